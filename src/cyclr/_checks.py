@@ -1,0 +1,77 @@
+"""Argument checks with one shape of message: what must hold, what was received, how to mend it."""
+
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    fix: str = "",
+) -> float:
+    """Return `value` as a float, or raise if it is no finite number within the limits."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(_message(name, "a number", value, fix, kind=True))
+    limits: list[str] = []
+    if above is not None:
+        limits.append(f"greater than {above:g}")
+    if at_least is not None:
+        limits.append(f"at least {at_least:g}")
+    if at_most is not None:
+        limits.append(f"at most {at_most:g}")
+    if below is not None:
+        limits.append(f"less than {below:g}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    legal = (
+        math.isfinite(result)
+        and (above is None or result > above)
+        and (at_least is None or result >= at_least)
+        and (at_most is None or result <= at_most)
+        and (below is None or result < below)
+    )
+    if not legal:
+        raise ValueError(_message(name, "a finite number " + " and ".join(limits), value, fix))
+    return result
+
+
+def integer(name: str, value: Any, *, at_least: int, fix: str = "") -> int:
+    """Return `value` as an int, or raise; a float is an error even if it is whole."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(_message(name, "an integer", value, fix, kind=True))
+    if value < at_least:
+        raise ValueError(_message(name, f"an integer of at least {at_least}", value, fix))
+    return int(value)
+
+
+def choice(name: str, value: Any, legal: Iterable[str]) -> str:
+    """Return `value` if it is one of the `legal` names, or raise naming them all."""
+    names = list(legal)
+    if value not in names:
+        listed = ", ".join(repr(n) for n in names)
+        raise ValueError(f"{name} must be one of {listed}; got {name}={value!r}.")
+    return str(value)
+
+
+def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_lr") -> tuple[float, float]:
+    """Return both bounds as floats, or raise unless 0 <= base < top."""
+    low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001.")
+    high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1.")
+    if high <= low:
+        fix = "Swap them?" if high < low else "A range needs two different bounds."
+        raise ValueError(f"{top} must be greater than {base}; got {base}={base_lr!r}, {top}={max_lr!r}. {fix}")
+    return low, high
+
+
+def _message(name: str, legal: str, value: Any, fix: str, kind: bool = False) -> str:
+    received = f"{name}={value!r}" + (f" of type {type(value).__name__}" if kind else "")
+    return f"{name} must be {legal.strip()}; got {received}." + (f" {fix}" if fix else "")

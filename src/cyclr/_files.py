@@ -1,0 +1,30 @@
+"""Writing a file so that a reader, or a crash, never sees half of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to a new file beside `path`, then put it in place in one step.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as JSON, atomically; NaN and infinity, which JSON does not know, are an error."""
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,95 @@
+"""The two numbers a range test is run for, and how far they can be trusted."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cyclr import _checks
+from cyclr.errors import BoundsError
+from cyclr.schedules import Cyclical, Decay
+from cyclr.schedules.shape import Shape
+
+Status = Literal["ok", "flat", "no_divergence", "too_few_points", "noisy"]
+
+_WITH_NUMBERS = ("ok", "no_divergence")
+
+ADVICE: dict[str, str] = {
+    "flat": "Raise max_lr of the range test, and check that the model learns at all.",
+    "no_divergence": "Raise max_lr of the range test to see where training turns unstable.",
+    "too_few_points": "Run the range test with more steps, or from a smaller min_lr.",
+    "noisy": "Run the range test with more steps or larger batches.",
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of a learning rate, read off a range test.
+
+    Attributes:
+        base_lr: lower bound, or None where the curve allows none.
+        max_lr: upper bound, or None where the curve allows none.
+        status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher);
+            `"flat"`, `"too_few_points"`, `"noisy"` (no numbers).
+        reason: what was seen, in words, and what to change if the status is not `"ok"`.
+
+    Raises:
+        TypeError, ValueError: bounds that are no bounds, or only one of them; an unknown status.
+
+    Example:
+        >>> from cyclr import Bounds
+        >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read off a plot")
+        >>> bounds.schedule(total_steps=101)(50)
+        0.1
+    """
+
+    base_lr: float | None
+    max_lr: float | None
+    status: Status
+    reason: str
+
+    def __post_init__(self) -> None:
+        _checks.choice("status", self.status, ("ok", *ADVICE))
+        if (self.base_lr is None) != (self.max_lr is None):
+            raise ValueError(
+                "base_lr and max_lr must be both numbers or both None; "
+                f"got base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
+            )
+        if self.usable != (self.status in _WITH_NUMBERS):
+            raise ValueError(
+                f"bounds must hold numbers just if their status is one of {', '.join(map(repr, _WITH_NUMBERS))}; "
+                f"got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
+            )
+        if self.usable:
+            _checks.bounds(self.base_lr, self.max_lr)
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are numbers."""
+        return self.base_lr is not None and self.max_lr is not None
+
+    def schedule(
+        self,
+        total_steps: int,
+        cycles: int = 1,
+        *,
+        rise: float = 0.5,
+        shape: Shape = "triangular",
+        decay: Decay | None = None,
+    ) -> Cyclical:
+        """The schedule to train with: whole cycles between the bounds, the last step at base_lr.
+
+        Args:
+            total_steps: steps (optimizer updates) of the whole training run: epochs × steps per epoch.
+            cycles: number of whole cycles, ≥ 1.
+            rise, shape, decay: as for `Cyclical.over`.
+
+        Raises:
+            BoundsError: there are no numbers; the message says what to change.
+            TypeError, ValueError: what `Cyclical.over` rejects.
+        """
+        if self.base_lr is None or self.max_lr is None:
+            raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
+        return Cyclical.over(total_steps, cycles, self.base_lr, self.max_lr, rise=rise, shape=shape, decay=decay)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, for JSON."""
+        return {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}

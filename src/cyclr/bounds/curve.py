@@ -1,0 +1,92 @@
+"""What every rule looks at: a range test's losses, freed of outliers and noise, with the level they start from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cyclr.bounds.smoothing import Floats, kernel, running_median
+
+BANDWIDTH = 0.25
+"""Standard deviation of the smoothing kernel, in decades of the learning rate."""
+
+MIN_POINTS = 12
+"""With fewer points than this nothing is read off a curve."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A smoothed range-test curve.
+
+    Attributes:
+        lr: learning rates, rising, shape (n,).
+        loss: smoothed losses, shape (n,).
+        start: level of the loss before it moves.
+        lowest: index of the smallest smoothed loss.
+        highest: largest recorded loss.
+        noise: standard deviation of one recorded loss around the smoothed curve.
+        error: standard error of a smoothed loss.
+    """
+
+    lr: Floats
+    loss: Floats
+    start: float
+    lowest: int
+    highest: float
+    noise: float
+    error: float
+
+    @property
+    def fall(self) -> float:
+        """How far the smoothed loss falls from its starting level, ≥ 0."""
+        return max(self.start - float(self.loss[self.lowest]), 0.0)
+
+    def reached(self, share: float) -> int:
+        """Index of the first point from which on, up to the lowest, at least `share` of the fall is kept."""
+        above = np.flatnonzero(self.loss[: self.lowest + 1] > self.start - share * self.fall)
+        return int(min(above[-1] + 1, self.lowest)) if len(above) else 0
+
+
+def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
+    """Smooth recorded losses over the logarithm of the learning rate.
+
+    A running median of 3 takes lone outliers away. Losses that are higher above the starting level than the lowest is
+    below it are cut there: how high a diverging loss flies says nothing, and would drag the curve up before the point
+    of divergence. A kernel of `BANDWIDTH` decades (but of 1.5 points at least) does the rest.
+
+    Args:
+        lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
+        loss: finite losses, shape (n,).
+
+    Raises:
+        ValueError: anything else.
+    """
+    rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
+    check_curve(rates, losses)
+    n = len(rates)
+    start = float(np.median(losses[: max(min(n, 5), n // 4)]))
+    values = running_median(losses, 3)
+    values = np.minimum(values, max(2 * start - float(values.min()), start))
+    position = np.log10(rates)
+    spacing = (position[-1] - position[0]) / max(n - 1, 1)
+    width = max(BANDWIDTH, 1.5 * spacing)
+    smoothed = kernel(position, values, width)
+    lowest = int(np.argmin(smoothed))
+    steps = np.abs(np.diff(losses[: max(lowest, n // 4) + 1]))
+    noise = float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0
+    averaged = max(2 * np.sqrt(np.pi) * width / spacing, 1.0) if spacing > 0 else 1.0
+    for array in (rates, smoothed):
+        array.setflags(write=False)
+    return Curve(rates, smoothed, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged)))
+
+
+def check_curve(lr: Floats, loss: Floats) -> None:
+    """Raise `ValueError` unless these are rising rates > 0 and as many finite losses."""
+    if lr.ndim != 1 or lr.shape != loss.shape or lr.size == 0:
+        raise ValueError(
+            f"lr and loss must be vectors of one length, of at least 1; got shapes {lr.shape} and {loss.shape}."
+        )
+    if not (np.all(np.isfinite(lr)) and lr[0] > 0 and np.all(np.diff(lr) > 0)):
+        raise ValueError(f"lr must be finite, greater than 0 and rising; got lr={lr!r}.")
+    if not np.all(np.isfinite(loss)):
+        raise ValueError(f"loss must be finite; got loss={loss!r}. Leave out what is not.")

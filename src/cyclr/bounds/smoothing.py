@@ -1,0 +1,104 @@
+"""Smoothing of a loss curve: pure functions, each of which leaves a constant curve exactly as it is."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyclr import _checks
+
+Floats = NDArray[np.float64]
+
+
+def exponential(values: ArrayLike, momentum: float) -> Floats:
+    """Running mean that forgets: what can be known of a curve while it is being recorded.
+
+    m_t = momentum · m_(t−1) + (1 − momentum) · v_t from m_(−1) = 0, divided by 1 − momentum^(t+1), so that the weights
+    of the values sum to one at every t.
+
+    Args:
+        values: shape (n,).
+        momentum: weight of the past, in [0, 1); 0 returns the values themselves.
+
+    Returns:
+        Shape (n,).
+
+    Example:
+        >>> from cyclr.bounds.smoothing import exponential
+        >>> exponential([1.0, 1.0, 4.0], momentum=0.5).round(3).tolist()
+        [1.0, 1.0, 2.714]
+    """
+    mean = RunningMean(momentum)
+    return np.array([mean.update(value) for value in np.asarray(values, dtype=np.float64)], dtype=np.float64)
+
+
+class RunningMean:
+    """The same mean, fed one value at a time; `exponential` says what it computes."""
+
+    def __init__(self, momentum: float) -> None:
+        self.momentum = _checks.number("momentum", momentum, at_least=0, below=1)
+        self._mean = 0.0
+        self._weight = 0.0
+
+    def update(self, value: float) -> float:
+        """Take one value in and return the mean so far."""
+        self._weight = self.momentum * self._weight + (1 - self.momentum)
+        # Moving towards the value, instead of dividing a sum, leaves a constant exactly as it is.
+        share = (1 - self.momentum) / self._weight
+        self._mean = float(value) if share == 1 else self._mean + share * (float(value) - self._mean)
+        return self._mean
+
+
+def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
+    """Weighted mean around every point: no lag, unlike a running mean, so that a minimum stays where it is.
+
+    s_i = Σ_j k_ij v_j / Σ_j k_ij with k_ij = exp(−((x_i − x_j) / bandwidth)² / 2).
+
+    Args:
+        position: x, shape (n,), such as the logarithm of the learning rate.
+        values: v, shape (n,).
+        bandwidth: standard deviation of the weights, in units of x, ≥ 0; 0 returns the values themselves.
+
+    Returns:
+        Shape (n,).
+
+    Example:
+        >>> from cyclr.bounds.smoothing import kernel
+        >>> kernel([0.0, 1.0, 2.0], [5.0, 5.0, 5.0], bandwidth=1.0).tolist()
+        [5.0, 5.0, 5.0]
+    """
+    x, v = np.asarray(position, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    width = _checks.number("bandwidth", bandwidth, at_least=0)
+    if x.shape != v.shape or x.ndim != 1:
+        raise ValueError(f"position and values must be vectors of one length; got shapes {x.shape} and {v.shape}.")
+    if width == 0 or len(v) == 0:
+        return v.copy()
+    weights = np.exp(-0.5 * ((x[:, None] - x[None, :]) / width) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    result: Any = v[0] + weights @ (v - v[0])
+    return np.asarray(result, dtype=np.float64)
+
+
+def running_median(values: ArrayLike, window: int) -> Floats:
+    """Median of the `window` values around every point (fewer at the ends): a lone outlier within leaves no trace.
+
+    Args:
+        values: shape (n,).
+        window: an odd number of points, ≥ 1.
+
+    Returns:
+        Shape (n,).
+
+    Example:
+        >>> from cyclr.bounds.smoothing import running_median
+        >>> running_median([1.0, 9.0, 2.0, 3.0], window=3).tolist()
+        [5.0, 2.0, 3.0, 2.5]
+    """
+    v = np.asarray(values, dtype=np.float64)
+    size = _checks.integer("window", window, at_least=1)
+    if size % 2 == 0:
+        raise ValueError(f"window must be odd, to have a middle; got window={window}. Use {size + 1}.")
+    if size == 1 or len(v) == 0:
+        return v.copy()
+    padded = np.pad(v, size // 2, constant_values=np.nan)
+    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, size), axis=1)

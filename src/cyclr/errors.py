@@ -1,0 +1,25 @@
+"""Errors that are not about one argument; those are plain `ValueError` and `TypeError`."""
+
+
+class CyclrError(Exception):
+    """Base of every error that cyclr raises besides `ValueError` and `TypeError`."""
+
+
+class ScheduleError(CyclrError):
+    """A schedule cannot do what was asked of it, such as being written to JSON."""
+
+
+class RangeTestError(CyclrError):
+    """A range test was driven out of order, or cannot run on what it was given."""
+
+
+class BoundsError(CyclrError):
+    """Bounds without usable numbers were asked for a schedule."""
+
+
+class DataError(CyclrError):
+    """A data set cannot be found, read or used."""
+
+
+class MissingExtraError(CyclrError, ImportError):
+    """An optional dependency is not installed; the message holds the command that installs it."""

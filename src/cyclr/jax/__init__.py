@@ -1,0 +1,12 @@
+"""cyclr for JAX: a schedule is an Optax schedule as it is, and a range test for any training step."""
+
+from cyclr.errors import MissingExtraError
+
+try:
+    import jax  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError('cyclr.jax needs JAX. Install it: pip install "cyclr[jax]".') from error
+
+from cyclr.jax.range_test import range_test
+
+__all__ = ["range_test"]

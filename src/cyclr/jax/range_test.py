@@ -1,0 +1,147 @@
+"""The range test of a JAX training step."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from cyclr import _checks
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.range_test.driver import Spacing
+
+
+def range_test(
+    step_fn: Callable[[Any, Any, Any], tuple[Any, Any]],
+    state: Any,
+    batches: Iterable[Any],
+    *,
+    min_lr: float = 1e-6,
+    max_lr: float = 10.0,
+    steps: int = 150,
+    spacing: Spacing = "exponential",
+    stop_factor: float | None = 4.0,
+    smoothing: float = 0.9,
+    chunk: int | None = 10,
+    on_step: Callable[[RangeTest], None] | None = None,
+) -> RangeTestResult:
+    """Train for `steps` updates with a rising learning rate, and record each update's loss.
+
+    `state` is not changed, as JAX' values cannot be: training goes on from it as if there had been no test. Only a step
+    that is compiled to donate its arguments would destroy it; pass it without donation.
+
+    Several updates run in one compiled call (`jax.lax.scan`), after which the losses are looked at; so a small model is
+    not bound by the time that calls take. Updates after the one that stops the test are thrown away.
+
+    Args:
+        step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
+            function of pytrees of arrays; with Optax, make the optimizer by `optax.inject_hyperparams` or scale the
+            updates by lr.
+        state: parameters, optimizer state, a random key: any pytree of arrays.
+        batches: any iterable of pytrees of arrays; begun again when it ends, but for an iterator, which can only be
+            read once.
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
+        chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
+        on_step: called with the running test after every update, to show progress.
+
+    Returns:
+        The result; `result.bounds` are the bounds to train with.
+
+    Raises:
+        TypeError, ValueError: an argument out of range.
+        RangeTestError: no loss could be recorded.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from cyclr.jax import range_test
+        >>> x = jax.random.normal(jax.random.key(0), (256, 4))
+        >>> y = x @ jnp.array([1.0, -2.0, 0.5, 3.0])
+        >>> def step(weights, batch, lr):
+        ...     x, y = batch
+        ...     loss, gradient = jax.value_and_grad(lambda w: jnp.mean((x @ w - y) ** 2))(weights)
+        ...     return weights - lr * gradient, loss
+        >>> batches = [(x[i : i + 32], y[i : i + 32]) for i in range(0, 256, 32)]
+        >>> range_test(step, jnp.zeros(4), batches).bounds.status
+        'ok'
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    """
+    test = RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
+    if not callable(step_fn):
+        raise TypeError(f"step_fn must be a function of state, batch and learning rate; got step_fn={step_fn!r}.")
+    size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
+    updates = _one_by_one(step_fn) if chunk is None else _compiled(step_fn)
+    source = _repeated(batches)
+    waiting: list[Any] = []
+    while not test.stopped:
+        rates = test.learning_rates[test.recorded : test.recorded + size]
+        taken, waiting = _alike(source, waiting, len(rates))
+        if not taken:
+            test.stop("data_exhausted")
+            break
+        state, losses = updates(state, taken, rates[: len(taken)])
+        for loss, _ in zip(losses, test, strict=False):
+            test.record(loss)
+            if on_step is not None:
+                on_step(test)
+    return test.result()
+
+
+_Updates = Callable[[Any, list[Any], Any], tuple[Any, Any]]
+
+
+def _one_by_one(step_fn: Any) -> _Updates:
+    def updates(state: Any, batches: list[Any], rates: Any) -> tuple[Any, Any]:
+        losses = []
+        for batch, lr in zip(batches, rates, strict=True):
+            state, loss = step_fn(state, batch, jax.numpy.asarray(lr))
+            losses.append(float(loss))
+        return state, losses
+
+    return updates
+
+
+def _compiled(step_fn: Any) -> _Updates:
+    """All updates of a chunk in one call; a chunk of another length or shape is compiled anew."""
+    scan: Any = jax.jit(
+        lambda state, batches, rates: jax.lax.scan(lambda state, given: step_fn(state, *given), state, (batches, rates))
+    )
+
+    def updates(state: Any, batches: list[Any], rates: Any) -> tuple[Any, Any]:
+        stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches)
+        state, losses = scan(state, stacked, jax.numpy.asarray(rates))
+        return state, np.asarray(losses, dtype=np.float64)
+
+    return updates
+
+
+def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches again and again; those of an iterator once."""
+    while True:
+        empty = True
+        for batch in batches:
+            empty = False
+            yield batch
+        if empty or iter(batches) is batches:
+            return
+
+
+def _alike(source: Iterator[Any], waiting: list[Any], count: int) -> tuple[list[Any], list[Any]]:
+    """Up to `count` batches of the same shape, and the one after them if it has another."""
+    taken = list(waiting)
+    while len(taken) < count:
+        batch = next(source, _NONE)
+        if batch is _NONE:
+            break
+        if taken and _shape(batch) != _shape(taken[0]):
+            return taken, [batch]
+        taken.append(batch)
+    return taken, []
+
+
+_NONE = object()
+
+
+def _shape(batch: Any) -> Any:
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, [(np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves]

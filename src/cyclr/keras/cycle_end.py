@@ -1,0 +1,86 @@
+"""Something to do at the end of every cycle."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from cyclr.keras import _attach, _optimizer
+from cyclr.keras._clock import Clock
+from cyclr.keras.schedule import LearningRate
+from cyclr.schedules import Schedule
+
+
+class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
+    """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
+
+    The function is called right after the update at the minimum, before the next one, with the weights that it made.
+
+    Args:
+        fn: called with the model and the step, the number of that update, from 0.
+        schedule: whose cycles are meant (see `Schedule.is_cycle_end`); by default that of the `LearningRate` that the
+            optimizer was made with.
+
+    Raises:
+        TypeError: fn is no function, or schedule no schedule.
+        ValueError: when training begins, there is no schedule to be found, or `steps_per_execution` > 1, which runs
+            past the minimum.
+
+    Example:
+        >>> import cyclr
+        >>> from cyclr.keras import CycleEnd
+        >>> cycle = cyclr.Cyclical(0.001, 0.006, step_size=2000)
+        >>> keep = CycleEnd(lambda model, step: model.save(f"snapshot-{step}.keras"), cycle)
+
+    Source: Huang et al. 2017, *Snapshot Ensembles*, arXiv:1704.00109.
+    """
+
+    def __init__(self, fn: Callable[[Any, int], object], schedule: Schedule | None = None) -> None:
+        super().__init__()
+        if not callable(fn):
+            raise TypeError(f"fn must be a function of the model and the step; got fn={fn!r}.")
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a cyclr schedule or None; got schedule={schedule!r}.")
+        self._fn = fn
+        self._given = schedule
+        self._clock = Clock(self)
+        self._followed: Schedule | None = None
+        self._start_step = 0
+        self._micro_batches = 1
+        self._last_step = -1
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        own = getattr(_optimizer.inner(getattr(model, "optimizer", None)), "_learning_rate", None)
+        self._followed = own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
+        if self._followed is None:
+            raise ValueError(
+                "CycleEnd must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate. "
+                "Pass CycleEnd(fn, schedule)."
+            )
+        if model.steps_per_execution > 1:
+            raise ValueError(
+                f"CycleEnd needs steps_per_execution=1; got steps_per_execution={model.steps_per_execution}, which "
+                "runs past a minimum before any callback is called."
+            )
+        self._micro_batches = _optimizer.micro_batches(model.optimizer)
+        self._last_step = -1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        own = getattr(_optimizer.inner(self.model.optimizer), "_learning_rate", None)
+        # Only now, when every ScheduleCallback in the list has begun.
+        self._start_step = own.start_step if isinstance(own, LearningRate) else _attach.offset_of(self.model.optimizer)
+        self._clock.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._clock.begin_batch(batch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        update = self._clock.end_batch(batch)
+        step = update + self._start_step
+        if self._followed is not None and step != self._last_step and self._followed.is_cycle_end(step):
+            model = self.model
+            # Not before the last of its micro-batches, and not if loss scaling skipped it.
+            if _optimizer.updates_done(model.optimizer) > update:
+                self._last_step = step
+                self._fn(model, step)

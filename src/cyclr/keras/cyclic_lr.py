@@ -1,0 +1,160 @@
+"""The `CyclicLR` callback of the classic Keras recipe, for Keras 3."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+
+from cyclr import _checks
+from cyclr.keras import _optimizer
+from cyclr.keras._batch import BatchValues
+from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
+from cyclr.schedules.cyclical import Mode, decay_of_mode
+
+
+class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
+    """Cycle the learning rate between two bounds, one value per optimizer update: the classic callback.
+
+    Takes the arguments of the original (github.com/bckenstler/CLR) and gives the same rates. In new code
+    `cyclr.keras.LearningRate` does the same inside the compiled step, at no cost.
+
+    Update t of the training uses `base_lr + (max_lr − base_lr) · max(0, 1 − x) · scale`, with
+    cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter goes on over several
+    calls of `fit` until `reset`; it counts updates, not micro-batches of gradient accumulation.
+
+    Args:
+        base_lr: lower bound, ≥ 0.
+        max_lr: upper bound, > base_lr.
+        step_size: updates in half a cycle, ≥ 1; may be a fraction, and then the peak falls between two updates.
+        mode: `"triangular"`, `"triangular2"` (amplitude halved per cycle) or `"exp_range"` (amplitude times gamma^t);
+            not used if scale_fn is given.
+        gamma: factor per update for `"exp_range"`, in (0, 1].
+        scale_fn: function of your own that returns the factor of the amplitude, in [0, 1].
+        scale_mode: what scale_fn is called with: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0).
+
+    Attributes:
+        history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
+            number, from 1), and `"loss"` and every metric of that batch alone; running metrics that are no means, such
+            as AUC, are as Keras logs them.
+        clr_iterations: updates since the last reset: t of the next update.
+        trn_iterations: updates in all.
+
+    Raises:
+        TypeError, ValueError: bounds, lengths, modes or factors out of range; when training begins, a model whose
+            learning rate no callback can set (a schedule of its own, `steps_per_execution` > 1); while it runs, another
+            callback that sets the learning rate too.
+
+    Example:
+        >>> from cyclr.keras import CyclicLR
+        >>> clr = CyclicLR(base_lr=0.001, max_lr=0.006, step_size=2000.0)
+        >>> clr.clr()
+        0.001
+
+    Source: Smith 2017, arXiv:1506.01186.
+    """
+
+    def __init__(
+        self,
+        base_lr: float = 0.001,
+        max_lr: float = 0.006,
+        step_size: float = 2000.0,
+        mode: Mode = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[Any], float] | None = None,
+        scale_mode: Literal["cycle", "iterations"] = "cycle",
+    ) -> None:
+        super().__init__()
+        if scale_fn is not None and not callable(scale_fn):
+            raise TypeError(
+                f"scale_fn must be a function of the cycle or the step, or None; got scale_fn={scale_fn!r}."
+            )
+        self.base_lr = base_lr
+        self.max_lr = max_lr
+        self.step_size = step_size
+        self.mode = mode
+        self.gamma = gamma
+        self.scale_fn = scale_fn
+        self.scale_mode = _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
+        self.clr_iterations = 0
+        self.trn_iterations = 0
+        self.history: dict[str, list[float]] = {}
+        self._schedule = self._make_schedule()
+        self._rate = _optimizer.RateControl("CyclicLR")
+        self._batch = BatchValues()
+        self._micro_batches: list[dict[str, float]] = []
+        self._updates = 0
+        self._never_came = _optimizer.BatchThatNeverCame()
+
+    def _make_schedule(self) -> Cyclical:
+        decay: Decay | None
+        if self.scale_fn is not None:
+            scale = self.scale_fn
+            decay = PerCycle(lambda cycle: scale(cycle + 1)) if self.scale_mode == "cycle" else PerStep(scale)
+        else:
+            decay = decay_of_mode(self.mode, self.gamma)
+        return Cyclical._fractional(self.base_lr, self.max_lr, self.step_size, decay=decay)
+
+    def clr(self) -> float:
+        """The learning rate of the next update."""
+        return float(self._schedule(self.clr_iterations))
+
+    def reset(
+        self, new_base_lr: float | None = None, new_max_lr: float | None = None, new_step_size: float | None = None
+    ) -> None:
+        """Begin a new cycle at the next update, with new bounds or a new length if given; `history` is kept.
+
+        Raises:
+            TypeError, ValueError: bounds or lengths out of range; the old ones then stay.
+        """
+        before = self.base_lr, self.max_lr, self.step_size
+        self.base_lr = self.base_lr if new_base_lr is None else new_base_lr
+        self.max_lr = self.max_lr if new_max_lr is None else new_max_lr
+        self.step_size = self.step_size if new_step_size is None else new_step_size
+        try:
+            self._schedule = self._make_schedule()
+        except (TypeError, ValueError):
+            self.base_lr, self.max_lr, self.step_size = before
+            raise
+        self.clr_iterations = 0
+
+    _reset = reset
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._rate.begin(self.model)
+        self._micro_batches = []
+        self._never_came = _optimizer.BatchThatNeverCame()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        self._rate.check(model.optimizer)
+        self._batch.begin(model)
+        if not self._micro_batches:
+            self._updates = _optimizer.updates_done(model.optimizer)
+        # Set for every micro-batch: JAX forgets a rate that was set for a batch that never came.
+        self._rate.set(model.optimizer, self.clr())
+        self._never_came.begin(model.optimizer)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        logs = {} if logs is None else logs
+        self._never_came.end()
+        self._micro_batches.append(self._batch.end(model, logs))
+        logs["learning_rate"] = self.clr()
+        if _optimizer.updates_done(model.optimizer) > self._updates:
+            self._record_update()
+
+    def _record_update(self) -> None:
+        own = self._micro_batches
+        self.trn_iterations += 1
+        values = {name: sum(batch[name] for batch in own) / len(own) for name in own[0]}
+        for name, value in {"lr": self.clr(), "iterations": self.trn_iterations, **values}.items():
+            self.history.setdefault(name, []).append(value)
+        self.clr_iterations += 1
+        self._micro_batches = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        self._never_came.end_epoch()
+        self._batch.end_epoch(logs)
+        if self.history.get("lr"):
+            logs["learning_rate"] = self.history["lr"][-1]

@@ -1,0 +1,189 @@
+"""The `LRFinder` callback of the classic Keras recipe, for Keras 3."""
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from cyclr import _checks
+from cyclr.errors import MissingExtraError, RangeTestError
+from cyclr.keras import _optimizer
+from cyclr.keras._batch import BatchValues
+from cyclr.keras.snapshot import Snapshot
+from cyclr.range_test import RangeTest, RangeTestResult
+
+
+class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Run a range test as a callback of `fit`: the classic finder.
+
+    Takes the arguments of the original (WittmannF's LRFinder). The rates grow exponentially over all updates of the
+    call of `fit` that it is given to, `batches_lr_update` updates at each rate. When the test ends, the model is put
+    back, and the curve is drawn (and shown, where there is a display). In new code `cyclr.keras.range_test` needs no
+    call of `fit` and puts the model back even if it is interrupted; after an interrupted `fit` call `restore()`
+    yourself.
+
+    Args:
+        min_lr: first learning rate, > 0.
+        max_lr: last learning rate, > min_lr.
+        mom: momentum of the running mean of the loss by which divergence is judged, in [0, 1).
+        stop_multiplier: stop when that mean has left its lowest value by stop_multiplier − 1 times that value (or times
+            the whole fall, if that is more); > 1. By default 10 − 20 · mom / 3: 4 for mom = 0.9, 10 for mom = 0.
+        reload_weights: go back to the model at the start before every new rate, so that each is tried from the same
+            weights, and at the end. If False, training goes through and is kept at the end.
+        batches_lr_update: updates at every learning rate, ≥ 1; at least 2 with reload_weights.
+
+    Attributes:
+        result: the `cyclr.RangeTestResult` after the test; `result.bounds` are the bounds to train with.
+        learning_rates, losses: rates tried and the loss at each: the mean over its batches but the first, whose loss
+            does not depend on the rate yet.
+        figure: the Matplotlib figure that was drawn.
+
+    Raises:
+        TypeError, ValueError: an argument out of range; when training begins, a model whose learning rate no callback
+            can set, or a `fit` that is too short or of unknown length.
+
+    Example:
+        >>> from cyclr.keras import LRFinder
+        >>> finder = LRFinder(min_lr=1e-4, max_lr=1e0)
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    """
+
+    def __init__(
+        self,
+        min_lr: float,
+        max_lr: float,
+        mom: float = 0.9,
+        stop_multiplier: float | None = None,
+        reload_weights: bool = True,
+        batches_lr_update: int = 5,
+    ) -> None:
+        super().__init__()
+        self.mom = _checks.number("mom", mom, at_least=0, below=1)
+        self.stop_multiplier = -20 * self.mom / 3 + 10 if stop_multiplier is None else stop_multiplier
+        self.reload_weights = reload_weights
+        self.batches_lr_update = _checks.integer("batches_lr_update", batches_lr_update, at_least=1)
+        if reload_weights and self.batches_lr_update == 1:
+            raise ValueError(
+                "batches_lr_update must be at least 2 with reload_weights=True; got batches_lr_update=1. The loss of "
+                "the first batch after going back is the same for every rate. Use reload_weights=False?"
+            )
+        self.min_lr, self.max_lr = min_lr, max_lr
+        self._new_test(points=2)
+        self.result: RangeTestResult | None = None
+        self.figure: Any = None
+        self._rate = _optimizer.RateControl("LRFinder")
+        self._batch = BatchValues()
+        self._snapshot: Snapshot | None = None
+        self._losses: list[float] = []
+        self._micro_batches: list[float] = []
+        self._updates = 0
+
+    def _new_test(self, points: int) -> None:
+        self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The rates tried, in order."""
+        return [] if self.result is None else self.result.lr.tolist()
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss at each of `learning_rates`."""
+        return [] if self.result is None else self.result.loss.tolist()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        self._rate.begin(model)
+        self._new_test(self._points())
+        if not all(layer.built for layer in model.layers):
+            raise ValueError(
+                "LRFinder needs a model that has its weights, to put them back; got one that is not built. "
+                "Begin it with keras.Input(shape), or call model.build(input_shape)."
+            )
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self._snapshot = None
+        self._losses, self._micro_batches = [], []
+        self.result = None
+
+    def _points(self) -> int:
+        steps, epochs = self.params.get("steps"), self.params.get("epochs") or 1
+        if not steps:
+            raise ValueError(
+                "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
+                "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
+            )
+        updates = steps * epochs // _optimizer.micro_batches(self.model.optimizer)
+        points: int = updates // self.batches_lr_update
+        if points < 2:
+            raise ValueError(
+                f"fit must run at least 2 * batches_lr_update = {2 * self.batches_lr_update} updates for LRFinder; "
+                f"got {updates}. Use more epochs."
+            )
+        return points
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        self._rate.check(model.optimizer)
+        if not self._micro_batches:
+            if not self._losses:
+                self._begin_rate(model)
+            self._updates = _optimizer.updates_done(model.optimizer)
+        self._batch.begin(model)
+
+    def _begin_rate(self, model: Any) -> None:
+        if self._snapshot is None:
+            optimizers = _optimizer.all_of(model, model.optimizer)
+            self._snapshot = Snapshot(model, optimizers, metrics=False)
+        elif self.reload_weights:
+            self._snapshot.restore_variables()
+        self._rate.set(model.optimizer, next(self._test))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        logs = {} if logs is None else logs
+        loss = self._batch.end(model, logs).get("loss", np.nan)
+        logs["learning_rate"] = _optimizer.learning_rate(model.optimizer)
+        self._micro_batches.append(loss)
+        failed = not np.isfinite(loss)
+        if failed or _optimizer.updates_done(model.optimizer) > self._updates:
+            self._losses.append(float(np.mean(self._micro_batches)))
+            self._micro_batches = []
+        if failed or len(self._losses) == self.batches_lr_update:
+            informative = self._losses[1:] or self._losses
+            self._test.record(float(np.mean(informative)))
+            self._losses = []
+        if self._test.stopped:
+            model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batch.end_epoch({} if logs is None else logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.reload_weights:
+            self.restore()
+        if self._test.recorded == 0:
+            raise RangeTestError("LRFinder recorded no loss; got a loss that is not finite at once, or no data.")
+        self.result = self._test.result()
+        try:
+            self.figure = self.result.plot().figure
+        except MissingExtraError as error:
+            warnings.warn(f"LRFinder draws no plot: {error}", stacklevel=2)
+            return
+        _show(self.figure)
+
+    def restore(self) -> None:
+        """Put the model back to where it was when the test began; for a `fit` that raised or was interrupted."""
+        if self._snapshot is not None:
+            self._snapshot.restore_variables()
+
+
+def _show(figure: Any) -> None:
+    """Show a figure where there is a display to show it on; a notebook shows it by itself."""
+    import matplotlib
+    from matplotlib.backends import BackendFilter, backend_registry
+
+    if matplotlib.get_backend().lower() in map(str.lower, backend_registry.list_builtin(BackendFilter.INTERACTIVE)):
+        figure.show()

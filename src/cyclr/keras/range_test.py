@@ -1,0 +1,280 @@
+"""The range test of a compiled Keras model, which is left as it was."""
+
+import contextlib
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from cyclr.errors import RangeTestError
+from cyclr.keras import _optimizer
+from cyclr.keras.random_state import RandomState, seed_all
+from cyclr.keras.snapshot import Attributes, Snapshot
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.range_test.driver import Spacing
+
+
+def range_test(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    min_lr: float = 1e-6,
+    max_lr: float = 10.0,
+    steps: int = 150,
+    spacing: Spacing = "exponential",
+    stop_factor: float | None = 4.0,
+    smoothing: float = 0.9,
+    batch_size: int | None = None,
+    sample_weight: Any = None,
+    class_weight: dict[int, float] | None = None,
+    shuffle: bool = True,
+    seed: int | None = 0,
+    optimizer: Any = None,
+    monitor: str = "loss",
+    on_step: Callable[[RangeTest], None] | None = None,
+) -> RangeTestResult:
+    """Train for `steps` updates with a rising learning rate, record each batch's loss, and put everything back.
+
+    Afterwards the model, its optimizer and every random number generator are as they were before, also if the test
+    raises or is interrupted: training goes on as if there had been none. (A model and an optimizer that have no
+    variables yet are built.) Data is repeated when an epoch ends; a generator can only be read once, and stays where
+    the test left it.
+
+    The recorded loss is the loss of the very batch, not Keras' running mean, computed before that batch's update. With
+    `gradient_accumulation_steps=k`, or where loss scaling skips updates, it is the mean over the batches of the update.
+
+    Args:
+        model: a compiled `keras.Model`.
+        x, y: training data, anything that `model.fit` takes: arrays and nested arrays, `tf.data.Dataset`,
+            `keras.utils.PyDataset`, generators, torch `DataLoader`.
+        min_lr: first learning rate, > 0.
+        max_lr: last learning rate, > min_lr.
+        steps: number of learning rates and of optimizer updates, ≥ 2.
+        spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
+        batch_size, sample_weight, class_weight, shuffle: as for `model.fit`. Use the batch size that you train with.
+        seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
+            they are. Same seed, same result, on a deterministic backend.
+        optimizer: the optimizer to sweep, for a model with a `train_step` of its own that holds several;
+            `model.optimizer` by default.
+        monitor: name in the logs of the loss to record.
+        on_step: called with the running test after every update, to show progress.
+
+    Returns:
+        The result; `result.bounds` are the bounds to train with.
+
+    Raises:
+        TypeError, ValueError: an argument out of range; a model that is not compiled.
+        RangeTestError: no loss could be recorded, as the data is empty or the first loss is not finite.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from cyclr.keras import range_test
+        >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+        >>> y = x @ np.array([1.0, -2.0, 0.5, 3.0], dtype="float32")
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=keras.optimizers.SGD(0.01), loss="mse")
+        >>> result = range_test(model, x, y, batch_size=32)
+        >>> result.bounds.status
+        'ok'
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    """
+    test = RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
+    swept = _checked_optimizer(model, optimizer)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ValueError(f"seed must be an integer of at least 0, or None; got seed={seed!r}.")
+    _refuse_no_batches(x)
+    with _expected_warnings_ignored(), contextlib.ExitStack() as undo:
+        undo.callback(RandomState().restore)
+        undo.callback(Attributes(model).restore)
+        undo.callback(Snapshot(model, []).restore)
+        x = _build(model, swept, x, y)
+        undo.callback(Snapshot(model, _optimizer.all_of(model, swept)).restore)
+        if seed is not None:
+            seed_all(seed)
+        if not _optimizer.has_settable_rate(swept):
+            rates = _Rates(test.learning_rates, _optimizer.updates_done(swept))
+            undo.callback(_optimizer.swap_schedule, swept, _optimizer.swap_schedule(swept, rates))
+            _retrace(model)
+        model.steps_per_execution = 1
+        model.train_function = None
+        # Every epoch holds a batch at least; the test ends the training itself.
+        epochs = (steps + 1) * _optimizer.micro_batches(swept) + _SKIPPED_AT_MOST
+        sweep = _Sweep(test, swept, monitor, isinstance(x, types.GeneratorType), on_step)
+        try:
+            model.fit(
+                x,
+                y,
+                batch_size=batch_size,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                shuffle=shuffle,
+                epochs=epochs,
+                callbacks=[sweep],
+                verbose=0,
+            )
+        except StopIteration:
+            # What Keras raises on JAX and torch for data without one batch.
+            test.stop("data_exhausted")
+    return test.result()
+
+
+_SKIPPED_AT_MOST = 100
+"""Updates that loss scaling may skip, as it halves its scale from 2^15."""
+
+
+class _Sweep(keras.callbacks.Callback):  # type: ignore[misc]
+    """Drives a range test from within `fit`."""
+
+    def __init__(
+        self,
+        test: RangeTest,
+        optimizer: Any,
+        monitor: str,
+        read_once: bool,
+        on_step: Callable[[RangeTest], None] | None,
+    ) -> None:
+        super().__init__()
+        self._test = test
+        self._optimizer = optimizer
+        self._monitor = monitor
+        self._read_once = read_once
+        self._on_step = on_step
+        self._losses: list[float] = []
+        self._updates = 0
+        self._lr: float | None = None
+        self._batches_in_epoch = 0
+        self._never_came = _optimizer.BatchThatNeverCame()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches_in_epoch = 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        model.reset_metrics()
+        # Where the length of the data is not known, a batch begins that never comes: its rate waits for the next one.
+        # By then JAX has lost the rate.
+        if self._lr is None:
+            self._lr = next(self._test)
+            self._updates = _optimizer.updates_done(self._optimizer)
+        if _optimizer.has_settable_rate(self._optimizer):
+            self._optimizer.learning_rate = self._lr
+        self._never_came.begin(self._optimizer)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        self._never_came.end()
+        if not logs or self._monitor not in logs:
+            names = ", ".join(sorted(logs or {})) or "nothing"
+            raise RangeTestError(
+                f"monitor must name a loss in the model's logs; got monitor={self._monitor!r}, the logs hold {names}."
+            )
+        loss = float(logs[self._monitor])
+        self._losses.append(loss)
+        self._batches_in_epoch += 1
+        if not np.isfinite(loss) or _optimizer.updates_done(self._optimizer) > self._updates:
+            self._test.record(sum(self._losses) / len(self._losses))
+            self._losses = []
+            self._lr = None
+            if self._on_step is not None:
+                self._on_step(self._test)
+        if self._test.stopped:
+            model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._never_came.end_epoch()
+        if self._read_once or self._batches_in_epoch == 0:
+            self._test.stop("data_exhausted")
+            self.model.stop_training = True
+
+
+class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """The rates of a sweep by the number of the update; for an optimizer that was made with a schedule."""
+
+    def __init__(self, rates: Any, first_update: int) -> None:
+        self._rates = rates
+        self._first_update = first_update
+
+    def __call__(self, step: Any) -> Any:
+        update = keras.ops.convert_to_tensor(step) // _optimizer.micro_batches_of_caller()
+        index = keras.ops.clip(update - self._first_update, 0, len(self._rates) - 1)
+        return keras.ops.take(keras.ops.convert_to_tensor(self._rates, keras.backend.floatx()), index)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rates": list(self._rates), "first_update": self._first_update}
+
+
+def _retrace(model: Any) -> None:
+    """Make the next compiled step be traced anew: JAX keeps traces by function, with the old schedule in them."""
+    train_step = model.train_step
+    model.train_step = lambda *arguments: train_step(*arguments)
+
+
+def _checked_optimizer(model: Any, optimizer: Any) -> Any:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
+    if not model.compiled:
+        raise ValueError("model must be compiled before a range test; got one that is not. Call model.compile(...).")
+    swept = model.optimizer if optimizer is None else optimizer
+    if not isinstance(swept, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"optimizer must be a keras optimizer; got {swept!r}. A model with several takes optimizer=model.its_name."
+        )
+    return swept
+
+
+@contextlib.contextmanager
+def _expected_warnings_ignored() -> Iterator[None]:
+    """Silence what Keras says about data that ends and about shuffling a data set, both of which are meant here."""
+    with warnings.catch_warnings():
+        for message in ("Your input ran out of data", "`shuffle=True` was passed"):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    """Make the variables that the first `fit` would make, and return the data, whole again."""
+    if not model.built:
+        first, x = _first_batch(x, y)
+        inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
+        # A model with a training step of its own may have no forward pass, and builds its parts itself.
+        with contextlib.suppress(NotImplementedError):
+            model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
+    if optimizer is model.optimizer and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    return x
+
+
+def _refuse_no_batches(x: Any) -> None:
+    """Raise for a data set that knows that it has none, before Keras says so in words of its own."""
+    is_data_set = not hasattr(x, "shape") and not isinstance(x, list | tuple | dict)
+    try:
+        batches = len(x) if is_data_set else 1
+    except TypeError:
+        return
+    if batches == 0:
+        raise RangeTestError("data must hold a batch at least; got a data set of length 0.")
+
+
+def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
+    """The first batch of the data, and the data again."""
+    is_array = y is not None or hasattr(x, "shape") or isinstance(x, list | tuple | dict)
+    if is_array and any(len(array) == 0 for array in keras.tree.flatten(x)):
+        batches: Iterator[Any] = iter([])
+    else:
+        batches = iter([(x,)]) if is_array else iter(x)
+    first = next(batches, None)
+    if first is None:
+        raise RangeTestError("data must hold a batch at least; got data that ended at once.")
+    return first, _generator([first], batches) if isinstance(x, types.GeneratorType) else x
+
+
+def _generator(*parts: Iterable[Any]) -> Any:
+    """One generator out of several iterables: Keras tells kinds of data by their type."""
+    for part in parts:
+        yield from part

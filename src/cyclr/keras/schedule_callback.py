@@ -1,0 +1,223 @@
+"""Learning rate, momentum and weight decay by schedules, as a callback."""
+
+from typing import Any
+
+import keras
+
+from cyclr import _checks
+from cyclr.keras import _attach, _optimizer
+from cyclr.keras._clock import Clock
+from cyclr.keras.schedule import LearningRate
+from cyclr.schedules import Schedule
+
+
+class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Schedules for learning rate, momentum and weight decay of any Keras optimizer, for as long as `fit` runs.
+
+    Update t of the optimizer uses `schedule(t)`, within the compiled step, whatever runs it: `steps_per_execution`,
+    `jit_compile`, gradient accumulation, loss scaling, several calls of `fit`. The values are in the logs of every
+    batch and epoch as `learning_rate`, `momentum` and `weight_decay`; put this callback first in the list, so that all
+    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`.
+
+    When training ends the optimizer is a plain one again, with the learning rate of the last update. What is saved
+    meanwhile is the plain optimizer too; to go on after loading, pass the callback again. After an exception Keras
+    calls no callback: it stays attached until it is passed to `fit` again, or until `detach`.
+
+    Args:
+        lr: schedule of the learning rate.
+        momentum: schedule of the momentum: of `momentum` in SGD, Muon and RMSprop (made with one), `beta_1` in Adam,
+            AdamW, Adamax, Lamb, Lion and Nadam, `rho` in Adadelta and RMSprop (made without momentum).
+        weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
+        start_step: step of the schedules that the next update takes, ≥ 0; by default the optimizer's own count of
+            updates. For a run that goes on from weights alone, whose optimizer counts from 0 again (see
+            `LearningRate`). The next update is that of the optimizer as `fit` finds it, before a `BackupAndRestore` in
+            the list restores a later one.
+
+    Raises:
+        TypeError, ValueError: something that is no schedule, or no step; when training begins, a model without an
+            optimizer, an optimizer with a schedule of its own or without a momentum; in between, another callback that
+            sets the same.
+
+    Example:
+        >>> import cyclr
+        >>> from cyclr.keras import ScheduleCallback
+        >>> cycle = cyclr.OneCycle(0.01, 0.1, total_steps=1000)
+        >>> callback = ScheduleCallback(lr=cycle, momentum=cycle.mirrored(0.85, 0.95))
+
+    Source: Smith 2018, *A disciplined approach to neural network hyper-parameters*, arXiv:1803.09820.
+    """
+
+    async_safe = True
+    """Keras need not wait for the device after every batch."""
+
+    def __init__(
+        self,
+        lr: Schedule | None = None,
+        momentum: Schedule | None = None,
+        weight_decay: Schedule | None = None,
+        *,
+        start_step: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._schedules: dict[str, Schedule] = {}
+        self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
+        self._clock = Clock(self)
+        self._offset: int | None = None
+        self._found = 0
+        self._counted: Any = None
+        self._logged: dict[str, tuple[Schedule, int]] = {}
+        self._attachment: Any = None
+        self._attached_by_hand = False
+
+    def _update(self, **schedules: Schedule | None) -> None:
+        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+        for name, schedule in given.items():
+            if not isinstance(schedule, Schedule):
+                raise TypeError(
+                    f"{name} must be a cyclr schedule or None; got {name}={schedule!r}. Try cyclr.Constant(value)."
+                )
+        self._schedules |= given
+
+    def change(
+        self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
+    ) -> None:
+        """Go on by other schedules from the next update on; those not given stay. Also during `fit`.
+
+        The step goes on: the next update t takes `lr(t)`. For one that begins at its own step 0 at update n, pass
+        `cyclr.Sequence([old, new], lengths=[n])`.
+
+        Raises:
+            TypeError: something that is no schedule; nothing is changed then.
+        """
+        self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        self._attachment = None
+        # `self.model` would wait for the device.
+        if self._model is not None and _attach.is_attached(self._model.optimizer):
+            self._attach(self.model)
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not self._counted:
+            # Another model, or one that was compiled with a new optimizer: it has a count of its own.
+            self._counted, self._offset = optimizer, None
+        if self._offset is None and optimizer is not None:
+            # As `fit` finds it, before another callback restores the backup of an interrupted run.
+            self._found = _optimizer.updates_done(optimizer)
+
+    def attach(self, model: Any) -> None:
+        """Let the schedules hold for a model outside `fit`: for `train_on_batch`. Ends with `detach`."""
+        self.set_model(model)
+        self._attach(model)
+        self._attached_by_hand = True
+
+    def detach(self) -> None:
+        """Make the optimizer a plain one again, with the learning rate of the last update."""
+        model = self.model
+        _attach.detach(model)
+        self._attached_by_hand = False
+        last = _optimizer.updates_done(model.optimizer) + (self._offset or 0) - 1
+        if "lr" in self._schedules and last >= 0 and _optimizer.has_settable_rate(model.optimizer):
+            model.optimizer.learning_rate = self._schedules["lr"](last)
+
+    def _attach(self, model: Any) -> None:
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            raise ValueError(
+                "ScheduleCallback needs a compiled model with one optimizer; got optimizer=None. "
+                "Call model.compile(...)."
+            )
+        if hasattr(_optimizer.inner(optimizer), "optimizers"):
+            raise ValueError(
+                f"ScheduleCallback needs a compiled model with one optimizer; got a {type(optimizer).__name__}. "
+                "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
+            )
+        if model.built and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        if self._offset is None:
+            self._offset = 0 if self.start_step is None else self.start_step - self._found
+        _attach.detach(model)
+        own = _optimizer.inner(optimizer)._learning_rate
+        schedules = {
+            "learning_rate": self._schedules.get("lr"),
+            "weight_decay": self._schedules.get("weight_decay"),
+        }
+        if "momentum" in self._schedules:
+            schedules[_attach.momentum_name(optimizer)] = self._schedules["momentum"]
+        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+        self._logged = {
+            "momentum" if name in _attach.MOMENTUM_NAMES else name: (schedule, self._offset)
+            for name, schedule in given.items()
+        }
+        if not isinstance(own, keras.Variable):
+            self._leave_rate_to(own, given)
+        self._attachment = _attach.attach(model, given, self._offset, self._attachment)
+
+    def _leave_rate_to(self, own: Any, given: dict[str, Schedule]) -> None:
+        """Log the rate of an optimizer that has a schedule of its own, or raise if that is another one."""
+        ours = given.pop("learning_rate", None)
+        known = isinstance(own, LearningRate)
+        if ours is not None and not (known and own.schedule == ours and own.start_step == self._offset):
+            raise ValueError(
+                "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
+                f"with a {type(own).__name__} of its own. Compile with a number, such as keras.optimizers.SGD(0.01)."
+            )
+        if known:
+            self._logged = {"learning_rate": (own.schedule, own.start_step), **self._logged}
+
+    def _values(self, update: int) -> dict[str, float]:
+        return {name: schedule(update + offset) for name, (schedule, offset) in self._logged.items()}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if not self._attached_by_hand:
+            self._attach(self.model)
+
+    def _require_no_way_back(self) -> None:
+        """Raise if the start_step was counted from updates that a backup has undone since."""
+        if self.start_step is None:
+            return
+        done = _optimizer.updates_done(self.model.optimizer)
+        if done < self._found:
+            self._offset = None
+            _attach.detach(self.model)
+            raise ValueError(
+                f"start_step={self.start_step} was meant for the update after the {self._found} that the optimizer had "
+                f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
+                "begin with the model as it was then."
+            )
+
+    def _require_attached(self) -> None:
+        """Raise if another callback has taken the place of this one."""
+        if not _attach.holds(self.model.optimizer, self._attachment):
+            _attach.detach(self.model)
+            raise ValueError(
+                "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
+                "took its place, or it is still attached to another model. Pass all schedules to one callback, "
+                "ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._require_attached()
+        self._require_no_way_back()
+        _attach.show(self.model.optimizer, None)
+        self._clock.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._clock.begin_batch(batch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs.update(self._values(self._clock.end_batch(batch)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        done = self._clock.end_epoch()
+        if done > 0 and logs is not None:
+            logs.update(self._values(done - 1))
+            # TensorBoard asks the optimizer, which would tell the rate of the next update.
+            _attach.show(self.model.optimizer, logs.get("learning_rate"))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        _attach.show(self.model.optimizer, None)
+        if not self._attached_by_hand:
+            self.detach()

@@ -1,0 +1,194 @@
+"""The range test for any training loop: it says which rate to use next and is told the loss that came of it."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclr import _checks
+from cyclr.bounds.smoothing import RunningMean
+from cyclr.errors import RangeTestError
+from cyclr.range_test import stopping
+from cyclr.range_test.result import RangeTestResult
+from cyclr.range_test.stopping import StopReason
+
+Spacing = Literal["exponential", "linear"]
+
+
+def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = "exponential") -> NDArray[np.float64]:
+    """The rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
+
+    With f = i / (steps − 1), rate i is min_lr · (max_lr / min_lr)^f (exponential) or min_lr + (max_lr − min_lr) · f.
+
+    Example:
+        >>> from cyclr.range_test.driver import learning_rates
+        >>> learning_rates(1e-3, 1e1, 5).tolist()
+        [0.001, 0.01, 0.1, 1.0, 10.0]
+    """
+    low = _checks.number("min_lr", min_lr, above=0, fix="A sweep begins at a tiny rate, such as 1e-6.")
+    low, high = _checks.bounds(low, max_lr, base="min_lr", top="max_lr")
+    count = _checks.integer("steps", steps, at_least=2)
+    _checks.choice("spacing", spacing, ("exponential", "linear"))
+    space = np.geomspace if spacing == "exponential" else np.linspace
+    rates = np.asarray(space(low, high, count), dtype=np.float64)
+    if not np.all(np.diff(rates) > 0):
+        raise ValueError(
+            f"max_lr must be far enough above min_lr for {count} different rates; got min_lr={min_lr!r}, "
+            f"max_lr={max_lr!r}, steps={steps!r}. Widen the range or use fewer steps."
+        )
+    return rates
+
+
+class RangeTest:
+    """A learning-rate range test that you drive from your own loop.
+
+    Iterate over it to get the learning rate of the next update; after the update tell it the loss of the batch that the
+    update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or at the first
+    loss that is NaN or infinite (which is recorded nowhere). Restoring the model is up to your loop; `range_test` of
+    `cyclr.keras` does both.
+
+    Args:
+        min_lr: first learning rate, > 0.
+        max_lr: last learning rate, > min_lr.
+        steps: number of rates (optimizer updates), ≥ 2.
+        spacing: `"exponential"` (equal ratios) or `"linear"` (equal differences).
+        stop_factor: the test has diverged when the smoothed loss is above
+            best + (stop_factor − 1) · max(|best|, initial − best); > 1, or None to go to the end whatever happens.
+        smoothing: momentum of the running mean by which divergence is judged, in [0, 1).
+
+    Raises:
+        TypeError, ValueError: an argument that is out of range.
+        RangeTestError: rates and losses out of step with each other.
+
+    Example:
+        >>> import cyclr
+        >>> test = cyclr.RangeTest(min_lr=1e-3, max_lr=10.0, steps=50)
+        >>> weight = 1.0
+        >>> for lr in test:
+        ...     loss, gradient = weight**2, 2 * weight
+        ...     weight -= lr * gradient
+        ...     test.record(loss)
+        >>> result = test.result()
+        >>> result.stop_reason
+        'diverged'
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    """
+
+    def __init__(
+        self,
+        min_lr: float = 1e-6,
+        max_lr: float = 10.0,
+        steps: int = 150,
+        spacing: Spacing = "exponential",
+        *,
+        stop_factor: float | None = 4.0,
+        smoothing: float = 0.9,
+    ) -> None:
+        self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
+        self.spacing: Spacing = spacing
+        self.stop_factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
+        self._mean = RunningMean(_checks.number("smoothing", smoothing, at_least=0, below=1))
+        self._losses: list[float] = []
+        self._initial = math.nan
+        self._best = math.inf
+        self._smoothed = math.nan
+        self._waiting = False
+        self._stop_reason: StopReason | None = None
+
+    def __len__(self) -> int:
+        """Number of rates, if nothing stops the test before."""
+        return len(self.learning_rates)
+
+    def __iter__(self) -> Iterator[float]:
+        return self
+
+    def __next__(self) -> float:
+        if self._stop_reason is not None:
+            raise StopIteration
+        if self._waiting:
+            raise RangeTestError(
+                "record(loss) must be called once after every learning rate; "
+                f"got none for number {len(self._losses)}. Call it with the loss of the batch, after the update."
+            )
+        self._waiting = True
+        return float(self.learning_rates[len(self._losses)])
+
+    def record(self, loss: Any) -> None:
+        """Take in the loss of the batch that the last update was computed from; nothing, once the test has stopped.
+
+        Args:
+            loss: a number, or an array or tensor of one element.
+
+        Raises:
+            RangeTestError: no learning rate is waiting for a loss.
+        """
+        if not self._waiting:
+            raise RangeTestError(
+                "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
+            )
+        if isinstance(loss, str | bytes):
+            raise TypeError(f"loss must be a number; got loss={loss!r}.")
+        value = float(loss)
+        self._waiting = False
+        if self._stop_reason is not None:
+            return
+        if stopping.is_non_finite(value):
+            self._stop_reason = "non_finite"
+            return
+        self._losses.append(value)
+        self._smoothed = self._mean.update(value)
+        if len(self._losses) == 1:
+            self._initial = self._smoothed
+        self._best = min(self._best, self._smoothed)
+        if self.stop_factor is not None and self._smoothed > stopping.divergence_threshold(
+            self._initial, self._best, self.stop_factor
+        ):
+            self._stop_reason = "diverged"
+        elif len(self._losses) == len(self):
+            self._stop_reason = "completed"
+
+    def stop(self, reason: StopReason) -> None:
+        """End the test early, for a reason of your loop: `"data_exhausted"` or `"interrupted"`."""
+        _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
+        if self._stop_reason is None:
+            self._stop_reason = reason
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the test is over."""
+        return self._stop_reason is not None
+
+    @property
+    def recorded(self) -> int:
+        """Number of losses recorded so far."""
+        return len(self._losses)
+
+    @property
+    def smoothed_loss(self) -> float:
+        """The running mean of the losses so far, NaN before the first."""
+        return self._smoothed
+
+    def result(self) -> RangeTestResult:
+        """What was recorded, with the bounds read off it; `stop_reason` is `"interrupted"` before the end.
+
+        Raises:
+            RangeTestError: not one loss was recorded.
+        """
+        if not self._losses:
+            why = f" ({stopping.IN_WORDS[self._stop_reason]})" if self._stop_reason else ""
+            raise RangeTestError(
+                f"a result needs at least one finite loss; got none{why}. "
+                "Check that the data has batches and that the loss of the untrained model is finite."
+            )
+        return RangeTestResult(
+            lr=self.learning_rates[: len(self._losses)],
+            loss=np.array(self._losses),
+            stop_reason=self._stop_reason or "interrupted",
+            min_lr=float(self.learning_rates[0]),
+            max_lr=float(self.learning_rates[-1]),
+            steps=len(self),
+            spacing=self.spacing,
+        )

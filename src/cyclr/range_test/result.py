@@ -1,0 +1,211 @@
+"""What a range test found."""
+
+import html
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclr import _checks, _files
+from cyclr.bounds import Bounds, Curve, classic, knee, smooth
+from cyclr.bounds.curve import check_curve
+from cyclr.range_test import stopping
+from cyclr.range_test.stopping import StopReason
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RangeTestResult:
+    """The learning rates and losses of a range test, and the bounds read off them.
+
+    Attributes:
+        lr: learning rates used, shape (n,), rising; read-only.
+        loss: the loss of the batch at each of them, as recorded, shape (n,); finite; read-only.
+        stop_reason: `"completed"` (every rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN or
+            infinite), `"data_exhausted"` or `"interrupted"`.
+        min_lr, max_lr, steps, spacing: what was asked for; n < steps where the test stopped early.
+
+    Raises:
+        TypeError, ValueError: values that no range test gives, such as losses that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from cyclr import RangeTestResult
+        >>> lr = np.geomspace(1e-6, 10, 150)
+        >>> loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2
+        >>> result = RangeTestResult(lr, loss, "completed", 1e-6, 10.0, 150, "exponential")
+        >>> result.bounds.status
+        'ok'
+        >>> f"{result.suggest('steepest'):.1g}"
+        '0.01'
+    """
+
+    lr: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    stop_reason: StopReason
+    min_lr: float
+    max_lr: float
+    steps: int
+    spacing: Literal["exponential", "linear"]
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "loss"):
+            try:
+                array = np.array(getattr(self, name), dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must be a vector of numbers; got {getattr(self, name)!r}.") from error
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        check_curve(self.lr, self.loss)
+        low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
+        steps = _checks.integer("steps", self.steps, at_least=max(2, self.lr.size), fix="lr holds one rate a step.")
+        for name, value in (("min_lr", low), ("max_lr", high), ("steps", steps)):
+            object.__setattr__(self, name, value)
+        _checks.choice("stop_reason", self.stop_reason, stopping.IN_WORDS)
+        _checks.choice("spacing", self.spacing, ("exponential", "linear"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that copies are read-only as well.
+        return RangeTestResult, (
+            self.lr,
+            self.loss,
+            self.stop_reason,
+            self.min_lr,
+            self.max_lr,
+            self.steps,
+            self.spacing,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RangeTestResult):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def curve(self) -> Curve:
+        """The smoothed curve that bounds and suggestions are read off."""
+        return smooth(self.lr, self.loss)
+
+    @property
+    def smoothed_loss(self) -> NDArray[np.float64]:
+        """The smoothed loss at every rate, shape (n,); losses far above the start are cut, as `bounds.smooth` says."""
+        return self.curve.loss
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The bounds to cycle between, with a status and a reason in words."""
+        return knee(self.lr, self.loss, unstable_end=self.stop_reason in ("diverged", "non_finite"))
+
+    def suggest(self, method: Literal["steepest", "valley", "minimum"]) -> float:
+        """One learning rate by a classic method; `bounds` is what to train with.
+
+        Args:
+            method: `"steepest"` (where the smoothed loss falls fastest per decade, before its minimum), `"valley"` (two
+                thirds down the longest valley) or `"minimum"` (a tenth of the rate with the lowest smoothed loss).
+
+        Raises:
+            ValueError: another method.
+        """
+        return classic.suggest(self.lr, self.loss, method)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw loss against learning rate with the bounds marked and the verdict in words.
+
+        Args:
+            ax: Matplotlib axes to draw on; new ones by default.
+
+        Returns:
+            The `Axes`; nothing is shown or saved (`result.plot().figure.savefig("range_test.png")` saves it).
+        """
+        from cyclr.report import plots
+
+        return plots.range_test(self, ax=ax)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A description that `json.dumps` takes; the bounds stand in it for readers, `load` finds them anew."""
+        return {
+            "version": FORMAT_VERSION,
+            "lr": self.lr.tolist(),
+            "loss": self.loss.tolist(),
+            "stop_reason": self.stop_reason,
+            "min_lr": self.min_lr,
+            "max_lr": self.max_lr,
+            "steps": self.steps,
+            "spacing": self.spacing,
+            "bounds": self.bounds.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> "RangeTestResult":
+        """The result that `to_dict` described.
+
+        Raises:
+            ValueError: it comes from another version, is not complete or holds illegal values.
+        """
+        version = description.get("version") if isinstance(description, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(f"version must be {FORMAT_VERSION}; got version={version!r}. Is it a range test's result?")
+        names = ("lr", "loss", "stop_reason", "min_lr", "max_lr", "steps", "spacing")
+        missing = [name for name in names if name not in description]
+        if missing:
+            raise ValueError(f"a range test's result must have {', '.join(names)}; got none of {', '.join(missing)}.")
+        try:
+            return cls(**{name: description[name] for name in names})
+        except TypeError as error:
+            raise ValueError(
+                f"the description of a range test must hold legal values; got one where {error}"
+            ) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result as JSON, atomically; `RangeTestResult.load` reads it."""
+        _files.write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "RangeTestResult":
+        """Read a result that `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no result of a range test.
+        """
+        try:
+            description = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} must hold JSON written by save(); got {error}.") from error
+        return cls.from_dict(description)
+
+    def __repr__(self) -> str:
+        low, high = self.bounds.base_lr, self.bounds.max_lr
+        numbers = "no bounds" if low is None or high is None else f"base_lr={low:.3g}, max_lr={high:.3g}"
+        return (
+            f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason}; {numbers} "
+            f"({self.bounds.status}). {self.bounds.reason}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "bounds": "none"
+            if self.bounds.base_lr is None or self.bounds.max_lr is None
+            else f"{self.bounds.base_lr:.3g} to {self.bounds.max_lr:.3g}",
+            "status": self.bounds.status,
+            "reason": self.bounds.reason,
+            "steps": f"{len(self.lr)} of {self.steps}; {stopping.IN_WORDS[self.stop_reason]}",
+            "learning rates": f"{self.lr[0]:.3g} to {self.lr[-1]:.3g}",
+        }
+        cells = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>Learning-rate range test</caption>{cells}</table>"

@@ -1,0 +1,34 @@
+"""When a range test is over: pure functions of the losses so far."""
+
+import math
+from typing import Literal
+
+StopReason = Literal["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]
+
+IN_WORDS: dict[str, str] = {
+    "completed": "every learning rate was tried",
+    "diverged": "the loss left its lowest value far behind",
+    "non_finite": "the loss became infinite or NaN",
+    "data_exhausted": "the data ended",
+    "interrupted": "the test was stopped before its end",
+}
+
+
+def divergence_threshold(initial: float, best: float, factor: float) -> float:
+    """The smoothed loss above which a test has diverged: best + (factor − 1) · max(|best|, initial − best).
+
+    For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen far, to near 0 or
+    below, is measured against how far it fell, so that noise around a tiny minimum is no divergence. Scaling a loss
+    does not make the test stop elsewhere.
+
+    Args:
+        initial: smoothed loss of the first point.
+        best: lowest smoothed loss so far.
+        factor: > 1.
+    """
+    return best + (factor - 1.0) * max(abs(best), initial - best)
+
+
+def is_non_finite(loss: float) -> bool:
+    """Whether a loss is NaN or infinite."""
+    return not math.isfinite(loss)

@@ -1,0 +1,137 @@
+"""Plots with Matplotlib: each returns the axes it drew on, and none opens a window by itself."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cyclr import _checks
+from cyclr.errors import MissingExtraError
+from cyclr.range_test import RangeTestResult
+from cyclr.schedules import Cyclical, Schedule
+
+try:
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+except ImportError as error:
+    raise MissingExtraError('plots need Matplotlib. Run: pip install "cyclr[plot]".') from error
+
+_BLUE, _ORANGE, _GREY = "#0b6bb5", "#c8500a", "#767676"
+_MOST_POINTS = 20_000
+
+
+def schedule(schedule: Schedule, steps: int, ax: Axes | None = None) -> Axes:
+    """Draw the first `steps` values of a schedule; for a cyclical one also its decaying bounds.
+
+    Args:
+        schedule: any schedule.
+        steps: steps to draw, ≥ 2; of more than 20,000, so many are drawn.
+        ax: axes to draw on; new ones by default.
+    """
+    count = _checks.integer("steps", steps, at_least=2)
+    ax = _axes(ax, (8, 3.6))
+    step = np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.int64))
+    if isinstance(schedule, Cyclical) and schedule.decay is not None:
+        low, high = schedule.envelope(step)
+        ax.fill_between(step, low, high, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
+        ax.legend(loc="upper right", frameon=False)
+    ax.plot(step, schedule(step), color=_BLUE, linewidth=1.6)
+    ax.set_xlabel("step (optimizer update)")
+    ax.set_ylabel("value")
+    ax.margins(x=0)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+    _tidy(ax)
+    return ax
+
+
+def range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
+    """Draw loss against learning rate with the bounds marked, and the verdict in words above it."""
+    ax = _axes(ax, (8, 4.8))
+    ax.plot(result.lr, result.loss, ".", color=_GREY, markersize=4, alpha=0.6, label="loss of each batch")
+    ax.plot(result.lr, result.smoothed_loss, color=_BLUE, linewidth=2, label="smoothed")
+    if result.spacing == "exponential":
+        ax.set_xscale("log")
+    low, high = result.bounds.base_lr, result.bounds.max_lr
+    if low is not None and high is not None:
+        ax.axvspan(low, high, color=_ORANGE, alpha=0.12, linewidth=0)
+        for name, lr, side in (("base_lr", low, "right"), ("max_lr", high, "left")):
+            ax.axvline(lr, color=_ORANGE, linewidth=1.4)
+            ax.annotate(
+                f"{name}\n{lr:.2g}",
+                (lr, 0.03),
+                xycoords=ax.get_xaxis_transform(),
+                xytext=(-5 if side == "right" else 5, 0),
+                textcoords="offset points",
+                horizontalalignment=side,
+                color=_ORANGE,
+            )
+    ax.set_ylim(*_loss_limits(result))
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.ticklabel_format(axis="y", useOffset=False)
+    title = "Range test" if result.bounds.status == "ok" else f"Range test: {result.bounds.status.replace('_', ' ')}"
+    ax.set_title(title, loc="left", fontweight="bold", pad=10 + 14 * len(_wrapped(result.bounds.reason, ax)))
+    ax.text(
+        0,
+        1.02,
+        "\n".join(_wrapped(result.bounds.reason, ax)),
+        transform=ax.transAxes,
+        fontsize=9,
+        verticalalignment="bottom",
+    )
+    ax.legend(loc="upper left" if low is not None else "best", frameon=False)
+    _tidy(ax)
+    ax.figure.tight_layout()  # type: ignore[union-attr]
+    return ax
+
+
+def curves(
+    series: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    x: Sequence[float] | None = None,
+    marks: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw named curves, such as the accuracy of several runs, with named horizontal marks.
+
+    Args:
+        series: name → values; of one length if `x` is given.
+        xlabel, ylabel: names of the axes.
+        x: position of the values; 1, 2, 3, … by default.
+        marks: name → height of a dashed line.
+        ax: axes to draw on; new ones by default.
+    """
+    ax = _axes(ax, (8, 4.2))
+    for (name, values), color in zip(series.items(), (_BLUE, _ORANGE, _GREY, "#3f7d20", "#7b3fa0"), strict=False):
+        ax.plot(x if x is not None else range(1, len(values) + 1), values, color=color, linewidth=1.8, label=name)
+    for name, height in (marks or {}).items():
+        ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.legend(frameon=False)
+    _tidy(ax)
+    return ax
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return plt.subplots(figsize=size, layout=None)[1] if ax is None else ax
+
+
+def _wrapped(text: str, ax: Axes) -> list[str]:
+    """The lines of a text of 9 points that is as wide as the axes."""
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    return textwrap.wrap(text, max(24, int(14 * inches)))
+
+
+def _loss_limits(result: RangeTestResult) -> tuple[float, float]:
+    """Limits that show the fall and the turn, and neither lone outliers nor how high a diverging loss flew."""
+    low, high = float(result.smoothed_loss.min()), float(result.smoothed_loss.max())
+    room = 3 * result.curve.noise + (0.08 * (high - low) or 0.05 * abs(high) or 1.0)
+    return low - room - 0.12 * (high - low), high + room
+
+
+def _tidy(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)

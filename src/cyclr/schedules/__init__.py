@@ -1,0 +1,30 @@
+"""Schedules: pure functions from a step to a value. Standard library and NumPy only."""
+
+from cyclr.schedules.base import Schedule
+from cyclr.schedules.compose import Constant, Sequence, Warmup
+from cyclr.schedules.cyclical import Cyclical
+from cyclr.schedules.decay import Decay, Exponential, Halving, PerCycle, PerStep
+from cyclr.schedules.length import step_size
+from cyclr.schedules.one_cycle import OneCycle
+from cyclr.schedules.run import Run
+from cyclr.schedules.warm_restarts import WarmRestarts
+from cyclr.schedules.wave import Mirrored, Wave
+
+__all__ = [
+    "Constant",
+    "Cyclical",
+    "Decay",
+    "Exponential",
+    "Halving",
+    "Mirrored",
+    "OneCycle",
+    "PerCycle",
+    "PerStep",
+    "Run",
+    "Schedule",
+    "Sequence",
+    "WarmRestarts",
+    "Warmup",
+    "Wave",
+    "step_size",
+]

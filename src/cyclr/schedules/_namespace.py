@@ -1,0 +1,176 @@
+"""The few operations that a schedule's formula needs, for each kind of step.
+
+A formula is written once, against `Namespace`, with `//`, `%`, `*`, `+` and `-` on integers. It then runs on a Python
+int (through `math`, so that a training loop pays a microsecond and not an array operation), on a NumPy array, on a JAX
+array or tracer, and on a Keras tensor of whichever backend runs. No framework is imported here: a step can only be a
+JAX or Keras tensor if somebody else has imported that framework already.
+"""
+
+import bisect
+import math
+import operator
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cyclr import _checks
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """Element-wise operations on one kind of value."""
+
+    where: Callable[[Any, Any, Any], Any]
+    minimum: Callable[[Any, Any], Any]
+    maximum: Callable[[Any, Any], Any]
+    clip: Callable[[Any, Any, Any], Any]
+    """A value kept between a lower and an upper bound."""
+    ratio: Callable[[Any, Any], Any]
+    """The quotient of two integers, as a float."""
+    sin: Callable[[Any], Any]
+    exp2: Callable[[Any], Any]
+    to_float: Callable[[Any], Any]
+    elementwise: Callable[[Callable[[Any], Any], Any], Any]
+    """Apply a user's function: to every element where elements can be seen, to the tensor as a whole elsewhere."""
+    index_in: Callable[[Sequence[int], Any], Any]
+    """The index of the last entry of an increasing table that is not above the value."""
+    take: Callable[[Sequence[int], Any], Any]
+    """The entry of a table of integers at an index."""
+    int_limit: float
+    """Largest integer that a step of this kind can hold."""
+
+
+def _apply_to_elements(fn: Callable[[Any], Any], values: Any) -> Any:
+    unique, inverse = np.unique(values, return_inverse=True)
+    results = np.array([float(fn(int(v))) for v in unique])
+    return results[inverse].reshape(np.shape(values))
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return sys.float_info.max
+
+
+SCALAR = Namespace(
+    where=lambda condition, a, b: a if condition else b,
+    minimum=min,
+    maximum=max,
+    clip=lambda x, low, high: low if x < low else high if x > high else x,
+    ratio=operator.truediv,
+    sin=math.sin,
+    exp2=math.exp2,
+    to_float=_to_float,
+    elementwise=lambda fn, x: float(fn(x)),
+    index_in=lambda table, x: bisect.bisect_right(table, x) - 1,
+    take=lambda table, index: table[index],
+    int_limit=math.inf,
+)
+
+NUMPY = Namespace(
+    where=np.where,
+    minimum=np.minimum,
+    maximum=np.maximum,
+    clip=lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    ratio=np.true_divide,
+    sin=np.sin,
+    exp2=np.exp2,
+    to_float=lambda x: np.asarray(x, dtype=np.float64),
+    elementwise=_apply_to_elements,
+    index_in=lambda table, x: np.searchsorted(np.array(table, dtype=np.int64), x, side="right") - 1,
+    take=lambda table, index: np.array(table, dtype=np.int64)[index],
+    int_limit=2**63 - 1,
+)
+
+
+def of(step: Any) -> tuple[Any, Namespace]:
+    """Return the checked step and the namespace that its kind needs.
+
+    Raises `TypeError` for anything but an int, a NumPy array of integers, a JAX array or a Keras tensor of integers,
+    and `ValueError` for a negative int or NumPy step (the values of tensors are not looked at, which would wait for
+    the device, and cannot be while a graph is being traced).
+    """
+    if type(step) is int:
+        if step < 0:
+            raise ValueError(f"step must be an integer of at least 0; got step={step}. The first update is step 0.")
+        return step, SCALAR
+    if isinstance(step, np.ndarray):
+        if not np.issubdtype(step.dtype, np.integer):
+            raise TypeError(_kind_message(f"an array of {step.dtype}"))
+        if step.size and int(step.min()) < 0:
+            raise ValueError(f"step must be at least 0 everywhere; got a smallest step of {int(step.min())}.")
+        if step.size and int(step.max()) > 2**63 - 1:
+            raise ValueError(f"step must fit a signed integer of 64 bits; got a largest step of {int(step.max())}.")
+        return step.astype(np.int64, copy=False), NUMPY
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(step, jax.Array):
+        if not jax.numpy.issubdtype(step.dtype, jax.numpy.integer):
+            raise TypeError(_kind_message(f"a JAX array of {step.dtype}"))
+        step = step if step.dtype.itemsize >= 4 else step.astype(jax.numpy.int32)
+        return step, _jax_namespace(jax, str(step.dtype))
+    keras = sys.modules.get("keras")
+    if keras is not None and (isinstance(step, keras.Variable) or keras.ops.is_tensor(step)):
+        dtype = keras.backend.standardize_dtype(step.dtype)
+        if "int" not in dtype:
+            raise TypeError(_kind_message(f"a Keras tensor of {dtype}"))
+        wide = dtype if dtype in ("int32", "uint32", "int64", "uint64") else "int32"
+        return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
+    if isinstance(step, np.integer):
+        return of(int(step))
+    if isinstance(step, bool | float) or not hasattr(step, "__index__"):
+        raise TypeError(_kind_message(repr(step)))
+    return of(_checks.integer("step", step.__index__(), at_least=0))
+
+
+def _kind_message(received: str) -> str:
+    return (
+        "step must be an integer, or an array or tensor of integers, counting optimizer updates from 0; "
+        f"got {received}. Convert it with int(step) if it is whole."
+    )
+
+
+def _int_limit(dtype: str) -> int:
+    return {"int32": 2**31 - 1, "uint32": 2**32 - 1}.get(dtype, 2**63 - 1)
+
+
+def _jax_namespace(jax: Any, dtype: str) -> Namespace:
+    jnp = jax.numpy
+    return Namespace(
+        where=jnp.where,
+        minimum=jnp.minimum,
+        maximum=jnp.maximum,
+        clip=lambda x, low, high: jnp.minimum(jnp.maximum(x, low), high),
+        ratio=jnp.true_divide,
+        sin=jnp.sin,
+        exp2=jnp.exp2,
+        to_float=lambda x: jnp.asarray(x, dtype=jnp.result_type(float)),
+        elementwise=lambda fn, x: fn(x),
+        index_in=lambda table, x: jnp.searchsorted(jnp.asarray(table, dtype), x, side="right").astype(dtype) - 1,
+        take=lambda table, index: jnp.asarray(table, dtype)[index],
+        int_limit=_int_limit(dtype),
+    )
+
+
+def _keras_namespace(keras: Any, dtype: str) -> Namespace:
+    ops = keras.ops
+    return Namespace(
+        where=ops.where,
+        minimum=ops.minimum,
+        maximum=ops.maximum,
+        clip=lambda x, low, high: ops.minimum(ops.maximum(x, low), high),
+        ratio=lambda a, b: ops.cast(a, keras.backend.floatx()) / ops.cast(b, keras.backend.floatx()),
+        sin=ops.sin,
+        exp2=ops.exp2,
+        to_float=lambda x: ops.cast(x, keras.backend.floatx()),
+        elementwise=lambda fn, x: fn(x),
+        # Keras' searchsorted takes vectors alone; the tables are short.
+        index_in=lambda table, x: (
+            ops.sum(ops.cast(ops.expand_dims(x, -1) >= ops.convert_to_tensor(table, dtype), dtype), axis=-1) - 1
+        ),
+        take=lambda table, index: ops.take(ops.convert_to_tensor(table, dtype), ops.cast(index, "int32")),
+        int_limit=_int_limit(dtype),
+    )

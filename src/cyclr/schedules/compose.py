@@ -1,0 +1,219 @@
+"""Schedules made of schedules: composition is an offset of the step."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Many
+from itertools import accumulate
+from typing import Any, Self
+
+from cyclr import _checks
+from cyclr.schedules._namespace import SCALAR, Namespace
+from cyclr.schedules.base import Schedule
+from cyclr.schedules.layout import Restarts, check_range
+from cyclr.schedules.shape import SHAPES, Shape
+from cyclr.schedules.warm_restarts import WarmRestarts
+
+
+class Constant(Schedule):
+    """The same value at every step.
+
+    Args:
+        value: the value, ≥ 0.
+
+    Raises:
+        TypeError, ValueError: the value is no finite number ≥ 0.
+
+    Example:
+        >>> import cyclr
+        >>> cyclr.Constant(0.1)(10**12)
+        0.1
+    """
+
+    value: float
+
+    def __init__(self, value: float) -> None:
+        self._set(value=_checks.number("value", value, at_least=0))
+
+    def arguments(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def _value(self, xp: Namespace, step: Any) -> Any:
+        return self.value if xp is SCALAR else xp.to_float(0.0 * xp.to_float(step) + self.value)
+
+
+class Sequence(Schedule):
+    """One schedule after another, each from its own step 0.
+
+    The value is schedules[i](step − s_i), where s_i, the sum of the lengths before, is where schedule i begins. A
+    sequence in a sequence equals one sequence of all the parts.
+
+    Args:
+        schedules: the schedules, in order; at least one.
+        lengths: steps (optimizer updates) that each of them lasts, ≥ 1: one for every schedule but the last, which then
+            goes on for ever; or one for every schedule, and then the value of the last step stays.
+
+    Raises:
+        TypeError, ValueError: parts that are no schedules, or lengths that do not belong to them.
+
+    Example:
+        >>> import cyclr
+        >>> halves = cyclr.Sequence([cyclr.Constant(0.1), cyclr.Cyclical(0.0, 1.0, 2)], lengths=[3])
+        >>> [halves(step) for step in range(6)]
+        [0.1, 0.1, 0.1, 0.0, 0.5, 1.0]
+    """
+
+    schedules: tuple[Schedule, ...]
+    lengths: tuple[int, ...]
+    _starts: tuple[int, ...]
+
+    def __init__(self, schedules: Iterable[Schedule], lengths: Iterable[int]) -> None:
+        parts = tuple(_parts("schedules", schedules))
+        for part in parts:
+            if not isinstance(part, Schedule):
+                raise TypeError(f"schedules must hold cyclr schedules; got {part!r}. Try cyclr.Constant(value).")
+        counts = tuple(
+            _checks.integer(f"lengths[{index}]", length, at_least=1, fix="It counts optimizer updates.")
+            for index, length in enumerate(_parts("lengths", lengths))
+        )
+        if not parts or len(counts) not in (len(parts) - 1, len(parts)):
+            raise ValueError(
+                "lengths must hold a number of steps for every schedule, the last one perhaps excepted, and there must "
+                f"be one schedule at least; got {len(parts)} schedules and {len(counts)} lengths."
+            )
+        starts = tuple(accumulate(counts[: len(parts) - 1], initial=0))
+        self._set(schedules=parts, lengths=counts, _starts=starts)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"schedules": self.schedules, "lengths": self.lengths}
+
+    @classmethod
+    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        parts = [Schedule.from_dict(part) for part in _parts("schedules", arguments.get("schedules"))]
+        return cls(**{**arguments, "schedules": parts})
+
+    def _local(self, xp: Namespace, step: Any, part: int) -> Any:
+        """The step by a part's own count, kept within the part."""
+        local = xp.maximum(step, self._starts[part]) - self._starts[part]
+        return xp.minimum(local, self.lengths[part] - 1) if part < len(self.lengths) else local
+
+    def _value(self, xp: Namespace, step: Any) -> Any:
+        if xp is SCALAR:
+            part = xp.index_in(self._starts, step)
+            return self.schedules[part]._value(xp, self._local(xp, step, part))
+        check_range(sum(self.lengths), xp, "the lengths")
+        value = self.schedules[0]._value(xp, self._local(xp, step, 0))
+        for part in range(1, len(self.schedules)):
+            here = self.schedules[part]._value(xp, self._local(xp, step, part))
+            value = xp.where(step >= self._starts[part], here, value)
+        return value
+
+    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
+        check_range(sum(self.lengths), xp, "the lengths")
+        ends = step < 0
+        for part, schedule in enumerate(self.schedules):
+            start = self._starts[part]
+            within = (
+                (step >= start) & (step < start + self.lengths[part]) if part < len(self.lengths) else step >= start
+            )
+            ends = ends | (within & schedule._is_cycle_end(xp, self._local(xp, step, part)))
+        return ends
+
+
+class Warmup(Schedule):
+    """A rise to where a schedule begins, once or before every cycle; the schedule then starts from its own step 0.
+
+    With n = steps, w the shape and s the schedule: start + (s(0) − start) · w(t / n) for t < n, s(t − n) afterwards.
+    Before every cycle (of `WarmRestarts`): n steps from start to the cycle's first value, then the cycle.
+
+    Args:
+        of: the schedule to warm up for, any; with `every_cycle` a `WarmRestarts`.
+        steps: steps (optimizer updates) of the rise, ≥ 1.
+        start: value at step 0, ≥ 0.
+        shape: `"triangular"` (linear), `"parabolic"` or `"sinusoidal"` (cosine).
+        every_cycle: whether there is a rise before every cycle, and not the first alone.
+
+    Raises:
+        TypeError, ValueError: an argument out of range; `every_cycle` with a schedule that never jumps up.
+
+    Example:
+        >>> import cyclr
+        >>> schedule = cyclr.Warmup(cyclr.Constant(1.0), steps=4)
+        >>> [schedule(step) for step in range(6)]
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+    Source: Goyal et al. 2017, *Accurate, Large Minibatch SGD*, arXiv:1706.02677, section 2.2.
+    """
+
+    of: Schedule
+    steps: int
+    start: float
+    shape: Shape
+    every_cycle: bool
+    _layout: Restarts | None
+
+    def __init__(
+        self,
+        of: Schedule,
+        steps: int,
+        start: float = 0.0,
+        *,
+        shape: Shape = "triangular",
+        every_cycle: bool = False,
+    ) -> None:
+        if not isinstance(of, Schedule):
+            raise TypeError(f"of must be a cyclr schedule; got of={of!r}. Try cyclr.Constant(value).")
+        if not isinstance(every_cycle, bool):
+            raise TypeError(f"every_cycle must be True or False; got every_cycle={every_cycle!r}.")
+        if every_cycle and not isinstance(of, WarmRestarts):
+            raise TypeError(
+                f"of must be a WarmRestarts with every_cycle=True; got of={of!r}, which has no cycle to warm up for "
+                "but the first."
+            )
+        count = _checks.integer("steps", steps, at_least=1, fix="It counts optimizer updates.")
+        first = _checks.number("start", start, at_least=0)
+        _checks.choice("shape", shape, SHAPES)
+        cycles = None
+        if every_cycle and isinstance(of, WarmRestarts):
+            cycles = Restarts(of._layout.first, of._layout.growth, pause=count)
+        self._set(of=of, steps=count, start=first, shape=shape, every_cycle=every_cycle, _layout=cycles)
+
+    def arguments(self) -> dict[str, Any]:
+        names = ("of", "steps", "start", "shape", "every_cycle")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        return cls(**{**arguments, "of": Schedule.from_dict(arguments.get("of", {}))})
+
+    def _locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
+        """Steps since the rise began, and where in the schedule it leads to."""
+        check_range(self.steps, xp, "the lengths")
+        if self._layout is None:
+            return step, step * 0
+        cycle, offset = self._layout.locate(xp, step)
+        return offset, step - offset - cycle * self.steps
+
+    def _value(self, xp: Namespace, step: Any) -> Any:
+        offset, begin = self._locate(xp, step)
+        value = self.of._value(xp, begin + self._past(xp, offset))
+        if xp is SCALAR and offset >= self.steps:
+            return value
+        height = SHAPES[self.shape](xp, xp.minimum(xp.to_float(offset) / self.steps, 1.0))
+        # In the rise, `value` is the one that it leads to, and rounding must not lead above it.
+        rising = self.start * (1.0 - height) + value * height
+        rising = xp.minimum(xp.maximum(rising, xp.minimum(value, self.start)), xp.maximum(value, self.start))
+        return xp.where(offset < self.steps, rising, value)
+
+    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
+        offset, begin = self._locate(xp, step)
+        ends = self.of._is_cycle_end(xp, begin + self._past(xp, offset))
+        return ends & (offset >= self.steps)
+
+    def _past(self, xp: Namespace, offset: Any) -> Any:
+        """Steps since the rise ended."""
+        return xp.maximum(offset, self.steps) - self.steps
+
+
+def _parts(name: str, values: Any) -> Many[Any]:
+    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list; got {name}={values!r}.")
+    return list(values)

@@ -1,0 +1,111 @@
+"""Lengths in the units that people think in, turned into steps: the one place where that is done."""
+
+import re
+from fractions import Fraction
+from typing import Any, Self
+
+from cyclr import _checks
+from cyclr.schedules.base import Described
+
+
+class Run(Described):
+    """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
+
+    Schedules take their lengths in steps (optimizer updates). This turns others into steps, wherever a length is asked
+    for, so that nothing changes when the batch size or the data do.
+
+    Args:
+        total_steps: steps (optimizer updates) of the run, ≥ 1.
+        steps_per_epoch: steps in an epoch, ≥ 1; for lengths in epochs.
+        cycles: cycles in the run, ≥ 1; for lengths in cycles.
+
+    Raises:
+        TypeError, ValueError: a number that is no integer ≥ 1.
+
+    Example:
+        >>> import cyclr
+        >>> run = cyclr.Run.of(samples=60_000, batch_size=50, epochs=15)
+        >>> run.total_steps, run.steps("4 epochs"), run.steps("10 %")
+        (18000, 4800, 1800)
+        >>> schedule = cyclr.Cyclical(0.001, 0.006, run.steps("4 epochs"))
+    """
+
+    total_steps: int
+    steps_per_epoch: int | None
+    cycles: int | None
+
+    def __init__(self, total_steps: int, *, steps_per_epoch: int | None = None, cycles: int | None = None) -> None:
+        total = _checks.integer("total_steps", total_steps, at_least=1, fix="It counts optimizer updates.")
+        if steps_per_epoch is not None:
+            steps_per_epoch = _checks.integer("steps_per_epoch", steps_per_epoch, at_least=1)
+        if cycles is not None:
+            cycles = _checks.integer("cycles", cycles, at_least=1)
+        self._set(total_steps=total, steps_per_epoch=steps_per_epoch, cycles=cycles)
+
+    @classmethod
+    def of(cls, *, samples: int, batch_size: int, epochs: int, cycles: int | None = None) -> Self:
+        """The run over `epochs` epochs of ceil(samples / batch_size) steps each.
+
+        Args:
+            samples: training samples in an epoch, ≥ 1.
+            batch_size: samples in one optimizer update, all micro-batches and processes together, ≥ 1.
+            epochs: epochs of the run, ≥ 1.
+            cycles: as for `Run`.
+
+        Raises:
+            TypeError, ValueError: a number that is no integer ≥ 1.
+        """
+        size = _checks.integer("batch_size", batch_size, at_least=1)
+        per_epoch = -(-_checks.integer("samples", samples, at_least=1) // size)
+        total = per_epoch * _checks.integer("epochs", epochs, at_least=1)
+        return cls(total, steps_per_epoch=per_epoch, cycles=cycles)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "cycles": self.cycles}
+
+    def steps(self, length: int | str) -> int:
+        """A length in steps, at least 1 and rounded to the nearest.
+
+        Args:
+            length: steps as an int, or a text of a number and a unit: `"2000 steps"`, `"4 epochs"`, `"2 cycles"`
+                (of `total_steps − 1` over `cycles`, so that the last one ends on the last step), `"30 %"` of
+                total_steps.
+
+        Raises:
+            TypeError: the length is neither.
+            ValueError: no such unit, nothing above 0, or a unit that this run does not know the length of.
+
+        Example:
+            >>> import cyclr
+            >>> run = cyclr.Run(1001, steps_per_epoch=100, cycles=5)
+            >>> [run.steps(length) for length in (7, "7 steps", "0.5 epochs", "1 cycle", "25%")]
+            [7, 7, 50, 200, 250]
+        """
+        if not isinstance(length, str):
+            return _checks.integer("length", length, at_least=1, fix=_UNITS_FIX)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]+)\s*", length)
+        unit = match.group(2).removesuffix("s") if match else ""
+        if match is None or unit not in ("step", "epoch", "cycle", "%"):
+            raise ValueError(f"length must be a number and a unit; got length={length!r}. {_UNITS_FIX}")
+        exact = Fraction(match.group(1)) * self._unit(unit, length)
+        if exact <= 0:
+            raise ValueError(f"length must be greater than 0; got length={length!r}.")
+        return max(1, int(exact + Fraction(1, 2)))
+
+    def _unit(self, unit: str, length: str) -> Fraction | int:
+        if unit == "%":
+            return Fraction(self.total_steps, 100)
+        if unit == "epoch" and self.steps_per_epoch is not None:
+            return self.steps_per_epoch
+        if unit == "cycle" and self.cycles is not None:
+            return Fraction(self.total_steps - 1, self.cycles)
+        if unit == "step":
+            return 1
+        missing = "steps_per_epoch" if unit == "epoch" else "cycles"
+        raise ValueError(
+            f"{missing} must be given to measure in {unit}s; got length={length!r} and {self!r}. "
+            f"Make it with cyclr.Run(total_steps, {missing}=...)."
+        )
+
+
+_UNITS_FIX = 'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).'

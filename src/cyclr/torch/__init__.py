@@ -1,0 +1,14 @@
+"""cyclr for native PyTorch: schedulers for training loops of your own."""
+
+from cyclr.errors import MissingExtraError
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError('cyclr.torch needs PyTorch. Install it: pip install "cyclr[torch]".') from error
+
+from cyclr.torch.cyclic_lr import CyclicLR
+from cyclr.torch.range_test import range_test
+from cyclr.torch.scheduler import Scheduler
+
+__all__ = ["CyclicLR", "Scheduler", "range_test"]

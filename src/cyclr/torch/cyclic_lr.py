@@ -1,0 +1,144 @@
+"""torch's `CyclicLR`, by cyclr's schedules."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+
+from cyclr import _checks
+from cyclr.schedules import Constant, Cyclical, Decay, PerCycle, PerStep, Schedule
+from cyclr.schedules.cyclical import Mode, decay_of_mode
+from cyclr.torch import _groups
+from cyclr.torch.scheduler import Resumed, Scheduler
+
+
+class CyclicLR(Scheduler):
+    """`torch.optim.lr_scheduler.CyclicLR` with the same arguments and values, and without its defects.
+
+    With c the 1-based cycle, x the triangular position and t the update, the rate of a group is
+    `base_lr + (max_lr − base_lr) · x · scale(c or t)`, its momentum goes from max_momentum to base_momentum by the same
+    factor. Unlike torch's: it counts updates and not calls (see `Scheduler`), any step is finite and exact, bounds are
+    checked, an optimizer made without momentum is left without, and a group may be added later.
+
+    Args:
+        optimizer: any `torch.optim.Optimizer`.
+        base_lr, max_lr: bounds, 0 ≤ base_lr < max_lr; numbers, or lists of one for every parameter group.
+        step_size_up, step_size_down: updates on the way up and down, ≥ 1, may be fractions; down as up by default.
+        mode: `"triangular"`, `"triangular2"` or `"exp_range"`; not used if scale_fn is given.
+        gamma: factor per update of `"exp_range"`, in (0, 1].
+        scale_fn: function of your own that returns the factor of the amplitude, in [0, 1].
+        scale_mode: what scale_fn is called with: `"cycle"` (from 1) or `"iterations"` (from 0).
+        cycle_momentum: cycle the momentum, or the first of `betas`, against the rate.
+        base_momentum, max_momentum: its bounds, base_momentum ≤ max_momentum; numbers or one list for all groups alike.
+        last_epoch: number of the last update of an earlier run to go on from; −1 begins.
+
+    Raises:
+        TypeError, ValueError: an argument out of range, or an optimizer without the momentum to be cycled.
+
+    Example:
+        >>> import torch
+        >>> from cyclr.torch import CyclicLR
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        >>> scheduler = CyclicLR(optimizer, base_lr=0.01, max_lr=0.1, step_size_up=10)
+        >>> scheduler.get_last_lr()
+        [0.01]
+
+    Source: Smith 2017, arXiv:1506.01186.
+    """
+
+    _keeps_ratios = False
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: float = 2000,
+        step_size_down: float | None = None,
+        mode: Mode = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[Any], float] | None = None,
+        scale_mode: Literal["cycle", "iterations"] = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+        self._scale_fn, self._scale_mode = scale_fn, _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
+        bounds = _of_groups(optimizer, base_lr, max_lr)
+        decay = self._decay(mode, gamma)
+        rates = [Cyclical._fractional(low, high, step_size_up, step_size_down, decay) for low, high in bounds]
+        momenta = _momenta(optimizer, rates[0], base_momentum, max_momentum) if cycle_momentum else None
+        last = _checks.integer("last_epoch", last_epoch, at_least=-1)
+        for group, (low, _) in zip(optimizer.param_groups, bounds, strict=True):
+            # torch takes the lower bound for the initial rate too.
+            group["initial_lr"] = low
+        super().__init__(optimizer, _one_or_all(rates), momenta, start_step=last + 1)
+
+    def _decay(self, mode: Mode, gamma: float) -> Decay | None:
+        if self._scale_fn is None:
+            return decay_of_mode(mode, gamma)
+        if not callable(self._scale_fn):
+            raise TypeError(f"scale_fn must be a function of the cycle or the step; got scale_fn={self._scale_fn!r}.")
+        scale = self._scale_fn
+        return PerCycle(lambda cycle: scale(cycle + 1)) if self._scale_mode == "cycle" else PerStep(scale)
+
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
+        """Go on at the saved step: as `Scheduler.load_state_dict`, and states of torch's own `CyclicLR` are taken over.
+
+        A state of torch's brings its bounds, lengths, mode and momentum with it, as it does in torch; a function does
+        not come with it.
+        """
+        if not (isinstance(state_dict, dict) and {"step_ratio", "total_size", "max_lrs"} <= state_dict.keys()):
+            super().load_state_dict(state_dict, schedules)
+            return
+        step = _checks.integer("last_epoch", state_dict["last_epoch"], at_least=0)
+        up = state_dict["total_size"] * state_dict["step_ratio"]
+        down = state_dict["total_size"] - up
+        decay = self._decay(state_dict["mode"], state_dict["gamma"])
+        bounds = list(zip(state_dict["base_lrs"], state_dict["max_lrs"], strict=True))
+        rates = [Cyclical._fractional(low, high, _whole(up), _whole(down), decay) for low, high in bounds]
+        momenta = None
+        if state_dict["cycle_momentum"]:
+            momenta = _momenta(self.optimizer, rates[0], state_dict["base_momentums"], state_dict["max_momentums"])
+        self._set_schedules(_one_or_all(rates), momenta, None)
+        self.step(step)
+
+
+def _of_groups(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:
+    """Numbers, or lists of one for every group, as one tuple for every group."""
+    groups = len(optimizer.param_groups)
+    lists = [list(value) if isinstance(value, list | tuple) else [value] * groups for value in values]
+    if any(len(held) != groups for held in lists):
+        lengths = ", ".join(str(len(held)) for held in lists)
+        raise ValueError(f"lists must hold a value for each of the {groups} parameter groups; got lengths {lengths}.")
+    return list(zip(*lists, strict=True))
+
+
+def _momenta(optimizer: Optimizer, rate: Cyclical, base: Any, top: Any) -> Any:
+    """The momentum of every group; None for an optimizer that was made without."""
+    if all(group.get("momentum") == 0 for group in optimizer.param_groups):
+        warnings.warn(
+            f"CyclicLR leaves {type(optimizer).__name__} without momentum, as it was made without; pass "
+            "cycle_momentum=False to say so, or make it with momentum=0.9.",
+            stacklevel=3,
+        )
+        return None
+    momenta: list[Schedule] = [
+        Constant(low) if low == high else rate.mirrored(low, high) for low, high in _of_groups(optimizer, base, top)
+    ]
+    _groups.momentum_setter(optimizer)
+    return _one_or_all(momenta)
+
+
+def _one_or_all(schedules: Any) -> Any:
+    """One schedule if all are the same, which then holds for groups that are added later too."""
+    return schedules[0] if len(set(schedules)) == 1 else schedules
+
+
+def _whole(length: float) -> float:
+    """A length without the rounding of torch's division and multiplication."""
+    return round(length) if abs(length - round(length)) < 1e-6 else length

@@ -1,0 +1,308 @@
+"""Schedules attached to a torch optimizer."""
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cyclr import _checks
+from cyclr.errors import ScheduleError
+from cyclr.schedules import Schedule
+from cyclr.torch import _groups
+
+FORMAT_VERSION = 1
+
+Resumed = Literal["same", "new", "saved"]
+
+
+class Scheduler(LRScheduler):  # type: ignore[misc]
+    """Learning rate, momentum and weight decay of a torch optimizer by schedules; an `LRScheduler` like torch's own.
+
+    Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as always: it counts updates
+    that really happened, and not its own calls. So an update that `GradScaler` skips does not advance, calling it after
+    every micro-batch or once per process changes nothing, and update 0 uses `lr(0)` whatever touched the optimizer
+    before.
+
+    With one schedule the first group follows it, and other groups keep the ratio of their learning rates to the first
+    one's; a group that is added later does the same. Weight decay keeps its ratios too, so that a group without any
+    stays without. A hyperparameter that is a tensor is filled in place, so that neither `torch.compile` nor a
+    capturable optimizer notices.
+
+    Args:
+        optimizer: any `torch.optim.Optimizer`.
+        lr: schedule of the learning rate, or one for each parameter group.
+        momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and its kin) or `rho` (Adadelta), or
+            one for each parameter group.
+        weight_decay: schedule of the weight decay.
+        start_step: step of the schedules that the next update takes, ≥ 0.
+        counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
+            CUDA graph.
+        last_epoch: start_step − 1, by the name of torch's schedulers, for code that passes it to all of them.
+
+    Raises:
+        TypeError, ValueError: something that is no schedule, no optimizer or no step; not one schedule for every group;
+            an optimizer without a momentum.
+
+    Example:
+        >>> import cyclr, torch
+        >>> from cyclr.torch import Scheduler
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> cycle = cyclr.Cyclical(0.25, 0.75, step_size=2)
+        >>> scheduler = Scheduler(optimizer, lr=cycle, momentum=cycle.mirrored(0.8, 0.9))
+        >>> used = []
+        >>> for _ in range(4):
+        ...     weight.sum().backward()
+        ...     used.append(optimizer.param_groups[0]["lr"])
+        ...     optimizer.step()
+        ...     scheduler.step()
+        >>> used
+        [0.25, 0.5, 0.75, 0.5]
+    """
+
+    # Code around torch's schedulers, such as Accelerate's, counts with it.
+    _step_count = 0
+    _keeps_ratios = True
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr: Schedule | Sequence[Schedule] | None = None,
+        momentum: Schedule | Sequence[Schedule] | None = None,
+        weight_decay: Schedule | None = None,
+        *,
+        start_step: int = 0,
+        counts: Literal["updates", "calls"] = "updates",
+        last_epoch: int = -1,
+    ) -> None:
+        # The constructor of the base class wraps optimizer.step and takes a first step; neither is wanted.
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+        self.optimizer = optimizer
+        self._set_schedules(lr, momentum, weight_decay)
+        self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
+        self._updates = 0
+        last = _checks.integer("last_epoch", last_epoch, at_least=-1)
+        self._offset = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
+        self._overrules = False
+        self._attach()
+        self.last_epoch = -1
+        self._set_to(self._offset)
+
+    def _attach(self) -> None:
+        """Count the optimizer's updates; it does not keep this scheduler alive."""
+        to_self = weakref.ref(self)
+        self._handles = (
+            self.optimizer.register_step_post_hook(_counter(to_self)),
+            self.optimizer.register_load_state_dict_post_hook(_reset_after_load(to_self)),
+        )
+
+    def _set_schedules(self, lr: Any, momentum: Any, weight_decay: Any) -> None:
+        groups = len(self.optimizer.param_groups)
+        rates, momenta = _schedules("lr", lr, groups), _schedules("momentum", momentum, groups)
+        set_momentum = _groups.momentum_setter(self.optimizer) if momenta else None
+        if weight_decay is not None:
+            _schedules("weight_decay", weight_decay, groups, lists=False)
+            _groups.check_weight_decay(self.optimizer)
+        self._rates, self._momenta, self._weight_decay = rates, momenta, weight_decay
+        self._set_momentum = set_momentum
+        self._look_at_groups()
+
+    def _look_at_groups(self) -> None:
+        """Note the groups' ratios; groups may have been added."""
+        groups = self.optimizer.param_groups
+        for name, schedules in (("lr", self._rates), ("momentum", self._momenta)):
+            if len(schedules) > 1 and len(schedules) != len(groups):
+                raise ValueError(
+                    f"{name} must hold a schedule for every parameter group; got {len(schedules)} schedules, and the "
+                    f"optimizer has {len(groups)} groups now. Make a new Scheduler(optimizer, {name}=[...], "
+                    "start_step=...)."
+                )
+        _groups.separate_rates(groups)
+        for group in groups:
+            group.setdefault("initial_lr", _groups.number(group["lr"]))
+            if self._weight_decay is not None:
+                group.setdefault("initial_weight_decay", _groups.number(group["weight_decay"]))
+        self.base_lrs = [_groups.number(group["initial_lr"]) for group in groups]
+        self._shares = [1.0] * len(groups)
+        if self._keeps_ratios and len(self._rates) == 1:
+            self._shares = _groups.shares(self.base_lrs)
+        if self._weight_decay is not None:
+            self._decay_shares = _groups.shares([group["initial_weight_decay"] for group in groups])
+
+    @property
+    def _position(self) -> int:
+        return self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set what the next update will use; call it after `optimizer.step()`.
+
+        Args:
+            epoch: go to this step (a number of updates, in spite of the name that torch gave it) instead.
+        """
+        if epoch is not None:
+            step = _checks.integer("epoch", epoch, at_least=0)
+            self._offset = step - self._updates
+        else:
+            step = self._position
+        if epoch is not None or step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
+            self._set_to(step)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        # SequentialLR begins a scheduler by this.
+        self.step(epoch)
+
+    def _set_to(self, step: int) -> None:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self._shares):
+            self._look_at_groups()
+        self.last_epoch = step
+        values = [schedule(step) for schedule in self._rates]
+        if values:
+            rates = values * len(groups) if len(values) == 1 else values
+            for group, rate, share in zip(groups, rates, self._shares, strict=True):
+                _groups.assign(group, rate * share, "lr")
+        if self._set_momentum is not None:
+            momenta = [schedule(step) for schedule in self._momenta]
+            momenta = momenta * len(groups) if len(momenta) == 1 else momenta
+            for group, momentum in zip(groups, momenta, strict=True):
+                self._set_momentum(group, momentum)
+        if self._weight_decay is not None:
+            decay = self._weight_decay(step)
+            for group, share in zip(groups, self._decay_shares, strict=True):
+                _groups.assign(group, decay * share, "weight_decay")
+
+    def get_last_lr(self) -> list[float | Any]:
+        """The learning rates that the next update will use, one for every parameter group."""
+        held = (group["lr"] for group in self.optimizer.param_groups)
+        return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in held]
+
+    def get_lr(self) -> list[float | Any]:
+        """As `get_last_lr`; torch's own schedulers compute here."""
+        return self.get_last_lr()
+
+    @property
+    def _last_lr(self) -> list[float | Any]:
+        return self.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""
+        # An update whose step() is still to come counts; a scheduler that waits in a SequentialLR is at −1.
+        step = max(self.last_epoch, 0) if self._counts_calls else self._position
+        return {"version": FORMAT_VERSION, "step": step, "schedules": self._described()}
+
+    def _described(self) -> dict[str, Any]:
+        decay = () if self._weight_decay is None else (self._weight_decay,)
+        schedules = {"lr": self._rates, "momentum": self._momenta, "weight_decay": decay}
+        return {name: [_description(schedule) for schedule in held] for name, held in schedules.items() if held}
+
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
+        """Go on at the saved step.
+
+        Args:
+            state_dict: what `state_dict` returned.
+            schedules: `"same"`: the saved schedules are those of this scheduler, anything else is an error; `"new"`: go
+                on by this scheduler's, to extend or change a run; `"saved"`: go on by the saved ones.
+
+        Raises:
+            ValueError: no such state, or other schedules than those of this scheduler; nothing is changed then.
+        """
+        _checks.choice("schedules", schedules, ("same", "new", "saved"))
+        if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
+            raise ValueError(
+                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got "
+                f"{_shortened(state_dict)}."
+            )
+        step = _checks.integer("step", state_dict["step"], at_least=0)
+        saved = state_dict.get("schedules", {})
+        if schedules == "same" and saved != self._described():
+            raise ValueError(
+                f"state_dict must hold the schedules of this scheduler, {self._described()}; got {saved}. To go on at "
+                f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
+            )
+        if schedules == "saved":
+            self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
+        self._overrules = schedules != "same"
+        self.step(step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_handles", "_set_momentum")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._attach()
+        self._set_momentum = _groups.momentum_setter(self.optimizer) if self._momenta else None
+
+
+_uncounted: set[int] = set()
+
+
+@contextlib.contextmanager
+def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
+    """Updates meanwhile are none that schedulers count: those of a range test, which are undone."""
+    added = {id(optimizer) for optimizer in optimizers} - _uncounted
+    _uncounted.update(added)
+    try:
+        yield
+    finally:
+        _uncounted.difference_update(added)
+
+
+def _counter(to_scheduler: "weakref.ref[Scheduler]") -> Any:
+    """A hook that counts the updates that happened."""
+
+    def count(optimizer: Any, args: Any, kwargs: Any) -> None:
+        scheduler = to_scheduler()
+        if scheduler is not None and id(optimizer) not in _uncounted and not _groups.skips(optimizer):
+            scheduler._updates += 1
+
+    return count
+
+
+def _reset_after_load(to_scheduler: "weakref.ref[Scheduler]") -> Any:
+    """A hook that sets again what an older state of the optimizer brought back."""
+
+    def reset(optimizer: Any) -> None:
+        scheduler = to_scheduler()
+        if scheduler is not None and scheduler._overrules:
+            scheduler._set_to(scheduler.last_epoch)
+
+    return reset
+
+
+def _description(schedule: Schedule) -> Any:
+    try:
+        return schedule.to_dict()
+    except ScheduleError:
+        # It holds a function, which only code can give back.
+        return None
+
+
+def _from_descriptions(descriptions: list[Any] | None) -> Any:
+    if any(description is None for description in descriptions or []):
+        raise ValueError(
+            "the saved schedules must hold no function, which only code can give back; got one. Make the scheduler "
+            'with it, and load with schedules="same" or "new".'
+        )
+    schedules = [Schedule.from_dict(description) for description in descriptions or []]
+    return schedules[0] if len(schedules) == 1 else schedules or None
+
+
+def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[Schedule, ...]:
+    """None, one for all groups, or one for each."""
+    schedules = () if given is None else (given,) if isinstance(given, Schedule) else given if lists else None
+    if not isinstance(schedules, tuple | list) or not all(isinstance(schedule, Schedule) for schedule in schedules):
+        raise TypeError(f"{name} must be a cyclr schedule; got {name}={given!r}. Try cyclr.Constant(value).")
+    if given is not None and not isinstance(given, Schedule) and len(schedules) != groups:
+        raise ValueError(
+            f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(schedules)}."
+        )
+    return tuple(schedules)
+
+
+def _shortened(value: Any) -> str:
+    return f"keys {sorted(value)}" if isinstance(value, dict) else repr(value)

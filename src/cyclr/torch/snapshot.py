@@ -1,0 +1,164 @@
+"""What training changes in a torch model, its optimizers and the generators, taken before a range test and put back."""
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Snapshot:
+    """One copy of the training state: parameters, buffers, optimizer state and settings, modes, gradients, scaler.
+
+    Gradients are not copied: the model goes without them meanwhile, and gets the same tensors back.
+
+    Args:
+        model: any `torch.nn.Module`.
+        optimizers: its optimizers.
+        scaler: a `GradScaler`, if there is one.
+    """
+
+    def __init__(self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None) -> None:
+        self._tensors = [_Pair(tensor) for tensor in (*model.parameters(), *model.buffers())]
+        # Modules may put another tensor in a buffer's place.
+        self._buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+        self._modes = [(module, module.training) for module in model.modules()]
+        self._optimizers = [_OptimizerState(optimizer) for optimizer in optimizers]
+        trained = {id(p): p for p in model.parameters()} | {
+            id(p): p for state in self._optimizers for p in state.parameters()
+        }
+        known = {id(pair.tensor) for pair in self._tensors}
+        self._tensors += [_Pair(p) for key, p in trained.items() if key not in known]
+        self._gradients = [(parameter, parameter.grad) for parameter in trained.values()]
+        self._scaler = scaler
+        if scaler is not None:
+            # What stands there in the midst of an update would make the next one an error.
+            self._scaler_state, self._scaler_stages = scaler.state_dict(), dict(_stages(scaler))
+            _stages(scaler).clear()
+        for parameter, _ in self._gradients:
+            parameter.grad = None
+
+    def restore(self) -> None:
+        """Put everything back, bit for bit and in place."""
+        with torch.no_grad():
+            for pair in self._tensors:
+                pair.put_back()
+            for state in self._optimizers:
+                state.restore()
+        for buffers, held in self._buffers:
+            buffers.clear()
+            buffers.update(held)
+        for module, training in self._modes:
+            module.training = training
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        if self._scaler is not None:
+            _stages(self._scaler).clear()
+            _stages(self._scaler).update(self._scaler_stages)
+            self._scaler.load_state_dict(self._scaler_state)
+
+
+def _stages(scaler: Any) -> dict[Any, Any]:
+    """How far the scaler is with each optimizer; one that is not enabled has none."""
+    stages: dict[Any, Any] = getattr(scaler, "_per_optimizer_states", {})
+    return stages
+
+
+class _OptimizerState:
+    """State and settings of one optimizer; tensors are put back in place."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._state = {parameter: _copied(state) for parameter, state in optimizer.state.items()}
+        self._settings = [
+            _copied({name: value for name, value in group.items() if name != "params"})
+            for group in optimizer.param_groups
+        ]
+
+    def parameters(self) -> list[Any]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
+    def restore(self) -> None:
+        self._optimizer.state.clear()
+        for parameter, state in self._state.items():
+            self._optimizer.state[parameter] = _put_back(state)
+        for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
+            parameters = group["params"]
+            group.clear()
+            group.update(params=parameters, **_put_back(settings))
+
+
+def _copied(value: Any) -> Any:
+    """A value with every tensor in it paired with a copy."""
+    if isinstance(value, torch.Tensor):
+        return _Pair(value)
+    if isinstance(value, dict):
+        return {key: _copied(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(held) for held in value)
+    return value
+
+
+def _put_back(value: Any) -> Any:
+    """The value again, its tensors themselves with what they held."""
+    if isinstance(value, _Pair):
+        return value.put_back()
+    if isinstance(value, dict):
+        return {key: _put_back(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_put_back(held) for held in value)
+    return value
+
+
+class _Pair:
+    """A tensor and what it held."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self._held = tensor, tensor.detach()
+        if tensor.layout is torch.strided and 0 in tensor.stride():
+            # An expanded tensor is written through one of the elements that share their memory.
+            self._held = self._held[tuple(slice(None) if stride else slice(1) for stride in tensor.stride())]
+        self._copy = self._held.clone()
+
+    def put_back(self) -> torch.Tensor:
+        self._held.copy_(self._copy)
+        return self.tensor
+
+
+class RandomState:
+    """The state of every generator that training draws from: Python, NumPy, torch on every device, the loader's own."""
+
+    def __init__(self, loader: Any = None) -> None:
+        self._generators = [(generator, generator.get_state()) for generator in _generators_of(loader)]
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()
+        self._torch = torch.get_rng_state()
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        self._device = None if accelerator is None else torch.get_device_module(accelerator)
+        self._accelerators = None if self._device is None else self._device.get_rng_state_all()
+
+    def restore(self) -> None:
+        """Put all of them back."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+        for generator, state in self._generators:
+            generator.set_state(state)
+        if self._device is not None and self._accelerators is not None:
+            self._device.set_rng_state_all(self._accelerators)
+
+
+def seed_all(seed: int, loader: Any = None) -> None:
+    """Seed all generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    for generator in _generators_of(loader):
+        generator.manual_seed(seed)
+
+
+def _generators_of(loader: Any) -> list[torch.Generator]:
+    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    unique = {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}
+    return list(unique.values())

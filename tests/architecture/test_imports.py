@@ -1,0 +1,43 @@
+"""What importing cyclr loads: NumPy, and no framework, no plotting, no command line. Shown in a fresh interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    *("keras", "tensorflow", "torch", "jax", "jaxlib", "optax", "matplotlib", "pandas", "scipy", "sklearn"),
+    *("typer", "rich", "click", "PIL", "hypothesis", "pytest"),
+}
+CORE = """
+import importlib, pkgutil
+import cyclr, cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.errors
+for package in (cyclr.schedules, cyclr.bounds, cyclr.range_test):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+"""
+USE = """
+import cyclr, numpy
+cyclr.Cyclical(0.001, 0.1, 10, decay=cyclr.Halving())(numpy.arange(100))
+test = cyclr.RangeTest(1e-4, 1.0, 20)
+for lr in test:
+    test.record(1.0)
+test.result().bounds, repr(test.result()), test.result()._repr_html_()
+"""
+
+
+def loaded(code: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has loaded after running the code."""
+    probe = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=120)
+    return HEAVY & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("code", ["import cyclr", CORE, USE], ids=["package", "every module of the core", "in use"])
+def test_the_core_loads_nothing_heavy(code):
+    assert loaded(code) == set()
+
+
+@pytest.mark.parametrize("code", ["import matplotlib", "import cyclr\nimport hypothesis.strategies"])
+def test_the_probe_sees_what_is_loaded(code):
+    assert loaded(code) >= {code.split()[-1].partition(".")[0]}

@@ -1,0 +1,251 @@
+"""The bounds read off curves whose fall and turn are known.
+
+Asked for and declined elsewhere: Lightning#10089, torch-lr-finder#50 and #86.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclr.bounds import knee
+
+RNG = np.random.default_rng
+
+
+def rates(points=150):
+    return np.geomspace(1e-6, 10, points)
+
+
+def curve(lr, fall=0.01, turn=0.5, *, start=2.3, depth=2.0, noise=0.0, seed=0):
+    """A loss that falls by half its depth at the rate `fall` and rises quadratically beyond the rate `turn`."""
+    loss = start - depth / (1 + (fall / lr) ** 2) + (lr / turn) ** 2
+    return loss + noise * RNG(seed).standard_normal(len(lr))
+
+
+def apart(a, b):
+    """By which factor two positive numbers differ, ≥ 1."""
+    return max(a / b, b / a)
+
+
+FALLS = st.floats(1e-4, 1e-2)
+TURNS = st.floats(10, 100)
+
+
+@settings(max_examples=40)
+@given(fall=FALLS, turn=TURNS)
+def test_bounds_are_where_the_true_curve_begins_to_fall_and_where_it_flattens(fall, turn):
+    lr = rates(300)
+    bounds = knee(lr, curve(lr, fall, turn * fall))
+    dense = rates(20_001)
+    truth = curve(dense, fall, turn * fall)
+    depth = 2.3 - truth.min()
+    begins, flattens = (dense[np.argmax(truth < 2.3 - share * depth)] for share in (0.1, 0.9))
+    assert bounds.status == "ok"
+    assert apart(bounds.base_lr, begins) < 2
+    assert apart(bounds.max_lr, flattens / 1.5) < 2
+    assert bounds.base_lr < bounds.max_lr < dense[np.argmin(truth)]
+    assert bounds.max_lr / bounds.base_lr * (1 + 1e-12) >= 4
+    assert bounds.max_lr / bounds.base_lr <= 100 * (1 + 1e-12)
+
+
+def test_the_reason_says_what_was_seen_in_numbers():
+    lr = rates()
+    bounds = knee(lr, curve(lr))
+    assert bounds.reason.startswith("The loss fell from 2.3 to 0.")
+    for words in ("beginning near 0.00", "it flattened near 0.0", "turned unstable beyond 0."):
+        assert words in bounds.reason
+
+
+# A number where there is none: Lightning#10557.
+@pytest.mark.parametrize("level", [2.3, 0.0, -5.0, 1e-12, 1e12])
+@pytest.mark.parametrize("unstable_end", [False, True])
+def test_a_constant_loss_is_flat(level, unstable_end):
+    bounds = knee(rates(), np.full(150, level), unstable_end=unstable_end)
+    assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("flat", None, None)
+    assert bounds.reason.startswith(f"The loss stayed at {level:.3g} from 1e-06 to 10: nothing was learned. ")
+
+
+@pytest.mark.parametrize("points", [100, 150, 300])
+def test_pure_noise_hardly_ever_gives_bounds(points):
+    lr = rates(points)
+    seen = Counter(
+        knee(lr, 2.3 + 0.1 * RNG(seed).standard_normal(points), unstable_end=seed % 2 == 0).status
+        for seed in range(100)
+    )
+    assert seen["flat"] >= 85
+    assert seen["flat"] + seen["noisy"] >= 97
+
+
+def test_noise_that_ends_in_a_blow_up_hardly_ever_gives_bounds():
+    lr = rates()
+    blow_up = 5 * np.maximum(np.log10(lr / 0.3), 0)
+    seen = Counter(
+        knee(lr, 2.3 + blow_up + 0.1 * RNG(seed).standard_normal(150), unstable_end=True).status for seed in range(100)
+    )
+    assert seen["flat"] >= 85
+    assert seen["ok"] <= 3
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("height", [2.0, 400.0])
+def test_a_loss_that_only_rises_is_flat_and_the_reason_says_that_it_rose(noise, height):
+    lr = rates()
+    bounds = knee(lr, 2.3 + height / (1 + (0.5 / lr) ** 2) + noise * RNG(0).standard_normal(150))
+    assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("flat", None, None)
+    assert bounds.reason.startswith("The loss never fell below its starting level of 2.3 before it rose")
+
+
+def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():
+    lr = rates()
+    bounds = knee(lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2))
+    assert bounds.status == "no_divergence"
+    assert apart(bounds.base_lr, 0.01 / 3) < 2
+    assert apart(bounds.max_lr, 0.01 * 3 / 1.5) < 2
+    assert "never turned up to the end of the test at 10" in bounds.reason
+    assert bounds.reason.endswith("Raise max_lr of the range test to see where training turns unstable.")
+
+
+def test_a_fall_that_ended_in_a_blow_up_nobody_recorded_did_diverge():
+    lr = rates()
+    assert knee(lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2), unstable_end=True).status == "ok"
+
+
+@pytest.mark.parametrize("points", range(12))
+def test_too_few_points_give_no_bounds(points):
+    lr = rates()[:points]
+    bounds = knee(lr, curve(lr))
+    assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("too_few_points", None, None)
+    assert bounds.reason.startswith(
+        f"The test recorded {points} losses before it ended; 12 are needed to see a curve. "
+    )
+
+
+def test_twelve_points_are_enough_to_see_a_curve():
+    lr = rates(12)
+    assert knee(lr, curve(lr)).status == "ok"
+
+
+def test_a_fall_that_drowns_in_noise_is_noisy_or_flat():
+    lr = rates()
+    seen = Counter(knee(lr, curve(lr, noise=3.0, seed=seed)).status for seed in range(60))
+    assert seen["noisy"] > 10
+    assert seen["ok"] <= 3
+    noisy = next(b for s in range(60) if (b := knee(lr, curve(lr, noise=3.0, seed=s))).status == "noisy")
+    assert (noisy.base_lr, noisy.max_lr) == (None, None)
+    assert "against its noise of" in noisy.reason
+    assert noisy.reason.endswith("Run the range test with more steps or larger batches.")
+
+
+# Suggestions that move by orders of magnitude with seed, number of steps or range: torch-lr-finder#68.
+@pytest.mark.parametrize(("fall", "turn"), [(1e-4, 1e-3), (1e-3, 0.1), (1e-2, 0.5)])
+def test_seeds_move_the_bounds_by_less_than_a_factor_of_two(fall, turn):
+    lr = rates()
+    still = knee(lr, curve(lr, fall, turn))
+    for seed in range(30):
+        bounds = knee(lr, curve(lr, fall, turn, noise=0.1, seed=seed))
+        assert bounds.status == "ok"
+        assert apart(bounds.base_lr, still.base_lr) < 2
+        assert apart(bounds.max_lr, still.max_lr) < 2
+
+
+@pytest.mark.parametrize("points", [60, 100, 150, 400, 1000])
+@pytest.mark.parametrize(("fall", "turn"), [(1e-4, 1e-3), (1e-3, 0.1), (1e-2, 0.5)])
+def test_the_number_of_points_moves_the_bounds_by_less_than_a_factor_of_two(fall, turn, points):
+    few, many = (knee(lr, curve(lr, fall, turn)) for lr in (rates(100), rates(points)))
+    assert apart(few.base_lr, many.base_lr) < 2
+    assert apart(few.max_lr, many.max_lr) < 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-8, 10), (1e-5, 10), (1e-6, 1), (1e-6, 1e3)])
+def test_the_range_moves_the_bounds_by_less_than_a_factor_of_two(low, high):
+    lr = np.geomspace(low, high, 150)
+    usual, other = knee(rates(), curve(rates(), 1e-3, 0.05)), knee(lr, curve(lr, 1e-3, 0.05))
+    assert apart(usual.base_lr, other.base_lr) < 2
+    assert apart(usual.max_lr, other.max_lr) < 2
+
+
+CURVES = st.builds(
+    lambda fall, turn, noise, seed: curve(rates(), fall, turn * fall, noise=noise, seed=seed),
+    FALLS,
+    TURNS,
+    st.sampled_from([0.0, 0.05, 1.0]),
+    st.integers(0, 1000),
+)
+
+
+@settings(max_examples=40)
+@given(loss=CURVES, scale=st.floats(1e-6, 1e6), constant=st.floats(-1e3, 1e3))
+def test_scaling_and_shifting_the_loss_leaves_the_bounds(loss, scale, constant):
+    before = knee(rates(), loss)
+    for changed in (loss * scale, loss + constant):
+        after = knee(rates(), changed)
+        assert after.status == before.status
+        if before.usable:
+            assert after.base_lr == pytest.approx(before.base_lr, rel=1e-6)
+            assert after.max_lr == pytest.approx(before.max_lr, rel=1e-6)
+
+
+@settings(max_examples=40)
+@given(loss=CURVES, scale=st.floats(1e-6, 1e6))
+def test_scaling_the_rates_scales_the_bounds(loss, scale):
+    before, after = knee(rates(), loss), knee(rates() * scale, loss)
+    assert after.status == before.status
+    if before.usable:
+        assert after.base_lr == pytest.approx(before.base_lr * scale, rel=1e-6)
+        assert after.max_lr == pytest.approx(before.max_lr * scale, rel=1e-6)
+
+
+@settings(max_examples=40)
+@given(place=st.integers(0, 149), height=st.sampled_from([10.0, 1e3, 1e30, -10.0]), fall=FALLS, turn=TURNS)
+def test_a_lone_spike_moves_the_bounds_by_less_than_a_factor_of_two(place, height, fall, turn):
+    loss = curve(rates(), fall, turn * fall)
+    before = knee(rates(), loss)
+    loss[place] = height
+    after = knee(rates(), loss)
+    assert after.status == "ok"
+    assert apart(after.base_lr, before.base_lr) < 2
+    assert apart(after.max_lr, before.max_lr) < 2
+
+
+@settings(max_examples=20)
+@given(height=st.sampled_from([1e3, 1e10, 1e30, 1e300]), fall=FALLS, turn=TURNS)
+def test_how_high_a_diverging_loss_flies_does_not_matter(height, fall, turn):
+    loss = curve(rates(), fall, turn * fall)
+    before = knee(rates(), loss)
+    loss[rates() > turn * fall * 2] = height
+    after = knee(rates(), loss)
+    assert after.status == "ok"
+    assert apart(after.base_lr, before.base_lr) < 2
+    assert apart(after.max_lr, before.max_lr) < 2
+
+
+def test_a_noise_that_is_almost_nothing_overflows_nowhere():
+    loss = np.full(13, 1e-308)
+    loss[[1, 3]], loss[11] = 0.0, -3.0
+    assert knee(np.geomspace(1e-5, 1, 13), loss).status in ("ok", "flat", "noisy", "no_divergence")
+
+
+def test_lists_are_taken_and_nothing_given_is_changed():
+    lr, loss = rates(), curve(rates())
+    before = loss.copy()
+    assert knee(lr.tolist(), loss.tolist()) == knee(lr, loss)
+    assert loss.tolist() == before.tolist()
+
+
+BAD = {
+    "nan loss": (rates(), np.where(np.arange(150) == 70, np.nan, curve(rates())), "loss"),
+    "infinite loss": (rates(), np.where(np.arange(150) == 140, np.inf, curve(rates())), "loss"),
+    "falling rates": (rates()[::-1], curve(rates()), "lr"),
+    "a rate of zero": (np.linspace(0, 1, 150), curve(rates()), "lr"),
+    "a negative rate": (np.linspace(-1, 1, 150), curve(rates()), "lr"),
+    "another length": (rates(), curve(rates())[:-1], "lr"),
+}
+
+
+@pytest.mark.parametrize(("lr", "loss", "name"), BAD.values(), ids=BAD)
+def test_what_is_no_curve_is_a_value_error(lr, loss, name):
+    with pytest.raises(ValueError, match=f"^{name} (and loss )?must .*; got "):
+        knee(lr, loss)

@@ -1,0 +1,369 @@
+"""What every schedule keeps, whichever it is: to cover a new one, add a line to SCHEDULES."""
+
+import inspect
+import json
+import math
+import pickle
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cyclr
+from cyclr import (
+    Constant,
+    Cyclical,
+    Exponential,
+    Halving,
+    OneCycle,
+    PerCycle,
+    PerStep,
+    Schedule,
+    ScheduleError,
+    Sequence,
+    WarmRestarts,
+    Warmup,
+)
+
+
+def share(index: Any) -> Any:
+    """A decay by a function, for every kind of step."""
+    return 1 / (1 + index)
+
+
+class Case(NamedTuple):
+    """A schedule with what is known of it, from its definition and not from running it."""
+
+    name: str
+    schedule: Schedule
+    lowest: float
+    """No value is below it."""
+    highest: float
+    """The stated maximum, reached at `peak`."""
+    peak: int
+    repeats: int | None = None
+    """Period in steps, where there is one."""
+    first_end: int | None = None
+    """The first step that ends a cycle, where there are cycles."""
+    json: bool = True
+    """Whether it can be written to JSON: it holds no function."""
+
+
+DECAYING = Exponential(0.9, per="cycle")
+SCHEDULES = [
+    Case("triangular", Cyclical(0.001, 0.1, 50), 0.001, 0.1, peak=50, repeats=100, first_end=100),
+    Case("triangular2", Cyclical.from_mode("triangular2", 0.001, 0.1, 50), 0.001, 0.1, peak=50, first_end=100),
+    Case(
+        "exp_range",
+        Cyclical.from_mode("exp_range", 0.0, 0.1, 50, gamma=0.99),
+        0.0,
+        0.1 * 0.99**50,
+        peak=50,
+        first_end=100,
+    ),
+    Case("parabolic", Cyclical(0.001, 0.1, 50, shape="parabolic"), 0.001, 0.1, 50, 100, 100),
+    Case("sinusoidal", Cyclical(0.001, 0.1, 50, shape="sinusoidal"), 0.001, 0.1, 50, 100, 100),
+    Case("shortest", Cyclical(0.0, 1.0, 1), 0.0, 1.0, peak=1, repeats=2, first_end=2),
+    Case("slow rise", Cyclical(0.001, 0.1, 90, step_size_down=7), 0.001, 0.1, peak=90, repeats=97, first_end=97),
+    Case("slow fall", Cyclical(0.001, 0.1, 3, step_size_down=100), 0.001, 0.1, peak=3, repeats=103, first_end=103),
+    Case("whole run", Cyclical.over(1001, 7, 0.001, 0.1), 0.001, 0.1, peak=71, repeats=1000, first_end=142),
+    Case("one peak", Cyclical.over(1000, 1, 0.001, 0.1, rise=0.3), 0.001, 0.1, peak=299, repeats=999, first_end=999),
+    Case("halving run", Cyclical.over(1001, 7, 0.001, 0.1, decay=Halving()), 0.001, 0.1, peak=71, first_end=142),
+    Case(
+        "both bounds",
+        Cyclical(0.01, 0.1, 50, decay=Exponential(0.99, "both")),
+        0.0,
+        0.1 * 0.99**50,
+        peak=50,
+        first_end=100,
+    ),
+    Case("exponential per cycle", Cyclical(0.001, 0.1, 50, decay=DECAYING), 0.001, 0.1, peak=50, first_end=100),
+    Case("per cycle", Cyclical(0.001, 0.1, 50, decay=PerCycle(share)), 0.001, 0.1, 50, first_end=100, json=False),
+    # 0.1 · (t / 50) / (1 + t) rises up to t = 50.
+    Case("per step", Cyclical(0.0, 0.1, 50, decay=PerStep(share)), 0.0, 0.1 / 51, 50, first_end=100, json=False),
+    Case("mirrored", Cyclical(0.001, 0.1, 50).mirrored(0.85, 0.95), 0.85, 0.95, peak=100, repeats=100, first_end=100),
+    Case(
+        "mirrored halving",
+        Cyclical(0.001, 0.1, 50, decay=Halving()).mirrored(0.85, 0.95),
+        0.85,
+        0.95,
+        peak=100,
+        first_end=100,
+    ),
+    Case("one cycle", OneCycle(0.01, 0.1, 1000), 0.01 / 10_000, 0.1, peak=299, first_end=999),
+    Case("linear one cycle", OneCycle(0.01, 0.1, 1000, rise=450, shape="triangular"), 1e-6, 0.1, 450, first_end=999),
+    Case("one cycle in three phases", OneCycle(0.01, 0.1, 1000, fall=0.3), 1e-6, 0.1, peak=299, first_end=999),
+    Case(
+        "linear one cycle in three phases",
+        OneCycle(0.01, 0.1, 1001, rise=0.45, fall=0.45, final_lr=0.0, shape="triangular"),
+        0.0,
+        0.1,
+        peak=450,
+        first_end=1000,
+    ),
+    Case("one cycle that ends higher", OneCycle(0.01, 0.1, 101, fall=9, final_lr=0.05), 0.01, 0.1, 30, first_end=100),
+    Case("shortest one cycle", OneCycle(0.0, 1.0, 3, rise=1), 0.0, 1.0, peak=1, first_end=2),
+    Case("mirrored one cycle", OneCycle(0.01, 0.1, 1000).mirrored(0.85, 0.95), 0.85, 0.95, peak=0, first_end=999),
+    Case("mirrored phases", OneCycle(0.01, 0.1, 99, fall=9).mirrored(0.85, 0.95), 0.85, 0.95, peak=0, first_end=98),
+    Case("restarts", WarmRestarts(0.001, 0.1, 50), 0.001, 0.1, peak=0, repeats=50, first_end=49),
+    Case("doubling restarts", WarmRestarts(0.001, 0.1, 50, growth=2), 0.001, 0.1, peak=0, first_end=49),
+    Case("restarts that grow by half", WarmRestarts(0.0, 0.1, 3, growth=1.5), 0.0, 0.1, peak=0, first_end=2),
+    # The last cycle that 32 or 64 bits reach is longer than they can count.
+    Case("restarts that outgrow integers", WarmRestarts(0.0, 0.1, 10, growth=1000), 0.0, 0.1, peak=0, first_end=9),
+    Case("decaying restarts", WarmRestarts(0.001, 0.1, 50, growth=1.1, decay=DECAYING), 0.001, 0.1, 0, first_end=49),
+    Case(
+        "mirrored restarts",
+        WarmRestarts(0.0, 0.1, 50).mirrored(0.85, 0.95),
+        0.85,
+        0.95 - 0.1 * math.sin(math.pi / 100) ** 2,
+        peak=49,
+        repeats=50,
+        first_end=49,
+    ),
+    Case("warm-up", Warmup(Cyclical(0.01, 0.1, 20), 10), 0.0, 0.1, peak=30, first_end=50),
+    Case("warm-up of restarts", Warmup(WarmRestarts(0.0, 0.1, 50), 10, 0.001), 0.0, 0.1, peak=10, first_end=59),
+    Case(
+        "warm-up of every cycle",
+        Warmup(WarmRestarts(0.001, 0.1, 50), 10, shape="parabolic", every_cycle=True),
+        0.0,
+        0.1,
+        peak=10,
+        repeats=60,
+        first_end=59,
+    ),
+    Case(
+        "warm-up of every growing cycle",
+        Warmup(WarmRestarts(0.001, 0.1, 50, growth=1.5, decay=DECAYING), 10, 0.002, every_cycle=True),
+        0.001,
+        0.1,
+        peak=10,
+        first_end=59,
+    ),
+    Case("sequence", Sequence([Constant(0.01), Cyclical(0.001, 0.1, 50)], [30]), 0.001, 0.1, peak=80, first_end=130),
+    Case(
+        "sequence that ends",
+        Sequence([OneCycle(0.01, 0.1, 101, rise=30), WarmRestarts(0.0, 0.05, 10, growth=2)], [101, 70]),
+        0.0,
+        0.1,
+        peak=30,
+        first_end=100,
+    ),
+    Case("constant", Constant(0.1), 0.1, 0.1, peak=0, repeats=1),
+]
+
+
+def only(cases):
+    """A test of some of the cases."""
+    cases = list(cases)
+    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+every = only(SCHEDULES)
+describable = only(case for case in SCHEDULES if case.json)
+STEPS = st.integers(0, 300) | st.integers(0, 10**15)
+FEW = settings(max_examples=20)
+EPS = np.finfo(np.float64).eps
+FLOAT32 = float(np.finfo(np.float32).eps)
+
+
+def test_every_kind_of_schedule_and_decay_is_covered():
+    covered = {type(case.schedule).__name__ for case in SCHEDULES}
+    covered |= {
+        type(decay).__name__ for case in SCHEDULES if (decay := getattr(case.schedule, "decay", None)) is not None
+    }
+    public = {
+        name
+        for name, value in vars(cyclr).items()
+        if isinstance(value, type)
+        and issubclass(value, Schedule | cyclr.Decay)
+        and not inspect.isabstract(value)
+        and value is not cyclr.Decay
+    }
+    assert covered == public
+
+
+@every
+@FEW
+@given(step=STEPS)
+def test_bounds_hold(case, step):
+    assert case.lowest <= case.schedule(step) <= case.highest * (1 + 4 * EPS)
+
+
+@every
+def test_the_stated_maximum_is_reached_and_nothing_is_above_it(case):
+    values = case.schedule(np.arange(2001))
+    assert case.schedule(case.peak) == pytest.approx(case.highest, rel=1e-13)
+    assert values.max() == case.schedule(case.peak)
+    assert values.min() >= case.lowest
+
+
+@every
+@FEW
+@given(steps=st.lists(STEPS, min_size=1, max_size=10))
+def test_a_vector_of_steps_equals_the_scalars(case, steps):
+    scalars = [case.schedule(step) for step in steps]
+    assert case.schedule.is_cycle_end(np.array(steps)).tolist() == [case.schedule.is_cycle_end(step) for step in steps]
+    np.testing.assert_allclose(case.schedule(np.array(steps)), scalars, rtol=4 * EPS, atol=4 * EPS * case.highest)
+
+
+@every
+def test_an_int_gives_a_float_and_an_array_an_array_of_its_shape(case):
+    assert type(case.schedule(3)) is float
+    assert type(case.schedule.is_cycle_end(3)) is bool
+    for shape in ((5,), (2, 3), (0,)):
+        values = case.schedule(np.zeros(shape, dtype=np.int32))
+        assert (values.shape, values.dtype) == (shape, np.float64)
+        ends = case.schedule.is_cycle_end(np.zeros(shape, dtype=np.int32))
+        assert (ends.shape, ends.dtype) == (shape, np.bool_)
+
+
+@only(case for case in SCHEDULES if case.repeats)
+@FEW
+@given(step=STEPS, periods=st.integers(1, 10**6))
+def test_a_schedule_with_a_period_repeats(case, step, periods):
+    assert case.schedule(step + periods * case.repeats) == case.schedule(step)
+
+
+@every
+def test_the_first_cycle_ends_where_it_should(case):
+    ends = [step for step in range(2001) if case.schedule.is_cycle_end(step)]
+    assert ends[:1] == ([] if case.first_end is None else [case.first_end])
+    if case.repeats and case.first_end:
+        assert case.schedule.is_cycle_end(case.first_end + 10**9 * case.repeats)
+
+
+@describable
+@FEW
+@given(step=STEPS)
+def test_json_gives_back_an_equal_schedule(case, step):
+    again = Schedule.from_dict(json.loads(json.dumps(case.schedule.to_dict(), allow_nan=False)))
+    assert again == case.schedule
+    assert type(again) is type(case.schedule)
+    assert again(step) == case.schedule(step)
+
+
+@every
+def test_a_function_is_never_written_to_json(case):
+    if case.json:
+        assert json.loads(json.dumps(case.schedule.to_dict()))["schedule"] == type(case.schedule).__name__
+    else:
+        with pytest.raises(ScheduleError, match="holds a Python function, which JSON cannot hold"):
+            case.schedule.to_dict()
+
+
+@every
+def test_pickle_gives_back_an_equal_schedule(case):
+    again = pickle.loads(pickle.dumps(case.schedule))  # noqa: S301
+    assert again == case.schedule
+    assert hash(again) == hash(case.schedule)
+    assert [again(step) for step in (0, case.peak, 10**12)] == [case.schedule(step) for step in (0, case.peak, 10**12)]
+
+
+@every
+def test_nothing_can_be_changed(case):
+    for name in (*case.schedule.arguments(), *vars(case.schedule), "new"):
+        with pytest.raises(AttributeError, match="is immutable"):
+            setattr(case.schedule, name, None)
+        with pytest.raises(AttributeError, match="is immutable"):
+            delattr(case.schedule, name)
+
+
+@every
+def test_repr_names_the_kind_and_every_argument(case):
+    shown = repr(case.schedule)
+    assert shown.startswith(type(case.schedule).__name__)
+    for name, value in case.schedule.arguments().items():
+        assert value is None or f"{name}={value!r}" in shown
+
+
+@describable
+def test_repr_evaluates_to_the_schedule(case):
+    assert eval(repr(case.schedule), vars(cyclr).copy()) == case.schedule  # noqa: S307
+
+
+@every
+def test_a_schedule_is_equal_to_itself_alone(case):
+    assert [other.name for other in SCHEDULES if other.schedule == case.schedule] == [case.name]
+    assert len({other.schedule for other in SCHEDULES}) == len(SCHEDULES)
+
+
+@every
+@FEW
+@given(resumed=st.integers(0, 250))
+def test_a_resumed_run_equals_an_unsplit_one(case, resumed):
+    unsplit = [case.schedule(step) for step in range(250)]
+    # A restart has the step and the description (or, of one with a function, the pickle) and nothing else.
+    state = json.dumps(case.schedule.to_dict()) if case.json else pickle.dumps(case.schedule)
+    again = Schedule.from_dict(json.loads(state)) if case.json else pickle.loads(state)  # noqa: S301
+    assert unsplit[:resumed] + [again(step) for step in range(resumed, 250)] == unsplit
+
+
+@every
+def test_a_call_leaves_nothing_behind(case):
+    before = dict(vars(case.schedule))
+    first = case.schedule(7)
+    case.schedule(10**12)
+    assert case.schedule(7) == first
+    assert vars(case.schedule) == before
+
+
+@every
+def test_no_step_costs_more_than_the_first_ones(case):
+    def calls(step):
+        """Python and C functions that one value takes."""
+        count = 0
+
+        def profile(frame, event, argument):
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(profile)
+        try:
+            case.schedule(step)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    # A rise or a part of a sequence may cost more than another, but how far into the run is nothing to it.
+    costs = {calls(step) for step in range(300)}
+    assert {calls(10**12), calls(10**12 + 123_456_789), calls(10**15)} <= costs
+    assert max(costs) < 60
+
+
+def value_and_end(schedule, step):
+    return schedule(step), schedule.is_cycle_end(step)
+
+
+@every
+@FEW
+@given(start=st.integers(0, 2000) | st.integers(0, 2**31 - 200))
+def test_a_compiled_schedule_equals_numpy(case, start):
+    jax = pytest.importorskip("jax")
+    steps = np.arange(start, start + 200, dtype=np.int32)
+    values, ends = jax.jit(value_and_end, static_argnums=0)(case.schedule, jax.numpy.asarray(steps))
+    values = np.asarray(values, dtype=np.float64)
+    np.testing.assert_allclose(values, case.schedule(steps), rtol=0, atol=4 * FLOAT32 * case.highest)
+    assert np.asarray(ends).tolist() == case.schedule.is_cycle_end(steps).tolist()
+
+
+@every
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint32"])
+def test_a_keras_tensor_equals_numpy(case, dtype):
+    keras = pytest.importorskip("keras")
+    steps = np.array([*range(128), *([] if dtype == "int8" else [10**6, 2**30 + 1, 2**31 - 2, 2**31 - 1])], dtype)
+    tensor = keras.ops.convert_to_tensor(steps, dtype)
+    values = keras.ops.convert_to_numpy(case.schedule(tensor))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, case.schedule(steps), rtol=0, atol=4 * FLOAT32 * case.highest)
+    ends = keras.ops.convert_to_numpy(case.schedule.is_cycle_end(tensor))
+    assert ends.tolist() == case.schedule.is_cycle_end(steps).tolist()
+
+
+@every
+@pytest.mark.parametrize("step", [-1, 1.0, None, True, "3"])
+def test_what_is_no_step_is_an_error(case, step):
+    with pytest.raises((TypeError, ValueError), match=r"^step must be an integer.*; got "):
+        case.schedule(step)

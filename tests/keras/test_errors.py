@@ -1,0 +1,115 @@
+"""What is wrong is said at once, with what was received and how to mend it, and before anything has changed."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from cyclr.keras import range_test
+
+BACKEND = keras.backend.backend()
+X, Y = np.ones((8, 3), "float32"), np.zeros((8, 1), "float32")
+
+
+# keyword, value, error, what the message says must hold; it goes on with what was received.
+NUMBERS = [
+    ("min_lr", 0.0, ValueError, "min_lr must be a finite number greater than 0"),
+    ("min_lr", -1e-3, ValueError, "min_lr must be a finite number greater than 0"),
+    ("min_lr", math.nan, ValueError, "min_lr must be a finite number greater than 0"),
+    ("min_lr", math.inf, ValueError, "min_lr must be a finite number greater than 0"),
+    ("min_lr", "1e-6", TypeError, "min_lr must be a number"),
+    ("min_lr", None, TypeError, "min_lr must be a number"),
+    ("min_lr", True, TypeError, "min_lr must be a number"),
+    ("max_lr", 0.0, ValueError, "max_lr must be a finite number greater than 0"),
+    ("max_lr", -10.0, ValueError, "max_lr must be a finite number greater than 0"),
+    ("max_lr", math.nan, ValueError, "max_lr must be a finite number greater than 0"),
+    ("max_lr", math.inf, ValueError, "max_lr must be a finite number greater than 0"),
+    ("max_lr", "10", TypeError, "max_lr must be a number"),
+    ("max_lr", [1.0], TypeError, "max_lr must be a number"),
+    ("max_lr", 1e-6, ValueError, "max_lr must be greater than min_lr"),
+    ("max_lr", 1e-7, ValueError, "max_lr must be greater than min_lr"),
+    ("steps", 0, ValueError, "steps must be an integer of at least 2"),
+    ("steps", 1, ValueError, "steps must be an integer of at least 2"),
+    ("steps", -5, ValueError, "steps must be an integer of at least 2"),
+    ("steps", 2.5, TypeError, "steps must be an integer"),
+    ("steps", 100.0, TypeError, "steps must be an integer"),
+    ("steps", "100", TypeError, "steps must be an integer"),
+    ("steps", True, TypeError, "steps must be an integer"),
+    ("steps", None, TypeError, "steps must be an integer"),
+    ("spacing", "log", ValueError, "spacing must be one of 'exponential', 'linear'"),
+    ("spacing", None, ValueError, "spacing must be one of 'exponential', 'linear'"),
+    ("stop_factor", 1.0, ValueError, "stop_factor must be a finite number greater than 1"),
+    ("stop_factor", math.nan, ValueError, "stop_factor must be a finite number greater than 1"),
+    ("stop_factor", "4", TypeError, "stop_factor must be a number"),
+    ("smoothing", -0.1, ValueError, "smoothing must be a finite number"),
+    ("smoothing", 1.0, ValueError, "smoothing must be a finite number"),
+    ("smoothing", math.nan, ValueError, "smoothing must be a finite number"),
+    ("smoothing", "0.9", TypeError, "smoothing must be a number"),
+    ("seed", -1, ValueError, "seed must be an integer of at least 0, or None"),
+    ("seed", 1.5, ValueError, "seed must be an integer of at least 0, or None"),
+    ("seed", "0", ValueError, "seed must be an integer of at least 0, or None"),
+    ("seed", True, ValueError, "seed must be an integer of at least 0, or None"),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    made.compile("sgd", loss="mse")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"), NUMBERS, ids=[f"{name}={value!r}" for name, value, _, _ in NUMBERS]
+)
+def test_a_wrong_argument_is_named_with_what_was_received(name, value, error, message, model):
+    weights = model.get_weights()
+    with pytest.raises(error, match=message) as caught:
+        range_test(model, X, Y, **{name: value})
+    assert f"{name}={value!r}" in str(caught.value)
+    assert str(caught.value).rstrip("?").endswith((".", "them", "bounds"))
+    assert not model.optimizer.built
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_swapped_limits_are_recognized(model):
+    with pytest.raises(
+        ValueError, match=r"max_lr must be greater than min_lr; got min_lr=1\.0, max_lr=0\.1\. Swap them\?"
+    ):
+        range_test(model, X, Y, min_lr=1.0, max_lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [(None, "NoneType"), ("model", "str"), (keras.layers.Dense(1), "Dense"), (keras.Sequential, "")],
+    ids=["None", "str", "layer", "class"],
+)
+def test_what_is_no_model_is_refused(wrong, kind):
+    with pytest.raises(TypeError, match=rf"model must be a keras\.Model; got .*{kind}"):
+        range_test(wrong, X, Y)
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"model must be compiled.*Call model\.compile\(\.\.\.\)"):
+        range_test(model, X, Y)
+
+
+@pytest.mark.parametrize("wrong", ["sgd", 0.1, keras.optimizers.SGD], ids=["name", "number", "class"])
+def test_what_is_no_optimizer_is_refused(wrong, model):
+    with pytest.raises((TypeError, ValueError), match=r"optimizer must be a keras optimizer; got .*optimizer=model\."):
+        range_test(model, X, Y, optimizer=wrong)
+
+
+def test_a_mistake_in_the_data_is_said_by_keras_and_leaves_the_model(model):
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match=r"(?i)shape|incompatible|cardinality"):
+        range_test(model, X, Y[:5])
+    with pytest.raises(Exception, match=r"(?i)shape|incompatible|dim"):
+        range_test(model, X[:, :2], Y)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert model.train_function is None
+    assert range_test(model, X, Y, steps=3, max_lr=1e-3).stop_reason == "completed"

@@ -1,0 +1,354 @@
+"""`LRFinder`: the classic finder's curve, from true losses, and the model as it was."""
+
+import sys
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from keras import ops
+
+from cyclr import Cyclical, RangeTestError, RangeTestResult
+from cyclr.keras import CyclicLR, LearningRate, LRFinder
+
+BACKEND = keras.backend.backend()
+RNG = np.random.default_rng(9)
+X = RNG.normal(size=(24, 3)).astype("float32")
+Y = (X @ np.array([[1.0], [-2.0], [0.5]]) + 0.3 * RNG.normal(size=(24, 1))).astype("float32")
+BATCHES = 6
+
+
+@pytest.fixture(autouse=True)
+def _no_window(monkeypatch):
+    def show(*args, **kwargs):
+        raise AssertionError("a window was opened where there is no display")
+
+    monkeypatch.setattr(plt, "show", show)
+    monkeypatch.setattr(plt.Figure, "show", show)
+    yield
+    plt.close("all")
+
+
+def fit(model, *callbacks, **arguments):
+    arguments = {"x": X, "y": Y, "batch_size": 4, "epochs": 4, "shuffle": False, "verbose": 0, **arguments}
+    return model.fit(**arguments, callbacks=list(callbacks)).history
+
+
+class Watch(keras.callbacks.Callback):
+    """The weights and the rate that every update began with; stands behind the finder in the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.rates, self.losses = [], [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.weights.append(np.vstack([self.model.get_weights()[0], [self.model.get_weights()[1]]]))
+        self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+
+def squared_errors(weights):
+    """The mean squared error of update after update, from the weights that each began with."""
+    inputs = np.hstack([X, np.ones((24, 1))]).astype("float64")
+    losses = []
+    for update, weight in enumerate(weights):
+        rows = slice(4 * (update % BATCHES), 4 * (update % BATCHES) + 4)
+        losses.append(((inputs[rows] @ weight - Y[rows]) ** 2).mean())
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("reload_weights", [True, False])
+@pytest.mark.parametrize(("batches", "epochs", "points"), [(5, 4, 4), (2, 4, 12), (7, 3, 2), (4, 3, 4), (12, 4, 2)])
+def test_rates_losses_and_weights_are_what_they_should_be(batches, epochs, points, reload_weights, linear_model):
+    """The original records running means, shifted to the right: https://github.com/keras-team/tf-keras/issues/393"""
+    finder, watch = LRFinder(1e-4, 1e-2, reload_weights=reload_weights, batches_lr_update=batches), Watch()
+    fit(linear_model(keras.optimizers.SGD(0.3)), finder, watch, epochs=epochs)
+    assert isinstance(finder.result, RangeTestResult)
+    assert finder.result.stop_reason == "completed"
+    assert len(finder.learning_rates) == points == BATCHES * epochs // batches
+    np.testing.assert_allclose(finder.learning_rates, np.geomspace(1e-4, 1e-2, points), rtol=1e-12)
+    assert finder.learning_rates[0] == pytest.approx(1e-4, rel=1e-15)
+    assert finder.learning_rates[-1] == pytest.approx(1e-2, rel=1e-15)
+    assert (finder.learning_rates, finder.losses) == (finder.result.lr.tolist(), finder.result.loss.tolist())
+
+    used = points * batches
+    np.testing.assert_allclose(watch.rates[:used], np.repeat(finder.learning_rates, batches), rtol=1e-6)
+    of_rate = squared_errors(watch.weights[:used]).reshape(points, batches)
+    np.testing.assert_allclose(finder.losses, of_rate[:, 1:].mean(axis=1), rtol=1e-5)
+    first_weights = watch.weights[:used:batches]
+    for weights in first_weights[1:]:
+        assert np.array_equal(weights, first_weights[0]) is reload_weights
+
+
+def test_one_update_at_every_rate(linear_model):
+    finder, watch = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1), Watch()
+    fit(linear_model("sgd"), finder, watch)
+    np.testing.assert_allclose(watch.rates, np.geomspace(1e-4, 1e-2, 24), rtol=1e-6)
+    np.testing.assert_allclose(finder.losses, squared_errors(watch.weights), rtol=1e-5)
+
+
+def test_gradient_accumulation_counts_updates(linear_model):
+    finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
+    model = linear_model(keras.optimizers.SGD(gradient_accumulation_steps=2))
+    fit(model, finder, watch, epochs=4)
+    assert len(finder.learning_rates) == 4
+    np.testing.assert_allclose(watch.rates, np.repeat(finder.learning_rates, 6), rtol=1e-6)
+    of_rate = squared_errors(watch.weights).reshape(4, 3, 2).mean(axis=2)
+    np.testing.assert_allclose(finder.losses, of_rate[:, 1:].mean(axis=1), rtol=1e-5)
+
+
+OPTIMIZERS = {
+    "momentum": lambda: keras.optimizers.SGD(0.02, momentum=0.9),
+    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "loss scaling": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+}
+
+
+def noisy_model(optimizer):
+    layers = [keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(optimizer, "mse", metrics=["mae"])
+    return model
+
+
+def values_of(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_trained_model_is_put_back(name):
+    """https://github.com/davidtvs/pytorch-lr-finder/issues/11"""
+    model = noisy_model(OPTIMIZERS[name]())
+    fit(model, epochs=1)
+    before = values_of(model)
+    fit(model, LRFinder(1e-3, 1.0, stop_multiplier=1e6), epochs=4)
+    for one, other in zip(before, values_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_fresh_model_is_put_back():
+    model = noisy_model(keras.optimizers.Adam(0.01))
+    before = [np.array(ops.convert_to_numpy(variable)) for variable in model.variables]
+    fit(model, LRFinder(1e-3, 1.0, stop_multiplier=1e6))
+    for one, other in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(one, ops.convert_to_numpy(other))
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 0
+    assert float(ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(0.01)
+
+
+def test_without_reloading_the_training_is_kept(linear_model, losses_by_hand):
+    finder = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1)
+    model = linear_model(keras.optimizers.SGD(0.3))
+    fit(model, finder)
+    rates = [*finder.learning_rates, 0.0]
+    loss = model.evaluate(X[:4], Y[:4], verbose=0)
+    assert loss == pytest.approx(losses_by_hand(rates, X, Y, batch_size=4)[-1], rel=1e-5)
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 24
+
+
+@pytest.mark.parametrize("reload_weights", [True, False])
+def test_divergence_stops_the_fit(reload_weights, linear_model):
+    finder, watch = LRFinder(1e-3, 1e4, mom=0.0, reload_weights=reload_weights, batches_lr_update=3), Watch()
+    weights = (model := linear_model("sgd")).get_weights()
+    fit(model, finder, watch, epochs=20)
+    assert finder.result.stop_reason == "diverged"
+    assert len(watch.rates) == 3 * len(finder.learning_rates) < 20 * BATCHES
+    # By the definition in its docstring, with the default of 10 for mom = 0.
+    initial, best, last = finder.losses[0], min(finder.losses), finder.losses[-1]
+    assert last > best + 9 * max(best, initial - best)
+    assert all(loss <= best + 9 * max(best, initial) for loss in finder.losses[:-1])
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        assert np.array_equal(before, after) is reload_weights
+
+
+def test_nan_stops_the_fit_and_is_not_recorded(linear_model):
+    finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
+    model = linear_model("sgd")
+    weights = model.get_weights()
+    y = np.where(np.arange(24)[:, None] == 19, np.float32("nan"), Y)  # in batch 4, the second of the second rate
+    fit(model, finder, watch, y=y)
+    assert finder.result.stop_reason == "non_finite"
+    assert (len(finder.losses), len(watch.rates)) == (1, 5)
+    assert np.isfinite(finder.losses).all()
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_nan_at_once_is_an_error_and_changes_nothing(linear_model):
+    model = linear_model("sgd")
+    weights = model.get_weights()
+    with pytest.raises(RangeTestError, match="recorded no loss; got a loss that is not finite"):
+        fit(model, LRFinder(1e-4, 1e-2), y=np.full_like(Y, np.nan))
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("mom", "multiplier"), [(0.9, 4.0), (0.0, 10.0), (0.6, 6.0)])
+def test_the_default_stop_multiplier_is_the_classic_one(mom, multiplier):
+    assert LRFinder(1e-4, 1.0, mom).stop_multiplier == pytest.approx(multiplier)
+    assert LRFinder(1e-4, 1.0, mom, 2.5).stop_multiplier == 2.5
+
+
+@pytest.mark.parametrize("step", [0, 4, 19])
+def test_restore_after_an_interrupted_fit(step, linear_model):
+    class Interrupt(keras.callbacks.Callback):
+        seen = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen += 1
+            if self.seen > step:
+                raise KeyboardInterrupt
+
+    model = linear_model(keras.optimizers.SGD(0.02, momentum=0.9))
+    fit(model, epochs=1)
+    before = values_of(model)
+    finder = LRFinder(1e-4, 1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, finder, Interrupt())
+    assert not all(np.array_equal(one, other) for one, other in zip(before, values_of(model), strict=True))
+    finder.restore()
+    for one, other in zip(before, values_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_restore_before_any_fit_does_nothing():
+    LRFinder(1e-4, 1.0).restore()
+
+
+def test_a_finder_can_be_used_again(linear_model):
+    model, finder = linear_model("sgd"), LRFinder(1e-4, 1e-2)
+    fit(model, finder)
+    first = finder.result
+    fit(model, finder)
+    assert finder.result == first
+    assert finder.result is not first
+
+
+def test_other_callbacks_and_history_see_running_means(linear_model):
+    """Almost no learning: the mean over the epoch is that of the weights at the start."""
+    history = fit(linear_model("sgd", metrics=["mae"]), LRFinder(1e-12, 1e-11), epochs=5)
+    weights = np.vstack([linear_model("sgd").get_weights()[0], [linear_model("sgd").get_weights()[1]]])
+    np.testing.assert_allclose(history["loss"], [squared_errors([weights] * BATCHES).mean()] * 5, rtol=1e-5)
+    assert len(history["mae"]) == 5
+
+
+def test_the_figure_shows_the_curve_and_opens_no_window(linear_model):
+    finder = LRFinder(1e-4, 1e-2)
+    assert finder.figure is None
+    fit(linear_model("sgd"), finder)
+    (axes,) = finder.figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == ("learning rate", "loss", "log")
+    drawn = [line.get_xydata() for line in axes.lines]
+    assert any(
+        np.allclose(line, np.transpose([finder.learning_rates, finder.losses])) for line in drawn if len(line) == 4
+    )
+
+
+def test_it_works_without_matplotlib(linear_model, monkeypatch):
+    finder = LRFinder(1e-4, 1e-2)
+    for name in [name for name in sys.modules if name == "matplotlib" or name.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "cyclr.report.plots", raising=False)
+    monkeypatch.delattr("cyclr.report.plots", raising=False)
+    model = linear_model("sgd")
+    weights = model.get_weights()
+    with pytest.warns(UserWarning, match=r'LRFinder draws no plot.*pip install "cyclr\[plot\]"'):
+        fit(model, finder)
+    assert finder.figure is None
+    assert finder.result.stop_reason == "completed"
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_the_classic_sequence_on_one_model():
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    finder = LRFinder(min_lr=1e-4, max_lr=1e0)
+    fit(model, finder, epochs=30, shuffle=True)
+    weights = model.get_weights()
+    clr = CyclicLR(base_lr=0.002, max_lr=0.05, step_size=3 * BATCHES, mode="triangular2")
+    history = fit(model, clr, epochs=18, shuffle=True)
+    assert finder.result.lr[0] == pytest.approx(1e-4)
+    assert history["loss"][-1] < 0.3 * finder.losses[0]
+    assert not np.array_equal(weights[0], model.get_weights()[0])
+    assert len(clr.history["lr"]) == 18 * BATCHES
+
+
+def forever():
+    while True:
+        yield X[:4], Y[:4]
+
+
+def test_data_of_unknown_length_is_refused_and_the_way_out_works(linear_model):
+    model = linear_model("sgd")
+    arguments = {"x": forever(), "y": None, "batch_size": None}
+    with pytest.raises(ValueError, match=r"must know how many batches.*steps_per_epoch.*cyclr\.keras\.range_test"):
+        fit(model, LRFinder(1e-4, 1e-2), **arguments)
+    finder = LRFinder(1e-4, 1e-2)
+    fit(model, finder, **{**arguments, "x": forever()}, steps_per_epoch=6)
+    assert len(finder.learning_rates) == 4
+
+
+@pytest.mark.parametrize(("batches", "epochs"), [(5, 1), (4, 1), (13, 4), (100, 4)])
+def test_a_fit_that_is_too_short_is_refused(batches, epochs, linear_model):
+    wanted = rf"at least 2 \* batches_lr_update = {2 * batches} updates.*got {BATCHES * epochs}\. Use more epochs"
+    with pytest.raises(ValueError, match=wanted):
+        fit(linear_model("sgd"), LRFinder(1e-4, 1e-2, batches_lr_update=batches), epochs=epochs)
+
+
+def test_an_optimizer_with_a_schedule_of_its_own_is_refused(linear_model):
+    model = linear_model(keras.optimizers.SGD(LearningRate(Cyclical(0.1, 0.5, 3))))
+    with pytest.raises(ValueError, match=r"LRFinder must be the only one.*made with a LearningRate of its own"):
+        fit(model, LRFinder(1e-4, 1e-2))
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
+def test_several_steps_per_call_are_refused(linear_model):
+    with pytest.raises(ValueError, match="between updates, which steps_per_execution=2"):
+        fit(linear_model("sgd", steps_per_execution=2), LRFinder(1e-4, 1e-2))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
+@pytest.mark.parametrize("dropout", [False, True], ids=["without variables", "with the seed of a dropout"])
+def test_a_model_that_is_not_built_is_refused(dropout):
+    model = keras.Sequential([*([keras.layers.Dropout(0.1)] if dropout else []), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"needs a model that has its weights.*keras\.Input\(shape\)"):
+        fit(model, LRFinder(1e-4, 1e-2))
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
+def test_a_model_that_is_not_built_is_put_back_to_the_weights_it_was_built_with():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    finder = LRFinder(1e-4, 1e-2)
+    fit(model, finder)
+    keras.utils.set_random_seed(1)
+    twin = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    np.testing.assert_array_equal(model.get_weights()[0], twin.get_weights()[0])
+    assert finder.result.stop_reason == "completed"
+
+
+WRONG = {
+    "zero": ({"min_lr": 0.0}, ValueError, "min_lr must be a finite number greater than 0; got min_lr=0.0"),
+    "negative": ({"min_lr": -1e-4}, ValueError, "min_lr must be"),
+    "NaN": ({"max_lr": float("nan")}, ValueError, "max_lr must be"),
+    "swapped": ({"min_lr": 2.0}, ValueError, r"max_lr must be greater than min_lr.*Swap them\?"),
+    "equal": ({"min_lr": 1.0}, ValueError, "max_lr must be greater than min_lr"),
+    "text": ({"max_lr": "1"}, TypeError, "max_lr must be a number; got max_lr='1' of type str"),
+    "momentum of 1": ({"mom": 1.0}, ValueError, "mom must be"),
+    "negative momentum": ({"mom": -0.1}, ValueError, "mom must be"),
+    "multiplier of 1": ({"stop_multiplier": 1.0}, ValueError, "stop_(multiplier|factor) must be"),
+    "no batches": ({"batches_lr_update": 0}, ValueError, "batches_lr_update must be an integer of at least 1"),
+    "one batch": ({"batches_lr_update": 1}, ValueError, r"at least 2 with reload_weights=True.*reload_weights=False\?"),
+    "half a batch": ({"batches_lr_update": 2.5}, TypeError, "batches_lr_update must be an integer"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
+    with pytest.raises(error, match=message):
+        LRFinder(**{"min_lr": 1e-4, "max_lr": 1.0, **arguments})

@@ -1,0 +1,343 @@
+"""The range test's driver: which rates it gives, what it takes in, and when it ends."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclr import CyclrError, RangeTest, RangeTestError
+from cyclr.range_test import stopping
+
+LOWS = st.floats(1e-12, 1.0)
+RATIOS = st.floats(1.01, 1e12)
+STEPS = st.integers(2, 300)
+SPACINGS = st.sampled_from(["exponential", "linear"])
+
+
+def drive(test, loss_of, *, steps=None):
+    """Drive a test with `loss_of(number, lr)` and return the rates it gave."""
+    used = []
+    for number, lr in enumerate(test):
+        used.append(lr)
+        test.record(loss_of(number, lr))
+        if number + 1 == steps:
+            break
+    return used
+
+
+@given(low=LOWS, ratio=RATIOS, steps=STEPS, spacing=SPACINGS)
+def test_a_test_gives_exactly_as_many_rates_as_asked_for_from_the_first_to_the_last(low, ratio, steps, spacing):
+    # Elsewhere min_lr is never used, or the last rate is off by a step of the grid.
+    test = RangeTest(low, low * ratio, steps, spacing)
+    used = drive(test, lambda number, lr: 1.0)
+    assert len(used) == len(test) == test.recorded == steps
+    assert (used[0], used[-1]) == (low, low * ratio)
+    assert np.all(np.diff(used) > 0)
+    assert {type(lr) for lr in used} == {float}
+
+
+@given(low=LOWS, ratio=RATIOS, steps=STEPS)
+def test_exponential_spacing_has_equal_ratios(low, ratio, steps):
+    used = drive(RangeTest(low, low * ratio, steps), lambda number, lr: 1.0)
+    expected = [low * (low * ratio / low) ** (i / (steps - 1)) for i in range(steps)]
+    assert used == pytest.approx(expected, rel=1e-12)
+
+
+@given(low=LOWS, ratio=RATIOS, steps=STEPS)
+def test_linear_spacing_has_equal_differences(low, ratio, steps):
+    high = low * ratio
+    used = drive(RangeTest(low, high, steps, "linear"), lambda number, lr: 1.0)
+    expected = [low + (high - low) * i / (steps - 1) for i in range(steps)]
+    assert used == pytest.approx(expected, rel=1e-12)
+
+
+def test_five_rates_over_four_decades():
+    # The same sweep gives three different lists in three other finders.
+    used = drive(RangeTest(1e-5, 1e-1, 5), lambda number, lr: 1.0)
+    assert used == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 1e-1], rel=1e-14)
+
+
+@given(
+    losses=st.lists(st.floats(-10, 10), min_size=1, max_size=40),
+    steps=st.integers(2, 40),
+    spacing=SPACINGS,
+    stop_factor=st.none() | st.floats(1.1, 10),
+)
+def test_what_is_recorded_is_what_was_used(losses, steps, spacing, stop_factor):
+    # ignite records a rate one step of the grid above the one used.
+    test = RangeTest(1e-4, 1.0, steps, spacing, stop_factor=stop_factor)
+    used = drive(test, lambda number, lr: losses[number], steps=len(losses))
+    result = test.result()
+    assert result.lr.tolist() == used
+    assert result.loss.tolist() == losses[: len(used)]
+    assert test.recorded == len(used)
+    assert (result.min_lr, result.max_lr, result.steps, result.spacing) == (1e-4, 1.0, steps, spacing)
+
+
+def test_defaults():
+    result_of = RangeTest()
+    assert (len(result_of), result_of.learning_rates[0], result_of.learning_rates[-1]) == (150, 1e-6, 10.0)
+
+
+# The stated reason for stopping is true: ignite#2200, Lightning#5044.
+
+
+def test_a_test_that_tried_every_rate_is_completed():
+    test = RangeTest(1e-3, 1.0, 20)
+    drive(test, lambda number, lr: 1.0)
+    assert test.stopped
+    assert list(test) == []
+    assert test.result().stop_reason == "completed"
+
+
+@pytest.mark.parametrize("constant", [2.3, 1.0, 0.0, -4.0, 1e-300, 1e300])
+@given(smoothing=st.floats(0, 0.99), stop_factor=st.floats(1.0001, 10))
+def test_a_constant_loss_never_diverges(constant, smoothing, stop_factor):
+    test = RangeTest(1e-3, 1.0, 60, stop_factor=stop_factor, smoothing=smoothing)
+    drive(test, lambda number, lr: constant)
+    assert test.result().stop_reason == "completed"
+    assert test.smoothed_loss == pytest.approx(constant, rel=1e-12)
+
+
+@given(losses=st.lists(st.floats(-10, -1), min_size=20, max_size=20))
+def test_a_negative_loss_that_wanders_does_not_diverge(losses):
+    test = RangeTest(1e-3, 1.0, 20, stop_factor=11.1)
+    drive(test, lambda number, lr: losses[number])
+    assert test.result().stop_reason == "completed"
+
+
+def test_a_negative_loss_that_falls_and_blows_up_diverges():
+    test = RangeTest(1e-3, 1.0, 60, smoothing=0.0)
+    losses = [-1.0] * 20 + [-5.0] * 20 + [9.9] + [10.1] * 19
+    used = drive(test, lambda number, lr: losses[number])
+    # Threshold: −5 + 3 · max(5, 4) = 10.
+    assert test.result().stop_reason == "diverged"
+    assert len(used) == 42
+
+
+@pytest.mark.parametrize(
+    ("initial", "best", "factor", "threshold"),
+    [
+        (2.0, 2.0, 4.0, 8.0),  # nothing fell: the usual factor · best
+        (2.0, 1.5, 4.0, 6.0),
+        (2.0, 1e-9, 4.0, 6.0),  # fell to almost 0: three times the fall above it, not four times almost 0
+        (2.0, 0.0, 4.0, 6.0),
+        (1.0, -1.0, 2.0, 1.0),
+        (-4.0, -4.0, 4.0, 8.0),
+        (0.0, 0.0, 4.0, 0.0),
+    ],
+)
+def test_the_threshold_of_divergence(initial, best, factor, threshold):
+    assert stopping.divergence_threshold(initial, best, factor) == pytest.approx(threshold)
+
+
+@given(
+    initial=st.floats(-10, 10),
+    fall=st.floats(0, 10),
+    factor=st.floats(1.1, 10),
+    scale=st.floats(1e-3, 1e3),
+)
+def test_the_threshold_scales_with_the_loss(initial, fall, factor, scale):
+    plain = stopping.divergence_threshold(initial, initial - fall, factor)
+    scaled = stopping.divergence_threshold(scale * initial, scale * (initial - fall), factor)
+    assert scaled == pytest.approx(scale * plain, rel=1e-9, abs=1e-9 * scale * 100)
+
+
+def test_without_a_stop_factor_a_test_goes_to_its_end_whatever_happens():
+    test = RangeTest(1e-3, 1.0, 50, stop_factor=None)
+    drive(test, lambda number, lr: 10.0**number)
+    assert test.result().stop_reason == "completed"
+    assert test.recorded == 50
+
+
+def test_divergence_ends_a_test_and_the_loss_that_showed_it_is_recorded():
+    test = RangeTest(1e-3, 1.0, 50, smoothing=0.0)
+    drive(test, lambda number, lr: 1.0 if number < 30 else 5.0)
+    result = test.result()
+    assert result.stop_reason == "diverged"
+    assert len(result.loss) == 31
+    assert result.loss[-1] == 5.0
+
+
+# A NaN loss stops neither ignite nor torch-lr-finder, and their suggestion lands beside it.
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
+@pytest.mark.parametrize("number", [1, 7, 49])
+def test_the_first_non_finite_loss_ends_a_test_and_enters_nothing(loss, number):
+    test = RangeTest(1e-3, 1.0, 50)
+    clean = RangeTest(1e-3, 1.0, 50)
+    used = drive(test, lambda n, lr: loss if n == number else 1.0 + n / 100)
+    drive(clean, lambda n, lr: 1.0 + n / 100, steps=number)
+    result = test.result()
+    assert result.stop_reason == "non_finite"
+    assert len(used) == number + 1
+    assert len(result.lr) == len(result.loss) == test.recorded == number
+    assert np.all(np.isfinite(result.loss))
+    assert test.smoothed_loss == clean.smoothed_loss
+    assert result.loss.tolist() == clean.result().loss.tolist()
+    assert list(test) == []
+
+
+@pytest.mark.parametrize("reason", ["data_exhausted", "interrupted"])
+def test_a_loop_can_end_a_test_for_its_own_reason(reason):
+    test = RangeTest(1e-3, 1.0, 50)
+    drive(test, lambda number, lr: 1.0, steps=10)
+    assert not test.stopped
+    test.stop(reason)
+    assert test.stopped
+    assert list(test) == []
+    assert test.result().stop_reason == reason
+
+
+def test_the_first_reason_is_kept():
+    test = RangeTest(1e-3, 1.0, 10)
+    drive(test, lambda number, lr: 1.0)
+    test.stop("interrupted")
+    assert test.result().stop_reason == "completed"
+
+
+def test_a_test_that_is_left_is_interrupted():
+    test = RangeTest(1e-3, 1.0, 50)
+    drive(test, lambda number, lr: 1.0, steps=10)
+    result = test.result()
+    assert (result.stop_reason, len(result.lr)) == ("interrupted", 10)
+
+
+def test_a_test_that_was_left_goes_on_where_it_was():
+    test = RangeTest(1e-3, 1.0, 50)
+    first = drive(test, lambda number, lr: 1.0, steps=20)
+    assert len(test.result().lr) == 20
+    rest = drive(test, lambda number, lr: 1.0)
+    assert first + rest == test.learning_rates.tolist()
+    assert test.result().stop_reason == "completed"
+
+
+@pytest.mark.parametrize("reason", ["completed", "diverged", "non_finite", "bored", None])
+def test_a_loop_cannot_give_a_reason_that_is_not_its_own(reason):
+    with pytest.raises(ValueError, match=r"^reason must be one of 'data_exhausted', 'interrupted'; got reason="):
+        RangeTest().stop(reason)
+
+
+def test_a_rate_without_a_loss_for_the_last_one_is_an_error():
+    test = RangeTest(1e-3, 1.0, 50)
+    next(test)
+    with pytest.raises(
+        RangeTestError, match=r"^record\(loss\) must be called once after every learning rate; got none for"
+    ):
+        next(test)
+
+
+@pytest.mark.parametrize("driven", [0, 1, 5])
+def test_a_loss_without_a_rate_is_an_error(driven):
+    test = RangeTest(1e-3, 1.0, 50)
+    drive(test, lambda number, lr: 1.0, steps=driven) if driven else None
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) must follow a learning rate; got a loss without one\."):
+        test.record(1.0)
+    assert test.recorded == driven
+
+
+def test_a_loss_after_the_end_is_an_error():
+    test = RangeTest(1e-3, 1.0, 5)
+    drive(test, lambda number, lr: 1.0)
+    with pytest.raises(RangeTestError, match="must follow a learning rate"):
+        test.record(1.0)
+
+
+@pytest.mark.parametrize("loss", [None, "no number", object(), [1.0], np.ones(2)], ids=lambda loss: type(loss).__name__)
+def test_what_is_no_loss_is_an_error_and_the_rate_goes_on_waiting(loss):
+    test = RangeTest(1e-3, 1.0, 5)
+    next(test)
+    with pytest.raises((TypeError, ValueError)):
+        test.record(loss)
+    test.record(1.0)
+    assert test.recorded == 1
+
+
+def test_a_result_of_nothing_is_an_error_that_says_why():
+    with pytest.raises(
+        RangeTestError, match=r"^a result needs at least one finite loss; got none\. Check that the data"
+    ):
+        RangeTest().result()
+    exhausted, broken = RangeTest(), RangeTest()
+    exhausted.stop("data_exhausted")
+    drive(broken, lambda number, lr: math.nan)
+    with pytest.raises(RangeTestError, match=r"got none \(the data ended\)"):
+        exhausted.result()
+    with pytest.raises(RangeTestError, match=r"got none \(the loss became infinite or NaN\)") as error:
+        broken.result()
+    assert isinstance(error.value, CyclrError)
+
+
+def test_losses_of_any_kind_that_is_one_number_are_taken():
+    torch = pytest.importorskip("torch")
+    losses = [1, 1.5, np.float32(0.25), np.array(0.5), torch.tensor(0.75), True]
+    test = RangeTest(1e-3, 1.0, len(losses), stop_factor=None)
+    drive(test, lambda number, lr: losses[number])
+    assert test.result().loss.tolist() == [1.0, 1.5, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_smoothed_loss_is_there_to_be_watched():
+    test = RangeTest(1e-3, 1.0, 10, smoothing=0.5)
+    assert math.isnan(test.smoothed_loss)
+    seen = []
+    for number, _ in enumerate(test):
+        test.record([1.0, 1.0, 4.0][number])
+        seen.append(test.smoothed_loss)
+        if number == 2:
+            break
+    # (1 · 0.125 + 1 · 0.25 + 4 · 0.5) / 0.875
+    assert seen == pytest.approx([1.0, 1.0, 2.375 / 0.875])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"min_lr": 0},
+            ValueError,
+            "min_lr must be a finite number greater than 0; got min_lr=0. A sweep begins at a tiny",
+        ),
+        ({"min_lr": -1e-6}, ValueError, "min_lr must be a finite number greater than 0; got min_lr=-1e-06"),
+        ({"min_lr": math.nan}, ValueError, "min_lr must be a finite number greater than 0; got min_lr=nan"),
+        ({"min_lr": "1e-6"}, TypeError, "min_lr must be a number; got min_lr='1e-6' of type str"),
+        ({"min_lr": None}, TypeError, "min_lr must be a number; got min_lr=None"),
+        ({"max_lr": math.inf}, ValueError, "max_lr must be a finite number greater than 0; got max_lr=inf"),
+        ({"max_lr": True}, TypeError, "max_lr must be a number; got max_lr=True of type bool"),
+        (
+            {"min_lr": 1, "max_lr": 0.1},
+            ValueError,
+            "max_lr must be greater than min_lr; got min_lr=1.0, max_lr=0.1. Swap them",
+        ),
+        (
+            {"min_lr": 1, "max_lr": 1},
+            ValueError,
+            "max_lr must be greater than min_lr; got min_lr=1.0, max_lr=1. A range needs",
+        ),
+        ({"min_lr": 1.0, "max_lr": 1 + 1e-15}, ValueError, "max_lr must be .*; got .*"),
+        ({"steps": 1}, ValueError, "steps must be an integer of at least 2; got steps=1"),
+        ({"steps": 150.0}, TypeError, "steps must be an integer; got steps=150.0 of type float"),
+        ({"steps": True}, TypeError, "steps must be an integer; got steps=True of type bool"),
+        ({"spacing": "log"}, ValueError, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
+        ({"stop_factor": 1}, ValueError, "stop_factor must be a finite number greater than 1; got stop_factor=1"),
+        ({"stop_factor": "4"}, TypeError, "stop_factor must be a number; got stop_factor='4'"),
+        ({"smoothing": -0.1}, ValueError, "smoothing must be a finite number at least 0 and .*; got smoothing=-0.1"),
+        ({"smoothing": 1}, ValueError, "smoothing must be .*; got smoothing=1"),
+        ({"smoothing": None}, TypeError, "smoothing must be a number; got smoothing=None"),
+    ],
+    ids=str,
+)
+def test_an_argument_out_of_range_is_an_error_at_construction(arguments, error, message):
+    with pytest.raises(error, match="^" + message):
+        RangeTest(**arguments)
+
+
+@given(low=st.floats(1e-6, 1.0), ulps=st.integers(1, 2000), steps=STEPS, spacing=SPACINGS)
+def test_rates_that_cannot_be_told_apart_are_an_error_at_construction_and_not_at_the_end(low, ulps, steps, spacing):
+    high = low * (1 + ulps * np.finfo(np.float64).eps)
+    try:
+        test = RangeTest(low, high, steps, spacing)
+    except ValueError:
+        return
+    drive(test, lambda number, lr: 1.0)
+    assert np.all(np.diff(test.result().lr) > 0)

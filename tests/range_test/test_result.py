@@ -1,0 +1,417 @@
+"""The result of a range test: a value that is read, saved, loaded, printed and drawn."""
+
+import copy
+import dataclasses
+import html.parser
+import json
+import math
+import os
+import pickle
+import stat
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from cyclr import Bounds, RangeTestResult
+from cyclr.bounds import knee, smooth, suggest
+
+LR = np.geomspace(1e-6, 10, 150)
+LOSS = 2.3 - 2 / (1 + (0.01 / LR) ** 2) + (LR / 0.5) ** 2
+
+
+def make(**changes):
+    arguments = {
+        "lr": LR,
+        "loss": LOSS,
+        "stop_reason": "completed",
+        "min_lr": 1e-6,
+        "max_lr": 10.0,
+        "steps": 150,
+        "spacing": "exponential",
+    }
+    return RangeTestResult(**{**arguments, **changes})
+
+
+@st.composite
+def results(draw):
+    length = draw(st.integers(1, 40))
+    loss = draw(arrays.arrays(np.float64, length, elements=st.floats(-1e6, 1e6)))
+    reason = draw(st.sampled_from(["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]))
+    return make(lr=np.geomspace(1e-5, 1, 40)[:length], loss=loss, stop_reason=reason, steps=40)
+
+
+def test_attributes_cannot_be_set_or_deleted():
+    result = make()
+    for name in ("lr", "loss", "stop_reason", "min_lr", "max_lr", "steps", "spacing"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(result, name, None)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            delattr(result, name)
+
+
+READ_ONLY = {
+    "itself": lambda result: result,
+    "loaded": lambda result: RangeTestResult.from_dict(result.to_dict()),
+    "replaced": lambda result: dataclasses.replace(result, steps=200),
+    "copied": copy.deepcopy,
+    "unpickled": lambda result: pickle.loads(pickle.dumps(result)),  # noqa: S301
+}
+
+
+@pytest.mark.parametrize("again", READ_ONLY.values(), ids=READ_ONLY)
+@pytest.mark.parametrize("name", ["lr", "loss", "smoothed_loss"])
+def test_arrays_are_read_only(again, name):
+    result = make()
+    _ = result.bounds
+    array = getattr(again(result), name)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 99.0
+
+
+def test_arrays_are_copies_of_what_was_given():
+    lr, loss = LR.copy(), LOSS.copy()
+    result = make(lr=lr, loss=loss)
+    lr[0], loss[0] = 99.0, 99.0
+    assert (result.lr[0], result.loss[0]) == (LR[0], LOSS[0])
+    assert lr.flags.writeable
+
+
+def test_lists_are_taken():
+    assert make(lr=LR.tolist(), loss=LOSS.tolist()) == make()
+
+
+@given(first=results(), second=results())
+def test_equal_means_equal_in_everything(first, second):
+    assert first == copy.deepcopy(first)
+    same = np.array_equal(first.loss, second.loss) and first.stop_reason == second.stop_reason
+    assert (first == second) is same
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": LR * 1.01},
+        {"loss": LOSS + 1e-9},
+        {"stop_reason": "diverged"},
+        {"min_lr": 1e-7},
+        {"max_lr": 11.0},
+        {"steps": 151},
+        {"spacing": "linear"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_results_that_differ_in_one_thing_are_not_equal(change):
+    assert make(**change) != make()
+
+
+def test_a_result_is_equal_to_nothing_else_and_cannot_be_hashed():
+    assert make() != make().to_dict()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(make())
+
+
+def test_what_is_derived_is_what_the_rules_give():
+    result = make()
+    assert result.bounds == knee(LR, LOSS)
+    assert result.smoothed_loss.tolist() == smooth(LR, LOSS).loss.tolist()
+    for method in ("steepest", "valley", "minimum"):
+        assert result.suggest(method) == suggest(LR, LOSS, method)
+    with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method='best'"):
+        result.suggest("best")
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "status"),
+    [
+        ("completed", "no_divergence"),
+        ("data_exhausted", "no_divergence"),
+        ("interrupted", "no_divergence"),
+        ("diverged", "ok"),
+        ("non_finite", "ok"),
+    ],
+)
+def test_a_test_that_ended_in_a_blow_up_nobody_recorded_did_diverge(stop_reason, status):
+    falling = 2.3 - 2 / (1 + (0.01 / LR) ** 2)
+    assert make(loss=falling, stop_reason=stop_reason).bounds.status == status
+
+
+@given(result=results())
+def test_the_smoothed_loss_has_a_value_for_every_rate(result):
+    assert result.smoothed_loss.shape == result.loss.shape
+    assert np.all(np.isfinite(result.smoothed_loss))
+
+
+@given(result=results())
+def test_json_gives_back_an_equal_result(result):
+    again = RangeTestResult.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    assert again == result
+    assert again.bounds == result.bounds
+    assert again.lr.tolist() == result.lr.tolist()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(result=results())
+def test_a_file_gives_back_an_equal_result(tmp_path, result):
+    path = tmp_path / "result.json"
+    result.save(path)
+    assert RangeTestResult.load(path) == RangeTestResult.load(str(path)) == result
+    assert os.listdir(tmp_path) == ["result.json"]  # noqa: PTH208
+
+
+def test_a_result_of_numpy_numbers_can_be_saved(tmp_path):
+    result = make(min_lr=np.float32(1e-6), max_lr=np.float64(10), steps=np.int64(150))
+    result.save(tmp_path / "result.json")
+    assert RangeTestResult.load(tmp_path / "result.json") == result
+
+
+def test_the_file_is_json_that_others_can_read(tmp_path):
+    make().save(tmp_path / "result.json")
+    text = (tmp_path / "result.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["version"] == 1
+    assert content["bounds"] == make().bounds.to_dict()
+    assert content["lr"] == LR.tolist()
+    assert text.endswith("}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_the_file_has_the_permissions_that_any_new_file_has(tmp_path):
+    make().save(tmp_path / "result.json")
+    (tmp_path / "other").write_text("")
+    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_saving_into_a_missing_folder_is_an_os_error_that_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        make().save(tmp_path / "missing" / "result.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_onto_a_folder_is_an_os_error_that_leaves_nothing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"directory|denied"):
+        make().save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("target", "failing"),
+    [("os.fsync", OSError("disk full")), ("pathlib.Path.replace", OSError("gone")), ("os.fsync", KeyboardInterrupt())],
+    ids=["writing", "replacing", "interrupted"],
+)
+def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, target, failing):
+    path = tmp_path / "result.json"
+    make().save(path)
+    before = path.read_bytes()
+
+    def fail(*arguments):
+        raise failing
+
+    monkeypatch.setattr(target, fail)
+    with pytest.raises(type(failing)):
+        make(steps=200).save(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("content", [{"lr": math.nan}, {"lr": object()}], ids=["nan", "object"])
+def test_what_json_cannot_hold_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, content):
+    path = tmp_path / "result.json"
+    make().save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(RangeTestResult, "to_dict", lambda result: content)
+    with pytest.raises((TypeError, ValueError), match="JSON"):
+        make().save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_saving_replaces_a_file(tmp_path):
+    make().save(tmp_path / "result.json")
+    make(steps=200).save(tmp_path / "result.json")
+    assert RangeTestResult.load(tmp_path / "result.json").steps == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "not json", '{"version": 1, "lr": [1e-3', "\x00", '{"version": 1, "lr": [NaN]}'],
+    ids=["empty", "brace", "words", "cut off", "binary", "nan"],
+)
+def test_a_corrupted_file_is_a_value_error(tmp_path, text):
+    path = tmp_path / "result.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="must"):
+        RangeTestResult.load(path)
+
+
+def test_the_error_about_a_corrupted_file_names_it(tmp_path):
+    for content in (b"{", b"\xff\xfe\xfa"):
+        path = tmp_path / "broken.json"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"broken\.json must hold JSON written by save\(\); got "):
+            RangeTestResult.load(path)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        RangeTestResult.load(tmp_path / "missing.json")
+
+
+GOOD = make().to_dict()
+
+
+@pytest.mark.parametrize(
+    "description", [None, [], "text", 3, {}, {"version": None}, {**GOOD, "version": 2}], ids=lambda d: str(d)[:20]
+)
+def test_another_version_is_a_value_error(description):
+    with pytest.raises(ValueError, match=r"^version must be 1; got version=.*\. Is it a range test's result\?$"):
+        RangeTestResult.from_dict(description)
+
+
+@pytest.mark.parametrize("name", ["lr", "loss", "stop_reason", "min_lr", "max_lr", "steps", "spacing"])
+def test_a_missing_entry_is_a_value_error_that_names_it(name):
+    description = {key: value for key, value in GOOD.items() if key != name}
+    with pytest.raises(ValueError, match=rf"must have lr, loss, .*; got none of {name}\.$"):
+        RangeTestResult.from_dict(description)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": {}},
+        {"lr": None},
+        {"lr": "text"},
+        {"loss": [[1.0] * 150]},
+        {"loss": [None] * 150},
+        {"loss": ["x"] * 150},
+        {"stop_reason": ["completed"]},
+        {"min_lr": "low"},
+        {"min_lr": None},
+        {"max_lr": -1},
+        {"steps": "many"},
+        {"steps": 1.5},
+        {"steps": 10},
+        {"spacing": None},
+    ],
+    ids=lambda change: f"{change!s:.30}",
+)
+def test_an_illegal_entry_is_a_value_error(change):
+    with pytest.raises(ValueError, match="must"):
+        RangeTestResult.from_dict({**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"lr": [], "loss": []},
+            r"lr and loss must be vectors of one length, of at least 1; got shapes \(0,\) and \(0,\)",
+        ),
+        (
+            {"lr": LR[:-1]},
+            r"lr and loss must be vectors of one length, of at least 1; got shapes \(149,\) and \(150,\)",
+        ),
+        (
+            {"lr": 0.1, "loss": 1.0},
+            r"lr and loss must be vectors of one length, of at least 1; got shapes \(\) and \(\)",
+        ),
+        ({"lr": LR[::-1]}, "lr must be finite, greater than 0 and rising; got lr="),
+        ({"lr": LR - 1e-6}, "lr must be finite, greater than 0 and rising; got lr="),
+        ({"lr": np.where(LR > 1, np.nan, LR)}, "lr must be finite, greater than 0 and rising; got lr="),
+        ({"loss": np.where(LR > 1, np.nan, LOSS)}, "loss must be finite; got loss="),
+        ({"loss": np.where(LR > 1, np.inf, LOSS)}, "loss must be finite; got loss="),
+        ({"stop_reason": "finished"}, "stop_reason must be one of 'completed', .*; got stop_reason='finished'"),
+        ({"spacing": "log"}, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
+    ],
+)
+def test_what_is_no_result_is_a_value_error(changes, message):
+    with pytest.raises(ValueError, match="^" + message):
+        make(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, ["150 of 150 steps, completed", "base_lr=0.00", "max_lr=0.0", "(ok)", "The loss fell from 2.3"]),
+        ({"loss": np.ones(150)}, ["150 of 150 steps, completed", "no bounds", "(flat)", "The loss stayed at 1"]),
+        (
+            {"lr": LR[:9], "loss": LOSS[:9], "stop_reason": "interrupted"},
+            ["9 of 150 steps, interrupted", "(too_few_points)"],
+        ),
+    ],
+    ids=["ok", "flat", "too few"],
+)
+def test_repr_says_the_verdict(changes, parts):
+    shown = repr(make(**changes))
+    for part in parts:
+        assert part in shown
+    assert "\n" not in shown
+
+
+class Cells(html.parser.HTMLParser):
+    """The text of a table's cells, and the tags that are open."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.text = [], set(), []
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parse(result):
+    cells = Cells()
+    cells.feed(result._repr_html_())
+    assert cells.open == []
+    return cells
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"loss": np.ones(150)}, {"lr": LR[:9], "loss": LOSS[:9]}], ids=["ok", "flat", "few"]
+)
+def test_html_is_a_table_with_the_verdict(changes):
+    result = make(**changes)
+    cells = parse(result)
+    assert cells.seen == {"table", "caption", "tr", "th", "td"}
+    for part in (result.bounds.status, result.bounds.reason, f"{len(result.lr)} of 150; every learning rate was tried"):
+        assert part in cells.text
+
+
+def test_html_escapes_what_it_is_told():
+    result = make()
+    result.__dict__["bounds"] = Bounds(None, None, "flat", "<script>alert('&')</script>")
+    assert "<script" not in result._repr_html_()
+    assert "<script>alert('&')</script>" in parse(result).text
+
+
+def test_plot_draws_on_the_axes_it_is_given_and_shows_nothing(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("cyclr.report.plots")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    def refuse(*arguments, **more):
+        raise AssertionError("a plot must not be shown")
+
+    monkeypatch.setattr(plt, "show", refuse)
+    monkeypatch.setattr(matplotlib.figure.Figure, "show", refuse)
+    try:
+        own = make().plot()
+        assert isinstance(own, matplotlib.axes.Axes)
+        _, axes = plt.subplots()
+        assert make(loss=np.ones(150)).plot(ax=axes) is axes
+        assert axes.lines
+    finally:
+        plt.close("all")

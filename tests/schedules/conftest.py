@@ -1,0 +1,58 @@
+"""What the tests of the schedules draw from: `st.from_type` of a schedule or `Decay` gives any legal one.
+
+Every schedule drawn here can be written to JSON; decays that hold a function are tested by themselves.
+"""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from cyclr import Cyclical, Decay, Exponential, Halving, OneCycle, WarmRestarts
+
+settings.register_profile("cyclr", deadline=None, max_examples=60)
+settings.load_profile("cyclr")
+
+SHAPES = st.sampled_from(["triangular", "parabolic", "sinusoidal"])
+BOUNDS = st.tuples(st.floats(0, 1e3), st.floats(0, 1e3)).filter(lambda pair: pair[0] != pair[1]).map(sorted)
+LENGTHS = st.integers(1, 12) | st.integers(1, 10**7)
+DECAYS = st.just(Halving()) | st.builds(
+    Exponential,
+    st.floats(0.5, 1) | st.floats(0, 1, exclude_min=True),
+    st.sampled_from(["max", "both"]),
+    st.sampled_from(["step", "cycle"]),
+)
+GROWTHS = st.sampled_from([1, 1.1, 1.5, 2, 3]) | st.floats(1.2, 50)
+
+
+@st.composite
+def cyclicals(draw):
+    base_lr, max_lr = draw(BOUNDS)
+    style = {"shape": draw(SHAPES), "decay": draw(st.none() | DECAYS)}
+    if draw(st.booleans()):
+        return Cyclical(base_lr, max_lr, draw(LENGTHS), step_size_down=draw(st.none() | LENGTHS), **style)
+    cycles = draw(st.integers(1, 50))
+    total = 2 * cycles + 1 + draw(st.integers(0, 10**4))
+    rise = draw(st.floats(0, 1, exclude_min=True, exclude_max=True))
+    return Cyclical.over(total, cycles, base_lr, max_lr, rise=rise, **style)
+
+
+@st.composite
+def one_cycles(draw):
+    base_lr, max_lr = draw(BOUNDS)
+    total = draw(st.integers(4, 30) | st.integers(4, 10**7))
+    up = draw(st.integers(1, total - 3))
+    fall = draw(st.none() | st.integers(1, total - 2 - up))
+    final_lr = draw(st.none() | st.floats(0, max_lr, exclude_max=True))
+    return OneCycle(base_lr, max_lr, total, rise=up, fall=fall, final_lr=final_lr, shape=draw(SHAPES))
+
+
+@st.composite
+def warm_restarts(draw):
+    base_lr, max_lr = draw(BOUNDS)
+    style = {"growth": draw(GROWTHS), "shape": draw(SHAPES), "decay": draw(st.none() | DECAYS)}
+    return WarmRestarts(base_lr, max_lr, draw(LENGTHS), **style)
+
+
+st.register_type_strategy(Cyclical, cyclicals())
+st.register_type_strategy(OneCycle, one_cycles())
+st.register_type_strategy(WarmRestarts, warm_restarts())
+st.register_type_strategy(Decay, DECAYS)

@@ -1,0 +1,396 @@
+"""`CyclicLR` has the values of torch's, which is called here; and what torch's gets wrong."""
+
+import copy
+import functools
+import inspect
+import io
+import itertools
+import json
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler
+
+from cyclr.torch import CyclicLR
+
+MODES = ("triangular", "triangular2", "exp_range")
+
+
+def weights():
+    return [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))]
+
+
+def sgd(groups=1, momentum=0.9, **arguments):
+    return torch.optim.SGD(
+        [{"params": weights()} for _ in range(groups)], **{"lr": 0.1, **arguments}, momentum=momentum
+    )
+
+
+def adam(groups=1):
+    return torch.optim.AdamW([{"params": weights()} for _ in range(groups)], lr=0.1, betas=(0.7, 0.95))
+
+
+def used(optimizer, scheduler, updates):
+    """Rates and momenta that so many updates used."""
+    seen = []
+    for _ in range(updates):
+        for group in optimizer.param_groups:
+            seen += [group["lr"], *(group["betas"] if "betas" in group else [group["momentum"]])]
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+# torch adds up what it rounds: it is off by a few units in the last place of the largest value.
+same = functools.partial(pytest.approx, rel=1e-9, abs=1e-12)
+
+
+def test_the_signature_is_that_of_torch():
+    ours, theirs = (inspect.signature(kind).parameters for kind in (CyclicLR, lr_scheduler.CyclicLR))
+    assert list(ours) == list(theirs)
+    for name, parameter in theirs.items():
+        assert (ours[name].kind, ours[name].default) == (parameter.kind, parameter.default)
+
+
+SCALES = {
+    "none": None,
+    "halving": lambda x: 0.5**x,
+    "inverse": lambda x: 1 / (1 + 0.01 * x),
+    "half": lambda x: 0.5,
+}
+LENGTHS = st.integers(1, 60) | st.integers(4, 400).map(lambda n: n / 4) | st.floats(1, 50).map(lambda x: round(x, 3))
+RATES = st.floats(0, 1).map(lambda x: round(x, 6))
+
+
+def pairs_of(numbers):
+    return st.tuples(numbers, numbers).filter(lambda pair: pair[0] != pair[1]).map(sorted)
+
+
+@st.composite
+def runs(draw, functions=True):
+    """How many groups an optimizer has, whether it is Adam, and arguments of a CyclicLR for it."""
+    groups = draw(st.integers(1, 3))
+
+    def bounds(low, high, pairs):
+        lists = groups > 1 and draw(st.booleans())
+        drawn = [draw(pairs) for _ in range(groups if lists else 1)]
+        lower, upper = ([pair[end] for pair in drawn] for end in (0, 1))
+        return {low: lower, high: upper} if lists else {low: lower[0], high: upper[0]}
+
+    arguments = {
+        **bounds("base_lr", "max_lr", pairs_of(RATES)),
+        "step_size_up": draw(LENGTHS),
+        "step_size_down": draw(st.none() | LENGTHS),
+        "mode": draw(st.sampled_from(MODES)),
+        "gamma": draw(st.floats(0.9, 1)),
+        "cycle_momentum": draw(st.booleans()),
+    }
+    if functions:
+        mode, scale = draw(st.sampled_from([("cycle", None), *itertools.product(("cycle", "iterations"), SCALES)]))
+        arguments |= {"scale_mode": mode, "scale_fn": SCALES.get(scale)}
+    if draw(st.booleans()):
+        arguments |= bounds("base_momentum", "max_momentum", pairs_of(st.floats(0.5, 0.99)))
+    return groups, draw(st.booleans()), arguments
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs())
+def test_every_update_uses_what_it_uses_with_torch(drawn):
+    groups, is_adam, arguments = drawn
+    results = []
+    for kind in (CyclicLR, lr_scheduler.CyclicLR):
+        optimizer = (adam if is_adam else sgd)(groups)
+        scheduler = kind(optimizer, **arguments)
+        results.append(used(optimizer, scheduler, 200))
+        results[-1] += scheduler.get_last_lr()
+    assert results[0] == same(results[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs(functions=False), st.integers(0, 150), st.booleans())
+def test_a_checkpoint_of_torch_is_taken_over(drawn, split, through_a_file):
+    groups, is_adam, arguments = drawn
+    optimizer = (adam if is_adam else sgd)(groups)
+    scheduler = lr_scheduler.CyclicLR(optimizer, **arguments)
+    used(optimizer, scheduler, split)
+    state = copy.deepcopy(scheduler.state_dict())
+    if through_a_file:
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        state = torch.load(file, weights_only=True)
+    resumed = (adam if is_adam else sgd)(groups)
+    # With whatever it was made: torch's, too, goes on by what was saved.
+    other = CyclicLR(resumed, [0.1, 0.2, 0.3][:groups], 0.5, cycle_momentum=arguments["cycle_momentum"])
+    other.load_state_dict(state)
+    assert used(resumed, other, 60) == same(used(optimizer, scheduler, 60))
+    json.dumps(other.state_dict())
+
+
+@pytest.mark.parametrize("scale_mode", ["cycle", "iterations"])
+def test_a_checkpoint_of_torch_with_a_function_goes_on_with_the_function(scale_mode):
+    arguments = {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 3, "scale_fn": SCALES["inverse"]}
+    optimizer, resumed = sgd(), sgd()
+    scheduler = lr_scheduler.CyclicLR(optimizer, **arguments, scale_mode=scale_mode)
+    used(optimizer, scheduler, 10)
+    other = CyclicLR(resumed, **arguments, scale_mode=scale_mode)
+    other.load_state_dict(scheduler.state_dict())
+    assert used(resumed, other, 20) == same(used(optimizer, scheduler, 20))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("split", [0, 1, 7, 12])
+def test_a_run_that_is_split_is_the_run_that_is_not(mode, split):
+    arguments = {"base_lr": [0.1, 0.0], "max_lr": [0.5, 0.25], "step_size_up": 2.5, "mode": mode, "gamma": 0.9}
+    optimizer = sgd(2)
+    scheduler = CyclicLR(optimizer, **arguments)
+    wanted = used(optimizer, scheduler, 20)
+    optimizer = sgd(2)
+    scheduler = CyclicLR(optimizer, **arguments)
+    before = used(optimizer, scheduler, split)
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    for resume in ("load_state_dict", "last_epoch"):
+        optimizer = sgd(2)
+        if resume == "last_epoch":
+            scheduler = CyclicLR(optimizer, **arguments, last_epoch=split - 1)
+        else:
+            scheduler = CyclicLR(optimizer, **arguments)
+            scheduler.load_state_dict(state)
+        assert before + used(optimizer, scheduler, 20 - split) == wanted
+
+
+def test_other_settings_are_loaded_on_demand_only():
+    optimizer = sgd()
+    saved = CyclicLR(optimizer, 0.1, 0.5, 3).state_dict()
+    scheduler = CyclicLR(optimizer, 0.1, 0.75, 3)
+    with pytest.raises(ValueError, match=r'pass schedules="new"; by the saved ones, schedules="saved"\.$'):
+        scheduler.load_state_dict(saved)
+    scheduler.load_state_dict(saved, schedules="saved")
+    scheduler.step(3)
+    assert scheduler.get_last_lr() == [0.5]
+
+
+# Where torch's is wrong or fails
+
+
+def both(optimizer_of=sgd, **arguments):
+    pairs = []
+    for kind in (lr_scheduler.CyclicLR, CyclicLR):
+        optimizer = optimizer_of()
+        pairs.append((optimizer, kind(optimizer, **{"base_lr": 0.001, "max_lr": 0.06, **arguments})))
+    return pairs
+
+
+def test_triangular2_of_torch_overflows_after_1024_cycles_and_ours_goes_on():
+    """torch computes 1 / 2.0 ** (cycle − 1), which is an OverflowError where 2.0 ** cycle does not fit a float."""
+    torchs, ours = both(step_size_up=1, mode="triangular2")
+    with pytest.raises(OverflowError):
+        used(*torchs, 2100)
+    used(*ours, 2100)
+    assert ours[1].get_last_lr() == [0.001]
+    assert ours[0].param_groups[0]["momentum"] == 0.9
+
+
+ILLEGAL = {
+    "base above max": ({"base_lr": 0.1, "max_lr": 0.01}, r"^max_lr must be greater than base_lr; got .* Swap them\?$"),
+    "equal bounds": ({"base_lr": 0.1, "max_lr": 0.1}, r"^max_lr must be greater than base_lr; got"),
+    "a negative rate": ({"base_lr": -0.1}, r"^base_lr must be a finite number at least 0; got base_lr=-0\.1"),
+    "an infinite rate": ({"max_lr": float("inf")}, r"^max_lr must be a finite number"),
+    "a negative length": ({"step_size_up": -5}, r"^step_size must be a finite number at least 1; got step_size=-5"),
+    "a negative length down": ({"step_size_down": -5.0}, r"^step_size_down must be a finite number at least 1"),
+    "a growing amplitude": ({"mode": "exp_range", "gamma": 1.5}, r"^gamma must be "),
+    "base momentum above max": ({"base_momentum": 0.95}, r"0\.95"),
+    "an unknown scale_mode": ({"scale_mode": "epochs"}, r"^scale_mode must be one of 'cycle', 'iterations'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ILLEGAL.values(), ids=ILLEGAL)
+def test_torch_takes_illegal_arguments_and_ours_says_what_is_wrong(arguments, message):
+    arguments = {"base_lr": 0.001, "max_lr": 0.06, **arguments}
+    lr_scheduler.CyclicLR(sgd(), **arguments)
+    optimizer = sgd()
+    with pytest.raises(ValueError, match=message):
+        CyclicLR(optimizer, **arguments)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["momentum"], "initial_lr" in group) == (0.1, 0.9, False)
+
+
+def test_a_length_of_0_is_rejected_and_in_torch_an_error_of_its_own_kind():
+    with pytest.raises(ZeroDivisionError):
+        lr_scheduler.CyclicLR(sgd(), 0.001, 0.06, step_size_up=0)
+    with pytest.raises(ValueError, match=r"^step_size must be a finite number at least 1; got step_size=0\."):
+        CyclicLR(sgd(), 0.001, 0.06, step_size_up=0)
+
+
+@pytest.mark.parametrize("make", [sgd, lambda **_: torch.optim.RMSprop(weights())], ids=["SGD", "RMSprop"])
+def test_torch_gives_momentum_to_an_optimizer_made_without_and_ours_leaves_it(make):
+    optimizer = make(momentum=0)
+    lr_scheduler.CyclicLR(optimizer, 0.001, 0.06)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    optimizer = make(momentum=0)
+    with pytest.warns(
+        UserWarning, match=r"^CyclicLR leaves (SGD|RMSprop) without momentum.*cycle_momentum=False"
+    ) as seen:
+        scheduler = CyclicLR(optimizer, 0.001, 0.06, 3)
+    assert seen[0].filename == __file__
+    used(optimizer, scheduler, 5)
+    assert optimizer.param_groups[0]["momentum"] == 0
+
+
+def test_there_is_nothing_to_warn_of_where_the_momentum_is_not_cycled():
+    optimizer = sgd(momentum=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CyclicLR(optimizer, 0.001, 0.06, cycle_momentum=False)
+    assert optimizer.param_groups[0]["momentum"] == 0
+
+
+def test_torch_fails_when_a_group_is_added_and_ours_gives_it_the_same_cycle():
+    """https://github.com/pytorch/pytorch/issues/20997"""
+    torchs, ours = both(step_size_up=3)
+    for optimizer, scheduler in (torchs, ours):
+        used(optimizer, scheduler, 4)
+        optimizer.add_param_group({"params": weights(), "lr": 0.7})
+        optimizer.step()
+    with pytest.raises(ValueError, match="zip"):
+        torchs[1].step()
+    optimizer, scheduler = ours
+    scheduler.step()
+    for _ in range(7):
+        first, second = optimizer.param_groups
+        assert (first["lr"], first["momentum"]) == (second["lr"], second["momentum"])
+        used(optimizer, scheduler, 1)
+
+
+def test_a_group_that_is_added_to_lists_of_bounds_is_an_error():
+    optimizer = sgd(2)
+    scheduler = CyclicLR(optimizer, [0.1, 0.2], 0.5)
+    optimizer.add_param_group({"params": weights()})
+    with pytest.raises(ValueError, match=r"^lr must hold a schedule for every parameter group; got 2 schedules"):
+        scheduler.step()
+
+
+def test_torch_drifts_at_huge_steps_and_ours_does_not():
+    """Half way up in cycle 10^13: torch has 3 digits left there."""
+    (torchs_optimizer, torchs), (optimizer, scheduler) = both(base_lr=0.0, max_lr=1.0, step_size_up=1000)
+    step = 10**13 * 2000 + 501
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torchs.step(step)
+    scheduler.step(step)
+    assert optimizer.param_groups[0]["lr"] == 0.501
+    assert abs(torchs_optimizer.param_groups[0]["lr"] - 0.501) > 1e-4
+
+
+def test_the_state_of_ours_can_be_read_safely_whatever_the_function():
+    """torch's, with a function object, holds its attributes, whatever they are."""
+
+    class Scale:
+        def __init__(self):
+            self.held = object()
+
+        def __call__(self, cycle):
+            return 1 / cycle
+
+    states = [scheduler.state_dict() for _, scheduler in both(scale_fn=Scale())]
+    with pytest.raises(TypeError):
+        json.dumps(states[0])
+    assert json.loads(json.dumps(states[1])) == states[1]
+
+
+def test_torch_replaces_the_first_update_of_a_second_scheduler_and_ours_takes_its_own():
+    """https://github.com/pytorch/pytorch/issues/21965"""
+    optimizer = sgd()
+    first = lr_scheduler.CyclicLR(optimizer, 0.5, 0.7, 2, cycle_momentum=False)
+    used(optimizer, first, 1)
+    scheduler = CyclicLR(optimizer, 0.1, 0.3, 2)
+    assert used(optimizer, scheduler, 2)[::2] == [0.1, pytest.approx(0.2)]
+
+
+# The rest of the adapter
+
+
+def test_it_counts_updates():
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.25, 0.75, 2)
+    for _ in range(5):
+        scheduler.step()
+    assert scheduler.get_last_lr() == [0.25]
+    assert used(optimizer, scheduler, 4)[::2] == [0.25, 0.5, 0.75, 0.5]
+
+
+def test_the_initial_rate_of_the_optimizer_does_not_matter():
+    optimizer = torch.optim.SGD([{"params": weights(), "lr": lr} for lr in (0.1, 0.9, 0.0)], momentum=0.9)
+    CyclicLR(optimizer, 0.25, 0.75, 2).step(1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5] * 3
+
+
+def test_a_tensor_is_filled_in_place():
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    optimizer = sgd(2, lr=rate)
+    scheduler = CyclicLR(optimizer, 0.25, [0.75, 0.5], 2)
+    used(optimizer, scheduler, 2)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert [group["lr"].item() for group in optimizer.param_groups] == [0.75, 0.5]
+
+
+def test_equal_momenta_stay():
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.25, 0.75, 2, base_momentum=0.8, max_momentum=0.8)
+    assert used(optimizer, scheduler, 4)[1::2] == [0.8] * 4
+
+
+BAD = {
+    "no optimizer": (lambda: CyclicLR(0.1, 0.25, 0.75), TypeError, r"^optimizer must be a torch\.optim\.Optimizer"),
+    "mode": (lambda: CyclicLR(sgd(), 0.25, 0.75, mode="up"), ValueError, r"^mode must be one of 'triangular', 'tri"),
+    "lists": (
+        lambda: CyclicLR(sgd(2), [0.1], 0.5),
+        ValueError,
+        r"for each of the 2 parameter groups; got lengths 1, 2",
+    ),
+    "momenta": (
+        lambda: CyclicLR(sgd(2), 0.1, 0.5, base_momentum=[0.8]),
+        ValueError,
+        r"for each of the 2 parameter groups; got lengths 1, 2",
+    ),
+    "scale_fn": (
+        lambda: CyclicLR(sgd(), 0.1, 0.5, scale_fn=0.5),
+        TypeError,
+        r"^scale_fn must be a function of the cyc",
+    ),
+    "no momentum": (
+        lambda: CyclicLR(torch.optim.Adagrad(weights()), 0.1, 0.5),
+        ValueError,
+        r"^momentum must be the schedule of an optimizer that has one",
+    ),
+    "last_epoch": (lambda: CyclicLR(sgd(), 0.1, 0.5, last_epoch=-2), ValueError, r"^last_epoch must be an integer"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_a_bad_argument_is_an_error_that_says_what_is_legal(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_function_that_leaves_0_to_1_is_an_error():
+    optimizer = sgd()
+    with pytest.raises(ValueError, match=r"^fn must return a factor between 0 and 1; got 2\.0 at cycle 1\."):
+        CyclicLR(optimizer, 0.25, 0.75, 2, scale_fn=float)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_checkpoint_of_torch_that_does_not_fit_changes_nothing():
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.25, 0.75, 2)
+    used(optimizer, scheduler, 1)
+    before = scheduler.state_dict(), scheduler.get_last_lr()
+    state = lr_scheduler.CyclicLR(sgd(2), [0.1, 0.2], 0.5, 2).state_dict()
+    with pytest.raises(ValueError, match=r"^lists must hold a value for each of the 1 parameter groups; got lengths 2"):
+        scheduler.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"^last_epoch must be an integer"):
+        scheduler.load_state_dict({**lr_scheduler.CyclicLR(sgd(), 0.1, 0.5, 2).state_dict(), "last_epoch": -3})
+    assert (scheduler.state_dict(), scheduler.get_last_lr()) == before

@@ -1,0 +1,124 @@
+"""Range tests of several processes that train together: one sweep, one decision, nobody waits for another.
+
+https://github.com/fastai/fastai/issues/2485, https://github.com/Lightning-AI/pytorch-lightning/issues/8983
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+
+from cyclr.torch import range_test
+
+WORKER = Path(__file__).with_name("ddp_worker.py")
+WORLD = 2
+
+_spec = importlib.util.spec_from_file_location("cyclr_tests_ddp_worker", WORKER)
+worker = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(worker)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What every process got, by the name of the case; they are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
+    done = subprocess.run(
+        [*program, str(WORKER), str(folder)],
+        env=environment,
+        timeout=150,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(WORLD)]
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
+NAMES = [*worker.cases(0, WORLD), "skipped on one", "sharded", "sharded, NaN on one"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_process_gets_the_same_and_is_as_it_was(name, ranks):
+    first, *others = ranks[name]
+    assert all(other == first for other in others)
+    assert first["restored"]
+    assert first["untouched"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_goes_on_together(name, ranks):
+    model = worker.linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    for x, y in worker.batches(0, 1, count=2, size=WORLD * worker.BATCH):
+        optimizer.zero_grad()
+        mse_loss(model(x), y).backward()
+        optimizer.step()
+    wanted = [parameter.flatten().tolist() for parameter in model.parameters()]
+    for found in ranks[name]:
+        for one, other in zip(found["trained"], wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def alone(**arguments):
+    """The range test of one process with the global batches."""
+    model = worker.linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    data = list(worker.batches(0, 1, size=WORLD * worker.BATCH))
+    return range_test(model, optimizer, mse_loss, data, **{**worker.SWEEP, **arguments})
+
+
+ALIKE = {
+    "plain": {},
+    "sharded": {},
+    "accumulation": {"accumulate": 3},
+    "diverged": {"max_lr": 1e3, "stop_factor": 3.0, "smoothing": 0.0, "steps": 60},
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_losses_are_those_of_one_process_with_the_global_batch(name, ranks):
+    wanted, found = alone(**ALIKE[name]), ranks[name][0]
+    assert found["reason"] == wanted.stop_reason == ("diverged" if name == "diverged" else "completed")
+    assert found["lr"] == wanted.lr.tolist()
+    np.testing.assert_allclose(found["loss"], wanted.loss, rtol=1e-9)
+
+
+ENDS = {
+    "diverged on one": ("diverged", 4),
+    "NaN on one": ("non_finite", 4),
+    "NaN on one, with a scaler": ("non_finite", 4),
+    "sharded, NaN on one": ("non_finite", 4),
+    "less data on one": ("data_exhausted", 4),
+    "less data on one, with accumulation": ("data_exhausted", 3),
+    "repeated, of different lengths": ("completed", 20),
+    "stopped on one": ("interrupted", 7),
+    "skipped on one": ("completed", 20),
+}
+
+
+@pytest.mark.parametrize(("name", "reason", "points"), [(name, *end) for name, end in ENDS.items()], ids=ENDS)
+def test_what_befalls_one_process_stops_all_at_the_same_step(name, reason, points, ranks):
+    for found in ranks[name]:
+        assert (found.get("reason"), len(found.get("lr", []))) == (reason, points), found
+        assert found["lr"] == alone().lr[:points].tolist()
+
+
+ERRORS = {
+    "NaN on one, at once": "RangeTestError: a result needs at least one finite loss",
+    "no data on one": "RangeTestError: data must hold a batch at least",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), ERRORS.items(), ids=ERRORS)
+def test_an_error_of_one_process_is_that_of_all(name, message, ranks):
+    assert [found["error"].startswith(message) for found in ranks[name]] == [True] * WORLD

@@ -1,0 +1,394 @@
+"""A range test leaves no trace: what comes after it is, bit for bit, what would have come without it.
+
+https://github.com/fastai/fastai/issues/2892, https://github.com/Lightning-AI/pytorch-lightning/issues/6675,
+https://github.com/davidtvs/pytorch-lr-finder/issues/11
+"""
+
+import copy
+import gc
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, TensorDataset
+
+from cyclr import Cyclical, RangeTestError
+from cyclr.torch import Scheduler, range_test
+
+GENERATOR = torch.Generator().manual_seed(3)
+X = torch.randn(20, 4, generator=GENERATOR)
+Y = torch.randn(20, 1, generator=GENERATOR)
+NAN = torch.where(torch.arange(20)[:, None] == 9, torch.nan, Y)
+STEPS = 7
+
+
+class Counting(torch.nn.Module):
+    """Buffers of every kind: kept and not, put in another's place, made at the first call, and expanded."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("hidden", torch.zeros(4), persistent=False)
+        self.register_buffer("replaced", torch.zeros(4))
+        self.register_buffer("late", None)
+        self.register_buffer("wide", torch.zeros(4, 1).expand(4, 5))
+        self.register_buffer("nan", torch.tensor([float("nan"), -0.0]))
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+            self.hidden.mul_(0.9).add_(x.detach().mean(0))
+            self.replaced = self.replaced * 0.9 + x.detach().mean(0)
+            self.late = x.detach().mean(0)
+        return x + 0.01 * self.hidden + 0.01 * self.replaced
+
+
+def make_model():
+    torch.manual_seed(5)
+    return torch.nn.Sequential(
+        Counting(), torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Dropout(0.4), torch.nn.Linear(6, 1)
+    )
+
+
+def groups(model):
+    return [
+        {"params": model[1].parameters()},
+        {"params": [*model[2].parameters(), *model[4].parameters()], "lr": 0.005},
+    ]
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.01),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+    "a tensor": lambda p: torch.optim.SGD(p, lr=torch.tensor(0.01), momentum=0.9),
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "AdamW, fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    "NAdam": lambda p: torch.optim.NAdam(p, lr=0.01),
+    "Rprop": lambda p: torch.optim.Rprop(p, lr=0.01),
+}
+
+
+class Training:
+    """A model in the midst of its training, with everything that belongs to it."""
+
+    def __init__(self, name="Adam", updates=3):
+        self.model = make_model()
+        self.optimizer = OPTIMIZERS[name](groups(self.model))
+        self.scheduler = Scheduler(self.optimizer, Cyclical(0.01, 0.05, 3))
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=5)
+        self.generator = torch.Generator().manual_seed(9)
+        self.loader = DataLoader(TensorDataset(X, Y), batch_size=4, shuffle=True, generator=self.generator)
+        self.train(updates)
+
+    def train(self, updates):
+        losses = []
+        while len(losses) < updates:
+            for x, y in self.loader:
+                self.optimizer.zero_grad()
+                loss = mse_loss(self.model(x), y)
+                self.scaler.scale(loss).backward()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+                self.scheduler.step()
+                losses.append(loss.item())
+                if len(losses) == updates:
+                    break
+        return losses
+
+    def tensors(self):
+        return {
+            **dict(self.model.named_parameters()),
+            **dict(self.model.named_buffers()),
+            **{f"gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None},
+            **{
+                f"{name} of {number}": value
+                for number, state in enumerate(self.optimizer.state.values())
+                for name, value in state.items()
+                if isinstance(value, torch.Tensor)
+            },
+        }
+
+    def state(self):
+        """Everything that can be compared with ==; tensors by which they are and by their bits."""
+        bits = {
+            name: (id(value), tuple(value.shape), value.detach().contiguous().numpy().tobytes())
+            for name, value in self.tensors().items()
+        }
+        settings = copy.deepcopy([{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups])
+        return {
+            "tensors": bits,
+            "stepped": [id(p) for p in self.optimizer.state],
+            "settings": settings,
+            "parameters": [[id(p) for p in group["params"]] for group in self.optimizer.param_groups],
+            "modes": [module.training for module in self.model.modules()],
+            "without gradient": [name for name, p in self.model.named_parameters() if p.grad is None],
+            "trainable": [p.requires_grad for p in self.model.parameters()],
+            "names": list(self.model.state_dict()),
+            "late": self.model[0].late is None,
+            "scaler": self.scaler.state_dict(),
+            "scheduler": (self.scheduler.state_dict(), self.scheduler.get_last_lr()),
+            "generators": [
+                random.getstate(),
+                np.random.get_state()[1].tolist(),
+                torch.get_rng_state().tolist(),
+                self.generator.get_state().tolist(),
+            ],
+            "hooks": [len(self.optimizer._optimizer_step_post_hooks), len(self.optimizer._optimizer_step_pre_hooks)],
+        }
+
+
+def raising(error, step):
+    def on_step(test):
+        if test.recorded == step:
+            raise error
+
+    return on_step
+
+
+def failing_loss(*arguments):
+    raise ArithmeticError("the loss gave up")
+
+
+class FailsLater:
+    """A loss that fails in the backward pass of the third call."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, out, y):
+        self.calls += 1
+        if self.calls == 3:
+            out.register_hook(failing_loss)
+        return mse_loss(out, y)
+
+
+def rows_that_end_in_an_error():
+    yield X[:4], Y[:4]
+    yield X[4:8], Y[4:8]
+    raise LookupError("no such row")
+
+
+class Failing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        random.random(), np.random.random()
+        if index == 17:
+            raise LookupError("no such row")
+        return X[index], Y[index]
+
+
+# name: changed arguments, how it ends
+OUTCOMES = {
+    "completed": ({}, "completed"),
+    "without a seed": ({"seed": None}, "completed"),
+    "with the scaler": ({"scaler": True}, "completed"),
+    "with the scaler, skipping": ({"scaler": True, "skipping": True}, "completed"),
+    "accumulation": ({"accumulate": 3}, "completed"),
+    "autocast": ({"autocast": torch.bfloat16}, "completed"),
+    "diverged": ({"max_lr": 1e9, "stop_factor": 1.5, "smoothing": 0.0}, "diverged"),
+    "NaN": ({"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)]}, "non_finite"),
+    "NaN, with the scaler": (
+        {"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)], "scaler": True},
+        "non_finite",
+    ),
+    "NaN at once": ({"loss_fn": lambda out, y: out.sum() * float("nan")}, RangeTestError),
+    "no data": ({"loader": []}, RangeTestError),
+    "data exhausted": ({"loader": lambda: iter([(X[:4], Y[:4])] * 3)}, "data_exhausted"),
+    "stopped by the user": ({"on_step": lambda test: test.stop("interrupted")}, "interrupted"),
+    "error after step 1": ({"on_step": raising(ZeroDivisionError(), 1)}, ZeroDivisionError),
+    "error after the last step": ({"on_step": raising(ZeroDivisionError(), STEPS)}, ZeroDivisionError),
+    "Ctrl-C after step 1": ({"on_step": raising(KeyboardInterrupt(), 1)}, KeyboardInterrupt),
+    "Ctrl-C after step 5": ({"on_step": raising(KeyboardInterrupt(), 5)}, KeyboardInterrupt),
+    "Ctrl-C after the last step": ({"on_step": raising(KeyboardInterrupt(), STEPS)}, KeyboardInterrupt),
+    "error in the loss": ({"loss_fn": failing_loss}, ArithmeticError),
+    "error in the backward pass": ({"loss_fn": FailsLater}, ArithmeticError),
+    "error in the backward pass, with the scaler": ({"loss_fn": FailsLater, "scaler": True}, ArithmeticError),
+    "error in a generator": ({"loader": rows_that_end_in_an_error}, LookupError),
+    "error in a data set": ({"loader": lambda: DataLoader(Failing(), 4, shuffle=True)}, LookupError),
+    "a wrong batch": ({"loader": [X]}, TypeError),
+}
+
+
+def disturb(training, outcome):
+    """Run a range test that ends as the table says."""
+    changes, end = OUTCOMES[outcome]
+    arguments = {
+        **{"loss_fn": mse_loss, "loader": training.loader, "min_lr": 1e-3, "max_lr": 2.0, "steps": STEPS},
+        "stop_factor": None,
+        **changes,
+    }
+    for name in ("loader", "loss_fn"):
+        if isinstance(arguments[name], type) or getattr(arguments[name], "__code__", None) in MAKERS:
+            arguments[name] = arguments[name]()
+    if arguments.pop("skipping", False):
+        arguments["on_step"] = lambda test: training.scaler.update(1.99 * 2.0**127) if test.recorded == 3 else None
+    if "scaler" in arguments:
+        arguments["scaler"] = training.scaler
+    if isinstance(end, str):
+        assert range_test(training.model, training.optimizer, **arguments).stop_reason == end
+    else:
+        with pytest.raises(end):
+            range_test(training.model, training.optimizer, **arguments)
+
+
+MAKERS = {
+    value.__code__
+    for changes, _ in OUTCOMES.values()
+    for name, value in changes.items()
+    if name == "loader" and callable(value)
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_everything_is_as_it_was_whatever_happened(outcome):
+    training = Training()
+    training.model[2].eval()
+    training.model[4].weight.grad = None
+    before = training.state()
+    disturb(training, outcome)
+    assert training.state() == before
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("updates", [0, 3], ids=["never stepped", "trained"])
+def test_every_optimizer_is_as_it_was(name, updates):
+    training = Training(name, updates)
+    before = training.state()
+    assert bool(before["stepped"]) == (updates > 0 and training.optimizer.state != {})
+    for outcome in ("completed", "Ctrl-C after step 5"):
+        disturb(training, outcome)
+        assert training.state() == before
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """How training goes without a range test."""
+    known = {}
+
+    def trained(name, updates):
+        if (name, updates) not in known:
+            training = Training(name, updates)
+            known[name, updates] = training.train(13), values_of(training)
+        return known[name, updates]
+
+    return trained
+
+
+def values_of(training):
+    """The bits of all tensors."""
+    return {name: value.detach().contiguous().numpy().tobytes() for name, value in training.tensors().items()}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("updates", [0, 3], ids=["never stepped", "trained"])
+@pytest.mark.parametrize("outcome", ["completed", "with the scaler", "error in the backward pass", "NaN at once"])
+def test_training_goes_on_as_if_there_had_been_no_test(name, updates, outcome, undisturbed):
+    training = Training(name, updates)
+    disturb(training, outcome)
+    losses = training.train(13)
+    assert (losses, values_of(training)) == undisturbed(name, updates)
+
+
+def test_training_after_a_test_is_deterministic_at_all(undisturbed):
+    """The comparisons above are worth something: another seed gives other numbers."""
+    training = Training("momentum", 3)
+    torch.manual_seed(6)
+    assert training.train(13) != undisturbed("momentum", 3)[0]
+
+
+def test_a_scheduler_is_not_advanced():
+    training = Training("momentum", 3)
+    other = Scheduler(training.optimizer, momentum=Cyclical(0.8, 0.9, 4), counts="calls")
+    for outcome in ("completed", "Ctrl-C after step 1", "error in the loss"):
+        disturb(training, outcome)
+        training.scheduler.step()
+        assert (training.scheduler.last_epoch, other.last_epoch) == (3, 0)
+    training.train(1)
+    assert training.scheduler.last_epoch == 4
+
+
+def test_a_scaler_that_is_in_the_midst_of_an_update_can_go_on():
+    training, other = Training(), Training()
+    for one in (training, other):
+        torch.manual_seed(1)
+        one.optimizer.zero_grad()
+        one.scaler.scale(mse_loss(one.model(X), Y)).backward()
+        one.scaler.unscale_(one.optimizer)
+    disturb(training, "with the scaler")
+    for one in (training, other):
+        torch.nn.utils.clip_grad_norm_(one.model.parameters(), 0.1)
+        one.scaler.step(one.optimizer)
+        one.scaler.update()
+        with pytest.raises(AssertionError):
+            one.scaler.update()
+    assert list(values_of(training).values()) == list(values_of(other).values())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_parameters_that_only_the_optimizer_or_only_the_model_knows(frozen):
+    training = Training("momentum")
+    extra = torch.nn.Parameter(torch.ones(1))
+    training.optimizer.add_param_group({"params": [extra]})
+    training.model[1].weight.requires_grad_(not frozen)
+    before = training.state(), extra.item()
+    changes = {"loss_fn": lambda out, y: mse_loss(out * extra, y), "loader": training.loader}
+    range_test(training.model, training.optimizer, **changes, max_lr=1.0, steps=9, stop_factor=None)
+    assert (training.state(), extra.item(), extra.grad) == (*before, None)
+
+
+def test_parameters_that_share_their_memory():
+    model = make_model()
+    model[4].weight = torch.nn.Parameter(model[1].weight[:1].detach().new_ones(1, 6))
+    tied = torch.nn.ModuleList([model, model[4], torch.nn.Linear(6, 1)])
+    tied[2].weight = model[4].weight
+    before = [p.detach().clone() for p in tied.parameters()]
+    optimizer = torch.optim.SGD(tied.parameters(), 0.1)
+    range_test(model, optimizer, mse_loss, [(X, Y)], max_lr=1.0, steps=9, stop_factor=None)
+    assert tied[2].weight is model[4].weight
+    assert all(map(torch.equal, before, tied.parameters()))
+
+
+def test_there_is_one_copy_of_the_parameters_and_it_is_gone_afterwards():
+    size = 12_347
+    model = torch.nn.Linear(size, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4)
+    data = [(torch.ones(2, size), torch.ones(2, 1))]
+    kept = []
+
+    def large():
+        return len({t.data_ptr() for t in gc.get_objects() if type(t) in LARGE and t.numel() == size})
+
+    def watch(test):
+        gradient = model.weight.grad
+        kept.append((large(), gradient is not None))
+
+    range_test(model, optimizer, mse_loss, data, max_lr=1e-3, steps=5, on_step=watch)
+    # The parameter, its gradient, and the copy.
+    assert kept == [(3, True)] * 5
+    assert (large(), model.weight.grad) == (1, None)
+
+
+LARGE = (torch.Tensor, torch.nn.Parameter)
+
+
+def test_unseeded_generators_are_left_alone():
+    """Nobody has seeded anything: what was random stays random, and no seed is left behind."""
+    training = Training()
+    random.seed(), np.random.seed(), torch.seed()
+    drawn = []
+    for _ in range(2):
+        disturb(training, "completed")
+        drawn.append((random.random(), np.random.random(), torch.rand(()).item()))
+    assert all(one != other for one, other in zip(*drawn, strict=True))
+
+
+def test_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = Training()
+    for outcome in ("completed", "Ctrl-C after step 5"):
+        disturb(training, outcome)
+    assert list(tmp_path.iterdir()) == []

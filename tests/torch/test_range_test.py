@@ -1,0 +1,585 @@
+"""`range_test` of torch: what it records is what was used and what came of it."""
+
+import collections
+import itertools
+import math
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
+
+from cyclr import Constant, RangeTestError
+from cyclr.torch import Scheduler, range_test
+
+RNG = np.random.default_rng(7)
+X = RNG.normal(size=(48, 3))
+Y = X @ np.array([[1.0], [-2.0], [0.5]]) + 0.3 * RNG.normal(size=(48, 1))
+WEIGHTS, BIAS = np.array([0.5, 0.25, -0.5]), 0.125
+SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 20, "stop_factor": None}
+
+
+def batches(size=8, rows=48):
+    return [(torch.tensor(X[i : i + size]), torch.tensor(Y[i : i + size])) for i in range(0, rows, size)]
+
+
+def linear():
+    model = torch.nn.Linear(3, 1).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor(WEIGHTS))
+        model.bias.fill_(BIAS)
+    return model
+
+
+def two_groups(model, ratio):
+    return [{"params": [model.weight], "lr": 0.01}, {"params": [model.bias], "lr": 0.01 * ratio}]
+
+
+def sgd_rule(gradient, slots, lr, step, momentum=0.0):
+    slots[0] = momentum * slots[0] + gradient
+    return lr * slots[0]
+
+
+def adam_rule(gradient, slots, lr, step):
+    slots[0] = 0.9 * slots[0] + 0.1 * gradient
+    slots[1] = 0.999 * slots[1] + 0.001 * gradient**2
+    first, second = slots[0] / (1 - 0.9**step), slots[1] / (1 - 0.999**step)
+    return lr * first / (np.sqrt(second) + 1e-8)
+
+
+def rmsprop_rule(gradient, slots, lr, step):
+    slots[0] = 0.99 * slots[0] + 0.01 * gradient**2
+    return lr * gradient / (np.sqrt(slots[0]) + 1e-8)
+
+
+def losses_by_hand(rates, rule=sgd_rule, size=8, rows=48, accumulate=1, ratio=1.0):
+    """Linear regression in NumPy."""
+    w = np.append(WEIGHTS, BIAS)
+    design = np.c_[X, np.ones(len(X))]
+    data = itertools.cycle([(design[i : i + size], Y[i : i + size, 0]) for i in range(0, rows, size)])
+    slots, losses = [0.0, 0.0], []
+    for step, rate in enumerate(rates, 1):
+        parts = [next(data) for _ in range(accumulate)]
+        errors = [x @ w - y for x, y in parts]
+        losses.append(np.mean([np.mean(error**2) for error in errors]))
+        gradient = np.mean([2 * x.T @ e / len(e) for (x, _), e in zip(parts, errors, strict=True)], axis=0)
+        w = w - rule(gradient, slots, rate * np.array([1, 1, 1, ratio]), step)
+    return losses
+
+
+RULES = {
+    "SGD": (lambda p: torch.optim.SGD(p, lr=0.01), sgd_rule),
+    "SGD, foreach": (lambda p: torch.optim.SGD(p, lr=0.01, foreach=True), sgd_rule),
+    "SGD, a tensor": (lambda p: torch.optim.SGD(p, lr=torch.tensor(0.01, dtype=torch.float64)), sgd_rule),
+    "momentum": (lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9), lambda *a: sgd_rule(*a, momentum=0.9)),
+    "Adam": (lambda p: torch.optim.Adam(p, lr=0.01), adam_rule),
+    "Adam, fused": (lambda p: torch.optim.Adam(p, lr=0.01, fused=True), adam_rule),
+    "RMSprop": (lambda p: torch.optim.RMSprop(p, lr=0.01), rmsprop_rule),
+}
+
+
+@pytest.mark.parametrize("spacing", ["exponential", "linear"])
+@pytest.mark.parametrize(("make", "rule"), RULES.values(), ids=RULES)
+def test_losses_are_those_of_the_batches_at_the_rates_recorded(make, rule, spacing):
+    model = linear()
+    result = range_test(model, make(model.parameters()), mse_loss, batches(), **SWEEP, spacing=spacing)
+    assert (result.stop_reason, len(result.lr), result.steps) == ("completed", 20, 20)
+    space = np.geomspace if spacing == "exponential" else np.linspace
+    np.testing.assert_allclose(result.lr, space(1e-3, 0.05, 20), rtol=1e-12)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, rule), rtol=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("scheduled", [False, True], ids=["plain", "with a Scheduler"])
+def test_groups_keep_their_ratios(ratio, scheduled):
+    model = linear()
+    optimizer = torch.optim.SGD(two_groups(model, ratio))
+    held = Scheduler(optimizer, [Constant(0.3), Constant(0.7)]) if scheduled else None
+    seen = []
+
+    def watch(test):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+
+    result = range_test(model, optimizer, mse_loss, batches(), **SWEEP, on_step=watch)
+    np.testing.assert_allclose(seen, [[lr, lr * ratio] for lr in result.lr], rtol=1e-12)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, ratio=ratio), rtol=1e-9)
+    assert held is None or held.get_last_lr() == [0.3, 0.7]
+
+
+def test_the_last_and_smaller_batch_counts_as_it_is():
+    model = linear()
+    result = range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(20), **SWEEP)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, size=20), rtol=1e-9)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+def test_accumulation_makes_one_point_of_every_update(accumulate):
+    """https://github.com/Lightning-AI/pytorch-lightning/issues/1726"""
+    model, seen = linear(), []
+    result = range_test(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        mse_loss,
+        batches(),
+        **SWEEP,
+        accumulate=accumulate,
+        on_step=lambda test: seen.append(test.recorded),
+    )
+    assert seen == list(range(1, 21))
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, accumulate=accumulate), rtol=1e-9)
+
+
+class Scaled(torch.nn.Module):
+    """A linear model in half precision, whose gradients overflow while the loss is scaled by more than 2^10."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        # The gradient passes through half precision here, as it does in layers under autocast.
+        return (64 * self.weight * x.float()).half().float()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_updates_that_loss_scaling_skips_make_no_point(fused, accumulate):
+    """https://github.com/davidtvs/pytorch-lr-finder/issues/90"""
+    model = Scaled()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    data = [(torch.ones(1), torch.zeros(1))] * 50
+    seen = []
+
+    def watch(test):
+        seen.append((model.weight.item(), scaler.get_scale()))
+
+    result = range_test(
+        model, optimizer, lambda out, y: out.sum(), data, **SWEEP, scaler=scaler, accumulate=accumulate, on_step=watch
+    )
+    assert (result.stop_reason, len(result.lr)) == ("completed", 20)
+    moved = -np.diff([0.0, *(weight for weight, _ in seen)])
+    np.testing.assert_allclose(moved / 64, result.lr, rtol=2e-4)
+    assert 1 < seen[0][1] < 2.0**20
+    assert scaler.get_scale() == 2.0**20
+    assert model.weight.item() == 0
+
+
+def test_gradients_that_no_scale_helps_stop_the_test():
+    model = linear()
+    scaler = torch.amp.GradScaler("cpu")
+    seen = []
+
+    def finite_loss(out, y):
+        value = mse_loss(out, y)
+        if len(seen) == 5:
+            out.register_hook(lambda gradient: gradient * float("nan"))
+        return value
+
+    result = range_test(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        finite_loss,
+        batches(),
+        **SWEEP,
+        scaler=scaler,
+        on_step=seen.append,
+    )
+    assert (result.stop_reason, len(result.lr)) == ("non_finite", 5)
+
+
+def test_data_that_end_while_updates_are_skipped():
+    model = Scaled()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    data = iter([(torch.ones(1), torch.zeros(1))] * 3)
+    with pytest.raises(RangeTestError, match=r"needs at least one finite loss; got none \(the data ended\)"):
+        range_test(
+            model,
+            torch.optim.SGD(model.parameters(), 0.1),
+            lambda out, y: out.sum(),
+            data,
+            **SWEEP,
+            scaler=scaler,
+        )
+
+
+def test_autocast():
+    model = torch.nn.Linear(3, 1)
+    kinds = set()
+
+    def loss(out, y):
+        kinds.add(out.dtype)
+        return mse_loss(out.float(), y.float())
+
+    data = [(x.float(), y) for x, y in batches()]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for scaler in (None, torch.amp.GradScaler("cpu", enabled=False)):
+        result = range_test(model, optimizer, loss, data, **SWEEP, autocast=torch.bfloat16, scaler=scaler)
+        assert (result.stop_reason, len(result.lr)) == ("completed", 20)
+    assert kinds == {torch.bfloat16}
+    exact = range_test(model, optimizer, loss, data, **SWEEP)
+    np.testing.assert_allclose(result.loss, exact.loss, rtol=0.05)
+    assert not np.array_equal(result.loss, exact.loss)
+
+
+# Batches and loaders
+
+
+class Output(torch.nn.Module):
+    """A model in the manner of Transformers: it takes a batch by its names, and returns an object with a loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = linear()
+
+    def forward(self, inputs, labels):
+        return types.SimpleNamespace(loss=mse_loss(self.linear(inputs), labels))
+
+
+@pytest.mark.parametrize("mapping", [dict, collections.UserDict, collections.OrderedDict])
+def test_batches_that_are_dicts(mapping):
+    model = Output()
+    data = [mapping(inputs=x, labels=y) for x, y in batches()]
+    result = range_test(model, torch.optim.SGD(model.parameters(), 0.1), None, data, **SWEEP)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-9)
+
+
+Pair = collections.namedtuple("Pair", "left right")
+
+
+@pytest.mark.parametrize("kind", [Pair, tuple, list, dict])
+def test_inputs_of_any_structure_reach_the_model_as_they_are(kind):
+    model = linear()
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, inputs):
+            assert type(inputs) is kind
+            left, right = inputs.values() if kind is dict else inputs
+            return self.inner(torch.cat([left, right], dim=1))
+
+    def structured(x):
+        parts = x[:, :1], x[:, 1:]
+        return Pair(*parts) if kind is Pair else {"l": parts[0], "r": parts[1]} if kind is dict else kind(parts)
+
+    data = [(structured(x), y) for x, y in batches()]
+    result = range_test(Outer(), torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [torch.ones(2, 3), {"inputs": 1}, (1, 2, 3)], ids=["a tensor", "a dict", "three"])
+def test_a_batch_that_is_no_pair_is_an_error_that_names_step_fn(batch):
+    model = linear()
+    with pytest.raises(TypeError, match=r"^a batch must be .* got (Tensor|dict|list|tuple)\. Pass step_fn="):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, [batch], **SWEEP)
+
+
+class Rows(IterableDataset):
+    def __init__(self, count=48):
+        super().__init__()
+        self.count = count
+
+    def __iter__(self):
+        return iter([(X[i], Y[i]) for i in range(self.count)])
+
+
+TENSORS = TensorDataset(torch.tensor(X), torch.tensor(Y))
+LOADERS = {
+    "list": (batches, "completed"),
+    "tuple": (lambda: tuple(batches()), "completed"),
+    "DataLoader": (lambda: DataLoader(TENSORS, batch_size=8), "completed"),
+    "workers": (lambda: DataLoader(TENSORS, batch_size=8, num_workers=1), "completed"),
+    "IterableDataset": (lambda: DataLoader(Rows(), batch_size=8), "completed"),
+    "endless iterator": (lambda: itertools.cycle(batches()), "completed"),
+    "generator": (lambda: (batch for batch in batches()), "data_exhausted"),
+    "iterator": (lambda: iter(DataLoader(TENSORS, batch_size=8)), "data_exhausted"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), LOADERS.values(), ids=LOADERS)
+def test_any_loader_is_begun_again_if_it_can_be(make, reason):
+    """https://github.com/pytorch/ignite/issues/2200"""
+    model = linear()
+    result = range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, make(), **SWEEP)
+    assert (result.stop_reason, len(result.lr)) == (reason, 20 if reason == "completed" else 6)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_epoch_of_few_batches_is_repeated(count):
+    model = linear()
+    result = range_test(
+        model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(8, 8 * count), **SWEEP, accumulate=3
+    )
+    assert (result.stop_reason, len(result.lr)) == ("completed", 20)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, rows=8 * count, accumulate=3), rtol=1e-9)
+
+
+def test_an_iterator_is_read_no_further_than_needed():
+    model, data = linear(), iter(range(100))
+    pairs = batches()
+    stream = ((number, pairs[number % 6]) for number in data)
+    range_test(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        mse_loss,
+        (pair for _, pair in stream),
+        **SWEEP,
+    )
+    assert next(data) == 20
+
+
+@pytest.mark.parametrize("data", [[], iter([]), DataLoader(Rows(0))], ids=["list", "iterator", "IterableDataset"])
+def test_no_data_is_an_error(data):
+    model = linear()
+    with pytest.raises(RangeTestError, match=r"^data must hold a batch at least; got data that ended at once"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
+
+
+class Stateful:
+    """A loader that goes on where it was, as torchdata's does."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        while self.at < 6:
+            self.at += 1
+            yield batches()[self.at - 1]
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def test_a_loader_with_a_state_is_where_it_was():
+    loader = Stateful()
+    for _ in zip(range(3), loader, strict=False):
+        pass
+    at = loader.at
+    model = linear()
+    for steps in (2, 20):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, loader, **{**SWEEP, "steps": steps})
+        assert loader.at == at
+
+
+# Loops of one's own
+
+
+def test_a_step_of_ones_own():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for returned in (step, lambda batch: step(batch).item(), lambda batch: step(batch).detach().numpy()):
+        result = range_test(model, optimizer, None, batches(), **SWEEP, step_fn=returned)
+        np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-9)
+
+
+def test_a_step_with_a_closure():
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+
+    def step(batch):
+        def closure():
+            optimizer.zero_grad()
+            loss = mse_loss(model(batch[0]), batch[1])
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    first = range_test(model, optimizer, None, batches(), **SWEEP, step_fn=step)
+    assert len(first.lr) == 20
+    assert range_test(model, optimizer, None, batches(), **SWEEP, step_fn=step) == first
+
+
+def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
+    """https://github.com/davidtvs/pytorch-lr-finder/issues/16, https://github.com/mosaicml/composer/issues/2361"""
+    torch.manual_seed(0)
+    generator, discriminator = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    g_optimizer = torch.optim.Adam(generator.parameters(), 0.01)
+    d_optimizer = torch.optim.SGD(discriminator.parameters(), 0.02, momentum=0.5)
+    scheduler = Scheduler(d_optimizer, Constant(0.02))
+    rates = []
+
+    def step(batch):
+        noise, real = batch[0].float(), batch[1].float().expand(-1, 2)
+        d_optimizer.zero_grad()
+        d_loss = discriminator(real).sub(1).square().mean() + discriminator(generator(noise).detach()).square().mean()
+        d_loss.backward()
+        d_optimizer.step()
+        g_optimizer.zero_grad()
+        g_loss = discriminator(generator(noise)).sub(1).square().mean()
+        g_loss.backward()
+        g_optimizer.step()
+        scheduler.step()
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in (g_optimizer, d_optimizer)])
+        return g_loss
+
+    step(batches()[0])
+    parts = [*generator.parameters(), *discriminator.parameters()]
+    before = [part.detach().clone() for part in parts]
+    rates.clear()
+    arguments = {"step_fn": step, "optimizers": [d_optimizer], **SWEEP}
+    result = range_test(torch.nn.ModuleList([generator, discriminator]), g_optimizer, None, batches(), **arguments)
+    swept, constant = np.transpose(rates)
+    np.testing.assert_allclose(swept, result.lr, rtol=1e-12)
+    assert set(constant) == {0.02}
+    # The other optimizer's model need not be part of the one that is named.
+    assert range_test(generator, g_optimizer, None, batches(), **arguments) == result
+    assert all(map(torch.equal, before, parts))
+    assert scheduler.last_epoch == 1
+
+
+# How it ends
+
+
+def nan_at(index):
+    data = batches(8)
+    data[index] = (data[index][0], data[index][1] * float("nan"))
+    return data
+
+
+def stop_at_3(test):
+    if test.recorded == 3:
+        test.stop("interrupted")
+
+
+STOPS = {
+    "completed": (batches, {}, "completed", 20),
+    "diverged": (batches, {"max_lr": 1e3, "stop_factor": 4.0, "smoothing": 0.0}, "diverged", None),
+    "overflow": (batches, {"max_lr": 1e60, "steps": 60}, "non_finite", None),
+    "NaN in batch 1": (lambda: nan_at(1), {}, "non_finite", 1),
+    "NaN in batch 5": (lambda: nan_at(5), {}, "non_finite", 5),
+    "NaN, with a scaler": (lambda: nan_at(5), {"scaler": torch.amp.GradScaler("cpu", 1.0)}, "non_finite", 5),
+    "NaN, with accumulation": (lambda: nan_at(5), {"accumulate": 2}, "non_finite", 2),
+    "NaN after the last step": (lambda: nan_at(5), {"steps": 5}, "completed", 5),
+    "generator": (lambda: iter(batches()), {}, "data_exhausted", 6),
+    "generator that ends with the test": (lambda: iter(batches()), {"steps": 6}, "completed", 6),
+    "generator, with accumulation": (lambda: iter(batches()), {"accumulate": 4}, "data_exhausted", 2),
+    "stopped by on_step": (batches, {"on_step": stop_at_3}, "interrupted", 3),
+}
+
+
+@pytest.mark.parametrize(("data", "changes", "reason", "points"), STOPS.values(), ids=STOPS)
+def test_it_stops_for_the_reason_it_states(data, changes, reason, points):
+    """https://github.com/Lightning-AI/pytorch-lightning/issues/5044"""
+    model = linear()
+    sweep = {**SWEEP, **changes}
+    result = range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data(), **sweep)
+    assert result.stop_reason == reason
+    assert np.isfinite(result.loss).all()
+    assert len(result.lr) == points or (points is None and 1 <= len(result.lr) < sweep["steps"])
+    np.testing.assert_allclose(result.lr, np.geomspace(1e-3, sweep["max_lr"], sweep["steps"])[: len(result.lr)])
+
+
+def test_nan_at_once_is_an_error():
+    model = linear()
+    with pytest.raises(RangeTestError, match=r"at least one finite loss; got none \(the loss became infinite or NaN\)"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, nan_at(0), **SWEEP)
+
+
+def random_model():
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)).double()
+
+
+def noisy_step(x):
+    return x + 0.01 * (random.random() + np.random.random())
+
+
+class Noise(torch.utils.data.Dataset):
+    """Rows with noise from the generators of Python and NumPy."""
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, index):
+        return noisy_step(X[index]), Y[index]
+
+
+SHUFFLED = {
+    "shuffled": lambda: DataLoader(Noise(), batch_size=8, shuffle=True),
+    "a generator of its own": lambda: DataLoader(
+        Noise(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3)
+    ),
+    "a sampler with a generator": lambda: DataLoader(
+        Noise(), batch_size=8, sampler=RandomSampler(Noise(), generator=torch.Generator().manual_seed(3))
+    ),
+}
+
+
+@pytest.mark.parametrize("make", SHUFFLED.values(), ids=SHUFFLED)
+def test_same_seed_same_result_whatever_was_drawn_between(make):
+    """https://github.com/fastai/fastai/issues/3658"""
+    model, loader = random_model(), make()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    results = []
+    for seed in (0, 5, 0, None, None):
+        results.append(range_test(model, optimizer, mse_loss, loader, **SWEEP, seed=seed))
+        random.random(), np.random.random(), torch.rand(1), list(loader)
+    assert results[0] == results[2]
+    for one, other in itertools.combinations(results[1:], 2):
+        assert not np.array_equal(one.loss, other.loss)
+
+
+def test_without_a_seed_the_generators_decide():
+    model = random_model()
+    optimizer, loader = torch.optim.SGD(model.parameters(), 0.1), SHUFFLED["shuffled"]()
+    results = []
+    for seed in (11, 11, 12):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        results.append(range_test(model, optimizer, mse_loss, loader, **SWEEP, seed=None))
+    assert results[0] == results[1]
+    assert not np.array_equal(results[0].loss, results[2].loss)
+
+
+def test_nothing_is_printed(capfd):
+    model = linear()
+    range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(), **SWEEP)
+    assert capfd.readouterr() == ("", "")
+
+
+BAD = {
+    "no optimizer": ({"optimizer": 0.1}, TypeError, r"^optimizer must be a torch\.optim\.Optimizer; got float\."),
+    "accumulate": ({"accumulate": 0}, ValueError, r"^accumulate must be an integer of at least 1"),
+    "half": ({"accumulate": 1.5}, TypeError, r"^accumulate must be an integer"),
+    "seed": ({"seed": -1}, ValueError, r"^seed must be an integer of at least 0"),
+    "rates": ({"min_lr": 1.0}, ValueError, r"^max_lr must be greater than min_lr"),
+    "step_fn": (
+        {"step_fn": print, "accumulate": 2},
+        ValueError,
+        r"^step_fn must do accumulation, scaling and autocast",
+    ),
+    "scaler": ({"step_fn": print, "scaler": torch.amp.GradScaler("cpu")}, ValueError, r"^step_fn must do accumulation"),
+}
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD.values(), ids=BAD)
+def test_a_bad_argument_is_an_error_that_says_what_is_legal(changes, error, message):
+    model = linear()
+    arguments = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), **SWEEP, **changes}
+    with pytest.raises(error, match=message):
+        range_test(model, loss_fn=mse_loss, loader=batches(), **arguments)
+
+
+def test_a_loss_that_is_a_vector_is_an_error():
+    model = linear()
+    with pytest.raises(ValueError, match=r"^the loss must be one number; got a tensor of shape \(8, 1\)\."):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), lambda out, y: out - y, batches(), **SWEEP)
+    assert not math.isnan(model.bias.item())

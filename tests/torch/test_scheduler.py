@@ -1,0 +1,890 @@
+"""`Scheduler`: update t uses `lr(t)`, whatever else goes on around it."""
+
+import copy
+import gc
+import io
+import json
+import pickle
+import weakref
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
+from cyclr.torch import Scheduler
+
+CYCLE = Cyclical(0.25, 0.75, 3)
+OTHER = Cyclical(0.125, 0.5, 2, step_size_down=5, decay=Halving())
+MOMENTUM = CYCLE.mirrored(0.8, 0.9)
+DECAY = Cyclical(0.01, 0.02, 2)
+
+
+def values(schedule, steps, start=0):
+    return [schedule(step) for step in range(start, start + steps)]
+
+
+def weights(count=1):
+    return [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(count)]
+
+
+def sgd(*groups, **arguments):
+    return torch.optim.SGD([{"params": weights(), **group} for group in groups or ({},)], **{"lr": 0.5, **arguments})
+
+
+def update(optimizer):
+    """One update with a gradient of 1, and by how much it moved the weight of every group: its rate, exactly."""
+    held = [group["params"][0] for group in optimizer.param_groups]
+    with torch.no_grad():
+        for weight in held:
+            weight.zero_()
+            weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    return [-weight.item() for weight in held]
+
+
+def run(optimizer, scheduler, updates):
+    """The rates that so many updates used, for every group."""
+    used = []
+    for _ in range(updates):
+        used.append(update(optimizer))
+        scheduler.step()
+    return [list(rates) for rates in zip(*used, strict=True)]
+
+
+# The clock
+
+
+@pytest.mark.parametrize("schedule", [CYCLE, OTHER, Warmup(OTHER, 4), Sequence([CYCLE, Constant(0.5)], [7])], ids=repr)
+@pytest.mark.parametrize("start", [0, 5])
+def test_update_t_uses_the_value_of_step_t(schedule, start):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, schedule, start_step=start)
+    assert run(optimizer, scheduler, 20) == [values(schedule, 20, start)]
+    assert scheduler.get_last_lr() == [schedule(start + 20)] == scheduler._last_lr == scheduler.get_lr()
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda optimizer: lr_scheduler.StepLR(optimizer, 1).step(),
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 3.0, 10),
+        lambda optimizer: lr_scheduler.CyclicLR(optimizer, 0.1, 0.2, cycle_momentum=False),
+        lambda optimizer: Scheduler(optimizer, Constant(7.0)),
+        lambda optimizer: optimizer.param_groups[0].update(lr=9.0),
+        update,
+    ],
+    ids=["StepLR", "OneCycleLR", "CyclicLR", "Scheduler", "a changed rate", "an update"],
+)
+def test_update_0_uses_the_value_of_step_0_whatever_touched_the_optimizer(touch):
+    """https://github.com/pytorch/pytorch/issues/21965"""
+    optimizer = sgd(momentum=0.0)
+    kept = touch(optimizer)
+    scheduler = Scheduler(optimizer, CYCLE, momentum=Constant(0.0))
+    assert run(optimizer, scheduler, 8) == [values(CYCLE, 8)]
+    del kept
+
+
+def test_a_step_is_an_update_and_not_a_call():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    used = []
+    for calls in (1, 0, 3, 2, 0, 0, 5):
+        used += update(optimizer)
+        for _ in range(calls):
+            scheduler.step()
+    assert used == [CYCLE(step) for step in (0, 1, 1, 3, 4, 4, 4)]
+    assert scheduler.get_last_lr() == [CYCLE(7)]
+
+
+def test_accumulation_with_a_step_after_every_micro_batch():
+    """Micro-batches are no updates. https://github.com/huggingface/accelerate/issues/1382"""
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    used = []
+    for batch in range(24):
+        if batch % 4 == 3:
+            used += update(optimizer)
+        scheduler.step()
+    assert used == values(CYCLE, 6)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_steps_for_one_update(processes):
+    """As Accelerate calls it on several processes. https://github.com/huggingface/accelerate/issues/2318"""
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    used = []
+    for _ in range(9):
+        used += update(optimizer)
+        for _ in range(processes):
+            scheduler.step()
+            scheduler._step_count += 1
+    assert used == values(CYCLE, 9)
+
+
+def test_step_goes_to_a_number_of_updates_and_on_from_there():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 4)
+    scheduler.step(epoch=10**12)
+    assert run(optimizer, scheduler, 3) == [values(CYCLE, 3, 10**12)]
+    scheduler.step(0)
+    assert run(optimizer, scheduler, 3) == [values(CYCLE, 3)]
+
+
+def test_calls_can_be_counted_instead():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE, counts="calls", start_step=2)
+    used = []
+    for _ in range(6):
+        scheduler.step()
+        used.append(optimizer.param_groups[0]["lr"])
+    assert used == values(CYCLE, 6, 3)
+    resumed = Scheduler(sgd(), CYCLE, counts="calls")
+    resumed.load_state_dict(scheduler.state_dict())
+    assert resumed.get_last_lr() == [CYCLE(8)]
+    resumed.step()
+    assert resumed.get_last_lr() == [CYCLE(9)]
+
+
+def test_last_epoch_is_the_name_of_torch_for_the_step_before():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE, last_epoch=6)
+    assert run(optimizer, scheduler, 5) == [values(CYCLE, 5, 7)]
+    assert scheduler.last_epoch == 12
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_an_update_that_loss_scaling_skips_does_not_advance(make, fused):
+    """https://github.com/pytorch/pytorch/issues/44511; a fused optimizer is called, and skips the update itself."""
+    (weight,) = [torch.nn.Parameter(torch.zeros(1))]
+    optimizer = make([weight], lr=0.5, fused=fused)
+    scheduler, scaler = Scheduler(optimizer, CYCLE), torch.amp.GradScaler("cpu")
+    used, moved = [], []
+    for factor in (1, float("inf"), 1, 1, float("nan"), float("inf"), 1, 1):
+        before = weight.item()
+        optimizer.zero_grad()
+        scaler.scale(factor * weight.sum()).backward()
+        used.append(optimizer.param_groups[0]["lr"])
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        moved.append(weight.item() != before)
+    assert moved == [True, False, True, True, False, False, True, True]
+    assert used == [CYCLE(step) for step in (0, 1, 1, 2, 3, 3, 3, 4)]
+    assert scheduler.last_epoch == 5
+
+
+def test_autocast_changes_nothing():
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scheduler = Scheduler(optimizer, CYCLE)
+    used = []
+    for _ in range(6):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(torch.ones(2, 3)).sum().backward()
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert used == values(CYCLE, 6)
+
+
+def test_a_closure_that_is_called_many_times_is_one_update():
+    (weight,) = weights()
+    optimizer = torch.optim.LBFGS([weight], lr=0.5, max_iter=4)
+    scheduler = Scheduler(optimizer, CYCLE)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weight - 1).pow(2).sum()
+        loss.backward()
+        return loss
+
+    for step in range(5):
+        assert scheduler.last_epoch == step
+        optimizer.step(closure)
+        scheduler.step()
+
+
+# What is set
+
+
+def first_beta(group):
+    return group["betas"][0]
+
+
+MOMENTA = {
+    "SGD": (torch.optim.SGD, {"momentum": 0.9}, lambda group: group["momentum"]),
+    "SGD made without": (torch.optim.SGD, {}, lambda group: group["momentum"]),
+    "RMSprop": (torch.optim.RMSprop, {}, lambda group: group["momentum"]),
+    "Adam": (torch.optim.Adam, {"betas": (0.5, 0.99)}, first_beta),
+    "AdamW": (torch.optim.AdamW, {"betas": (0.5, 0.99)}, first_beta),
+    "NAdam": (torch.optim.NAdam, {"betas": (0.5, 0.99)}, first_beta),
+    "Adamax": (torch.optim.Adamax, {"betas": (0.5, 0.99)}, first_beta),
+    "RAdam": (torch.optim.RAdam, {"betas": (0.5, 0.99)}, first_beta),
+    "Adadelta": (torch.optim.Adadelta, {}, lambda group: group["rho"]),
+}
+
+
+@pytest.mark.parametrize(("make", "arguments", "read"), MOMENTA.values(), ids=MOMENTA)
+def test_momentum_is_that_of_the_optimizer_whatever_it_is_called(make, arguments, read):
+    optimizer = make(weights(), lr=0.5, **arguments)
+    scheduler = Scheduler(optimizer, CYCLE, momentum=MOMENTUM)
+    (group,) = optimizer.param_groups
+    for step in range(9):
+        assert read(group) == MOMENTUM(step)
+        if "betas" in group:
+            assert group["betas"] == (MOMENTUM(step), 0.99)
+            assert isinstance(group["betas"], tuple)
+        update(optimizer)
+        scheduler.step()
+
+
+def test_momentum_works_in_the_update():
+    """Against the formula of SGD with momentum."""
+    optimizer = sgd(momentum=0.9)
+    (weight,) = optimizer.param_groups[0]["params"]
+    scheduler = Scheduler(optimizer, CYCLE, momentum=MOMENTUM)
+    position = velocity = 0.0
+    for step in range(12):
+        gradient = float(step % 5) - 1.5
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+        scheduler.step()
+        velocity = gradient if step == 0 else MOMENTUM(step) * velocity + gradient
+        position -= CYCLE(step) * velocity
+        assert weight.item() == pytest.approx(position, rel=1e-12)
+
+
+def test_a_momentum_for_every_group():
+    optimizer = sgd({}, {"momentum": 0.5})
+    scheduler = Scheduler(optimizer, CYCLE, momentum=[MOMENTUM, Constant(0.25)])
+    run(optimizer, scheduler, 3)
+    assert [group["momentum"] for group in optimizer.param_groups] == [MOMENTUM(3), 0.25]
+
+
+def test_momentum_alone_leaves_the_rates():
+    optimizer = sgd({}, {"lr": 1}, momentum=0.9)
+    scheduler = Scheduler(optimizer, momentum=MOMENTUM)
+    for step in range(5):
+        assert [group["momentum"] for group in optimizer.param_groups] == [MOMENTUM(step)] * 2
+        assert scheduler.get_last_lr() == [0.5, 1]
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adagrad, torch.optim.Rprop, torch.optim.ASGD])
+def test_an_optimizer_without_momentum_is_an_error_that_says_what_has_one(make):
+    optimizer = make(weights(), lr=0.5)
+    message = rf"^momentum must be .*momentum \(SGD, RMSprop\), betas \(Adam.*rho \(Adadelta\); got {make.__name__}\.$"
+    with pytest.raises(ValueError, match=message):
+        Scheduler(optimizer, CYCLE, momentum=MOMENTUM)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_weight_decay_keeps_its_ratios_and_none_stays_none():
+    optimizer = sgd({"weight_decay": 0.02}, {"weight_decay": 0.0}, {"weight_decay": 0.01})
+    scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
+    for step in range(7):
+        held = [group["weight_decay"] for group in optimizer.param_groups]
+        assert held == pytest.approx([DECAY(step), 0.0, DECAY(step) / 2], rel=1e-15)
+        update(optimizer)
+        scheduler.step()
+
+
+def test_weight_decay_of_an_optimizer_made_without_is_that_of_the_schedule():
+    optimizer = sgd({}, {})
+    scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
+    run(optimizer, scheduler, 1)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [DECAY(1)] * 2
+
+
+def test_weight_decay_works_in_the_update():
+    optimizer = torch.optim.AdamW(weights(), lr=0.5, weight_decay=0.1)
+    (weight,) = optimizer.param_groups[0]["params"]
+    scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
+    with torch.no_grad():
+        weight.fill_(1.0)
+    expected = 1.0
+    for step in range(7):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        scheduler.step()
+        expected *= 1 - CYCLE(step) * DECAY(step)
+        assert weight.item() == pytest.approx(expected, rel=1e-14)
+
+
+# Parameter groups
+
+
+def test_groups_keep_their_ratios():
+    optimizer = sgd({}, {"lr": 0.25}, {"lr": 0.0}, {"lr": 2.0})
+    scheduler = Scheduler(optimizer, CYCLE)
+    first, *others = run(optimizer, scheduler, 9)
+    assert first == values(CYCLE, 9)
+    assert others == [[0.5 * rate for rate in first], [0.0] * 9, [4 * rate for rate in first]]
+
+
+def test_ratios_are_those_of_the_initial_rates_also_for_the_next_scheduler():
+    optimizer = sgd({}, {"lr": 0.25})
+    run(optimizer, Scheduler(optimizer, [Constant(0.0), CYCLE]), 4)
+    first, second = run(optimizer, Scheduler(optimizer, OTHER), 9)
+    assert (first, second) == (values(OTHER, 9), [0.5 * rate for rate in values(OTHER, 9)])
+
+
+def test_one_schedule_for_every_group():
+    optimizer = sgd({}, {"lr": 0.25}, {"lr": 0.0})
+    scheduler = Scheduler(optimizer, [CYCLE, OTHER, Constant(0.5)])
+    assert run(optimizer, scheduler, 9) == [values(CYCLE, 9), values(OTHER, 9), [0.5] * 9]
+
+
+@pytest.mark.parametrize("tensor", [False, True], ids=["numbers", "tensors"])
+def test_a_group_that_is_added_later_follows_with_its_own_ratio(tensor):
+    """https://github.com/pytorch/pytorch/issues/20997"""
+    optimizer = sgd(lr=torch.tensor(0.5, dtype=torch.float64) if tensor else 0.5)
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 4)
+    optimizer.add_param_group({"params": weights()})
+    optimizer.add_param_group({"params": weights(), "lr": 0.25})
+    scheduler.step()
+    first, second, third = run(optimizer, scheduler, 5)
+    assert first == second == values(CYCLE, 5, 4)
+    assert third == [0.5 * rate for rate in first]
+
+
+def test_a_group_that_is_added_to_lists_of_schedules_is_an_error():
+    optimizer = sgd({}, {})
+    scheduler = Scheduler(optimizer, [CYCLE, OTHER])
+    optimizer.add_param_group({"params": weights()})
+    optimizer.step()
+    message = r"^lr must hold a schedule for every parameter group; got 2 schedules, .* has 3 groups now\. Make a new"
+    with pytest.raises(ValueError, match=message):
+        scheduler.step()
+
+
+# Tensors
+
+
+OPTIMIZERS = {
+    "SGD": lambda p, lr: torch.optim.SGD(p, lr=lr),
+    "SGD, foreach": lambda p, lr: torch.optim.SGD(p, lr=lr, foreach=True),
+    "SGD, fused": lambda p, lr: torch.optim.SGD(p, lr=lr, fused=True),
+    "Adam": lambda p, lr: torch.optim.Adam(p, lr=lr),
+    "Adam, fused": lambda p, lr: torch.optim.Adam(p, lr=lr, fused=True),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("tensor", [False, True], ids=["a number", "a tensor"])
+def test_every_kind_of_optimizer(make, tensor):
+    """Adam's first update, and all of them with the same gradient, move a weight by its rate."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = make([weight], torch.tensor(0.5) if tensor else 0.5)
+    held = optimizer.param_groups[0]["lr"]
+    scheduler = Scheduler(optimizer, CYCLE)
+    used = []
+    for _ in range(7):
+        before = weight.item()
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        scheduler.step()
+        used.append(before - weight.item())
+    assert used == pytest.approx(values(CYCLE, 7), rel=1e-4)
+    assert not tensor or optimizer.param_groups[0]["lr"] is held
+
+
+def test_a_tensor_is_filled_in_place_and_what_is_read_is_a_copy():
+    rate = torch.tensor(0.5, dtype=torch.float64)
+    optimizer = sgd(lr=rate)
+    scheduler = Scheduler(optimizer, CYCLE)
+    read = scheduler.get_last_lr()
+    assert run(optimizer, scheduler, 5) == [values(CYCLE, 5)]
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert (rate.item(), read[0].item()) == (CYCLE(5), CYCLE(0))
+
+
+@pytest.mark.parametrize("schedules", [CYCLE, [CYCLE, OTHER]], ids=["one schedule", "two schedules"])
+def test_a_tensor_that_is_the_default_of_all_groups_is_not_shared(schedules):
+    """torch gives every group the very same tensor."""
+    optimizer = sgd({}, {}, {"lr": 0.25}, lr=torch.tensor(0.5, dtype=torch.float64))
+    if isinstance(schedules, list):
+        schedules = [*schedules, Constant(0.5)]
+    first, second, third = run(optimizer, Scheduler(optimizer, schedules), 5)
+    assert first == values(CYCLE, 5)
+    assert second == values(OTHER if isinstance(schedules, list) else CYCLE, 5)
+    assert third == ([0.5] * 5 if isinstance(schedules, list) else [0.5 * rate for rate in first])
+
+
+def test_a_momentum_that_is_a_tensor_is_filled_in_place():
+    beta = torch.tensor(0.9)
+    optimizer = torch.optim.Adam(
+        [torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(0.5), betas=(beta, torch.tensor(0.99))
+    )
+    Scheduler(optimizer, CYCLE, momentum=MOMENTUM).step(2)
+    assert optimizer.param_groups[0]["betas"][0] is beta
+    assert beta.item() == pytest.approx(MOMENTUM(2))
+
+
+COMPILED = {
+    "SGD": (lambda p: torch.optim.SGD(p, lr=torch.tensor(0.5)), None),
+    "AdamW, capturable": (
+        lambda p: torch.optim.AdamW(
+            p, lr=torch.tensor(0.5), betas=(torch.tensor(0.9), torch.tensor(0.99)), weight_decay=0, capturable=True
+        ),
+        MOMENTUM,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("make", "momentum"), COMPILED.values(), ids=COMPILED)
+def test_a_compiled_training_step_is_not_compiled_again(make, momentum):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = make([weight])
+    scheduler = Scheduler(optimizer, CYCLE, momentum=momentum)
+
+    @torch.compile(backend="aot_eager")
+    def step(factor):
+        loss = (factor * weight).sum()
+        loss.backward()
+        optimizer.step()
+
+    used = []
+    for _ in range(12):
+        before = weight.item()
+        weight.grad = None
+        step(torch.ones(1))
+        if len(used) == 1:
+            compiled = counters["stats"]["unique_graphs"]
+        scheduler.step()
+        used.append(before - weight.item())
+    assert counters["stats"]["unique_graphs"] == compiled > 0
+    assert used == pytest.approx(values(CYCLE, 12), rel=1e-6 if momentum is None else 0.5)
+
+
+# State
+
+
+def train(optimizer, scheduler, updates, first=0):
+    """Updates with gradients of their own, and the weights after every one."""
+    seen = []
+    for step in range(first, first + updates):
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.full_like(weight, (step * 7 % 5) - 1.5)
+        optimizer.step()
+        scheduler.step()
+        seen.append([weight.item() for group in optimizer.param_groups for weight in group["params"]])
+    return seen
+
+
+def stored(state):
+    """A state that has been in a file."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def adam(rate=0.5):
+    return torch.optim.Adam(
+        [{"params": weights(), "weight_decay": 0.1}, {"params": weights(), "lr": 0.25}], lr=rate, betas=(0.9, 0.99)
+    )
+
+
+def full(optimizer, **arguments):
+    return Scheduler(optimizer, CYCLE, MOMENTUM, DECAY, **arguments)
+
+
+@pytest.mark.parametrize("order", ["optimizer first", "scheduler first", "scheduler made last", "scheduler alone"])
+@pytest.mark.parametrize("split", [0, 1, 3, 6, 10])
+def test_a_run_that_is_split_is_the_run_that_is_not(order, split):
+    optimizer = adam()
+    wanted = train(optimizer, full(optimizer), 16)
+    optimizer = adam()
+    scheduler = full(optimizer)
+    done = train(optimizer, scheduler, split)
+    states = [stored(held.state_dict()) for held in (optimizer, scheduler)]
+    values_then = [group["params"][0].detach().clone() for group in optimizer.param_groups]
+
+    optimizer = adam()
+    with torch.no_grad():
+        for group, value in zip(optimizer.param_groups, values_then, strict=True):
+            group["params"][0].copy_(value)
+    if order == "scheduler made last":
+        optimizer.load_state_dict(states[0])
+        scheduler = full(optimizer, start_step=split)
+    elif order == "scheduler first":
+        scheduler = full(optimizer)
+        scheduler.load_state_dict(states[1])
+        optimizer.load_state_dict(states[0])
+    elif order == "optimizer first":
+        scheduler = full(optimizer)
+        optimizer.load_state_dict(states[0])
+        scheduler.load_state_dict(states[1])
+    else:
+        scheduler = full(optimizer)
+        optimizer.load_state_dict({**states[0], "param_groups": optimizer.state_dict()["param_groups"]})
+        scheduler.load_state_dict(states[1])
+    assert done + train(optimizer, scheduler, 16 - split, split) == wanted
+
+
+def test_a_state_saved_between_the_update_and_the_step_is_that_after_both():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 2)
+    update(optimizer)
+    state = scheduler.state_dict()
+    scheduler.step()
+    assert state == scheduler.state_dict()
+    resumed = sgd()
+    other = Scheduler(resumed, CYCLE)
+    other.load_state_dict(state)
+    other.step()
+    assert run(resumed, other, 4) == [values(CYCLE, 4, 3)]
+
+
+def test_the_state_is_a_step_and_a_description_in_json():
+    optimizer = adam()
+    scheduler = full(optimizer)
+    train(optimizer, scheduler, 5)
+    state = scheduler.state_dict()
+    assert json.loads(json.dumps(state)) == state == stored(state)
+    assert state == {
+        "version": 1,
+        "step": 5,
+        "schedules": {
+            "lr": [CYCLE.to_dict()],
+            "momentum": [MOMENTUM.to_dict()],
+            "weight_decay": [DECAY.to_dict()],
+        },
+    }
+
+
+FUNCTION = Cyclical(0.25, 0.75, 3, decay=PerCycle(lambda cycle: 1 / (1 + cycle)))
+
+
+@pytest.mark.parametrize("schedules", [CYCLE, [CYCLE, OTHER], [OTHER, FUNCTION]], ids=["one", "two", "a function"])
+def test_the_same_schedules_go_on(schedules):
+    optimizer = sgd({}, {})
+    scheduler = Scheduler(optimizer, schedules)
+    run(optimizer, scheduler, 5)
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    resumed = sgd({}, {})
+    other = Scheduler(resumed, schedules)
+    other.load_state_dict(state)
+    assert run(resumed, other, 9) == run(optimizer, scheduler, 9)
+
+
+def saved_at(step, *arguments, groups=1, **options):
+    optimizer = sgd(*[{}] * groups, momentum=0.9)
+    scheduler = Scheduler(optimizer, *arguments, **options)
+    run(optimizer, scheduler, step)
+    return scheduler.state_dict(), optimizer.state_dict()
+
+
+@pytest.mark.parametrize("optimizer_last", [False, True], ids=["optimizer first", "optimizer last"])
+def test_a_run_is_extended_by_new_schedules(optimizer_last):
+    """torch's schedulers silently go on by the old ones, or fail: "tried to step 11 times"."""
+    state, optimizer_state = saved_at(10, Cyclical.over(11, 1, 0.25, 0.75))
+    longer = Cyclical.over(41, 2, 0.125, 0.5)
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, longer)
+    with pytest.raises(ValueError, match='schedules="new"'):
+        scheduler.load_state_dict(state)
+    if not optimizer_last:
+        optimizer.load_state_dict(optimizer_state)
+    scheduler.load_state_dict(state, schedules="new")
+    if optimizer_last:
+        optimizer.load_state_dict(optimizer_state)
+    optimizer.param_groups[0]["momentum"] = 0
+    assert run(optimizer, scheduler, 30) == [values(longer, 30, 10)]
+
+
+@pytest.mark.parametrize("step", [0, 4])
+@pytest.mark.parametrize("optimizer_last", [False, True], ids=["scheduler alone", "an older optimizer last"])
+def test_saved_schedules_are_taken_over(optimizer_last, step):
+    state, _ = saved_at(step, OTHER, MOMENTUM, DECAY)
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    older = copy.deepcopy(optimizer.state_dict())
+    scheduler.load_state_dict(stored(state), schedules="saved")
+    if optimizer_last:
+        optimizer.load_state_dict(older)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (OTHER(step), MOMENTUM(step), DECAY(step))
+    assert scheduler.state_dict() == state
+    update(optimizer)
+    scheduler.step()
+    assert (group["lr"], group["momentum"]) == (OTHER(step + 1), MOMENTUM(step + 1))
+
+
+def everything(optimizer, scheduler):
+    hyperparameters = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    return copy.deepcopy(hyperparameters), scheduler.state_dict(), scheduler.last_epoch
+
+
+LISTED = [CYCLE, OTHER]
+BAD_STATES = {
+    "another schedule": (
+        saved_at(3, OTHER)[0],
+        "same",
+        r"^state_dict must hold the schedules of this.*go on at step 3",
+    ),
+    "a momentum too": (saved_at(3, CYCLE, MOMENTUM)[0], "same", r"^state_dict must hold the schedules of this"),
+    "of torch": (
+        lr_scheduler.StepLR(sgd(), 1).state_dict(),
+        "same",
+        r"must come from Scheduler.state_dict\(\) of version 1; got keys \['_",
+    ),
+    "nothing": (None, "same", r"must come from Scheduler.state_dict\(\) of version 1; got None"),
+    "another version": ({"version": 2, "step": 1}, "same", "of version 1"),
+    "no step": ({"version": 1, "schedules": {}}, "new", "of version 1"),
+    "a negative step": ({"version": 1, "step": -1, "schedules": {}}, "new", "^step must be an integer of at least 0"),
+    "an unknown word": (saved_at(3, CYCLE)[0], "newest", "^schedules must be one of 'same', 'new', 'saved'"),
+    "a function": (saved_at(3, FUNCTION)[0], "saved", "^the saved schedules must hold no function"),
+    "more groups": (saved_at(3, LISTED, groups=2)[0], "saved", "^lr must be one schedule, or one for each of the 1"),
+    "more momenta": (
+        saved_at(3, OTHER, [MOMENTUM] * 2, groups=2)[0],
+        "saved",
+        "^momentum must be one schedule, or one",
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "schedules", "message"), BAD_STATES.values(), ids=BAD_STATES)
+def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing(state, schedules, message):
+    optimizer = sgd(momentum=0.9)
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 2)
+    before = everything(optimizer, scheduler)
+    with pytest.raises(ValueError, match=message):
+        scheduler.load_state_dict(state, schedules=schedules)
+    assert everything(optimizer, scheduler) == before
+    update(optimizer)
+    scheduler.step()
+    assert scheduler.get_last_lr() == [CYCLE(3)]
+
+
+def test_saved_schedules_of_a_momentum_that_is_not_there_change_nothing():
+    state, _ = saved_at(3, OTHER, MOMENTUM)
+    optimizer = torch.optim.Adagrad(weights(), lr=0.5)
+    scheduler = Scheduler(optimizer, CYCLE)
+    before = everything(optimizer, scheduler)
+    with pytest.raises(ValueError, match=r"^momentum must be the schedule of an optimizer that has one"):
+        scheduler.load_state_dict(state, schedules="saved")
+    assert everything(optimizer, scheduler) == before
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda held: pickle.loads(pickle.dumps(held)),  # noqa: S301
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_copies_of_optimizer_and_scheduler_go_on_by_themselves(duplicate):
+    optimizer = adam()
+    scheduler = full(optimizer)
+    train(optimizer, scheduler, 4)
+    other, twin = duplicate((optimizer, scheduler))
+    assert twin.optimizer is other
+    assert train(other, twin, 6, 4) == train(optimizer, scheduler, 6, 4)
+    assert (twin.last_epoch, scheduler.last_epoch) == (10, 10)
+    train(other, twin, 1)
+    assert (twin.last_epoch, scheduler.last_epoch) == (11, 10)
+
+
+# Company
+
+
+def test_it_is_a_scheduler_of_torch():
+    assert isinstance(Scheduler(sgd(), CYCLE), lr_scheduler.LRScheduler)
+
+
+def test_the_optimizer_does_not_keep_it_alive():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 2)
+    reference = weakref.ref(scheduler)
+    del scheduler
+    gc.collect()
+    assert reference() is None
+    assert update(optimizer) == [CYCLE(2)]
+
+
+def test_it_does_not_keep_the_optimizer_alive_by_anything_global():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    reference = weakref.ref(optimizer)
+    run(optimizer, scheduler, 2)
+    del optimizer, scheduler
+    gc.collect()
+    assert reference() is None
+
+
+def test_two_optimizers_are_counted_apart():
+    """As for a GAN, whose players may train unequally often."""
+    first, second = sgd(), sgd()
+    schedulers = Scheduler(first, CYCLE), Scheduler(second, OTHER)
+    used = [], []
+    for step in range(12):
+        used[0].append(update(first)[0])
+        if step % 3 == 0:
+            used[1].append(update(second)[0])
+        for scheduler in schedulers:
+            scheduler.step()
+    assert used == (values(CYCLE, 12), values(OTHER, 4))
+
+
+def test_two_schedulers_on_one_optimizer():
+    optimizer = sgd(momentum=0.9)
+    rate, momentum = Scheduler(optimizer, CYCLE), Scheduler(optimizer, momentum=MOMENTUM)
+    for step in range(7):
+        assert optimizer.param_groups[0]["lr"] == CYCLE(step)
+        assert optimizer.param_groups[0]["momentum"] == MOMENTUM(step)
+        optimizer.step()
+        rate.step()
+        momentum.step()
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_in_a_sequence_of_torch_it_comes_first_second_or_third():
+    def sequence(optimizer):
+        parts = [
+            lr_scheduler.LinearLR(optimizer, 0.5, 1.0, total_iters=4),
+            Scheduler(optimizer, CYCLE),
+            Scheduler(optimizer, OTHER),
+            lr_scheduler.ConstantLR(optimizer, 0.25, 100),
+        ]
+        return lr_scheduler.SequentialLR(optimizer, parts, [4, 10, 15])
+
+    wanted = [0.25, 0.3125, 0.375, 0.4375, *values(CYCLE, 6), *values(OTHER, 5)]
+    optimizer = sgd()
+    scheduler = sequence(optimizer)
+    (used,) = run(optimizer, scheduler, 20)
+    assert used[:15] == pytest.approx(wanted, rel=1e-15)
+
+    for split in (2, 4, 7, 12):
+        optimizer = sgd()
+        scheduler = sequence(optimizer)
+        (before,) = run(optimizer, scheduler, split)
+        states = stored([scheduler.state_dict(), optimizer.state_dict()])
+        optimizer = sgd()
+        scheduler = sequence(optimizer)
+        scheduler.load_state_dict(states[0])
+        optimizer.load_state_dict(states[1])
+        assert before + run(optimizer, scheduler, 20 - split)[0] == used
+
+    optimizer = sgd()
+    parts = [Scheduler(optimizer, CYCLE), lr_scheduler.ConstantLR(optimizer, 0.5, 100)]
+    scheduler = lr_scheduler.SequentialLR(optimizer, parts, [5])
+    assert run(optimizer, scheduler, 5) == [values(CYCLE, 5)]
+
+
+def test_chained_to_a_scheduler_of_torch():
+    optimizer = sgd(momentum=0.9)
+    chain = lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ExponentialLR(optimizer, 0.5), Scheduler(optimizer, momentum=MOMENTUM)]
+    )
+    for step in range(7):
+        assert optimizer.param_groups[0]["lr"] == 0.5 * 0.5**step == chain.get_last_lr()[0]
+        assert optimizer.param_groups[0]["momentum"] == MOMENTUM(step)
+        optimizer.step()
+        chain.step()
+
+
+def test_what_is_read_is_what_the_next_update_uses():
+    optimizer = sgd({}, {"lr": 0.25})
+    scheduler = Scheduler(optimizer, CYCLE)
+    for step in range(5):
+        assert scheduler.get_last_lr() == [CYCLE(step), 0.5 * CYCLE(step)]
+        assert update(optimizer) == scheduler.get_last_lr()
+        scheduler.step()
+    optimizer.param_groups[0]["lr"] = 0.375
+    assert scheduler.get_last_lr()[0] == 0.375
+
+
+def test_weights_are_averaged_at_the_ends_of_cycles():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(1, 1))
+    for _ in range(18):
+        update(optimizer)
+        scheduler.step()
+        if CYCLE.is_cycle_end(scheduler.last_epoch):
+            averaged.update_parameters(averaged.module)
+    assert averaged.n_averaged.item() == 3
+
+
+# Errors
+
+BAD = {
+    "no optimizer": (lambda: Scheduler(torch.nn.Linear(1, 1), CYCLE), TypeError, r"^optimizer must be .*got Linear\."),
+    "a number": (
+        lambda: Scheduler(sgd(), 0.1),
+        TypeError,
+        r"^lr must be a cyclr schedule; got lr=0\.1\. Try cyclr\.Co",
+    ),
+    "a function": (
+        lambda: Scheduler(sgd(), lambda step: 0.1),
+        TypeError,
+        r"^lr must be a cyclr schedule; got lr=<func",
+    ),
+    "numbers": (lambda: Scheduler(sgd(), [0.1]), TypeError, r"^lr must be a cyclr schedule; got lr=\[0\.1\]"),
+    "none in a list": (lambda: Scheduler(sgd(), []), ValueError, r"^lr must be one schedule, or one for each of the 1"),
+    "one too many": (lambda: Scheduler(sgd(), LISTED), ValueError, r"for each of the 1 parameter groups; got 2\.$"),
+    "one too few": (lambda: Scheduler(sgd({}, {}, {}), LISTED), ValueError, r"of the 3 parameter groups; got 2\.$"),
+    "momentum": (lambda: Scheduler(sgd(), momentum=0.9), TypeError, r"^momentum must be a cyclr schedule"),
+    "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
+    "weight decays": (
+        lambda: Scheduler(sgd({}, {}), weight_decay=[DECAY, DECAY]),
+        TypeError,
+        r"^weight_decay must be a cyclr schedule",
+    ),
+    "no weight decay": (
+        lambda: Scheduler(torch.optim.LBFGS(weights()), weight_decay=DECAY),
+        ValueError,
+        r"^weight_decay must be the schedule of an optimizer that has one; got LBFGS\.$",
+    ),
+    "start": (
+        lambda: Scheduler(sgd(), CYCLE, start_step=-1),
+        ValueError,
+        r"^start_step must be an integer of at least",
+    ),
+    "half a start": (
+        lambda: Scheduler(sgd(), CYCLE, start_step=0.5),
+        TypeError,
+        r"^start_step must be an integer; got",
+    ),
+    "last_epoch": (lambda: Scheduler(sgd(), CYCLE, last_epoch=-2), ValueError, r"^last_epoch must be an integer of at"),
+    "counts": (
+        lambda: Scheduler(sgd(), CYCLE, counts="epochs"),
+        ValueError,
+        r"^counts must be one of 'updates', 'calls'",
+    ),
+    "step": (lambda: Scheduler(sgd(), CYCLE).step(-1), ValueError, r"^epoch must be an integer of at least 0"),
+    "half a step": (lambda: Scheduler(sgd(), CYCLE).step(1.5), TypeError, r"^epoch must be an integer; got epoch=1\.5"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_a_bad_argument_is_an_error_that_says_what_is_legal(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("arguments", [{"start_step": -1}, {"counts": "epochs"}, {"last_epoch": 0.5}])
+def test_a_scheduler_that_cannot_be_made_leaves_the_optimizer_alone(arguments):
+    optimizer = sgd()
+    with pytest.raises((TypeError, ValueError)):
+        Scheduler(optimizer, CYCLE, **arguments)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert not optimizer._optimizer_step_post_hooks
