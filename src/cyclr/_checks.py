@@ -62,6 +62,13 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
     return str(value)
 
 
+def function(name: str, value: Any, what: str) -> Any:
+    """Return `value` if it can be called, or raise; `what` says what it is called with and returns."""
+    if not callable(value):
+        raise TypeError(_message(name, f"a function {what}", value, "", kind=True))
+    return value
+
+
 def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_lr") -> tuple[float, float]:
     """Return both bounds as floats, or raise unless 0 <= base < top."""
     low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001.")

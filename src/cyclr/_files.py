@@ -1,7 +1,10 @@
 """Writing a file so that a reader, or a crash, never sees half of it."""
 
+import contextlib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +31,27 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as JSON, atomically; NaN and infinity, which JSON does not know, are an error."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator[Path | None]:
+    """A new folder within `parent`, gone at the end with all that is in it; None where parent is.
+
+    Args:
+        parent: a folder that exists.
+        name: what the caller's user calls it.
+
+    Raises:
+        ValueError: there is no such folder, or it cannot be written.
+    """
+    if parent is None:
+        yield None
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="cyclr-", dir=parent)
+    except OSError as error:
+        raise ValueError(
+            f"{name} must be a folder that exists and can be written; got {name}={os.fspath(parent)!r} ({error})."
+        ) from error
+    with folder:
+        yield Path(folder.name)

@@ -46,10 +46,14 @@ NUMBERS = [
     ("smoothing", 1.0, ValueError, "smoothing must be a finite number"),
     ("smoothing", math.nan, ValueError, "smoothing must be a finite number"),
     ("smoothing", "0.9", TypeError, "smoothing must be a number"),
-    ("seed", -1, ValueError, "seed must be an integer of at least 0, or None"),
-    ("seed", 1.5, ValueError, "seed must be an integer of at least 0, or None"),
-    ("seed", "0", ValueError, "seed must be an integer of at least 0, or None"),
-    ("seed", True, ValueError, "seed must be an integer of at least 0, or None"),
+    ("seed", -1, ValueError, "seed must be an integer of at least 0"),
+    ("seed", 1.5, TypeError, "seed must be an integer"),
+    ("seed", "0", TypeError, "seed must be an integer"),
+    ("seed", True, TypeError, "seed must be an integer"),
+    ("repeats", 0, ValueError, "repeats must be an integer of at least 1"),
+    ("updates_per_rate", 0, ValueError, "updates_per_rate must be an integer of at least 1"),
+    ("evaluate", 0.5, TypeError, "evaluate must be a function"),
+    ("snapshot_dir", "no/such/folder", ValueError, "snapshot_dir must be a folder that exists"),
 ]
 
 

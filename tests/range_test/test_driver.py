@@ -222,9 +222,7 @@ def test_a_loop_cannot_give_a_reason_that_is_not_its_own(reason):
 def test_a_rate_without_a_loss_for_the_last_one_is_an_error():
     test = RangeTest(1e-3, 1.0, 50)
     next(test)
-    with pytest.raises(
-        RangeTestError, match=r"^record\(loss\) must be called once after every learning rate; got none for"
-    ):
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) must be called once after every update; got none for"):
         next(test)
 
 

@@ -22,6 +22,8 @@ def range_test(
     spacing: Spacing = "exponential",
     stop_factor: float | None = 4.0,
     smoothing: float = 0.9,
+    updates_per_rate: int = 1,
+    evaluate: Callable[[Any], Any] | None = None,
     chunk: int | None = 10,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
@@ -41,11 +43,15 @@ def range_test(
         batches: any iterable of pytrees of arrays; begun again when it ends, but for an iterator, which can only be
             read once.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
+        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
+        evaluate: `evaluate(state)` returns what is recorded instead of the loss of the batches, at the end of every
+            rate: a loss on validation data, or 1 − accuracy. The updates of one rate are then a chunk.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
-        The result; `result.bounds` are the bounds to train with.
+        The result; `result.bounds` are the bounds to train with. Where the order of the batches or a random key in the
+        state is yours to change, `RangeTestResult.of_repeats` makes one result of several tests.
 
     Raises:
         TypeError, ValueError: an argument out of range.
@@ -66,15 +72,28 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    test = RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
+    if evaluate is not None:
+        _checks.function("evaluate", evaluate, "of the state that returns a number")
+    test = RangeTest(
+        min_lr,
+        max_lr,
+        steps,
+        spacing,
+        stop_factor=stop_factor,
+        smoothing=smoothing,
+        updates_per_rate=updates_per_rate,
+        # By then the state is the one after the chunk.
+        evaluate=None if evaluate is None else lambda: evaluate(state),
+    )
     if not callable(step_fn):
         raise TypeError(f"step_fn must be a function of state, batch and learning rate; got step_fn={step_fn!r}.")
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
+    size = size if evaluate is None else updates_per_rate
     updates = _one_by_one(step_fn) if chunk is None else _compiled(step_fn)
     source = _repeated(batches)
     waiting: list[Any] = []
     while not test.stopped:
-        rates = test.learning_rates[test.recorded : test.recorded + size]
+        rates = test.upcoming(size)
         taken, waiting = _alike(source, waiting, len(rates))
         if not taken:
             test.stop("data_exhausted")

@@ -1,6 +1,7 @@
 """The range test of a compiled Keras model, which is left as it was."""
 
 import contextlib
+import os
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.keras import _optimizer
 from cyclr.keras.random_state import RandomState, seed_all
-from cyclr.keras.snapshot import Attributes, Snapshot
+from cyclr.keras.snapshot import Attributes, Snapshot, modes_kept
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing
+from cyclr.range_test.driver import Spacing, seeds_of_repeats
 
 
 def range_test(
@@ -32,9 +34,13 @@ def range_test(
     sample_weight: Any = None,
     class_weight: dict[int, float] | None = None,
     shuffle: bool = True,
-    seed: int | None = 0,
     optimizer: Any = None,
     monitor: str = "loss",
+    updates_per_rate: int = 1,
+    evaluate: Callable[[Any], Any] | None = None,
+    repeats: int = 1,
+    seed: int | None = 0,
+    snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each batch's loss, and put everything back.
@@ -56,11 +62,18 @@ def range_test(
         steps: number of learning rates and of optimizer updates, ≥ 2.
         spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         batch_size, sample_weight, class_weight, shuffle: as for `model.fit`. Use the batch size that you train with.
-        seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
-            they are. Same seed, same result, on a deterministic backend.
         optimizer: the optimizer to sweep, for a model with a `train_step` of its own that holds several;
             `model.optimizer` by default.
         monitor: name in the logs of the loss to record.
+        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
+        evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
+            rate: a loss on validation data, such as `lambda model: model.evaluate(x_val, y_val, verbose=0)` of a model
+            without metrics, or 1 − accuracy.
+        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off their mean.
+        seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
+            they are. Same seed, same result, on a deterministic backend.
+        snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
+            there is gone after the test.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
@@ -84,44 +97,73 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    test = RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
+
+    if evaluate is not None:
+        _checks.function("evaluate", evaluate, "of the model that returns a number")
+
+    def new_test() -> RangeTest:
+        return RangeTest(
+            min_lr,
+            max_lr,
+            steps,
+            spacing,
+            stop_factor=stop_factor,
+            smoothing=smoothing,
+            updates_per_rate=updates_per_rate,
+            evaluate=None if evaluate is None else lambda: _evaluated(model, evaluate),
+        )
+
+    new_test()
     swept = _checked_optimizer(model, optimizer)
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"seed must be an integer of at least 0, or None; got seed={seed!r}.")
+    seeds = seeds_of_repeats(seed, repeats)
     _refuse_no_batches(x)
-    with _expected_warnings_ignored(), contextlib.ExitStack() as undo:
+    fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(_expected_warnings_ignored())
+        folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(RandomState().restore)
         undo.callback(Attributes(model).restore)
-        undo.callback(Snapshot(model, []).restore)
+        if not model.built:
+            undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
-        undo.callback(Snapshot(model, _optimizer.all_of(model, swept)).restore)
-        if seed is not None:
-            seed_all(seed)
+        results = []
+        for each in seeds:
+            snapshot = Snapshot(model, _optimizer.all_of(model, swept), folder=folder)
+            try:
+                if each is not None:
+                    seed_all(each)
+                results.append(_run(new_test(), model, swept, monitor, on_step, x, y, fit))
+            finally:
+                snapshot.restore()
+    return RangeTestResult.of_repeats(results)
+
+
+def _run(
+    test: RangeTest, model: Any, swept: Any, monitor: str, on_step: Any, x: Any, y: Any, fit: dict[str, Any]
+) -> RangeTestResult:
+    """One sweep by `fit`; what it changes is put back by the caller, but for the schedule of the optimizer."""
+    with contextlib.ExitStack() as undo:
+        updates = test.upcoming(len(test) * test.updates_per_rate)
         if not _optimizer.has_settable_rate(swept):
-            rates = _Rates(test.learning_rates, _optimizer.updates_done(swept))
+            rates = _Rates(updates, _optimizer.updates_done(swept))
             undo.callback(_optimizer.swap_schedule, swept, _optimizer.swap_schedule(swept, rates))
             _retrace(model)
         model.steps_per_execution = 1
         model.train_function = None
         # Every epoch holds a batch at least; the test ends the training itself.
-        epochs = (steps + 1) * _optimizer.micro_batches(swept) + _SKIPPED_AT_MOST
+        epochs = (len(updates) + 1) * _optimizer.micro_batches(swept) + _SKIPPED_AT_MOST
         sweep = _Sweep(test, swept, monitor, isinstance(x, types.GeneratorType), on_step)
         try:
-            model.fit(
-                x,
-                y,
-                batch_size=batch_size,
-                sample_weight=sample_weight,
-                class_weight=class_weight,
-                shuffle=shuffle,
-                epochs=epochs,
-                callbacks=[sweep],
-                verbose=0,
-            )
+            model.fit(x, y, epochs=epochs, callbacks=[sweep], verbose=0, **fit)
         except StopIteration:
             # What Keras raises on JAX and torch for data without one batch.
             test.stop("data_exhausted")
     return test.result()
+
+
+def _evaluated(model: Any, evaluate: Callable[[Any], Any]) -> Any:
+    with modes_kept(model):
+        return evaluate(model)
 
 
 _SKIPPED_AT_MOST = 100

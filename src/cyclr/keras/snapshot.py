@@ -1,5 +1,8 @@
 """A model's training state, taken before a range test and put back after it."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,8 +12,11 @@ from cyclr.keras import _optimizer
 
 _MISSING = object()
 
-_CHANGED_BY_FIT = ("train_function", "train_step", "stop_training", "history", "steps_per_execution")
-"""What `fit` and a range test set on a model besides its variables; the compiled step is one of them."""
+_CHANGED_BY_FIT = (
+    *("train_function", "train_step", "stop_training", "history", "steps_per_execution"),
+    *("test_function", "stop_evaluating", "predict_function", "stop_predicting"),
+)
+"""What `fit`, `evaluate`, `predict` and a range test set on a model besides variables, its compiled steps included."""
 
 
 class Attributes:
@@ -23,7 +29,7 @@ class Attributes:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._values = {name: vars(model).get(name, _MISSING) for name in _CHANGED_BY_FIT}
-        self._modes = {id(module): module.training for module in _torch_modules(model)}
+        self._modes = _modes(model)
         # Keras builds these in the first fit, and draws from the random number generators meanwhile. The first fit
         # after the test does so again, and draws the same.
         parts = (getattr(model, "_compile_metrics", None), getattr(model, "_compile_loss", None))
@@ -36,8 +42,7 @@ class Attributes:
                 setattr(self._model, name, value)
             elif name in vars(self._model):
                 delattr(self._model, name)
-        for module in _torch_modules(self._model):
-            module.training = self._modes.get(id(module), self._modes[id(self._model)])
+        _set_modes(self._model, self._modes)
         for part in self._not_built:
             part.restore()
 
@@ -72,9 +77,10 @@ class Snapshot:
         model: a built `keras.Model`.
         optimizers: its optimizers; one that is built meanwhile gets back the values it was built with.
         metrics: whether metrics are part of it.
+        folder: where the copies are kept, in files; in memory by default.
     """
 
-    def __init__(self, model: Any, optimizers: list[Any], *, metrics: bool = True) -> None:
+    def __init__(self, model: Any, optimizers: list[Any], *, metrics: bool = True, folder: Path | None = None) -> None:
         self._model = model
         variables = [
             *model.variables,
@@ -82,7 +88,7 @@ class Snapshot:
             *(variable for optimizer in optimizers for variable in optimizer.variables),
         ]
         unique = {id(variable): variable for variable in variables}.values()
-        self._values = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in unique]
+        self._values = [(variable, _copied(variable, number, folder)) for number, variable in enumerate(unique)]
         self._not_built = [optimizer for optimizer in optimizers if not optimizer.built]
         buffers = (buffer for module in _torch_modules(model) for buffer in module.buffers(recurse=False))
         self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
@@ -104,7 +110,38 @@ class Snapshot:
     def restore_variables(self) -> None:
         """Put the values of all variables back and nothing else, in the middle of a `fit`."""
         for variable, value in self._values:
-            variable.assign(value)
+            variable.assign(value())
+
+
+def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], Any]:
+    """What gives a variable's value back as it is now."""
+    value = keras.ops.convert_to_numpy(variable)
+    if folder is None:
+        held = np.array(value)
+        return lambda: held
+    # As bytes, which any type of number has, bfloat16 too.
+    path, dtype, shape = folder / f"{number}.bin", value.dtype, value.shape
+    value.tofile(path)
+    return lambda: np.fromfile(path, dtype).reshape(shape)
+
+
+@contextlib.contextmanager
+def modes_kept(model: Any) -> Iterator[None]:
+    """Put torch modules back into training or evaluation mode, whatever happens within."""
+    modes = _modes(model)
+    try:
+        yield
+    finally:
+        _set_modes(model, modes)
+
+
+def _modes(model: Any) -> dict[int, bool]:
+    return {id(module): module.training for module in _torch_modules(model)}
+
+
+def _set_modes(model: Any, modes: dict[int, bool]) -> None:
+    for module in _torch_modules(model):
+        module.training = modes.get(id(module), modes[id(model)])
 
 
 def _torch_modules(model: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """The range test for any training loop: it says which rate to use next and is told the loss that came of it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -52,11 +52,16 @@ class RangeTest:
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
-        steps: number of rates (optimizer updates), ≥ 2.
+        steps: number of rates, ≥ 2; each is used for `updates_per_rate` optimizer updates.
         spacing: `"exponential"` (equal ratios) or `"linear"` (equal differences).
         stop_factor: the test has diverged when the smoothed loss is above
             best + (stop_factor − 1) · max(|best|, initial − best); > 1, or None to go to the end whatever happens.
         smoothing: momentum of the running mean by which divergence is judged, in [0, 1).
+        updates_per_rate: updates made with every rate, ≥ 1; what is recorded for it is the mean of their losses. A rate
+            that is not finished when the test ends makes no point.
+        evaluate: called without arguments after the last update of every rate; what it returns is recorded instead of
+            the losses of the batches, such as the loss on validation data. Lower has to be better: of an accuracy,
+            return 1 − accuracy. A batch loss that is NaN or infinite stops the test all the same.
 
     Raises:
         TypeError, ValueError: an argument that is out of range.
@@ -86,11 +91,16 @@ class RangeTest:
         *,
         stop_factor: float | None = 4.0,
         smoothing: float = 0.9,
+        updates_per_rate: int = 1,
+        evaluate: Callable[[], Any] | None = None,
     ) -> None:
         self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
         self.spacing: Spacing = spacing
         self.stop_factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
         self._mean = RunningMean(_checks.number("smoothing", smoothing, at_least=0, below=1))
+        self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
+        self._evaluate = None if evaluate is None else _checks.function("evaluate", evaluate, "that returns a number")
+        self._of_rate: list[float] = []
         self._losses: list[float] = []
         self._initial = math.nan
         self._best = math.inf
@@ -110,11 +120,18 @@ class RangeTest:
             raise StopIteration
         if self._waiting:
             raise RangeTestError(
-                "record(loss) must be called once after every learning rate; "
-                f"got none for number {len(self._losses)}. Call it with the loss of the batch, after the update."
+                "record(loss) must be called once after every update; "
+                f"got none for rate number {len(self._losses)}. Call it with the loss of the batch, after the update."
             )
         self._waiting = True
         return float(self.learning_rates[len(self._losses)])
+
+    def upcoming(self, count: int) -> NDArray[np.float64]:
+        """The rates of the next `count` updates, fewer at the end: for loops that make several in one call."""
+        made = len(self._of_rate)
+        first = len(self._losses)
+        rates = self.learning_rates[first : first + -(-(made + count) // self.updates_per_rate)]
+        return np.repeat(rates, self.updates_per_rate)[made : made + count]
 
     def record(self, loss: Any) -> None:
         """Take in the loss of the batch that the last update was computed from; nothing, once the test has stopped.
@@ -124,17 +141,27 @@ class RangeTest:
 
         Raises:
             RangeTestError: no learning rate is waiting for a loss.
+            TypeError: a loss that is no number.
         """
         if not self._waiting:
             raise RangeTestError(
                 "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
             )
-        if isinstance(loss, str | bytes):
-            raise TypeError(f"loss must be a number; got loss={loss!r}.")
-        value = float(loss)
+        value = _number(loss)
         self._waiting = False
         if self._stop_reason is not None:
             return
+        self._of_rate.append(value)
+        if math.isfinite(value):
+            if len(self._of_rate) < self.updates_per_rate:
+                return
+            mean = math.fsum(self._of_rate) / len(self._of_rate)
+            value = mean if self._evaluate is None else _number(self._evaluate())
+        self._of_rate = []
+        self._take_in(value)
+
+    def _take_in(self, value: float) -> None:
+        """The point of one rate."""
         if stopping.is_non_finite(value):
             self._stop_reason = "non_finite"
             return
@@ -163,7 +190,7 @@ class RangeTest:
 
     @property
     def recorded(self) -> int:
-        """Number of losses recorded so far."""
+        """Number of rates for which a loss was recorded so far."""
         return len(self._losses)
 
     @property
@@ -192,3 +219,24 @@ class RangeTest:
             steps=len(self),
             spacing=self.spacing,
         )
+
+
+def seeds_of_repeats(seed: int | None, repeats: int) -> list[int | None]:
+    """The seed of every repeat: seed, seed + 1, and so on; None for a single test without one.
+
+    Raises:
+        TypeError, ValueError: no integer ≥ 0, or several repeats without a seed.
+    """
+    count = _checks.integer("repeats", repeats, at_least=1)
+    if seed is None:
+        if count > 1:
+            raise ValueError(f"seed must be an integer where repeats are to differ; got seed=None, repeats={count}.")
+        return [None]
+    first = _checks.integer("seed", seed, at_least=0)
+    return [first + number for number in range(count)]
+
+
+def _number(loss: Any) -> float:
+    if isinstance(loss, str | bytes):
+        raise TypeError(f"loss must be a number; got loss={loss!r}.")
+    return float(loss)

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ class RangeTestResult:
         stop_reason: `"completed"` (every rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN or
             infinite), `"data_exhausted"` or `"interrupted"`.
         min_lr, max_lr, steps, spacing: what was asked for; n < steps where the test stopped early.
+        runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
 
     Raises:
         TypeError, ValueError: values that no range test gives, such as losses that are not finite.
@@ -56,22 +58,59 @@ class RangeTestResult:
     max_lr: float
     steps: int
     spacing: Literal["exponential", "linear"]
+    runs: NDArray[np.float64] = None  # type: ignore[assignment]  # made from loss
 
     def __post_init__(self) -> None:
-        for name in ("lr", "loss"):
+        for name, shape in (("lr", "a vector"), ("loss", "a vector"), ("runs", "rows")):
+            given = getattr(self, name)
             try:
-                array = np.array(getattr(self, name), dtype=np.float64)
+                array = np.array([self.loss] if given is None and name == "runs" else given, dtype=np.float64)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be a vector of numbers; got {getattr(self, name)!r}.") from error
+                raise ValueError(f"{name} must be {shape} of numbers; got {given!r}.") from error
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         check_curve(self.lr, self.loss)
+        self._check_runs()
         low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
         steps = _checks.integer("steps", self.steps, at_least=max(2, self.lr.size), fix="lr holds one rate a step.")
         for name, value in (("min_lr", low), ("max_lr", high), ("steps", steps)):
             object.__setattr__(self, name, value)
         _checks.choice("stop_reason", self.stop_reason, stopping.IN_WORDS)
         _checks.choice("spacing", self.spacing, ("exponential", "linear"))
+
+    def _check_runs(self) -> None:
+        runs = self.runs
+        if runs.ndim != 2 or runs.shape[1:] != self.loss.shape or not np.all(np.isfinite(runs)):
+            raise ValueError(f"runs must be finite and of shape (repeats, {self.loss.size}); got runs={runs!r}.")
+        if not np.allclose(runs.mean(0), self.loss, rtol=1e-9, atol=0):
+            raise ValueError("loss must be the mean of runs; got other values.")
+
+    @classmethod
+    def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
+        """One result out of several of the same sweep: the mean losses, as far as the shortest of them goes.
+
+        Args:
+            results: at least one, of the same rates.
+
+        Raises:
+            ValueError: none, or results of different sweeps.
+
+        Example:
+            >>> from cyclr import RangeTestResult
+            >>> one = RangeTestResult([0.1, 1.0], [2.0, 1.0], "completed", 0.1, 1.0, 2, "exponential")
+            >>> other = RangeTestResult([0.1], [4.0], "diverged", 0.1, 1.0, 2, "exponential")
+            >>> both = RangeTestResult.of_repeats([one, other])
+            >>> both.loss.tolist(), both.runs.tolist(), both.stop_reason
+            ([3.0], [[2.0], [4.0]], 'diverged')
+        """
+        sweeps = {(result.min_lr, result.max_lr, result.steps, result.spacing) for result in results}
+        if len(sweeps) != 1:
+            raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
+        if len(results) == 1:
+            return results[0]
+        shortest = min(results, key=lambda result: result.lr.size)
+        runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
+        return cls(shortest.lr, runs.mean(0), shortest.stop_reason, *sweeps.pop(), runs=runs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that copies are read-only as well.
@@ -83,6 +122,7 @@ class RangeTestResult:
             self.max_lr,
             self.steps,
             self.spacing,
+            self.runs,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -138,6 +178,7 @@ class RangeTestResult:
             "version": FORMAT_VERSION,
             "lr": self.lr.tolist(),
             "loss": self.loss.tolist(),
+            **({"runs": self.runs.tolist()} if len(self.runs) > 1 else {}),
             "stop_reason": self.stop_reason,
             "min_lr": self.min_lr,
             "max_lr": self.max_lr,
@@ -161,7 +202,7 @@ class RangeTestResult:
         if missing:
             raise ValueError(f"a range test's result must have {', '.join(names)}; got none of {', '.join(missing)}.")
         try:
-            return cls(**{name: description[name] for name in names})
+            return cls(**{name: description[name] for name in names}, runs=description.get("runs"))  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError(
                 f"the description of a range test must hold legal values; got one where {error}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ import torch
 from torch import distributed
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing
+from cyclr.range_test.driver import Spacing, seeds_of_repeats
 from cyclr.torch import _groups
 from cyclr.torch.scheduler import uncounted
 from cyclr.torch.snapshot import RandomState, Snapshot, seed_all
@@ -35,7 +36,12 @@ def range_test(
     accumulate: int = 1,
     scaler: Any = None,
     autocast: torch.dtype | None = None,
+    group: int | None = None,
+    updates_per_rate: int = 1,
+    evaluate: Callable[[torch.nn.Module], Any] | None = None,
+    repeats: int = 1,
     seed: int | None = 0,
+    snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each update's loss, and put everything back.
@@ -62,8 +68,16 @@ def range_test(
         accumulate: batches whose gradients are averaged for one update, ≥ 1.
         scaler: `torch.amp.GradScaler`; an update that it skips makes no point.
         autocast: dtype of `torch.autocast`, such as `torch.bfloat16`.
+        group: number of the one parameter group to sweep, while the others keep their own rates: one test for each
+            group suggests bounds for each. All groups together by default.
+        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
+        evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
+            rate: a loss on validation data, or 1 − accuracy. Modes that it changes are put back.
+        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off their mean.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. Same seed, same result, on deterministic hardware.
+        snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
+            there is gone after the test.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
@@ -87,46 +101,82 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    test = RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
     if step_fn is not None and (accumulate != 1 or scaler is not None or autocast is not None):
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
         )
+    if evaluate is not None:
+        _checks.function("evaluate", evaluate, "of the model that returns a number")
     _checks.integer("accumulate", accumulate, at_least=1)
-    if seed is not None:
-        _checks.integer("seed", seed, at_least=0)
-    shares = _groups.shares([_groups.number(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups])
-    with contextlib.ExitStack() as undo:
-        undo.callback(RandomState(loader).restore)
-        # Some loaders have the method, and no state behind it.
-        with contextlib.suppress(AttributeError):
-            undo.callback(loader.load_state_dict, loader.state_dict())  # type: ignore[attr-defined]
-        all_optimizers = [optimizer, *optimizers]
-        undo.callback(Snapshot(model, all_optimizers, scaler).restore)
-        undo.enter_context(uncounted(all_optimizers))
-        if seed is not None:
-            seed_all(seed, loader)
-        batches = _Batches(loader)
-        processes = _Processes(model)
-        update = _Update(model, optimizer, loss_fn, accumulate, scaler, autocast, processes)
-        if processes.any(not batches)[0]:
-            raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-        for lr in test:
-            for group, share in zip(optimizer.param_groups, shares, strict=True):
-                _groups.assign(group, lr * share, "lr")
-            loss = update(batches) if step_fn is None else _number(step_fn(next(batches)))
-            if loss is None:
-                test.stop("data_exhausted")
-                break
-            test.record(processes.mean(loss))
-            if on_step is not None:
-                on_step(test)
-            stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
-            if stopped or exhausted:
-                test.stop("interrupted" if stopped else "data_exhausted")
-    return test.result()
+    seeds = seeds_of_repeats(seed, repeats)
+    processes = _Processes(model)
+    swept = _swept(optimizer, group)
+    all_optimizers = [optimizer, *optimizers]
+
+    def run(seed: int | None) -> RangeTestResult:
+        test = RangeTest(
+            min_lr,
+            max_lr,
+            steps,
+            spacing,
+            stop_factor=stop_factor,
+            smoothing=smoothing,
+            updates_per_rate=updates_per_rate,
+            evaluate=None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)),
+        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(RandomState(loader).restore)
+            # Some loaders have the method, and no state behind it.
+            with contextlib.suppress(AttributeError):
+                undo.callback(loader.load_state_dict, loader.state_dict())  # type: ignore[attr-defined]
+            folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
+            undo.callback(Snapshot(model, all_optimizers, scaler, folder).restore)
+            undo.enter_context(uncounted(all_optimizers))
+            if seed is not None:
+                seed_all(seed, loader)
+            batches = _Batches(loader)
+            update = _Update(model, optimizer, loss_fn, accumulate, scaler, autocast, processes)
+            if processes.any(not batches)[0]:
+                raise RangeTestError("data must hold a batch at least; got data that ended at once.")
+            for lr in test:
+                for settings, share in swept:
+                    _groups.assign(settings, lr * share, "lr")
+                loss = update(batches) if step_fn is None else _number(step_fn(next(batches)))
+                if loss is None:
+                    test.stop("data_exhausted")
+                    break
+                test.record(processes.mean(loss))
+                if on_step is not None:
+                    on_step(test)
+                stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
+                if stopped or exhausted:
+                    test.stop("interrupted" if stopped else "data_exhausted")
+        return test.result()
+
+    return RangeTestResult.of_repeats([run(seed) for seed in seeds])
+
+
+def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any], float]]:
+    """The parameter groups to sweep, each with its share of the rate."""
+    groups = optimizer.param_groups
+    if group is None:
+        rates = [_groups.number(settings.get("initial_lr", settings["lr"])) for settings in groups]
+        return list(zip(groups, _groups.shares(rates), strict=True))
+    if _checks.integer("group", group, at_least=0) >= len(groups):
+        raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
+    return [(groups[group], 1.0)]
+
+
+def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any]) -> float:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            return _number(evaluate(model))
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 _SKIPPED_AT_MOST = 100

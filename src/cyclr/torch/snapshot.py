@@ -1,7 +1,9 @@
 """What training changes in a torch model, its optimizers and the generators, taken before a range test and put back."""
 
+import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +19,23 @@ class Snapshot:
         model: any `torch.nn.Module`.
         optimizers: its optimizers.
         scaler: a `GradScaler`, if there is one.
+        folder: where the copies are kept, in files; in memory by default.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None) -> None:
-        self._tensors = [_Pair(tensor) for tensor in (*model.parameters(), *model.buffers())]
+    def __init__(
+        self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
+    ) -> None:
+        copy = _in_memory if folder is None else _in_files(folder)
+        self._tensors = [_Pair(tensor, copy) for tensor in (*model.parameters(), *model.buffers())]
         # Modules may put another tensor in a buffer's place.
         self._buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
         self._modes = [(module, module.training) for module in model.modules()]
-        self._optimizers = [_OptimizerState(optimizer) for optimizer in optimizers]
+        self._optimizers = [_OptimizerState(optimizer, copy) for optimizer in optimizers]
         trained = {id(p): p for p in model.parameters()} | {
             id(p): p for state in self._optimizers for p in state.parameters()
         }
         known = {id(pair.tensor) for pair in self._tensors}
-        self._tensors += [_Pair(p) for key, p in trained.items() if key not in known]
+        self._tensors += [_Pair(p, copy) for key, p in trained.items() if key not in known]
         self._gradients = [(parameter, parameter.grad) for parameter in trained.values()]
         self._scaler = scaler
         if scaler is not None:
@@ -68,11 +74,11 @@ def _stages(scaler: Any) -> dict[Any, Any]:
 class _OptimizerState:
     """State and settings of one optimizer; tensors are put back in place."""
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, copy: "_Copy") -> None:
         self._optimizer = optimizer
-        self._state = {parameter: _copied(state) for parameter, state in optimizer.state.items()}
+        self._state = {parameter: _copied(state, copy) for parameter, state in optimizer.state.items()}
         self._settings = [
-            _copied({name: value for name, value in group.items() if name != "params"})
+            _copied({name: value for name, value in group.items() if name != "params"}, copy)
             for group in optimizer.param_groups
         ]
 
@@ -89,14 +95,35 @@ class _OptimizerState:
             group.update(params=parameters, **_put_back(settings))
 
 
-def _copied(value: Any) -> Any:
+_Copy = Callable[[torch.Tensor], Callable[[], torch.Tensor]]
+"""Takes a copy of a tensor, and returns what gives it back."""
+
+
+def _in_memory(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    held = tensor.clone()
+    return lambda: held
+
+
+def _in_files(folder: Path) -> _Copy:
+    numbers = itertools.count()
+
+    def copy(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        path = folder / f"{next(numbers)}.pt"
+        # A clone holds no more than what is seen of it; a mapped file is read piece by piece.
+        torch.save(tensor.clone(), path)
+        return lambda: torch.load(path, weights_only=True, mmap=True)
+
+    return copy
+
+
+def _copied(value: Any, copy: _Copy) -> Any:
     """A value with every tensor in it paired with a copy."""
     if isinstance(value, torch.Tensor):
-        return _Pair(value)
+        return _Pair(value, copy)
     if isinstance(value, dict):
-        return {key: _copied(held) for key, held in value.items()}
+        return {key: _copied(held, copy) for key, held in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(held) for held in value)
+        return type(value)(_copied(held, copy) for held in value)
     return value
 
 
@@ -114,15 +141,15 @@ def _put_back(value: Any) -> Any:
 class _Pair:
     """A tensor and what it held."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    def __init__(self, tensor: torch.Tensor, copy: _Copy) -> None:
         self.tensor, self._held = tensor, tensor.detach()
         if tensor.layout is torch.strided and 0 in tensor.stride():
             # An expanded tensor is written through one of the elements that share their memory.
             self._held = self._held[tuple(slice(None) if stride else slice(1) for stride in tensor.stride())]
-        self._copy = self._held.clone()
+        self._copy = copy(self._held)
 
     def put_back(self) -> torch.Tensor:
-        self._held.copy_(self._copy)
+        self._held.copy_(self._copy())
         return self.tensor
 
 
