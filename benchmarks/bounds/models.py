@@ -1,8 +1,8 @@
 """Small networks as pure functions, so that hundreds of training runs fit into one compiled call.
 
-A model is `init(key) -> (parameters, state)` with `apply(parameters, state, x, key, train) -> (output, state)`; the state
-holds the running statistics of batch normalization, the key the dropout. Convolutions are written as matrix products of
-shifted images: many networks at a time are then one batched product, which a CPU does well.
+A model is `init(key) -> (parameters, state)` and `apply(parameters, state, x, key, train) -> (output, state)`; the
+state holds the running statistics of batch normalization, the key is that of the dropout. Convolutions are matrix
+products of shifted images: many networks at a time are then one batched product, which a CPU does well.
 """
 
 from collections.abc import Callable

@@ -79,7 +79,7 @@ def _compiled(task: Task) -> Any:
 
 
 def train(task: Task, rates: Any, seeds: range) -> tuple[Any, Any]:
-    """Scores, shape (seeds, runs), and losses, shape (seeds, runs, steps), of runs with rates of shape (runs, steps)."""
+    """Scores (seeds, runs) and losses (seeds, runs, steps) of runs whose rates have shape (runs, steps)."""
     rates = np.asarray(rates, np.float32)
     scores, losses = [], []
     for seed in seeds:

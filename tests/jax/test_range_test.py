@@ -127,3 +127,20 @@ def test_no_data_is_an_error(batches):
 def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
     with pytest.raises(error, match=message):
         range_test(**{"step_fn": step, "state": jnp.zeros(3), "batches": BATCHES, **arguments})
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 10])
+def test_several_updates_make_one_point_of_their_mean_loss(chunk):
+    result = range_test(step, jnp.zeros(3), BATCHES, **SWEEP, updates_per_rate=3, chunk=chunk)
+    by_hand = losses_by_hand(np.repeat(result.lr, 3))
+    np.testing.assert_allclose(result.loss, np.reshape(by_hand, (23, 3)).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_an_evaluation_is_of_the_state_after_the_updates_of_a_rate(updates):
+    whole = [(X, Y)]
+    result = range_test(
+        step, jnp.zeros(3), whole, **SWEEP, updates_per_rate=updates, evaluate=lambda weights: loss_of(weights, (X, Y))
+    )
+    by_hand = losses_by_hand([*np.repeat(result.lr, updates), 0.0], whole)
+    np.testing.assert_allclose(result.loss, by_hand[updates::updates], rtol=1e-5)

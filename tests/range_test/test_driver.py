@@ -1,5 +1,6 @@
 """The range test's driver: which rates it gives, what it takes in, and when it ends."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from cyclr import CyclrError, RangeTest, RangeTestError
 from cyclr.range_test import stopping
+from cyclr.range_test.driver import seeds_of_repeats
 
 LOWS = st.floats(1e-12, 1.0)
 RATIOS = st.floats(1.01, 1e12)
@@ -339,3 +341,82 @@ def test_rates_that_cannot_be_told_apart_are_an_error_at_construction_and_not_at
         return
     drive(test, lambda number, lr: 1.0)
     assert np.all(np.diff(test.result().lr) > 0)
+
+
+@given(updates=st.integers(1, 5), steps=st.integers(2, 12), losses=st.data())
+def test_several_updates_make_one_point_of_their_mean_loss(updates, steps, losses):
+    values = losses.draw(st.lists(st.floats(-1e3, 1e3), min_size=updates * steps, max_size=updates * steps))
+    test = RangeTest(1e-3, 1.0, steps, stop_factor=None, updates_per_rate=updates)
+    used = drive(test, lambda number, lr: values[number])
+    assert used == np.repeat(test.learning_rates, updates).tolist()
+    result = test.result()
+    assert (len(test), test.recorded, result.stop_reason) == (steps, steps, "completed")
+    np.testing.assert_allclose(result.loss, np.reshape(values, (steps, updates)).mean(1), rtol=1e-9, atol=1e-9)
+
+
+def test_a_rate_that_is_not_finished_makes_no_point():
+    test = RangeTest(1e-3, 1.0, 10, updates_per_rate=3)
+    drive(test, lambda number, lr: 1.0, steps=8)
+    test.stop("data_exhausted")
+    assert len(test.result().lr) == 2
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_any_loss_of_a_rate_that_is_not_finite_stops_the_test(number):
+    test = RangeTest(1e-3, 1.0, 10, updates_per_rate=3)
+    drive(test, lambda index, lr: math.nan if index == 6 + number else 1.0)
+    assert (test.result().stop_reason, test.recorded) == ("non_finite", 2)
+
+
+@given(updates=st.integers(1, 4), made=st.integers(0, 40), count=st.integers(1, 60))
+def test_upcoming_rates_are_those_that_come(updates, made, count):
+    test = RangeTest(1e-3, 1.0, 10, stop_factor=None, updates_per_rate=updates)
+    drive(test, lambda number, lr: 1.0, steps=made) if made else None
+    expected = test.upcoming(count).tolist()
+    assert drive(test, lambda number, lr: 1.0)[:count] == expected
+
+
+def test_an_evaluation_is_recorded_instead_of_the_losses_once_a_rate():
+    calls = itertools.count()
+    test = RangeTest(1e-3, 1.0, 6, updates_per_rate=4, evaluate=lambda: 10 - next(calls))
+    drive(test, lambda number, lr: 1.0)
+    assert test.result().loss.tolist() == [10, 9, 8, 7, 6, 5]
+    assert next(calls) == 6
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_test():
+    test = RangeTest(1e-3, 1.0, 6, evaluate=iter([1.0, 1.0, math.inf]).__next__)
+    drive(test, lambda number, lr: 1.0)
+    assert (test.result().stop_reason, test.recorded) == ("non_finite", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"updates_per_rate": 0}, ValueError, "^updates_per_rate must be an integer of at least 1; got"),
+        ({"updates_per_rate": 1.5}, TypeError, "^updates_per_rate must be an integer; got"),
+        ({"evaluate": 1.0}, TypeError, "^evaluate must be a function that returns a number; got evaluate=1.0"),
+    ],
+)
+def test_an_option_out_of_range_is_an_error(arguments, error, message):
+    with pytest.raises(error, match=message):
+        RangeTest(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("seed", "repeats", "error", "message"),
+    [
+        (None, 2, ValueError, "^seed must be an integer where repeats are to differ; got seed=None, repeats=2"),
+        (0, 0, ValueError, "^repeats must be an integer of at least 1; got"),
+        (-1, 1, ValueError, "^seed must be an integer of at least 0; got"),
+        ("a", 1, TypeError, "^seed must be an integer; got"),
+    ],
+)
+def test_seeds_of_repeats_out_of_range_are_an_error(seed, repeats, error, message):
+    with pytest.raises(error, match=message):
+        seeds_of_repeats(seed, repeats)
+
+
+def test_repeats_have_seeds_of_their_own():
+    assert seeds_of_repeats(3, 4) == [3, 4, 5, 6]
+    assert seeds_of_repeats(None, 1) == [None]

@@ -415,3 +415,48 @@ def test_plot_draws_on_the_axes_it_is_given_and_shows_nothing(monkeypatch):
         assert axes.lines
     finally:
         plt.close("all")
+
+
+def several(*rows, stop_reason="completed"):
+    return [make(lr=LR[: len(row)], loss=row, stop_reason=stop_reason) for row in rows]
+
+
+def test_repeats_are_one_result_as_long_as_the_shortest():
+    long, short = make(), make(lr=LR[:90], loss=LOSS[:90] + 0.5, stop_reason="diverged")
+    both = RangeTestResult.of_repeats([long, short])
+    assert (both.stop_reason, len(both.lr), both.steps) == ("diverged", 90, 150)
+    np.testing.assert_allclose(both.loss, LOSS[:90] + 0.25, rtol=1e-12)
+    assert both.runs.tolist() == [LOSS[:90].tolist(), (LOSS[:90] + 0.5).tolist()]
+    assert not both.runs.flags.writeable
+
+
+def test_repeats_are_saved_and_loaded_with_all_of_their_losses(tmp_path):
+    both = RangeTestResult.of_repeats(several(LOSS, LOSS * 1.1, LOSS + 0.3))
+    both.save(tmp_path / "result.json")
+    again = RangeTestResult.load(tmp_path / "result.json")
+    assert again == both
+    assert again.runs.tolist() == both.runs.tolist()
+    assert again != make(loss=both.loss)
+
+
+def test_one_test_is_its_own_repeat():
+    result = make()
+    assert RangeTestResult.of_repeats([result]) is result
+    assert result.runs.tolist() == [LOSS.tolist()]
+    assert "runs" not in result.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [([], "got 0 of 0 sweeps"), ([make(), make(steps=200)], "got 2 of 2 sweeps")],
+    ids=["none", "different"],
+)
+def test_results_of_no_one_sweep_are_an_error(results, message):
+    with pytest.raises(ValueError, match=f"^results must be of one sweep; {message}"):
+        RangeTestResult.of_repeats(results)
+
+
+@pytest.mark.parametrize("runs", [[[1.0, 2.0]], LOSS, [LOSS * np.nan], [LOSS + 1], "abc"], ids=range(5))
+def test_runs_that_are_not_those_of_the_loss_are_an_error(runs):
+    with pytest.raises(ValueError, match=r"^(runs must be|loss must be the mean of runs)"):
+        make(runs=runs)

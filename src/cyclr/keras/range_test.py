@@ -97,7 +97,6 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
 
@@ -122,19 +121,17 @@ def range_test(
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(RandomState().restore)
-        undo.callback(Attributes(model).restore)
         if not model.built:
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
         results = []
         for each in seeds:
-            snapshot = Snapshot(model, _optimizer.all_of(model, swept), folder=folder)
-            try:
+            with contextlib.ExitStack() as undo_repeat:
+                undo_repeat.callback(Attributes(model).restore)
+                undo_repeat.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
                 if each is not None:
                     seed_all(each)
                 results.append(_run(new_test(), model, swept, monitor, on_step, x, y, fit))
-            finally:
-                snapshot.restore()
     return RangeTestResult.of_repeats(results)
 
 
