@@ -116,7 +116,8 @@ class Task:
         batch: samples in an update.
         steps: updates of a whole training run.
         scale: factor of the loss.
-        pretrained: updates at Adam's default rate on half of the classes, before the task begins.
+        pretrained: what 400 updates at Adam's default rate were made on before the task begins: the same classes (and
+            data) or half of the classes, with a new last layer afterwards or not.
     """
 
     name: str
@@ -128,7 +129,7 @@ class Task:
     steps: int
     loss: Literal["cross-entropy", "squared", "absolute", "huber"] = "cross-entropy"
     scale: float = 1.0
-    pretrained: int = 0
+    pretrained: Literal["same classes", "half of the classes", "new head"] | None = None
 
     @property
     def dataset(self) -> Data:
@@ -147,6 +148,10 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "nadam": lambda: optax.nadam(1.0),
     "lion": lambda: optax.lion(1.0, weight_decay=0.01),
     "muon": lambda: contrib.muon(1.0),
+    # For those who would rather not choose.
+    "prodigy": lambda: contrib.prodigy(1.0),
+    "D-Adaptation": lambda: contrib.dadapt_adamw(1.0),
+    "schedule-free": lambda: contrib.schedule_free_adamw(0.0025),
 }
 
 DEFAULT_RATE = {
@@ -176,7 +181,7 @@ def _tasks() -> list[Task]:
     tanh = jnp.tanh
     ce, squared = "cross-entropy", "squared"
     rows: list[tuple[Any, ...]] = [
-        # family, data, model, optimizer, batch, steps, loss, scale, pretrained
+        # family, data, model, optimizer, batch, steps, loss, scale, pretrained on
         ("linear", "iris", _mlp(), "sgd", 16, 200, ce),
         ("linear", "digits", _mlp(), "momentum", 32, 400, ce),
         ("linear", "regression", _mlp(), "adam", 16, 400, squared),
@@ -225,9 +230,12 @@ def _tasks() -> list[Task]:
         ("attention", "digits", _attention(24), "momentum", 32, 400, ce),
         ("autoencoder", "digits, themselves", _mlp(48, 12, 48), "adam", 64, 500, squared),
         ("autoencoder", "digits, themselves", _mlp(32, activation=tanh), "momentum", 32, 500, squared),
-        ("fine-tuning", "digits", _mlp(64, 64), "adam", 32, 200, ce, 1.0, 400),
-        ("fine-tuning", "fashion, small", _mlp(64, 64), "momentum", 32, 250, ce, 1.0, 400),
-        ("fine-tuning", "digits", _cnn(8, 8, 16), "sgd", 32, 200, ce, 1.0, 300),
+        ("fine-tuning", "digits", _mlp(64, 64), "adam", 32, 200, ce, 1.0, "new head"),
+        ("fine-tuning", "fashion, small", _mlp(64, 64), "momentum", 32, 250, ce, 1.0, "new head"),
+        ("fine-tuning", "digits", _cnn(8, 8, 16), "sgd", 32, 200, ce, 1.0, "new head"),
+        ("fine-tuning", "digits", _mlp(64, 64), "momentum", 32, 200, ce, 1.0, "same classes"),
+        ("fine-tuning", "friedman 1", _mlp(64), "adam", 32, 250, squared, 1.0, "same classes"),
+        ("fine-tuning", "digits", _cnn(8, 8, 16), "momentum", 32, 200, ce, 1.0, "half of the classes"),
     ]
     tasks = []
     for row in rows:

@@ -1,12 +1,14 @@
 """Trains a task many times in one compiled call: all rates of a grid, and all seeds, side by side."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax import contrib
 from tasks import OPTIMIZERS, Task, loss_of, score_of
 
 MOST_TOGETHER = 96
@@ -28,20 +30,22 @@ def batches(task: Task, seed: int, steps: int) -> Any:
 
 def initial(task: Task, seed: int) -> Any:
     """Parameters and state before the task begins; the same for every rate."""
-    model = task.model(task.dataset)
+    model, data = task.model(task.dataset), task.dataset
     start = model.init(jax.random.key(seed))
-    if not task.pretrained:
+    if task.pretrained is None:
         return start
-    data = task.dataset
-    known = np.flatnonzero(data.y < data.outputs // 2)
-    rng = np.random.default_rng(seed)
-    order = rng.choice(known, (task.pretrained, 64)).astype(np.int32)
-    rates = np.full(task.pretrained, 1e-3, np.float32)
-    return _run(task, "adam", start, order, rates, jax.random.key(seed))[0]
+    known = np.arange(len(data.y)) if task.pretrained == "same classes" else np.flatnonzero(data.y < data.outputs // 2)
+    order = np.random.default_rng(seed).choice(known, (400, 64)).astype(np.int32)
+    rates = np.full(400, 1e-3, np.float32)
+    (parameters, state), _ = _run(task, "adam", start, order, rates, jax.random.key(seed))
+    if task.pretrained == "new head":
+        name, fresh = ("head" if "head" in parameters else "layers"), model.init(jax.random.key(seed + 1))[0]
+        parameters = {**parameters, name: [*parameters[name][:-1], fresh[name][-1]]}
+    return parameters, state
 
 
 def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: Any) -> Any:
-    """The parameters after training, and the loss of every batch before its update."""
+    """Parameters and state after training, and the loss of every batch before its update."""
     model, loss_fn, transform = task.model(task.dataset), loss_of(task), OPTIMIZERS[optimizer]()
     x, y = jnp.asarray(task.dataset.x), jnp.asarray(task.dataset.y)
 
@@ -60,17 +64,19 @@ def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: An
 
     parameters, state = start
     carried = (parameters, state, transform.init(parameters), key)
-    (parameters, state, _, _), losses = jax.lax.scan(update, carried, (order, rates))
+    (parameters, state, memory, _), losses = jax.lax.scan(update, carried, (order, rates))
+    if optimizer == "schedule-free":
+        parameters = contrib.schedule_free_eval_params(memory, parameters)
     return (parameters, state), losses
 
 
 @functools.cache
-def _compiled(task: Task) -> Any:
+def _compiled(task: Task, optimizer: str) -> Any:
     model, score = task.model(task.dataset), score_of(task)
     x, y = jnp.asarray(task.dataset.x_val), jnp.asarray(task.dataset.y_val)
 
     def one(start: Any, order: Any, rates: Any, key: Any) -> Any:
-        (parameters, state), losses = _run(task, task.optimizer, start, order, rates, key)
+        (parameters, state), losses = _run(task, optimizer, start, order, rates, key)
         out, _ = model.apply(parameters, state, x, key, False)
         return score(out, y), losses
 
@@ -78,16 +84,31 @@ def _compiled(task: Task) -> Any:
     return jax.jit(over_rates)
 
 
-def train(task: Task, rates: Any, seeds: range) -> tuple[Any, Any]:
-    """Scores (seeds, runs) and losses (seeds, runs, steps) of runs whose rates have shape (runs, steps)."""
+def train(task: Task, rates: Any, seeds: Sequence[int], optimizer: str | None = None) -> Any:
+    """Train with many rates, and return the scores on the validation data, shape (seeds, runs).
+
+    Args:
+        task: what to train.
+        rates: the rate of every update, shape (runs, steps), or (seeds, runs, steps) where seeds have their own.
+        seeds: of the initial weights, the order of the data and dropout.
+        optimizer: another one than the task's.
+    """
+    rates = np.broadcast_to(np.asarray(rates, np.float32), (len(seeds), *np.shape(rates)[-2:]))
+    run = _compiled(task, optimizer or task.optimizer)
+    scores = []
+    for seed, of_seed in zip(seeds, rates, strict=True):
+        start, order = initial(task, seed), batches(task, seed, of_seed.shape[1])
+        parts = np.array_split(of_seed, -(-len(of_seed) // MOST_TOGETHER))
+        scores.append(np.concatenate([np.asarray(run(start, order, p, jax.random.key(100 + seed))[0]) for p in parts]))
+    return np.stack(scores)
+
+
+def sweep(task: Task, rates: Any, seed: int) -> Any:
+    """The losses of a range test that nothing stops, shape (steps,).
+
+    It begins where training with this seed begins, but sees the data in another order.
+    """
     rates = np.asarray(rates, np.float32)
-    scores, losses = [], []
-    for seed in seeds:
-        start, order = initial(task, seed), batches(task, seed, rates.shape[1])
-        of_seed = [
-            _compiled(task)(start, order, part, jax.random.key(100 + seed))
-            for part in np.array_split(rates, -(-len(rates) // MOST_TOGETHER))
-        ]
-        scores.append(np.concatenate([np.asarray(score) for score, _ in of_seed]))
-        losses.append(np.concatenate([np.asarray(loss) for _, loss in of_seed]))
-    return np.stack(scores), np.stack(losses)
+    order = batches(task, seed + 50, len(rates))
+    _, losses = _compiled(task, task.optimizer)(initial(task, seed), order, rates[None], jax.random.key(500 + seed))
+    return np.asarray(losses[0], np.float64)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from cyclr import CyclrError, RangeTest, RangeTestError
 from cyclr.range_test import stopping
-from cyclr.range_test.driver import seeds_of_repeats
 
 LOWS = st.floats(1e-12, 1.0)
 RATIOS = st.floats(1.01, 1e12)
@@ -401,22 +400,3 @@ def test_an_evaluation_that_is_not_finite_stops_the_test():
 def test_an_option_out_of_range_is_an_error(arguments, error, message):
     with pytest.raises(error, match=message):
         RangeTest(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("seed", "repeats", "error", "message"),
-    [
-        (None, 2, ValueError, "^seed must be an integer where repeats are to differ; got seed=None, repeats=2"),
-        (0, 0, ValueError, "^repeats must be an integer of at least 1; got"),
-        (-1, 1, ValueError, "^seed must be an integer of at least 0; got"),
-        ("a", 1, TypeError, "^seed must be an integer; got"),
-    ],
-)
-def test_seeds_of_repeats_out_of_range_are_an_error(seed, repeats, error, message):
-    with pytest.raises(error, match=message):
-        seeds_of_repeats(seed, repeats)
-
-
-def test_repeats_have_seeds_of_their_own():
-    assert seeds_of_repeats(3, 4) == [3, 4, 5, 6]
-    assert seeds_of_repeats(None, 1) == [None]

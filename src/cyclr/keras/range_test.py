@@ -16,7 +16,8 @@ from cyclr.keras import _optimizer
 from cyclr.keras.random_state import RandomState, seed_all
 from cyclr.keras.snapshot import Attributes, Snapshot, modes_kept
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing, seeds_of_repeats
+from cyclr.range_test import repeats as repetition
+from cyclr.range_test.driver import Spacing
 
 
 def range_test(
@@ -38,7 +39,7 @@ def range_test(
     monitor: str = "loss",
     updates_per_rate: int = 1,
     evaluate: Callable[[Any], Any] | None = None,
-    repeats: int = 1,
+    repeats: int | None = None,
     seed: int | None = 0,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
@@ -69,7 +70,8 @@ def range_test(
         evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
             rate: a loss on validation data, such as `lambda model: model.evaluate(x_val, y_val, verbose=0)` of a model
             without metrics, or 1 − accuracy.
-        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off their mean.
+        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
+            their losses. By default one, and up to three more while the curve is too noisy to read.
         seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
             they are. Same seed, same result, on a deterministic backend.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
@@ -114,7 +116,7 @@ def range_test(
 
     new_test()
     swept = _checked_optimizer(model, optimizer)
-    seeds = seeds_of_repeats(seed, repeats)
+    repetition.check(seed, repeats)
     _refuse_no_batches(x)
     fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
     with contextlib.ExitStack() as undo:
@@ -124,15 +126,16 @@ def range_test(
         if not model.built:
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
-        results = []
-        for each in seeds:
-            with contextlib.ExitStack() as undo_repeat:
-                undo_repeat.callback(Attributes(model).restore)
-                undo_repeat.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
-                if each is not None:
-                    seed_all(each)
-                results.append(_run(new_test(), model, swept, monitor, on_step, x, y, fit))
-    return RangeTestResult.of_repeats(results)
+
+        def run(seed: int | None) -> RangeTestResult:
+            with contextlib.ExitStack() as undo_run:
+                undo_run.callback(Attributes(model).restore)
+                undo_run.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
+                if seed is not None:
+                    seed_all(seed)
+                return _run(new_test(), model, swept, monitor, on_step, x, y, fit)
+
+        return repetition.repeated(run, seed, repeats, read_once=isinstance(x, types.GeneratorType))
 
 
 def _run(

@@ -221,21 +221,6 @@ class RangeTest:
         )
 
 
-def seeds_of_repeats(seed: int | None, repeats: int) -> list[int | None]:
-    """The seed of every repeat: seed, seed + 1, and so on; None for a single test without one.
-
-    Raises:
-        TypeError, ValueError: no integer ≥ 0, or several repeats without a seed.
-    """
-    count = _checks.integer("repeats", repeats, at_least=1)
-    if seed is None:
-        if count > 1:
-            raise ValueError(f"seed must be an integer where repeats are to differ; got seed=None, repeats={count}.")
-        return [None]
-    first = _checks.integer("seed", seed, at_least=0)
-    return [first + number for number in range(count)]
-
-
 def _number(loss: Any) -> float:
     if isinstance(loss, str | bytes):
         raise TypeError(f"loss must be a number; got loss={loss!r}.")

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing, seeds_of_repeats
+from cyclr.range_test import repeats as repetition
+from cyclr.range_test.driver import Spacing
 from cyclr.torch import _groups
 from cyclr.torch.scheduler import uncounted
 from cyclr.torch.snapshot import RandomState, Snapshot, seed_all
@@ -39,7 +40,7 @@ def range_test(
     group: int | None = None,
     updates_per_rate: int = 1,
     evaluate: Callable[[torch.nn.Module], Any] | None = None,
-    repeats: int = 1,
+    repeats: int | None = None,
     seed: int | None = 0,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
@@ -73,7 +74,8 @@ def range_test(
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
         evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
             rate: a loss on validation data, or 1 − accuracy. Modes that it changes are put back.
-        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off their mean.
+        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
+            their losses. By default one, and up to three more while the curve is too noisy to read.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. Same seed, same result, on deterministic hardware.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
@@ -110,7 +112,7 @@ def range_test(
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
     _checks.integer("accumulate", accumulate, at_least=1)
-    seeds = seeds_of_repeats(seed, repeats)
+    repetition.check(seed, repeats)
     processes = _Processes(model)
     swept = _swept(optimizer, group)
     all_optimizers = [optimizer, *optimizers]
@@ -155,7 +157,7 @@ def range_test(
                     test.stop("interrupted" if stopped else "data_exhausted")
         return test.result()
 
-    return RangeTestResult.of_repeats([run(seed) for seed in seeds])
+    return repetition.repeated(run, seed, repeats, read_once=isinstance(loader, Iterator))
 
 
 def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any], float]]:

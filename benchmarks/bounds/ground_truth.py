@@ -1,0 +1,96 @@
+"""What every task can reach, found by training: with 25 fixed rates, and with cycles of many heights in several shapes.
+
+    python benchmarks/bounds/ground_truth.py [FIRST [LAST]]
+
+Four seeds each. The results are stored in benchmarks/bounds/ground_truth/, a file a task, with the losses of range
+tests of four seeds; what is there already is not run again. All of it takes about an hour on two cores. `compare.py`
+and `leave_one_out.py` read it.
+"""
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tasks import TASKS, Task
+from training import sweep, train
+
+from cyclr import Cyclical
+
+FOLDER = Path(__file__).with_name("ground_truth")
+SEEDS = range(4)
+MOMENTUM_FREE_SCALE = ("sgd", "momentum", "nesterov")
+"""Optimizers whose best rate is inversely proportional to the scale of the loss."""
+
+CYCLES: dict[str, dict[str, Any]] = {
+    "triangular": {"rise": 0.3},
+    "parabolic": {"rise": 0.3, "shape": "parabolic"},
+    "parabolic, short rise": {"rise": 0.15, "shape": "parabolic"},
+    "parabolic, long rise": {"rise": 0.5, "shape": "parabolic"},
+    "parabolic, from a thousandth": {"rise": 0.3, "shape": "parabolic", "ratio": 1000},
+    "parabolic, from a twentieth": {"rise": 0.3, "shape": "parabolic", "ratio": 20},
+}
+"""One cycle over the whole run, each from a hundredth of its height unless it says otherwise."""
+
+SWEEPS = {
+    "default": (1e-6, 10.0, 150),
+    "fewer steps": (1e-6, 10.0, 100),
+    "100 steps over eight decades": (1e-7, 10.0, 100),
+    "400 steps over eight decades": (1e-7, 10.0, 400),
+    "100 steps over five decades": (1e-5, 1.0, 100),
+}
+
+
+def grid_of(task: Task) -> Any:
+    """25 fixed rates over six decades, shape (25,)."""
+    return np.geomspace(1e-5, 10, 25) / (task.scale if task.optimizer in MOMENTUM_FREE_SCALE else 1.0)
+
+
+def cycle(task: Task, peak: float, rise: float, shape: Any = "triangular", ratio: float = 100) -> Any:
+    """The rate of every update of one cycle up to `peak`, shape (steps,)."""
+    schedule = Cyclical.over(task.steps, 1, peak / ratio, peak, rise=rise, shape=shape)
+    return schedule(np.arange(task.steps))
+
+
+def path_of(task: Task) -> Path:
+    """Where the results of a task are stored."""
+    return FOLDER / (re.sub(r"[^a-z0-9]+", "-", task.name) + ".npz")
+
+
+def load(task: Task) -> dict[str, Any]:
+    """The stored results of a task."""
+    with np.load(path_of(task), allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train a task with everything above."""
+    grid = grid_of(task)
+    fixed = train(task, np.repeat(grid[:, None], task.steps, axis=1), SEEDS)
+    peaks = grid[fixed.mean(0).argmax()] * 10 ** (np.arange(-5, 9) / 6)
+    rates = [cycle(task, peak, **arguments) for arguments in CYCLES.values() for peak in peaks]
+    cycles = train(task, rates, SEEDS).reshape(len(SEEDS), len(CYCLES), len(peaks))
+    losses = {
+        f"sweep {name}": np.array([sweep(task, np.geomspace(*spec), seed) for seed in SEEDS], np.float32)
+        for name, spec in SWEEPS.items()
+    }
+    return {"grid": grid, "fixed": fixed, "peaks": peaks, "cycles": cycles, **losses}
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    first, last = [*map(int, sys.argv[1:]), *(0, len(TASKS))[len(sys.argv) - 1 :]]
+    for task in TASKS[first:last]:
+        if not path_of(task).exists():
+            began = time.perf_counter()
+            found = run(task)
+            np.savez_compressed(path_of(task), **found)
+            best, cycled = found["fixed"].mean(0).max(), found["cycles"].mean(0).max(1)
+            gains = ", ".join(f"{name} {score - best:+.3f}" for name, score in zip(CYCLES, cycled, strict=True))
+            print(f"{task.name}: best fixed {best:.3f}; {gains}  ({time.perf_counter() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What other tools suggest for the same task: by their own sweep, smoothing, stopping and installed rule.
+
+A sweep is run by `training.sweep` at the rates that the tool uses by default. Its losses then go through the tool's
+smoothing and stopping rule (a few lines each, from its source) and into the tool's own function. A tool that raises or
+returns nothing has no suggestion.
+
+Needs `pip install --no-deps fastai fastcore fastprogress python-fasthtml itsdangerous python-multipart fastdownload
+fasttransform plum-dispatch beartype torch-lr-finder` beside the `dev` extra; a peer that is not installed is left out.
+"""
+
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Rates = Any
+Losses = Any
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A finder of another tool.
+
+    Args:
+        first, last, steps: its sweep by default.
+        suggest: from the rates and the raw losses of all steps to a rate, or None.
+    """
+
+    first: float
+    last: float
+    steps: int
+    suggest: Callable[[Rates, Losses], float | None]
+
+
+def _debiased(losses: Losses, beta: float) -> Losses:
+    mean, smoothed = 0.0, []
+    for step, loss in enumerate(losses, 1):
+        mean = beta * mean + (1 - beta) * loss
+        smoothed.append(mean / (1 - beta**step))
+    return np.array(smoothed)
+
+
+def _lagging(losses: Losses, factor: float) -> Losses:
+    smoothed: list[float] = []
+    for loss in losses:
+        smoothed.append(loss if not smoothed else factor * loss + (1 - factor) * smoothed[-1])
+    return np.array(smoothed)
+
+
+def _until(smoothed: Losses, times: float) -> int:
+    """How many points are recorded until the loss is above `times` its lowest, or is not finite."""
+    lowest = math.inf
+    for step, loss in enumerate(smoothed):
+        if not math.isfinite(loss):
+            return step
+        lowest = min(lowest, loss)
+        if loss > times * lowest:
+            return step + 1
+    return len(smoothed)
+
+
+def _fastai(name: str) -> Peer:
+    import torch
+    from fastai.callback import schedule
+
+    rule = getattr(schedule, name)
+
+    def suggest(lr: Rates, loss: Losses) -> float | None:
+        smoothed = _debiased(loss, 0.98)
+        # Learner.lr_find leaves out a tenth at the start and five at the end.
+        kept = slice(len(lr) // 10, _until(smoothed, 4) - 5)
+        return float(rule(torch.tensor(lr)[kept], torch.tensor(smoothed)[kept], len(lr))[0])
+
+    return Peer(1e-7, 10.0, 100, suggest)
+
+
+def _torch_lr_finder() -> Peer:
+    import matplotlib.pyplot as plt
+    from torch_lr_finder import LRFinder
+
+    def suggest(lr: Rates, loss: Losses) -> float | None:
+        smoothed = _lagging(loss, 0.05)
+        count = _until(smoothed, 5)
+        finder = LRFinder.__new__(LRFinder)
+        finder.history = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
+        figure, ax = plt.subplots()
+        with contextlib.redirect_stdout(io.StringIO()):
+            _, suggested = finder.plot(suggest_lr=True, ax=ax)
+        plt.close(figure)
+        return float(suggested)
+
+    return Peer(1e-7, 10.0, 100, suggest)
+
+
+def _lightning() -> Peer:
+    from lightning.pytorch.tuner.lr_finder import _LRFinder
+
+    def suggest(lr: Rates, loss: Losses) -> float | None:
+        smoothed = _debiased(loss, 0.98)
+        count = _until(smoothed, 4)
+        finder = _LRFinder("exponential", lr[0], lr[-1], len(lr))
+        finder.results = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
+        return finder.suggestion()
+
+    return Peer(1e-8, 1.0, 100, suggest)
+
+
+def _ignite() -> Peer:
+    from ignite.handlers import FastaiLRFinder
+
+    def suggest(lr: Rates, loss: Losses) -> float | None:
+        smoothed = _lagging(loss, 0.05)
+        count = _until(smoothed, 5)
+        finder = FastaiLRFinder()
+        finder._history = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
+        return float(finder.lr_suggestion())
+
+    return Peer(1e-7, 10.0, 100, suggest)
+
+
+_MAKERS: dict[str, Callable[[], Peer]] = {
+    "fastai valley": lambda: _fastai("valley"),
+    "fastai slide": lambda: _fastai("slide"),
+    "fastai minimum": lambda: _fastai("minimum"),
+    "fastai steep": lambda: _fastai("steep"),
+    "torch-lr-finder": _torch_lr_finder,
+    "Lightning": _lightning,
+    "Ignite": _ignite,
+}
+
+
+def installed() -> dict[str, Peer]:
+    """The peers whose package can be imported."""
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, make in _MAKERS.items():
+            with contextlib.suppress(ImportError):
+                found[name] = make()
+    return found
+
+
+def suggestion(peer: Peer, lr: Rates, loss: Losses) -> float | None:
+    """What a peer suggests, or None if it raises or returns no rate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            rate = peer.suggest(lr, loss)
+        except Exception:  # noqa: BLE001
+            return None
+    return float(rate) if rate is not None and math.isfinite(rate) and rate > 0 else None

@@ -1,0 +1,76 @@
+"""Repeats: how many tests are made, with which seeds."""
+
+import numpy as np
+import pytest
+
+from cyclr import RangeTestResult
+from cyclr.range_test.repeats import MOST, repeated
+
+LR = np.geomspace(1e-6, 10, 150)
+CLEAR = 2.3 - 2 / (1 + (0.01 / LR) ** 2) + (LR / 0.5) ** 2
+
+
+def runner(noise):
+    """A test whose losses fall by 2, with a noise; and the seeds that it was called with."""
+    seeds = []
+
+    def run(seed):
+        seeds.append(seed)
+        loss = CLEAR + noise * np.random.default_rng(seed).normal(size=150)
+        return RangeTestResult(LR, loss, "completed", 1e-6, 10.0, 150, "exponential")
+
+    return run, seeds
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_as_many_as_asked_for(repeats):
+    run, seeds = runner(noise=0.1)
+    assert len(repeated(run, 5, repeats).runs) == repeats
+    assert seeds == [5, 6, 7][:repeats]
+
+
+def test_one_does_for_a_curve_that_can_be_read():
+    run, seeds = runner(noise=0.05)
+    assert repeated(run, 5, None).bounds.status == "ok"
+    assert seeds == [5]
+
+
+def test_more_are_made_while_the_curve_is_noisy():
+    run, seeds = runner(noise=1.9)
+    one = repeated(run, 0, 1)
+    assert one.bounds.status == "noisy"
+    seeds.clear()
+    several = repeated(run, 0, None)
+    assert 1 < len(seeds) <= MOST
+    assert seeds == list(range(len(seeds)))
+    assert several == RangeTestResult.of_repeats([run(seed) for seed in range(len(seeds))])
+
+
+def test_there_is_an_end_to_it():
+    run, seeds = runner(noise=5.0)
+    repeated(run, 0, None)
+    assert len(seeds) <= MOST
+
+
+@pytest.mark.parametrize("arguments", [{"seed": None}, {"seed": 0, "read_once": True}])
+def test_what_cannot_be_repeated_is_not(arguments):
+    run, seeds = runner(noise=1.9)
+    repeated(run, repeats=None, **arguments)
+    assert len(seeds) == 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "repeats", "error", "message"),
+    [
+        (None, 2, ValueError, "^seed must be an integer where repeats are to differ; got seed=None, repeats=2"),
+        (0, 0, ValueError, "^repeats must be an integer of at least 1; got"),
+        (0, 1.5, TypeError, "^repeats must be an integer; got"),
+        (-1, 1, ValueError, "^seed must be an integer of at least 0; got"),
+        ("a", 1, TypeError, "^seed must be an integer; got"),
+    ],
+)
+def test_numbers_out_of_range_are_an_error(seed, repeats, error, message):
+    run, seeds = runner(noise=0.1)
+    with pytest.raises(error, match=message):
+        repeated(run, seed, repeats)
+    assert seeds == []
