@@ -68,13 +68,13 @@ OPTIMIZERS = {
     },
 }
 
-UNKNOWN = "  # put the optimizer here that the range test ran with"
+UNKNOWN = "  # or the one you tested with"
 
 
 def optimizer(name: str | None) -> dict[str, str]:
     """The constructor to show for an optimizer that a record names, by framework.
 
-    A name that is not known, or no name, gives SGD with momentum and a comment that asks for the right one.
+    A name that is not known, or no name, gives SGD with momentum and a comment.
 
     Example:
         >>> optimizer("Adam")["optax"]

@@ -6,6 +6,8 @@ from cyclr.range_test import RangeTestResult
 from cyclr.range_test.stopping import IN_WORDS
 from cyclr.report.summary import Estimate, Group, Policy
 
+_NBSP = "\N{NO-BREAK SPACE}"
+
 
 def of_range_test(result: RangeTestResult) -> list[str]:
     """What a range test says: the bounds, why, and how it ended."""
@@ -42,22 +44,23 @@ def of_group(group: Group) -> list[str]:
 
 def metric(group: Group, policy: Policy) -> str:
     """The best metric of a policy with its interval, in words."""
-    return f"{group.metric} {estimate(policy.best)} at its best, {_seeds(policy.best.count)}"
+    seeds = "one seed" if policy.best.count == 1 else f"{policy.best.count} seeds, 95{_NBSP}% interval"
+    return f"best {group.metric} {estimate(policy.best)} ({seeds})"
 
 
 def estimate(value: Estimate) -> str:
     """A mean with its interval, to the digits that the interval allows.
 
     Example:
-        >>> estimate(Estimate(0.91234, 0.00456, 3)), estimate(Estimate(0.91234, float("nan"), 1))
-        ('0.9123 ± 0.0046', '0.9123')
+        >>> print(estimate(Estimate(0.91234, 0.00456, 3)))
+        0.9123 ± 0.0046
     """
     if not math.isfinite(value.mean):
         return "none"
     if not math.isfinite(value.half):
         return number(value.mean)
     places = min(max(1 - math.floor(math.log10(value.half)), 0), 12) if value.half > 0 else 4
-    return f"{value.mean:.{places}f} ± {value.half:.{places}f}"
+    return f"{value.mean:.{places}f}{_NBSP}±{_NBSP}{value.half:.{places}f}"
 
 
 def number(value: float) -> str:
@@ -65,16 +68,20 @@ def number(value: float) -> str:
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
+def _rough(value: float) -> str:
+    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}", 1)
+
+
 def _compared(group: Group, one: Policy, other: Policy, name: str) -> str:
     gain = group.gain(one, other)
     if not math.isfinite(gain.mean):
         return f"{one.name} shares no seed with {name}, so their difference cannot be judged."
     way = "better" if gain.mean >= 0 else "worse"
-    amount = f"{one.name} is {number(abs(gain.mean))} {way} than {name}"
+    amount = f"{one.name} is {_rough(abs(gain.mean))} {way} than {name}"
     if not math.isfinite(gain.half):
         return f"{amount}, on one seed: whether that is more than noise cannot be said. Run more seeds."
-    low, high = sorted((abs(gain.mean) - gain.half, abs(gain.mean) + gain.half))
-    interval = f"95 % interval {number(low)} to {number(high)}, {gain.count} paired seeds"
+    low, high = abs(gain.mean) - gain.half, abs(gain.mean) + gain.half
+    interval = f"95{_NBSP}% interval {_rough(low)} to {_rough(high)}, {gain.count} paired seeds"
     if low <= 0:
         return f"{amount}, which is within noise ({interval})."
     return f"{amount}, which is more than noise ({interval})."
@@ -89,7 +96,3 @@ def _speed(group: Group, one: Policy, other: Policy) -> list[str]:
         f"It reached the fixed rate's best {group.metric}, {number(group.target)}, in {one.to_target:,} steps "
         f"instead of {other.to_target:,} ({ratio:.2f} times as many{counted})."
     ]
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"mean of {count} seeds with its 95 % interval"

@@ -21,6 +21,7 @@ class Bounds {
       byId(name).addEventListener("input", (event) => this.count(name, event.target));
       byId(name).addEventListener("change", () => this.write());
     }
+    new ResizeObserver(() => this.place()).observe(byId("handles"));
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     byId("reset").addEventListener("click", () => this.reset());
     byId("test")?.addEventListener("change", (event) => this.choose(Number(event.target.value)));
@@ -31,9 +32,11 @@ class Bounds {
     this.test = this.data.tests[index];
     this.axis = rateAxis(this.test);
     const { status, reason } = this.test.bounds;
-    byId("status").textContent = status.replace(/_/g, " ");
-    byId("status").className = `status ${status === "ok" ? "good" : "doubtful"}`;
-    byId("reason").textContent = `${reason} ${this.test.ended}`;
+    if (byId("status")) {
+      byId("status").textContent = status.replace(/_/g, " ");
+      byId("status").className = `status ${status === "ok" ? "good" : "doubtful"}`;
+      byId("reason").textContent = `${reason} ${this.test.ended}`;
+    }
     byId("range-chart").setAttribute("aria-label", `Loss against learning rate. ${reason}`);
     this.plan.total = this.test.total;
     this.plan.cycles = Math.min(this.plan.cycles, most(this.plan.total));
@@ -139,8 +142,10 @@ class Bounds {
       const [handle, rate] = [this.handles[name], this.plan[name]];
       const share = this.share(rate);
       handle.style.left = `${100 * clip(share, 0, 1)}%`;
-      handle.classList.toggle("turned", name === "base" ? share < 0.3 : share > 0.7);
-      handle.firstElementChild.textContent = `${name}_lr ${rate}`;
+      const tag = handle.firstElementChild;
+      tag.textContent = `${name}_lr ${rate}`;
+      const room = (name === "base" ? share : 1 - share) * byId("handles").offsetWidth;
+      handle.classList.toggle("turned", room < tag.offsetWidth + 20);
       handle.setAttribute("aria-valuemin", this.rate(0));
       handle.setAttribute("aria-valuemax", this.rate(1));
       handle.setAttribute("aria-valuenow", rate);
@@ -182,6 +187,7 @@ class Bounds {
   }
 
   redraw() {
+    this.place();
     drawRange(this.test);
     drawSchedule(this.plan);
   }

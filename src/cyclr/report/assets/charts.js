@@ -1,4 +1,6 @@
-// The charts, in the colours of the page.
+// The charts, in the colours of the page, and on paper in the size of a sheet.
+
+const sheet = { printing: false, size: { width: 640, height: 240 } };
 
 const MARGIN = { l: 58, r: 14, t: 12, b: 46 };
 const POLICIES = 8; // colours; further policies share them with another dash
@@ -29,6 +31,7 @@ function layout(xaxis, yaxis, more = {}) {
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
     showlegend: false,
     dragmode: false,
+    ...(sheet.printing ? { autosize: false, ...sheet.size } : { autosize: true }),
     hovermode: "closest",
     hoverlabel: { namelength: -1, bgcolor: colour("card"), bordercolor: line, font: { color: colour("ink") } },
     xaxis: named(xaxis),
@@ -47,7 +50,17 @@ function rateAxis(test) {
   const [first, last] = [test.lr[0], test.lr[test.lr.length - 1]];
   if (test.spacing === "linear") return { type: "linear", range: spread(first, last) };
   const range = spread(Math.log10(first), Math.log10(last));
-  return { type: "log", range, dtick: range[1] - range[0] > 9 ? 2 : range[1] - range[0] > 1 ? 1 : undefined };
+  return range[1] - range[0] < 1 ? { type: "log", range } : { type: "log", range, ...decades(range) };
+}
+
+// Powers of ten as people write them, and as the code has them.
+function decades([left, right]) {
+  const [first, last] = [Math.ceil(left - 1e-9), Math.floor(right + 1e-9)];
+  const every = Math.ceil((last - first + 1) / 8);
+  const powers = [];
+  for (let power = first; power <= last; power += every) powers.push(power);
+  const text = (power) => (power < -4 ? `1e${power}` : String(Number(`1e${power}`)));
+  return { tickvals: powers.map((power) => 10 ** power), ticktext: powers.map(text) };
 }
 
 const spread = (low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]);

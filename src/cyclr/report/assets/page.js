@@ -90,19 +90,20 @@ function page() {
 
   // On paper: light, and charts as wide as the sheet, not as the window.
   let before;
+  const paper = (printing) => {
+    sheet.printing = printing;
+    root.classList.toggle("printing", printing);
+    redraw();
+  };
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     root.dataset.theme = "light";
-    root.classList.add("printing");
-    redraw();
-    document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
+    paper(true);
   });
   addEventListener("afterprint", () => {
     if (before === undefined) delete root.dataset.theme;
     else root.dataset.theme = before;
-    root.classList.remove("printing");
-    redraw();
-    document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
+    paper(false);
   });
   requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("cyclr-ready")));
   return { bounds, scheduled, code };
