@@ -181,12 +181,15 @@ def json_for_html(content: Any) -> Markup:
 
 def _test_data(test: _Test) -> dict[str, Any]:
     result = test.result
+    low, high = loss_limits(result)
+    # Of losses far outside of the picture a browser's graphics make errors.
+    loss = [value if 2 * low - high < value < 2 * high - low else math.nan for value in result.loss.tolist()]
     return {
         "lr": result.lr.tolist(),
-        "loss": _rounded(result.loss.tolist()),
+        "loss": _rounded(loss),
         "smoothed": _rounded(result.smoothed_loss.tolist()),
         "spacing": result.spacing,
-        "limits": [float(limit) for limit in loss_limits(result)],
+        "limits": [low, high],
         "bounds": result.bounds.to_dict(),
         "ended": verdict.of_range_test(result)[-1],
         "total": test.total_steps,

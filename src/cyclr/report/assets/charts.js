@@ -6,8 +6,8 @@ const MARGIN = { l: 58, r: 14, t: 12, b: 46 };
 const POLICIES = 8; // colours; further policies share them with another dash
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
-// Plotly reads a little markup in names; this takes its meaning away.
-const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+// Plotly reads a little markup and TeX in names; this takes their meaning away.
+const plain = (text) => String(text).replace(/[&<>$]/g, (character) => `&#${character.charCodeAt(0)};`);
 
 function colour(name) {
   const probe = document.createElement("span");
