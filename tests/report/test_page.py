@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from typer.testing import CliRunner
 
 import cyclr
@@ -168,8 +169,7 @@ except cyclr.MissingExtraError as error:
 
 
 def test_the_wheel_holds_templates_and_assets(tmp_path: Path) -> None:
-    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder
-    (wheel,) = builder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
     folder = ROOT / "src" / "cyclr" / "report"
     wanted = {
