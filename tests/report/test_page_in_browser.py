@@ -16,7 +16,7 @@ import cyclr
 from cyclr.report import code
 from cyclr.report import page as pages
 
-from .conftest import ABOUT, write_run
+from .conftest import ABOUT, tested_rates, write_run
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -721,12 +721,18 @@ def huge() -> cyclr.RangeTestResult:
     return cyclr.RangeTestResult(lr, np.where(lr > 0.1, 1e300, 2.3 - lr), "diverged", 1e-5, 1.0, 60, "exponential")
 
 
-@pytest.mark.parametrize("make", [flat, linear, single, huge], ids=lambda make: make.__name__)
+def repeated() -> cyclr.RangeTestResult:
+    return cyclr.RangeTestResult.of_repeats([tested_rates(seed) for seed in range(3)])
+
+
+@pytest.mark.parametrize("make", [flat, linear, single, huge, repeated], ids=lambda make: make.__name__)
 def test_odd_range_tests_make_pages_that_work(read: Any, tmp_path: Path, make: Any) -> None:
     result = make()
     result.to_html(tmp_path / "odd.html")
     reader = read(tmp_path / "odd.html")
     assert result.bounds.reason in reader.locator("#verdict").text_content()
+    bands = reader.evaluate("document.getElementById('range-chart').data.filter(({fill}) => fill === 'toself').length")
+    assert bands == (1 if make is repeated else 0)
     before = reader.plan()
     assert 0 < before["base"] < before["max"]
     reader.locator("#handle-max").focus()

@@ -16,7 +16,7 @@ from cyclr.errors import MissingExtraError
 from cyclr.range_test import RangeTestResult
 from cyclr.report import code, run_folder, sketch, summary, verdict
 from cyclr.report.run_folder import RunFolder, Trial
-from cyclr.report.view import loss_limits
+from cyclr.report.view import loss_limits, spread
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -187,6 +187,7 @@ def _test_data(test: _Test) -> dict[str, Any]:
     return {
         "lr": result.lr.tolist(),
         "loss": _rounded(loss),
+        "spread": [_rounded(edge.tolist()) for edge in spread(result) or ()],
         "smoothed": _rounded(result.smoothed_loss.tolist()),
         "spacing": result.spacing,
         "limits": [low, high],

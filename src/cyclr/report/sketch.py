@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cyclr.range_test import RangeTestResult
-from cyclr.report.view import loss_limits
+from cyclr.report.view import loss_limits, spread
 
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44
@@ -48,9 +48,13 @@ def range_test(result: RangeTestResult) -> str:
     shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int))
     dots = "".join(f"M{x(position[i]):.1f} {y(result.loss[i]):.1f}h0" for i in shown if low <= result.loss[i] <= high)
     line = "L".join(f"{x(position[i]):.1f} {y(result.smoothed_loss[i]):.1f}" for i in shown)
+    band = spread(result)
+    edge = [] if band is None else [*((i, band[0][i]) for i in shown), *((i, band[1][i]) for i in reversed(shown))]
+    area = "L".join(f"{x(position[i]):.1f} {y(loss):.1f}" for i, loss in edge)
     parts = [
         *(_tick_below(x(at), text) for at, text in _rate_ticks(left, right, logarithmic)),
         *(_tick_beside(y(at), text) for at, text in _loss_ticks(low, high)),
+        f'<path d="M{area}Z" fill="currentColor" fill-opacity=".12"></path>' if area else "",
         f'<path d="{dots}" stroke="currentColor" stroke-opacity=".4" stroke-width="4" stroke-linecap="round"></path>',
         f'<path d="M{line}" fill="none" stroke="{_BLUE}" stroke-width="2.2" stroke-linejoin="round"></path>',
         *_bounds(result, x, logarithmic),

@@ -65,10 +65,18 @@ function decades([left, right]) {
 
 const spread = (low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]);
 
+// A closed area between two edges.
+const area = (x, low, high, own, alpha) => ({
+  x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], type: "scatter", mode: "lines",
+  fill: "toself", fillcolor: faint(own, alpha), line: { width: 0, color: own }, hoverinfo: "skip",
+});
+
 function drawRange(test) {
+  const repeated = test.spread.length > 0;
   const traces = [
+    ...(repeated ? [area(test.lr, ...test.spread, colour("soft"), 0.16)] : []),
     {
-      x: test.lr, y: test.loss, type: "scatter", mode: "markers", name: "loss of a batch",
+      x: test.lr, y: test.loss, type: "scatter", mode: "markers", name: repeated ? "mean loss" : "loss of a batch",
       marker: { color: colour("soft"), size: 4, opacity: 0.55 },
     },
     {
@@ -104,7 +112,7 @@ function closeUp(values, whole) {
   const sorted = values.filter((value) => value !== null).sort((a, b) => a - b);
   if (sorted.length === 0) return undefined;
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
-  const [low, high] = [whole ? at(0) : at(0.15), whole ? at(1) : at(1)];
+  const [low, high] = [at(whole ? 0 : 0.15), at(1)];
   const room = 0.05 * (high - low) || Math.abs(high) * 0.05 || 1;
   return [low - room, high + room];
 }
@@ -114,16 +122,12 @@ function drawTraining(id, group, series, shown, whole) {
   series.curves.forEach((curve, index) => {
     if (!shown[index] || curve.step.length === 0) return;
     const own = colour(`policy-${index % POLICIES}`);
-    const base = { type: "scatter", legendgroup: String(index) };
     if (curve.low.length > 0) {
-      traces.push({
-        ...base, x: [...curve.step, ...[...curve.step].reverse()], y: [...curve.high, ...[...curve.low].reverse()],
-        fill: "toself", fillcolor: faint(own, 0.16), line: { width: 0, color: own }, mode: "lines", hoverinfo: "skip",
-      });
+      traces.push(area(curve.step, curve.low, curve.high, own, 0.16));
       seen.push(...curve.low, ...curve.high);
     }
     traces.push({
-      ...base, x: curve.step, y: curve.mean, name: plain(group.policies[index]), hoverinfo: "x+y+name",
+      x: curve.step, y: curve.mean, type: "scatter", name: plain(group.policies[index]), hoverinfo: "x+y+name",
       mode: series.name === "learning rate" || curve.step.length > 60 ? "lines" : "lines+markers",
       line: { color: own, width: 2.2, dash: DASHES[Math.floor(index / POLICIES) % DASHES.length] }, marker: { size: 5 },
     });
