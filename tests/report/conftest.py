@@ -52,7 +52,7 @@ class Network:
         return float(losses.mean())
 
 
-def tested_rates(seed: int) -> cyclr.RangeTestResult:
+def swept(seed: int) -> cyclr.RangeTestResult:
     network = Network(seed)
     test = cyclr.RangeTest(1e-4, 10.0, 100)
     for lr, (x, y) in zip(test, network.batches(), strict=False):
@@ -118,7 +118,7 @@ def records() -> list[dict[str, Any]]:
     for seed in SEEDS:
         for lr in (0.003, 0.01, 0.03):
             found.append(train(f"fixed {lr:g}", seed, lambda step, lr=lr: lr, lr=lr))
-        result = tested_rates(seed)
+        result = swept(seed)
         total = found[-1]["total_steps"]
         for name, decay in (("triangular", None), ("triangular2", cyclr.Halving())):
             schedule = result.bounds.schedule(total, 2, decay=decay)
@@ -142,4 +142,4 @@ def run(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture(scope="session")
 def result() -> cyclr.RangeTestResult:
-    return tested_rates(0)
+    return swept(0)

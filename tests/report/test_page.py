@@ -97,11 +97,15 @@ def test_a_torn_record_is_told(run: Path) -> None:
     assert "cut off" in " ".join(Parts(page.of_run(run)).text)
 
 
-@pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}", "\ud800"])
+@pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}"])
 def test_json_in_html_is_json_and_no_html(text: str) -> None:
     written = page.json_for_html({text: [text]})
     assert not set("<>&\u2028\u2029") & set(written)
     assert json.loads(written) == {text: [text]}
+
+
+def test_marks_that_turn_the_writing_are_shown_and_not_followed() -> None:
+    assert json.loads(page.json_for_html("a\u202eb\ud800c")) == "a\ufffdb\ufffdc"
 
 
 def test_json_has_no_numbers_that_json_does_not_know() -> None:

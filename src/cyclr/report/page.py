@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ except ImportError as error:
 DEFAULT_STEPS = 1000
 """Length of the training that the page proposes a schedule for where none is known; the reader changes it there."""
 
+_TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _MOST_POINTS = 1000
 _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
@@ -139,11 +141,12 @@ def _render(*, tests: list[_Test], groups: list[summary.Group], **context: Any) 
         loader=PackageLoader("cyclr.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_legible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"estimate": verdict.estimate, "number": verdict.number, "duration": _duration}
-    page = environment.get_template("page.html.j2").render(
+    return environment.get_template("page.html.j2").render(
         **context,
         tests=tests,
         sketch=Markup(sketch.range_test(tests[0].result)) if tests else "",  # noqa: S704 - escaped where it is made
@@ -162,8 +165,6 @@ def _render(*, tests: list[_Test], groups: list[summary.Group], **context: Any) 
         script=_trusted(script, "script"),
         data=json_for_html(content),
     )
-    # A lone surrogate, which JSON may hold, is no text that a file can hold.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def json_for_html(content: Any) -> Markup:
@@ -173,10 +174,20 @@ def json_for_html(content: Any) -> Markup:
         >>> print(json_for_html("</script><!--"))
         "\u003c/script\u003e\u003c!--"
     """
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    text = _legible(json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - that is what was escaped above
+
+
+def _legible(value: Any) -> Any:
+    """A text that a file can hold and that is read in the order in which it is written; anything else as it is.
+
+    JSON may hold lone surrogates. Marks that turn the direction of writing could make a verdict say something else.
+    """
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _TURNING.sub("\N{REPLACEMENT CHARACTER}", value)
+    return value
 
 
 def _test_data(test: _Test) -> dict[str, Any]:
