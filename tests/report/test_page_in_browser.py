@@ -24,6 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to drive: apt-get install chromium")
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+ARGUMENTS += ["--disable-sync", "--no-first-run", "--disable-dev-shm-usage"]
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
 
 WATCH = """
@@ -37,9 +38,7 @@ for (const name of ["alert", "confirm", "prompt"]) globalThis[name] = () => seen
 def browser() -> Iterator[Any]:
     # Ended with this module: while Playwright runs, no other event loop can run in the thread.
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*ARGUMENTS, "--disable-sync", "--no-first-run"]
-        )
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield chromium
         chromium.close()
 
@@ -579,6 +578,22 @@ def test_no_page_scrolls_sideways(request: pytest.FixtureRequest, kind: str, wid
         width,
     )
     assert beyond == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_the_labels_of_the_bounds_stay_in_the_picture_and_apart(one: Reader, width: int) -> None:
+    one.page.set_viewport_size({"width": width, "height": 844})
+    for low, high in ((1e-4, 2e-4), (0.0123, 0.0234), (0.0123, 1.23), (1e-4, 10), (5, 10)):
+        one.evaluate("([base, max]) => cyclr.bounds.change({ base, max })", [low, high])
+        one.drawn()
+        area = one.locator("#range-chart").bounding_box()
+        left, right = (one.locator(f"#handle-{name} .tag").bounding_box() for name in ("base", "max"))
+        for box in (left, right):
+            assert area["x"] <= box["x"]
+            assert box["x"] + box["width"] <= area["x"] + area["width"] + 1
+        beside = left["x"] + left["width"] <= right["x"] or right["x"] + right["width"] <= left["x"]
+        above = left["y"] >= right["y"] + right["height"] - 1 or right["y"] >= left["y"] + left["height"] - 1
+        assert beside or above, (low, high, left, right)
 
 
 def test_on_paper_it_is_light_with_the_handles_on_the_curve(read: Any, whole: Reader, tmp_path: Path) -> None:

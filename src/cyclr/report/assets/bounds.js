@@ -145,7 +145,7 @@ class Bounds {
       const tag = handle.firstElementChild;
       tag.textContent = `${name}_lr ${rate}`;
       const room = (name === "base" ? share : 1 - share) * byId("handles").offsetWidth;
-      handle.classList.toggle("turned", room < tag.offsetWidth + 20);
+      handle.classList.toggle("turned", room < tag.offsetWidth + 4);
       handle.setAttribute("aria-valuemin", this.rate(0));
       handle.setAttribute("aria-valuemax", this.rate(1));
       handle.setAttribute("aria-valuenow", rate);
