@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
-from cyclr.report import page, sketch
+from cyclr.report import code, page, sketch
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,10 +91,35 @@ def test_a_run_has_everything_in_order(run: Path, records: list[dict[str, Any]])
     assert f"{best:.3f}"[:5] in text
 
 
+def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]
+    (run / "run.json").write_text(json.dumps(about))
+    assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(page.of_run(run)).text)
+
+
 def test_a_torn_record_is_told(run: Path) -> None:
     with (run / "records.jsonl").open("a") as file:
         file.write('{"version": 1, "tri')
     assert "cut off" in " ".join(Parts(page.of_run(run)).text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("SGD", "sgd(schedule)"),
+        ("SGD(momentum=0.9, nesterov=True)", "sgd(schedule, momentum=0.9, nesterov=True)"),
+        ("SGD(momentum=0.9, weight_decay=0.1)", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("rmsprop", "rmsprop(schedule)"),
+        ("Adam(beta_1=0.8)", "adam(schedule)  # or the one you tested with"),
+        (None, "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("Lion", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("SGD(momentum=__import__('os'))", "sgd(schedule)  # or the one you tested with"),
+        ("SGD(momentum=0.9)\\nimport os", "sgd(schedule)  # or the one you tested with"),
+    ],
+)
+def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None, shown: str) -> None:
+    assert code.optimizer(name)["optax"] == shown
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import cyclr
 from cyclr.report import summary, verdict
 from cyclr.report.run_folder import Trial
 from cyclr.report.summary import Estimate
@@ -108,6 +109,14 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
     assert group.target == 0.5
     assert reached == {"moving": 15, "fixed 1": 20, "fixed 2": None, "slow": None}
     assert "in 15 steps instead of 20 (0.75 times as many, those of its range test counted)" in words(trials)
+
+
+def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
+    cosine = trial("cosine", 0, [0.9], lr=0.1, steps={"learning_rate": [0.1, 0.05]})
+    constant = trial("constant", 0, [0.5], lr=0.1, schedule=cyclr.Constant(0.1), steps={"learning_rate": [0.1, 0.1]})
+    (group,) = summary.groups([cosine, constant])
+    assert {policy.name: policy.fixed for policy in group.policies} == {"cosine": False, "constant": True}
+    assert group.target == 0.5
 
 
 def test_without_a_fixed_rate_there_is_no_target() -> None:

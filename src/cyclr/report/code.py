@@ -3,6 +3,8 @@
 The page puts the schedule where `@schedule@` stands; `model` is the reader's own.
 """
 
+import re
+
 KERAS = """\
 import cyclr
 import keras
@@ -35,53 +37,43 @@ optimizer = optax.@optimizer@
 
 FRAMEWORKS = {"keras": KERAS, "torch": TORCH, "optax": OPTAX}
 
-OPTIMIZERS = {
-    "sgd": {
-        "keras": "SGD(LearningRate(schedule), momentum=0.9)",
-        "torch": "SGD(model.parameters(), lr=schedule(0), momentum=0.9)",
-        "optax": "sgd(schedule, momentum=0.9)",
-    },
-    "nesterov": {
-        "keras": "SGD(LearningRate(schedule), momentum=0.9, nesterov=True)",
-        "torch": "SGD(model.parameters(), lr=schedule(0), momentum=0.9, nesterov=True)",
-        "optax": "sgd(schedule, momentum=0.9, nesterov=True)",
-    },
-    "adamw": {
-        "keras": "AdamW(LearningRate(schedule))",
-        "torch": "AdamW(model.parameters(), lr=schedule(0))",
-        "optax": "adamw(schedule)",
-    },
-    "adam": {
-        "keras": "Adam(LearningRate(schedule))",
-        "torch": "Adam(model.parameters(), lr=schedule(0))",
-        "optax": "adam(schedule)",
-    },
-    "rmsprop": {
-        "keras": "RMSprop(LearningRate(schedule))",
-        "torch": "RMSprop(model.parameters(), lr=schedule(0))",
-        "optax": "rmsprop(schedule)",
-    },
-    "adagrad": {
-        "keras": "Adagrad(LearningRate(schedule))",
-        "torch": "Adagrad(model.parameters(), lr=schedule(0))",
-        "optax": "adagrad(schedule)",
-    },
+NAMES = {
+    "sgd": ("SGD", "SGD", "sgd"),
+    "adam": ("Adam", "Adam", "adam"),
+    "adamw": ("AdamW", "AdamW", "adamw"),
+    "rmsprop": ("RMSprop", "RMSprop", "rmsprop"),
+    "adagrad": ("Adagrad", "Adagrad", "adagrad"),
 }
+"""What Keras, torch and Optax call an optimizer."""
 
-UNKNOWN = "  # or the one you tested with"
+UNSURE = "  # or the one you tested with"
+
+_ARGUMENT = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
 
 
 def optimizer(name: str | None) -> dict[str, str]:
     """The constructor to show for an optimizer that a record names, by framework.
 
-    A name that is not known, or no name, gives SGD with momentum and a comment.
+    Args:
+        name: such as `"Adam"` or `"SGD(momentum=0.9, nesterov=True)"`. What is not known by name, or has arguments
+            besides these, gets a comment that says to use one's own; None and unknown names are shown as SGD with
+            momentum.
 
     Example:
         >>> optimizer("Adam")["optax"]
         'adam(schedule)'
+        >>> optimizer("SGD(momentum=0.9)")["keras"]
+        'SGD(LearningRate(schedule), momentum=0.9)'
     """
-    simple = (name or "").lower().replace("_", "").replace("-", "").replace(" ", "")
-    known = {**OPTIMIZERS, "momentum": OPTIMIZERS["sgd"], "sgdmomentum": OPTIMIZERS["sgd"]}
-    if simple in known:
-        return known[simple]
-    return {framework: text + UNKNOWN for framework, text in OPTIMIZERS["sgd"].items()}
+    kind, _, rest = (name or "").replace(" ", "").partition("(")
+    given = [argument for argument in rest.removesuffix(")").split(",") if argument]
+    known = kind.lower() if kind.lower() in NAMES else None
+    taken = [argument for argument in given if known == "sgd" and _ARGUMENT.fullmatch(argument)]
+    note = "" if known and taken == given else UNSURE
+    keras, torch, optax = NAMES[known or "sgd"]
+    more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
+    return {
+        "keras": f"{keras}(LearningRate(schedule){more}){note}",
+        "torch": f"{torch}(model.parameters(), lr=schedule(0){more}){note}",
+        "optax": f"{optax}(schedule{more}){note}",
+    }

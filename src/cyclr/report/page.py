@@ -127,6 +127,8 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
 def _shown(value: Any) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return "\n".join(", ".join(f"{key} {_shown(part)}" for key, part in entry.items()) for entry in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

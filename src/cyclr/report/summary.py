@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cyclr.report.run_folder import Trial
+from cyclr.schedules import Constant
 
 _STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """97.5 % quantiles of Student's distribution with 1, 2, … degrees of freedom (Student 1908)."""
@@ -154,7 +155,13 @@ def _group(trials: list[Trial]) -> Group:
 
 
 def _fixed(trials: Sequence[Trial]) -> bool:
-    return all(trial.lr is not None for trial in trials)
+    """Whether all of them trained at one rate: no schedule but a constant one, and no rate that was seen to move."""
+    return all(
+        trial.lr is not None
+        and (trial.schedule is None or isinstance(trial.schedule, Constant))
+        and len(set(trial.steps.get("learning_rate", []))) <= 1
+        for trial in trials
+    )
 
 
 def _policy(name: str, trials: Sequence[Trial], group: Group, target: float | None) -> Policy:

@@ -118,15 +118,15 @@ function closeUp(values, whole) {
 }
 
 function drawTraining(id, group, series, shown, whole) {
-  const [traces, seen] = [[], []];
+  const [bands, lines, seen] = [[], [], []];
+  const alpha = Math.max(0.05, Math.min(0.16, 0.4 / shown.filter(Boolean).length));
   series.curves.forEach((curve, index) => {
     if (!shown[index] || curve.step.length === 0) return;
     const own = colour(`policy-${index % POLICIES}`);
     if (curve.low.length > 0) {
-      traces.push(area(curve.step, curve.low, curve.high, own, 0.16));
-      seen.push(...curve.low, ...curve.high);
+      bands.push(area(curve.step, curve.low, curve.high, own, alpha));
     }
-    traces.push({
+    lines.push({
       x: curve.step, y: curve.mean, type: "scatter", name: plain(group.policies[index]), hoverinfo: "x+y+name",
       mode: series.name === "learning rate" || curve.step.length > 60 ? "lines" : "lines+markers",
       line: { color: own, width: 2.2, dash: DASHES[Math.floor(index / POLICIES) % DASHES.length] }, marker: { size: 5 },
@@ -145,5 +145,5 @@ function drawTraining(id, group, series, shown, whole) {
   const range = series.name === "learning rate" ? undefined : closeUp(seen, whole);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
   const yaxis = { title: plain(series.name), range, hoverformat: ".5~g", exponentformat: "power", nticks: 7 };
-  return draw(id, traces, layout(xaxis, yaxis, { shapes, annotations }));
+  return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));
 }
