@@ -6,7 +6,20 @@ import sys
 import pytest
 
 HEAVY = {
-    *("keras", "tensorflow", "torch", "jax", "jaxlib", "optax", "matplotlib", "pandas", "scipy", "sklearn"),
+    *(
+        "keras",
+        "tensorflow",
+        "torch",
+        "jax",
+        "jaxlib",
+        "optax",
+        "matplotlib",
+        "plotly",
+        "jinja2",
+        "pandas",
+        "scipy",
+        "sklearn",
+    ),
     *("typer", "rich", "click", "PIL", "hypothesis", "pytest"),
 }
 CORE = """

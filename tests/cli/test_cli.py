@@ -199,9 +199,9 @@ def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
 def test_help_teaches() -> None:
     result = CliRunner().invoke(app, ["--help"], terminal_width=120)
     assert result.exit_code == 0
-    for word in ("demo", "range-test", "plot", "Exit codes"):
+    for word in ("demo", "range-test", "plot", "report", "Exit codes"):
         assert word in result.output
-    for command in ("demo", "range-test", "plot"):
+    for command in ("demo", "range-test", "plot", "report"):
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 

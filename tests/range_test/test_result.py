@@ -381,10 +381,11 @@ def parse(result):
 @pytest.mark.parametrize(
     "changes", [{}, {"loss": np.ones(150)}, {"lr": LR[:9], "loss": LOSS[:9]}], ids=["ok", "flat", "few"]
 )
-def test_html_is_a_table_with_the_verdict(changes):
+def test_html_is_a_picture_and_a_table_with_the_verdict(changes):
     result = make(**changes)
     cells = parse(result)
-    assert cells.seen == {"table", "caption", "tr", "th", "td"}
+    assert cells.seen >= {"svg", "table", "caption", "tr", "th", "td"}
+    assert not cells.seen & {"script", "style", "link", "img", "foreignobject"}
     for part in (result.bounds.status, result.bounds.reason, f"{len(result.lr)} of 150; every learning rate was tried"):
         assert part in cells.text
 

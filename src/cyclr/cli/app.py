@@ -16,6 +16,7 @@ from rich.text import Text
 
 import cyclr
 from cyclr import CyclrError, RangeTestResult, Schedule
+from cyclr.cli import report
 from cyclr.range_test.driver import Spacing
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 from cyclr.schedules.shape import Shape
@@ -229,6 +230,9 @@ def plot(
     ax = drawn.plot(steps or int(4 * length) + 1)
     ax.figure.savefig(output, dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
     out.print(f"{drawn!r}\nWritten: {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+app.command("report")(_reports_errors(report.report))
 
 
 @contextmanager

@@ -172,6 +172,22 @@ class RangeTestResult:
 
         return plots.range_test(self, ax=ax)
 
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page to look at: the verdict, the curve with bounds to drag, the schedule, and the code to paste.
+
+        One file without any outside request, which a browser opens offline; needs the extra `report`.
+
+        Args:
+            path: the file to write, such as `"range_test.html"`; replaced, atomically, if it is there.
+
+        Raises:
+            MissingExtraError: Plotly or Jinja2 is not installed.
+            OSError: the file cannot be written.
+        """
+        from cyclr.report import page
+
+        _files.write_atomically(path, page.of_range_test(self))
+
     def to_dict(self) -> dict[str, Any]:
         """A description that `json.dumps` takes; the bounds stand in it for readers, `load` finds them anew."""
         return {
@@ -235,6 +251,8 @@ class RangeTestResult:
         )
 
     def _repr_html_(self) -> str:
+        from cyclr.report import sketch
+
         rows = {
             "bounds": "none"
             if self.bounds.base_lr is None or self.bounds.max_lr is None
@@ -249,4 +267,5 @@ class RangeTestResult:
             f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
             for name, value in rows.items()
         )
-        return f"<table><caption>Learning-rate range test</caption>{cells}</table>"
+        table = f"<table><caption>Learning-rate range test</caption>{cells}</table>"
+        return f"<div>{sketch.range_test(self)}{table}</div>"

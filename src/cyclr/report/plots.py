@@ -8,6 +8,7 @@ import numpy as np
 from cyclr import _checks
 from cyclr.errors import MissingExtraError
 from cyclr.range_test import RangeTestResult
+from cyclr.report.view import loss_limits
 from cyclr.schedules import Cyclical, Schedule
 
 try:
@@ -65,7 +66,7 @@ def range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
                 horizontalalignment=side,
                 color=_ORANGE,
             )
-    ax.set_ylim(*_loss_limits(result))
+    ax.set_ylim(*loss_limits(result))
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss")
     ax.ticklabel_format(axis="y", useOffset=False)
@@ -123,13 +124,6 @@ def _wrapped(text: str, ax: Axes) -> list[str]:
     """The lines of a text of 9 points that is as wide as the axes."""
     inches = ax.get_window_extent().width / ax.figure.dpi
     return textwrap.wrap(text, max(24, int(14 * inches)))
-
-
-def _loss_limits(result: RangeTestResult) -> tuple[float, float]:
-    """Limits that show the fall and the turn, and neither lone outliers nor how high a diverging loss flew."""
-    low, high = float(result.smoothed_loss.min()), float(result.smoothed_loss.max())
-    room = 3 * result.curve.noise + (0.08 * (high - low) or 0.05 * abs(high) or 1.0)
-    return low - room - 0.12 * (high - low), high + room
 
 
 def _tidy(ax: Axes) -> None:

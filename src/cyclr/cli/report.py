@@ -1,0 +1,37 @@
+"""`cyclr report`: a page to look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cyclr import RangeTestResult, _files
+
+
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder that `cyclr compare` wrote, or the JSON file of a single range test.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write; report.html in the run folder, or beside the range test, by default."),
+    ] = None,
+) -> None:
+    """Write a report: one HTML file that opens offline, to look at and to copy code from.
+
+    Example: cyclr report my-run --output report.html
+    """
+    from cyclr.report import page
+
+    if run.is_file():
+        content, written = page.of_range_test(RangeTestResult.load(run)), output or run.with_suffix(".html")
+    else:
+        content, written = page.of_run(run), output or run / "report.html"
+    _files.write_atomically(written, content)
+    Console().print(f"Written: {written}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,149 @@
+// The charts, in the colours of the page, and on paper in the size of a sheet.
+
+const sheet = { printing: false, size: { width: 640, height: 240 } };
+
+const MARGIN = { l: 58, r: 14, t: 12, b: 46 };
+const POLICIES = 8; // colours; further policies share them with another dash
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+
+// Plotly reads a little markup and TeX in names; this takes their meaning away.
+const plain = (text) => String(text).replace(/[&<>$]/g, (character) => `&#${character.charCodeAt(0)};`);
+
+function colour(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const resolved = getComputedStyle(probe).color;
+  probe.remove();
+  return resolved;
+}
+
+const faint = (rgb, alpha) => rgb.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*$/, `rgba($1,$2,$3,${alpha})`);
+
+function layout(xaxis, yaxis, more = {}) {
+  const [ink, line] = [colour("soft"), colour("line")];
+  const axis = { gridcolor: line, zeroline: false, linecolor: line, fixedrange: true, automargin: false };
+  const named = (given) => ({ ...axis, ...given, title: { text: given.title, font: { size: 13 }, standoff: 8 } });
+  return {
+    margin: MARGIN,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
+    showlegend: false,
+    dragmode: false,
+    ...(sheet.printing ? { autosize: false, ...sheet.size } : { autosize: true }),
+    hovermode: "closest",
+    hoverlabel: { namelength: -1, bgcolor: colour("card"), bordercolor: line, font: { color: colour("ink") } },
+    xaxis: named(xaxis),
+    yaxis: named(yaxis),
+    ...more,
+  };
+}
+
+function draw(id, traces, given) {
+  const chart = document.getElementById(id);
+  if (!chart.classList.contains("js-plotly-plot")) chart.replaceChildren();
+  return Plotly.react(chart, traces, given, { displayModeBar: false, responsive: true, showTips: false });
+}
+
+function rateAxis(test) {
+  const [first, last] = [test.lr[0], test.lr[test.lr.length - 1]];
+  if (test.spacing === "linear") return { type: "linear", range: spread(first, last) };
+  const range = spread(Math.log10(first), Math.log10(last));
+  return range[1] - range[0] < 1 ? { type: "log", range } : { type: "log", range, ...decades(range) };
+}
+
+// Powers of ten as people write them, and as the code has them.
+function decades([left, right]) {
+  const [first, last] = [Math.ceil(left - 1e-9), Math.floor(right + 1e-9)];
+  const every = Math.ceil((last - first + 1) / 8);
+  const powers = [];
+  for (let power = first; power <= last; power += every) powers.push(power);
+  const text = (power) => (power < -4 ? `1e${power}` : String(Number(`1e${power}`)));
+  return { tickvals: powers.map((power) => 10 ** power), ticktext: powers.map(text) };
+}
+
+const spread = (low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]);
+
+// A closed area between two edges.
+const area = (x, low, high, own, alpha) => ({
+  x: [...x, ...[...x].reverse()], y: [...high, ...[...low].reverse()], type: "scatter", mode: "lines",
+  fill: "toself", fillcolor: faint(own, alpha), line: { width: 0, color: own }, hoverinfo: "skip",
+});
+
+function drawRange(test) {
+  const repeated = test.spread.length > 0;
+  const traces = [
+    ...(repeated ? [area(test.lr, ...test.spread, colour("soft"), 0.16)] : []),
+    {
+      x: test.lr, y: test.loss, type: "scatter", mode: "markers", name: repeated ? "mean loss" : "loss of a batch",
+      marker: { color: colour("soft"), size: 4, opacity: 0.55 },
+    },
+    {
+      x: test.lr, y: test.smoothed, type: "scatter", mode: "lines", name: "smoothed",
+      line: { color: colour("blue"), width: 2.5 },
+    },
+  ];
+  const xaxis = { ...rateAxis(test), title: "learning rate", exponentformat: "power", hoverformat: ".3~g" };
+  return draw("range-chart", traces, layout(xaxis, { title: "loss", range: test.limits, hoverformat: ".4g" }));
+}
+
+function drawSchedule(plan) {
+  const steps = drawn(plan);
+  const points = steps.map((step) => scheduled(plan, step));
+  const bound = (y, more) => ({
+    x: steps, y, type: "scatter", mode: "lines", hoverinfo: "skip", line: { width: 0, color: colour("orange") }, ...more,
+  });
+  const traces = [
+    bound(points.map(({ low }) => low)),
+    bound(points.map(({ high }) => high), { fill: "tonexty", fillcolor: faint(colour("orange"), 0.13) }),
+    {
+      x: steps, y: points.map(({ value }) => value), type: "scatter", mode: "lines", name: "learning rate",
+      line: { color: colour("blue"), width: 2.5 },
+    },
+  ];
+  const xaxis = { title: "step (optimizer update)", range: [0, plan.total - 1], hoverformat: ",d", nticks: 6 };
+  const yaxis = { rangemode: "tozero", title: "learning rate", hoverformat: ".4~g", exponentformat: "power", nticks: 6 };
+  return draw("schedule-chart", traces, layout(xaxis, yaxis));
+}
+
+// The limits of what is worth a close look: from the tenth of the values that the curves leave first.
+function closeUp(values, whole) {
+  const sorted = values.filter((value) => value !== null).sort((a, b) => a - b);
+  if (sorted.length === 0) return undefined;
+  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const [low, high] = [at(whole ? 0 : 0.15), at(1)];
+  const room = 0.05 * (high - low) || Math.abs(high) * 0.05 || 1;
+  return [low - room, high + room];
+}
+
+function drawTraining(id, group, series, shown, whole) {
+  const [bands, lines, seen] = [[], [], []];
+  const alpha = Math.max(0.05, Math.min(0.16, 0.4 / shown.filter(Boolean).length));
+  series.curves.forEach((curve, index) => {
+    if (!shown[index] || curve.step.length === 0) return;
+    const own = colour(`policy-${index % POLICIES}`);
+    if (curve.low.length > 0) {
+      bands.push(area(curve.step, curve.low, curve.high, own, alpha));
+    }
+    lines.push({
+      x: curve.step, y: curve.mean, type: "scatter", name: plain(group.policies[index]), hoverinfo: "x+y+name",
+      mode: series.name === "learning rate" || curve.step.length > 60 ? "lines" : "lines+markers",
+      line: { color: own, width: 2.2, dash: DASHES[Math.floor(index / POLICIES) % DASHES.length] }, marker: { size: 5 },
+    });
+    seen.push(...curve.mean);
+  });
+  const aimed = group.target !== null && series.name === group.metric;
+  const shapes = aimed
+    ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: group.target, y1: group.target,
+        line: { color: colour("soft"), width: 1.2, dash: "dash" } }]
+    : [];
+  const annotations = aimed
+    ? [{ xref: "paper", x: 0, xanchor: "left", y: group.target, yanchor: "bottom", showarrow: false,
+        text: "best of the fixed rates" }]
+    : [];
+  const range = series.name === "learning rate" ? undefined : closeUp(seen, whole);
+  const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
+  const yaxis = { title: plain(series.name), range, hoverformat: ".5~g", exponentformat: "power", nticks: 7 };
+  return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));
+}

@@ -1,0 +1,82 @@
+"use strict";
+// The schedule that cyclr.Cyclical.over(total_steps, cycles, base_lr, max_lr, shape=, decay=) is, and the code for it.
+// The integers are reduced first and divided once, as in cyclr.
+
+const SHAPES = {
+  triangular: (x) => x,
+  parabolic: (x) => 1 - (1 - x) * (1 - x),
+  sinusoidal: (x) => Math.sin(x * (Math.PI / 2)) ** 2,
+};
+
+// The factor by which the bounds have shrunk, and how cyclr writes it.
+const DECAYS = {
+  none: { factor: () => 1, code: () => null, both: false },
+  halving: { factor: (total, step, cycle) => 2 ** -cycle, code: () => "cyclr.Halving()", both: false },
+  exponential: {
+    factor: (total, step) => 2 ** (step * Math.log2(0.1 ** (1 / total))),
+    code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}))`,
+    both: false,
+  },
+  both: {
+    factor: (total, step) => 2 ** (step * Math.log2(0.1 ** (1 / total))),
+    code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}), bounds="both")`,
+    both: true,
+  },
+};
+
+const clip = (value, low, high) => Math.min(Math.max(value, low), high);
+const most = (total) => Math.max(1, Math.min(1000, Math.floor((total - 1) / 2)));
+const start = (plan, cycle) => Math.floor((cycle * (plan.total - 1)) / plan.cycles);
+
+// Where a step lies: its cycle, how far into it, and the lengths of the ways up and down.
+function place(plan, step) {
+  const span = plan.total - 1;
+  const within = step % span;
+  const index = Math.floor(((within + 1) * plan.cycles - 1) / span);
+  const begin = start(plan, index);
+  const length = start(plan, index + 1) - begin;
+  const up = clip(Math.floor(length / 2), 1, length - 1);
+  return { cycle: Math.floor(step / span) * plan.cycles + index, offset: within - begin, up, down: length - up };
+}
+
+// The value at a step, and the bounds that it lies between. A plan holds base, max, shape, decay, cycles and total.
+function scheduled(plan, step) {
+  const { cycle, offset, up, down } = place(plan, step);
+  const height = SHAPES[plan.shape](offset <= up ? offset / up : (up + down - offset) / down);
+  const { factor, both } = DECAYS[plan.decay];
+  const share = factor(plan.total, step, cycle);
+  const low = both ? plan.base * share : plan.base;
+  const high = both ? plan.max * share : clip(plan.base * (1 - share) + plan.max * share, plan.base, plan.max);
+  return { value: clip(low * (1 - height) + high * height, low, high), low, high };
+}
+
+// The steps to draw: about a thousand, and the corners of every cycle, so that none is missed.
+function drawn(plan) {
+  const steps = new Set();
+  for (let i = 0; i <= 1000; i += 1) steps.add(Math.round((i * (plan.total - 1)) / 1000));
+  for (let cycle = 0; cycle < plan.cycles; cycle += 1) {
+    const begin = start(plan, cycle);
+    steps.add(begin);
+    steps.add(begin + place(plan, begin).up);
+    if (plan.decay !== "none" && begin > 0) steps.add(begin - 1);
+  }
+  return [...steps].sort((a, b) => a - b);
+}
+
+function scheduleCode(plan) {
+  const decay = DECAYS[plan.decay].code(plan.total);
+  const given = [
+    `total_steps=${plan.total}`,
+    `cycles=${plan.cycles}`,
+    `base_lr=${plan.base}`,
+    `max_lr=${plan.max}`,
+    `shape="${plan.shape}"`,
+    ...(decay ? [`decay=${decay}`] : []),
+  ];
+  return `schedule = cyclr.Cyclical.over(\n${given.map((line) => `    ${line},\n`).join("")})`;
+}
+
+function code(template, plan, optimizer) {
+  const parts = { schedule: scheduleCode(plan), optimizer, total: String(plan.total) };
+  return template.replace(/@(schedule|optimizer|total)@/g, (whole, name) => parts[name]);
+}

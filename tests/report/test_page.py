@@ -1,0 +1,244 @@
+"""The page as text: what it holds, and that it holds together. What it does is seen in a browser."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from typer.testing import CliRunner
+
+import cyclr
+from cyclr.cli.app import app
+from cyclr.report import code, page, sketch
+
+ROOT = Path(__file__).parents[2]
+
+
+class Parts(html.parser.HTMLParser):
+    """Scripts, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[tuple[dict[str, Any], str]] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.inside = tag
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+        if tag == "script":
+            self.scripts.append((dict(attributes), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        else:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def parts(result: cyclr.RangeTestResult) -> Parts:
+    return Parts(page.of_range_test(result))
+
+
+def test_every_script_is_one_that_the_policy_names(parts: Parts) -> None:
+    policy = next(value for tag, name, value in parts.attributes if tag == "meta" and "script-src" in value)
+    running = [text for attributes, text in parts.scripts if attributes.get("type") != "application/json"]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in running]
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+    assert len(hashes) == 2
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
+
+
+def test_nothing_is_fetched_and_no_attribute_runs(parts: Parts) -> None:
+    for tag, name, value in parts.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name not in ("src", "srcset", "action", "data", "poster"), (tag, name)
+        if name == "href":
+            assert value.startswith("#")
+
+
+def test_the_order_is_verdict_bounds_settings(result: cyclr.RangeTestResult, parts: Parts) -> None:
+    text = " ".join(parts.text)
+    places = [text.index(word) for word in ("Verdict", result.bounds.reason, "Range test and schedule", "Settings")]
+    assert places == sorted(places)
+
+
+def test_a_run_has_everything_in_order(run: Path, records: list[dict[str, Any]]) -> None:
+    text = " ".join(Parts(page.of_run(run)).text)
+    headings = ("Verdict", "Range test and schedule", "Training", "Policies", "Settings")
+    places = [text.index(word) for word in headings]
+    assert places == sorted(places)
+    for record in records:
+        assert record["policy"] in text
+    assert "cyclr compare 'spec file.toml'" in text
+    best = np.mean([max(r["epochs"]["val_accuracy"]) for r in records if r["policy"] == "triangular"])
+    assert f"{best:.3f}"[:5] in text
+
+
+def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]
+    (run / "run.json").write_text(json.dumps(about))
+    assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(page.of_run(run)).text)
+
+
+def test_a_torn_record_is_told(run: Path) -> None:
+    with (run / "records.jsonl").open("a") as file:
+        file.write('{"version": 1, "tri')
+    assert "cut off" in " ".join(Parts(page.of_run(run)).text)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("SGD", "sgd(schedule)"),
+        ("SGD(momentum=0.9, nesterov=True)", "sgd(schedule, momentum=0.9, nesterov=True)"),
+        ("SGD(momentum=0.9, weight_decay=0.1)", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("rmsprop", "rmsprop(schedule)"),
+        ("Adam(beta_1=0.8)", "adam(schedule)  # or the one you tested with"),
+        (None, "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("Lion", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
+        ("SGD(momentum=__import__('os'))", "sgd(schedule)  # or the one you tested with"),
+        ("SGD(momentum=0.9)\\nimport os", "sgd(schedule)  # or the one you tested with"),
+    ],
+)
+def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None, shown: str) -> None:
+    assert code.optimizer(name)["optax"] == shown
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}"])
+def test_json_in_html_is_json_and_no_html(text: str) -> None:
+    written = page.json_for_html({text: [text]})
+    assert not set("<>&\u2028\u2029") & set(written)
+    assert json.loads(written) == {text: [text]}
+
+
+def test_marks_that_turn_the_writing_are_shown_and_not_followed() -> None:
+    assert json.loads(page.json_for_html("a\u202eb\ud800c")) == "a\ufffdb\ufffdc"
+
+
+def test_json_has_no_numbers_that_json_does_not_know() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        page.json_for_html([float("nan")])
+
+
+def test_text_that_ends_its_element_is_never_trusted() -> None:
+    for text in ("</SCRIPT >", "<!-- "):
+        with pytest.raises(ValueError, match="must not end it"):
+            page._trusted(text, "script")
+
+
+def test_to_html_writes_the_page_and_leaves_nothing_else(tmp_path: Path, result: cyclr.RangeTestResult) -> None:
+    result.to_html(tmp_path / "a.html")
+    result.to_html(str(tmp_path / "a.html"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+    assert (tmp_path / "a.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(FileNotFoundError):
+        result.to_html(tmp_path / "missing" / "a.html")
+
+
+def test_the_command_reports_a_run_and_a_range_test(tmp_path: Path, run: Path, result: cyclr.RangeTestResult) -> None:
+    result.save(tmp_path / "range_test.json")
+    for arguments, written in (
+        ([str(run)], run / "report.html"),
+        ([str(run), "--output", str(tmp_path / "b.html")], tmp_path / "b.html"),
+        ([str(tmp_path / "range_test.json")], tmp_path / "range_test.html"),
+    ):
+        answer = CliRunner().invoke(app, ["report", *arguments])
+        assert answer.exit_code == 0, answer.output
+        assert f"Written: {written}" in answer.output
+        assert "Verdict" in written.read_text(encoding="utf-8")
+
+
+def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    for run, said in (
+        (tmp_path, "RUN must be a folder with a run.json"),
+        (tmp_path / "missing", "RUN must be a folder"),
+        (tmp_path / "other.json", "Is it a range test's result?"),
+    ):
+        answer = CliRunner().invoke(app, ["report", str(run)])
+        assert answer.exit_code == 1, answer.output
+        assert said in answer.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize("missing", ["plotly", "jinja2"])
+def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, missing: str) -> None:
+    (tmp_path / f"{missing}.py").write_text("raise ImportError\n")
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import cyclr
+result = cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2, "linear")
+assert "<svg" in result._repr_html_()
+try:
+    result.to_html("never.html")
+except cyclr.MissingExtraError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert 'Run: pip install "cyclr[report]".' in run.stdout, run.stderr
+    assert not (tmp_path / "never.html").exists()
+
+
+def test_the_wheel_holds_templates_and_assets(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folder = ROOT / "src" / "cyclr" / "report"
+    wanted = {
+        f"cyclr/report/{path.relative_to(folder)}"
+        for kind in ("templates", "assets")
+        for path in (folder / kind).iterdir()
+    }
+    assert len(wanted) >= 11
+    assert wanted <= names
+
+
+def odd(lr: Any, loss: Any, spacing: Any = "exponential") -> cyclr.RangeTestResult:
+    lr = np.asarray(lr, dtype=float)
+    return cyclr.RangeTestResult(lr, loss, "completed", lr[0], lr[-1] * 2, len(lr) + 2, spacing)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        odd([0.1], [1.0]),
+        odd([0.1, 0.2], [1.0, 1.0], "linear"),
+        odd(np.geomspace(1e-9, 1e3, 5000), np.zeros(5000)),
+        odd(np.geomspace(1e-3, 1, 50), np.geomspace(1, 1e300, 50)),
+        odd(np.geomspace(1e-3, 2e-3, 50), -np.ones(50)),
+    ],
+    ids=["one point", "linear", "many points", "huge", "narrow and negative"],
+)
+def test_any_result_can_be_sketched(result: cyclr.RangeTestResult) -> None:
+    drawn = sketch.range_test(result)
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+(?=[ \"VHL])", drawn)]
+    assert numbers
+    assert all(-1 <= number <= 641 for number in numbers)
+    assert "nan" not in drawn
+    assert "inf" not in drawn.replace("infinite", "")
+
+
+def test_a_sketch_shows_the_bounds_where_they_are(result: cyclr.RangeTestResult) -> None:
+    drawn = sketch.range_test(result)
+    for name, value in (("base_lr", result.bounds.base_lr), ("max_lr", result.bounds.max_lr)):
+        assert f"{name} {value:.3g}" in drawn
+    left, right = (float(place) for place in re.findall(r"M(\S+) 26V256\" stroke=\"#d9641e", drawn))
+    decades = (right - left) / (640 - 58 - 14) * np.log10(result.lr[-1] / result.lr[0])
+    assert 10**decades == pytest.approx(result.bounds.max_lr / result.bounds.base_lr, rel=0.01)

@@ -1,0 +1,765 @@
+"""The page in a real Chromium: bounds that move, code that follows and runs, nothing that leaks or breaks in."""
+
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cyclr
+from cyclr.report import code
+from cyclr.report import page as pages
+
+from .conftest import ABOUT, swept, write_run
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to drive: apt-get install chromium")
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+ARGUMENTS += ["--disable-sync", "--no-first-run", "--disable-dev-shm-usage"]
+WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+
+WATCH = """
+globalThis.seen = [];
+addEventListener("securitypolicyviolation", (event) => seen.push(`CSP ${event.violatedDirective} ${event.blockedURI}`));
+for (const name of ["alert", "confirm", "prompt"]) globalThis[name] = () => seen.push(name);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    # Ended with this module: while Playwright runs, no other event loop can run in the thread.
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Reader:
+    """A page opened from its file, and everything that it asked for or complained of."""
+
+    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": WIDE, **options})
+        self.context.add_init_script(WATCH)
+        self.page = self.context.new_page()
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.trouble.append(message.text))
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+        self.page.wait_for_function("performance.getEntriesByName('cyclr-ready').length > 0")
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.page, name)
+
+    def plan(self) -> dict[str, Any]:
+        return self.page.evaluate("cyclr.bounds.plan")
+
+    def code(self, framework: str = "keras") -> str:
+        return self.page.locator(f"#code-{framework}").text_content()
+
+    def drawn(self, chart: str = "schedule-chart") -> dict[str, Any]:
+        """The last curve that Plotly has drawn, once it has."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return self.page.evaluate(f"(({{x, y}}) => ({{x, y}}))(document.getElementById('{chart}').data.at(-1))")
+
+    def drag(self, handle: str, by: int) -> None:
+        box = self.page.locator(handle).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + 60
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + by / 2, y)
+        self.page.mouse.move(x + by, y)
+        self.page.mouse.up()
+
+    def check(self) -> None:
+        """Nothing went wrong, nothing was sent, nothing was forbidden, and no name was run."""
+        assert self.trouble == []
+        assert self.page.evaluate("seen") == []
+        assert self.requests == [self.file.as_uri()]
+
+
+@pytest.fixture
+def read(browser: Any) -> Iterator[Any]:
+    opened: list[Reader] = []
+
+    def open_page(file: Path, **options: Any) -> Reader:
+        opened.append(Reader(browser, file, **options))
+        return opened[-1]
+
+    yield open_page
+    for reader in opened:
+        reader.context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory, result: cyclr.RangeTestResult, records: list[dict[str, Any]]
+) -> Iterator[dict[str, Reader]]:
+    """Both kinds of pages, which most tests share: a page takes its time to start."""
+    folder = tmp_path_factory.mktemp("pages")
+    result.to_html(folder / "range test.html")
+    run = write_run(folder / "digits run", records)
+    (folder / "run.html").write_text(pages.of_run(run), encoding="utf-8")
+    readers = {name: Reader(browser, folder / f"{name}.html") for name in ("range test", "run")}
+    for reader in readers.values():
+        reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield readers
+    for reader in readers.values():
+        reader.context.close()
+
+
+AS_AT_FIRST = """
+() => {
+    delete document.documentElement.dataset.theme;
+    document.querySelectorAll(".key[aria-pressed=false]").forEach((key) => key.click());
+    document.querySelectorAll("select").forEach((select) => {
+        select.selectedIndex = 0;
+        select.dispatchEvent(new Event("change"));
+    });
+    cyclr.bounds.change({ cycles: 1, total: cyclr.bounds.test.total });
+    cyclr.bounds.reset();
+    document.getElementById("tab-keras").click();
+    document.activeElement.blur();
+    scrollTo(0, 0);
+    seen.length = 0;
+}
+"""
+
+
+def as_at_first(reader: Reader) -> Reader:
+    reader.page.set_viewport_size(WIDE)
+    reader.page.emulate_media(color_scheme="light", media="screen")
+    reader.evaluate(AS_AT_FIRST)
+    reader.trouble.clear()
+    return reader
+
+
+@pytest.fixture
+def one(opened: dict[str, Reader]) -> Reader:
+    """The page about one range test."""
+    return as_at_first(opened["range test"])
+
+
+@pytest.fixture
+def whole(opened: dict[str, Reader]) -> Reader:
+    """The page about a whole run."""
+    return as_at_first(opened["run"])
+
+
+def built(text: str) -> cyclr.Schedule:
+    """The schedule that the code to paste makes."""
+    found: dict[str, Any] = {}
+    statement = re.search(r"^schedule = .*?^\)$", text, re.MULTILINE | re.DOTALL)
+    assert statement is not None, text
+    exec(statement.group(), {"cyclr": cyclr}, found)  # noqa: S102 - that is what the code is for
+    return found["schedule"]
+
+
+def test_dragging_a_bound_changes_schedule_words_and_code(
+    read: Any, one: Reader, result: cyclr.RangeTestResult
+) -> None:
+    reader = one
+    before, shown = reader.plan(), reader.code()
+    assert (before["base"], before["max"]) == pytest.approx((result.bounds.base_lr, result.bounds.max_lr), rel=5e-3)
+    reader.drag("#handle-max", 120)
+    after = reader.plan()
+    # The axis of five decades is 1,000 pixels wide, more or less.
+    assert 2 < after["max"] / before["max"] < 8
+    assert after["base"] == before["base"]
+    assert reader.code() != shown
+    assert built(reader.code()).max_lr == after["max"]
+    assert max(reader.drawn()["y"]) == after["max"]
+    assert f"between {after['base']} and {after['max']}" in reader.locator("#summary").text_content()
+    assert float(reader.input_value("#max-lr")) == after["max"]
+    assert reader.locator("#handle-max .tag").text_content() == f"max_lr {after['max']}"
+    reader.locator("#reset").click()
+    assert reader.plan() == before
+    reader.check()
+
+
+def test_a_handle_stands_where_its_rate_is_on_the_axis(read: Any, one: Reader) -> None:
+    reader = one
+    reader.drag("#handle-base", -90)
+    for name in ("base", "max"):
+        box = reader.locator(f"#handle-{name}").bounding_box()
+        drawn_at = reader.evaluate(
+            """(rate) => {
+                const chart = document.getElementById("range-chart");
+                const axis = chart._fullLayout.xaxis;
+                return chart.getBoundingClientRect().left + axis._offset + axis.d2p(rate);
+            }""",
+            reader.plan()[name],
+        )
+        assert box["x"] + box["width"] / 2 == pytest.approx(drawn_at, abs=1.0)
+
+
+def test_bounds_cannot_be_dragged_past_one_another_or_off_the_axis(
+    read: Any, one: Reader, result: cyclr.RangeTestResult
+) -> None:
+    reader = one
+    reader.drag("#handle-base", 2000)
+    assert reader.plan()["base"] < reader.plan()["max"] <= 1.03 * reader.plan()["base"]
+    reader.drag("#handle-base", -3000)
+    assert reader.plan()["base"] == pytest.approx(result.lr[0], rel=5e-3)
+    reader.drag("#handle-max", 3000)
+    assert reader.plan()["max"] == pytest.approx(result.lr[-1], rel=5e-3)
+    reader.check()
+
+
+def test_a_finger_drags_too(read: Any, one: Reader) -> None:
+    reader = read(one.file, viewport=PHONE, has_touch=True, is_mobile=True)
+    before = reader.plan()
+    box = reader.locator("#handle-base").bounding_box()
+    assert box["width"] >= 44
+    x, y = box["x"] + box["width"] / 2, box["y"] + 60
+    session = reader.context.new_cdp_session(reader.page)
+    for kind, at in (("touchStart", x), ("touchMove", x - 30), ("touchMove", x - 60), ("touchEnd", None)):
+        points = [] if at is None else [{"x": at, "y": y}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert reader.plan()["base"] < before["base"] / 3
+    reader.check()
+
+
+def test_keys_move_a_bound_and_it_says_where_it_is(read: Any, one: Reader, result: cyclr.RangeTestResult) -> None:
+    reader = one
+    handle = reader.locator("#handle-base")
+    handle.focus()
+    before = reader.plan()["base"]
+    for key, moved in (("ArrowRight", 1), ("ArrowUp", 1), ("PageUp", 1), ("ArrowLeft", -1), ("PageDown", -1)):
+        reader.keyboard.press(key)
+        now = reader.plan()["base"]
+        assert math.copysign(1, now - before) == moved
+        assert now != before
+        assert float(handle.get_attribute("aria-valuenow")) == now
+        said = handle.get_attribute("aria-valuetext")
+        assert said.startswith(f"{now}, where the smoothed loss is ")
+        before = now
+    reader.keyboard.press("Home")
+    assert reader.plan()["base"] == pytest.approx(result.lr[0], rel=5e-3)
+    reader.keyboard.press("End")
+    assert reader.plan()["max"] / 1.05 < reader.plan()["base"] < reader.plan()["max"]
+    assert built(reader.code()).base_lr == reader.plan()["base"]
+    reader.check()
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(read: Any, whole: Reader) -> None:
+    reader = whole
+    reached: list[dict[str, str]] = []
+    for _ in range(60):
+        reader.keyboard.press("Tab")
+        reached.append(
+            reader.evaluate(
+                """() => {
+                    const at = document.activeElement;
+                    const name = at.getAttribute("aria-label") || at.labels?.[0]?.textContent || at.textContent;
+                    return { id: at.id, tag: at.tagName, name: name.trim() };
+                }"""
+            )
+        )
+        if reached[-1]["tag"] == "BODY":
+            break
+    ids = [one["id"] for one in reached if one["id"]]
+    wanted = "theme test handle-base handle-max base-lr max-lr shape decay cycles total reset tab-keras copy series-0"
+    assert [name for name in ids if name in wanted.split()] == wanted.split()
+    assert all(one["name"] for one in reached if one["tag"] != "BODY")
+    assert reached[0]["name"] == "Skip to the verdict"
+
+
+def test_what_is_hidden_from_the_eye_has_a_name_for_the_ear(read: Any, whole: Reader) -> None:
+    reader = whole
+    for role, name in (
+        ("slider", "base_lr, the lower bound"),
+        ("slider", "max_lr, the upper bound"),
+        ("combobox", "Shape"),
+        ("spinbutton", "Cycles"),
+        ("tab", "PyTorch"),
+        ("heading", "Verdict"),
+        ("table", ""),
+        ("row", "triangular2"),
+    ):
+        assert reader.page.get_by_role(role, name=name).count() >= 1, (role, name)
+    assert "Loss against learning rate" in reader.locator("#range-chart").get_attribute("aria-label")
+    levels = reader.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+    doubled = reader.evaluate(
+        "(ids => ids.filter((id, i) => ids.indexOf(id) !== i))([...document.querySelectorAll('[id]')].map((e) => e.id))"
+    )
+    assert doubled == []
+
+
+CONTRAST = """
+() => {
+    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const luminance = (text) => {
+        const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((c) => linear(Number(c) / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (at) => {
+        for (let e = at; e; e = e.parentElement) {
+            const colour = getComputedStyle(e).backgroundColor;
+            if (!/, 0\\)$|\\/ 0\\)$/.test(colour) && colour.startsWith("rgb")) return colour;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    const texts = "p, h1, h2, h3, td, th, dt, dd, button, label, figcaption, code, b.status, .tag";
+    return [...document.querySelectorAll(texts)]
+        .filter((e) => e.checkVisibility() && e.textContent.trim())
+        .map((e) => {
+            const [a, b] = [luminance(getComputedStyle(e).color), luminance(ground(e))].sort((x, y) => y - x);
+            return [(a + 0.05) / (b + 0.05), e.tagName, e.className, e.textContent.slice(0, 20)];
+        });
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_themes(read: Any, whole: Reader, scheme: str) -> None:
+    reader = whole
+    reader.page.emulate_media(color_scheme=scheme)
+    found = reader.evaluate(CONTRAST)
+    assert len(found) > 60
+    assert [one for one in found if one[0] < 4.5] == []
+    light = reader.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] > 128")
+    assert light is (scheme == "light")
+
+
+def test_the_theme_can_be_changed_and_the_charts_follow(read: Any, one: Reader) -> None:
+    reader = one
+    ink = "document.getElementById('range-chart').layout.font.color"
+    before = reader.evaluate(ink)
+    button = reader.page.get_by_role("button", name="Dark theme")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    dark = reader.evaluate(ink)
+    assert dark != before
+    reader.page.emulate_media(color_scheme="dark")
+    button.click()
+    assert reader.evaluate(ink) == before
+    reader.check()
+
+
+PLANS = [
+    {"base": base, "max": top, "shape": shape, "decay": decay, "cycles": cycles, "total": total}
+    for shape in ("triangular", "parabolic", "sinusoidal")
+    for decay in ("none", "halving", "exponential", "both")
+    for base, top, cycles, total in (
+        (0.001, 0.1, 1, 3),
+        (0.001, 0.1, 3, 100),
+        (1e-7, 2.5, 7, 1000),
+        (0.02, 0.021, 60, 9999),
+        (3e-5, 3.0, 5, 10**9),
+    )
+]
+
+
+def test_the_numbers_of_the_page_are_those_of_cyclr(read: Any, one: Reader) -> None:
+    reader = one
+    random = np.random.default_rng(0)
+    for plan in PLANS:
+        steps = np.unique(np.concatenate([random.integers(0, plan["total"], 300), [0, 1, plan["total"] - 1]]))
+        made, page = reader.evaluate(
+            """([plan, steps]) => [
+                cyclr.code("@schedule@", plan, ""),
+                steps.map((step) => cyclr.scheduled(plan, step)).map(({ value, low, high }) => [value, low, high]),
+            ]""",
+            [plan, steps.tolist()],
+        )
+        schedule = built(made)
+        expected = np.stack([schedule(steps), *schedule.envelope(steps)], axis=1)
+        np.testing.assert_allclose(page, expected, rtol=1e-12, atol=0, err_msg=str(plan))
+        assert page[0][0] == schedule(0)
+
+
+def test_every_control_changes_what_is_drawn_and_the_code_alike(read: Any, one: Reader) -> None:
+    reader = one
+    reader.page.get_by_label("Shape").select_option("sinusoidal")
+    reader.page.get_by_label("Decay").select_option("halving")
+    reader.page.get_by_label("Cycles").fill("3")
+    reader.page.get_by_label("Training steps").fill("301")
+    reader.page.get_by_label("base_lr", exact=True).fill("0.0123")
+    reader.page.get_by_label("base_lr", exact=True).press("Enter")
+    schedule = built(reader.code("optax"))
+    assert schedule == cyclr.Cyclical.over(
+        301, 3, 0.0123, reader.plan()["max"], shape="sinusoidal", decay=cyclr.Halving()
+    )
+    shown = reader.drawn()
+    assert shown["x"] == list(range(301))
+    np.testing.assert_allclose(shown["y"], schedule(np.arange(301)), rtol=1e-12)
+    assert "3 cycles of 100 steps" in reader.locator("#summary").text_content()
+    reader.check()
+
+
+def test_a_long_schedule_is_drawn_with_all_its_peaks(read: Any, one: Reader) -> None:
+    reader = one
+    reader.page.get_by_label("Training steps").fill("1000003")
+    reader.page.get_by_label("Cycles").fill("700")
+    shown = reader.drawn()
+    assert sum(value == reader.plan()["max"] for value in shown["y"]) == 700
+    assert len(shown["x"]) < 4000
+
+
+@pytest.mark.parametrize(
+    ("control", "values"), [("Cycles", ["0", "-1", "1.5", "", "501"]), ("Training steps", ["2", ""])]
+)
+def test_what_makes_no_schedule_is_not_taken(read: Any, one: Reader, control: str, values: list[str]) -> None:
+    reader = one
+    before = reader.plan()
+    for value in values:
+        reader.page.get_by_label(control).fill(value)
+        reader.keyboard.press("Tab")
+        assert reader.plan() == before
+        # What is shown is what counts again.
+        assert reader.page.get_by_label(control).input_value() == str(
+            before["cycles" if control == "Cycles" else "total"]
+        )
+    reader.check()
+
+
+def test_bounds_that_are_none_are_not_taken_when_typed(read: Any, one: Reader) -> None:
+    reader = one
+    before = reader.plan()
+    field = reader.page.get_by_label("max_lr", exact=True)
+    for value in (str(before["base"]), "0", "-1", ""):
+        field.fill(value)
+        field.press("Enter")
+        assert reader.plan() == before
+        assert field.evaluate("(input) => input.validity.customError")
+    field.fill("7.25")
+    field.press("Enter")
+    assert reader.plan()["max"] == 7.25
+    reader.check()
+
+
+OPTIMIZERS = ["SGD(momentum=0.9, nesterov=True)", "Adam", "AdamW", "rmsprop", "adagrad", "Lion(0.1)", None]
+
+
+def pasted(reader: Reader, framework: str, name: str | None) -> str:
+    """The code that the page shows where the range test ran with an optimizer of this name."""
+    reader.evaluate(
+        "(one) => { cyclr.bounds.test = { ...cyclr.bounds.test, optimizer: one }; cyclr.bounds.tell(); }",
+        code.optimizer(name),
+    )
+    return reader.code(framework)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_code_for_keras_runs(one: Reader, name: str | None) -> None:
+    keras = pytest.importorskip("keras")
+    found: dict[str, Any] = {}
+    exec(pasted(one, "keras", name), found)  # noqa: S102 - that is what the code is for
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(found["optimizer"], loss="mse")
+    assert float(found["optimizer"].learning_rate) == pytest.approx(one.plan()["base"])
+    kind = (name or "").partition("(")[0].lower()
+    assert type(found["optimizer"]).__name__.lower() == (kind if kind in code.NAMES else "sgd")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_code_for_torch_runs(one: Reader, name: str | None) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(2, 1)
+    found: dict[str, Any] = {"model": model}
+    exec(pasted(one, "torch", name), found)  # noqa: S102 - that is what the code is for
+    optimizer, rates = found["optimizer"], []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        found["scheduler"].step()
+    assert rates == [found["schedule"](step) for step in range(4)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_code_for_optax_runs(one: Reader, name: str | None) -> None:
+    pytest.importorskip("optax")
+    found: dict[str, Any] = {}
+    exec(pasted(one, "optax", name), found)  # noqa: S102 - that is what the code is for
+    weights = np.ones(2)
+    updates, _ = found["optimizer"].update(weights, found["optimizer"].init(weights), weights)
+    assert np.all(np.asarray(updates) < 0)
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch", "optax"])
+def test_the_copied_code_is_the_code_shown(read: Any, whole: Reader, framework: str) -> None:
+    reader = whole
+    reader.locator(f"#tab-{framework}").click()
+    assert reader.locator(f"#panel-{framework}").is_visible()
+    assert reader.page.locator("[role=tabpanel]:visible").count() == 1
+    reader.locator("#copy").click()
+    reader.page.get_by_role("button", name="Copied").wait_for()
+    assert reader.evaluate("navigator.clipboard.readText()") == reader.code(framework)
+    assert "clipboard" in reader.locator("#said").text_content()
+    reader.check()
+
+
+def test_without_a_clipboard_the_code_is_copied_the_old_way(read: Any, whole: Reader) -> None:
+    reader = whole
+    reader.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')); }")
+    reader.locator("#copy").click()
+    reader.page.get_by_role("button", name="Copied").wait_for()
+    reader.evaluate("() => { delete navigator.clipboard.writeText; }")
+    assert reader.evaluate("navigator.clipboard.readText()").strip() == reader.code("keras").strip()
+
+
+def test_the_tabs_are_moved_through_by_arrows(read: Any, one: Reader) -> None:
+    reader = one
+    reader.locator("#tab-keras").focus()
+    for key, chosen in (("ArrowRight", "torch"), ("End", "optax"), ("ArrowRight", "keras"), ("ArrowLeft", "optax")):
+        reader.keyboard.press(key)
+        assert reader.evaluate("document.activeElement.id") == f"tab-{chosen}"
+        assert reader.locator(f"#panel-{chosen}").is_visible()
+        assert reader.page.locator("[role=tab][aria-selected=true]").get_attribute("id") == f"tab-{chosen}"
+
+
+def test_the_training_curves_are_the_means_of_the_records(
+    read: Any, whole: Reader, records: list[dict[str, Any]]
+) -> None:
+    reader = whole
+    traces = reader.evaluate(
+        "document.getElementById('training-chart-0').data.map(({name, x, y, fill}) => ({name, x, y, fill}))"
+    )
+    lines = {trace["name"]: trace for trace in traces if trace.get("name")}
+    assert len(lines) == 5
+    assert len([trace for trace in traces if trace.get("fill") == "toself"]) == 5
+    values = [record["epochs"]["val_accuracy"] for record in records if record["policy"] == "triangular"]
+    np.testing.assert_allclose(lines["triangular"]["y"], np.mean(values, axis=0), rtol=1e-5)
+    reader.page.get_by_label("Show", exact=True).select_option("learning rate")
+    rates = next(r["steps"]["learning_rate"] for r in records if r["policy"] == "triangular")
+    lines = reader.evaluate("document.getElementById('training-chart-0').data.map(({name, y}) => [name, y])")
+    np.testing.assert_allclose(dict(lines)["triangular"], rates, rtol=1e-5)
+    key = reader.page.get_by_role("button", name="fixed 0.003")
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    shown = reader.evaluate("document.getElementById('training-chart-0').data.map(({name}) => name)")
+    assert "fixed 0.003" not in shown
+    assert "triangular" in shown
+    reader.check()
+
+
+def test_another_range_test_can_be_chosen(read: Any, whole: Reader, records: list[dict[str, Any]]) -> None:
+    reader = whole
+    reader.locator("#test").select_option(index=2)
+    chosen = cyclr.RangeTestResult.from_dict(
+        next(r for r in records if r["seed"] == 2 and r["range_test"])["range_test"]
+    )
+    assert reader.plan()["base"] == pytest.approx(chosen.bounds.base_lr, rel=5e-3)
+    assert chosen.bounds.reason in reader.locator("#reason").text_content()
+    assert reader.drawn("range-chart")["x"] == chosen.lr.tolist()
+    assert "seed 2" in reader.locator("#test option:checked").text_content()
+
+
+@pytest.mark.parametrize("kind", ["one", "whole"])
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_no_page_scrolls_sideways(request: pytest.FixtureRequest, kind: str, width: int) -> None:
+    reader = request.getfixturevalue(kind)
+    reader.page.set_viewport_size({"width": width, "height": 844})
+    reader.drawn()
+    assert reader.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = reader.evaluate(
+        """(width) => [...document.querySelectorAll("main *, header *")]
+            .filter((e) => !e.closest(".scroll, pre, .js-plotly-plot, .unseen") && e.checkVisibility())
+            .filter((e) => e.getBoundingClientRect().right > width + 0.5 || e.getBoundingClientRect().left < -0.5)
+            .map((e) => e.outerHTML.slice(0, 80))""",
+        width,
+    )
+    assert beyond == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_the_labels_of_the_bounds_stay_in_the_picture_and_apart(one: Reader, width: int) -> None:
+    one.page.set_viewport_size({"width": width, "height": 844})
+    for low, high in ((1e-4, 2e-4), (0.0123, 0.0234), (0.0123, 1.23), (1e-4, 10), (5, 10)):
+        one.evaluate("([base, max]) => cyclr.bounds.change({ base, max })", [low, high])
+        one.drawn()
+        area = one.locator("#range-chart").bounding_box()
+        left, right = (one.locator(f"#handle-{name} .tag").bounding_box() for name in ("base", "max"))
+        for box in (left, right):
+            assert area["x"] <= box["x"]
+            assert box["x"] + box["width"] <= area["x"] + area["width"] + 1
+        beside = left["x"] + left["width"] <= right["x"] or right["x"] + right["width"] <= left["x"]
+        above = left["y"] >= right["y"] + right["height"] - 1 or right["y"] >= left["y"] + left["height"] - 1
+        assert beside or above, (low, high, left, right)
+
+
+def test_on_paper_it_is_light_with_the_handles_on_the_curve(read: Any, whole: Reader, tmp_path: Path) -> None:
+    reader = whole
+    reader.page.emulate_media(color_scheme="dark")
+    reader.evaluate(
+        """() => addEventListener("beforeprint", () => {
+            const chart = document.getElementById("range-chart");
+            globalThis.printed = {
+                chart: chart.querySelector(".main-svg").getBoundingClientRect().width,
+                scheme: getComputedStyle(document.documentElement).colorScheme,
+                panels: 0,
+            };
+        })"""
+    )
+    reader.page.pdf(path=tmp_path / "page.pdf", format="A4")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert reader.evaluate("printed") == {"chart": 640, "scheme": "light", "panels": 0}
+    # Afterwards everything is as it was.
+    assert reader.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+    assert reader.evaluate("document.querySelector('#range-chart .main-svg').getBoundingClientRect().width") > 900
+    reader.page.emulate_media(media="print")
+    assert reader.page.locator("pre:visible").count() == 3
+    assert not reader.locator("#controls").is_visible()
+    reader.check()
+
+
+def test_without_scripts_the_verdict_the_curve_and_the_table_are_there(
+    read: Any, browser: Any, whole: Reader, result: cyclr.RangeTestResult
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(whole.file.as_uri())
+    assert page.locator("#verdict .first").is_visible()
+    assert result.bounds.reason in page.locator("#range-chart > svg").get_attribute("aria-label")
+    assert page.locator("tbody tr").count() == 5
+    assert not page.locator("#controls").is_visible()
+    context.close()
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "{{7*7}}{% raw %}",
+    "\"'><svg onload=alert(1)>",
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)",
+    "\u2028\u2029&lt;b&gt;&amp;",
+    "<a href='https://example.com'>click</a><b>bold</b>",
+    "%{x} $x^2$",
+    "\ud800 \u202e evil",
+    "@schedule@ ${alert(1)} `alert(1)`",
+]
+
+
+def hostile(record: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The records and the description of a run in which every text is hostile."""
+    changed = []
+    for number, name in enumerate(HOSTILE):
+        epochs = {name if key == "val_accuracy" else key: values for key, values in record["epochs"].items()}
+        text = {"trial": f"{number}", "policy": name, "workload": name, "optimizer": name, "metric": name}
+        changed.append({**record, **text, "epochs": epochs})
+        changed.append({**changed[-1], "trial": f"{number} failed", "status": "failed", "error": name, "seed": 9})
+    more = {name: name for name in HOSTILE}
+    return changed, {**ABOUT, "spec": more, "command": HOSTILE, "versions": more, "created": HOSTILE[0]}
+
+
+def test_nothing_from_a_hostile_name_runs(read: Any, tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    tested = next(record for record in records if record["range_test"])
+    # No file system takes a slash in a name, or a lone surrogate.
+    run = write_run(tmp_path / HOSTILE[0], *hostile(tested))
+    file = tmp_path / "report.html"
+    file.write_text(pages.of_run(run), encoding="utf-8")
+    reader = read(file)
+    reader.locator("#shape").select_option("parabolic")
+    reader.drag("#handle-base", -50)
+    for chart in reader.page.locator("#range-chart, .training .chart").all():
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        reader.page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 60, steps=3)
+    for closed in reader.page.locator("summary").all():
+        closed.click()
+    # The names are there to be read, as they are, and have become no elements.
+    shown = [re.sub("[\ud800\u202e]", "\ufffd", name) for name in HOSTILE]
+    assert reader.locator("h1").text_content() == HOSTILE[0]
+    for place in (".key bdi", "tbody th", ".choices select option:first-child", "dd code + dd, details dt > bdi"):
+        found = reader.page.locator(place).all_text_contents()
+        assert {text.strip() for text in found} >= {text.strip() for text in shown}, place
+    for index, name in enumerate(shown):
+        assert reader.locator(f"#training-{index} .ytitle").text_content().split() == name.split()
+    assert reader.page.locator("main :is(img, iframe, object, embed, script)").count() == 0
+    assert reader.page.locator("main a").count() == 0
+    assert "alert" not in reader.code()
+    built(reader.code())
+    reader.check()
+
+
+def test_the_guards_see_what_they_guard_against(read: Any, one: Reader) -> None:
+    reader = read(one.file)
+    reader.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "alert(1)";
+            document.body.append(script);
+            const image = new Image();
+            image.src = "https://example.com/x.png";
+            document.body.innerHTML += "<b onclick='alert(2)'>";
+            alert(3);
+        }"""
+    )
+    reader.page.wait_for_function("seen.length >= 4")
+    seen = reader.evaluate("seen")
+    assert any(entry.startswith("CSP script-src") for entry in seen)
+    assert any(entry.startswith("CSP img-src") for entry in seen)
+    assert seen.count("alert") == 1
+    assert reader.trouble
+    with pytest.raises(AssertionError):
+        reader.check()
+
+
+def flat() -> cyclr.RangeTestResult:
+    lr = np.geomspace(1e-5, 1, 60)
+    return cyclr.RangeTestResult(lr, np.full(60, 2.3), "completed", 1e-5, 1.0, 60, "exponential")
+
+
+def linear() -> cyclr.RangeTestResult:
+    lr = np.linspace(0.01, 1, 80)
+    return cyclr.RangeTestResult(lr, 2 / (1 + 30 * lr) + lr**4, "completed", 0.01, 1.0, 80, "linear")
+
+
+def single() -> cyclr.RangeTestResult:
+    return cyclr.RangeTestResult([0.01], [2.3], "non_finite", 0.01, 1.0, 80, "exponential")
+
+
+def huge() -> cyclr.RangeTestResult:
+    lr = np.geomspace(1e-5, 1, 60)
+    return cyclr.RangeTestResult(lr, np.where(lr > 0.1, 1e300, 2.3 - lr), "diverged", 1e-5, 1.0, 60, "exponential")
+
+
+def repeated() -> cyclr.RangeTestResult:
+    return cyclr.RangeTestResult.of_repeats([swept(seed) for seed in range(3)])
+
+
+@pytest.mark.parametrize("make", [flat, linear, single, huge, repeated], ids=lambda make: make.__name__)
+def test_odd_range_tests_make_pages_that_work(read: Any, tmp_path: Path, make: Any) -> None:
+    result = make()
+    result.to_html(tmp_path / "odd.html")
+    reader = read(tmp_path / "odd.html")
+    assert result.bounds.reason in reader.locator("#verdict").text_content()
+    bands = reader.evaluate("document.getElementById('range-chart').data.filter(({fill}) => fill === 'toself').length")
+    assert bands == (1 if make is repeated else 0)
+    before = reader.plan()
+    assert 0 < before["base"] < before["max"]
+    reader.locator("#handle-max").focus()
+    reader.keyboard.press("ArrowLeft")
+    assert before["base"] < reader.plan()["max"] < before["max"]
+    assert built(reader.code()).max_lr == reader.plan()["max"]
+    reader.check()
+
+
+def test_a_run_without_range_tests_or_trials_is_a_page_too(
+    read: Any, tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    for name, some in (("fixed", [r for r in records if r["lr"] is not None]), ("empty", [])):
+        file = tmp_path / f"{name}.html"
+        file.write_text(pages.of_run(write_run(tmp_path / name, some)), encoding="utf-8")
+        reader = read(file)
+        assert reader.page.locator("#handles").count() == 0
+        assert json.loads(reader.locator("#data").text_content())["tests"] == []
+        reader.check()
