@@ -37,7 +37,8 @@ class Peer:
     suggest: Callable[[Rates, Losses], float | None]
 
 
-def _debiased(losses: Losses, beta: float) -> Losses:
+def debiased(losses: Losses, beta: float) -> Losses:
+    """The running mean that fastai and Lightning record."""
     mean, smoothed = 0.0, []
     for step, loss in enumerate(losses, 1):
         mean = beta * mean + (1 - beta) * loss
@@ -46,13 +47,14 @@ def _debiased(losses: Losses, beta: float) -> Losses:
 
 
 def _lagging(losses: Losses, factor: float) -> Losses:
+    """The running mean that torch-lr-finder and Ignite record."""
     smoothed: list[float] = []
     for loss in losses:
         smoothed.append(loss if not smoothed else factor * loss + (1 - factor) * smoothed[-1])
     return np.array(smoothed)
 
 
-def _until(smoothed: Losses, times: float) -> int:
+def until(smoothed: Losses, times: float) -> int:
     """How many points are recorded until the loss is above `times` its lowest, or is not finite."""
     lowest = math.inf
     for step, loss in enumerate(smoothed):
@@ -71,9 +73,9 @@ def _fastai(name: str) -> Peer:
     rule = getattr(schedule, name)
 
     def suggest(lr: Rates, loss: Losses) -> float | None:
-        smoothed = _debiased(loss, 0.98)
+        smoothed = debiased(loss, 0.98)
         # Learner.lr_find leaves out a tenth at the start and five at the end.
-        kept = slice(len(lr) // 10, _until(smoothed, 4) - 5)
+        kept = slice(len(lr) // 10, until(smoothed, 4) - 5)
         return float(rule(torch.tensor(lr)[kept], torch.tensor(smoothed)[kept], len(lr))[0])
 
     return Peer(1e-7, 10.0, 100, suggest)
@@ -85,7 +87,7 @@ def _torch_lr_finder() -> Peer:
 
     def suggest(lr: Rates, loss: Losses) -> float | None:
         smoothed = _lagging(loss, 0.05)
-        count = _until(smoothed, 5)
+        count = until(smoothed, 5)
         finder = LRFinder.__new__(LRFinder)
         finder.history = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
         figure, ax = plt.subplots()
@@ -101,8 +103,8 @@ def _lightning() -> Peer:
     from lightning.pytorch.tuner.lr_finder import _LRFinder
 
     def suggest(lr: Rates, loss: Losses) -> float | None:
-        smoothed = _debiased(loss, 0.98)
-        count = _until(smoothed, 4)
+        smoothed = debiased(loss, 0.98)
+        count = until(smoothed, 4)
         finder = _LRFinder("exponential", lr[0], lr[-1], len(lr))
         finder.results = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
         return finder.suggestion()
@@ -115,7 +117,7 @@ def _ignite() -> Peer:
 
     def suggest(lr: Rates, loss: Losses) -> float | None:
         smoothed = _lagging(loss, 0.05)
-        count = _until(smoothed, 5)
+        count = until(smoothed, 5)
         finder = FastaiLRFinder()
         finder._history = {"lr": list(lr[:count]), "loss": list(smoothed[:count])}
         return float(finder.lr_suggestion())

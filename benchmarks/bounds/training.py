@@ -103,12 +103,13 @@ def train(task: Task, rates: Any, seeds: Sequence[int], optimizer: str | None = 
     return np.stack(scores)
 
 
-def sweep(task: Task, rates: Any, seed: int) -> Any:
+def sweep(task: Task, rates: Any, seed: int, repeat: int = 0) -> Any:
     """The losses of a range test that nothing stops, shape (steps,).
 
-    It begins where training with this seed begins, but sees the data in another order.
+    It begins where training with this seed begins, but sees the data in another order, which the repeat decides.
     """
     rates = np.asarray(rates, np.float32)
-    order = batches(task, seed + 50, len(rates))
-    _, losses = _compiled(task, task.optimizer)(initial(task, seed), order, rates[None], jax.random.key(500 + seed))
+    order = batches(task, 50 + seed + 100 * repeat, len(rates))
+    key = jax.random.key(500 + seed + 100 * repeat)
+    _, losses = _compiled(task, task.optimizer)(initial(task, seed), order, rates[None], key)
     return np.asarray(losses[0], np.float64)

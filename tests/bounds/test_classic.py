@@ -1,14 +1,20 @@
-"""The three classic suggestions of one rate, on curves whose steepest and lowest points are known."""
+"""The three classic suggestions of one rate: those of the finders that they come from."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclr.bounds import smooth, suggest
+from cyclr import RangeTestResult
+from cyclr.bounds import suggest
+from cyclr.bounds.smoothing import exponential
 
 METHODS = ["steepest", "valley", "minimum"]
-LR = np.geomspace(1e-6, 10, 150)
+LR = np.geomspace(1e-7, 10, 100)
+RECORDED = json.loads(Path(__file__).with_name("recorded_curves.json").read_text(encoding="utf-8"))
 
 
 def curve(fall, turn, noise=0.0, seed=0):
@@ -26,42 +32,61 @@ CURVES = st.builds(
 )
 
 
+@pytest.fixture(params=RECORDED["curves"], ids=lambda recorded: recorded["task"])
+def recorded(request):
+    """A recorded curve with what fastai's own functions said of it (benchmarks/bounds/classic_rules.py)."""
+    loss = np.array(request.param["loss"])
+    lr = np.geomspace(RECORDED["min_lr"], RECORDED["max_lr"], RECORDED["steps"])[: len(loss)]
+    ends = (RECORDED["min_lr"], RECORDED["max_lr"], RECORDED["steps"])
+    return RangeTestResult(lr, loss, "diverged", *ends, "exponential"), request.param
+
+
+@pytest.mark.parametrize("method", ["valley", "minimum"])
+def test_suggestions_are_those_of_fastai(method, recorded):
+    result, of_fastai = recorded
+    assert result.suggest(method) == pytest.approx(of_fastai[method], rel=1e-5)
+
+
+def test_the_steepest_point_is_that_of_fastai_if_that_is_before_the_minimum(recorded):
+    # Found in the blow-up elsewhere.
+    result, of_fastai = recorded
+    lowest = 10 * result.suggest("minimum")
+    if of_fastai["steep"] < lowest * (1 - 1e-5):
+        assert result.suggest("steepest") == pytest.approx(of_fastai["steep"], rel=1e-5)
+    else:
+        assert result.suggest("steepest") < lowest
+
+
+def test_some_recorded_curves_are_steepest_before_their_minimum_and_not_all():
+    before = [recorded["steep"] < 10 * recorded["minimum"] for recorded in RECORDED["curves"]]
+    assert any(before)
+    assert len(before) >= 10
+
+
+def test_the_steepest_point_is_that_of_ignite():
+    ignite = pytest.importorskip("ignite.handlers")
+    for seed in range(10):
+        loss = curve(0.003, 0.2, noise=0.05, seed=seed)
+        kept = slice(10, -5)
+        finder = ignite.FastaiLRFinder()
+        smoothed = exponential(loss, 0.98)[kept]
+        finder._history = {"lr": LR[kept].tolist(), "loss": smoothed.tolist()}
+        # Its difference is central, and ours goes forward: they are a point or two apart.
+        ours, theirs = suggest(LR, loss, "steepest"), float(finder.lr_suggestion())
+        assert abs(np.log(ours / theirs)) < 2.5 * np.log(LR[1] / LR[0])
+
+
 @settings(max_examples=40)
 @given(loss=CURVES)
 def test_the_steepest_point_is_before_the_minimum(loss):
-    # Found in the blow-up or at the very start elsewhere.
-    assert LR[0] < suggest(LR, loss, "steepest") < LR[smooth(LR, loss).lowest]
-
-
-@settings(max_examples=20)
-@given(fall=st.floats(1e-4, 1e-2), turn=st.floats(10, 100))
-def test_the_steepest_point_is_where_the_true_curve_is_steepest(fall, turn):
-    assert 1 / 1.5 < suggest(LR, curve(fall, turn * fall), "steepest") / fall < 1.5
+    assert LR[0] < suggest(LR, loss, "steepest") <= 10 * suggest(LR, loss, "minimum") * (1 + 1e-12)
 
 
 @settings(max_examples=40)
 @given(loss=CURVES)
 def test_the_minimum_is_a_tenth_of_the_rate_with_the_lowest_smoothed_loss(loss):
-    lowest = LR[np.argmin(smooth(LR, loss).loss)]
+    lowest = LR[10:-5][np.argmin(exponential(loss, 0.98)[10:-5])]
     assert suggest(LR, loss, "minimum") == pytest.approx(lowest / 10, rel=1e-12)
-
-
-@settings(max_examples=40)
-@given(loss=CURVES)
-def test_the_valley_is_inside_the_test_and_before_the_minimum(loss):
-    assert LR[0] < suggest(LR, loss, "valley") < LR[smooth(LR, loss).lowest]
-
-
-@pytest.mark.parametrize("order", range(4))
-def test_the_valley_is_two_thirds_down_the_longest_falling_subsequence(order):
-    loss = smooth(LR, curve(0.01, 0.5, noise=0.1, seed=order)).loss
-    best = [1] * len(loss)  # by definition: the longest strictly falling subsequence that ends at each point
-    for i in range(len(loss)):
-        best[i] = 1 + max((best[j] for j in range(i) if loss[j] > loss[i]), default=0)
-    end = best.index(max(best))
-    begin = end - max(best) + 1
-    expected = LR[begin + (end - begin) * 2 // 3]
-    assert suggest(LR, curve(0.01, 0.5, noise=0.1, seed=order), "valley") == expected
 
 
 @settings(max_examples=20)
@@ -76,21 +101,27 @@ def test_scaling_and_shifting_the_loss_leaves_the_suggestion(loss, scale, consta
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_loss_that_only_rises_suggests_the_smallest_rate_or_less(method):
-    assert suggest(LR, 2.3 + np.arange(150) / 100, method) <= LR[0]
+def test_a_loss_that_only_rises_suggests_the_first_rate_that_counts_or_less(method):
+    assert suggest(LR, 2.3 + np.arange(100) / 100, method) <= LR[10]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_loss_that_falls_to_the_end_suggests_a_rate_of_the_test_before_its_end(method):
-    assert suggest(LR, -np.arange(150) / 100, method) < LR[-1]
+    assert suggest(LR, -np.arange(100) / 100, method) < LR[-1]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_point_is_enough_to_answer(method):
-    assert suggest([0.1], [2.3], method) == pytest.approx(0.01 if method == "minimum" else 0.1)
+@pytest.mark.parametrize("points", [1, 2, 6])
+def test_few_points_are_enough_to_answer(method, points):
+    assert LR[0] / 10 * (1 - 1e-9) <= suggest(LR[:points], np.arange(points, 0, -1.0), method) <= LR[points - 1]
 
 
 @pytest.mark.parametrize("method", ["", "Steepest", "knee", None, 3], ids=repr)
 def test_another_method_is_a_value_error(method):
     with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method="):
         suggest(LR, curve(0.01, 0.5), method)
+
+
+def test_fewer_steps_than_points_are_an_error():
+    with pytest.raises(ValueError, match=r"^steps must be an integer of at least 100; got steps=50"):
+        suggest(LR, curve(0.01, 0.5), "valley", steps=50)

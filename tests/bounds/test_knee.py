@@ -34,20 +34,29 @@ FALLS = st.floats(1e-4, 1e-2)
 TURNS = st.floats(10, 100)
 
 
+def readings_of(lr, loss, start):
+    """What the rule says, read off a curve without noise that is dense: the definition, in other words."""
+    lowest = int(np.argmin(loss))
+    depth = start - loss[lowest]
+    flattened, settled = (lr[np.argmax(loss <= start - share * depth)] for share in (0.9, 0.98))
+    returned = np.flatnonzero((np.arange(len(lr)) > lowest) & (loss >= start))
+    back = lr[returned[0]] if len(returned) else lr[-1]
+    return lr[np.argmax(loss < start - 0.1 * depth)], flattened**0.4 * (settled / 1.5) ** 0.4 * (back / 14) ** 0.2
+
+
 @settings(max_examples=40)
 @given(fall=FALLS, turn=TURNS)
-def test_bounds_are_where_the_true_curve_begins_to_fall_and_where_it_flattens(fall, turn):
+def test_bounds_are_the_readings_of_the_true_curve(fall, turn):
     lr = rates(300)
     bounds = knee(lr, curve(lr, fall, turn * fall))
     dense = rates(20_001)
     truth = curve(dense, fall, turn * fall)
-    depth = 2.3 - truth.min()
-    begins, flattens = (dense[np.argmax(truth < 2.3 - share * depth)] for share in (0.1, 0.9))
+    begins, top = readings_of(dense, truth, 2.3)
     assert bounds.status == "ok"
-    assert apart(bounds.base_lr, begins) < 2
-    assert apart(bounds.max_lr, flattens / 1.5) < 2
+    assert apart(bounds.max_lr, top) < 1.5
+    assert apart(bounds.base_lr, np.clip(begins, top / 100, top / 10)) < 2
     assert bounds.base_lr < bounds.max_lr < dense[np.argmin(truth)]
-    assert bounds.max_lr / bounds.base_lr * (1 + 1e-12) >= 4
+    assert bounds.max_lr / bounds.base_lr * (1 + 1e-12) >= 10
     assert bounds.max_lr / bounds.base_lr <= 100 * (1 + 1e-12)
 
 
@@ -102,8 +111,10 @@ def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():
     lr = rates()
     bounds = knee(lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2))
     assert bounds.status == "no_divergence"
+    # It falls by 0.9 of its depth at three times 0.01, by 0.98 at seven times, and is never back.
+    top = 0.03**0.4 * (0.07 / 1.5) ** 0.4 * (10 / 14) ** 0.2
+    assert apart(bounds.max_lr, top) < 2
     assert apart(bounds.base_lr, 0.01 / 3) < 2
-    assert apart(bounds.max_lr, 0.01 * 3 / 1.5) < 2
     assert "never turned up to the end of the test at 10" in bounds.reason
     assert bounds.reason.endswith("Raise max_lr of the range test to see where training turns unstable.")
 
@@ -132,10 +143,10 @@ def test_a_fall_that_drowns_in_noise_is_noisy_or_flat():
     lr = rates()
     seen = Counter(knee(lr, curve(lr, noise=3.0, seed=seed)).status for seed in range(60))
     assert seen["noisy"] > 10
-    assert seen["ok"] <= 3
+    assert seen["ok"] <= 6
     noisy = next(b for s in range(60) if (b := knee(lr, curve(lr, noise=3.0, seed=s))).status == "noisy")
-    assert (noisy.base_lr, noisy.max_lr) == (None, None)
-    assert "against its noise of" in noisy.reason
+    assert noisy.usable
+    assert "hides where: the bounds are a guess. " in noisy.reason
     assert noisy.reason.endswith("Run the range test with more steps or larger batches.")
 
 

@@ -36,14 +36,14 @@ def test_one_does_for_a_curve_that_can_be_read():
 
 
 def test_more_are_made_while_the_curve_is_noisy():
-    run, seeds = runner(noise=1.9)
-    one = repeated(run, 0, 1)
-    assert one.bounds.status == "noisy"
+    run, seeds = runner(noise=2.8)
+    first = next(seed for seed in range(20) if repeated(run, seed, 1).bounds.status == "noisy")
     seeds.clear()
-    several = repeated(run, 0, None)
+    several = repeated(run, first, None)
     assert 1 < len(seeds) <= MOST
-    assert seeds == list(range(len(seeds)))
-    assert several == RangeTestResult.of_repeats([run(seed) for seed in range(len(seeds))])
+    assert seeds == list(range(first, first + len(seeds)))
+    assert several.bounds.status == "ok" or len(seeds) == MOST
+    assert several == RangeTestResult.of_repeats([run(seed) for seed in list(seeds)])
 
 
 def test_there_is_an_end_to_it():

@@ -10,7 +10,7 @@ from cyclr.schedules.shape import Shape
 
 Status = Literal["ok", "flat", "no_divergence", "too_few_points", "noisy"]
 
-_WITH_NUMBERS = ("ok", "no_divergence")
+_WITH_NUMBERS = ("ok", "no_divergence", "noisy")
 
 ADVICE: dict[str, str] = {
     "flat": "Raise max_lr of the range test, and check that the model learns at all.",
@@ -27,8 +27,8 @@ class Bounds:
     Attributes:
         base_lr: lower bound, or None where the curve allows none.
         max_lr: upper bound, or None where the curve allows none.
-        status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher);
-            `"flat"`, `"too_few_points"`, `"noisy"` (no numbers).
+        status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
+            (numbers that are a guess); `"flat"`, `"too_few_points"` (no numbers).
         reason: what was seen, in words, and what to change if the status is not `"ok"`.
 
     Raises:
@@ -71,11 +71,14 @@ class Bounds:
         total_steps: int,
         cycles: int = 1,
         *,
-        rise: float = 0.5,
-        shape: Shape = "triangular",
+        rise: float = 0.3,
+        shape: Shape = "parabolic",
         decay: Decay | None = None,
     ) -> Cyclical:
         """The schedule to train with: whole cycles between the bounds, the last step at base_lr.
+
+        By default one parabolic cycle that rises over 0.3 of the run: it stays near max_lr for long and then anneals,
+        and of the cycles compared (`benchmarks/bounds/ground_truth.py`) forgives bounds that are too low the most.
 
         Args:
             total_steps: steps (optimizer updates) of the whole training run: epochs × steps per epoch.

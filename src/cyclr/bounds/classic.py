@@ -1,4 +1,4 @@
-"""The three suggestions of a single learning rate that today's finders make, on the smoothed curve."""
+"""The three suggestions of a single learning rate that today's finders make, as those finders make them."""
 
 from collections.abc import Callable
 
@@ -6,47 +6,79 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cyclr import _checks
-from cyclr.bounds.curve import Curve, smooth
+from cyclr.bounds.curve import check_curve
+from cyclr.bounds.smoothing import Floats, exponential
+
+MOMENTUM = 0.98
+"""Of the running mean that the finders record."""
+
+LEFT_OUT_AT_END = 5
+"""Points that are not looked at, as the loss has diverged by then; a tenth of all steps is left out at the start."""
 
 
-def _minimum(curve: Curve) -> float:
+def _minimum(lr: Floats, loss: Floats) -> float:
     """A tenth of the rate with the lowest loss."""
-    return float(curve.lr[curve.lowest]) / 10
+    return float(lr[np.argmin(loss)]) / 10
 
 
-def _steepest(curve: Curve) -> float:
-    """The rate at which the loss falls fastest per decade, before its minimum."""
-    if curve.lowest < 1:
-        return float(curve.lr[0])
-    slope = np.gradient(curve.loss, np.log10(curve.lr))
-    return float(curve.lr[int(np.argmin(slope[: curve.lowest + 1]))])
+def _steepest(lr: Floats, loss: Floats) -> float:
+    """The rate from which the loss falls fastest against the logarithm of the rate, before its minimum."""
+    lowest = int(np.argmin(loss))
+    if lowest == 0:
+        return float(lr[0])
+    slope = np.diff(loss[: lowest + 1]) / np.diff(np.log(lr[: lowest + 1]))
+    return float(lr[np.argmin(slope)])
 
 
-def _valley(curve: Curve) -> float:
-    """The point two thirds down the longest valley: the longest falling subsequence of the losses."""
-    longest = np.ones(len(curve.loss), dtype=np.int64)
-    for i in range(1, len(curve.loss)):
-        higher = curve.loss[:i] > curve.loss[i]
+def _valley(lr: Floats, loss: Floats) -> float:
+    """A point in the middle of the longest valley: the longest falling subsequence of the losses."""
+    longest = np.ones(len(loss), dtype=np.int64)
+    for i in range(1, len(loss)):
+        higher = loss[:i] > loss[i]
         if higher.any():
             longest[i] = longest[:i][higher].max() + 1
     end = int(np.argmax(longest))
-    begin = end - int(longest[end]) + 1
-    return float(curve.lr[begin + (end - begin) * 2 // 3])
+    begin = end - int(longest[end])
+    third = (end - begin) / 3
+    return float(lr[begin + int(third) + int(third / 2)])
 
 
-METHODS: dict[str, Callable[[Curve], float]] = {"steepest": _steepest, "valley": _valley, "minimum": _minimum}
+METHODS: dict[str, Callable[[Floats, Floats], float]] = {
+    "steepest": _steepest,
+    "valley": _valley,
+    "minimum": _minimum,
+}
 
 
-def suggest(lr: ArrayLike, loss: ArrayLike, method: str) -> float:
+def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = None) -> float:
     """One learning rate, read off a range test by a classic method.
+
+    The losses are smoothed by a running mean (`smoothing.exponential` with momentum 0.98), and a tenth of the steps at
+    the start and five points at the end are left out, where enough are left.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
         loss: finite losses of the batches, shape (n,).
-        method: `"steepest"` (steepest slope against the logarithm of the rate, before the minimum), `"valley"` (two
-            thirds down the longest valley) or `"minimum"` (a tenth of the rate with the lowest loss).
+        method: `"steepest"` (steepest slope against the logarithm of the rate, before the minimum), `"valley"` (half
+            way down the longest falling subsequence) or `"minimum"` (a tenth of the rate with the lowest loss).
+        steps: rates that the test was to try, ≥ n; n by default.
 
     Raises:
-        ValueError: another method.
+        ValueError: another method; rates that do not rise, losses that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from cyclr.bounds import suggest
+        >>> lr = np.geomspace(1e-7, 10, 100)
+        >>> loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2
+        >>> [f"{suggest(lr, loss, method):.1g}" for method in ("steepest", "valley", "minimum")]
+        ['0.02', '0.0003', '0.03']
+
+    Source: fastai's `Learner.lr_find` (valley, minimum, and steep before the minimum).
     """
-    return METHODS[_checks.choice("method", method, METHODS)](smooth(lr, loss))
+    rule = METHODS[_checks.choice("method", method, METHODS)]
+    rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
+    check_curve(rates, losses)
+    first = _checks.integer("steps", len(rates) if steps is None else steps, at_least=len(rates)) // 10
+    kept = slice(first, len(rates) - LEFT_OUT_AT_END) if len(rates) - LEFT_OUT_AT_END - first >= 2 else slice(None)
+    return rule(rates[kept], exponential(losses, MOMENTUM)[kept])

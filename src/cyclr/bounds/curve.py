@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cyclr.bounds.smoothing import Floats, kernel, running_median
+from cyclr.bounds.smoothing import Floats, kernel, running_median, unimodal
 
-BANDWIDTH = 0.25
+BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
 
 MIN_POINTS = 12
@@ -41,6 +41,12 @@ class Curve:
         """How far the smoothed loss falls from its starting level, ≥ 0."""
         return max(self.start - float(self.loss[self.lowest]), 0.0)
 
+    @property
+    def back(self) -> int:
+        """Index of the first point after the lowest at which the loss is back where it started, else of the last."""
+        above = np.flatnonzero(self.loss[self.lowest :] >= self.start)
+        return self.lowest + int(above[0]) if len(above) else len(self.loss) - 1
+
     def reached(self, share: float) -> int:
         """Index of the first point from which on, up to the lowest, at least `share` of the fall is kept."""
         above = np.flatnonzero(self.loss[: self.lowest + 1] > self.start - share * self.fall)
@@ -50,9 +56,11 @@ class Curve:
 def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     """Smooth recorded losses over the logarithm of the learning rate.
 
-    A running median of 3 takes lone outliers away. Losses that are higher above the starting level than the lowest is
-    below it are cut there: how high a diverging loss flies says nothing, and would drag the curve up before the point
-    of divergence. A kernel of `BANDWIDTH` decades (but of 1.5 points at least) does the rest.
+    Losses that are higher above the starting level than the lowest is below it are cut there: how high a diverging loss
+    flies says nothing, and would drag the curve up before the point of divergence. A running median of 3 takes lone
+    outliers away. Of what is left, the nearest sequence that falls first and rises then is taken (`unimodal`), as a
+    range test does: dips of noise are no minimum. A kernel of `BANDWIDTH` decades (but of 1.5 points at least) rounds
+    its steps.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
@@ -66,11 +74,13 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     n = len(rates)
     start = float(np.median(losses[: max(min(n, 5), n // 4)]))
     values = running_median(losses, 3)
+    # At the ends too, an outlier has to be outvoted.
+    values[0], values[-1] = np.median(losses[:3]), np.median(losses[-3:])
     values = np.minimum(values, max(2 * start - float(values.min()), start))
     position = np.log10(rates)
     spacing = (position[-1] - position[0]) / max(n - 1, 1)
     width = max(BANDWIDTH, 1.5 * spacing)
-    smoothed = kernel(position, values, width)
+    smoothed = kernel(position, unimodal(values), width)
     lowest = int(np.argmin(smoothed))
     steps = np.abs(np.diff(losses[: max(lowest, n // 4) + 1]))
     noise = float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0

@@ -1,6 +1,6 @@
 """Smoothing of a loss curve: pure functions, each of which leaves a constant curve exactly as it is."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -102,3 +102,77 @@ def running_median(values: ArrayLike, window: int) -> Floats:
         return v.copy()
     padded = np.pad(v, size // 2, constant_values=np.nan)
     return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, size), axis=1)
+
+
+def unimodal(values: ArrayLike) -> Floats:
+    """The sequence nearest to the values that falls first and rises then (either part may be empty).
+
+    Of all sequences with u_0 ≥ … ≥ u_k ≤ … ≤ u_(n−1) for some k, the one with the smallest Σ (u_i − v_i)². A dip that
+    is only noise disappears, as it does not pay for the points around it; there is no width to choose.
+
+    Args:
+        values: v, shape (n,).
+
+    Returns:
+        Shape (n,).
+
+    Example:
+        >>> from cyclr.bounds.smoothing import unimodal
+        >>> unimodal([5.0, 3.0, 4.0, 1.0, 2.0, 6.0]).tolist()
+        [5.0, 3.5, 3.5, 1.0, 2.0, 6.0]
+
+    Source: Stout 2008, *Unimodal regression via prefix isotonic regression*, Comput. Stat. Data Anal. 53.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if len(v) < 2:
+        return v.copy()
+    # The errors are compared on a scale of 1, so that neither tiny nor huge values are lost in their squares.
+    scale = float(np.abs(v - v[0]).max()) or 1.0
+    scaled = (v - v[0]) / scale
+    errors = np.array(_Falling(scaled).errors) + np.array(_Falling(scaled[::-1]).errors)[::-1]
+    split = int(np.argmin(errors))
+    fitted = np.concatenate([_fallen(scaled[:split]), _fallen(scaled[split:][::-1])[::-1]])
+    return np.asarray(v[0] + scale * fitted, dtype=np.float64)
+
+
+class _Block(NamedTuple):
+    """Neighbours that are given one value."""
+
+    size: int
+    mean: float
+    error: float
+    """Sum of squares around the mean."""
+    error_before: float
+    """That of all blocks before it."""
+
+    def pooled_with(self, later: "_Block") -> "_Block":
+        size = self.size + later.size
+        between = self.size * later.size / size * (self.mean - later.mean) ** 2
+        mean = self.mean + (later.mean - self.mean) * later.size / size
+        return _Block(size, mean, self.error + later.error + between, self.error_before)
+
+
+class _Falling:
+    """The falling sequence nearest to some values, by pooling adjacent violators.
+
+    Attributes:
+        errors: the sum of squares that it leaves for the first k values alone, k = 0 … n: one pass gives all of them.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        self.errors = [0.0]
+        self._blocks: list[_Block] = []
+        for value in values:
+            block = _Block(1, float(value), 0.0, self.errors[-1])
+            while self._blocks and self._blocks[-1].mean < block.mean:
+                block = self._blocks.pop().pooled_with(block)
+            self._blocks.append(block)
+            self.errors.append(block.error_before + block.error)
+
+    def fitted(self) -> Floats:
+        """The sequence itself."""
+        return np.repeat([block.mean for block in self._blocks], [block.size for block in self._blocks])
+
+
+def _fallen(values: Floats) -> Floats:
+    return _Falling(values).fitted() if len(values) else values

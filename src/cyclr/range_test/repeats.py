@@ -30,7 +30,8 @@ def repeated(
     Args:
         run: makes a range test and leaves everything as it was.
         seed: of the first test, ≥ 0, or None.
-        repeats: how many tests, ≥ 1. None makes more than one only while the bounds are `"noisy"`, and `MOST` at most.
+        repeats: how many tests, ≥ 1. None makes more than one only while the bounds are `"noisy"` or the loss `"flat"`,
+            which may be noise too, and `MOST` at most.
         read_once: whether the data cannot be had a second time, so that one test has to do.
 
     Raises:
@@ -40,10 +41,10 @@ def repeated(
     results = [run(seed)]
     if seed is not None:
         most = repeats or (1 if read_once else MOST)
-        while len(results) < most and (repeats or _noisy(results)):
+        while len(results) < most and (repeats or _unclear(results)):
             results.append(run(seed + len(results)))
     return RangeTestResult.of_repeats(results)
 
 
-def _noisy(results: list[RangeTestResult]) -> bool:
-    return RangeTestResult.of_repeats(results).bounds.status == "noisy"
+def _unclear(results: list[RangeTestResult]) -> bool:
+    return RangeTestResult.of_repeats(results).bounds.status in ("noisy", "flat")

@@ -151,13 +151,13 @@ class RangeTestResult:
         """One learning rate by a classic method; `bounds` is what to train with.
 
         Args:
-            method: `"steepest"` (where the smoothed loss falls fastest per decade, before its minimum), `"valley"` (two
-                thirds down the longest valley) or `"minimum"` (a tenth of the rate with the lowest smoothed loss).
+            method: `"steepest"`, `"valley"` or `"minimum"`, as fastai's finder makes them; see
+                `cyclr.bounds.suggest`.
 
         Raises:
             ValueError: another method.
         """
-        return classic.suggest(self.lr, self.loss, method)
+        return classic.suggest(self.lr, self.loss, method, steps=self.steps)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw loss against learning rate with the bounds marked and the verdict in words.

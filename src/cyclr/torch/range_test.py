@@ -75,7 +75,7 @@ def range_test(
         evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
             rate: a loss on validation data, or 1 − accuracy. Modes that it changes are put back.
         repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
-            their losses. By default one, and up to three more while the curve is too noisy to read.
+            their losses. By default one, and up to three more while the curve is too noisy to read, or flat.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. Same seed, same result, on deterministic hardware.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written

@@ -1,0 +1,97 @@
+"""How the constants of the rule for bounds were chosen, and what they are worth on tasks that had no say in it.
+
+    python benchmarks/bounds/leave_one_out.py
+
+The rule reads max_lr off a range test as a weighted geometric mean of three rates, over a constant
+(`cyclr.bounds.knee`). Weights and constant are chosen from a grid by the mean shortfall, over all tasks, seeds and
+stored sweeps, of a cycle up to that rate; scores between the stored heights of cycles are interpolated. First table: the
+best of the grid for every shape of the cycle, on all tasks. Second: for every family of tasks, what is best on all the
+others, and its shortfall on that family, which is what a user with a task of a new kind gets. No training; it takes a
+minute.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+from ground_truth import CYCLES, SWEEPS, load
+from tasks import TASKS
+
+from cyclr import RangeTest
+from cyclr.bounds import smooth
+from cyclr.bounds.knee import FLATTENED, SETTLED
+
+WEIGHTS = [w for w in itertools.product(np.arange(0, 1.01, 0.2), repeat=3) if abs(sum(w) - 1) < 1e-9]
+CONSTANTS = np.arange(-0.2, 1.21, 0.1)
+"""Of the division, in decades."""
+
+WORST = 0.1
+"""Shortfalls are cut here in the choice, as one failure must not decide over everything else."""
+
+
+def readings(lr: Any, loss: Any) -> list[float]:
+    """The logarithms of the three rates, of a sweep that stops as a range test does."""
+    test = RangeTest(float(lr[0]), float(lr[-1]), len(lr))
+    for _ in test:
+        test.record(loss[test.recorded])
+    result = test.result()
+    curve = smooth(result.lr, result.loss)
+    indices = (curve.reached(FLATTENED), curve.reached(SETTLED), curve.back)
+    return [float(np.log10(curve.lr[index])) for index in indices]
+
+
+def shortfalls(truth: dict[str, Any], cycle: int, rates: Any) -> Any:
+    """Of cycles up to rates (logarithms), by interpolation; below and above the stored heights those of fixed rates."""
+    fixed, scores = truth["fixed"].mean(0), truth["cycles"][:, cycle].mean(0)
+    grid, peaks = np.log10(truth["grid"]), np.log10(truth["peaks"])
+    outside = np.interp(rates, grid, fixed)
+    inside = np.interp(rates, peaks, scores)
+    above = np.minimum(scores[-1], outside)
+    return fixed.max() - np.where(rates < peaks[0], outside, np.where(rates > peaks[-1], above, inside))
+
+
+def main() -> None:
+    truths = [load(task) for task in TASKS]
+    names = list(SWEEPS)
+    logs = np.array(
+        [
+            [
+                [readings(np.geomspace(*SWEEPS[name]), loss) for loss in truth[f"sweep {name}"].astype(np.float64)]
+                for name in names
+            ]
+            for truth in truths
+        ]
+    )  # tasks × sweeps × seeds × readings
+    rules = [(np.array(w), c) for w in WEIGHTS for c in CONSTANTS]
+    families = np.array([task.family for task in TASKS])
+    print("| cycle | weights | over 10^ | mean shortfall | with the default sweep | worst task |")
+    print("|---|---|---|---|---|---|")
+    costs = {}
+    for number, name in enumerate(CYCLES):
+        rates = np.stack([logs @ w - c for w, c in rules])
+        costs[name] = np.stack([shortfalls(truth, number, rates[:, i]) for i, truth in enumerate(truths)], axis=1)
+        w, c = rules[best := int(np.minimum(costs[name], WORST).mean((1, 2, 3)).argmin())]
+        found = costs[name][best]
+        default = found[:, names.index("default")]
+        print(
+            f"| {name} | {' '.join(f'{x:.1f}' for x in w)} | {c:.1f} | {found.mean():+.4f} | {default.mean():+.4f} | "
+            f"{default.mean(1).max():+.3f} |"
+        )
+    cost = costs["parabolic"]  # rules × tasks × sweeps × seeds
+    print("\n| family left out | weights | over 10^ | mean shortfall | with the default sweep |\n|---|---|---|---|---|")
+    left_out = []
+    for family in dict.fromkeys(families):
+        out = families == family
+        w, c = rules[best := int(np.minimum(cost[:, ~out], WORST).mean((1, 2, 3)).argmin())]
+        found = cost[best][out]
+        left_out.append(found[:, names.index("default")].mean(1))
+        print(
+            f"| {family} | {' '.join(f'{x:.1f}' for x in w)} | {c:.1f} | {found.mean():+.4f} | "
+            f"{found[:, names.index('default')].mean():+.4f} |"
+        )
+    together = np.concatenate(left_out)
+    print(f"| all, each left out | | | | {together.mean():+.4f} (median task {np.median(together):+.4f}) |")
+
+
+if __name__ == "__main__":
+    main()
