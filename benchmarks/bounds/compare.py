@@ -7,21 +7,28 @@ the score of the best fixed rate, which `ground_truth.py` found by training at a
 runs its own sweep from the weights that training begins with; its suggestion is used as a fixed rate, and as the top of
 one triangular cycle from a tenth of it. A tool without a suggestion leaves its user at the optimizer's default rate.
 The last rows are what one may do instead of looking for a rate. Four seeds each.
+
+The results are stored in benchmarks/bounds/compared/, a file a task; what is there already is not run again.
 """
 
+import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import peers
-from ground_truth import SEEDS, load
+from ground_truth import SEEDS, load, path_of
 from tasks import DEFAULT_RATE, TASKS, Task
 from training import sweep, train
 
 from cyclr import RangeTest, RangeTestResult
 from cyclr.range_test.repeats import repeated
+
+FOLDER = Path(__file__).with_name("compared")
 
 
 def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
@@ -51,14 +58,18 @@ def _cycled(rate: float, steps: int) -> Any:
     return rate * (0.1 + 0.9 * (1 - np.abs(2 * position - 1)))
 
 
+def _values(schedule: Any, steps: Any) -> Any:
+    return np.asarray(jax.vmap(schedule)(steps))
+
+
 def _unchosen(task: Task) -> dict[str, tuple[Any, str | None]]:
     """What one may do instead of choosing a rate: rates, and the optimizer if it is another one."""
     steps, default = np.arange(task.steps), DEFAULT_RATE[task.optimizer]
     ones = np.ones(task.steps)
     return {
         "default rate": (default * ones, None),
-        "default rate, Optax' cosine": (optax.cosine_decay_schedule(default, task.steps)(steps), None),
-        "default rate, Optax' one-cycle": (optax.cosine_onecycle_schedule(task.steps, default)(steps), None),
+        "default rate, Optax' cosine": (_values(optax.cosine_decay_schedule(default, task.steps), steps), None),
+        "default rate, Optax' one-cycle": (_values(optax.cosine_onecycle_schedule(task.steps, default), steps), None),
         "Adam at 1e-3": (1e-3 * ones, "adam"),
         "schedule-free AdamW": (ones, "schedule-free"),
         "Prodigy": (ones, "prodigy"),
@@ -66,8 +77,8 @@ def _unchosen(task: Task) -> dict[str, tuple[Any, str | None]]:
     }
 
 
-def scores_of(task: Task, tools: dict[str, peers.Peer]) -> dict[str, tuple[Any, Any, int]]:
-    """By the name of a way to choose: scores, shape (seeds,), extra steps, shape (seeds,), and seeds without a rate."""
+def run(task: Task, tools: dict[str, peers.Peer]) -> dict[str, dict[str, Any]]:
+    """By the name of a way to choose: the scores and the extra steps of every seed, and the seeds without a rate."""
     rates: dict[str, list[Any]] = defaultdict(list)
     extra: dict[str, list[int]] = defaultdict(list)
     missing: dict[str, int] = defaultdict(int)
@@ -89,45 +100,55 @@ def scores_of(task: Task, tools: dict[str, peers.Peer]) -> dict[str, tuple[Any, 
                 missing[way] += rate is None
     names = list(rates)
     together = train(task, np.stack([rates[name] for name in names], axis=1), SEEDS)
-    found = {name: (together[:, i], np.array(extra[name]), missing[name]) for i, name in enumerate(names)}
+    found = {
+        name: {"scores": together[:, i].tolist(), "steps": extra[name], "without": missing[name]}
+        for i, name in enumerate(names)
+    }
     for name, (curve, optimizer) in _unchosen(task).items():
-        score = train(task, curve[None], SEEDS, optimizer)[:, 0]
-        found[name] = (score, np.zeros(len(SEEDS)), 0)
+        scores = train(task, curve[None], SEEDS, optimizer)[:, 0]
+        found[name] = {"scores": scores.tolist(), "steps": [0] * len(SEEDS), "without": 0}
+    return found
+
+
+def _stored(task: Task) -> dict[str, dict[str, Any]]:
+    path = FOLDER / path_of(task).with_suffix(".json").name
+    if not path.exists():
+        FOLDER.mkdir(exist_ok=True)
+        path.write_text(json.dumps(run(task, peers.installed()), indent=1) + "\n", encoding="utf-8")
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def main() -> None:
-    tasks = TASKS[slice(*map(int, sys.argv[1:]))] if len(sys.argv) > 2 else TASKS[int([*sys.argv, 0][1]) :]
-    tools = peers.installed()
-    shortfalls: dict[str, list[Any]] = defaultdict(list)
-    extra: dict[str, list[Any]] = defaultdict(list)
-    failures: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for task in tasks:
-        oracle = load(task)["fixed"].mean(0).max()
-        for name, (scores, steps, missing) in scores_of(task, tools).items():
-            shortfalls[name].append(oracle - scores)
-            extra[name].append(steps)
-            failures[name][0] += missing
-            failures[name][1] += int((scores <= 0).sum())
+    first, last = [*map(int, sys.argv[1:]), *(0, len(TASKS))[len(sys.argv) - 1 :]]
+    tasks = TASKS[first:last]
+    oracles = [load(task)["fixed"].mean(0).max() for task in tasks]
+    found = []
+    for task, oracle in zip(tasks, oracles, strict=True):
+        found.append(_stored(task))
         print(
-            f"{task.name}: best fixed {oracle:.3f}, cyclr {oracle - shortfalls['cyclr'][-1].mean():.3f}",
-            file=sys.stderr,
+            f"{task.name}: best fixed {oracle:.3f}, cyclr {np.mean(found[-1]['cyclr']['scores']):.3f}", file=sys.stderr
         )
     print(f"{len(tasks)} tasks, {len(SEEDS)} seeds\n")
     print("| way to choose | mean shortfall | worst task | worst run | extra steps | without a rate | diverged |")
     print("|---|---|---|---|---|---|---|")
-    for name, rows in shortfalls.items():
-        table = np.array(rows)
-        none, diverged = failures[name]
+    by_family: dict[str, dict[str, list[float]]] = {}
+    for name in found[0]:
+        scores = np.array([of_task[name]["scores"] for of_task in found])
+        table = np.array(oracles)[:, None] - scores
+        steps = np.mean([of_task[name]["steps"] for of_task in found])
+        without = sum(of_task[name]["without"] for of_task in found)
         print(
-            f"| {name} | {table.mean():+.4f} | {table.mean(1).max():+.3f} | {table.max():+.3f} | "
-            f"{np.mean(extra[name]):.0f} | {none} | {diverged} |"
+            f"| {name} | {table.mean():+.4f} | {table.mean(1).max():+.3f} | {table.max():+.3f} | {steps:.0f} | "
+            f"{without} | {(scores <= 0).sum()} |"
         )
-    families = sorted({task.family for task in tasks})
+        by_family[name] = defaultdict(list)
+        for task, row in zip(tasks, table, strict=True):
+            by_family[name][task.family].append(row.mean())
+    families = list(dict.fromkeys(task.family for task in tasks))
     print("\n| way to choose | " + " | ".join(families) + " |\n|---|" + "---|" * len(families))
-    for name, rows in shortfalls.items():
-        means = [np.mean([row for task, row in zip(tasks, rows, strict=True) if task.family == f]) for f in families]
-        print(f"| {name} | " + " | ".join(f"{mean:+.3f}" for mean in means) + " |")
+    for name, means in by_family.items():
+        print(f"| {name} | " + " | ".join(f"{np.mean(means[family]):+.3f}" for family in families) + " |")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 The rule reads max_lr off a range test as a weighted geometric mean of three rates, over a constant
 (`cyclr.bounds.knee`). Weights and constant are chosen from a grid by the mean shortfall, over all tasks, seeds and
-stored sweeps, of a cycle up to that rate; scores between the stored heights of cycles are interpolated. First table: the
-best of the grid for every shape of the cycle, on all tasks. Second: for every family of tasks, what is best on all the
-others, and its shortfall on that family, which is what a user with a task of a new kind gets. No training; it takes a
-minute.
+stored sweeps, of a cycle up to that rate; scores between the stored heights of cycles are interpolated. First table:
+the best of the grid for every shape of the cycle, on all tasks. Second: for every family of tasks, what is best on all
+the others, and its shortfall on that family, which is what a user with a task of a new kind gets. Nothing is trained;
+it takes a few minutes.
 """
 
 import itertools

@@ -38,9 +38,13 @@ for (const name of ["alert", "confirm", "prompt"]) globalThis[name] = () => seen
 def browser() -> Iterator[Any]:
     # Ended with this module: while Playwright runs, no other event loop can run in the thread.
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE)
         yield chromium
         chromium.close()
+
+
+PATIENCE = 180_000
+"""Milliseconds that a busy machine is given."""
 
 
 class Reader:
@@ -48,6 +52,7 @@ class Reader:
 
     def __init__(self, browser: Any, file: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": WIDE, **options})
+        self.context.set_default_timeout(PATIENCE)
         self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
         self.trouble: list[str] = []
@@ -623,6 +628,7 @@ def test_without_scripts_the_verdict_the_curve_and_the_table_are_there(
     read: Any, browser: Any, whole: Reader, result: cyclr.RangeTestResult
 ) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(whole.file.as_uri())
     assert page.locator("#verdict .first").is_visible()
