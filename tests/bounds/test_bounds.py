@@ -50,7 +50,7 @@ NOISE = np.random.default_rng(4).standard_normal(150)
     ("bounds", "status", "advice"),
     [
         (knee(LR, np.ones(150)), "flat", "Raise max_lr of the range test, and check that the model learns at all."),
-        (knee(LR, 1 + (LR / 0.01) ** 2), "flat", "Lower min_lr of the range test."),
+        (knee(LR, 1 + (LR / 1e-5)), "flat", "Lower min_lr of the range test."),
         (knee(LR[:5], LR[:5]), "too_few_points", "Run the range test with more steps, or from a smaller min_lr."),
     ],
     ids=["constant", "rising", "few"],
@@ -91,6 +91,8 @@ def test_a_status_raises_nothing_by_itself(status):
             "base_lr and max_lr must be both numbers or both None; got base_lr=None, max_lr=0.1",
         ),
         ((0.1, None, "flat", ""), ValueError, "base_lr and max_lr must be both numbers or both None"),
+        ((None, None, "noisy", ""), ValueError, "bounds must hold numbers if their status is one of 'ok', "),
+        ((0.1, 0.2, "too_few_points", ""), ValueError, "bounds must hold .* none if it is 'too_few_points'; got"),
         ((0.1, 0.2, "good", ""), ValueError, "status must be one of 'ok', 'flat', .*; got status='good'"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,

@@ -88,7 +88,7 @@ def test_pure_noise_hardly_ever_gives_bounds(points):
     assert seen["flat"] + seen["noisy"] >= 97
 
 
-def test_noise_that_ends_in_a_blow_up_hardly_ever_gives_bounds():
+def test_noise_that_ends_in_a_blow_up_is_hardly_ever_a_fall():
     lr = rates()
     blow_up = 5 * np.maximum(np.log10(lr / 0.3), 0)
     seen = Counter(
@@ -102,9 +102,23 @@ def test_noise_that_ends_in_a_blow_up_hardly_ever_gives_bounds():
 @pytest.mark.parametrize("height", [2.0, 400.0])
 def test_a_loss_that_only_rises_is_flat_and_the_reason_says_that_it_rose(noise, height):
     lr = rates()
-    bounds = knee(lr, 2.3 + height / (1 + (0.5 / lr) ** 2) + noise * RNG(0).standard_normal(150))
+    bounds = knee(lr, 2.3 + height / (1 + (1e-5 / lr) ** 2) + noise * RNG(0).standard_normal(150))
     assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("flat", None, None)
-    assert bounds.reason.startswith("The loss never fell below its starting level of 2.3 before it rose")
+    assert bounds.reason.startswith("The loss never fell below its starting level of ")
+    assert "before it rose" in bounds.reason
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+@pytest.mark.parametrize("height", [2.0, 400.0])
+def test_a_loss_that_starts_at_its_floor_has_bounds_for_fine_tuning_below_the_rise(noise, height):
+    lr = rates()
+    loss = 0.02 + height / (1 + (0.5 / lr) ** 2)
+    bounds = knee(lr, loss + noise * RNG(0).standard_normal(150), unstable_end=True)
+    assert bounds.status == "flat"
+    assert "for fine-tuning, these bounds keep below the rise" in bounds.reason
+    rises = lr[np.argmax(loss > 0.02 * 1.1 + 5 * noise)]
+    assert rises / 4 < bounds.max_lr <= rises
+    assert bounds.max_lr / bounds.base_lr == pytest.approx(100)
 
 
 def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():

@@ -10,7 +10,7 @@ from cyclr.schedules.shape import Shape
 
 Status = Literal["ok", "flat", "no_divergence", "too_few_points", "noisy"]
 
-_WITH_NUMBERS = ("ok", "no_divergence", "noisy")
+_WITH_NUMBERS, _WITHOUT = ("ok", "no_divergence", "noisy"), ("too_few_points",)
 
 ADVICE: dict[str, str] = {
     "flat": "Raise max_lr of the range test, and check that the model learns at all.",
@@ -28,7 +28,8 @@ class Bounds:
         base_lr: lower bound, or None where the curve allows none.
         max_lr: upper bound, or None where the curve allows none.
         status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
-            (numbers that are a guess); `"flat"`, `"too_few_points"` (no numbers).
+            (numbers that are a guess); `"flat"` (the loss never fell: numbers for fine-tuning, or none);
+            `"too_few_points"` (no numbers).
         reason: what was seen, in words, and what to change if the status is not `"ok"`.
 
     Raises:
@@ -53,9 +54,10 @@ class Bounds:
                 "base_lr and max_lr must be both numbers or both None; "
                 f"got base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
             )
-        if self.usable != (self.status in _WITH_NUMBERS):
+        if self.status in (_WITHOUT if self.usable else _WITH_NUMBERS):
+            wanted = ", ".join(map(repr, _WITH_NUMBERS))
             raise ValueError(
-                f"bounds must hold numbers just if their status is one of {', '.join(map(repr, _WITH_NUMBERS))}; "
+                f"bounds must hold numbers if their status is one of {wanted}, and none if it is {_WITHOUT[0]!r}; "
                 f"got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
             )
         if self.usable:

@@ -21,6 +21,7 @@ class Curve:
     Attributes:
         lr: learning rates, rising, shape (n,).
         loss: smoothed losses, shape (n,).
+        median: recorded losses without lone outliers, shape (n,).
         start: level of the loss before it moves.
         lowest: index of the smallest smoothed loss.
         highest: largest recorded loss.
@@ -30,6 +31,7 @@ class Curve:
 
     lr: Floats
     loss: Floats
+    median: Floats
     start: float
     lowest: int
     highest: float
@@ -76,18 +78,21 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     values = running_median(losses, 3)
     # At the ends too, an outlier has to be outvoted.
     values[0], values[-1] = np.median(losses[:3]), np.median(losses[-3:])
+    median = values.copy()
     values = np.minimum(values, max(2 * start - float(values.min()), start))
     position = np.log10(rates)
     spacing = (position[-1] - position[0]) / max(n - 1, 1)
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
+    # A loss that rises from its first point on has no fall to be read off the level of its first quarter.
+    start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     steps = np.abs(np.diff(losses[: max(lowest, n // 4) + 1]))
     noise = float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0
     averaged = max(2 * np.sqrt(np.pi) * width / spacing, 1.0) if spacing > 0 else 1.0
-    for array in (rates, smoothed):
+    for array in (rates, smoothed, median):
         array.setflags(write=False)
-    return Curve(rates, smoothed, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged)))
+    return Curve(rates, smoothed, median, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged)))
 
 
 def check_curve(lr: Floats, loss: Floats) -> None:

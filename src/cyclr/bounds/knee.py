@@ -28,6 +28,12 @@ RATIO = (10.0, 100.0)
 NEGLIGIBLE = 1e-3
 """A fall below this share of the level it starts from is none, if the loss then rises by more."""
 
+UNHARMED, MARGIN = 0.1, 1.5
+"""A loss above its start by this share at most did no harm; bounds for fine-tuning keep this much below more."""
+
+LEVEL = 30.0
+"""A loss that keeps its level while the rate rises by this factor, and rises then, may be that of a trained model."""
+
 FLAT, NOISY = 4.5, 6.5
 """A fall below this many standard errors of the smoothed loss is none at all, or cannot be told from noise.
 
@@ -55,7 +61,8 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
         ValueError: rates that do not rise, losses that are not finite, or not as many of both.
 
     Returns:
-        Bounds with a status; they hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`.
+        Bounds with a status. They hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`, and also if it is
+        `"flat"` because the loss kept its level for long and then rose, as that of a model to be fine-tuned does.
 
     Example:
         >>> import numpy as np
@@ -74,9 +81,9 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
             "too_few_points", f"The test recorded {n} losses before it ended; {MIN_POINTS} are needed to see a curve."
         )
     curve = smooth(lr, loss)
-    nothing = _nothing_to_read(curve)
-    if nothing is not None:
-        return nothing
+    level = _without_a_fall(curve)
+    if level is not None:
+        return level
     flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
     readings = (flattened, float(curve.lr[curve.reached(SETTLED)]), float(curve.lr[curve.back]))
     top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(READINGS, readings, strict=True)))
@@ -111,21 +118,33 @@ def _errors_of_fall(curve: Curve) -> float:
     return curve.fall / errors if errors > 0 else 0.0
 
 
-def _nothing_to_read(curve: Curve) -> Bounds | None:
-    """Bounds without numbers for a curve that shows no fall, and None for one that does."""
+def _without_a_fall(curve: Curve) -> Bounds | None:
+    """Bounds for a curve that shows no fall, and None for one that does."""
     rise = curve.highest - curve.start
     if _errors_of_fall(curve) >= FLAT and curve.fall >= NEGLIGIBLE * min(rise, abs(curve.start)):
         return None
-    if rise > max(NOISY * curve.noise, NEGLIGIBLE * abs(curve.start)):
+    if rise <= max(NOISY * curve.noise, NEGLIGIBLE * abs(curve.start)):
         return _without(
             "flat",
-            f"The loss never fell below its starting level of {curve.start:.3g} before it rose: every rate from "
-            f"{curve.lr[0]:.2g} on that moved it was too high, or the model cannot learn from this data.",
-            "Lower min_lr of the range test.",
+            f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}: nothing was learned.",
+        )
+    # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
+    unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
+    top = float(curve.lr[unharmed[-1]]) / MARGIN if len(unharmed) else 0.0
+    if top >= LEVEL * curve.lr[0]:
+        return Bounds(
+            top / RATIO[1],
+            top,
+            "flat",
+            f"The loss never fell below its starting level of {curve.start:.3g}, and rose beyond {top:.2g}. A trained "
+            "model does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new "
+            "one cannot learn from this data.",
         )
     return _without(
         "flat",
-        f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}: nothing was learned.",
+        f"The loss never fell below its starting level of {curve.start:.3g} before it rose: every rate from "
+        f"{curve.lr[0]:.2g} on that moved it was too high, or the model cannot learn from this data.",
+        "Lower min_lr of the range test.",
     )
 
 
