@@ -40,7 +40,8 @@ def _valley(lr: Floats, loss: Floats) -> float:
     end = int(np.argmax(longest))
     begin = end - int(longest[end])
     third = (end - begin) / 3
-    return float(lr[begin + int(third) + int(third / 2)])
+    # Where nothing falls this would be −1, and so the last rate of all.
+    return float(lr[max(begin + int(third) + int(third / 2), 0)])
 
 
 METHODS: dict[str, Callable[[Floats, Floats], float]] = {
