@@ -181,7 +181,7 @@ def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any
             module.training = training
 
 
-_SKIPPED_AT_MOST = 100
+SKIPPED_AT_MOST = 100
 """Updates in a row that loss scaling may skip, as it halves its scale from 2^16."""
 
 
@@ -237,7 +237,7 @@ class _Update:
         handle = self._optimizer.register_step_post_hook(self._note)
         losses: list[float] = []
         try:
-            for _ in range(_SKIPPED_AT_MOST):
+            for _ in range(SKIPPED_AT_MOST):
                 losses += self._backward(batches)
                 if not self._processes.any(not self._done)[0]:
                     return sum(losses) / len(losses)
