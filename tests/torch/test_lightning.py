@@ -24,7 +24,7 @@ import lightning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import CombinedLoader
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from cyclr.torch.lightning import RangeTestCallback
 
@@ -82,6 +82,20 @@ class Listener(lightning.Callback):
         self.heard.append(("epoch", trainer.current_epoch, {k: v.item() for k, v in trainer.callback_metrics.items()}))
 
 
+class InPlace(Metric):
+    """A metric that adds up in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("total", torch.zeros(()), "sum")
+
+    def update(self, value):
+        self.total.add_(value.detach())
+
+    def compute(self):
+        return self.total
+
+
 class Module(lightning.LightningModule):
     """Everything that a step may change: statistics, metrics, lists, counters, and it draws and logs."""
 
@@ -91,12 +105,15 @@ class Module(lightning.LightningModule):
         parts = [torch.nn.Linear(3, 6), torch.nn.BatchNorm1d(6), torch.nn.Dropout(0.3), torch.nn.Linear(6, 1)]
         self.layers = torch.nn.Sequential(*parts)
         self.make = make or (lambda p: torch.optim.Adam(p, 0.01))
+        self.total = InPlace()
         self.mean, self.outputs, self.by_index, self.count = MeanMetric(nan_strategy="ignore"), [], {"sizes": [0]}, 0
 
     def training_step(self, batch, number):
         x, y = batch
         loss = mse_loss(self.layers(x), y) + 0.01 * random.random() + 0.01 * np.random.random()
         self.mean(loss)
+        self.total.update(loss)
+        self.logger.log_metrics({"at once": loss.item()})
         self.log("mean", self.mean, on_step=False, on_epoch=True)
         self.log_dict({"loss": loss}, on_step=True, on_epoch=True)
         self.outputs.append(loss.detach())
@@ -152,7 +169,11 @@ class Fit:
             "rates": [group["lr"] for group in optimizer.param_groups],
             "scheduler": self.trainer.lr_scheduler_configs[0].scheduler.last_epoch,
             "attributes": (bits(self.module.outputs), self.module.by_index, self.module.count),
-            "metric": (self.module.mean.update_count, self.module.mean.mean_value.item()),
+            "metric": (
+                self.module.mean.update_count,
+                self.module.mean.mean_value.item(),
+                self.module.total.total.item(),
+            ),
             "log": {"log", "log_dict"} & vars(self.module).keys(),
             "counters": (self.trainer.global_step, self.trainer.current_epoch, self.trainer.should_stop),
             "loops": self.trainer.fit_loop.state_dict(),
