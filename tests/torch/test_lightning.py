@@ -5,8 +5,13 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/1726
 """
 
 import importlib.util
+import json
 import multiprocessing
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -471,3 +476,48 @@ def test_a_finder_needs_a_trainer_that_may_stop_at_once(least):
         ValueError, match=r"^then_train=False needs a trainer that may stop before its first epoch; got"
     ):
         found_by(Linear(), data(), **least)
+
+
+# Several processes
+
+WORKER = Path(__file__).with_name("lightning_worker.py")
+_spec = importlib.util.spec_from_file_location("cyclr_tests_lightning_worker", WORKER)
+worker = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(worker)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of two processes got, by the name of the case; they are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={worker.WORLD}"]
+    done = subprocess.run(
+        [*program, str(WORKER), str(folder)],
+        env=environment,
+        timeout=150,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(worker.WORLD)]
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
+@pytest.mark.parametrize(("name", "accumulate"), [("plain", 1), ("accumulation", 2)])
+def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_without(name, accumulate, ranks):
+    """https://github.com/Lightning-AI/pytorch-lightning/issues/8983"""
+    first, second = ranks[name]
+    wanted = worker.alone(accumulate)
+    assert first == second
+    assert first["same training"]
+    assert (first["updates"], first["reason"]) == (6 // accumulate, "completed")
+    assert first["lr"] == wanted.lr.tolist()
+    np.testing.assert_allclose(first["loss"], wanted.loss, rtol=1e-9)
+
+
+def test_nan_in_one_process_stops_both(ranks):
+    first, second = ranks["NaN on one"]
+    assert first == second
+    assert (first["reason"], len(first["lr"])) == ("non_finite", 4)
