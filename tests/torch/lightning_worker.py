@@ -1,6 +1,7 @@
 """A fit with a range test in one of several processes: `torchrun lightning_worker.py FOLDER` writes what each got."""
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ import lightning
 import torch
 from torch import distributed
 from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cyclr.torch import range_test
 from cyclr.torch.lightning import RangeTestCallback
@@ -35,10 +36,14 @@ class Linear(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.01, momentum=0.9)
 
 
-def data(size):
+def data(size, rank=None):
+    """Batches in order; with a rank, those of one of the processes."""
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(48, 3, generator=generator, dtype=torch.float64)
-    return DataLoader(TensorDataset(x, x @ torch.tensor([[1.0], [-2.0], [0.5]], dtype=torch.float64)), batch_size=size)
+    rows = TensorDataset(x, x @ torch.tensor([[1.0], [-2.0], [0.5]], dtype=torch.float64))
+    # Lightning's own would shuffle.
+    sampler = None if rank is None else DistributedSampler(rows, WORLD, rank, shuffle=False)
+    return DataLoader(rows, size, sampler=sampler)
 
 
 def alone(accumulate):
@@ -52,9 +57,10 @@ def fit(callbacks, model, **changes):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = lightning.Trainer(
         **{"accelerator": "cpu", "strategy": "ddp", "devices": WORLD, "max_epochs": 1, "logger": False},
+        use_distributed_sampler=False,
         **{"callbacks": callbacks, **quiet, **changes},
     )
-    trainer.fit(model, data(BATCH))
+    trainer.fit(model, data(BATCH, int(os.environ["RANK"])))
     return trainer
 
 
