@@ -45,7 +45,8 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     of the optimizer.
 
     Args:
-        min_lr, max_lr, steps, spacing, stop_factor, smoothing, seed, on_step: as for `cyclr.torch.range_test`.
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, on_step: as for
+            `cyclr.torch.range_test`.
         optimizer: number of the optimizer to sweep, for a module with several, which steps by itself; ≥ 0.
         then_train: whether `fit` goes on; False ends it after the test, for a trainer that is a finder only.
 
@@ -76,19 +77,26 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         spacing: Spacing = "exponential",
         stop_factor: float | None = 4.0,
         smoothing: float = 0.9,
+        updates_per_rate: int = 1,
+        repeats: int | None = None,
         seed: int | None = 0,
         optimizer: int = 0,
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
     ) -> None:
         # It checks the arguments, now and not in `fit`.
-        RangeTest(min_lr, max_lr, steps, spacing, stop_factor=stop_factor, smoothing=smoothing)
+        sweep: dict[str, Any] = {
+            "stop_factor": stop_factor,
+            "smoothing": smoothing,
+            "updates_per_rate": updates_per_rate,
+        }
+        RangeTest(min_lr, max_lr, steps, spacing, **sweep)
         self._seed = None if seed is None else _checks.integer("seed", seed, at_least=0)
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
         self._then_train = then_train
         self._arguments: dict[str, Any] = {
             **{"min_lr": min_lr, "max_lr": max_lr, "steps": steps, "spacing": spacing},
-            **{"stop_factor": stop_factor, "smoothing": smoothing, "on_step": on_step},
+            **{**sweep, "repeats": repeats, "on_step": on_step},
         }
         self.result: RangeTestResult | None = None
 
