@@ -1,7 +1,9 @@
 """Accelerate: a schedule that steps once per update, whatever the number of processes.
 
 python examples/torch_accelerate.py
-accelerate launch --cpu --num_processes 2 examples/torch_accelerate.py
+torchrun --nproc-per-node 2 examples/torch_accelerate.py
+
+Without a GPU `accelerate launch --num_processes 2` starts one process, unless it goes by MPI; torchrun starts two.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """The range test of JAX: losses by hand, whatever is compiled, and the state as it was."""
 
 import itertools
+import random
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +145,128 @@ def test_an_evaluation_is_of_the_state_after_the_updates_of_a_rate(updates):
     )
     by_hand = losses_by_hand([*np.repeat(result.lr, updates), 0.0], whole)
     np.testing.assert_allclose(result.loss, by_hand[updates::updates], rtol=1e-5)
+
+
+# No trace
+
+
+class BrokenError(Exception):
+    """Raised in the midst of a test."""
+
+
+def state_of_everything():
+    """What a range test could change besides what it is given: generators, and JAX' settings."""
+    return (
+        random.getstate(),
+        str(np.random.get_state()),
+        jax.config.jax_enable_x64,
+        jax.config.jax_disable_jit,
+        jax.config.jax_default_matmul_precision,
+    )
+
+
+def bits(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    plain = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in leaves]
+    return str(structure), [(id(leaf), np.asarray(x).tobytes()) for leaf, x in zip(leaves, plain, strict=True)]
+
+
+@jax.jit
+def keyed_step(state, batch, lr):
+    weights, key = state
+    weights, loss = step(weights, batch, lr)
+    return (weights, jax.random.split(key)[0]), loss
+
+
+def raising_step(error, at):
+    """A step that raises in its call number `at`."""
+    calls = itertools.count()
+
+    def step_fn(state, batch, lr):
+        if next(calls) == at:
+            raise error
+        return keyed_step(state, batch, lr)
+
+    return step_fn
+
+
+def raising_batches(error, at):
+    for number in range(at):
+        yield BATCHES[number % 5]
+    raise error
+
+
+def raising_on_step(error, at):
+    def on_step(test):
+        if test.recorded > at:
+            raise error
+
+    return on_step
+
+
+ERRORS = {"an error": BrokenError(), "Ctrl-C": KeyboardInterrupt()}
+
+
+PLACES = [
+    *(("step_fn", at, None) for at in (0, 1, 22)),
+    ("step_fn", 0, 4),  # a compiled step is called by Python once
+    *((where, at, chunk) for where in ("batches", "on_step") for at in (0, 9, 22) for chunk in (None, 4)),
+]
+
+
+@pytest.mark.parametrize(("where", "at", "chunk"), PLACES)
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_an_error_anywhere_leaves_everything_as_it_was(error, where, at, chunk):
+    state, batches = (jnp.ones(3), jax.random.key(3)), list(BATCHES)
+    before = bits(state), bits(batches), state_of_everything()
+    arguments = {
+        "step_fn": {"step_fn": raising_step(error, at)},
+        "batches": {"batches": raising_batches(error, at)},
+        "on_step": {"on_step": raising_on_step(error, at)},
+    }[where]
+    with pytest.raises(type(error)):
+        range_test(**{"step_fn": keyed_step, "state": state, "batches": batches, **SWEEP, "chunk": chunk, **arguments})
+    assert (bits(state), bits(batches), state_of_everything()) == before
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("changes", [{}, {"max_lr": 1e30, "steps": 60}], ids=["completed", "non_finite"])
+def test_training_goes_on_as_if_there_had_been_no_test(chunk, changes):
+    compiled = jax.jit(step)
+    ends = []
+    for tested in (True, False):
+        random.seed(1), np.random.seed(1)
+        weights = jnp.ones(3)
+        for number in range(12):
+            if tested and number % 4 == 3:
+                range_test(step, weights, BATCHES, **{**SWEEP, **changes}, chunk=chunk)
+            weights, _ = compiled(weights, BATCHES[number % 5], 0.05)
+        ends.append((np.asarray(weights).tobytes(), random.random(), np.random.random()))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(("chunk", "steps", "traces"), [(10, 40, 1), (10, 45, 2), (1, 40, 1), (40, 40, 1)])
+def test_nothing_is_traced_again(chunk, steps, traces):
+    """Once for every length of a chunk; so the last one, if it is shorter, is a second."""
+    seen = []
+
+    def counted(weights, batch, lr):
+        seen.append(lr)
+        return step(weights, batch, lr)
+
+    range_test(counted, jnp.zeros(3), BATCHES, **{**SWEEP, "steps": steps}, chunk=chunk)
+    assert len(seen) == traces
+
+
+def test_a_step_that_is_compiled_already_is_not_traced_again():
+    seen = []
+
+    @jax.jit
+    def compiled(weights, batch, lr):
+        seen.append(lr)
+        return step(weights, batch, lr)
+
+    for _ in range(2):
+        range_test(compiled, jnp.zeros(3), BATCHES, **SWEEP, chunk=None)
+    compiled(jnp.zeros(3), BATCHES[0], jnp.float32(0.1))
+    assert len(seen) == 1

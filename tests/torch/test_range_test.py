@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import multiprocessing
 import random
 import types
 
@@ -290,11 +291,20 @@ class Rows(IterableDataset):
 
 
 TENSORS = TensorDataset(torch.tensor(X), torch.tensor(Y))
+# Not forked, which is no safe thing to do where another test has loaded JAX or TensorFlow; they warn of it.
+WORKERS = multiprocessing.get_context("forkserver")
+WORKERS.set_forkserver_preload(["torch"])
+
+
+def with_workers():
+    return DataLoader(TENSORS, batch_size=8, num_workers=1, multiprocessing_context=WORKERS)
+
+
 LOADERS = {
     "list": (batches, "completed"),
     "tuple": (lambda: tuple(batches()), "completed"),
     "DataLoader": (lambda: DataLoader(TENSORS, batch_size=8), "completed"),
-    "workers": (lambda: DataLoader(TENSORS, batch_size=8, num_workers=1), "completed"),
+    "workers": (with_workers, "completed"),
     "IterableDataset": (lambda: DataLoader(Rows(), batch_size=8), "completed"),
     "endless iterator": (lambda: itertools.cycle(batches()), "completed"),
     "generator": (lambda: (batch for batch in batches()), "data_exhausted"),

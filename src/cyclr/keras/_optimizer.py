@@ -1,5 +1,6 @@
 """What the adapters ask of an optimizer, in one place."""
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -177,9 +178,26 @@ def all_of(model: Any, chosen: Any) -> list[Any]:
     return found
 
 
+def devices_of(owner: Any) -> Any:
+    """The scope to make variables of a model or an optimizer in; `fit` enters it by itself.
+
+    Under `tf.distribute` variables are made on every device, and it is an error to make them outside its scope.
+    """
+    name = "distribute_strategy" if isinstance(owner, keras.Model) else "_distribution_strategy"
+    strategy = getattr(owner, name, None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def build(optimizer: Any, model: Any) -> None:
+    """Make the variables of an optimizer, as the model's first `fit` would."""
+    with devices_of(model):
+        optimizer.build(model.trainable_variables)
+
+
 def reset_to_new(optimizer: Any) -> None:
     """Give an optimizer the values that one just built holds: one like it is built, and its values are taken."""
-    new = type(optimizer).from_config(optimizer.get_config())
-    new.build(list(optimizer._trainable_variables))
+    with devices_of(optimizer):
+        new = type(optimizer).from_config(optimizer.get_config())
+        new.build(list(optimizer._trainable_variables))
     for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
         variable.assign(fresh)

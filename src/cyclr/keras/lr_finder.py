@@ -103,7 +103,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
                 "Begin it with keras.Input(shape), or call model.build(input_shape)."
             )
         if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+            _optimizer.build(model.optimizer, model)
         self._snapshot = None
         self._losses, self._micro_batches = [], []
         self.result = None

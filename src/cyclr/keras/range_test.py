@@ -285,10 +285,10 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
         # A model with a training step of its own may have no forward pass, and builds its parts itself.
-        with contextlib.suppress(NotImplementedError):
+        with contextlib.suppress(NotImplementedError), _optimizer.devices_of(model):
             model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
     if optimizer is model.optimizer and not optimizer.built:
-        optimizer.build(model.trainable_variables)
+        _optimizer.build(optimizer, model)
     return x
 
 

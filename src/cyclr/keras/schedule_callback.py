@@ -134,7 +134,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
             )
         if model.built and not optimizer.built:
-            optimizer.build(model.trainable_variables)
+            _optimizer.build(optimizer, model)
         if self._offset is None:
             self._offset = 0 if self.start_step is None else self.start_step - self._found
         _attach.detach(model)

@@ -242,10 +242,18 @@ class Cyclical(Wave):
         return decayed(xp, self.base_lr, self.max_lr, self.decay, step, self._cycle(xp, step))
 
     def _height(self, xp: Namespace, step: Any) -> Any:
-        height, cycle = self._wave(xp)(step)
-        if self.decay is None or self.decay.bounds == "both":
-            return height
-        return height * self.decay.factor(xp, step, cycle)
+        return self._height_formula(xp)(step)
+
+    def _height_formula(self, xp: Namespace) -> Callable[[Any], Any]:
+        wave, decay = self._wave(xp), self.decay
+        if decay is None or decay.bounds == "both":
+            return lambda step: wave(step)[0]
+
+        def decaying(step: Any) -> Any:
+            height, cycle = wave(step)
+            return height * decay.factor(xp, step, cycle)
+
+        return decaying
 
 
 def _whole_or_float(length: Fraction) -> int | float:

@@ -1,6 +1,7 @@
 """What all schedules have in common that move between two bounds."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 from cyclr import _checks
@@ -84,6 +85,10 @@ class Wave(Schedule):
     def _height(self, xp: Namespace, step: Any) -> Any:
         """How far up between the bounds, an amplitude's decay included."""
 
+    def _height_formula(self, xp: Namespace) -> Callable[[Any], Any]:
+        """The same for one kind of step."""
+        return lambda step: self._height(xp, step)
+
 
 class Mirrored(Schedule):
     """high − (high − low) · height of a schedule between bounds; made by its `mirrored`, whose docstring says more.
@@ -119,8 +124,12 @@ class Mirrored(Schedule):
     def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
         return cls(**{**arguments, "of": Schedule.from_dict(arguments.get("of", {}))})
 
+    def _formula(self, xp: Namespace) -> Callable[[Any], Any]:
+        low, high, height = self.low, self.high, self.of._height_formula(xp)
+        return lambda step: between(xp, low, high, 1.0 - height(step))
+
     def _value(self, xp: Namespace, step: Any) -> Any:
-        return between(xp, self.low, self.high, 1.0 - self.of._height(xp, step))
+        return self._formula(xp)(step)
 
     def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
         return self.of._is_cycle_end(xp, step)

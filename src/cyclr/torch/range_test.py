@@ -181,7 +181,7 @@ def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any
             module.training = training
 
 
-_SKIPPED_AT_MOST = 100
+SKIPPED_AT_MOST = 100
 """Updates in a row that loss scaling may skip, as it halves its scale from 2^16."""
 
 
@@ -233,11 +233,14 @@ class _Update:
 
     def __call__(self, batches: _Batches) -> float | None:
         """Update once, and return the mean loss of the batches; None if the data ended before the update happened."""
-        self._done = self._scaler is None
+        if self._scaler is None:
+            losses = self._backward(batches)
+            return sum(losses) / len(losses)
+        self._done = False
         handle = self._optimizer.register_step_post_hook(self._note)
-        losses: list[float] = []
+        losses = []
         try:
-            for _ in range(_SKIPPED_AT_MOST):
+            for _ in range(SKIPPED_AT_MOST):
                 losses += self._backward(batches)
                 if not self._processes.any(not self._done)[0]:
                     return sum(losses) / len(losses)
@@ -263,7 +266,8 @@ class _Update:
             with self._context():
                 loss = self._loss(_moved(next(batches), self._device))
             losses.append(_number(loss))
-            part = loss / self._accumulate
+            # On a small model, a division by 1 and its gradient would be felt.
+            part = loss if self._accumulate == 1 else loss / self._accumulate
             (part if self._scaler is None else self._scaler.scale(part)).backward()
         if self._scaler is None:
             self._optimizer.step()

@@ -147,9 +147,11 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         if epoch is not None:
             step = _checks.integer("epoch", epoch, at_least=0)
             self._offset = step - self._updates
-        else:
-            step = self._position
-        if epoch is not None or step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
+            self._set_to(step)
+            return
+        # As `_position`: this is what a training loop pays for.
+        step = self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
+        if step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
             self._set_to(step)
 
     def _update_lr(self, epoch: int | None = None) -> None:
@@ -161,16 +163,22 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         if len(groups) != len(self._shares):
             self._look_at_groups()
         self.last_epoch = step
-        values = [schedule(step) for schedule in self._rates]
-        if values:
-            rates = values * len(groups) if len(values) == 1 else values
-            for group, rate, share in zip(groups, rates, self._shares, strict=True):
+        if len(self._rates) == 1:
+            rate = self._rates[0](step)
+            for group, share in zip(groups, self._shares, strict=True):
                 _groups.assign(group, rate * share, "lr")
-        if self._set_momentum is not None:
-            momenta = [schedule(step) for schedule in self._momenta]
-            momenta = momenta * len(groups) if len(momenta) == 1 else momenta
-            for group, momentum in zip(groups, momenta, strict=True):
+        else:
+            for group, schedule, share in zip(groups, self._rates, self._shares, strict=False):
+                _groups.assign(group, schedule(step) * share, "lr")
+        if self._set_momentum is None:
+            pass
+        elif len(self._momenta) == 1:
+            momentum = self._momenta[0](step)
+            for group in groups:
                 self._set_momentum(group, momentum)
+        else:
+            for group, schedule in zip(groups, self._momenta, strict=True):
+                self._set_momentum(group, schedule(step))
         if self._weight_decay is not None:
             decay = self._weight_decay(step)
             for group, share in zip(groups, self._decay_shares, strict=True):

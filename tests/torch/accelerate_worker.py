@@ -1,0 +1,73 @@
+"""Accelerate in one of several processes: `torchrun accelerate_worker.py FOLDER EXAMPLE` writes what each got.
+
+https://github.com/huggingface/accelerate/issues/1382, https://github.com/huggingface/accelerate/issues/2318
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, TensorDataset
+
+from cyclr import Cyclical
+from cyclr.torch import Scheduler
+
+ROWS, BATCH, EPOCHS = 48, 4, 3
+CYCLE = Cyclical(0.01, 0.05, 4)
+
+
+def train(accumulate, *, prepared):
+    """The rate of every update, and what the scheduler counted."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
+    torch.manual_seed(3)
+    x = torch.randn(ROWS, 3)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), BATCH)
+    ours = Scheduler(optimizer, CYCLE)
+    rates = []
+    optimizer.register_step_pre_hook(lambda optimizer, *arguments: rates.append(optimizer.param_groups[0]["lr"]))
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    # Accelerate's wrapper calls step() once for every process.
+    scheduler = accelerator.prepare(ours) if prepared else ours
+    for _ in range(EPOCHS):
+        for inputs, targets in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(torch.nn.functional.mse_loss(model(inputs), targets))
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+    weights = [parameter.flatten().tolist() for parameter in model.parameters()]
+    return {"rates": rates, "counted": ours.last_epoch, "batches": len(loader), "weights": weights}
+
+
+def output_of(example):
+    spec = importlib.util.spec_from_file_location("example", example)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        module.main()
+    return output.getvalue()
+
+
+def main():
+    found = {
+        f"{accumulate}, {'prepared' if prepared else 'plain'}": train(accumulate, prepared=prepared)
+        for accumulate in (1, 2)
+        for prepared in (False, True)
+    }
+    found["example"] = output_of(sys.argv[2])
+    accelerator = Accelerator(cpu=True)
+    found["world"] = accelerator.num_processes
+    Path(sys.argv[1], f"{accelerator.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,80 @@
+"""Accelerate in two processes: a step is an update, however often `step()` is called, and the example holds to that.
+
+https://github.com/huggingface/accelerate/issues/1382, https://github.com/huggingface/accelerate/issues/2318
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+if importlib.util.find_spec("accelerate") is None:
+    pytest.skip("Accelerate is not installed", allow_module_level=True)
+
+WORKER = Path(__file__).with_name("accelerate_worker.py")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "torch_accelerate.py"
+WORLD = 2
+
+_spec = importlib.util.spec_from_file_location("cyclr_tests_accelerate_worker", WORKER)
+worker = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(worker)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What every process got; they are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
+    done = subprocess.run(
+        [*program, str(WORKER), str(folder), str(EXAMPLE)],
+        env=environment,
+        timeout=200,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(WORLD)]
+    assert [one["world"] for one in found] == [WORLD] * WORLD
+    return found
+
+
+def by_hand(updates, rows):
+    """Weights after so many updates on the global batches, at the rates of the cycle."""
+    torch.manual_seed(3)
+    x = torch.randn(worker.ROWS, 3)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    for step in range(updates):
+        optimizer.param_groups[0]["lr"] = worker.CYCLE(step)
+        optimizer.zero_grad()
+        inputs = x[step * rows % worker.ROWS :][:rows]
+        torch.nn.functional.mse_loss(model(inputs), inputs.sum(1, keepdim=True)).backward()
+        optimizer.step()
+    return [parameter.flatten().tolist() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("how", ["plain", "prepared"])
+def test_update_t_uses_the_value_at_t_in_every_process(accumulate, how, ranks):
+    updates = worker.EPOCHS * worker.ROWS // (worker.BATCH * WORLD * accumulate)
+    for found in (one[f"{accumulate}, {how}"] for one in ranks):
+        assert found["rates"] == [worker.CYCLE(step) for step in range(updates)]
+        assert found["counted"] == updates
+        for one, other in zip(found["weights"], by_hand(updates, worker.BATCH * WORLD * accumulate), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
+def test_the_example_makes_as_many_updates_as_its_schedule_has_steps(ranks):
+    output = ranks[0]["example"]
+    # 8 epochs of 1,440 rows, in batches of 2 · 32.
+    assert "updates 184, of 184\n" in output
+    assert float(output.split("accuracy ")[1].split()[0]) > 0.95
+    assert ranks[1]["example"] == ""
