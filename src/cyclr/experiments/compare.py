@@ -85,9 +85,9 @@ def compare(
 
 def _engine(name: Engine) -> Callable[..., Iterator[dict[str, Any]]]:
     if name == "ray":
-        from cyclr.experiments import ray
+        from cyclr.experiments.ray import run
 
-        return ray.run
+        return run
     return local.run
 
 

@@ -212,12 +212,25 @@ class Spec:
             CyclrError: the file cannot be read or is no TOML.
             TypeError, ValueError: what `from_dict` rejects.
         """
-        try:
-            with Path(path).open("rb") as file:
-                description = tomllib.load(file)
-        except (OSError, ValueError) as error:
-            raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
-        return cls.from_dict(description, folder=str(Path(path).resolve().parent))
+        return cls.from_dict(*_toml(path))
+
+    @classmethod
+    def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
+        """The comparison in a TOML file, if there is one, with some arguments set over it; None sets nothing.
+
+        Raises:
+            CyclrError: the file cannot be read or is no TOML.
+            TypeError, ValueError: what `from_dict` rejects.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if path is None:
+            return cls.from_dict(given)
+        description, folder = _toml(path)
+        if given.keys() & {"epochs", "steps"}:
+            description = {name: value for name, value in description.items() if name not in ("epochs", "steps")}
+        if "policies" in given:
+            description.pop("policy", None)
+        return cls.from_dict({**description, **given}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """The description for JSON; files of schedules are read into it."""
@@ -294,6 +307,15 @@ class Spec:
                 )
             return None
         return {"source": self.data or "digits", "validation": self.validation, "samples": self.samples}
+
+
+def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
+    """What a TOML file holds, and its folder."""
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file), str(Path(path).resolve().parent)
+    except (OSError, ValueError) as error:
+        raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
 
 
 def _budget(epochs: Any, steps: Any, of: str) -> None:

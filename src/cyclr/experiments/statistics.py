@@ -1,4 +1,4 @@
-"""What the records of a comparison say: means, intervals, differences that are more than noise, and steps to a target."""
+"""What the records of a comparison say: means, intervals, differences beyond noise, and steps to a target."""
 
 import csv
 import math
@@ -102,7 +102,7 @@ class Summary:
         fast = min((row for row in others if row.ratio is not None), key=lambda row: row.ratio or 0.0, default=None)
         if fast is not None and fast.ratio is not None:
             words += (
-                f" {fast.policy} reaches the best of {base.policy} after {fast.steps_to_target:,.0f} steps in the mean, "
+                f" {fast.policy} reaches the best of {base.policy} after {fast.steps_to_target:,.0f} steps (mean), "
                 f"{fast.ratio:.2f} times as many, range test included."
             )
         return words
@@ -224,7 +224,7 @@ def final(record: Record) -> float | None:
 
 
 def steps_to(record: Record, target: float | None) -> int | None:
-    """Updates, those of the range test included, until an epoch first ended with the target reached; None if none did."""
+    """Updates until an epoch first ended with the target reached, the range test included; None if none did."""
     if target is None:
         return None
     sign = 1.0 if record["direction"] == "max" else -1.0
