@@ -112,10 +112,10 @@ def _print_summary(summary: statistics.Summary) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     several = len({(row.workload, row.optimizer) for row in summary.rows}) > 1
     for column in ("on", "policy") if several else ("policy",):
-        table.add_column(column)
-    for column in ("seeds", "best", "final", "difference", "steps to it", "ratio", "seconds"):
-        table.add_column(column, justify="right", no_wrap=column != "steps to it")
-    table.add_column("verdict", no_wrap=True)
+        table.add_column(column, min_width=12)
+    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
+        table.add_column(column, justify="right", min_width=min(5, len(column)))
+    table.add_column("verdict", min_width=8)
     for row in summary.rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         reached = f"{row.reached} of {row.seeds}" if row.reached else "never"
@@ -125,13 +125,17 @@ def _print_summary(summary: statistics.Summary) -> None:
             str(row.seeds) + "".join(f", {text}" for text in lost),
             _interval(row.best),
             "–" if row.final.mean is None else f"{row.final.mean:.4g}",
-            "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=2),
+            "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
             reached if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
             f"{row.seconds:.1f}",
             row.verdict,
         )
     out.print(table)
+    out.print(
+        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
+        style="dim",
+    )
     out.print(summary.in_words(), highlight=False, markup=False)
 
 
@@ -140,7 +144,7 @@ def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) ->
         return "–"
     text = f"{interval.mean:{sign}.{digits}g}"
     if interval.low is not None and interval.high is not None:
-        text += f"\n[dim]{interval.low:{sign}.{digits}g}…{interval.high:{sign}.{digits}g}[/]"
+        text += f"\n[dim]{interval.low:{sign}.{digits - 1}g}…{interval.high:{sign}.{digits - 1}g}[/]"
     return text
 
 

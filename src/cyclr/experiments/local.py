@@ -96,7 +96,7 @@ class _Worker:
     trial: Trial
 
     def __init__(self, channel: Path, threads: int) -> None:
-        self._channel = channel
+        self._channel, self._log = channel, channel.with_suffix(".log")
         self._channel.touch()
         self._read = 0
         self._environment = thread_limits.environment(threads)
@@ -111,7 +111,7 @@ class _Worker:
                 max_workers=1,
                 env=self._environment,
                 initializer=_begin_worker,
-                initargs=(os.getpid(),),
+                initargs=(os.getpid(), str(self._log)),
             )
         future: Future[dict[str, Any]] = self._executor.submit(_run_in_worker, trial, str(self._channel))
         return future
@@ -122,7 +122,9 @@ class _Worker:
         if error is None:
             return None
         self.kill()
-        return " ".join(str(error).split())[:300] or type(error).__name__
+        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        return f"{why} It had said: {' / '.join(said)}" if said else why
 
     def pass_on(self, tell: Callable[[Event], None]) -> None:
         """Tell what the process has told since the last time."""
@@ -140,9 +142,16 @@ class _Worker:
             self._executor = None
 
 
-def _begin_worker(parent: int) -> None:
-    """Prepare a worker: Ctrl-C is for the parent to handle, and without the parent there is nothing to live for."""
+def _begin_worker(parent: int, log: str) -> None:
+    """Prepare a worker: Ctrl-C is for the parent to handle, and without the parent there is nothing to live for.
+
+    What frameworks and models print goes to a file, of which the last lines are told if the worker dies.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
 
     def watch() -> None:
         while os.getppid() == parent:

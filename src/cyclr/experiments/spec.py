@@ -52,7 +52,7 @@ class Trial:
     folder: str = field(default=".", compare=False)
 
     def definition(self) -> dict[str, Any]:
-        """What makes this trial differ from others, for JSON; names and the folder do not."""
+        """What the outcome depends on, for JSON."""
         return {
             "workload": self.workload,
             "data": self.data,
@@ -70,7 +70,7 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """A name that stays as long as the definition does: words to read, and a hash."""
+        """Name of the policy, seed, and a hash of the definition: it stays as long as they do."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
         words = re.sub(r"[^a-z0-9.]+", "-", f"{self.policy.name} seed {self.seed}".lower()).strip("-")
         return f"{words}-{digest}"
@@ -172,12 +172,14 @@ class Spec:
                 f"range_test must hold arguments of a range test; got {dict(self.range_test)!r}: {error}"
             ) from error
         trials = self.trials()
-        ids = [trial.id for trial in trials]
-        twice = next((id for id in ids if ids.count(id) > 1), None)
-        if twice is not None:
-            raise ValueError(f"every trial must be there once; got {twice!r} twice. Is a policy or a seed repeated?")
         named: dict[tuple[str, str, int], str] = {}
+        known: set[str] = set()
         for trial in trials:
+            if trial.id in known:
+                raise ValueError(
+                    f"every trial must be there once; got {trial.id!r} twice. Is a policy or a seed repeated?"
+                )
+            known.add(trial.id)
             key = trial.policy.name, trial.optimizer_name, trial.seed
             if named.setdefault(key, trial.id) != trial.id:
                 raise ValueError(f"policies must differ in name; got two called {trial.policy.name!r}. Set name = …")

@@ -111,7 +111,8 @@ def curves(
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
-    ax.legend(frameon=False)
+    if series or marks:
+        ax.legend(frameon=False)
     _tidy(ax)
     return ax
 
