@@ -123,15 +123,15 @@ compare(spec, sys.argv[3], workers=2, tell=tell)
 """
 
 
-def test_a_comparison_that_is_killed_at_any_moment_loses_nothing_and_repeats_nothing(
+def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
     blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
 ) -> None:
-    spec = blob_spec(policies=POLICIES, seeds=[0, 1, 2], range_test=RANGE_TEST, epochs=8)
+    spec = blob_spec(policies=POLICIES, seeds=[0, 1, 2], range_test=RANGE_TEST, epochs=4)
     run = tmp_path / "run"
     command = [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), str(blobs), str(run)]
     recorded: list[str] = []
-    # Killed while workers load, in the midst of training, and right after a record.
-    for moment, count in (("loading", 1), ("epoch", 3), ("record", 3)):
+    # Killed in the midst of training, and right after a record; benchmarks/compare_kills.py kills at any time.
+    for moment, count in (("epoch", 3), ("record", 3)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         heard = []

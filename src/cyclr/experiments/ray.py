@@ -34,7 +34,7 @@ def run(
     """Run trials as Ray tasks, and give their records as they finish: the same as those of `local.run`.
 
     A Ray that is already connected is used as it is; otherwise this connects, and lets go at the end. The folder of
-    the user's file is shipped with the job (as Ray's `working_dir`, without hidden files), cyclr and the frameworks
+    the user's file is shipped with the job (as Ray's `working_dir`); cyclr and the frameworks
     have to be installed on every node. A task whose worker or node dies is begun anew by Ray.
 
     Args:
@@ -125,7 +125,7 @@ def _connected(
                 f"workload must be a relative path, to be shipped with the job; got {of_user.workload!r}. "
                 "Start from its folder."
             )
-        environment |= {"working_dir": of_user.folder, "excludes": ["/.*", "records.jsonl"]}
+        environment |= {"working_dir": of_user.folder, "excludes": ["records.jsonl"]}
     started_here = {} if address else {"include_dashboard": False}
     try:
         with warnings.catch_warnings():
