@@ -23,7 +23,8 @@ import json, sys
 from cyclr.experiments import Spec, compare
 spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
 def tell(event):
-    print("record " + event["trial"] if "record" in event else "event", flush=True)
+    if "stage" not in event:
+        print("record " + event["trial"] if "record" in event else "event", flush=True)
 compare(spec, sys.argv[3], workers=2, tell=tell)
 """
 
@@ -32,7 +33,7 @@ def main() -> None:
     """Run, kill, count, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--events", type=int, default=60, help="steps, epochs and records until a kill, at most")
+    parser.add_argument("--events", type=int, default=20, help="epochs and records until a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)  # noqa: S311
