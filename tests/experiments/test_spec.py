@@ -147,6 +147,7 @@ def test_direction_follows_the_metric() -> None:
         ({"direction": "up"}, "direction must be one of"),
         ({"backend": "theano"}, "backend must be one of"),
         ({"range_test": {"speed": 1}}, "range_test must hold arguments of a range test"),
+        ({"range_test": {"repeats": 0}}, "repeats must be an integer of at least 1"),
         ({"range_test": {"steps": 1}}, "steps must be an integer of at least 2"),
         ({"optimizer": {"momentum": 0.9}}, "optimizer must be a name or a table with a name"),
         ({"workload": "model.py:f", "data": "mnist"}, "data, samples and validation must be left out"),

@@ -15,7 +15,7 @@ from cyclr import _checks
 from cyclr.errors import CyclrError
 from cyclr.experiments.backend import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
-from cyclr.range_test import RangeTest
+from cyclr.range_test import RangeTest, repeats
 
 Direction = Literal["max", "min"]
 
@@ -111,7 +111,7 @@ class Spec:
             (SGD with momentum 0.9 for the built-in ones and for torch).
         metric: what is compared, a validation metric by its name in the logs.
         direction: `"max"` or `"min"`; by default that of the metric's name (`"min"` for losses and errors).
-        range_test: arguments of the range tests: `min_lr`, `max_lr`, `steps`, `spacing`.
+        range_test: arguments of the range tests: those of `cyclr.RangeTest`, and `repeats`.
         backend: Keras backend; that of the environment by default.
         folder: where relative paths begin.
 
@@ -166,11 +166,12 @@ class Spec:
         if self.samples is not None:
             _checks.integer("samples", self.samples, at_least=1)
         try:
-            RangeTest(**self.range_test)
+            RangeTest(**{name: value for name, value in self.range_test.items() if name != "repeats"})
         except TypeError as error:
             raise ValueError(
                 f"range_test must hold arguments of a range test; got {dict(self.range_test)!r}: {error}"
             ) from error
+        repeats.check(0, self.range_test.get("repeats"))
         trials = self.trials()
         named: dict[tuple[str, str, int], str] = {}
         known: set[str] = set()

@@ -14,7 +14,7 @@ from cyclr.errors import CyclrError
 from cyclr.experiments import backend, workloads
 from cyclr.experiments.job import History, Job
 from cyclr.experiments.spec import Trial
-from cyclr.range_test import RangeTestResult
+from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.schedules import Run
 
 FORMAT_VERSION = 1
@@ -105,9 +105,15 @@ def _range_test(
 ) -> RangeTestResult | None:
     if not trial.policy.needs_range_test:
         return None
-    result = job.range_test(lambda test: tell(test.recorded, len(test)))
-    # A loss that is not finite was an update too, but is no point of the curve.
-    updates = len(result.lr) + (result.stop_reason == "non_finite")
+    updates = 0
+
+    def count(test: RangeTest) -> None:
+        # Every update counts: those of repeats, and the one whose loss was not finite and is no point of the curve.
+        nonlocal updates
+        updates += 1
+        tell(test.recorded, len(test))
+
+    result = job.range_test(count)
     record |= {"range_test": result.to_dict(), "range_test_steps": updates}
     return result
 
