@@ -62,6 +62,8 @@ def main() -> None:
             moment, wait = chance.randint(0, options.events), chance.uniform(0.0, 0.5)
             lines = [line for _, line in zip(range(moment), heard, strict=False)]
             time.sleep(wait)
+            if process.poll() not in (None, 0):
+                raise SystemExit(f"the comparison ended by itself with exit code {process.returncode}")
             process.send_signal(signal.SIGKILL)
             process.wait()
             lines += list(heard)
