@@ -74,7 +74,7 @@ def test_every_update_of_a_range_test_is_counted(blob_spec: MakeSpec) -> None:
 
 def test_the_range_test_leaves_no_trace_in_the_training(blob_spec: MakeSpec) -> None:
     tested = only(blob_spec(policies=[{"kind": "cosine"}], range_test={"steps": 60}))
-    untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested["lr"]}]))
+    untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested["steps"]["learning_rate"][0]}]))
     assert tested["range_test"] is not None
     assert untested["range_test"] is None
     assert tested["steps"] == untested["steps"]

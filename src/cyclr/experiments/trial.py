@@ -89,7 +89,10 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
     began = time.perf_counter()
     result = _range_test(job, trial, record, step("range test"))
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), None if result is None else result.bounds)
-    record |= {"lr": plan.lr, "schedule": None if plan.schedule is None else plan.schedule.to_dict()}
+    record |= {
+        "lr": plan.lr if plan.framework is None else None,
+        "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
+    }
     _seed(trial.seed)
     history = History(total, step("training"), lambda values: tell({"trial": trial.id, "epoch": values}))
     job.train(plan, history)
