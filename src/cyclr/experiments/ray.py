@@ -39,7 +39,7 @@ def run(
 
     Args:
         trials: what to run, begun in this order.
-        address: of a cluster, such as `"auto"` or `"ray://head:10001"`; by default a Ray is started here.
+        address: of a cluster, such as `"auto"` or `"HOST:PORT"`; by default a Ray is started here.
         workers: trials at a time on a Ray that is started here; its cores by default.
         cpus, gpus: what one trial takes up; GPUs may be fractions.
         threads: threads of the framework in a trial, ≥ 1.
@@ -171,4 +171,15 @@ class Mailbox:
 
 
 def _run_in_task(trial: Trial, mailbox: Any) -> dict[str, Any]:
-    return trials_.run(trial, Throttle(mailbox.put.remote))
+    import ray
+
+    last: list[Any] = []
+
+    def tell(event: Event) -> None:
+        last[:] = [mailbox.put.remote(event)]
+
+    record = trials_.run(trial, Throttle(tell))
+    # Whoever has the record has had the events: the last of them arrives after all others.
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(last)
+    return record
