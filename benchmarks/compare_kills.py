@@ -46,8 +46,8 @@ def main() -> None:
             {
                 "workload": "blobs.py:build",
                 "policies": policies,
-                "seeds": list(range(100)),
-                "epochs": 40,
+                "seeds": list(range(40)),
+                "epochs": 5,
                 "batch_size": 32,
             },
             folder=str(folder),
