@@ -35,7 +35,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
 
 
-def gone(pid: int, within: float = 60.0) -> bool:
+def gone(pid: int, within: float = 600.0) -> bool:
     end = time.monotonic() + within
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.1)
