@@ -23,3 +23,7 @@ class DataError(CyclrError):
 
 class MissingExtraError(CyclrError, ImportError):
     """An optional dependency is not installed; the message holds the command that installs it."""
+
+
+class RunFolderError(CyclrError):
+    """The folder of a comparison cannot be read or written, holds another one, or is in use."""

@@ -93,3 +93,15 @@ def test_curves_are_named() -> None:
     legend = ax.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "mark"]
+
+
+def test_a_trade_off_joins_the_cycles_of_single_runs_and_not_separate_runs() -> None:
+    single = {"one run": ([10, 30, 70], [0.1, 0.3, 0.7])}
+    ax = plots.tradeoff(single, {"runs of their own": ([10, 70], [0.2, 0.6])}, xlabel="step", ylabel="accuracy")
+    joined, alone = ax.get_lines()
+    assert joined.get_xydata().tolist() == [[10, 0.1], [30, 0.3], [70, 0.7]]  # type: ignore[union-attr]
+    assert joined.get_linestyle() == "-"
+    assert alone.get_linestyle() == "None"
+    assert ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one run", "runs of their own"]  # type: ignore[union-attr]
+    plt.close(ax.figure)

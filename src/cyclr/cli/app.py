@@ -16,7 +16,7 @@ from rich.text import Text
 
 import cyclr
 from cyclr import CyclrError, RangeTestResult, Schedule
-from cyclr.cli import report
+from cyclr.cli import compare, report
 from cyclr.range_test.driver import Spacing
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 from cyclr.schedules.shape import Shape
@@ -232,6 +232,7 @@ def plot(
     out.print(f"{drawn!r}\nWritten: {output}", highlight=False, markup=False, soft_wrap=True)
 
 
+app.command("compare")(_reports_errors(compare.compare))
 app.command("report")(_reports_errors(report.report))
 
 

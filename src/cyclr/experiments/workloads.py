@@ -2,10 +2,15 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cyclr.errors import CyclrError
+from cyclr.experiments import backend
+from cyclr.experiments.data import NAMES, Dataset, load
+from cyclr.experiments.job import Job
+from cyclr.experiments.spec import Trial
 
 
 def classic_cnn(input_shape: tuple[int, ...], classes: int) -> Any:
@@ -35,24 +40,134 @@ def classic_cnn(input_shape: tuple[int, ...], classes: int) -> Any:
     )
 
 
-def from_file(reference: str) -> Any:
-    """The compiled model that a function in a user's file returns.
+def mlp(input_shape: tuple[int, ...], classes: int) -> Any:
+    """A network with one hidden layer of 64 units, not compiled: enough for digits, and quick."""
+    from keras import Input, Sequential, layers
 
-    Args:
-        reference: `FILE.py:function`; the function takes no arguments and returns a compiled `keras.Model`. The file
-            can import its neighbours.
+    return Sequential(
+        [
+            Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ]
+    )
+
+
+BUILT_IN = {"cnn": classic_cnn, "mlp": mlp}
+"""Workloads by name: functions of the shape of an image and the number of classes."""
+
+
+def builder(trial: Trial) -> Callable[[], Job]:
+    """A function that builds the model and the data of a trial, ready to be tested and trained.
+
+    What takes no part in chance is done at once: frameworks are imported, files are read. The function that comes back
+    draws initial weights, and is to be called with seeded generators.
+
+    A function of a user's file returns `(model, data)`, where the model is a compiled `keras.Model` or a
+    `torch.nn.Module`, and data is `((x, y), (x_val, y_val))`, `(x, y, x_val, y_val)` or two iterables of batches,
+    `(training, validation)`, of known length. A torch model is trained with cross-entropy where labels are integers
+    and with the squared error elsewhere, or with a third value that the function returns: `loss(outputs, targets)`.
 
     Raises:
-        CyclrError: no such file or function, or it returns something else.
+        CyclrError: no such workload, or (when it is called) a function that returns something else.
     """
+    if ":" not in trial.workload:
+        return _built_in(trial)
+    function = load_function(trial.workload, "workload", trial.folder)
+    return lambda: _job(function(), trial)
+
+
+def _job(made: Any, trial: Trial) -> Job:
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
+        raise CyclrError(
+            f"{trial.workload} must return (model, data); got a {type(made).__name__}. "
+            "Data is ((x, y), (x_val, y_val)), or two iterables of batches."
+        )
+    model, data, *loss = made
+    training, validation = _parts(trial.workload, data)
+    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    if keras is not None and isinstance(model, keras.Model):
+        from cyclr.experiments.keras_job import KerasJob
+
+        return KerasJob(model, training, validation, trial)
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from cyclr.experiments.torch_job import TorchJob
+
+        return TorchJob(model, training, validation, trial, loss[0] if loss else None)
+    raise CyclrError(
+        f"{trial.workload} must return a compiled keras.Model or a torch.nn.Module, and data; "
+        f"got a {type(model).__name__}."
+    )
+
+
+def _built_in(trial: Trial) -> Callable[[], Job]:
+    if trial.workload not in BUILT_IN:
+        raise CyclrError(
+            f"workload must be {', '.join(map(repr, BUILT_IN))} or FILE.py:function; got {trial.workload!r}."
+        )
+    backend.select(trial.backend)
     import keras
 
+    from cyclr.experiments.keras_job import KerasJob
+
+    given = trial.data or {}
+    data = load(_located(given["source"], trial.folder))
+    training, validation = (data.x_train, data.y_train), (data.x_val, data.y_val)
+    if given["validation"] != "test":
+        held = int(given["validation"])
+        if held >= len(data.x_train):
+            raise CyclrError(
+                f"validation must leave samples to train on; got validation={held} of {len(data.x_train)}."
+            )
+        validation = data.x_train[-held:], data.y_train[-held:]
+        training = data.x_train[:-held], data.y_train[:-held]
+    training = training[0][: given["samples"]], training[1][: given["samples"]]
+
+    def build() -> Job:
+        model = BUILT_IN[trial.workload](data.input_shape, data.classes)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return KerasJob(model, training, validation, trial)
+
+    return build
+
+
+def _located(source: str, folder: str) -> str | Path:
+    """A data set's name as it is, a path from the folder that it is relative to."""
+    return source if source in NAMES else Path(folder, source)
+
+
+def _parts(reference: str, data: Any) -> tuple[Any, Any]:
+    """Training and validation data: pairs of arrays, or iterables of batches."""
+    if isinstance(data, Dataset):
+        return (data.x_train, data.y_train), (data.x_val, data.y_val)
+    if isinstance(data, tuple | list) and len(data) == 4:
+        return (data[0], data[1]), (data[2], data[3])
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return data[0], data[1]
+    raise CyclrError(
+        f"the data of {reference} must be ((x, y), (x_val, y_val)), (x, y, x_val, y_val) or two iterables of batches; "
+        f"got a {type(data).__name__}" + (f" of {len(data)}." if isinstance(data, tuple | list) else ".")
+    )
+
+
+def load_function(reference: str, what: str, folder: str | Path = ".") -> Callable[[], Any]:
+    """The function that `FILE.py:function` names; the file can import its neighbours.
+
+    Args:
+        reference: `FILE.py:function`.
+        what: what the reference is for, for messages.
+        folder: where a relative path begins.
+
+    Raises:
+        CyclrError: no such file or function.
+    """
     name, separator, function_name = reference.rpartition(":")
-    path = Path(name)
+    path = Path(folder, name)
     if not separator or not function_name or path.suffix != ".py":
-        raise CyclrError(f"model must be FILE.py:function; got {reference!r}. For example: model.py:build.")
+        raise CyclrError(f"{what} must be FILE.py:function; got {reference!r}. For example: model.py:build.")
     if not path.is_file():
-        raise CyclrError(f"model must be in a file that exists; got {name!r}. Check the path.")
+        raise CyclrError(f"{what} must be in a file that exists; got {name!r}. Check the path.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise CyclrError(f"{name} cannot be imported as Python.")
@@ -66,7 +181,22 @@ def from_file(reference: str) -> Any:
     if not callable(function):
         known = ", ".join(n for n, v in vars(module).items() if callable(v) and not n.startswith("_")) or "none"
         raise CyclrError(f"{name} has no function {function_name!r}; it has {known}.")
-    model = function()
+    return cast(Callable[[], Any], function)
+
+
+def from_file(reference: str) -> Any:
+    """The compiled model that a function in a user's file returns.
+
+    Args:
+        reference: `FILE.py:function`; the function takes no arguments and returns a compiled `keras.Model`. The file
+            can import its neighbours.
+
+    Raises:
+        CyclrError: no such file or function, or it returns something else.
+    """
+    import keras
+
+    model = load_function(reference, "model")()
     if not isinstance(model, keras.Model) or not model.compiled:
         kind = "a model that is not compiled" if isinstance(model, keras.Model) else f"a {type(model).__name__}"
         raise CyclrError(f"{reference} must return a compiled keras.Model; got {kind}. Call model.compile(...) in it.")

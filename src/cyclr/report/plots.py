@@ -111,6 +111,40 @@ def curves(
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
+    if series or marks:
+        ax.legend(frameon=False)
+    _tidy(ax)
+    return ax
+
+
+def tradeoff(
+    single: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    separate: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    *,
+    xlabel: str,
+    ylabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric against training time as single cyclical runs trace it, and as separate runs of each length do.
+
+    Args:
+        single: name → (times, values) at the ends of the cycles of one run, joined by a line.
+        separate: name → (times, values), a point for every run of its own.
+        xlabel, ylabel: names of the axes.
+        ax: axes to draw on; new ones by default.
+
+    Source: Portes et al. 2022, *Fast Benchmarking of Accuracy vs. Training Time with Cyclic Learning Rates*,
+    arXiv:2206.00832.
+    """
+    ax = _axes(ax, (8, 4.2))
+    for number, (name, (times, values)) in enumerate(single.items()):
+        style = {"alpha": 0.35 + 0.65 / (1 + number), "linewidth": 1.8, "marker": "o", "markersize": 4}
+        ax.plot(times, values, color=_BLUE, label=name, **style)  # type: ignore[arg-type]
+    for name, (times, values) in (separate or {}).items():
+        ax.plot(times, values, linestyle="", marker="x", markersize=7, markeredgewidth=1.8, color=_ORANGE, label=name)
+    ax.set_xscale("log")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
     ax.legend(frameon=False)
     _tidy(ax)
     return ax

@@ -1,0 +1,155 @@
+"""`cyclr compare`: policies against one another, on this machine or on a Ray cluster."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cyclr.cli.live import Board
+from cyclr.experiments import compare as run_comparison
+from cyclr.experiments import policies, statistics, tracking
+from cyclr.experiments.record import read_records, read_run
+from cyclr.experiments.spec import Spec
+
+EXIT_FAILED = 1
+
+out = Console()
+
+_POLICY_HELP = (
+    "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
+    f"Kinds: {', '.join(policies.KINDS)} (schedule:FILE.json)."
+)
+
+
+def compare(
+    spec: Annotated[
+        Path | None, typer.Argument(help="TOML file of the comparison; options take precedence.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Run folder; one that exists is finished.")] = Path("cyclr-compare"),
+    workload: Annotated[
+        str | None, typer.Option(help="**mlp**, **cnn**, or FILE.py:function that returns (model, data).")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data of a built-in workload, as for demo.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help=_POLICY_HELP)] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds: 0, 1, 2, …")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Budget of a training in epochs.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps (optimizer updates) instead.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in an update.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="Optimizer by name; may be given many times.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = None,
+    backend: Annotated[Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")] = None,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the framework in a trial.")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="How often a trial is begun again whose worker died.")] = 2,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, such as auto; a Ray here by default.")] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs of a trial on Ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial on Ray; fractions share one.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed.")] = False,
+    baseline: Annotated[
+        str | None, typer.Option(help="Policy to compare with; the best fixed rate by default.")
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="Value to reach; the baseline's best by default.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Show what is recorded, and train nothing.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Log folder for TensorBoard.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.")] = None,
+) -> None:
+    """Compare policies for the learning rate over several seeds; run it again to finish what was interrupted.
+
+    Example: cyclr compare --policy fixed:0.01,0.03,0.1 --policy triangular --epochs 8 --seeds 3
+    """
+    if summary:
+        records = read_records(output)
+        read_run(output)
+    else:
+        given = {
+            "workload": workload,
+            "data": data,
+            "policies": None if not policy else [table for text in policy for table in policies.parse(text)],
+            "seeds": None if seeds is None else list(range(seeds)),
+            "epochs": epochs,
+            "steps": steps,
+            "batch_size": batch_size,
+            "optimizer": optimizer or None,
+            "metric": metric,
+            "backend": backend,
+        }
+        comparison = Spec.from_options(spec, given)
+        trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
+        trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
+        on_ray: dict[str, Any] = {"address": address, "cpus": cpus, "gpus": gpus} if engine == "ray" else {}
+        with Board(out, comparison.metric) as board:
+            records = run_comparison(
+                comparison,
+                output,
+                engine=engine,
+                retry_failed=retry_failed,
+                trackers=trackers,
+                tell=board,
+                workers=workers,
+                threads=threads,
+                retries=retries,
+                **on_ray,
+            )
+    _print_failures(records)
+    found = statistics.summarize(records, target=target, baseline=baseline)
+    _print_summary(found)
+    if csv is not None:
+        statistics.write_csv(found, csv)
+    out.print(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""), highlight=False)
+    if any(record["status"] == "failed" for record in records):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print_summary(summary: statistics.Summary) -> None:
+    percent = f"{100 * summary.confidence:g} %"
+    title = f"{summary.metric}: mean over seeds, and its {percent} interval below"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    several = len({(row.workload, row.optimizer) for row in summary.rows}) > 1
+    for column in ("on", "policy") if several else ("policy",):
+        table.add_column(column, min_width=12)
+    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
+        table.add_column(column, justify="right", min_width=min(5, len(column)))
+    table.add_column("verdict", min_width=8)
+    for row in summary.rows:
+        lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
+        reached = f"{row.reached} of {row.seeds}" if row.reached else "never"
+        table.add_row(
+            *((escape(f"{row.workload}, {row.optimizer}"),) if several else ()),
+            escape(row.policy),
+            str(row.seeds) + "".join(f", {text}" for text in lost),
+            _interval(row.best),
+            "–" if row.final.mean is None else f"{row.final.mean:.4g}",
+            "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
+            reached if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            f"{row.seconds:.1f}",
+            row.verdict,
+        )
+    out.print(table)
+    out.print(
+        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
+        style="dim",
+    )
+    out.print(summary.in_words(), highlight=False, markup=False)
+
+
+def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) -> str:
+    if interval.mean is None:
+        return "–"
+    text = f"{interval.mean:{sign}.{digits}g}"
+    if interval.low is not None and interval.high is not None:
+        text += f"\n[dim]{interval.low:{sign}.{digits - 1}g}…{interval.high:{sign}.{digits - 1}g}[/]"
+    return text
+
+
+def _print_failures(records: list[dict[str, Any]]) -> None:
+    for record in records:
+        if record["status"] == "failed":
+            said = f"{record['policy']}, seed {record['seed']} failed: {record['error']}"
+            out.print(said, style="red", highlight=False, markup=False, soft_wrap=True)

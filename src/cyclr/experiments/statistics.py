@@ -1,0 +1,340 @@
+"""What the records of a comparison say: means, intervals, differences beyond noise, and steps to a target."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cyclr import _checks
+from cyclr.errors import MissingExtraError
+
+Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
+Record = dict[str, Any]
+
+_RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its confidence interval; `low` and `high` are None for one seed, all for none."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy of a workload and an optimizer.
+
+    Attributes:
+        workload, optimizer, policy: whose row it is.
+        seeds: trials that came to their end; those that diverged are counted in `diverged`, others in `failed`.
+        final, best: the metric after the last epoch, and at its best.
+        difference: of `best` to the baseline's, seed by seed.
+        verdict: `"better"` or `"worse"` only where the difference is more than noise (see `summarize`).
+        target: what was to be reached; the mean over seeds, where it differs.
+        reached: trials that reached it, of `seeds`.
+        steps_to_target: optimizer updates until then, those of the range test included; None if a seed did not.
+        ratio: steps_to_target over the baseline's, in the same seeds.
+        total_steps: updates of a whole trial, those of the range test included.
+        range_test_steps: updates of the range test alone.
+        seconds: wall time of a trial.
+    """
+
+    workload: str
+    optimizer: str
+    policy: str
+    seeds: int
+    diverged: int
+    failed: int
+    final: Interval
+    best: Interval
+    difference: Interval
+    verdict: Verdict
+    target: float | None
+    reached: int
+    steps_to_target: float | None
+    ratio: float | None
+    total_steps: float
+    range_test_steps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rows, best first within a workload and an optimizer, and how they were made."""
+
+    metric: str
+    direction: Literal["max", "min"]
+    confidence: float
+    rows: list[Row]
+
+    def in_words(self) -> str:
+        """The verdict, for every workload and optimizer in a sentence."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.workload, row.optimizer), []).append(row)
+        return " ".join(self._sentence(where, rows) for where, rows in groups.items())
+
+    def _sentence(self, where: tuple[str, str], rows: list[Row]) -> str:
+        place = f"On {where[0]} with {where[1]}" if where[1] else f"On {where[0]}"
+        base = next((row for row in rows if row.verdict == "baseline"), None)
+        if base is None or base.best.mean is None:
+            return f"{place}, nothing can be compared: no trial came to its end."
+        others = [row for row in rows if row is not base and row.best.mean is not None]
+        if not others:
+            return f"{place}, {base.policy} is alone, with a best {self.metric} of {base.best.mean:.4g}."
+        top = others[0]
+        gap = top.difference.mean or 0.0
+        meaning = {
+            "better": "which is more than the noise between seeds",
+            "worse": "which is more than the noise between seeds",
+            "one seed": "of one seed, which says nothing about noise",
+        }.get(top.verdict, "which is within the noise between seeds")
+        words = (
+            f"{place}, {top.policy} comes to {top.best.mean:.4g} at best, {gap:+.2g} against {base.policy}, {meaning}."
+        )
+        fast = min((row for row in others if row.ratio is not None), key=lambda row: row.ratio or 0.0, default=None)
+        if fast is not None and fast.ratio is not None:
+            words += (
+                f" {fast.policy} reaches the best of {base.policy} after {fast.steps_to_target:,.0f} steps (mean), "
+                f"{fast.ratio:.2f} times as many, range test included."
+            )
+        return words
+
+
+def summarize(
+    records: Iterable[Record],
+    *,
+    target: float | None = None,
+    baseline: str | None = None,
+    confidence: float = 0.95,
+) -> Summary:
+    """Compare the policies over their seeds; nothing is trained.
+
+    - Intervals are bootstrap percentile intervals of the mean over seeds. Of few seeds they are too narrow.
+    - A difference to the baseline is paired, seed by seed. It is more than noise if the bootstrap interval of its mean
+      excludes 0 and so does Student's, which is honest for few seeds.
+    - Steps to a target are those of the first epoch that ends with it, plus those of the range test. The default
+      target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by itself.
+
+    Args:
+        records: as `read_records` gives them.
+        target: value of the metric to reach.
+        baseline: policy to compare with; by default the fixed rate with the best mean, or the best policy of all.
+        confidence: of the intervals, in (0, 1).
+
+    Raises:
+        ValueError: no records, records of several metrics, or no such baseline.
+        MissingExtraError: SciPy is not installed.
+    """
+    found = list(records)
+    _checks.number("confidence", confidence, above=0, below=1)
+    if not found:
+        raise ValueError("records must hold one at least; got none. Has a trial come to its end?")
+    metrics = {(record["metric"], record["direction"]) for record in found}
+    if len(metrics) > 1:
+        raise ValueError(f"records must be of one metric; got {', '.join(sorted(name for name, _ in metrics))}.")
+    metric, direction = metrics.pop()
+    rows: list[Row] = []
+    groups: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in found:
+        group = groups.setdefault((record["workload"], record["optimizer"]), {})
+        group.setdefault(record["policy"], []).append(record)
+    if baseline is not None and not any(baseline in group for group in groups.values()):
+        names = sorted({policy for group in groups.values() for policy in group})
+        raise ValueError(f"baseline must be one of {', '.join(map(repr, names))}; got {baseline!r}.")
+    for (workload, optimizer), group in groups.items():
+        rows += _rows(workload, optimizer, group, direction, target, baseline, confidence)
+    return Summary(metric, direction, confidence, rows)
+
+
+def _rows(
+    workload: str,
+    optimizer: str,
+    group: dict[str, list[Record]],
+    direction: str,
+    target: float | None,
+    baseline: str | None,
+    confidence: float,
+) -> list[Row]:
+    sign = 1.0 if direction == "max" else -1.0
+    means = {policy: sign * mean for policy, rs in group.items() if (mean := _mean(map(best, rs))) is not None}
+    fixed = {policy: mean for policy, mean in means.items() if any(_is_fixed(record) for record in group[policy])}
+    base = baseline if baseline in group else max(fixed or means, key=(fixed or means).__getitem__, default=None)
+    of_base = {record["seed"]: record for record in group.get(base or "", ()) if best(record) is not None}
+    rows = []
+    for policy, records in group.items():
+        ended = [record for record in records if record["status"] == "ok"]
+        pairs = [
+            (record, of_base[record["seed"]])
+            for record in ended
+            if record["seed"] in of_base and best(record) is not None
+        ]
+        gaps = [_value(best(record)) - _value(best(other)) for record, other in pairs]
+        difference = interval(gaps, confidence)
+        targets = {
+            record["trial"]: target if target is not None else _best_of(of_base.get(record["seed"])) for record in ended
+        }
+        reached = [steps_to(record, targets[record["trial"]]) for record in ended]
+        all_reached = bool(reached) and all(steps is not None for steps in reached)
+        base_steps = [steps_to(other, targets[record["trial"]]) for record, other in pairs]
+        comparable = all_reached and len(base_steps) == len(reached) and all(steps is not None for steps in base_steps)
+        rows.append(
+            Row(
+                workload,
+                optimizer,
+                policy,
+                seeds=len(ended),
+                diverged=sum(record["status"] == "diverged" for record in records),
+                failed=sum(record["status"] == "failed" for record in records),
+                final=interval([_value(final(record)) for record in ended if final(record) is not None], confidence),
+                best=interval([_value(best(record)) for record in ended if best(record) is not None], confidence),
+                difference=difference,
+                verdict="baseline" if policy == base else _verdict(gaps, difference, sign, confidence),
+                target=_mean(targets.values()),
+                reached=sum(steps is not None for steps in reached),
+                steps_to_target=_mean(reached) if all_reached else None,
+                ratio=_value(_mean(reached)) / _value(_mean(base_steps)) if comparable else None,
+                total_steps=_mean(r["total_steps"] + r["range_test_steps"] for r in ended) or 0.0,
+                range_test_steps=_mean(record["range_test_steps"] for record in ended) or 0.0,
+                seconds=_mean(record["seconds"] for record in ended) or 0.0,
+            )
+        )
+    return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
+
+
+def best(record: Record) -> float | None:
+    """The best value of the metric at the end of an epoch, or None."""
+    values = [value for value in record["epochs"].get(record["metric"], ()) if value is not None]
+    if not values:
+        return None
+    return float(max(values) if record["direction"] == "max" else min(values))
+
+
+def final(record: Record) -> float | None:
+    """The value of the metric at the end of the last epoch, or None."""
+    values = record["epochs"].get(record["metric"], ())
+    return float(values[-1]) if values and values[-1] is not None else None
+
+
+def steps_to(record: Record, target: float | None) -> int | None:
+    """Updates until an epoch first ended with the target reached, the range test included; None if none did."""
+    if target is None:
+        return None
+    sign = 1.0 if record["direction"] == "max" else -1.0
+    for step, value in zip(record["epochs"].get("step", ()), record["epochs"].get(record["metric"], ()), strict=False):
+        if value is not None and sign * value >= sign * target:
+            return int(step + record["range_test_steps"])
+    return None
+
+
+def tradeoff(record: Record) -> dict[str, list[float]]:
+    """The trade-off of the metric against training time that one cyclical run traces: its values at the ends of cycles.
+
+    Args:
+        record: of a policy whose schedule has cycles, `"multiplicative"` above all.
+
+    Returns:
+        `step`, `seconds` and `metric` at every epoch that ends where a cycle does, the end of the run included if a
+        cycle ends there; nothing for a schedule without cycles.
+
+    Source: Portes et al. 2022, arXiv:2206.00832.
+    """
+    from cyclr.schedules import Schedule
+
+    points: dict[str, list[float]] = {"step": [], "seconds": [], "metric": []}
+    if record["schedule"] is None:
+        return points
+    schedule, epochs = Schedule.from_dict(record["schedule"]), record["epochs"]
+    for step, seconds, value in zip(epochs["step"], epochs["seconds"], epochs[record["metric"]], strict=True):
+        # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
+        if value is not None and (schedule.is_cycle_end(step - 1) or schedule.is_cycle_end(step)):
+            for name, number in (("step", step), ("seconds", seconds), ("metric", value)):
+                points[name].append(float(number))
+    return points
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """The mean and its bootstrap percentile interval; the same values give the same interval.
+
+    Raises:
+        MissingExtraError: SciPy is not installed.
+    """
+    if not values:
+        return Interval()
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean)
+    if min(values) == max(values):
+        return Interval(mean, mean, mean)
+    try:
+        from scipy.stats import bootstrap
+    except ImportError as error:
+        raise MissingExtraError('statistics need SciPy. Run: pip install "cyclr[compare]".') from error
+    found = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
+
+
+def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidence: float) -> Verdict:
+    if not gaps:
+        return "no result"
+    if len(gaps) == 1:
+        return "one seed"
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+        return "within noise"
+    from scipy.stats import t
+
+    mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))
+    if abs(mean) <= error * float(t.ppf((1 + confidence) / 2, len(gaps) - 1)):
+        return "within noise"
+    return "better" if sign * mean > 0 else "worse"
+
+
+def write_csv(summary: Summary, path: str | Path) -> None:
+    """Write the rows as CSV; an interval makes three columns, and what is not known is left empty."""
+    names = [f.name for f in fields(Row)]
+    intervals = {"final", "best", "difference"}
+    header = [
+        column
+        for name in names
+        for column in ([f"{name}_mean", f"{name}_low", f"{name}_high"] if name in intervals else [name])
+    ]
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in summary.rows:
+            values = asdict(row)
+            cells = [
+                cell for name in names for cell in (values[name].values() if name in intervals else (values[name],))
+            ]
+            writer.writerow(["" if cell is None else cell for cell in cells])
+
+
+def _is_fixed(record: Record) -> bool:
+    return (record["schedule"] or {}).get("schedule") == "Constant"
+
+
+def _best_of(record: Record | None) -> float | None:
+    return None if record is None else best(record)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,150 @@
+"""Trials of torch models."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from cyclr.errors import CyclrError
+from cyclr.experiments.job import History, checked_length
+from cyclr.experiments.policies import Plan
+from cyclr.experiments.spec import Trial
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.torch import Scheduler, range_test
+
+_DEFAULT_OPTIMIZER = {"name": "SGD", "momentum": 0.9}
+_VALIDATION_BATCH = 1000
+
+
+class TorchJob:
+    """A torch model and its data.
+
+    Args:
+        model: the model, where it is to run; batches are moved to its device.
+        training, validation: `(x, y)` of tensors or arrays, or iterables of batches `(inputs, targets)`.
+        trial: what is to be done.
+        loss: `loss(outputs, targets)`; cross-entropy for integer targets and the squared error for others by default.
+
+    Raises:
+        CyclrError: no such optimizer, or data that does not know its length.
+    """
+
+    def __init__(self, model: Any, training: Any, validation: Any, trial: Trial, loss: Any = None) -> None:
+        self._model, self._trial, self._loss = model, trial, loss or default_loss
+        table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
+        self._optimizer = made_optimizer(table, model.parameters())
+        self.optimizer_name = trial.optimizer_name or f"{table['name']}(momentum=0.9)"
+        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        if isinstance(training, tuple | list) and len(training) == 2:
+            self._training: Any = DataLoader(_tensors(training), trial.batch_size, shuffle=True)
+            self._validation: Any = DataLoader(_tensors(validation), _VALIDATION_BATCH)
+        else:
+            self._training, self._validation = training, validation
+        self.steps_per_epoch = checked_length(trial.workload, self._training)
+
+    def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
+        """Run the range test of the trial; the model is left as it was."""
+        return range_test(
+            self._model,
+            self._optimizer,
+            self._loss,
+            self._training,
+            seed=self._trial.seed,
+            on_step=on_step,
+            **self._trial.range_test,
+        )
+
+    def train(self, plan: Plan, history: History) -> None:
+        """Train until the history is over; every update and epoch is noted in it."""
+        scheduler = self._scheduler(plan, history.total_steps)
+        for _ in range(-(-history.total_steps // self.steps_per_epoch)):
+            self._model.train()
+            for inputs, targets in self._training:
+                history.lr.append(float(self._optimizer.param_groups[0]["lr"]))
+                self._optimizer.zero_grad(set_to_none=True)
+                loss = self._loss(self._model(self._moved(inputs)), self._moved(targets))
+                loss.backward()
+                self._optimizer.step()
+                if plan.framework != "plateau":
+                    scheduler.step()
+                history.step(float(loss.detach()))
+                if history.over:
+                    break
+            metrics = self._evaluated()
+            if self._trial.metric not in metrics:
+                raise CyclrError(
+                    f"metric must be one that torch trials report; got metric={self._trial.metric!r}, they report "
+                    f"{', '.join(metrics)}."
+                )
+            history.epoch(metrics)
+            if plan.framework == "plateau":
+                scheduler.step(metrics[self._trial.metric])
+            if history.diverged:
+                break
+
+    def _scheduler(self, plan: Plan, total_steps: int) -> Any:
+        if plan.schedule is not None:
+            return Scheduler(self._optimizer, lr=plan.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"] = plan.lr
+        schedulers = torch.optim.lr_scheduler
+        if plan.framework == "cosine":
+            return schedulers.CosineAnnealingLR(self._optimizer, T_max=total_steps)
+        return schedulers.ReduceLROnPlateau(self._optimizer, mode=self._trial.direction, **plan.options)
+
+    def _evaluated(self) -> dict[str, float]:
+        """Mean loss over the validation samples, and the accuracy where targets are classes."""
+        self._model.eval()
+        loss, correct, count, classes = 0.0, 0, 0, True
+        with torch.no_grad():
+            for inputs, targets in self._validation:
+                targets = self._moved(targets)
+                outputs = self._model(self._moved(inputs))
+                loss += float(self._loss(outputs, targets)) * len(targets)
+                classes = not targets.is_floating_point() and outputs.ndim == 2
+                correct += int((outputs.argmax(1) == targets).sum()) if classes else 0
+                count += len(targets)
+        if count == 0:
+            raise CyclrError(f"the validation data of {self._trial.workload} must hold a batch at least; got none.")
+        return {"val_loss": loss / count, **({"val_accuracy": correct / count} if classes else {})}
+
+    def _moved(self, batch: Any) -> Any:
+        return batch.to(self._device) if hasattr(batch, "to") else batch
+
+
+def default_loss(outputs: Any, targets: Any) -> Any:
+    """Cross-entropy for integer targets, the squared error for others."""
+    functional = torch.nn.functional
+    if targets.is_floating_point():
+        return functional.mse_loss(outputs, targets)
+    return functional.cross_entropy(outputs, targets)
+
+
+def made_optimizer(table: dict[str, Any], parameters: Iterator[Any]) -> Any:
+    """The torch optimizer that a table names, such as `{"name": "SGD", "momentum": 0.9}`.
+
+    Raises:
+        CyclrError: torch has none of that name, or it does not take these arguments.
+    """
+    arguments = {name: value for name, value in table.items() if name != "name"}
+    known = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != "Optimizer"
+    }
+    try:
+        # The rate is set before the first update; torch alone asks for one here.
+        return known[table["name"].lower()](parameters, **{"lr": 0.01, **arguments})
+    except KeyError:
+        names = ", ".join(sorted(kind.__name__ for kind in known.values()))
+        raise CyclrError(f"optimizer must be one of {names}; got {table['name']!r}.") from None
+    except (TypeError, ValueError) as error:
+        raise CyclrError(
+            f"optimizer {table['name']} must be made with its arguments; got {arguments}: {error}."
+        ) from error
+
+
+def _tensors(pair: Any) -> TensorDataset:
+    return TensorDataset(*(torch.as_tensor(np.asarray(part)) for part in pair))

@@ -1,0 +1,183 @@
+"""One trial, from its description to its record, in whatever process it runs."""
+
+import datetime
+import gc
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cyclr.errors import CyclrError
+from cyclr.experiments import backend, workloads
+from cyclr.experiments.job import History, Job
+from cyclr.experiments.spec import Trial
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.schedules import Run
+
+FORMAT_VERSION = 1
+
+Event = dict[str, Any]
+"""What a trial tells while it runs: `trial`, `stage`, `done` and `total`, or `trial` and `epoch` (its values)."""
+
+
+def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dict[str, Any]:
+    """Train as the trial says, and return its record; what goes wrong in it is in the record, and nothing is raised.
+
+    The same trial gives the same record wherever it runs, times apart: every generator is seeded first, and the range
+    test leaves no trace. Its `seconds` are those of range test and training; imports and the reading of data are none.
+
+    Args:
+        trial: what to do.
+        tell: called while it runs, with every step and epoch.
+    """
+    record = empty_record(trial)
+    try:
+        _fill(record, trial, tell)
+    except Exception as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
+        record["status"], record["error"] = "failed", _in_words(error)
+    finally:
+        _forget()
+    return record
+
+
+def empty_record(trial: Trial) -> dict[str, Any]:
+    """The record of a trial that has not begun."""
+    return {
+        "version": FORMAT_VERSION,
+        "trial": trial.id,
+        "workload": _workload_name(trial),
+        "policy": trial.policy.name,
+        "seed": trial.seed,
+        "optimizer": trial.optimizer_name,
+        "status": "ok",
+        "error": None,
+        "metric": trial.metric,
+        "direction": trial.direction,
+        "steps_per_epoch": 0,
+        "total_steps": 0,
+        "range_test_steps": 0,
+        "schedule": None,
+        "range_test": None,
+        "lr": None,
+        "epochs": {},
+        "steps": {"learning_rate": [], "loss": []},
+        "seconds": 0.0,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def failed_record(trial: Trial, error: str) -> dict[str, Any]:
+    """The record of a trial whose worker was lost."""
+    return {**empty_record(trial), "status": "failed", "error": error}
+
+
+def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -> None:
+    def step(stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: tell({"trial": trial.id, "stage": stage, "done": done, "total": total})
+
+    tell({"trial": trial.id, "stage": "loading", "done": 0, "total": 1})
+    if trial.backend is not None:
+        backend.select(trial.backend)
+    job = _seeded(workloads.builder(trial), trial.seed)
+    per_epoch = job.steps_per_epoch
+    total = trial.steps if trial.epochs is None else trial.epochs * per_epoch
+    assert total is not None  # noqa: S101  # the budget is one of the two
+    record |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
+    began = time.perf_counter()
+    result = _range_test(job, trial, record, step("range test"))
+    plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), None if result is None else result.bounds)
+    record |= {
+        "lr": plan.lr if plan.framework is None else None,
+        "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
+    }
+    _seed(trial.seed)
+    history = History(total, step("training"), lambda values: tell({"trial": trial.id, "epoch": values}))
+    job.train(plan, history)
+    record["seconds"] = round(time.perf_counter() - began, 3)
+    record["epochs"] = {name: _finite(values) for name, values in history.epochs.items()}
+    record["steps"] = {"learning_rate": _finite(history.lr), "loss": _finite(history.loss)}
+    if history.diverged:
+        record["status"] = "diverged"
+
+
+def _range_test(
+    job: Job, trial: Trial, record: dict[str, Any], tell: Callable[[int, int], None]
+) -> RangeTestResult | None:
+    if not trial.policy.needs_range_test:
+        return None
+    updates = 0
+
+    def count(test: RangeTest) -> None:
+        # Every update counts: those of repeats, and the one whose loss was not finite and is no point of the curve.
+        nonlocal updates
+        updates += 1
+        tell(test.recorded, len(test))
+
+    result = job.range_test(count)
+    record |= {"range_test": result.to_dict(), "range_test_steps": updates}
+    return result
+
+
+def _workload_name(trial: Trial) -> str:
+    if trial.data is None:
+        return trial.workload
+    return f"{trial.workload} on {Path(trial.data['source']).name}"
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """The values with None, which JSON knows, where they are NaN or infinite."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _seeded(build: Callable[[], Job], seed: int) -> Job:
+    """What a builder builds with seeded generators; built anew if it was the first to load a framework."""
+    _seed(seed)
+    loaded = _frameworks()
+    job = build()
+    if _frameworks() != loaded:
+        _seed(seed)
+        job = build()
+    return job
+
+
+def _frameworks() -> set[str]:
+    return {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
+
+
+def _seed(seed: int) -> None:
+    """Seed the generators of the frameworks that are loaded, and Python's and NumPy's."""
+    if "keras" in sys.modules:
+        from cyclr.keras import random_state
+
+        random_state.seed_all(seed)
+    elif "torch" in sys.modules:
+        from cyclr.torch import snapshot
+
+        snapshot.seed_all(seed)
+    else:
+        import random
+
+        import numpy as np
+
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
+
+def _forget() -> None:
+    """Let go of the models of this trial: Keras keeps graphs, and a worker runs many trials."""
+    keras = sys.modules.get("keras")
+    if keras is not None:
+        keras.utils.clear_session()
+    gc.collect()
+
+
+def _in_words(error: Exception) -> str:
+    """One line for what a user can mend, and where it happened for anything else."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, CyclrError):
+        return said
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{said} ({Path(where.filename).name}, line {where.lineno})"

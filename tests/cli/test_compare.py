@@ -1,0 +1,111 @@
+"""`cyclr compare`, as a user runs it."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cyclr.cli.app import app
+from cyclr.experiments import Spec, read_records
+from cyclr.experiments.record import RunFolder
+from cyclr.experiments.trial import empty_record
+
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("torch is not installed", allow_module_level=True)
+
+COMMAND = [sys.executable, "-m", "cyclr.cli.main", "compare"]
+ENVIRONMENT = {**os.environ, "COLUMNS": "120"}
+BLOBS = Path(__file__).parents[1] / "experiments" / "blobs.py"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(BLOBS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def filled(folder: Path, *statuses: str) -> None:
+    """A run folder with two policies and as many seeds as there are states for the second."""
+    spec = Spec([{"kind": "fixed", "lr": 0.1}, {"kind": "cosine", "lr": 0.2}], epochs=2, seeds=range(len(statuses)))
+    with RunFolder(folder, spec) as run:
+        for trial in spec.trials():
+            is_cosine = trial.policy.kind == "cosine"
+            status = statuses[trial.seed] if is_cosine else "ok"
+            epochs = {"step": [5, 10], "val_accuracy": [0.5, (0.7 if is_cosine else 0.6) + 0.01 * trial.seed]}
+            changes = {"epochs": epochs, "total_steps": 10, "schedule": None if is_cosine else {"schedule": "Constant"}}
+            run.append(
+                {
+                    **empty_record(trial),
+                    **changes,
+                    "status": status,
+                    "error": "[b]boom[/b]" if status == "failed" else None,
+                }
+            )
+
+
+def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
+    arguments = [
+        *("--workload", "blobs.py:build", "--policy", "fixed:0.1", "--policy", "sinusoidal:base_lr=0.01,max_lr=0.5"),
+        *("--epochs", "2", "--seeds", "1", "--batch-size", "32"),
+        *("--output", "run", "--workers", "1", "--csv", "table.csv"),
+        *("--tensorboard", "logs"),
+    ]
+    done = subprocess.run([*COMMAND, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert len(read_records(here / "run")) == 2
+    assert "fixed 0.1" in done.stdout
+    assert "baseline" in done.stdout
+    assert "On blobs.py:build with SGD(momentum=0.9)" in done.stdout
+    with (here / "table.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert len(list((here / "logs").iterdir())) == 2
+    run = json.loads((here / "run" / "run.json").read_text())
+    assert run["command"][1:] == ["compare", *arguments]
+
+    again = CliRunner().invoke(app, ["compare", *arguments])
+    assert again.exit_code == 0, again.output
+    assert len((here / "run" / "records.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_summary_trains_nothing(here: Path) -> None:
+    filled(here / "run", "ok", "ok", "ok")
+    before = (here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes()
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run", "--target", "0.61"])
+    assert said.exit_code == 0, said.output
+    assert "cosine lr 0.2" in said.output or "cosine 0.2" in said.output
+    assert "better" in said.output
+    assert before == ((here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes())
+
+
+def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
+    filled(here / "run", "ok", "failed", "diverged")
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
+    assert said.exit_code == 1
+    assert "seed 1 failed: [b]boom[/b]" in said.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "fixed:0.1"], "the comparison must have a budget in epochs or in steps"),
+        (["--epochs", "1"], "policies must be given"),
+        (["--policy", "square", "--epochs", "1"], "kind must be one of 'fixed'"),
+        (["missing.toml"], "must be a TOML file"),
+        (["--summary"], "a run folder must hold run.json"),
+        (["--policy", "cosine", "--epochs", "1", "--output", "blobs.py"], "must be one that can be written"),
+        (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds other files"),
+    ],
+)
+def test_what_is_refused(here: Path, arguments: list[str], message: str) -> None:
+    said = CliRunner().invoke(app, ["compare", *arguments])
+    assert said.exit_code == 1, said.output
+    assert message in " ".join(said.output.split())
+    assert "Traceback" not in said.output

@@ -1,0 +1,78 @@
+"""A user's file: a small torch model on three blobs of points, for the tests of comparisons.
+
+`build` leaves a file with the number of its process; the other functions go wrong in ways that users' functions do.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+
+
+def build():
+    (HERE / f"worker-{os.getpid()}").touch()
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 3
+    x = (np.eye(3)[y] + 0.7 * rng.normal(size=(400, 3))).astype("float32")
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)), (
+        (x[:320], y[:320]),
+        (x[320:], y[320:]),
+    )
+
+
+def dies_once():
+    """Kills its process while it trains, the first time that it is called."""
+    model, data = build()
+    marker = HERE / "died"
+    if not marker.exists():
+        calls = 0
+
+        def count(module, inputs):
+            nonlocal calls
+            calls += 1
+            if calls == 20:
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        model.register_forward_pre_hook(count)
+    return model, data
+
+
+def dies():
+    sys.stderr.write("out of luck\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raises():
+    raise ZeroDivisionError("a mistake of the user")
+
+
+def infinite():
+    model, data = build()
+    return model, data, lambda outputs, targets: (outputs * 1e30).exp().mean()
+
+
+def batches():
+    """Data as loaders, a regression."""
+    x = torch.linspace(-1, 1, 64)[:, None]
+    pairs = torch.utils.data.TensorDataset(x, 2 * x)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=16)
+    return torch.nn.Linear(1, 1), (loader, loader)
+
+
+def endless():
+    return torch.nn.Linear(1, 1), (iter([]), iter([]))
+
+
+def model_alone():
+    return torch.nn.Linear(1, 1)
+
+
+def no_model():
+    return 1, ((0, 0), (0, 0))

@@ -1,0 +1,206 @@
+"""Comparisons on the local engine, with real processes that are really killed."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclr.errors import MissingExtraError, RunFolderError
+from cyclr.experiments import Spec, compare, local, read_records
+from cyclr.experiments import trial as trials
+
+for package in ("torch", "loky"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+MakeSpec = Callable[..., Spec]
+POLICIES = [{"kind": "fixed", "lr": [0.01, 0.1]}, {"kind": "triangular"}]
+RANGE_TEST = {"min_lr": 1e-4, "steps": 60}
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended stays in the table until its parent asks for it.
+    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+
+
+def gone(pid: int, within: float = 600.0) -> bool:
+    end = time.monotonic() + within
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not alive(pid)
+
+
+def workers_of(folder: Path) -> list[int]:
+    return [int(path.name.partition("-")[2]) for path in folder.glob("worker-*")]
+
+
+def test_two_workers_record_what_one_process_does(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
+) -> None:
+    spec = blob_spec(policies=POLICIES, seeds=[0, 1], range_test=RANGE_TEST)
+    events: list[dict[str, Any]] = []
+    records = compare(spec, tmp_path / "run", workers=2, tell=events.append)
+
+    assert len(workers_of(blobs)) == 2
+    assert {record["trial"] for record in records} == {trial.id for trial in spec.trials()}
+    by_id = {record["trial"]: timeless(record) for record in records}
+    for trial in spec.trials():
+        assert by_id[trial.id] == timeless(trials.run(trial))
+    assert records == read_records(tmp_path / "run")
+    told = [event for event in events if event.get("trial") == spec.trials()[2].id]
+    stages = list(dict.fromkeys(event["stage"] for event in told if "stage" in event))
+    assert stages == ["loading", "range test", "training"]
+    assert [event["epoch"]["step"] for event in told if "epoch" in event] == [10, 20]
+    assert "record" in told[-1]
+
+    # Again: nothing is repeated, and no process is started for it.
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    assert compare(spec, tmp_path / "run", workers=2) == records
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+    assert len(workers_of(blobs)) == 3  # two workers, and this process by `trials.run`
+
+
+def test_a_worker_that_is_killed_in_mid_trial_is_replaced_and_its_trial_retried(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
+) -> None:
+    spec = blob_spec(seeds=[0, 1], epochs=40)
+    killed: list[int] = []
+
+    def kill_first(event: dict[str, Any]) -> None:
+        if not killed and event.get("stage") == "training" and 0 < event["done"] < event["total"]:
+            killed.append(workers_of(blobs)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    records = compare(spec, tmp_path / "run", workers=1, tell=kill_first)
+    assert killed
+    assert [(record["status"], record["seed"]) for record in records] == [("ok", 0), ("ok", 1)]
+    assert len(workers_of(blobs)) == 2
+    assert timeless(records[0]) == timeless(trials.run(spec.trials()[0]))
+
+
+def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path
+) -> None:
+    fatal, good = blob_spec("dies").trials()[0], blob_spec().trials()[0]
+    records = {record["workload"]: record for record in local.run([fatal, good], workers=2, retries=1)}
+    assert records["blobs.py:build"]["status"] == "ok"
+    assert records["blobs.py:dies"]["status"] == "failed"
+    assert "its worker died 2 times" in records["blobs.py:dies"]["error"]
+    assert "out of luck" in records["blobs.py:dies"]["error"]
+
+
+def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs: Path, tmp_path: Path) -> None:
+    spec = blob_spec()
+    source = (blobs / "blobs.py").read_text()
+    (blobs / "blobs.py").write_text(source.replace("def build():", "def build():\n    raise OSError('no disk')"))
+    assert compare(spec, tmp_path / "run", workers=1)[0]["error"].startswith("OSError: no disk (blobs.py, line ")
+    (blobs / "blobs.py").write_text(source)
+    assert compare(spec, tmp_path / "run", workers=1)[0]["status"] == "failed"
+    (record,) = compare(spec, tmp_path / "run", workers=1, retry_failed=True)
+    assert record["status"] == "ok"
+    assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 2
+
+
+DRIVER = """
+import json, sys
+from cyclr.experiments import Spec, compare
+spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
+def tell(event):
+    print(event.get("stage") or next(name for name in ("epoch", "record", "missing") if name in event), flush=True)
+compare(spec, sys.argv[3], workers=2, tell=tell)
+"""
+
+
+def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
+) -> None:
+    spec = blob_spec(policies=POLICIES, seeds=[0, 1, 2], range_test=RANGE_TEST, epochs=4)
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), str(blobs), str(run)]
+    recorded: list[str] = []
+    # Killed in the midst of training, and right after a record; benchmarks/compare_kills.py kills at any time.
+    for moment, count in (("epoch", 3), ("record", 3)):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        heard = []
+        for line in process.stdout:
+            heard.append(line.strip())
+            if heard.count(moment) == count:
+                break
+        else:
+            pytest.fail(f"{moment} was not heard {count} times: {heard}")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        for worker in workers_of(blobs):
+            assert gone(worker), "a worker outlived its driver"
+        names = [record["trial"] for record in read_records(run)]
+        assert names[: len(recorded)] == recorded
+        assert len(names) >= len(recorded) + heard.count("record")
+        recorded = names
+    assert len(recorded) < 9
+
+    records = compare(spec, run, workers=2)
+    names = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
+    assert sorted(names) == sorted(trial.id for trial in spec.trials())
+    assert names[: len(recorded)] == recorded
+    assert all(record["status"] == "ok" for record in records)
+    sample = spec.trials()[-1]
+    assert timeless(trials.run(sample)) in [timeless(record) for record in records]
+
+
+def test_ctrl_c_ends_workers_and_leaves_the_folder_whole(blob_spec: MakeSpec, blobs: Path, tmp_path: Path) -> None:
+    spec = blob_spec(seeds=[0, 1], epochs=10_000)
+
+    def interrupt(event: dict[str, Any]) -> None:
+        if event.get("stage") == "training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(spec, tmp_path / "run", workers=1, tell=interrupt)
+    assert all(gone(worker) for worker in workers_of(blobs))
+    assert read_records(tmp_path / "run") == []
+
+
+def test_a_second_process_is_refused(blob_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = blob_spec()
+
+    def again(event: dict[str, Any]) -> None:
+        if "missing" in event:
+            with pytest.raises(RunFolderError, match="must be written by one process at a time"):
+                compare(spec, tmp_path / "run")
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        compare(spec, tmp_path / "run", workers=1, tell=again)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"workers": 0}, "workers must be an integer of at least 1"),
+        ({"threads": 0}, "threads must be an integer of at least 1"),
+        ({"retries": -1}, "retries must be an integer of at least 0"),
+    ],
+)
+def test_options_are_checked_at_once(options: dict[str, int], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        local.run([], **options)  # type: ignore[arg-type]
+
+
+def test_without_loky(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "loky", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "cyclr\[compare\]"'):
+        local.run([])

@@ -1,0 +1,124 @@
+"""The Ray engine on a real Ray: started here, and as a cluster of two nodes."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclr.errors import CyclrError, MissingExtraError
+from cyclr.experiments import Spec, compare, read_records
+from cyclr.experiments import ray as engine
+from cyclr.experiments import trial as trials
+
+for package in ("torch", "ray"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning:ray", "ignore::ResourceWarning", "ignore::DeprecationWarning"
+)
+
+MakeSpec = Callable[..., Spec]
+SMALL = {"object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes, each a raylet of its own with one CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **SMALL})
+        nodes.add_node(num_cpus=1, **SMALL)
+        nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+def test_a_cluster_of_two_nodes_records_what_one_process_does_and_retries_what_died(
+    cluster: Any, blob_spec: MakeSpec, tmp_path: Path, timeless: Callable[[Any], Any]
+) -> None:
+    # The user's file is shipped: the workers have no other way to it.
+    policies = [{"kind": "fixed", "lr": 0.1}, {"kind": "triangular"}]
+    spec = blob_spec(policies=policies, seeds=[0], range_test={"min_lr": 1e-4, "steps": 60})
+    events: list[dict[str, Any]] = []
+    records = compare(spec, tmp_path / "run", engine="ray", address=cluster.address, tell=events.append)
+    by_id = {record["trial"]: timeless(record) for record in records}
+    for trial in spec.trials():
+        assert by_id[trial.id] == timeless(trials.run(trial))
+    told = [event for event in events if event.get("trial") == spec.trials()[1].id]
+    assert [event["epoch"]["step"] for event in told if "epoch" in event] == [10, 20]
+
+    deadly = blob_spec("dies_once", epochs=4)
+    killed = list(engine.run(deadly.trials(), address=cluster.address, retries=2))
+    assert [record["status"] for record in killed] == ["ok"], killed[0]["error"]
+    fatal = list(engine.run(blob_spec("dies").trials(), address=cluster.address, retries=0))
+    assert fatal[0]["status"] == "failed"
+    assert "its worker was lost" in fatal[0]["error"]
+
+
+DRIVER = """
+import json, sys
+from cyclr.experiments import Spec, compare
+spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
+compare(spec, sys.argv[3], engine="ray", address=sys.argv[4],
+        tell=lambda event: print("record" if "record" in event else "", flush=True))
+"""
+
+
+def test_a_driver_that_is_killed_is_started_again_on_a_ray_of_this_machine(
+    cluster: Any, blob_spec: MakeSpec, blobs: Path, tmp_path: Path
+) -> None:
+    spec = blob_spec(seeds=[0, 1, 2], epochs=4)
+    run = tmp_path / "run"
+    arguments = [json.dumps(spec.to_dict()), str(blobs), str(run), cluster.address]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "record\n":
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    before = [record["trial"] for record in read_records(run)]
+    assert before
+    compare(spec, run, engine="ray", workers=2, init=SMALL)
+    names = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
+    assert names[: len(before)] == before
+    assert sorted(names) == sorted(trial.id for trial in spec.trials())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus": -1}, "cpus must be a finite number at least 0"),
+        ({"gpus": -0.5}, "gpus must be a finite number at least 0"),
+        ({"retries": -1}, "retries must be an integer of at least 0"),
+        ({"address": "auto", "workers": 2}, "workers must be left out with an address"),
+    ],
+)
+def test_options_are_checked_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        engine.run([], **options)
+
+
+def test_a_file_by_an_absolute_path_cannot_be_shipped(blob_spec: MakeSpec, blobs: Path) -> None:
+    spec = blob_spec().replace(workload=f"{blobs}/blobs.py:build")
+    with pytest.raises(CyclrError, match="workload must be a relative path, to be shipped"):
+        list(engine.run(spec.trials()))
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "cyclr\[ray\]"'):
+        engine.run([])

@@ -1,0 +1,233 @@
+"""Comparisons are checked when they are described, and their trials have names that stay."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cyclr
+from cyclr import CyclrError
+from cyclr.bounds import Bounds
+from cyclr.experiments import Spec
+from cyclr.experiments.policies import KINDS, Policy, parse
+from cyclr.schedules import Run
+
+FIXED = {"kind": "fixed", "lr": 0.1}
+RUN = Run(160, steps_per_epoch=10)
+BOUNDS = Bounds(0.01, 1.0, "ok", "for a test")
+
+
+def spec(**changes: object) -> Spec:
+    return Spec(**{"policies": [FIXED], "epochs": 2, "seeds": [0], **changes})  # type: ignore[arg-type]
+
+
+def test_trials_are_policies_by_optimizers_by_seeds_seed_after_seed() -> None:
+    trials = spec(
+        policies=[{"kind": "fixed", "lr": [0.1, 0.01]}, {"kind": "triangular"}],
+        seeds=[3, 1],
+        optimizer=["SGD", {"name": "SGD", "momentum": 0.9}],
+    ).trials()
+    assert [trial.seed for trial in trials] == [3] * 6 + [1] * 6
+    assert [(trial.policy.name, trial.optimizer_name) for trial in trials[:3]] == [
+        ("fixed 0.1", "SGD"),
+        ("fixed 0.1", "SGD(momentum=0.9)"),
+        ("fixed 0.01", "SGD"),
+    ]
+    assert len({trial.id for trial in trials}) == 12
+
+
+def test_a_policy_has_its_own_budget_seeds_and_optimizer_if_it_says_so() -> None:
+    short = {"kind": "triangular", "steps": 30, "seeds": [7], "optimizer": "Adam"}
+    trial = spec(policies=[FIXED, short]).trials()[-1]
+    assert (trial.epochs, trial.steps, trial.seed, trial.optimizer_name) == (None, 30, 7, "Adam")
+    assert trial.policy.name == "triangular, 30 steps"
+
+
+def test_the_name_of_a_trial_stays_whatever_else_the_comparison_holds() -> None:
+    alone = spec().trials()[0].id
+    among_others = spec(policies=[{"kind": "cosine"}, FIXED], seeds=[1, 0], folder="/elsewhere").trials()
+    assert alone in {trial.id for trial in among_others}
+    assert alone.startswith("fixed-0.1-seed-0-")
+    # Written down: records of earlier versions must be found again.
+    assert alone == "fixed-0.1-seed-0-97b5a6ab61"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 3},
+        {"epochs": None, "steps": 2},
+        {"seeds": [1]},
+        {"batch_size": 51},
+        {"workload": "cnn"},
+        {"data": "mnist"},
+        {"samples": 10},
+        {"validation": 10},
+        {"optimizer": "Adam"},
+        {"metric": "val_loss"},
+        {"backend": "jax"},
+        {"policies": [{"kind": "fixed", "lr": 0.2}]},
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_outcome_changes_the_name(change: dict[str, object]) -> None:
+    assert spec(**change).trials()[0].id != spec().trials()[0].id
+
+
+def test_settings_of_the_range_test_matter_to_policies_that_use_it_alone() -> None:
+    policies = [FIXED, {"kind": "triangular"}]
+    before = [trial.id for trial in spec(policies=policies).trials()]
+    after = [trial.id for trial in spec(policies=policies, range_test={"steps": 99}).trials()]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_a_description_comes_back(tmp_path: Path) -> None:
+    schedule = cyclr.OneCycle(0.1, 1.0, 20)
+    (tmp_path / "mine.json").write_text(json.dumps(schedule.to_dict()))
+    (tmp_path / "spec.toml").write_text(
+        """
+        epochs = 2
+        seeds = [0, 1]
+        optimizer = { name = "SGD", momentum = 0.9 }
+        [range_test]
+        steps = 100
+        [[policy]]
+        kind = "schedule"
+        file = "mine.json"
+        [[policy]]
+        kind = "fixed"
+        lr = [0.1, 0.2]
+        """
+    )
+    first = Spec.from_toml(tmp_path / "spec.toml")
+    again = Spec.from_dict(json.loads(json.dumps(first.to_dict())))
+    assert [trial.id for trial in again.trials()] == [trial.id for trial in first.trials()]
+    assert first.trials()[0].policy.name == "mine"
+    assert first.trials()[0].policy.plan(RUN).schedule == schedule
+    assert first.trials()[0].folder == str(tmp_path)
+
+
+def test_options_take_precedence_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text('epochs = 2\nseeds = [5]\n[[policy]]\nkind = "fixed"\nlr = 0.1\n')
+    merged = Spec.from_options(path, {"steps": 7, "policies": [{"kind": "cosine"}], "metric": None})
+    assert (merged.epochs, merged.steps, merged.seeds) == (None, 7, [5])
+    assert [trial.policy.kind for trial in merged.trials()] == ["cosine"]
+
+
+def test_direction_follows_the_metric() -> None:
+    assert spec(metric="val_loss").direction == spec(metric="val_mae").direction == "min"
+    assert spec().direction == "max"
+    assert spec(metric="val_loss", direction="max").direction == "max"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": None}, "must have a budget in epochs or in steps; got epochs=None, steps=None"),
+        ({"steps": 3}, "must have a budget in epochs or in steps; got epochs=2, steps=3"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1"),
+        ({"seeds": []}, "seeds must hold one at least"),
+        ({"seeds": [0, 0]}, "every trial must be there once"),
+        ({"seeds": [-1]}, "seed must be an integer of at least 0"),
+        ({"seeds": 3}, "seeds must be a list"),
+        ({"policies": [FIXED, FIXED]}, "every trial must be there once"),
+        ({"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a"}]}, "must differ in name"),
+        ({"policies": ["fixed"]}, "a policy must be a table"),
+        ({"policies": [{"kind": "square"}]}, "kind must be one of 'fixed', 'triangular'"),
+        ({"policies": [{"kind": "fixed"}]}, "policy 'fixed' must have lr"),
+        ({"policies": [{**FIXED, "cycles": 2}]}, "options of policy 'fixed' must be among lr; got 'cycles'"),
+        ({"policies": [{"kind": "fixed", "lr": -1}]}, "lr must be a finite number greater than 0"),
+        ({"policies": [{"kind": "triangular", "max_lr": 1.0}]}, "must have both of base_lr and max_lr"),
+        ({"policies": [{"kind": "triangular", "base_lr": 1, "max_lr": 0.1}]}, "max_lr must be greater than base_lr"),
+        ({"policies": [{"kind": "plateau", "lr": 0.1, "factor": 2}]}, "factor must be a finite number"),
+        ({"policies": [{"kind": "schedule", "schedule": {"schedule": "X"}}]}, "schedule must be one of"),
+        ({"metric": "accuracy"}, "metric must be a validation metric"),
+        ({"direction": "up"}, "direction must be one of"),
+        ({"backend": "theano"}, "backend must be one of"),
+        ({"range_test": {"speed": 1}}, "range_test must hold arguments of a range test"),
+        ({"range_test": {"repeats": 0}}, "repeats must be an integer of at least 1"),
+        ({"range_test": {"steps": 1}}, "steps must be an integer of at least 2"),
+        ({"optimizer": {"momentum": 0.9}}, "optimizer must be a name or a table with a name"),
+        ({"workload": "model.py:f", "data": "mnist"}, "data, samples and validation must be left out"),
+        ({"validation": 0}, "validation must be an integer of at least 1"),
+    ],
+    ids=str,
+)
+def test_what_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        spec(**change)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("epochs = ")
+    (tmp_path / "unknown.toml").write_text('epoch = 1\n[[policy]]\nkind = "cosine"\n')
+    (tmp_path / "empty.toml").write_text("epochs = 1")
+    with pytest.raises(CyclrError, match=r"must be a TOML file; .*missing\.toml' cannot be read"):
+        Spec.from_toml(tmp_path / "missing.toml")
+    with pytest.raises(CyclrError, match="must be a TOML file"):
+        Spec.from_toml(tmp_path / "broken.toml")
+    with pytest.raises(ValueError, match=r"got 'epoch'\. Did you mean 'epochs'\?"):
+        Spec.from_toml(tmp_path / "unknown.toml")
+    with pytest.raises(ValueError, match=r"policies must be given.*\[\[policy\]\]"):
+        Spec.from_toml(tmp_path / "empty.toml")
+    with pytest.raises(CyclrError, match="a schedule must be a JSON file"):
+        spec(policies=[{"kind": "schedule", "file": "missing.json"}])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "schedule")])
+def test_every_kind_plans_from_the_bounds_of_a_range_test(kind: str) -> None:
+    policy = Policy(kind)
+    assert policy.needs_range_test
+    plan = policy.plan(RUN, BOUNDS)
+    if plan.schedule is None:
+        assert (plan.framework, plan.lr) == (kind, 1.0)
+        return
+    values = [plan.schedule(step) for step in range(160)]
+    # The amplitude of exp_range has shrunk to 0.1^(1/4) when the first of two cycles peaks.
+    assert max(values) == pytest.approx(0.57 if kind == "exp_range" else 1.0, abs=0.03)
+    assert min(values) < 0.02
+
+
+def test_bounds_that_are_given_need_no_range_test() -> None:
+    policy = Policy("sinusoidal", {"base_lr": 0.2, "max_lr": 0.4, "cycles": 2})
+    assert not policy.needs_range_test
+    assert policy.plan(RUN).schedule == cyclr.Cyclical.over(160, 2, 0.2, 0.4, shape="sinusoidal")
+
+
+def test_without_usable_bounds_the_reason_is_told() -> None:
+    flat = Bounds(None, None, "flat", "The loss stayed.")
+    with pytest.raises(cyclr.BoundsError, match=r"'triangular' needs the bounds of a range test, but status 'flat'"):
+        Policy("triangular").plan(RUN, flat)
+
+
+def test_the_cycles_of_the_multiplicative_policy_double() -> None:
+    schedule = Policy("multiplicative").plan(RUN, BOUNDS).schedule
+    assert schedule is not None
+    assert [step for step in range(160) if schedule.is_cycle_end(step)] == [9, 29, 69, 149]
+
+
+def test_cycles_are_near_smiths_rule_where_none_are_given() -> None:
+    schedule = Policy("triangular").plan(RUN, BOUNDS).schedule
+    assert schedule == cyclr.Cyclical.over(160, 2, 0.01, 1.0)
+    assert Policy("exp_range").plan(RUN, BOUNDS).schedule.envelope(160)[1] == pytest.approx(0.109)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [
+        ("triangular", [{"kind": "triangular"}]),
+        ("fixed:0.1", [{"kind": "fixed", "lr": [0.1]}]),
+        ("fixed:lr=0.1", [{"kind": "fixed", "lr": 0.1}]),
+        ("plateau:lr=0.1,patience=2", [{"kind": "plateau", "lr": 0.1, "patience": 2}]),
+        ("schedule:a:b.json", [{"kind": "schedule", "file": "a:b.json"}]),
+    ],
+)
+def test_policies_of_the_command_line(text: str, tables: list[dict[str, object]]) -> None:
+    assert parse(text) == tables
+
+
+def test_a_policy_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a policy must be KIND:option=value.*'cycles' has no value"):
+        parse("triangular:cycles")

@@ -1,0 +1,183 @@
+"""Statistics of records whose numbers are known."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+import cyclr
+from cyclr.experiments import statistics
+from cyclr.experiments.statistics import Interval, interval, summarize
+
+
+def record(policy: str, seed: int, values: list[float | None], **changes: Any) -> dict[str, Any]:
+    schedule = cyclr.Constant(0.1) if policy.startswith("fixed") else cyclr.OneCycle(0.1, 1.0, 30)
+    steps = [10 * (n + 1) for n in range(len(values))]
+    return {
+        "trial": f"{policy}-{seed}",
+        "workload": "mlp on digits",
+        "policy": policy,
+        "seed": seed,
+        "optimizer": "SGD",
+        "status": "ok",
+        "metric": "val_accuracy",
+        "direction": "max",
+        "total_steps": steps[-1] if steps else 0,
+        "range_test_steps": 0 if policy.startswith("fixed") else 5,
+        "schedule": schedule.to_dict(),
+        "epochs": {"step": steps, "val_accuracy": values, "seconds": [float(step) for step in steps]},
+        "seconds": 2.0,
+        **changes,
+    }
+
+
+def rows(records: list[dict[str, Any]], **options: Any) -> dict[str, statistics.Row]:
+    return {row.policy: row for row in summarize(records, **options).rows}
+
+
+RECORDS = [
+    *(record("fixed 0.1", seed, [0.5, 0.7 + 0.01 * seed, 0.6]) for seed in range(4)),
+    *(record("fixed 0.5", seed, [0.1, 0.2, 0.3]) for seed in range(4)),
+    *(record("up", seed, [0.72 + 0.01 * seed + 0.001 * (seed % 2), 0.8 + 0.01 * seed]) for seed in range(4)),
+]
+
+
+def test_means_differences_and_steps() -> None:
+    found = rows(RECORDS)
+    base, up = found["fixed 0.1"], found["up"]
+    assert [row.policy for row in summarize(RECORDS).rows] == ["up", "fixed 0.1", "fixed 0.5"]
+    assert base.verdict == "baseline"
+    assert base.best.mean == pytest.approx(0.715)
+    assert base.final.mean == pytest.approx(0.6)
+    # Each seed's target is the baseline's best in that seed, which the baseline reaches at step 20.
+    assert base.target == pytest.approx(0.715)
+    assert (base.steps_to_target, base.ratio) == (20, 1)
+    # The other reaches it at step 10, after a range test of 5 steps.
+    assert (up.steps_to_target, up.ratio, up.reached) == (15, 0.75, 4)
+    assert (up.total_steps, up.range_test_steps) == (25, 5)
+    assert up.difference.mean == pytest.approx(0.1)
+    assert up.verdict == "better"
+    assert found["fixed 0.5"].verdict == "worse"
+    assert (found["fixed 0.5"].reached, found["fixed 0.5"].steps_to_target) == (0, None)
+
+
+def test_a_given_target_and_baseline() -> None:
+    found = rows(RECORDS, target=0.3, baseline="fixed 0.5")
+    assert found["fixed 0.5"].verdict == "baseline"
+    assert found["fixed 0.5"].steps_to_target == 30
+    assert found["up"].steps_to_target == 15
+    assert found["up"].ratio == 0.5
+
+
+def test_differences_within_noise_are_called_that() -> None:
+    # All three seeds agree on the sign, which the bootstrap takes for certain; by chance one of four would.
+    records = [record("fixed 0.1", seed, [0.5]) for seed in range(3)]
+    records += [record("up", seed, [0.5 + gap]) for seed, gap in enumerate((0.001, 0.002, 0.02))]
+    up = rows(records)["up"]
+    assert up.difference.low is not None
+    assert up.difference.low > 0
+    assert stats.ttest_1samp([0.001, 0.002, 0.02], 0).pvalue > 0.05
+    assert up.verdict == "within noise"
+    assert "within the noise between seeds" in summarize(records).in_words()
+
+
+def test_one_seed_says_nothing_about_noise() -> None:
+    summary = summarize([record("fixed 0.1", 0, [0.5]), record("up", 0, [0.9])])
+    assert summary.rows[0].verdict == "one seed"
+    assert summary.rows[0].best == Interval(0.9)
+    assert "says nothing about noise" in summary.in_words()
+
+
+def test_low_is_good_where_the_direction_says_so() -> None:
+    low = [
+        {
+            **r,
+            "direction": "min",
+            "metric": "val_loss",
+            "epochs": {**r["epochs"], "val_loss": r["epochs"]["val_accuracy"]},
+        }
+        for r in RECORDS
+    ]
+    found = rows(low)
+    assert found["fixed 0.5"].verdict == "baseline"
+    assert found["fixed 0.5"].best.mean == pytest.approx(0.1)
+    assert found["up"].verdict == "worse"
+
+
+def test_trials_that_came_to_no_end_are_counted_apart() -> None:
+    records = [
+        *RECORDS,
+        record("up", 9, [0.9, None], status="diverged"),
+        record("up", 10, [], status="failed"),
+        record("broken", 0, [], status="failed"),
+    ]
+    found = rows(records)
+    assert (found["up"].seeds, found["up"].diverged, found["up"].failed) == (4, 1, 1)
+    assert found["broken"].verdict == "no result"
+    assert found["broken"].best == Interval()
+    assert summarize([record("broken", 0, [], status="failed")]).in_words().endswith("no trial came to its end.")
+
+
+def test_seeds_are_paired() -> None:
+    # Unpaired, the spread between seeds hides the difference; seed by seed it is the same everywhere.
+    values = [0.2, 0.5, 0.8, 0.9]
+    records = [record("fixed 0.1", seed, [value]) for seed, value in enumerate(values)]
+    records += [record("up", seed, [value + 0.01 + 0.001 * seed]) for seed, value in enumerate(values)]
+    assert rows(records)["up"].verdict == "better"
+
+
+def test_workloads_and_optimizers_are_kept_apart() -> None:
+    others = [{**r, "optimizer": "Adam"} for r in RECORDS if r["policy"] != "fixed 0.1"]
+    summary = summarize([*RECORDS, *others])
+    assert [row.verdict for row in summary.rows if row.policy == "fixed 0.5"] == ["worse", "baseline"]
+    assert summary.in_words().count("On mlp on digits with") == 2
+
+
+def test_the_interval_is_that_of_scipy_and_the_same_every_time() -> None:
+    values = [0.1, 0.4, 0.2, 0.7, 0.3]
+    found = interval(values, 0.9)
+    assert found == interval(values, 0.9)
+    assert found.mean == pytest.approx(0.34)
+    reference = stats.bootstrap((values,), stats.tmean, confidence_level=0.9, method="percentile", rng=1)
+    assert found.low == pytest.approx(reference.confidence_interval.low, abs=0.02)
+    assert found.high == pytest.approx(reference.confidence_interval.high, abs=0.02)
+    assert interval([0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
+    assert interval([]) == Interval()
+
+
+def test_the_trade_off_of_a_single_run() -> None:
+    multiplicative = cyclr.WarmRestarts(0.1, 1.0, 10, growth=2)
+    run = record("m", 0, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], schedule=multiplicative.to_dict())
+    assert statistics.tradeoff(run) == {"step": [10, 30, 70], "seconds": [10, 30, 70], "metric": [0.1, 0.3, 0.7]}
+    triangular = cyclr.Cyclical(0.1, 1.0, 10)
+    assert statistics.tradeoff({**run, "schedule": triangular.to_dict()})["step"] == [20, 40, 60]
+    assert statistics.tradeoff({**run, "schedule": None})["step"] == []
+
+
+def test_csv(tmp_path: Path) -> None:
+    statistics.write_csv(summarize([*RECORDS, record("broken", 0, [], status="failed")]), tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["policy"] for row in table] == ["up", "fixed 0.1", "fixed 0.5", "broken"]
+    assert float(table[0]["best_mean"]) == pytest.approx(0.815)
+    assert table[3]["best_low"] == table[3]["ratio"] == ""
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        ([], {}, "records must hold one at least"),
+        (
+            [*RECORDS, {**RECORDS[0], "metric": "val_loss"}],
+            {},
+            "records must be of one metric; got val_accuracy, val_l",
+        ),
+        (RECORDS, {"baseline": "x"}, "baseline must be one of 'fixed 0.1', 'fixed 0.5', 'up'; got 'x'"),
+        (RECORDS, {"confidence": 1}, "confidence must be a finite number"),
+    ],
+)
+def test_what_is_refused(records: list[dict[str, Any]], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        summarize(records, **options)

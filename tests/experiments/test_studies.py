@@ -1,0 +1,69 @@
+"""The studies: their comparisons are legal, and tables and figures are made of stored records alone."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cyclr.bounds import Bounds
+from cyclr.experiments import Spec
+from cyclr.experiments.record import RunFolder
+from cyclr.experiments.trial import empty_record
+from cyclr.schedules import Run
+
+STUDY = Path(__file__).parents[2] / "studies" / "fashion_mnist"
+
+
+@pytest.fixture(scope="module")
+def study() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("study", STUDY / "study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fill(folder: Path, spec: Spec) -> None:
+    """Records of every trial whose accuracy rises with the epochs."""
+    with RunFolder(folder, spec) as run:
+        for trial in spec.trials():
+            epochs = trial.epochs or 1
+            plan = trial.policy.plan(Run(500 * epochs, steps_per_epoch=500), Bounds(0.01, 0.1, "ok", "for a test"))
+            accuracy = 0.9 - 0.1 / np.arange(1, epochs + 1) + 0.01 * trial.seed
+            changes: dict[str, Any] = {
+                "total_steps": 500 * epochs,
+                "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
+                "epochs": {
+                    "step": [500 * (n + 1) for n in range(epochs)],
+                    "val_accuracy": accuracy.tolist(),
+                    "seconds": [float(n) for n in range(epochs)],
+                },
+                "steps": {"learning_rate": [0.1], "loss": [1.0]},
+            }
+            run.append({**empty_record(trial), **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "trials", "figures"),
+    [
+        ("headline", 30, {"accuracy_SGD_momentum_0_9_.png"}),
+        ("adaptive", 48, {f"accuracy_{name}.png" for name in ("Adam", "RMSprop", "Adagrad")}),
+        ("tradeoff", 12, {"tradeoff.png"}),
+    ],
+)
+def test_tables_and_figures_are_made_of_records(
+    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, trials: int, figures: set[str]
+) -> None:
+    spec = Spec.from_toml(STUDY / f"{name}.toml")
+    assert len(spec.trials()) == trials
+    # Whole seeds come first.
+    assert [trial.seed for trial in spec.trials()] == sorted(trial.seed for trial in spec.trials())
+    fill(tmp_path, spec)
+    study.summarize(name, tmp_path)
+    assert "On cnn on fashion-mnist with" in capsys.readouterr().out
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {"table.csv", "summary.json", *figures}
