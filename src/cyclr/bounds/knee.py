@@ -28,8 +28,10 @@ RATIO = (10.0, 100.0)
 NEGLIGIBLE = 1e-3
 """A fall below this share of the level it starts from is none, if the loss then rises by more."""
 
-UNHARMED, MARGIN = 0.1, 1.5
-"""A loss above its start by this share at most did no harm; bounds for fine-tuning keep this much below more."""
+UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 20.0
+"""A loss above its start by this share at most did no harm. Bounds for fine-tuning keep this much below the last rate of
+which that is so, and so much below the end of the test, as noise may hide a rise.
+"""
 
 LEVEL = 30.0
 """A loss that keeps its level while the rate rises by this factor, and rises then, may be that of a trained model."""
@@ -130,7 +132,7 @@ def _without_a_fall(curve: Curve) -> Bounds | None:
         )
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
-    top = float(curve.lr[unharmed[-1]]) / MARGIN if len(unharmed) else 0.0
+    top = min(float(curve.lr[unharmed[-1]]) / MARGIN, float(curve.lr[-1]) / BEFORE_END) if len(unharmed) else 0.0
     if top >= LEVEL * curve.lr[0]:
         return Bounds(
             top / RATIO[1],

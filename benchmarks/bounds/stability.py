@@ -1,0 +1,80 @@
+"""How far bounds move when nothing that matters changes: the seed, the number of steps, the range, a factor of the loss.
+
+    python benchmarks/bounds/stability.py
+
+By task, the largest max_lr over the smallest: over four seeds with the default sweep, and over sweeps (the geometric
+mean of the seeds). Single range tests, without the repeats that `range_test` makes of noisy curves. The sweep over five
+decades counts only where it reaches what was found. The last row: a loss multiplied by 100, whose bounds have to be a
+hundredth with SGD; the factor is 1 where that is so.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ground_truth import SWEEPS, load
+from tasks import TASKS
+from training import sweep
+
+from cyclr import Bounds, RangeTest
+
+SEEDS = range(4)
+
+
+def bounds_of(name: str, losses: Any) -> Bounds:
+    """The bounds of a sweep that stops where a range test stops."""
+    test = RangeTest(*SWEEPS[name])
+    for _ in test:
+        test.record(losses[test.recorded])
+    return test.result().bounds
+
+
+def spread(values: Sequence[float | None]) -> float:
+    """The largest over the smallest; infinite if one is missing."""
+    return np.inf if None in values else float(max(values) / min(values))  # type: ignore[type-var]
+
+
+def main() -> None:
+    truths = [load(task) for task in TASKS]
+    tops = {
+        name: [
+            [bounds_of(name, truth[f"sweep {name}"][seed].astype(float)).max_lr for seed in SEEDS] for truth in truths
+        ]
+        for name in SWEEPS
+    }
+
+    def mean(row: Sequence[float | None]) -> float | None:
+        known = [top for top in row if top is not None]
+        return float(np.exp(np.mean(np.log(known)))) if known else None
+
+    rows = {"four seeds, default sweep": [spread(row) for row in tops["default"]]}
+    few, many, usual = tops["100 steps over eight decades"], tops["400 steps over eight decades"], tops["default"]
+    rows["100 against 400 steps"] = [spread([mean(a), mean(b)]) for a, b in zip(few, many, strict=True)]
+    rows["150 steps over 7 decades against 400 over 8"] = [
+        spread([mean(a), mean(b)]) for a, b in zip(usual, many, strict=True)
+    ]
+    short = tops["100 steps over five decades"]
+    rows["1e-5 … 1 against 1e-7 … 10, 100 steps"] = [
+        spread([mean(a), mean(b)]) for a, b in zip(few, short, strict=True) if (mean(a) or 0) < 0.1
+    ]
+    print("| what changes | tasks | median factor | below 2 | largest |\n|---|---|---|---|---|")
+    for name, factors in rows.items():
+        below = np.mean(np.array(factors) < 2)
+        print(f"| {name} | {len(factors)} | {np.median(factors):.2f} | {below:.0%} | {max(factors):.2f} |")
+    factors = []
+    for task in (task for task in TASKS if task.optimizer == "sgd" and task.scale == 1 and not task.pretrained):
+        larger = dataclasses.replace(task, scale=100.0)
+        for seed in SEEDS:
+            rates = RangeTest().learning_rates
+            one = bounds_of("default", sweep(task, rates, seed)).max_lr
+            other = bounds_of("default", sweep(larger, rates, seed)).max_lr
+            factors.append(spread([one, None if other is None else other * 100]))
+    below = np.mean(np.array(factors) < 2)
+    print(
+        f"| loss times 100, SGD | {len(factors) // 4} | {np.median(factors):.2f} | {below:.0%} | {max(factors):.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
