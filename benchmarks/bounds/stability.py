@@ -1,4 +1,4 @@
-"""How far bounds move when nothing that matters changes: the seed, the number of steps, the range, a factor of the loss.
+"""How far bounds move when nothing that matters changes: the seed, the steps, the range, a factor of the loss.
 
     python benchmarks/bounds/stability.py
 

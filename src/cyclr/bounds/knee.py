@@ -29,8 +29,8 @@ NEGLIGIBLE = 1e-3
 """A fall below this share of the level it starts from is none, if the loss then rises by more."""
 
 UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 20.0
-"""A loss above its start by this share at most did no harm. Bounds for fine-tuning keep this much below the last rate of
-which that is so, and so much below the end of the test, as noise may hide a rise.
+"""A loss above its start by this share at most did no harm. Bounds for fine-tuning keep this much below the last rate
+of which that is so, and so much below the end of the test, as noise may hide a rise.
 """
 
 LEVEL = 30.0
