@@ -26,7 +26,7 @@ import cyclr
 from cyclr.torch import range_test
 
 STEPS, BATCH = 200, 32
-SWEEP = {"min_lr": 1e-6, "max_lr": 1e-2, "steps": STEPS, "stop_factor": None}
+SWEEP = {"min_lr": 1e-6, "max_lr": 1e-2, "steps": STEPS, "stop_factor": None, "repeats": 1}
 
 
 def tiny() -> torch.nn.Module:
@@ -61,7 +61,7 @@ class Training:
         self.model = make()
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
         self.batches = [(torch.randn(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))) for _ in range(20)]
-        self.rates = cyclr.RangeTest(**SWEEP).learning_rates
+        self.rates = cyclr.RangeTest(1e-6, 1e-2, STEPS).learning_rates
         self.update(1e-6, *self.batches[0])
 
     def update(self, rate: float, x: torch.Tensor, y: torch.Tensor) -> float:

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
 import cyclr
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch import Scheduler
+from cyclr.torch.lightning import RangeTestCallback
 
 BATCH, EPOCHS = 32, 8
 
@@ -36,6 +37,18 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
+def trainer_of(*callbacks: lightning.Callback) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
 def main() -> None:
     lightning.seed_everything(0, verbose=False)
     x, y = load_digits(return_X_y=True)
@@ -44,21 +57,16 @@ def main() -> None:
     train, test = order[:1440], order[1440:]
     loader = DataLoader(TensorDataset(x[train], y[train]), BATCH, shuffle=True)
 
-    model = Classifier()
-    result = range_test(model, model.configure_optimizers(), torch.nn.functional.cross_entropy, loader)
-    print(result.bounds.reason)
+    # A trainer that is a finder only; without then_train=False the test comes before a training that it does not touch.
+    model, finder = Classifier(), RangeTestCallback(then_train=False)
+    trainer_of(finder).fit(model, loader)
+    bounds = finder.result.bounds
+    print(bounds.reason)
 
-    model.schedule = result.bounds.schedule(total_steps=EPOCHS * len(loader))
-    trainer = lightning.Trainer(
-        max_epochs=EPOCHS,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    model.schedule = bounds.schedule(total_steps=EPOCHS * len(loader))
+    trainer = trainer_of()
     trainer.fit(model, loader)
-    print(f"last rate {trainer.optimizers[0].param_groups[0]['lr']:.2g}, base_lr {result.bounds.base_lr:.2g}")
+    print(f"last rate {trainer.optimizers[0].param_groups[0]['lr']:.2g}, base_lr {bounds.base_lr:.2g}")
     print(f"accuracy {(model(x[test]).argmax(1) == y[test]).float().mean():.3f}")
 
 

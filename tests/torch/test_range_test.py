@@ -20,7 +20,8 @@ RNG = np.random.default_rng(7)
 X = RNG.normal(size=(48, 3))
 Y = X @ np.array([[1.0], [-2.0], [0.5]]) + 0.3 * RNG.normal(size=(48, 1))
 WEIGHTS, BIAS = np.array([0.5, 0.25, -0.5]), 0.125
-SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 20, "stop_factor": None}
+# One sweep: what is tested here is not whether it is repeated.
+SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 20, "stop_factor": None, "repeats": 1}
 
 
 def batches(size=8, rows=48):
