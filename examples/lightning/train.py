@@ -1,6 +1,8 @@
 """Lightning: test, then train with a cycle, on scanned digits.
 
-python examples/torch_lightning.py
+    python examples/lightning/train.py
+
+Needs: pip install "cyclr[torch]" lightning scikit-learn.
 """
 
 import lightning

@@ -1,6 +1,8 @@
 """Equinox and Optax: test, then train with one cycle of rate and momentum, on scanned digits.
 
-python examples/jax_equinox.py
+    python examples/equinox/train.py
+
+Needs: pip install "cyclr[jax]" equinox optax scikit-learn.
 """
 
 import equinox as eqx

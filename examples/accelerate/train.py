@@ -1,9 +1,11 @@
 """Accelerate: a schedule that steps once per update, whatever the number of processes.
 
-python examples/torch_accelerate.py
-torchrun --nproc-per-node 2 examples/torch_accelerate.py
+    python examples/accelerate/train.py
+    torchrun --standalone --nproc-per-node 2 examples/accelerate/train.py
 
 Without a GPU `accelerate launch --num_processes 2` starts one process, unless it goes by MPI; torchrun starts two.
+
+Needs: pip install "cyclr[torch]" accelerate scikit-learn.
 """
 
 import torch

@@ -1,8 +1,9 @@
 """Transformers: test and train a tiny model, built from its config, with the `Trainer`.
 
-    python examples/torch_transformers.py
+    python examples/transformers/train.py
 
 The task is made up, so that nothing is downloaded: is the first token of a sequence among the smaller half?
+Needs: pip install "cyclr[torch]" transformers accelerate.
 """
 
 import tempfile

@@ -1,6 +1,8 @@
 """skorch: test, then train with a cycle, on scanned digits.
 
-python examples/torch_skorch.py
+    python examples/skorch/train.py
+
+Needs: pip install "cyclr[torch]" skorch scikit-learn.
 """
 
 import torch
