@@ -2,7 +2,7 @@
 
     python run_folder.py FOLDER
 
-Under `torchrun`, every run joins the other processes anew, at the next of the PORTS. What the programs write goes into the
+Under `torchrun`, every run joins the other processes anew, at the next of the PORTS. What they write goes into the
 current folder; `resume.py` runs in one go in a folder `whole`, and in two in `parts`.
 """
 
