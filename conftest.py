@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from sybil import Sybil
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import PythonCodeBlockParser
+
+_of_sybil = SybilItem._traceback_filter
+
+
+def _traceback_filter(item: SybilItem, failure: Any) -> Any:
+    """As Sybil's, which fails itself on a cause whose traceback has one entry, and the whole run of pytest with it."""
+    return _of_sybil(item, failure) if len(failure.traceback) > 1 else failure.traceback
+
+
+SybilItem._traceback_filter = _traceback_filter
 
 
 def _in_a_folder_of_its_own(namespace: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Draw the tutorial's pictures by running its pages: what a block draws is the picture that stands below it.
 
-    python docs/figures/tutorial.py FOLDER [PAGE ...]
+python docs/figures/tutorial.py FOLDER [PAGE ...]
 """
 
 import sys

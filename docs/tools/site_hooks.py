@@ -1,9 +1,11 @@
 """What mkdocs does for this site besides: the tutorial as notebooks, and room for pages that are still to come."""
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pages
 from mkdocs.structure.files import File, Files
 
@@ -42,6 +44,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     name = Path(page.file.src_uri)
     if files.get_file_from_path(str(name.with_suffix(".ipynb"))):
         markdown = markdown.replace("\n\n", f"\n\n[This page as a notebook]({name.stem}.ipynb){{ .notebook }}\n\n", 1)
-    for missing in _missing(config):
-        markdown = re.sub(rf"\[([^\]]+)\]\([./]*{re.escape(missing)}\)", r"\1", markdown)
-    return markdown
+    if command_line.PLACE in markdown:
+        markdown = markdown.replace(command_line.PLACE, command_line.markdown())
+    missing = _missing(config)
+
+    def present(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), link["target"]))
+        return link["text"] if target in missing else link[0]
+
+    return re.sub(r"\[(?P<text>[^\]]+)\]\((?P<target>[\w./-]+\.md)\)", present, markdown)
