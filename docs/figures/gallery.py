@@ -3,6 +3,7 @@
 python docs/figures/gallery.py FOLDER
 """
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ def network(width: int = 64, depth: int = 1) -> torch.nn.Sequential:
     torch.manual_seed(0)
     sizes = [64, *[width] * depth, 10]
     layers: list[torch.nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers[:-1])
 
@@ -49,7 +50,7 @@ def trained() -> torch.nn.Sequential:
     return model
 
 
-def test(
+def result_of(
     model: torch.nn.Module,
     optimizer_of: Callable[[Any], torch.optim.Optimizer] = sgd,
     *,
@@ -69,17 +70,17 @@ OK, NO_END, NOTHING, FEW = {"ok"}, {"no_divergence"}, {"flat", "noisy"}, {"too_f
 
 # The name of the picture: what was tested, and what statuses the page's verdict is right for.
 CASES: dict[str, tuple[Callable[[], RangeTestResult], set[str]]] = {
-    "good": (lambda: test(network()), OK),
-    "adam": (lambda: test(network(), adam), OK),
-    "short": (lambda: test(network(), min_lr=1e-3, steps=40), OK),
-    "not-far-enough": (lambda: test(network(), max_lr=0.1), NO_END),
-    "too-low": (lambda: test(network(), max_lr=1e-5), NOTHING),
-    "too-high": (lambda: test(network(), min_lr=5.0, max_lr=1000.0), FEW),
-    "few-points": (lambda: test(network(), steps=10), FEW),
-    "trained": (lambda: test(trained()), NOTHING),
-    "nothing-to-learn": (lambda: test(network(), answers=random_answers()), NOTHING),
-    "small-batches": (lambda: test(network(), batch=2), OK),
-    "narrow-and-deep": (lambda: test(network(width=8, depth=8)), NOTHING),
+    "good": (lambda: result_of(network()), OK),
+    "adam": (lambda: result_of(network(), adam), OK),
+    "short": (lambda: result_of(network(), min_lr=1e-3, steps=40), OK),
+    "not-far-enough": (lambda: result_of(network(), max_lr=0.1), NO_END),
+    "too-low": (lambda: result_of(network(), max_lr=1e-5), NOTHING),
+    "too-high": (lambda: result_of(network(), min_lr=5.0, max_lr=1000.0), FEW),
+    "few-points": (lambda: result_of(network(), steps=10), FEW),
+    "trained": (lambda: result_of(trained()), NOTHING),
+    "nothing-to-learn": (lambda: result_of(network(), answers=random_answers()), NOTHING),
+    "small-batches": (lambda: result_of(network(), batch=2), OK),
+    "narrow-and-deep": (lambda: result_of(network(width=8, depth=8)), NOTHING),
 }
 
 

@@ -1,9 +1,10 @@
-"""Draw the schedules that there are, over 1,000 steps: the picture in docs/schedules.md.
+"""Draw the schedules that there are, over 1,000 steps.
 
-python examples/schedule_gallery.py schedules.png
+python docs/figures/schedules.py FOLDER
 """
 
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -39,7 +40,7 @@ def main() -> None:
         ax.title.set_fontsize(10)
     figure.supxlabel("step")
     figure.supylabel("learning rate")
-    figure.savefig(sys.argv[1], dpi=110)
+    figure.savefig(Path(sys.argv[1]) / "schedules.png", dpi=110)
 
 
 if __name__ == "__main__":
