@@ -1,5 +1,6 @@
 """What pages say holds: their blocks run, their pictures are drawn by their code, and what they name exists."""
 
+import ast
 import os
 import re
 import subprocess
@@ -86,6 +87,37 @@ def test_every_block_of_python_is_one_that_the_tests_run(page: Path) -> None:
     assert kinds - included <= {"", "python", "diff"}
     for block in re.findall(r"```\{\.python title=[^\n]*\n(.*?)```", text, re.DOTALL):
         assert re.fullmatch(r'--8<-- "examples/\w+/\w+\.py"\n', block)
+
+
+EXTRAS = {
+    "tensorflow": {"keras", "tensorflow"},
+    "jax": {"keras", "jax"},
+    "torch": {"keras", "torch"},
+    "plot": {"matplotlib"},
+}
+MODULES = {"scikit-learn": "sklearn"}
+LESSONS = [page for page in PAGES if page.parent.name in ("tutorial", "how-to") and page.name != "index.md"]
+
+
+def imported(code: str) -> set[str]:
+    """Names of the packages that a program imports."""
+    nodes = list(ast.walk(ast.parse(code)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}}
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=name)
+def test_a_page_says_what_to_install(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    front = (DOCS / "tutorial" / "index.md").read_text("utf-8") if page.parent.name == "tutorial" else text
+    installed = {"cyclr", "numpy"}
+    for command in re.findall(r"^pip install (.*?)(?: #.*)?$", front, re.MULTILINE):
+        for requirement in command.replace('"', "").split():
+            package, _, extras = requirement.rstrip("]").partition("[")
+            installed |= {MODULES.get(package, package)}.union(*(EXTRAS[extra] for extra in extras.split(",") if extra))
+    programs = [block.code for block in pages.blocks(text)]
+    programs += [(ROOT / file).read_text("utf-8") for file in re.findall(r'--8<-- "([^"]+)"', text)]
+    assert set().union(*map(imported, programs)) - set(sys.stdlib_module_names) <= installed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
