@@ -79,7 +79,7 @@ CASES: dict[str, tuple[Callable[[], RangeTestResult], set[str]]] = {
     "few-points": (lambda: result_of(network(), steps=10), FEW),
     "trained": (lambda: result_of(trained()), NOTHING),
     "nothing-to-learn": (lambda: result_of(network(), answers=random_answers()), NOTHING),
-    "small-batches": (lambda: result_of(network(), batch=2), OK),
+    "small-batches": (lambda: result_of(network(), batch=8), OK),
     "narrow-and-deep": (lambda: result_of(network(width=8, depth=8)), NOTHING),
 }
 
