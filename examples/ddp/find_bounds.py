@@ -1,6 +1,6 @@
 """DistributedDataParallel: find the bounds of the learning rate in two processes together, and keep the curve.
 
-    torchrun --nproc-per-node 2 examples/ddp/find_bounds.py
+    torchrun --standalone --nproc-per-node 2 examples/ddp/find_bounds.py
 
 Needs: pip install "cyclr[torch,plot]" scikit-learn.
 """

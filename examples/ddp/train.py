@@ -1,6 +1,6 @@
 """DistributedDataParallel: test, then train with a cycle between the bounds, in two processes.
 
-    torchrun --nproc-per-node 2 examples/ddp/train.py
+    torchrun --standalone --nproc-per-node 2 examples/ddp/train.py
 
 Needs: pip install "cyclr[torch]" scikit-learn.
 """

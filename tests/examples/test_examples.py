@@ -65,7 +65,9 @@ def test_the_classic_tutorial_runs(tmp_path: Path) -> None:
 def test_the_programs_of_a_framework_run(name: str, framework: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"] if name == "ddp" else ["-W", "ignore"]
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name == "ddp" else ["-W", "ignore"]
+    )
     command = [sys.executable, *launcher, str(RUN_FOLDER), str(EXAMPLES / name)]
     output = run(command, tmp_path, free_ports(5) if name == "ddp" else ())
 
