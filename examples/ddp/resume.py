@@ -1,6 +1,6 @@
 """DistributedDataParallel: a run that is stopped and started again ends with the very weights of one that is not.
 
-    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py --stop-after 3    # epochs, as if the machine went down
+    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py --stop-after 3    # epochs, then a crash
     torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py                   # goes on in epoch 4
 
 Needs: pip install "cyclr[torch]" scikit-learn.
