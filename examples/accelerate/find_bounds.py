@@ -1,7 +1,7 @@
 """Accelerate: find the bounds of the learning rate on scanned digits, in one process or in many, and keep the curve.
 
     python examples/accelerate/find_bounds.py
-    accelerate launch --cpu --num_processes 2 examples/accelerate/find_bounds.py
+    torchrun --standalone --nproc-per-node 2 examples/accelerate/find_bounds.py
 
 Needs: pip install "cyclr[torch,plot]" accelerate scikit-learn.
 """

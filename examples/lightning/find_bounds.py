@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
-from cyclr.torch import range_test
+from cyclr.torch.lightning import RangeTestCallback
 
 BATCH = 32
 
@@ -37,17 +37,19 @@ def main() -> None:
     x, y = torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
     loader = DataLoader(TensorDataset(x[:1440], y[:1440]), BATCH, shuffle=True)
     module = Classifier()
-    optimizer = module.configure_optimizers()
 
-    # The module's own training_step, without a trainer.
-    def step_fn(batch: list[torch.Tensor]) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = module.training_step(batch, 0)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    result = range_test(module, optimizer, None, loader, step_fn=step_fn)
+    # When `fit` begins, by the module's own training_step; it would go on as without the test, but for then_train=False.
+    finder = RangeTestCallback(then_train=False)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=[finder],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader)
+    result = finder.result
     print(result.bounds.reason)
     result.save("range_test.json")
     result.plot().figure.savefig("range_test.png")

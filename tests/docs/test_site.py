@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("mkdocs")
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = ["cyclr", "cyclr.bounds", "cyclr.keras", "cyclr.torch", "cyclr.jax"]
+PUBLIC = ["cyclr", "cyclr.bounds", "cyclr.keras", "cyclr.torch", "cyclr.jax", "cyclr.experiments"]
 
 
 def build(config: Path, site: Path) -> "subprocess.CompletedProcess[str]":
