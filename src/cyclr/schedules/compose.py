@@ -43,7 +43,7 @@ class Constant(Schedule):
 class Sequence(Schedule):
     """One schedule after another, each from its own step 0.
 
-    The value is schedules[i](step − s_i), where s_i, the sum of the lengths before, is where schedule i begins. A
+    The value is `schedules[i](step − s_i)`, where s_i, the sum of the lengths before, is where schedule i begins. A
     sequence in a sequence equals one sequence of all the parts.
 
     Args:

@@ -1,0 +1,71 @@
+"""Flax NNX and Optax: test, then train with a cycle between the bounds, on scanned digits.
+
+    python examples/flax/train.py
+
+Needs: pip install "cyclr[jax]" flax optax scikit-learn.
+"""
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from sklearn.datasets import load_digits
+
+import cyclr
+from cyclr.jax import range_test
+
+BATCH, EPOCHS = 32, 8
+
+
+class Classifier(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.hidden = nnx.Linear(64, 64, rngs=rngs)
+        self.output = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.output(nnx.relu(self.hidden(x)))
+
+
+def loss_of(model: Classifier, x: jax.Array, y: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
+
+
+def main() -> None:
+    x, y = load_digits(return_X_y=True)
+    x, y = (x / 16).astype("float32"), y.astype("int32")
+    order = np.random.default_rng(0).permutation(len(x))
+    train, test = order[:1440], order[1440:]
+    batches = [(x[part], y[part]) for part in np.split(train, len(train) // BATCH)]
+    model = Classifier(nnx.Rngs(0))
+
+    # The range test takes a pure function: a model is split into its graph, which stays, and its parameters.
+    graph, parameters = nnx.split(model)
+    momentum = optax.trace(decay=0.9)
+
+    def step(state, batch, lr):
+        parameters, trace = state
+        loss, gradients = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), *batch))(parameters)
+        updates, trace = momentum.update(gradients, trace)
+        return (jax.tree.map(lambda p, update: p - lr * update, parameters, updates), trace), loss
+
+    bounds = range_test(step, (parameters, momentum.init(parameters)), batches).bounds
+    print(bounds.reason)
+
+    # A schedule is an Optax schedule as it is.
+    schedule: cyclr.Schedule = bounds.schedule(total_steps=EPOCHS * len(batches))
+    optimizer = nnx.Optimizer(model, optax.sgd(schedule, momentum=0.9), wrt=nnx.Param)
+
+    @nnx.jit
+    def update(model, optimizer, x, y):
+        loss, gradients = nnx.value_and_grad(loss_of)(model, x, y)
+        optimizer.update(model, gradients)
+        return loss
+
+    for _ in range(EPOCHS):
+        for batch in batches:
+            update(model, optimizer, *batch)
+    print(f"accuracy {np.mean(np.argmax(model(x[test]), axis=1) == y[test]):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Transformers: a run that is stopped and started again ends with the very weights of one that is not.
+
+    python examples/transformers/resume.py --stop-after 3    # epochs, as if the machine went down
+    python examples/transformers/resume.py                   # goes on in epoch 4
+
+Needs: pip install "cyclr[torch]" transformers accelerate.
+"""
+
+import argparse
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+import cyclr
+from cyclr.torch import Scheduler
+
+BATCH, EPOCHS, WORDS, FOLDER = 32, 6, 40, "checkpoints"
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--stop-after", type=int, default=EPOCHS, help="epochs")
+options = parser.parse_args()
+
+
+class StopAfter(TrainerCallback):
+    def on_epoch_end(self, args, state, control, **others):
+        control.should_training_stop = state.epoch >= options.stop_after
+
+
+set_seed(0)
+tokens = torch.randint(0, WORDS, (512, 8))
+labels = (tokens[:, 0] < WORDS // 2).long()
+train = [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
+shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+model = BertForSequenceClassification(BertConfig(vocab_size=WORDS, max_position_embeddings=8, **shape))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+run = cyclr.Run.of(samples=len(train), batch_size=BATCH, epochs=EPOCHS)
+scheduler = Scheduler(optimizer, cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=1e-4, max_lr=2e-3))
+arguments = TrainingArguments(
+    FOLDER,
+    num_train_epochs=EPOCHS,
+    per_device_train_batch_size=BATCH,
+    use_cpu=True,
+    report_to=[],
+    save_strategy="epoch",
+    save_total_limit=1,
+    disable_tqdm=True,
+    logging_strategy="no",
+)
+# The Trainer saves the scheduler with everything else, and the generators that dropout and shuffling draw from.
+trainer = Trainer(model, arguments, train_dataset=train, optimizers=(optimizer, scheduler), callbacks=[StopAfter()])
+trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
+
+weights = torch.nn.utils.parameters_to_vector(model.parameters())
+print(f"updates {scheduler.last_epoch}, of {run.total_steps}; mean weight {weights.double().mean().item()!r}")
