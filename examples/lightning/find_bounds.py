@@ -38,7 +38,7 @@ def main() -> None:
     loader = DataLoader(TensorDataset(x[:1440], y[:1440]), BATCH, shuffle=True)
     module = Classifier()
 
-    # When `fit` begins, by the module's own training_step; it would go on as without the test, but for then_train=False.
+    # When `fit` begins, by the module's own training_step; but for then_train=False it would go on as without the test.
     finder = RangeTestCallback(then_train=False)
     trainer = lightning.Trainer(
         accelerator="cpu",
