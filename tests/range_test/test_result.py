@@ -117,7 +117,7 @@ def test_a_result_is_equal_to_nothing_else_and_cannot_be_hashed():
 def test_what_is_derived_is_what_the_rules_give():
     result = make()
     assert result.bounds == knee(LR, LOSS)
-    assert result.smoothed_loss.tolist() == smooth(LR, LOSS).loss.tolist()
+    assert result.smoothed_loss.tolist() == smooth(LR, LOSS).shown.tolist()
     for method in ("steepest", "valley", "minimum"):
         assert result.suggest(method) == suggest(LR, LOSS, method)
     with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method='best'"):

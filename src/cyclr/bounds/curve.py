@@ -10,6 +10,9 @@ from cyclr.bounds.smoothing import Floats, kernel, running_median, unimodal
 BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
 
+SHOWN = 0.1
+"""The same, of the curve that is shown: what a reader sees in the dots."""
+
 MIN_POINTS = 12
 """With fewer points than this nothing is read off a curve."""
 
@@ -20,7 +23,8 @@ class Curve:
 
     Attributes:
         lr: learning rates, rising, shape (n,).
-        loss: smoothed losses, shape (n,).
+        loss: smoothed losses that bounds are read off, shape (n,).
+        shown: losses smoothed less, for the eye, shape (n,).
         median: recorded losses without lone outliers, shape (n,).
         start: level of the loss before it moves.
         lowest: index of the smallest smoothed loss.
@@ -31,6 +35,7 @@ class Curve:
 
     lr: Floats
     loss: Floats
+    shown: Floats
     median: Floats
     start: float
     lowest: int
@@ -84,15 +89,18 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     spacing = (position[-1] - position[0]) / max(n - 1, 1)
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
+    shown = kernel(position, values, max(SHOWN, 1.5 * spacing))
     # A loss that rises from its first point on has no fall to be read off the level of its first quarter.
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     steps = np.abs(np.diff(losses[: max(lowest, n // 4) + 1]))
     noise = float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0
     averaged = max(2 * np.sqrt(np.pi) * width / spacing, 1.0) if spacing > 0 else 1.0
-    for array in (rates, smoothed, median):
+    for array in (rates, smoothed, shown, median):
         array.setflags(write=False)
-    return Curve(rates, smoothed, median, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged)))
+    return Curve(
+        rates, smoothed, shown, median, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged))
+    )
 
 
 def check_curve(lr: Floats, loss: Floats) -> None:

@@ -139,8 +139,11 @@ class RangeTestResult:
 
     @property
     def smoothed_loss(self) -> NDArray[np.float64]:
-        """The smoothed loss at every rate, shape (n,); losses far above the start are cut, as `bounds.smooth` says."""
-        return self.curve.loss
+        """The losses smoothed for the eye, shape (n,); those far above the start are cut, as `bounds.smooth` says.
+
+        Bounds are read off `curve.loss`, which is smoother and falls first and rises then.
+        """
+        return self.curve.shown
 
     @cached_property
     def bounds(self) -> Bounds:
