@@ -29,7 +29,7 @@ Y = (X @ np.array([[1.0], [-2.0], [0.5]]) + 0.3 * RNG.normal(size=(48, 1))).asty
 BATCH, UPDATES = 8, 12
 CYCLE = Cyclical(0.125, 0.5, 3)
 MOMENTUM = CYCLE.mirrored(0.5, 0.9)
-SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, "batch_size": BATCH}
+SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, "repeats": 1, "batch_size": BATCH}
 
 
 def scope_of_all_devices():

@@ -16,7 +16,7 @@ from cyclr.torch import range_test
 from cyclr.torch.lightning import RangeTestCallback
 
 WORLD, BATCH = 2, 4
-SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None}
+SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, "repeats": 1}
 WAYS = {"plain": {}, "accumulation": {"accumulate_grad_batches": 2}}
 
 

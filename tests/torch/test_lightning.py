@@ -43,7 +43,7 @@ pytestmark = [
 RNG = np.random.default_rng(7)
 X = torch.tensor(RNG.normal(size=(44, 3)), dtype=torch.float32)
 Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3 * torch.tensor(RNG.normal(size=(44, 1)), dtype=torch.float32)
-SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None}
+SWEEP = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, "repeats": 1}
 WORKERS = multiprocessing.get_context("forkserver")
 WORKERS.set_forkserver_preload(["torch"])
 
@@ -217,7 +217,7 @@ def rates_of(state):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_fit_is_bitwise_the_fit_without_it(name):
-    finder = RangeTestCallback(**SWEEP)
+    finder = RangeTestCallback(**{**SWEEP, "repeats": 3 if name == "plain" else 1})
     found, wanted = Fit([finder], **WAYS[name]).state(), Fit(**WAYS[name]).state()
     assert found.pop("callbacks") == [*wanted.pop("callbacks"), "RangeTestCallback"]
     assert repr(found) == repr(wanted)
@@ -367,10 +367,12 @@ def test_gradients_are_clipped_as_in_training():
 class Gan(lightning.LightningModule):
     """Two optimizers, a training step that updates by itself, and their schedulers."""
 
-    def __init__(self):
+    def __init__(self, used):
         super().__init__()
         torch.manual_seed(0)
         self.automatic_optimization = False
+        # What the range test puts back is all that the module itself holds.
+        self.note = lambda number: lambda optimizer, *_: used[number].append(optimizer.param_groups[0]["lr"])
         self.generator, self.discriminator = torch.nn.Linear(3, 1), torch.nn.Linear(1, 1)
 
     def training_step(self, batch):
@@ -390,6 +392,8 @@ class Gan(lightning.LightningModule):
 
     def configure_optimizers(self):
         optimizers = [torch.optim.Adam(part.parameters(), 0.01) for part in (self.generator, self.discriminator)]
+        for number, optimizer in enumerate(optimizers):
+            optimizer.register_step_pre_hook(self.note(number))
         ours = Scheduler(optimizers[0], Cyclical(0.01, 0.05, 3))
         return optimizers, [ours, torch.optim.lr_scheduler.StepLR(optimizers[1], 2)]
 
@@ -397,21 +401,21 @@ class Gan(lightning.LightningModule):
 @pytest.mark.parametrize("swept", [0, 1])
 def test_one_of_several_optimizers_is_swept_and_all_are_put_back(swept):
     """https://github.com/davidtvs/pytorch-lr-finder/issues/16"""
-    rates = []
-
-    def watch(test):
-        rates.append([optimizer.param_groups[0]["lr"] for optimizer in module.trainer.optimizers])
-
-    ends = []
-    for callbacks in ([RangeTestCallback(**SWEEP, optimizer=swept, on_step=watch)], []):
-        module = Gan()
+    finder, ends = RangeTestCallback(**SWEEP, optimizer=swept), []
+    for callbacks in ([finder], []):
+        used = [], []
+        module = Gan(used)
         torch.manual_seed(4)
         trainer = trainer_of(callbacks, max_epochs=1)
         trainer.fit(module, data())
         schedulers = [config.scheduler.last_epoch for config in trainer.lr_scheduler_configs]
-        ends.append((bits(module.state_dict()), schedulers, trainer.global_step))
+        ends.append((bits(module.state_dict()), schedulers, trainer.global_step, [rates[-6:] for rates in used]))
+        if callbacks:
+            assert used[swept][:14] == finder.result.lr.tolist()
+            assert len(used[0]) == len(used[1]) == 14 + 6
+        if callbacks and swept == 1:
+            assert set(used[0][:14]) == {0.01}
     assert ends[0] == ends[1]
-    assert len(rates) == 14
 
 
 @pytest.mark.parametrize("mode", ["min_size", "max_size_cycle"])
