@@ -38,7 +38,7 @@ class Bounds:
     Example:
         >>> from cyclr import Bounds
         >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read off a plot")
-        >>> bounds.schedule(total_steps=101)(50)
+        >>> bounds.schedule(total_steps=101)(30)  # the top, 0.3 of the way
         0.1
     """
 

@@ -73,7 +73,7 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = 
         >>> lr = np.geomspace(1e-7, 10, 100)
         >>> loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2
         >>> [f"{suggest(lr, loss, method):.1g}" for method in ("steepest", "valley", "minimum")]
-        ['0.02', '0.0003', '0.03']
+        ['0.03', '0.0004', '0.05']
 
     Source: fastai's `Learner.lr_find` (valley, minimum, and steep before the minimum).
     """

@@ -73,7 +73,7 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
         >>> loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2
         >>> bounds = knee(lr, loss)
         >>> bounds.status, f"{bounds.base_lr:.1g}", f"{bounds.max_lr:.1g}"
-        ('ok', '0.003', '0.02')
+        ('ok', '0.002', '0.04')
     """
     n = np.size(lr)
     if n:

@@ -48,7 +48,7 @@ class RangeTestResult:
         >>> result.bounds.status
         'ok'
         >>> f"{result.suggest('steepest'):.1g}"
-        '0.01'
+        '0.03'
     """
 
     lr: NDArray[np.float64]
