@@ -130,7 +130,7 @@ def main() -> None:
             f"{task.name}: best fixed {oracle:.3f}, cyclr {np.mean(found[-1]['cyclr']['scores']):.3f}", file=sys.stderr
         )
     print(f"{len(tasks)} tasks, {len(SEEDS)} seeds\n")
-    print("| way to choose | mean shortfall | worst task | worst run | extra steps | without a rate | diverged |")
+    print("| way to choose | mean shortfall | worst task | worst run | extra steps | without a rate | scores of 0 |")
     print("|---|---|---|---|---|---|---|")
     by_family: dict[str, dict[str, list[float]]] = {}
     for name in found[0]:
