@@ -61,7 +61,12 @@ def test_accumulation_makes_one_point_of_every_update(micro_batches, linear_mode
     optimizer = keras.optimizers.SGD(0.05, gradient_accumulation_steps=micro_batches)
     seen = []
     result = range_test(
-        linear_model(optimizer), X, Y, **{**SWEEP, "max_lr": 0.05}, on_step=lambda test: seen.append(test.recorded)
+        linear_model(optimizer),
+        X,
+        Y,
+        **{**SWEEP, "max_lr": 0.05},
+        repeats=1,
+        on_step=lambda test: seen.append(test.recorded),
     )
     assert seen == list(range(1, 21))
     np.testing.assert_allclose(
@@ -424,11 +429,11 @@ def test_one_of_two_optimizers_is_swept_and_both_are_put_back(built, state_of):
         rates.append([float(ops.convert_to_numpy(o.learning_rate)) for o in (model.g_optimizer, model.d_optimizer)])
 
     sweep = {**SWEEP, "max_lr": 0.1, "optimizer": model.g_optimizer, "monitor": "g_loss"}
-    result = range_test(model, X, real, **sweep, on_step=watch)
+    result = range_test(model, X, real, **sweep, repeats=1, on_step=watch)
     swept, constant = np.transpose(rates)
     np.testing.assert_allclose(swept, result.lr, rtol=1e-6)
     np.testing.assert_allclose(constant, 0.02, rtol=1e-6)
-    assert range_test(model, X, real, **sweep) == result
+    assert range_test(model, X, real, **sweep, repeats=1) == result
 
     histories = [m.fit(X, real, shuffle=False, epochs=2, verbose=0).history for m in (model, other)]
     assert histories[0] == histories[1]
