@@ -18,7 +18,7 @@ if importlib.util.find_spec("accelerate") is None:
     pytest.skip("Accelerate is not installed", allow_module_level=True)
 
 WORKER = Path(__file__).with_name("accelerate_worker.py")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "torch_accelerate.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "accelerate" / "train.py"
 WORLD = 2
 
 _spec = importlib.util.spec_from_file_location("cyclr_tests_accelerate_worker", WORKER)

@@ -57,6 +57,9 @@ def range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
         ax.axvspan(low, high, color=_ORANGE, alpha=0.12, linewidth=0)
         for name, lr, side in (("base_lr", low, "right"), ("max_lr", high, "left")):
             ax.axvline(lr, color=_ORANGE, linewidth=1.4)
+            # Near the left end the name would lie on the axis. Asking for the limits settles them.
+            ax.get_xlim()
+            side = "left" if ax.transAxes.inverted().transform(ax.transData.transform((lr, 0.0)))[0] < 0.12 else side
             ax.annotate(
                 f"{name}\n{lr:.2g}",
                 (lr, 0.03),
