@@ -84,7 +84,8 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
     job = _seeded(workloads.builder(trial), trial.seed)
     per_epoch = job.steps_per_epoch
     total = trial.steps if trial.epochs is None else trial.epochs * per_epoch
-    assert total is not None  # noqa: S101  # the budget is one of the two
+    if total is None:
+        raise CyclrError(f"a trial must have a budget in epochs or in steps; got neither in {trial.id}.")
     record |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
     began = time.perf_counter()
     result = _range_test(job, trial, record, step("range test"))
