@@ -1,16 +1,15 @@
 """What trials say together: estimates, bands, ranks, targets and differences."""
 
 import math
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy import stats
 
 import cyclr
-from cyclr.report import summary, verdict
+from cyclr.experiments import read_records
+from cyclr.report import run_folder, statistics, summary, verdict
 from cyclr.report.run_folder import Trial
-from cyclr.report.summary import Estimate
 
 
 def trial(policy: str, seed: int, values: list[float], **more: Any) -> Trial:
@@ -42,33 +41,13 @@ def words(trials: list[Trial]) -> str:
     return " ".join(verdict.of_group(group)).replace("\N{NO-BREAK SPACE}", " ")
 
 
-@pytest.mark.parametrize("freedom", [*range(1, 41), 100, 1000])
-def test_the_quantile_is_students(freedom: int) -> None:
-    assert summary.student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
-
-
-def test_an_estimate_is_the_interval_that_scipy_gives() -> None:
-    values = np.random.default_rng(0).normal(3, 2, 7)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    estimate = Estimate.of([*values, math.nan])
-    assert estimate.count == 7
-    np.testing.assert_allclose(
-        [estimate.mean - estimate.half, estimate.mean + estimate.half], [expected.low, expected.high], rtol=1e-3
-    )
-
-
-def test_one_value_has_no_interval_and_none_no_mean() -> None:
-    assert Estimate.of([2.0]).mean == 2.0
-    assert math.isnan(Estimate.of([2.0]).half)
-    assert math.isnan(Estimate.of([]).mean)
-
-
 def test_a_band_is_over_the_steps_that_all_trials_have() -> None:
     trials = [trial("a", 0, [0.1, 0.2, 0.3]), trial("a", 1, [0.3, 0.4]), trial("a", 2, [0.5, math.nan, 0.1])]
     band = summary.band(trials, "val_accuracy")
     assert band.step == [10]
     assert band.mean == pytest.approx([0.3])
-    assert band.high[0] - band.mean[0] == pytest.approx(Estimate.of([0.1, 0.3, 0.5]).half)
+    expected = statistics.interval([0.1, 0.3, 0.5])
+    assert (band.low, band.high) == ([expected.low], [expected.high])
     assert summary.band(trials, "missing").step == []
 
 
@@ -81,9 +60,9 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     ]
     (group,) = summary.groups(trials)
     assert [policy.name for policy in group.policies] == ["moving", "fixed", "broken"]
-    assert group.policies[0].best.mean == 0.9
-    assert group.policies[0].final.mean == 0.8
-    assert group.policies[0].seconds == 2.0
+    assert group.policies[0].row.best.mean == 0.9
+    assert group.policies[0].row.final.mean == 0.8
+    assert group.policies[0].row.seconds == 2.0
     assert "2 trials diverged or failed" in words(trials)
 
 
@@ -92,9 +71,8 @@ def test_less_is_better_where_less_is_asked_for() -> None:
     (group,) = summary.groups(trials)
     assert [policy.name for policy in group.policies] == ["moving", "fixed"]
     assert group.target == 2.0
-    assert group.policies[0].to_target == 20
-    assert group.gain(*group.policies).mean == 1.0
-    assert "moving is 1 better than the best fixed rate, fixed" in words(trials)
+    assert group.policies[0].row.steps_to_target == 20
+    assert "moving differs by \N{MINUS SIGN}1 from the best fixed rate, fixed" in words(trials)
 
 
 def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_counted() -> None:
@@ -105,7 +83,7 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
         trial("slow", 0, [0.1, 0.1, 0.1]),
     ]
     (group,) = summary.groups(trials)
-    reached = {policy.name: policy.to_target for policy in group.policies}
+    reached = {policy.name: policy.row.steps_to_target for policy in group.policies}
     assert group.target == 0.5
     assert reached == {"moving": 15, "fixed 1": 20, "fixed 2": None, "slow": None}
     assert "in 15 steps instead of 20 (0.75 times as many, those of its range test counted)" in words(trials)
@@ -123,8 +101,7 @@ def test_without_a_fixed_rate_there_is_no_target() -> None:
     trials = [trial("a", 0, [0.1]), trial("b", 0, [0.2])]
     (group,) = summary.groups(trials)
     assert group.target is None
-    assert all(policy.to_target is None for policy in group.policies)
-    assert "b is 0.1 better than the next, a" in words(trials)
+    assert "a differs by \N{MINUS SIGN}0.1 from the best, b" in words(trials)
 
 
 def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
@@ -135,9 +112,12 @@ def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("moving", "said"),
     [
-        ([0.71, 0.72, 0.73], "moving is 0.02 better than the best fixed rate, fixed, which is more than noise"),
+        ([0.71, 0.72, 0.73], "moving differs by +0.02 from the best fixed rate, fixed: better, by more than noise"),
         ([0.60, 0.72, 0.79], "which is within noise (95 % interval \N{MINUS SIGN}"),
-        ([0.68, 0.69, 0.70], "moving is 0.01 worse than the best fixed rate, fixed, which is more than noise"),
+        (
+            [0.68, 0.69, 0.70],
+            "moving differs by \N{MINUS SIGN}0.01 from the best fixed rate, fixed: worse, by more than noise",
+        ),
         ([0.9], "on one seed: whether that is more than noise cannot be said"),
     ],
 )
@@ -154,3 +134,8 @@ def test_seeds_that_differ_give_no_difference() -> None:
 def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:
     assert "nothing to compare" in words([trial("a", 0, [], status="failed", epochs={})])
     assert "the only policy" in words([trial("a", 0, [0.5])])
+
+
+def test_the_page_has_the_statistics_of_the_command_line(run: Path) -> None:
+    (group,) = summary.groups(run_folder.read(run).trials)
+    assert [policy.row for policy in group.policies] == statistics.summarize(read_records(run)).rows

@@ -3,5 +3,6 @@
 from cyclr.experiments.compare import compare
 from cyclr.experiments.record import read_records
 from cyclr.experiments.spec import Spec
+from cyclr.report import statistics
 
-__all__ = ["Spec", "compare", "read_records"]
+__all__ = ["Spec", "compare", "read_records", "statistics"]

@@ -242,8 +242,8 @@ def _curve(policy: summary.Policy, series: str) -> dict[str, Any]:
     return {
         "step": band.step,
         "mean": _rounded(band.mean),
-        "low": _rounded(band.low) if all(map(math.isfinite, band.low)) else [],
-        "high": _rounded(band.high) if all(map(math.isfinite, band.high)) else [],
+        "low": _rounded(band.low),
+        "high": _rounded(band.high),
     }
 
 

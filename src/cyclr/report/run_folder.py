@@ -54,6 +54,15 @@ class Trial:
     steps: Series
     seconds: float
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The trial as `statistics` takes it: what is no finite number is None, as in the file."""
+        epochs = {
+            name: [value if math.isfinite(value) else None for value in values] for name, values in self.epochs.items()
+        }
+        schedule = None if self.schedule is None else self.schedule.to_dict()
+        return {**vars(self), "epochs": epochs, "schedule": schedule}
+
 
 @dataclass(frozen=True)
 class RunFolder:

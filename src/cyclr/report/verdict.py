@@ -4,7 +4,8 @@ import math
 
 from cyclr.range_test import RangeTestResult
 from cyclr.range_test.stopping import IN_WORDS
-from cyclr.report.summary import Estimate, Group, Policy
+from cyclr.report.statistics import Interval, Row
+from cyclr.report.summary import Group, Policy
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -23,19 +24,20 @@ def of_range_test(result: RangeTestResult) -> list[str]:
 
 def of_group(group: Group) -> list[str]:
     """Which policy did best, by how much, and whether that is more than the seeds' noise."""
-    done = [policy for policy in group.policies if policy.ok and math.isfinite(policy.best.mean)]
-    if not done:
+    done, base = group.done, group.baseline
+    if not done or base is None:
         return ["No trial has ended well yet, so there is nothing to compare."]
     first = done[0]
     if len(done) == 1:
         return [f"{first.name} is the only policy with a finished trial: {metric(group, first)}."]
     sentences = [f"{first.name} did best of {len(done)} policies: {metric(group, first)}."]
-    moving, fixed = group.best_moving, group.best_fixed
-    if moving is not None and fixed is not None:
-        sentences.append(_compared(group, moving, fixed, f"the best fixed rate, {fixed.name}"))
-        sentences += _speed(group, moving, fixed)
+    moving = next((policy for policy in done if not policy.fixed), None)
+    if base.fixed and moving is not None:
+        sentences.append(_compared(moving.row, f"the best fixed rate, {base.name}"))
+        sentences += _speed(group, moving.row, base.row)
     else:
-        sentences.append(_compared(group, first, done[1], f"the next, {done[1].name}"))
+        second = done[1]
+        sentences.append(_compared(second.row, f"the best, {base.name}"))
     lost = sum(len(policy.trials) - len(policy.ok) for policy in group.policies)
     if lost:
         sentences.append(f"{lost} {'trial' if lost == 1 else 'trials'} diverged or failed and count in no mean.")
@@ -44,23 +46,25 @@ def of_group(group: Group) -> list[str]:
 
 def metric(group: Group, policy: Policy) -> str:
     """The best metric of a policy with its interval, in words."""
-    seeds = "one seed" if policy.best.count == 1 else f"{policy.best.count} seeds, 95{_NBSP}% interval"
-    return f"best {group.metric} {estimate(policy.best)} ({seeds})"
+    count = policy.row.seeds
+    seeds = "one seed" if count == 1 else f"{count} seeds; in brackets the 95{_NBSP}% interval of the mean"
+    return f"best {group.metric} {estimate(policy.row.best)} ({seeds})"
 
 
-def estimate(value: Estimate) -> str:
+def estimate(value: Interval) -> str:
     """A mean with its interval, to the digits that the interval allows.
 
     Example:
-        >>> print(estimate(Estimate(0.91234, 0.00456, 3)))
-        0.9123 ± 0.0046
+        >>> print(estimate(Interval(0.91234, 0.90778, 0.9169)))
+        0.9123 [0.9078, 0.9169]
     """
-    if not math.isfinite(value.mean):
+    if value.mean is None:
         return "none"
-    if not math.isfinite(value.half):
+    if value.low is None or value.high is None:
         return number(value.mean)
-    places = min(max(1 - math.floor(math.log10(value.half)), 0), 12) if value.half > 0 else 4
-    return f"{value.mean:.{places}f}{_NBSP}±{_NBSP}{value.half:.{places}f}"
+    half = (value.high - value.low) / 2
+    places = min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
+    return f"{value.mean:.{places}f}{_NBSP}[{value.low:.{places}f},{_NBSP}{value.high:.{places}f}]"
 
 
 def number(value: float) -> str:
@@ -72,27 +76,29 @@ def _rough(value: float) -> str:
     return f"{value:.2g}".replace("-", "\N{MINUS SIGN}", 1)
 
 
-def _compared(group: Group, one: Policy, other: Policy, name: str) -> str:
-    gain = group.gain(one, other)
-    if not math.isfinite(gain.mean):
-        return f"{one.name} shares no seed with {name}, so their difference cannot be judged."
-    way = "better" if gain.mean >= 0 else "worse"
-    amount = f"{one.name} is {_rough(abs(gain.mean))} {way} than {name}"
-    if not math.isfinite(gain.half):
+def _compared(one: Row, name: str) -> str:
+    """How the best metric of one differs from that of the baseline, whose name is given."""
+    gap = one.difference
+    if gap.mean is None:
+        return f"{one.policy} shares no seed with {name}, so their difference cannot be judged."
+    amount = f"{one.policy} differs by {_signed(gap.mean)} from {name}"
+    if gap.low is None or gap.high is None:
         return f"{amount}, on one seed: whether that is more than noise cannot be said. Run more seeds."
-    low, high = abs(gain.mean) - gain.half, abs(gain.mean) + gain.half
-    interval = f"95{_NBSP}% interval {_rough(low)} to {_rough(high)}, {gain.count} paired seeds"
-    if low <= 0:
+    interval = f"95{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired"
+    if one.verdict == "within noise":
         return f"{amount}, which is within noise ({interval})."
-    return f"{amount}, which is more than noise ({interval})."
+    return f"{amount}: {one.verdict}, by more than noise ({interval})."
 
 
-def _speed(group: Group, one: Policy, other: Policy) -> list[str]:
-    if one.to_target is None or other.to_target is None or group.target is None:
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "\N{MINUS SIGN}", 1)
+
+
+def _speed(group: Group, one: Row, base: Row) -> list[str]:
+    if one.ratio is None or one.steps_to_target is None or base.steps_to_target is None:
         return []
-    ratio = one.to_target / other.to_target
     counted = ", those of its range test counted" if one.range_test_steps else ""
     return [
-        f"It reached the fixed rate's best {group.metric}, {number(group.target)}, in {one.to_target:,} steps "
-        f"instead of {other.to_target:,} ({ratio:.2f} times as many{counted})."
+        f"It reached what the fixed rate gets at best in {one.steps_to_target:,.0f} steps instead of "
+        f"{base.steps_to_target:,.0f} ({one.ratio:.2f} times as many{counted})."
     ]

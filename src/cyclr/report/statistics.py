@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from cyclr import _checks
 from cyclr.errors import MissingExtraError
@@ -16,6 +17,8 @@ Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no
 Record = dict[str, Any]
 
 _RESAMPLES = 9999
+_TOGETHER = 1_000_000
+"""Numbers that are resampled at once: more would take much memory."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def _rows(
 ) -> list[Row]:
     sign = 1.0 if direction == "max" else -1.0
     means = {policy: sign * mean for policy, rs in group.items() if (mean := _mean(map(best, rs))) is not None}
-    fixed = {policy: mean for policy, mean in means.items() if any(_is_fixed(record) for record in group[policy])}
+    fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, group[policy]))}
     base = baseline if baseline in group else max(fixed or means, key=(fixed or means).__getitem__, default=None)
     of_base = {record["seed"]: record for record in group.get(base or "", ()) if best(record) is not None}
     rows = []
@@ -207,6 +210,13 @@ def _rows(
             )
         )
     return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
+
+
+def is_fixed(record: Record) -> bool:
+    """Whether it trained at one rate: no schedule but a constant one, and no rate that was seen to move."""
+    if record["schedule"] is not None:
+        return bool(record["schedule"].get("schedule") == "Constant")
+    return record.get("lr") is not None and len(set(record.get("steps", {}).get("learning_rate", ()))) <= 1
 
 
 def best(record: Record) -> float | None:
@@ -273,19 +283,39 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(mean)
     if min(values) == max(values):
         return Interval(mean, mean, mean)
+    low, high = band(np.asarray(values)[:, None], confidence)
+    return Interval(mean, float(low[0]), float(high[0]))
+
+
+def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The bootstrap percentile intervals of the means of many columns at once.
+
+    Args:
+        values: finite, shape (seeds, n) with at least two seeds.
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        Their lower and their upper ends, shape (n,) each.
+
+    Raises:
+        MissingExtraError: SciPy is not installed.
+    """
     try:
         from scipy.stats import bootstrap
     except ImportError as error:
         raise MissingExtraError('statistics need SciPy. Run: pip install "cyclr[compare]".') from error
+    array = np.asarray(values, dtype=np.float64)
     found = bootstrap(
-        (np.asarray(values, dtype=np.float64),),
+        (array,),
         np.mean,
+        axis=0,
         confidence_level=confidence,
         n_resamples=_RESAMPLES,
+        batch=max(1, _TOGETHER // array.size),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return found.low, found.high
 
 
 def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidence: float) -> Verdict:
@@ -321,10 +351,6 @@ def write_csv(summary: Summary, path: str | Path) -> None:
                 cell for name in names for cell in (values[name].values() if name in intervals else (values[name],))
             ]
             writer.writerow(["" if cell is None else cell for cell in cells])
-
-
-def _is_fixed(record: Record) -> bool:
-    return (record["schedule"] or {}).get("schedule") == "Constant"
 
 
 def _best_of(record: Record | None) -> float | None:

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import cyclr
-from cyclr.experiments import statistics
-from cyclr.experiments.statistics import Interval, interval, summarize
+from cyclr.report import statistics
+from cyclr.report.statistics import Interval, interval, summarize
 
 
 def record(policy: str, seed: int, values: list[float | None], **changes: Any) -> dict[str, Any]:
