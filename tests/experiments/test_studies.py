@@ -50,7 +50,7 @@ def fill(folder: Path, spec: Spec) -> None:
 @pytest.mark.parametrize(
     ("name", "trials", "figures"),
     [
-        ("headline", 36, {"accuracy_SGD_momentum_0_9_.png"}),
+        ("headline", 39, {"accuracy_SGD_momentum_0_9_.png"}),
         ("adaptive", 48, {f"accuracy_{name}.png" for name in ("Adam", "RMSprop", "Adagrad")}),
         ("tradeoff", 12, {"tradeoff.png"}),
     ],
