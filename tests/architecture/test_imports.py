@@ -1,5 +1,6 @@
 """What importing cyclr loads: NumPy, and no framework, no plotting, no command line. Shown in a fresh interpreter."""
 
+import os
 import subprocess
 import sys
 
@@ -54,3 +55,11 @@ def test_the_core_loads_nothing_heavy(code):
 @pytest.mark.parametrize("code", ["import matplotlib", "import cyclr\nimport hypothesis.strategies"])
 def test_the_probe_sees_what_is_loaded(code):
     assert loaded(code) >= {code.split()[-1].partition(".")[0]}
+
+
+def test_a_backend_that_keras_does_not_find_is_answered_with_one_that_is_installed():
+    code = "import sys; sys.modules['tensorflow'] = None; import cyclr.keras"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert "Installed: jax, torch. Set the environment variable KERAS_BACKEND=jax before Python starts." in run.stderr

@@ -34,7 +34,7 @@ def select(name: str | None = None) -> str:
     if chosen not in installed:
         raise MissingExtraError(
             f"backend {chosen!r} is not installed; installed: {', '.join(installed)}. "
-            f'Run: pip install "cyclr[{chosen}]".'
+            f'Set the environment variable KERAS_BACKEND={installed[0]}, or run: pip install "cyclr[{chosen}]".'
         )
     keras = sys.modules.get("keras")
     if keras is not None and keras.backend.backend() != chosen:

@@ -3,11 +3,20 @@
 Importing this module registers `LearningRate` with Keras, which `keras.saving.load_model` needs to know.
 """
 
+from importlib.util import find_spec
+
 from cyclr.errors import MissingExtraError
 
 try:
     import keras
 except ImportError as error:
+    installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None]
+    if find_spec("keras") is not None and installed:
+        # Keras looks for TensorFlow unless it is told otherwise.
+        raise MissingExtraError(
+            f"cyclr.keras needs the backend that Keras is set to; Keras says: {error}. Installed: "
+            f"{', '.join(installed)}. Set the environment variable KERAS_BACKEND={installed[0]} before Python starts."
+        ) from error
     raise MissingExtraError(
         'cyclr.keras needs Keras 3 and a backend. Install one of them: pip install "cyclr[tensorflow]", '
         'pip install "cyclr[jax]" or pip install "cyclr[torch]".'
