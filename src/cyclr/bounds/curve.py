@@ -109,7 +109,11 @@ def check_curve(lr: Floats, loss: Floats) -> None:
         raise ValueError(
             f"lr and loss must be vectors of one length, of at least 1; got shapes {lr.shape} and {loss.shape}."
         )
-    if not (np.all(np.isfinite(lr)) and lr[0] > 0 and np.all(np.diff(lr) > 0)):
-        raise ValueError(f"lr must be finite, greater than 0 and rising; got lr={lr!r}.")
+    with np.errstate(invalid="ignore"):
+        legal = np.isfinite(lr) & (lr > 0) & (np.diff(lr, prepend=-np.inf) > 0)
+    if not np.all(legal):
+        at = int(legal.argmin())
+        raise ValueError(f"lr must be finite, greater than 0 and rising; got lr={lr[at]} at index {at}.")
     if not np.all(np.isfinite(loss)):
-        raise ValueError(f"loss must be finite; got loss={loss!r}. Leave out what is not.")
+        at = int(np.isfinite(loss).argmin())
+        raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out what is not.")
