@@ -19,7 +19,8 @@ from tasks import TASKS
 
 from cyclr import RangeTest
 from cyclr.bounds import smooth
-from cyclr.bounds.knee import FLATTENED, READINGS, SETTLED
+from cyclr.bounds.knee import READINGS
+from cyclr.bounds.knee import readings as rates_of
 
 WEIGHTS = [w for w in itertools.product(np.arange(0, 1.01, 0.2), repeat=3) if abs(sum(w) - 1) < 1e-9]
 CONSTANTS = np.arange(-0.2, 1.21, 0.1)
@@ -35,9 +36,7 @@ def readings(lr: Any, loss: Any) -> list[float]:
     for _ in test:
         test.record(loss[test.recorded])
     result = test.result()
-    curve = smooth(result.lr, result.loss)
-    indices = (curve.reached(FLATTENED), curve.reached(SETTLED), curve.back)
-    return [float(np.log10(curve.lr[index])) for index in indices]
+    return [float(np.log10(rate)) for rate in rates_of(smooth(result.lr, result.loss))]
 
 
 def shortfalls(truth: dict[str, Any], cycle: int, rates: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cyclr import Bounds, RangeTest
 from cyclr.bounds import knee
 
 RNG = np.random.default_rng
@@ -47,7 +48,7 @@ def readings_of(lr, loss, start):
 @settings(max_examples=40)
 @given(fall=FALLS, turn=TURNS)
 def test_bounds_are_the_readings_of_the_true_curve(fall, turn):
-    lr = rates(300)
+    lr = rates(150)
     bounds = knee(lr, curve(lr, fall, turn * fall))
     dense = rates(20_001)
     truth = curve(dense, fall, turn * fall)
@@ -274,3 +275,30 @@ BAD = {
 def test_what_is_no_curve_is_a_value_error(lr, loss, name):
     with pytest.raises(ValueError, match=f"^{name} (and loss )?must .*; got "):
         knee(lr, loss)
+
+
+def of_descent(points: int) -> Bounds:
+    """The bounds of gradient descent on a quadratic loss of 40 curvatures over four decades, without noise."""
+    test, curvatures, weights = RangeTest(steps=points), np.geomspace(1e-3, 10, 40), np.ones(40)
+    for rate in test:
+        loss = float(curvatures @ weights**2) / 2
+        weights = weights * (1 - rate * curvatures)
+        test.record(loss)
+    return test.result().bounds
+
+
+@pytest.mark.parametrize("points", [100, 400])
+def test_a_longer_sweep_of_the_same_training_gives_the_same_bounds(points):
+    usual, other = (of_descent(n) for n in (150, points))
+    assert usual.status == other.status == "ok"
+    assert apart(usual.max_lr, other.max_lr) < 1.5
+    # Beyond 2 / 10 the largest curvature diverges.
+    assert max(usual.max_lr, other.max_lr) < 0.2
+
+
+def test_several_updates_with_a_rate_are_as_many_points():
+    lr = rates(150)
+    loss = curve(lr, 1e-3, 0.1)
+    one, two = knee(lr, loss), knee(lr, loss, updates_per_rate=2)
+    assert two.max_lr / one.max_lr == pytest.approx(2 ** (0.4 * 0.8))
+    assert (two.base_lr, two.status) == (one.base_lr, one.status)

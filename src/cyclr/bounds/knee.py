@@ -22,6 +22,12 @@ READINGS = ((0.4, 1.0), (0.4, 1.5), (0.2, 14.0))
 where it was back at its start or the test ended. `benchmarks/bounds/leave_one_out.py` shows how they were chosen.
 """
 
+USUAL, POWER, MOST = 9.75, 0.4, 4.0
+"""`Curve.updates` of the default sweep, 150 points over seven decades. A sweep of more has made more updates when it
+comes to a rate, so that its loss has fallen further: where it flattens and settles moves down by about this power of
+their ratio, which was measured up to a ratio of 2.3 and is trusted up to 4.
+"""
+
 RATIO = (10.0, 100.0)
 """Smallest and largest max_lr / base_lr."""
 
@@ -44,7 +50,7 @@ Of 300 curves of pure noise, 95 in 100 fell by less than 4.4 standard errors, 99
 """
 
 
-def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bounds:
+def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_per_rate: int = 1) -> Bounds:
     """Read bounds off a range test.
 
     With L0 the level of the loss at the start and F how far its smoothed curve falls:
@@ -55,10 +61,16 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
       noise, a long tail or a loss that cannot rise much, the others hold it.
     - base_lr: the rate at which the loss has fallen by 0.1 F, kept between max_lr / 100 and max_lr / 10.
 
+    The rates of flattening and settling are first multiplied by (u / 9.75)^0.4, where u is the sum of all rates up to
+    that one over it: how many updates at this rate would go as far. It is 9.75 in a default sweep; u / 9.75 is kept
+    between 1/4 and 4. So bounds of short and long sweeps are comparable. max_lr is never above the rate of the lowest
+    loss.
+
     Args:
         lr: learning rates, rising, > 0, shape (n,).
         loss: finite losses of the batches, shape (n,).
         unstable_end: whether the test ended because training turned unstable, even if no recorded loss shows it.
+        updates_per_rate: updates made with every rate, ≥ 1.
 
     Raises:
         ValueError: rates that do not rise, losses that are not finite, or not as many of both.
@@ -88,8 +100,9 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
     if level is not None:
         return level
     flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
-    readings = (flattened, float(curve.lr[curve.reached(SETTLED)]), float(curve.lr[curve.back]))
-    top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(READINGS, readings, strict=True)))
+    rates = readings(curve, updates_per_rate)
+    top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(READINGS, rates, strict=True)))
+    top = min(top, lowest)
     begun = float(curve.lr[curve.reached(BEGUN)])
     low = min(max(begun, top / RATIO[1]), top / RATIO[0])
     fell = f"The loss fell from {curve.start:.3g} to {curve.loss[curve.lowest]:.3g}, beginning near {begun:.2g}"
@@ -112,6 +125,17 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False) -> Bound
         )
     turned = f"turned unstable beyond {lowest:.2g}"
     return Bounds(low, top, "ok", f"{fell}; it flattened near {flattened:.2g} and {turned}.")
+
+
+def readings(curve: Curve, updates_per_rate: int = 1) -> tuple[float, float, float]:
+    """The rates at which a default sweep would have flattened and settled, and that at which the loss was back."""
+
+    def usual(share: float) -> float:
+        index = curve.reached(share)
+        more = min(max(curve.updates(index) * updates_per_rate / USUAL, 1 / MOST), MOST)
+        return float(curve.lr[index] * more**POWER)
+
+    return usual(FLATTENED), usual(SETTLED), float(curve.lr[curve.back])
 
 
 def _errors_of_fall(curve: Curve) -> float:

@@ -218,6 +218,7 @@ class RangeTest:
             max_lr=float(self.learning_rates[-1]),
             steps=len(self),
             spacing=self.spacing,
+            updates_per_rate=self.updates_per_rate,
         )
 
 

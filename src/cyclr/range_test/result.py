@@ -35,6 +35,7 @@ class RangeTestResult:
             infinite), `"data_exhausted"` or `"interrupted"`.
         min_lr, max_lr, steps, spacing: what was asked for; n < steps where the test stopped early.
         runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
+        updates_per_rate: optimizer updates made with every rate.
 
     Raises:
         TypeError, ValueError: values that no range test gives, such as losses that are not finite.
@@ -59,6 +60,7 @@ class RangeTestResult:
     steps: int
     spacing: Literal["exponential", "linear"]
     runs: NDArray[np.float64] = None  # type: ignore[assignment]  # made from loss
+    updates_per_rate: int = 1
 
     def __post_init__(self) -> None:
         for name, shape in (("lr", "a vector"), ("loss", "a vector"), ("runs", "rows")):
@@ -73,7 +75,8 @@ class RangeTestResult:
         self._check_runs()
         low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
         steps = _checks.integer("steps", self.steps, at_least=max(2, self.lr.size), fix="lr holds one rate a step.")
-        for name, value in (("min_lr", low), ("max_lr", high), ("steps", steps)):
+        updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1)
+        for name, value in (("min_lr", low), ("max_lr", high), ("steps", steps), ("updates_per_rate", updates)):
             object.__setattr__(self, name, value)
         _checks.choice("stop_reason", self.stop_reason, stopping.IN_WORDS)
         _checks.choice("spacing", self.spacing, ("exponential", "linear"))
@@ -103,14 +106,15 @@ class RangeTestResult:
             >>> both.loss.tolist(), both.runs.tolist(), both.stop_reason
             ([3.0], [[2.0], [4.0]], 'diverged')
         """
-        sweeps = {(result.min_lr, result.max_lr, result.steps, result.spacing) for result in results}
+        sweeps = {(r.min_lr, r.max_lr, r.steps, r.spacing, r.updates_per_rate) for r in results}
         if len(sweeps) != 1:
             raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
         if len(results) == 1:
             return results[0]
         shortest = min(results, key=lambda result: result.lr.size)
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
-        return cls(shortest.lr, runs.mean(0), shortest.stop_reason, *sweeps.pop(), runs=runs)
+        low, high, steps, spacing, updates = sweeps.pop()
+        return cls(shortest.lr, runs.mean(0), shortest.stop_reason, low, high, steps, spacing, runs, updates)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that copies are read-only as well.
@@ -123,6 +127,7 @@ class RangeTestResult:
             self.steps,
             self.spacing,
             self.runs,
+            self.updates_per_rate,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -148,7 +153,8 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason in words."""
-        return knee(self.lr, self.loss, unstable_end=self.stop_reason in ("diverged", "non_finite"))
+        unstable_end = self.stop_reason in ("diverged", "non_finite")
+        return knee(self.lr, self.loss, unstable_end=unstable_end, updates_per_rate=self.updates_per_rate)
 
     def suggest(self, method: Literal["steepest", "valley", "minimum"]) -> float:
         """One learning rate by a classic method; `bounds` is what to train with.
@@ -203,6 +209,7 @@ class RangeTestResult:
             "max_lr": self.max_lr,
             "steps": self.steps,
             "spacing": self.spacing,
+            **({"updates_per_rate": self.updates_per_rate} if self.updates_per_rate > 1 else {}),
             "bounds": self.bounds.to_dict(),
         }
 
@@ -221,7 +228,11 @@ class RangeTestResult:
         if missing:
             raise ValueError(f"a range test's result must have {', '.join(names)}; got none of {', '.join(missing)}.")
         try:
-            return cls(**{name: description[name] for name in names}, runs=description.get("runs"))  # type: ignore[arg-type]
+            return cls(
+                **{name: description[name] for name in names},
+                runs=description.get("runs"),  # type: ignore[arg-type]
+                updates_per_rate=description.get("updates_per_rate", 1),
+            )
         except TypeError as error:
             raise ValueError(
                 f"the description of a range test must hold legal values; got one where {error}"
