@@ -15,6 +15,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import matplotlib as mpl
 import numpy as np
 
 from cyclr.experiments import Spec, compare, read_records, statistics
@@ -22,6 +23,8 @@ from cyclr.report import plots
 
 HERE = Path(__file__).parent
 STUDIES = ("headline", "adaptive", "tradeoff")
+COLOURS = (mpl.colormaps["Blues"], mpl.colormaps["Oranges"])
+"""Of fixed and of moving rates, from pale to dark."""
 
 
 def main() -> None:
@@ -84,8 +87,8 @@ def summarize(name: str, folder: Path) -> None:
     statistics.write_csv(summary, folder / "table.csv")
     content = {"in_words": summary.in_words(), "seconds_of_all_trials": sum(record["seconds"] for record in records)}
     (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    draw = draw_tradeoff if name == "tradeoff" else draw_curves
-    draw(records, folder)
+    for file, ax in figures(name, records).items():
+        save(ax, folder / file)
 
 
 def number(interval: statistics.Interval) -> str:
@@ -97,31 +100,50 @@ def number(interval: statistics.Interval) -> str:
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def draw_curves(records: list[dict[str, Any]], folder: Path) -> None:
-    """Validation accuracy against steps, the mean over seeds; a figure for every optimizer."""
-    for optimizer in dict.fromkeys(record["optimizer"] for record in records):
-        policies: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            if record["optimizer"] == optimizer and record["status"] == "ok":
-                policies.setdefault(record["policy"], []).append(record)
-        ax = None
-        for place, (policy, runs) in enumerate(sorted(policies.items())):
-            shift = np.mean([run["range_test_steps"] for run in runs])
-            steps = [step + shift for step in runs[0]["epochs"]["step"]]
-            mean = np.mean([run["epochs"][run["metric"]] for run in runs], axis=0)
-            ax = ax or plots.curves({}, xlabel="step, range test included", ylabel="validation accuracy")
-            ax.plot(
-                steps, mean, label=policy, color=f"C{place}", linestyle="-" if "CLR" in policy else "--", marker="."
-            )
-        if ax is not None:
-            values = np.concatenate([run["epochs"][run["metric"]] for runs in policies.values() for run in runs])
-            ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
-            ax.legend(frameon=False, ncols=2)
-            ax.set_title(optimizer, loc="left")
-            save(ax, folder / f"accuracy_{''.join(c if c.isalnum() else '_' for c in optimizer)}.png")
+def figures(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The axes of a study's figures, by the name of their file."""
+    if name == "tradeoff":
+        return tradeoff(records)
+    optimizers = dict.fromkeys(record["optimizer"] for record in records)
+    drawn = {
+        f"accuracy_{''.join(c if c.isalnum() else '_' for c in optimizer)}.png": curves(
+            optimizer, [record for record in records if record["optimizer"] == optimizer and record["status"] == "ok"]
+        )
+        for optimizer in optimizers
+    }
+    return {file: ax for file, ax in drawn.items() if ax is not None}
 
 
-def draw_tradeoff(records: list[dict[str, Any]], folder: Path) -> None:
+def curves(optimizer: str, records: list[dict[str, Any]]) -> Any:
+    """Validation accuracy against steps, the mean over seeds, with what the best fixed rate gets; None without records."""
+    policies: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(records, key=lambda record: (record["lr"] or 0.0, record["total_steps"], record["policy"])):
+        policies.setdefault(record["policy"], []).append(record)
+    if not policies:
+        return None
+    ax = plots.curves({}, xlabel="step, range test included", ylabel="validation accuracy")
+    fixed = [policy for policy, runs in policies.items() if statistics.is_fixed(runs[0])]
+    moving = [policy for policy in policies if policy not in fixed]
+    colours = {policy: COLOURS[0](0.35 + 0.6 * n / max(len(fixed) - 1, 1)) for n, policy in enumerate(fixed)}
+    colours |= {policy: COLOURS[1](0.35 + 0.6 * n / max(len(moving) - 1, 1)) for n, policy in enumerate(moving)}
+    for policy, runs in policies.items():
+        steps = np.array(runs[0]["epochs"]["step"]) + np.mean([run["range_test_steps"] for run in runs])
+        mean = np.mean([run["epochs"][run["metric"]] for run in runs], axis=0)
+        style = ":" if policy in fixed else "--" if "triangular" in policy else "-"
+        ax.plot(steps, mean, label=policy, color=colours[policy], linestyle=style, marker=".")
+    best = max((np.mean([statistics.best(run) for run in policies[policy]]) for policy in fixed), default=None)
+    if best is not None:
+        ax.axhline(best, color="0.4", linewidth=0.8)
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 3), "textcoords": "offset points"}
+        ax.annotate("the best fixed rate at its best", (0, best), fontsize="small", color="0.4", **place)
+    values = np.concatenate([run["epochs"][run["metric"]] for runs in policies.values() for run in runs])
+    ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
+    ax.legend(frameon=False, ncols=2, fontsize="small", loc="lower right")
+    ax.set_title(optimizer, loc="left")
+    return ax
+
+
+def tradeoff(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy against training time: single runs at the ends of their cycles, and runs of each length."""
     single, separate = {}, {}
     for record in records:
@@ -133,8 +155,9 @@ def draw_tradeoff(records: list[dict[str, Any]], folder: Path) -> None:
             steps, values = separate.setdefault("runs of their own", ([], []))
             steps.append(record["total_steps"])
             values.append(value)
-    if single:
-        save(plots.tradeoff(single, separate, xlabel="step", ylabel="validation accuracy"), folder / "tradeoff.png")
+    if not single:
+        return {}
+    return {"tradeoff.png": plots.tradeoff(single, separate, xlabel="step", ylabel="validation accuracy")}
 
 
 def save(ax: Any, path: Path) -> None:
