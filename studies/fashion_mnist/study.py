@@ -115,7 +115,7 @@ def figures(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def curves(optimizer: str, records: list[dict[str, Any]]) -> Any:
-    """Validation accuracy against steps, the mean over seeds, with what the best fixed rate gets; None without records."""
+    """Validation accuracy against steps, the mean over seeds; a line at what the best fixed rate gets."""
     policies: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(records, key=lambda record: (record["lr"] or 0.0, record["total_steps"], record["policy"])):
         policies.setdefault(record["policy"], []).append(record)
