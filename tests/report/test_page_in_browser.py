@@ -275,7 +275,9 @@ def test_every_control_is_reached_by_tab_and_has_a_name(read: Any, whole: Reader
         if reached[-1]["tag"] == "BODY":
             break
     ids = [one["id"] for one in reached if one["id"]]
-    wanted = "theme test handle-base handle-max base-lr max-lr shape decay cycles total reset tab-keras copy series-0"
+    wanted = (
+        "theme test handle-base handle-max base-lr max-lr shape rise decay cycles total reset tab-keras copy series-0"
+    )
     assert [name for name in ids if name in wanted.split()] == wanted.split()
     assert all(one["name"] for one in reached if one["tag"] != "BODY")
     assert reached[0]["name"] == "Skip to the verdict"
@@ -357,15 +359,16 @@ def test_the_theme_can_be_changed_and_the_charts_follow(read: Any, one: Reader) 
 
 
 PLANS = [
-    {"base": base, "max": top, "shape": shape, "decay": decay, "cycles": cycles, "total": total}
+    {"base": base, "max": top, "shape": shape, "rise": rise, "decay": decay, "cycles": cycles, "total": total}
     for shape in ("triangular", "parabolic", "sinusoidal")
     for decay in ("none", "halving", "exponential", "both")
-    for base, top, cycles, total in (
-        (0.001, 0.1, 1, 3),
-        (0.001, 0.1, 3, 100),
-        (1e-7, 2.5, 7, 1000),
-        (0.02, 0.021, 60, 9999),
-        (3e-5, 3.0, 5, 10**9),
+    for base, top, cycles, total, rise in (
+        (0.001, 0.1, 1, 3, 30),
+        (0.001, 0.1, 3, 100, 50),
+        (1e-7, 2.5, 7, 1000, 29),
+        (0.02, 0.021, 60, 9999, 99),
+        (3e-5, 3.0, 5, 10**9, 1),
+        (0.01, 0.1, 1, 101, 57),
     )
 ]
 
@@ -391,6 +394,7 @@ def test_the_numbers_of_the_page_are_those_of_cyclr(read: Any, one: Reader) -> N
 def test_every_control_changes_what_is_drawn_and_the_code_alike(read: Any, one: Reader) -> None:
     reader = one
     reader.page.get_by_label("Shape").select_option("sinusoidal")
+    reader.page.get_by_label("Rise").fill("40")
     reader.page.get_by_label("Decay").select_option("halving")
     reader.page.get_by_label("Cycles").fill("3")
     reader.page.get_by_label("Training steps").fill("301")
@@ -398,7 +402,7 @@ def test_every_control_changes_what_is_drawn_and_the_code_alike(read: Any, one: 
     reader.page.get_by_label("base_lr", exact=True).press("Enter")
     schedule = built(reader.code("optax"))
     assert schedule == cyclr.Cyclical.over(
-        301, 3, 0.0123, reader.plan()["max"], shape="sinusoidal", decay=cyclr.Halving()
+        301, 3, 0.0123, reader.plan()["max"], rise=0.4, shape="sinusoidal", decay=cyclr.Halving()
     )
     shown = reader.drawn()
     assert shown["x"] == list(range(301))
@@ -417,7 +421,12 @@ def test_a_long_schedule_is_drawn_with_all_its_peaks(read: Any, one: Reader) -> 
 
 
 @pytest.mark.parametrize(
-    ("control", "values"), [("Cycles", ["0", "-1", "1.5", "", "501"]), ("Training steps", ["2", ""])]
+    ("control", "values"),
+    [
+        ("Cycles", ["0", "-1", "1.5", "", "501"]),
+        ("Training steps", ["2", ""]),
+        ("Rise", ["0", "100", "30.5", ""]),
+    ],
 )
 def test_what_makes_no_schedule_is_not_taken(read: Any, one: Reader, control: str, values: list[str]) -> None:
     reader = one

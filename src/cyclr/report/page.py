@@ -147,7 +147,7 @@ def _render(*, tests: list[_Test], groups: list[summary.Group], **context: Any) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"estimate": verdict.estimate, "number": verdict.number, "duration": _duration}
+    environment.filters |= {"parts": verdict.parts, "number": verdict.number, "duration": _duration}
     return environment.get_template("page.html.j2").render(
         **context,
         tests=tests,

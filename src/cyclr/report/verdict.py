@@ -58,13 +58,23 @@ def estimate(value: Interval) -> str:
         >>> print(estimate(Interval(0.91234, 0.90778, 0.9169)))
         0.9123 [0.9078, 0.9169]
     """
+    return _NBSP.join(part for part in parts(value) if part)
+
+
+def parts(value: Interval) -> tuple[str, str]:
+    """The mean and the interval in brackets, which is empty where there is none.
+
+    Example:
+        >>> parts(Interval(0.5))
+        ('0.5000', '')
+    """
     if value.mean is None:
-        return "none"
+        return "none", ""
     if value.low is None or value.high is None:
-        return number(value.mean)
+        return number(value.mean), ""
     half = (value.high - value.low) / 2
     places = min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
-    return f"{value.mean:.{places}f}{_NBSP}[{value.low:.{places}f},{_NBSP}{value.high:.{places}f}]"
+    return f"{value.mean:.{places}f}", f"[{value.low:.{places}f},{_NBSP}{value.high:.{places}f}]"
 
 
 def number(value: float) -> str:

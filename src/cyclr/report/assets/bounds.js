@@ -10,14 +10,14 @@ const digits = (value) => Number(value.toPrecision(3));
 class Bounds {
   constructor(data) {
     this.data = data;
-    this.plan = { base: NaN, max: NaN, shape: "triangular", decay: "none", cycles: 1, total: 1000 };
+    this.plan = { base: NaN, max: NaN, shape: "parabolic", rise: 30, decay: "none", cycles: 1, total: 1000 };
     this.handles = { base: byId("handle-base"), max: byId("handle-max") };
     this.inputs = { base: byId("base-lr"), max: byId("max-lr") };
     for (const name of ["base", "max"]) this.listen(name);
     for (const name of ["shape", "decay"]) {
       byId(name).addEventListener("change", (event) => this.change({ [name]: event.target.value }));
     }
-    for (const name of ["cycles", "total"]) {
+    for (const name of ["rise", "cycles", "total"]) {
       byId(name).addEventListener("input", (event) => this.count(name, event.target));
       byId(name).addEventListener("change", () => this.write());
     }
@@ -117,10 +117,10 @@ class Bounds {
 
   count(name, input) {
     const value = Number(input.value);
-    const limit = name === "cycles" ? most(this.plan.total) : 1e9;
+    const limit = { rise: 99, cycles: most(this.plan.total), total: 1e9 }[name];
     if (!Number.isInteger(value) || value < Number(input.min) || value > limit) return;
-    const cycles = name === "cycles" ? value : Math.min(this.plan.cycles, most(value));
-    this.change({ [name]: value, cycles });
+    this.change({ [name]: value });
+    if (this.plan.cycles > most(this.plan.total)) this.change({ cycles: most(this.plan.total) });
   }
 
   change(some) {
@@ -134,7 +134,7 @@ class Bounds {
       });
     }
     this.tell();
-    if (!["cycles", "total"].includes(document.activeElement?.id)) this.write();
+    if (!["rise", "cycles", "total"].includes(document.activeElement?.id)) this.write();
   }
 
   place() {
@@ -167,7 +167,7 @@ class Bounds {
       this.inputs[name].value = this.plan[name];
       this.inputs[name].setCustomValidity("");
     }
-    for (const name of ["shape", "decay", "cycles", "total"]) byId(name).value = this.plan[name];
+    for (const name of ["shape", "rise", "decay", "cycles", "total"]) byId(name).value = this.plan[name];
     byId("cycles").max = most(this.plan.total);
   }
 

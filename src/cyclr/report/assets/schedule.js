@@ -1,5 +1,5 @@
 "use strict";
-// The schedule that cyclr.Cyclical.over(total_steps, cycles, base_lr, max_lr, shape=, decay=) is, and the code for it.
+// The schedule that cyclr.Cyclical.over(total_steps, cycles, base_lr, max_lr, rise=, shape=, decay=) is, and its code.
 // The integers are reduced first and divided once, as in cyclr.
 
 const SHAPES = {
@@ -35,11 +35,12 @@ function place(plan, step) {
   const index = Math.floor(((within + 1) * plan.cycles - 1) / span);
   const begin = start(plan, index);
   const length = start(plan, index + 1) - begin;
-  const up = clip(Math.floor(length / 2), 1, length - 1);
+  // The rise is a whole number of percent, so that this is as exact as a fraction.
+  const up = clip(Math.floor((length * plan.rise) / 100), 1, length - 1);
   return { cycle: Math.floor(step / span) * plan.cycles + index, offset: within - begin, up, down: length - up };
 }
 
-// The value at a step, and the bounds that it lies between. A plan holds base, max, shape, decay, cycles and total.
+// The value at a step, and the bounds that it lies between. A plan holds base, max, shape, rise, decay, cycles and total.
 function scheduled(plan, step) {
   const { cycle, offset, up, down } = place(plan, step);
   const height = SHAPES[plan.shape](offset <= up ? offset / up : (up + down - offset) / down);
@@ -70,6 +71,7 @@ function scheduleCode(plan) {
     `cycles=${plan.cycles}`,
     `base_lr=${plan.base}`,
     `max_lr=${plan.max}`,
+    `rise=${plan.rise / 100}`,
     `shape="${plan.shape}"`,
     ...(decay ? [`decay=${decay}`] : []),
   ];
