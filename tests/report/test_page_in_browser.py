@@ -437,7 +437,7 @@ def test_what_makes_no_schedule_is_not_taken(read: Any, one: Reader, control: st
         assert reader.plan() == before
         # What is shown is what counts again.
         assert reader.page.get_by_label(control).input_value() == str(
-            before["cycles" if control == "Cycles" else "total"]
+            before[{"Cycles": "cycles", "Rise": "rise", "Training steps": "total"}[control]]
         )
     reader.check()
 
