@@ -135,7 +135,7 @@ def curves(optimizer: str, records: list[dict[str, Any]]) -> Any:
     if best is not None:
         ax.axhline(best, color="0.4", linewidth=0.8)
         place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 3), "textcoords": "offset points"}
-        ax.annotate("the best fixed rate at its best", (0, best), fontsize="small", color="0.4", **place)
+        ax.annotate("the best fixed rate at its best", (0.45, best), fontsize="small", color="0.4", **place)
     values = np.concatenate([run["epochs"][run["metric"]] for runs in policies.values() for run in runs])
     ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
     ax.legend(frameon=False, ncols=2, fontsize="small", loc="lower right")
