@@ -32,6 +32,7 @@ def main() -> None:
         print(result.bounds.reason)
         result.save("range_test.json")
         result.plot().figure.savefig("range_test.png")
+    del model  # torch can hang if the wrapped model outlives the process group
     distributed.destroy_process_group()
 
 

@@ -60,4 +60,5 @@ for epoch in range(first, min(options.stop_after, EPOCHS)):
 if distributed.get_rank() == 0:
     weights = torch.nn.utils.parameters_to_vector(layers.parameters())
     print(f"updates {scheduler.last_epoch}, of {steps}; mean weight {weights.double().mean().item()!r}")
+del model  # torch can hang if the wrapped model outlives the process group
 distributed.destroy_process_group()

@@ -47,6 +47,7 @@ def main() -> None:
         print(f"updates {scheduler.last_epoch}, of {EPOCHS * len(loader)}")
         with torch.no_grad():
             print(f"accuracy {(layers(x[test]).argmax(1) == y[test]).float().mean():.3f}")
+    del model  # torch can hang if the wrapped model outlives the process group
     distributed.destroy_process_group()
 
 
