@@ -55,8 +55,8 @@ def estimate(value: Interval) -> str:
     """A mean with its interval, to the digits that the interval allows.
 
     Example:
-        >>> print(estimate(Interval(0.91234, 0.90778, 0.9169)))
-        0.9123 [0.9078, 0.9169]
+        >>> estimate(Interval(0.91234, 0.90778, 0.9169)).split()
+        ['0.9123', '[0.9078,', '0.9169]']
     """
     return _NBSP.join(part for part in parts(value) if part)
 
