@@ -302,3 +302,9 @@ def test_several_updates_with_a_rate_are_as_many_points():
     one, two = knee(lr, loss), knee(lr, loss, updates_per_rate=2)
     assert two.max_lr / one.max_lr == pytest.approx(2 ** (0.4 * 0.8))
     assert (two.base_lr, two.status) == (one.base_lr, one.status)
+
+
+@pytest.mark.parametrize(("updates", "error"), [(0, ValueError), (1.5, TypeError)])
+def test_updates_per_rate_are_an_integer_of_at_least_one(updates, error):
+    with pytest.raises(error, match=r"^updates_per_rate must be an integer"):
+        knee(rates(150), curve(rates(150), 1e-3, 0.1), updates_per_rate=updates)

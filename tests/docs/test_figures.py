@@ -30,6 +30,12 @@ def test_the_schedules_are_drawn(tmp_path: Path) -> None:
     assert pictures(tmp_path) == {"schedules.png"}
 
 
+def test_the_study_is_drawn_from_its_records(tmp_path: Path) -> None:
+    pytest.importorskip("loky")
+    draw("fashion_mnist.py", tmp_path)
+    assert pictures(tmp_path / "study") == pictures(DOCS / "images" / "study")
+
+
 def test_the_gallery_is_drawn_and_its_verdicts_are_those_of_the_page(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     draw("gallery.py", tmp_path)

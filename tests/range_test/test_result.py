@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cyclr import Bounds, RangeTestResult
+from cyclr import Bounds, RangeTest, RangeTestResult
 from cyclr.bounds import knee, smooth, suggest
 
 LR = np.geomspace(1e-6, 10, 150)
@@ -438,6 +438,21 @@ def test_repeats_are_saved_and_loaded_with_all_of_their_losses(tmp_path):
     assert again == both
     assert again.runs.tolist() == both.runs.tolist()
     assert again != make(loss=both.loss)
+
+
+def test_updates_per_rate_are_kept_and_move_the_bounds(tmp_path):
+    test = RangeTest(1e-6, 10.0, 150, stop_factor=None, updates_per_rate=2)
+    for _ in test:
+        test.record(LOSS[test.recorded])
+    result = test.result()
+    assert result.updates_per_rate == 2
+    assert result.bounds.max_lr > make().bounds.max_lr
+    result.save(tmp_path / "result.json")
+    for other in (RangeTestResult.load(tmp_path / "result.json"), copy.deepcopy(result)):
+        assert (other, other.bounds) == (result, result.bounds)
+    assert RangeTestResult.of_repeats([result, result]).updates_per_rate == 2
+    with pytest.raises(ValueError, match="results must be of one sweep"):
+        RangeTestResult.of_repeats([result, make()])
 
 
 def test_one_test_is_its_own_repeat():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cyclr import _checks
 from cyclr.bounds.base import ADVICE, Bounds, Status
 from cyclr.bounds.curve import MIN_POINTS, Curve, check_curve, smooth
 
@@ -73,7 +74,8 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_
         updates_per_rate: updates made with every rate, ≥ 1.
 
     Raises:
-        ValueError: rates that do not rise, losses that are not finite, or not as many of both.
+        TypeError, ValueError: rates that do not rise, losses that are not finite, or not as many of both; an
+            updates_per_rate that is no integer of at least 1.
 
     Returns:
         Bounds with a status. They hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`, and also if it is
@@ -88,6 +90,7 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_
         >>> bounds.status, f"{bounds.base_lr:.1g}", f"{bounds.max_lr:.1g}"
         ('ok', '0.002', '0.04')
     """
+    updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
     n = np.size(lr)
     if n:
         check_curve(np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64))

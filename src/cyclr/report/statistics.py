@@ -135,6 +135,20 @@ def summarize(
     Raises:
         ValueError: no records, records of several metrics, or no such baseline.
         MissingExtraError: SciPy is not installed.
+
+    Example:
+        >>> from cyclr import Constant, OneCycle
+        >>> from cyclr.experiments import statistics
+        >>> def record(policy, seed, schedule, accuracy):
+        ...     steps = {"total_steps": 20, "range_test_steps": 0, "schedule": schedule.to_dict()}
+        ...     epochs = {"step": [10, 20], "val_accuracy": accuracy}
+        ...     measured = {"metric": "val_accuracy", "direction": "max", "epochs": epochs, "seconds": 1.0}
+        ...     where = {"trial": f"{policy}-{seed}", "workload": "cnn", "optimizer": "SGD", "status": "ok"}
+        ...     return {**where, "policy": policy, "seed": seed, **steps, **measured}
+        >>> records = [record("fixed 0.1", seed, Constant(0.1), [0.7, 0.8]) for seed in (0, 1)]
+        >>> records += [record("1cycle", seed, OneCycle(0.1, 1.0, 20), [0.8, 0.9]) for seed in (0, 1)]
+        >>> [(row.policy, row.verdict, row.steps_to_target) for row in statistics.summarize(records).rows]
+        [('1cycle', 'better', 10.0), ('fixed 0.1', 'baseline', 20.0)]
     """
     found = list(records)
     _checks.number("confidence", confidence, above=0, below=1)

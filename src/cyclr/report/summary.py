@@ -18,11 +18,15 @@ class Policy:
         fixed: whether it trains at one fixed rate.
     """
 
-    name: str
     trials: tuple[Trial, ...]
     ok: tuple[Trial, ...]
     row: statistics.Row
     fixed: bool
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.row.policy
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def _group(trials: list[Trial]) -> Group:
         of_policy = members[row.policy]
         ok = tuple(trial for trial in of_policy if trial.status == "ok")
         fixed = all(statistics.is_fixed(trial.record) for trial in of_policy)
-        policies.append(Policy(row.policy, tuple(of_policy), ok, row, fixed))
+        policies.append(Policy(tuple(of_policy), ok, row, fixed))
     return Group(head.workload, head.optimizer, head.metric, tuple(policies))
 
 

@@ -34,10 +34,9 @@ def of_group(group: Group) -> list[str]:
     moving = next((policy for policy in done if not policy.fixed), None)
     if base.fixed and moving is not None:
         sentences.append(_compared(moving.row, f"the best fixed rate, {base.name}"))
-        sentences += _speed(group, moving.row, base.row)
+        sentences += _speed(moving.row, base.row)
     else:
-        second = done[1]
-        sentences.append(_compared(second.row, f"the best, {base.name}"))
+        sentences.append(_compared(done[1].row, f"the best, {base.name}"))
     lost = sum(len(policy.trials) - len(policy.ok) for policy in group.policies)
     if lost:
         sentences.append(f"{lost} {'trial' if lost == 1 else 'trials'} diverged or failed and count in no mean.")
@@ -104,7 +103,7 @@ def _signed(value: float) -> str:
     return f"{value:+.2g}".replace("-", "\N{MINUS SIGN}", 1)
 
 
-def _speed(group: Group, one: Row, base: Row) -> list[str]:
+def _speed(one: Row, base: Row) -> list[str]:
     if one.ratio is None or one.steps_to_target is None or base.steps_to_target is None:
         return []
     counted = ", those of its range test counted" if one.range_test_steps else ""

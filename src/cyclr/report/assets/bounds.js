@@ -119,8 +119,8 @@ class Bounds {
     const value = Number(input.value);
     const limit = { rise: 99, cycles: most(this.plan.total), total: 1e9 }[name];
     if (!Number.isInteger(value) || value < Number(input.min) || value > limit) return;
-    this.change({ [name]: value });
-    if (this.plan.cycles > most(this.plan.total)) this.change({ cycles: most(this.plan.total) });
+    const { cycles, total } = { ...this.plan, [name]: value };
+    this.change({ [name]: value, cycles: Math.min(cycles, most(total)) });
   }
 
   change(some) {
