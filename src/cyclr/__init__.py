@@ -4,7 +4,15 @@ This package needs NumPy alone. `cyclr.keras` attaches it to Keras 3.
 """
 
 from cyclr.bounds import Bounds
-from cyclr.errors import BoundsError, CyclrError, DataError, MissingExtraError, RangeTestError, ScheduleError
+from cyclr.errors import (
+    BoundsError,
+    CyclrError,
+    DataError,
+    MissingExtraError,
+    RangeTestError,
+    RunFolderError,
+    ScheduleError,
+)
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.schedules import (
     Constant,
@@ -46,6 +54,7 @@ __all__ = [
     "RangeTestError",
     "RangeTestResult",
     "Run",
+    "RunFolderError",
     "Schedule",
     "ScheduleError",
     "Sequence",

@@ -71,8 +71,9 @@ def function(name: str, value: Any, what: str) -> Any:
 
 def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_lr") -> tuple[float, float]:
     """Return both bounds as floats, or raise unless 0 <= base < top."""
-    low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001.")
-    high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1.")
+    rates = base.endswith("lr")
+    low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001." if rates else "")
+    high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1." if rates else "")
     if high <= low:
         fix = "Swap them?" if high < low else "A range needs two different bounds."
         raise ValueError(f"{top} must be greater than {base}; got {base}={base_lr!r}, {top}={max_lr!r}. {fix}")

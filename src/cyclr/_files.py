@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
     Raises:
         OSError: the folder does not exist or cannot be written; nothing is left behind.
+        ValueError: the path names no file.
     """
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    if not target.name:
+        raise ValueError(f"path must be that of a file; got path={os.fspath(path)!r}.")
+    # A name of its own, as other threads, and processes of the same number on other machines, may write here too.
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    opened = beside.open("x", encoding="utf-8")
     try:
-        with beside.open("x", encoding="utf-8") as file:
+        with opened as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

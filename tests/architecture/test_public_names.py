@@ -9,6 +9,7 @@ import types
 import pytest
 
 import cyclr
+from cyclr import errors
 
 PACKAGES = ["cyclr", "cyclr.schedules", "cyclr.bounds", "cyclr.range_test"]
 MODULES = [
@@ -48,6 +49,11 @@ def test_all_is_every_public_name_in_order(package):
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
     assert module.__all__ == sorted(public)
+
+
+def test_every_error_is_public():
+    defined = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
+    assert defined == set(ERRORS)
 
 
 @pytest.mark.parametrize("package", PACKAGES[1:])

@@ -93,6 +93,7 @@ def test_a_status_raises_nothing_by_itself(status):
         ((0.1, None, "flat", ""), ValueError, "base_lr and max_lr must be both numbers or both None"),
         ((None, None, "noisy", ""), ValueError, "bounds must hold numbers if their status is one of 'ok', "),
         ((0.1, 0.2, "too_few_points", ""), ValueError, "bounds must hold .* none if it is 'too_few_points'; got"),
+        ((0.1, 0.2, "ok", None), TypeError, "reason must be a text; got reason=None"),
         ((0.1, 0.2, "good", ""), ValueError, "status must be one of 'ok', 'flat', .*; got status='good'"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,
@@ -119,3 +120,9 @@ def test_bounds_are_values():
 @pytest.mark.parametrize("bounds", [GOOD, Bounds(None, None, "flat", "Nothing.")])
 def test_a_description_is_the_fields(bounds):
     assert Bounds(**json.loads(json.dumps(bounds.to_dict()))) == bounds
+
+
+def test_bounds_of_numpy_numbers_are_plain_numbers():
+    bounds = Bounds(np.float32(0.5), np.array(1.0)[()], "ok", "Seen this.")
+    assert json.dumps(bounds.to_dict())
+    assert (type(bounds.base_lr), type(bounds.max_lr)) == (float, float)

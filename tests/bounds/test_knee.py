@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.datasets import load_digits
 
 from cyclr import Bounds, RangeTest
-from cyclr.bounds import knee
+from cyclr.bounds import knee, smooth
+from cyclr.range_test.driver import learning_rates
 
 RNG = np.random.default_rng
 
@@ -308,3 +311,56 @@ def test_several_updates_with_a_rate_are_as_many_points():
 def test_updates_per_rate_are_an_integer_of_at_least_one(updates, error):
     with pytest.raises(error, match=r"^updates_per_rate must be an integer"):
         knee(rates(150), curve(rates(150), 1e-3, 0.1), updates_per_rate=updates)
+
+
+def softmax_regression(lr, seed):
+    """The losses of a linear model on the digits, trained with momentum and these rates."""
+    images, labels = load_digits(return_X_y=True)
+    images, labels = images / 16, np.eye(10)[labels]
+    rng = RNG(seed)
+    weights = momentum = np.zeros((64, 10))
+    losses = []
+    for rate in lr:
+        batch = rng.integers(0, len(images), 64)
+        chances = softmax(images[batch] @ weights, axis=1)
+        losses.append(-np.log(np.maximum((chances * labels[batch]).sum(axis=1), 1e-300)).mean())
+        momentum = 0.9 * momentum + images[batch].T @ (chances - labels[batch]) / 64
+        weights = weights - rate * momentum
+    return losses
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("top", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("points", [100, 400])
+def test_a_sweep_with_equal_differences_gives_the_bounds_of_the_usual_one(seed, top, points):
+    usual = knee(rates(), softmax_regression(rates(), seed))
+    linear = learning_rates(1e-6, top, points, "linear")
+    bounds = knee(linear, softmax_regression(linear, seed))
+    assert bounds.status in ("ok", "no_divergence")
+    assert bounds.reason.startswith("The loss fell from 2.")
+    assert apart(bounds.max_lr, usual.max_lr) < 4
+
+
+@pytest.mark.parametrize("spacing", ["exponential", "linear"])
+def test_pure_noise_of_few_levels_is_no_fall(spacing):
+    lr = learning_rates(1e-6, 10, 150, spacing)
+    seen = Counter()
+    for seed in range(100):
+        loss = np.full(150, 0.9)
+        at = RNG(seed).choice(150, 40, replace=False)
+        loss[at] += RNG(seed).choice([-0.001, 0.001], 40)
+        seen[knee(lr, loss).status] += 1
+    assert seen["flat"] >= 95
+    assert seen["flat"] + seen["noisy"] == 100
+
+
+def test_not_as_many_losses_as_rates_is_an_error_for_no_rates_too():
+    with pytest.raises(ValueError, match="lr and loss must be vectors of one length"):
+        knee([], [1.0])
+
+
+def test_a_curve_is_equal_to_itself_alone():
+    one, other = (smooth(rates(), curve(rates())) for _ in range(2))
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2

@@ -5,6 +5,7 @@ One popular finder's debiased average turns a constant loss of 1.0 into 0.505 �
 
 import math
 import statistics
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -154,3 +155,13 @@ def test_the_given_array_is_left_as_it_was(smooth):
 def test_messages(call, error, message):
     with pytest.raises(error, match="^" + message):
         call()
+
+
+def test_kernel_s_memory_grows_with_the_number_of_points():
+    position = np.linspace(0, 7, 5_000)
+    tracemalloc.start()
+    kernel(position, np.sin(position), 0.35)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All weights at once would be 8 · 5,000² bytes.
+    assert peak < 8 * 5_000**2 / 4

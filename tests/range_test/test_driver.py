@@ -270,10 +270,50 @@ def test_a_result_of_nothing_is_an_error_that_says_why():
 
 def test_losses_of_any_kind_that_is_one_number_are_taken():
     torch = pytest.importorskip("torch")
-    losses = [1, 1.5, np.float32(0.25), np.array(0.5), torch.tensor(0.75), True]
+    losses = [1, 1.5, np.float32(0.25), np.array(0.5), torch.tensor(0.75), True, np.array([[2.5]])]
     test = RangeTest(1e-3, 1.0, len(losses), stop_factor=None)
     drive(test, lambda number, lr: losses[number])
-    assert test.result().loss.tolist() == [1.0, 1.5, 0.25, 0.5, 0.75, 1.0]
+    assert test.result().loss.tolist() == [1.0, 1.5, 0.25, 0.5, 0.75, 1.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    "loss", [None, "1.0", b"1", np.array("1.0"), np.array([1.0, 2.0]), np.array([]), [1.0]], ids=repr
+)
+def test_a_loss_that_is_no_number_is_a_type_error_and_can_be_mended(loss):
+    test = RangeTest(1e-3, 1.0, 10)
+    next(test)
+    with pytest.raises(TypeError, match=r"^loss must be a number, or an array or tensor of one element; got loss="):
+        test.record(loss)
+    test.record(1.0)
+    assert test.recorded == 1
+
+
+def test_the_mean_of_losses_whose_sum_is_too_large_is_recorded():
+    test = RangeTest(1e-3, 1.0, 10, updates_per_rate=2)
+    for loss in (1e308, 1e308):
+        next(test)
+        test.record(loss)
+    assert test.result().loss.tolist() == [1e308]
+
+
+def test_no_test_diverges_before_bounds_could_be_read_off_it():
+    test = RangeTest(1e-3, 1.0, 50)
+    used = drive(test, lambda number, lr: 10.0**number)
+    assert test.result().stop_reason == "diverged"
+    assert len(used) == 12
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_loss_that_starts_near_0_goes_to_where_it_blows_up(scale):
+    ends = []
+    for seed in range(50):
+        test = RangeTest()
+        lr = test.learning_rates
+        noise = 0.1 * np.random.default_rng(seed).standard_normal(len(lr))
+        losses = iter(scale * (noise - 5 * lr / (lr + 0.01) + (lr / 0.5) ** 2))
+        drive(test, lambda number, lr, losses=losses: next(losses))
+        ends.append(test.result().lr[-1])
+    assert min(ends) > 0.5
 
 
 def test_the_smoothed_loss_is_there_to_be_watched():

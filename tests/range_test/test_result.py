@@ -9,6 +9,7 @@ import os
 import pickle
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -476,3 +477,24 @@ def test_results_of_no_one_sweep_are_an_error(results, message):
 def test_runs_that_are_not_those_of_the_loss_are_an_error(runs):
     with pytest.raises(ValueError, match=r"^(runs must be|loss must be the mean of runs)"):
         make(runs=runs)
+
+
+def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path):
+    path = tmp_path / "result.json"
+    result = make()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: result.save(path), range(60)))
+    assert RangeTestResult.load(path) == result
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_file_left_behind_by_a_process_of_the_same_number_is_not_in_the_way(tmp_path):
+    (tmp_path / f".result.json.{os.getpid()}.tmp").write_text("half a fi")
+    make().save(tmp_path / "result.json")
+    assert RangeTestResult.load(tmp_path / "result.json") == make()
+
+
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_path_that_names_no_file_is_a_value_error(path):
+    with pytest.raises(ValueError, match=r"^path must be that of a file; got path="):
+        make().save(path)

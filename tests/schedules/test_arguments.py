@@ -177,6 +177,19 @@ MESSAGES = [
         "step must be an integer, or an array or tensor of integers, counting optimizer updates from 0; "
         "got an array of float64. Convert it with int(step) if it is whole.",
     ),
+    (
+        PLAIN,
+        {"step": [1, 2]},
+        TypeError,
+        "step must be an integer, or an array or tensor of integers, counting optimizer updates from 0; got [1, 2]. "
+        "Convert it with numpy.array(step).",
+    ),
+    (
+        lambda **more: PLAIN.mirrored(**more),
+        {"low": -1, "high": 0.9},
+        ValueError,
+        "low must be a finite number at least 0; got low=-1.",
+    ),
 ]
 
 

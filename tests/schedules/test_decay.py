@@ -151,3 +151,15 @@ def test_an_error_of_the_function_is_not_hidden():
 
     with pytest.raises(KeyError, match="mine"):
         PerCycle(broken)
+
+
+@pytest.mark.parametrize("returned", [None, "0.5", True, np.array([0.5])], ids=repr)
+@pytest.mark.parametrize(("kind", "argument"), [(PerCycle, "cycle"), (PerStep, "step")])
+def test_a_function_that_returns_no_number_is_a_type_error(kind, argument, returned):
+    with pytest.raises(TypeError, match=rf"^fn must return a factor between 0 and 1; got .* at {argument} 0\.$"):
+        kind(lambda index: returned)
+
+
+@pytest.mark.parametrize("number", [1, 0.5, np.float32(0.5), np.array(0.5)], ids=repr)
+def test_a_function_may_return_any_number(number):
+    assert Cyclical(0.0, 1.0, 1, decay=PerCycle(lambda cycle: number))(1) == float(number)

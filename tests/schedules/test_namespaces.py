@@ -4,6 +4,9 @@ JAX runs as it does by default, in 32 bits. The usual formula divides first and 
 step 10⁷ in float32; a position that is reduced in integers first is as exact there as at step 0.
 """
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -210,3 +213,12 @@ def test_a_schedule_is_an_optax_schedule_as_it_is():
 
     _, rates = jax.lax.scan(update, optimizer.init(jnp.float32(0.0)), length=20)
     assert_same(rates, schedule(np.arange(20)), top=0.9)
+
+
+@pytest.mark.parametrize("name", ["jax", "keras"])
+@pytest.mark.parametrize("step", [3, np.int64(3), np.array([3]), np.uint8(3)], ids=repr)
+def test_another_module_of_a_framework_s_name_is_none(monkeypatch, name, step):
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert Cyclical(0.0, 1.0, 4)(step) == 0.75
+    with pytest.raises(TypeError, match=r"^step must be an integer"):
+        Cyclical(0.0, 1.0, 4)(object())

@@ -127,13 +127,18 @@ def test_the_batch_size_changes_the_steps_and_not_the_schedule():
         ),
         (RUN, "0 epochs", "length must be greater than 0; got length='0 epochs'."),
         (
+            Run(1, cycles=1),
+            "1 cycle",
+            "length must be greater than 0; got length='1 cycle'. A run of one step has no cycle.",
+        ),
+        (
             RUN,
             0,
             "length must be an integer of at least 1; got length=0. "
             'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).',
         ),
     ],
-    ids=["epochs", "cycles", "unit", "nothing", "zero"],
+    ids=["epochs", "cycles", "unit", "nothing", "one-step", "zero"],
 )
 def test_message(run, length, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

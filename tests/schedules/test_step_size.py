@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclr import Cyclical, step_size
+from cyclr import Cyclical, Run, step_size
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(2, 480), (4, 960), (10, 2400), (2.5, 600)])
@@ -50,3 +50,13 @@ def test_is_quiet_within_two_to_ten_epochs(epochs):
 def test_is_never_shorter_than_a_step():
     with pytest.warns(UserWarning, match="outside"):
         assert step_size(1, 1, epochs=0.01) == 1
+
+
+@given(
+    samples=st.integers(1, 10**6),
+    batch_size=st.integers(1, 512),
+    hundredths=st.integers(200, 1000),
+)
+def test_is_the_length_that_a_run_gives(samples, batch_size, hundredths):
+    run = Run.of(samples=samples, batch_size=batch_size, epochs=20)
+    assert step_size(samples, batch_size, epochs=hundredths / 100) == run.steps(f"{hundredths / 100} epochs")

@@ -49,6 +49,8 @@ class Bounds:
 
     def __post_init__(self) -> None:
         _checks.choice("status", self.status, ("ok", *ADVICE))
+        if not isinstance(self.reason, str):
+            raise TypeError(f"reason must be a text; got reason={self.reason!r}.")
         if (self.base_lr is None) != (self.max_lr is None):
             raise ValueError(
                 "base_lr and max_lr must be both numbers or both None; "
@@ -61,7 +63,8 @@ class Bounds:
                 f"got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
             )
         if self.usable:
-            _checks.bounds(self.base_lr, self.max_lr)
+            for name, value in zip(("base_lr", "max_lr"), _checks.bounds(self.base_lr, self.max_lr), strict=True):
+                object.__setattr__(self, name, value)
 
     @property
     def usable(self) -> bool:

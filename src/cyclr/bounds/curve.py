@@ -17,9 +17,9 @@ MIN_POINTS = 12
 """With fewer points than this nothing is read off a curve."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
-    """A smoothed range-test curve.
+    """A smoothed range-test curve; equal to itself alone.
 
     Attributes:
         lr: learning rates, rising, shape (n,).
@@ -30,7 +30,7 @@ class Curve:
         lowest: index of the smallest smoothed loss.
         highest: largest recorded loss.
         noise: standard deviation of one recorded loss around the smoothed curve.
-        error: standard error of a smoothed loss.
+        error: standard error of the fall: that of the starting level and that of the lowest smoothed loss together.
     """
 
     lr: Floats
@@ -74,7 +74,7 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     flies says nothing, and would drag the curve up before the point of divergence. A running median of 3 takes lone
     outliers away. Of what is left, the nearest sequence that falls first and rises then is taken (`unimodal`), as a
     range test does: dips of noise are no minimum. A kernel of `BANDWIDTH` decades (but of 1.5 points at least) rounds
-    its steps.
+    its steps. The starting level is the median over the first quarter of the range (in decades), of 5 points at least.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
@@ -86,13 +86,16 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
     check_curve(rates, losses)
     n = len(rates)
-    start = float(np.median(losses[: max(min(n, 5), n // 4)]))
+    position = np.log10(rates)
+    # In a sweep with equal differences the first quarter of the points would reach far beyond the fall.
+    quarter = int(np.searchsorted(position, position[0] + (position[-1] - position[0]) / 4))
+    first = losses[: max(min(n, 5), min(quarter, n // 4))]
+    start = float(np.median(first))
     values = running_median(losses, 3)
     # At the ends too, an outlier has to be outvoted.
     values[0], values[-1] = np.median(losses[:3]), np.median(losses[-3:])
     median = values.copy()
     values = np.minimum(values, max(2 * start - float(values.min()), start))
-    position = np.log10(rates)
     spacing = (position[-1] - position[0]) / max(n - 1, 1)
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
@@ -100,14 +103,25 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     # A loss that rises from its first point on has no fall to be read off the level of its first quarter.
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
-    steps = np.abs(np.diff(losses[: max(lowest, n // 4) + 1]))
-    noise = float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0
-    averaged = max(2 * np.sqrt(np.pi) * width / spacing, 1.0) if spacing > 0 else 1.0
+    noise = _noise(losses[: max(lowest, n // 4) + 1])
+    weights = np.exp(-0.5 * ((position - position[lowest]) / width) ** 2) if width else np.ones(1)
+    # Variances in units of one loss: of the kernel's mean there, and of the median of the first losses.
+    variance = (weights**2).sum() / weights.sum() ** 2 + np.pi / 2 / len(first)
     for array in (rates, smoothed, shown, median):
         array.setflags(write=False)
     return Curve(
-        rates, smoothed, shown, median, start, lowest, float(losses.max()), noise, noise / float(np.sqrt(averaged))
+        rates, smoothed, shown, median, start, lowest, float(losses.max()), noise, noise * float(np.sqrt(variance))
     )
+
+
+def _noise(losses: Floats) -> float:
+    """The standard deviation of one loss, from the differences of neighbours."""
+    steps = np.diff(losses)
+    if not len(steps):
+        return 0.0
+    noise = float(np.median(np.abs(steps))) / (0.6745 * np.sqrt(2))
+    # Values of few levels, such as an accuracy, repeat themselves more often than not.
+    return noise or float(np.sqrt(np.mean(steps**2) / 2))
 
 
 def check_curve(lr: Floats, loss: Floats) -> None:

@@ -1,6 +1,6 @@
 """Smoothing of a loss curve: pure functions, each of which leaves a constant curve exactly as it is."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from cyclr import _checks
 
 Floats = NDArray[np.float64]
+
+_ROWS = 256
+"""Points that are smoothed at a time: memory grows with their number, and not with its square."""
 
 
 def exponential(values: ArrayLike, momentum: float) -> Floats:
@@ -73,10 +76,12 @@ def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
         raise ValueError(f"position and values must be vectors of one length; got shapes {x.shape} and {v.shape}.")
     if width == 0 or len(v) == 0:
         return v.copy()
-    weights = np.exp(-0.5 * ((x[:, None] - x[None, :]) / width) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    result: Any = v[0] + weights @ (v - v[0])
-    return np.asarray(result, dtype=np.float64)
+    result = np.empty_like(v)
+    for begin in range(0, len(v), _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        weights = np.exp(-0.5 * ((x[rows, None] - x[None, :]) / width) ** 2)
+        result[rows] = v[0] + weights @ (v - v[0]) / weights.sum(axis=1)
+    return result
 
 
 def running_median(values: ArrayLike, window: int) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
+from cyclr.bounds.curve import MIN_POINTS
 from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
 from cyclr.range_test import stopping
@@ -55,13 +56,16 @@ class RangeTest:
         steps: number of rates, ≥ 2; each is used for `updates_per_rate` optimizer updates.
         spacing: `"exponential"` (equal ratios) or `"linear"` (equal differences).
         stop_factor: the test has diverged when the smoothed loss is above
-            best + (stop_factor − 1) · max(|best|, initial − best); > 1, or None to go to the end whatever happens.
+            best + (stop_factor − 1) · max(|best|, initial − best, noise), of 12 losses at least, with the median
+            difference of neighbours among the first 12 as noise; > 1, or None to go to the end whatever happens.
         smoothing: momentum of the running mean by which divergence is judged, in [0, 1).
         updates_per_rate: updates made with every rate, ≥ 1; what is recorded for it is the mean of their losses. A rate
             that is not finished when the test ends makes no point.
         evaluate: called without arguments after the last update of every rate; what it returns is recorded instead of
             the losses of the batches, such as the loss on validation data. Lower has to be better: of an accuracy,
-            return 1 − accuracy. A batch loss that is NaN or infinite stops the test all the same.
+            return 1 − accuracy. A batch loss that is NaN or infinite stops the test all the same. How far values of one
+            validation set differ by chance cannot be told from their neighbours: look at the plot before you take
+            bounds of them.
 
     Raises:
         TypeError, ValueError: an argument that is out of range.
@@ -105,6 +109,7 @@ class RangeTest:
         self._initial = math.nan
         self._best = math.inf
         self._smoothed = math.nan
+        self._noise = math.nan
         self._waiting = False
         self._stop_reason: StopReason | None = None
 
@@ -155,7 +160,8 @@ class RangeTest:
         if math.isfinite(value):
             if len(self._of_rate) < self.updates_per_rate:
                 return
-            mean = math.fsum(self._of_rate) / len(self._of_rate)
+            # Divided first, as a sum of losses can be too large for a float where their mean is not.
+            mean = math.fsum(value / self.updates_per_rate for value in self._of_rate)
             value = mean if self._evaluate is None else _number(self._evaluate())
         self._of_rate = []
         self._take_in(value)
@@ -170,12 +176,18 @@ class RangeTest:
         if len(self._losses) == 1:
             self._initial = self._smoothed
         self._best = min(self._best, self._smoothed)
-        if self.stop_factor is not None and self._smoothed > stopping.divergence_threshold(
-            self._initial, self._best, self.stop_factor
-        ):
+        if len(self._losses) == MIN_POINTS:
+            self._noise = stopping.typical_step(self._losses)
+        if self._diverged():
             self._stop_reason = "diverged"
         elif len(self._losses) == len(self):
             self._stop_reason = "completed"
+
+    def _diverged(self) -> bool:
+        # Of fewer losses nothing could be read off.
+        if self.stop_factor is None or len(self._losses) < MIN_POINTS:
+            return False
+        return self._smoothed > stopping.divergence_threshold(self._initial, self._best, self.stop_factor, self._noise)
 
     def stop(self, reason: StopReason) -> None:
         """End the test early, for a reason of your loop: `"data_exhausted"` or `"interrupted"`."""
@@ -223,6 +235,9 @@ class RangeTest:
 
 
 def _number(loss: Any) -> float:
-    if isinstance(loss, str | bytes):
-        raise TypeError(f"loss must be a number; got loss={loss!r}.")
-    return float(loss)
+    try:
+        if isinstance(loss, str | bytes | bytearray) or getattr(getattr(loss, "dtype", None), "kind", "f") in "SUO":
+            raise TypeError
+        return float(loss.reshape(()) if getattr(loss, "shape", ()) else loss)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(f"loss must be a number, or an array or tensor of one element; got loss={loss!r}.") from error

@@ -106,30 +106,40 @@ def of(step: Any) -> tuple[Any, Namespace]:
         if step.size and int(step.max()) > 2**63 - 1:
             raise ValueError(f"step must fit a signed integer of 64 bits; got a largest step of {int(step.max())}.")
         return step.astype(np.int64, copy=False), NUMPY
-    jax = sys.modules.get("jax")
+    if isinstance(step, np.integer):
+        return of(int(step))
+    if isinstance(step, bool | float | str):
+        raise TypeError(_kind_message(repr(step)))
+    if isinstance(step, Sequence):
+        raise TypeError(_kind_message(repr(step), "Convert it with numpy.array(step)."))
+    jax = _imported("jax", "Array")
     if jax is not None and isinstance(step, jax.Array):
         if not jax.numpy.issubdtype(step.dtype, jax.numpy.integer):
             raise TypeError(_kind_message(f"a JAX array of {step.dtype}"))
         step = step if step.dtype.itemsize >= 4 else step.astype(jax.numpy.int32)
         return step, _jax_namespace(jax, str(step.dtype))
-    keras = sys.modules.get("keras")
+    keras = _imported("keras", "Variable", "ops", "backend")
     if keras is not None and (isinstance(step, keras.Variable) or keras.ops.is_tensor(step)):
         dtype = keras.backend.standardize_dtype(step.dtype)
         if "int" not in dtype:
             raise TypeError(_kind_message(f"a Keras tensor of {dtype}"))
         wide = dtype if dtype in ("int32", "uint32", "int64", "uint64") else "int32"
         return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
-    if isinstance(step, np.integer):
-        return of(int(step))
-    if isinstance(step, bool | float) or not hasattr(step, "__index__"):
+    if not hasattr(step, "__index__"):
         raise TypeError(_kind_message(repr(step)))
     return of(_checks.integer("step", step.__index__(), at_least=0))
 
 
-def _kind_message(received: str) -> str:
+def _imported(name: str, *attributes: str) -> Any:
+    """A framework that somebody has imported, whole; another module of its name, or an old version, is none."""
+    module = sys.modules.get(name)
+    return module if all(hasattr(module, attribute) for attribute in attributes) else None
+
+
+def _kind_message(received: str, fix: str = "Convert it with int(step) if it is whole.") -> str:
     return (
         "step must be an integer, or an array or tensor of integers, counting optimizer updates from 0; "
-        f"got {received}. Convert it with int(step) if it is whole."
+        f"got {received}. {fix}"
     )
 
 

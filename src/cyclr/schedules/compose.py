@@ -44,7 +44,7 @@ class Sequence(Schedule):
     """One schedule after another, each from its own step 0.
 
     The value is `schedules[i](step − s_i)`, where s_i, the sum of the lengths before, is where schedule i begins. A
-    sequence in a sequence equals one sequence of all the parts.
+    sequence in a sequence gives the same values as one sequence of all the parts.
 
     Args:
         schedules: the schedules, in order; at least one.

@@ -7,6 +7,7 @@ A decay gives a factor s in [0, 1] for a step t in cycle c (both from 0). Of the
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -151,8 +152,15 @@ class _Function(Decay):
             "Use Halving() or Exponential(gamma), or build the schedule anew in code after loading."
         )
 
+    def _number(self, index: int) -> float:
+        factor = self.fn(index)
+        value = factor.item() if getattr(factor, "shape", None) == () else factor
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"fn must return a factor between 0 and 1; got {factor!r} at {self._argument} {index}.")
+        return float(value)
+
     def _checked(self, xp: Namespace, index: Any) -> Any:
-        factor = xp.elementwise(self.fn, index)
+        factor = xp.elementwise(self._number if xp is SCALAR or xp is NUMPY else self.fn, index)
         if xp is SCALAR or xp is NUMPY:
             lowest, highest = (factor, factor) if xp is SCALAR else (factor.min(initial=0.0), factor.max(initial=0.0))
             if not (lowest >= 0.0 and highest <= 1.0 + 1e-9):
@@ -174,7 +182,7 @@ class PerCycle(_Function):
             tensors have (such as `lambda c: 1 / (1 + c)`) work and a factor outside [0, 1] is cut off.
 
     Raises:
-        TypeError: fn is no function.
+        TypeError: fn is no function, or returns what is no number.
         ValueError: fn leaves [0, 1] (tried at once for cycles 0, 1, 2 and 10, then at every call).
 
     Example:
@@ -197,7 +205,7 @@ class PerStep(_Function):
         fn: function of the step, from 0, that returns a factor in [0, 1]; as for `PerCycle`.
 
     Raises:
-        TypeError: fn is no function.
+        TypeError: fn is no function, or returns what is no number.
         ValueError: fn leaves [0, 1] (tried at once for steps 0, 1, 2 and 10, then at every call).
 
     Example:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from fractions import Fraction
 
 from cyclr import _checks
 
@@ -35,4 +36,5 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
         warnings.warn(
             f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises", stacklevel=2
         )
-    return max(1, math.floor(length * steps_per_epoch + 0.5))
+    # Exact, as `Run` is: the 2.01 that is meant, and not the float next to it.
+    return max(1, math.floor(Fraction(repr(length)) * steps_per_epoch + Fraction(1, 2)))

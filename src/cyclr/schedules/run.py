@@ -89,7 +89,8 @@ class Run(Described):
             raise ValueError(f"length must be a number and a unit; got length={length!r}. {_UNITS_FIX}")
         exact = Fraction(match.group(1)) * self._unit(unit, length)
         if exact <= 0:
-            raise ValueError(f"length must be greater than 0; got length={length!r}.")
+            why = " A run of one step has no cycle." if unit == "cycle" and self.total_steps == 1 else ""
+            raise ValueError(f"length must be greater than 0; got length={length!r}.{why}")
         return max(1, int(exact + Fraction(1, 2)))
 
     def _unit(self, unit: str, length: str) -> Fraction | int:
