@@ -1,0 +1,75 @@
+"""Size of a report, and how soon one can use it, beside a bare chart that Plotly writes.
+
+    python benchmarks/report_page.py [RUN]
+
+Each page is opened from its file in a fresh context of Chromium, in turn with the other, until its charts are drawn and
+its controls work (the page says so itself) or, of the bare chart, until Plotly has drawn it; two frames later in both.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from playwright.sync_api import Browser, sync_playwright
+
+from cyclr.report import page
+
+STUDY = Path(__file__).parents[1] / "studies" / "fashion_mnist" / "results" / "headline"
+TWO_FRAMES = "requestAnimationFrame(() => requestAnimationFrame(() => performance.mark('cyclr-ready')));"
+WAIT = """() => new Promise((done) => {
+  const look = () => {
+    const mark = performance.getEntriesByName("cyclr-ready")[0];
+    if (mark) done(mark.startTime); else setTimeout(look, 10);
+  };
+  look();
+})"""
+
+
+def bare_chart() -> str:
+    """One line of 100 points, with Plotly inside the file."""
+    figure = go.Figure(go.Scatter(y=np.random.default_rng(0).random(100)))
+    return str(figure.to_html(include_plotlyjs=True, post_script=TWO_FRAMES))
+
+
+def milliseconds(browser: Browser, path: Path) -> float:
+    """From the beginning of the navigation until the page can be used."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    ready = float(tab.evaluate(WAIT))
+    context.close()
+    return ready
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, default=STUDY, help="a run folder; the study's by default")
+    parser.add_argument("--rounds", type=int, default=11)
+    options = parser.parse_args()
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    pages = {"Plotly's bare chart": bare_chart(), f"report of {options.run.name}": page.of_run(options.run)}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        times: dict[str, list[float]] = {name: [] for name in pages}
+        paths = {name: Path(folder, f"{number}.html") for number, name in enumerate(pages)}
+        for name, text in pages.items():
+            paths[name].write_text(text, encoding="utf-8")
+        for _ in range(options.rounds):
+            for name, path in paths.items():
+                times[name].append(milliseconds(browser, path))
+        browser.close()
+        base = times[next(iter(pages))]
+        print("| page | bytes | ready after, median | range | over the bare chart, median |\n|---|---|---|---|---|")
+        for name, values in times.items():
+            ratio = np.median(np.array(values) / base)
+            print(
+                f"| {name} | {paths[name].stat().st_size:,} | {np.median(values):,.0f} ms | "
+                f"{min(values):,.0f} to {max(values):,.0f} | {ratio:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
