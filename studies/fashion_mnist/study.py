@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 
 from cyclr.experiments import Spec, compare, read_records, statistics
@@ -104,24 +105,29 @@ def figures(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     """The axes of a study's figures, by the name of their file."""
     if name == "tradeoff":
         return tradeoff(records)
-    optimizers = dict.fromkeys(record["optimizer"] for record in records)
-    drawn = {
-        f"accuracy_{''.join(c if c.isalnum() else '_' for c in optimizer)}.png": curves(
-            optimizer, [record for record in records if record["optimizer"] == optimizer and record["status"] == "ok"]
-        )
-        for optimizer in optimizers
-    }
-    return {file: ax for file, ax in drawn.items() if ax is not None}
+    by_optimizer: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record["status"] == "ok":
+            by_optimizer.setdefault(record["optimizer"], []).append(record)
+    if not by_optimizer:
+        return {}
+    columns = min(len(by_optimizer), 2)
+    rows = -(-len(by_optimizer) // columns)
+    size = (8 * columns, 4.2 * rows)
+    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for (optimizer, of_it), ax in zip(by_optimizer.items(), axes.flat, strict=False):
+        curves(optimizer, of_it, ax)
+    for ax in axes.flat[len(by_optimizer) :]:
+        ax.remove()
+    return {"accuracy.png": axes[0, 0]}
 
 
-def curves(optimizer: str, records: list[dict[str, Any]]) -> Any:
+def curves(optimizer: str, records: list[dict[str, Any]], ax: Any) -> None:
     """Validation accuracy against steps, the mean over seeds; a line at what the best fixed rate gets."""
     policies: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(records, key=lambda record: (record["lr"] or 0.0, record["total_steps"], record["policy"])):
         policies.setdefault(record["policy"], []).append(record)
-    if not policies:
-        return None
-    ax = plots.curves({}, xlabel="step, range test included", ylabel="validation accuracy")
+    plots.curves({}, xlabel="step, range test included", ylabel="validation accuracy", ax=ax)
     fixed = [policy for policy, runs in policies.items() if statistics.is_fixed(runs[0])]
     moving = [policy for policy in policies if policy not in fixed]
     colours = {policy: COLOURS[0](0.35 + 0.6 * n / max(len(fixed) - 1, 1)) for n, policy in enumerate(fixed)}
@@ -140,7 +146,6 @@ def curves(optimizer: str, records: list[dict[str, Any]]) -> Any:
     ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
     ax.legend(frameon=False, ncols=2, fontsize="small", loc="lower right")
     ax.set_title(optimizer, loc="left")
-    return ax
 
 
 def tradeoff(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -162,8 +167,6 @@ def tradeoff(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def save(ax: Any, path: Path) -> None:
     """Write a figure and close it."""
-    import matplotlib.pyplot as plt
-
     ax.figure.savefig(path, dpi=130, bbox_inches="tight")
     plt.close(ax.figure)
     print(f"  {path}")
