@@ -123,6 +123,41 @@ def test_direction_follows_the_metric() -> None:
 
 
 @pytest.mark.parametrize(
+    ("direction", "names"),
+    [
+        (
+            "min",
+            "sparse_categorical_crossentropy binary_crossentropy crossentropy kl_divergence hinge poisson logcosh "
+            "log_cosh mape msle nll bce wer mean_absolute_error root_mean_squared_error rmse head_loss "
+            "mean_absolute_percentage_error false_negatives hinge_1",
+        ),
+        (
+            "max",
+            "acc sparse_categorical_accuracy auc_2 f1_score head_recall r2_score cosine_similarity mean_io_u "
+            "precision_at_recall",
+        ),
+    ],
+)
+def test_every_known_metric_has_its_direction(direction: str, names: str) -> None:
+    assert {name: spec(metric=f"val_{name}").direction for name in names.split()} == dict.fromkeys(
+        names.split(), direction
+    )
+
+
+def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"direction must be given for a metric .*; got metric='val_power'"):
+        spec(metric="val_power")
+    assert spec(metric="val_power", direction="min").direction == "min"
+    # The direction of a metric goes with it.
+    assert spec().replace(metric="val_loss").direction == "min"
+    assert spec().replace(metric="val_loss", direction="max").direction == "max"
+    path = tmp_path / "spec.toml"
+    path.write_text('epochs = 2\nmetric = "val_power"\ndirection = "max"\n[[policy]]\nkind = "fixed"\nlr = 0.1\n')
+    assert Spec.from_options(path, {"metric": "val_power"}).direction == "max"
+    assert Spec.from_options(path, {"metric": "val_loss"}).direction == "min"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"epochs": None}, "must have a budget in epochs or in steps; got epochs=None, steps=None"),

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,48 @@ def test_a_regression_from_loaders(blob_spec: MakeSpec) -> None:
     assert set(record["epochs"]) == {"step", "val_loss", "loss", "seconds"}
 
 
+NEIGHBOUR = """
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+@dataclass
+class Config:
+    width: int = 3
+
+def build():
+    import deeper
+    from blobs import build
+    return build()
+"""
+
+
+def test_a_file_imports_its_neighbours_in_the_function_and_may_change_the_path(
+    blob_spec: MakeSpec, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("user_model", "deeper", "blobs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    before = [*sys.path]
+    (blobs / "user_model.py").write_text(NEIGHBOUR)
+    (blobs / "lib").mkdir()
+    (blobs / "lib" / "deeper.py").write_text("")
+    record = only(blob_spec().replace(workload="user_model.py:build"))
+    assert (record["status"], record["error"]) == ("ok", None)
+    assert sys.path == [str(blobs / "lib"), *before]
+    assert sys.modules["user_model"].Config().width == 3
+
+
+def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: Path) -> None:
+    (blobs / "random.py").write_text("import torch\ndef build():\n    raise OSError('here')\n")
+    loaded = sys.modules["random"]
+    assert "OSError: here" in only(blob_spec().replace(workload="random.py:build"))["error"]
+    assert sys.modules["random"] is loaded
+
+
 @pytest.mark.parametrize(
     ("function", "changes", "error"),
     [
@@ -200,6 +243,25 @@ def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
         losses.append(float(model.train_on_batch(x[batch], y[batch])))
         model.reset_metrics()
     return model, losses
+
+
+@pytest.mark.usefixtures("_tensorflow")
+def test_a_model_for_the_command_line_imports_its_neighbours_in_the_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cyclr.experiments import workloads
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "lone_helper", raising=False)
+    (tmp_path / "lone_helper.py").write_text(
+        "import keras\ndef net():\n"
+        "    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "    model.compile('sgd', 'mse')\n    return model\n"
+    )
+    (tmp_path / "lone_model.py").write_text("def build():\n    from lone_helper import net\n    return net()\n")
+    before = [*sys.path]
+    assert workloads.from_file("lone_model.py:build").compiled
+    assert sys.path == before
 
 
 def test_data_and_workload_of_a_comparison(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cyclr import _checks
 from cyclr.errors import CyclrError
@@ -19,7 +19,17 @@ from cyclr.range_test import RangeTest, repeats
 
 Direction = Literal["max", "min"]
 
-_LOW_IS_GOOD = ("loss", "error", "mse", "mae", "perplexity")
+# The last words of metrics, those of Keras and their short names among them.
+_LOW_IS_GOOD = """
+    loss error mse rmse msle rmsle mae mape smape perplexity crossentropy cross_entropy bce nll
+    negative_log_likelihood divergence hinge huber poisson logcosh log_cosh deviance brier brier_score wer cer
+    false_positives false_negatives
+"""
+_HIGH_IS_GOOD = """
+    accuracy acc auc auroc auprc ap map precision recall sensitivity specificity f1 f1_score fbeta_score r2 r2_score iou
+    io_u dice jaccard kappa mcc correlation similarity bleu rouge psnr ssim true_positives true_negatives
+    sensitivity_at_specificity specificity_at_sensitivity precision_at_recall recall_at_precision
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,12 @@ class Trial:
         }
 
     @property
+    def file(self) -> Path | None:
+        """The user's file that the workload is in; None for a built-in one."""
+        name, separator, _ = self.workload.rpartition(":")
+        return Path(self.folder, name).resolve() if separator else None
+
+    @property
     def id(self) -> str:
         """Name of the policy, seed, and a hash of the definition: it stays as long as they do."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
@@ -98,7 +114,7 @@ class Spec:
             makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
             and `optimizer`, to be run with that alone. `"schedule"` takes `file` or an inline `schedule`.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
-            without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.build`.
+            without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
         data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.
         validation: where a built-in workload gets its validation data: `"test"`, the part that the data set has for
             it, or a number of samples that are taken off the end of the training part, which leaves the test part
@@ -110,7 +126,8 @@ class Spec:
         optimizer: a name, a table with `name` and arguments, or a list of these; the workload's own by default
             (SGD with momentum 0.9 for the built-in ones and for torch).
         metric: what is compared, a validation metric by its name in the logs.
-        direction: `"max"` or `"min"`; by default that of the metric's name (`"min"` for losses and errors).
+        direction: `"max"` or `"min"`; by default that of the metric's name (`"min"` for losses and errors, `"max"` for
+            accuracies and their like), and to be given where the name does not tell.
         range_test: arguments of the range tests: those of `cyclr.RangeTest`, and `repeats`.
         backend: Keras backend; that of the environment by default.
         folder: where relative paths begin.
@@ -157,7 +174,7 @@ class Spec:
                 f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
             )
         if self.direction is None:
-            object.__setattr__(self, "direction", "min" if self.metric.endswith(_LOW_IS_GOOD) else "max")
+            object.__setattr__(self, "direction", _direction_of(self.metric))
         _checks.choice("direction", self.direction, ("max", "min"))
         if self.backend is not None:
             _checks.choice("backend", self.backend, BACKENDS)
@@ -231,6 +248,8 @@ class Spec:
         description, folder = _toml(path)
         if given.keys() & {"epochs", "steps"}:
             description = {name: value for name, value in description.items() if name not in ("epochs", "steps")}
+        if given.get("metric", description.get("metric")) != description.get("metric"):
+            description.pop("direction", None)
         if "policies" in given:
             description.pop("policy", None)
         return cls.from_dict({**description, **given}, folder)
@@ -242,8 +261,8 @@ class Spec:
         return {name: value for name, value in described.items() if value is not None}
 
     def replace(self, **changes: Any) -> "Spec":
-        """The same comparison with some arguments changed."""
-        return replace(self, **changes)
+        """The same comparison with some arguments changed; the direction of a new metric is that of its name."""
+        return replace(self, **({"direction": None} if "metric" in changes else {}) | changes)
 
     def trials(self) -> list[Trial]:
         """Every trial: seed after seed, so that an interrupted comparison has whole seeds."""
@@ -319,6 +338,18 @@ def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
             return tomllib.load(file), str(Path(path).resolve().parent)
     except (OSError, ValueError) as error:
         raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
+
+
+def _direction_of(metric: str) -> Direction:
+    """Whether more or less of a metric is better, by the last words of its name; Keras may have put a number behind."""
+    name = re.sub(r"_\d+$", "", metric.lower())
+    for words, direction in ((_LOW_IS_GOOD, "min"), (_HIGH_IS_GOOD, "max")):
+        if any(name.endswith(f"_{word}") for word in words.split()):
+            return cast(Direction, direction)
+    raise ValueError(
+        f"direction must be given for a metric whose name does not tell it; got metric={metric!r}. "
+        'Say direction = "max" if more of it is better, "min" if less.'
+    )
 
 
 def _budget(epochs: Any, steps: Any, of: str) -> None:

@@ -35,7 +35,8 @@ def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dic
     """
     record = empty_record(trial)
     try:
-        _fill(record, trial, tell)
+        with workloads.neighbours_of(trial.file):
+            _fill(record, trial, tell)
     except Exception as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
         record["status"], record["error"] = "failed", _in_words(error)
     finally:

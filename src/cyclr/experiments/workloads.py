@@ -1,8 +1,9 @@
 """Models to run on: the classic small CNN, and a user's own from a file."""
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,9 +73,9 @@ def builder(trial: Trial) -> Callable[[], Job]:
     Raises:
         CyclrError: no such workload, or (when it is called) a function that returns something else.
     """
-    if ":" not in trial.workload:
+    if trial.file is None:
         return _built_in(trial)
-    function = load_function(trial.workload, "workload", trial.folder)
+    function = load_function(trial.workload, "workload", trial.file)
     return lambda: _job(function(), trial)
 
 
@@ -151,32 +152,46 @@ def _parts(reference: str, data: Any) -> tuple[Any, Any]:
     )
 
 
-def load_function(reference: str, what: str, folder: str | Path = ".") -> Callable[[], Any]:
-    """The function that `FILE.py:function` names; the file can import its neighbours.
+@contextlib.contextmanager
+def neighbours_of(file: Path | None) -> Iterator[None]:
+    """While this lasts, what is in the folder of a user's file can be imported, as by a script that is run."""
+    if file is None:
+        yield
+        return
+    folder = str(file.parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        # By its value: the file may have put entries of its own before it.
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def load_function(reference: str, what: str, file: Path) -> Callable[[], Any]:
+    """The function that `FILE.py:function` names; to be loaded and called where `neighbours_of` the file are known.
 
     Args:
         reference: `FILE.py:function`.
         what: what the reference is for, for messages.
-        folder: where a relative path begins.
+        file: where the file is.
 
     Raises:
         CyclrError: no such file or function.
     """
-    name, separator, function_name = reference.rpartition(":")
-    path = Path(folder, name)
-    if not separator or not function_name or path.suffix != ".py":
-        raise CyclrError(f"{what} must be FILE.py:function; got {reference!r}. For example: model.py:build.")
-    if not path.is_file():
-        raise CyclrError(f"{what} must be in a file that exists; got {name!r}. Check the path.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name, function_name = _parsed(reference, what, file)
+    module_name = _module_name(file)
+    spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise CyclrError(f"{name} cannot be imported as Python.")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    # Dataclasses and pickle look for the module there.
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
     function = getattr(module, function_name, None)
     if not callable(function):
         known = ", ".join(n for n, v in vars(module).items() if callable(v) and not n.startswith("_")) or "none"
@@ -184,19 +199,37 @@ def load_function(reference: str, what: str, folder: str | Path = ".") -> Callab
     return cast(Callable[[], Any], function)
 
 
+def _parsed(reference: str, what: str, file: Path) -> tuple[str, str]:
+    """The names of file and function in `FILE.py:function`, where `file` is there."""
+    name, separator, function_name = reference.rpartition(":")
+    if not separator or not function_name or Path(name).suffix != ".py":
+        raise CyclrError(f"{what} must be FILE.py:function; got {reference!r}. For example: model.py:build.")
+    if not file.is_file():
+        raise CyclrError(f"{what} must be in a file that exists; got {name!r}. Check the path.")
+    return name, function_name
+
+
+def _module_name(file: Path) -> str:
+    """The name of the file, or another where that would take the place of a module that is loaded already."""
+    loaded = sys.modules.get(file.stem)
+    return file.stem if loaded is None or getattr(loaded, "__file__", None) == str(file) else f"workload_{file.stem}"
+
+
 def from_file(reference: str) -> Any:
     """The compiled model that a function in a user's file returns.
 
     Args:
-        reference: `FILE.py:function`; the function takes no arguments and returns a compiled `keras.Model`. The file
-            can import its neighbours.
+        reference: `FILE.py:function`; the function takes no arguments and returns a compiled `keras.Model`. File and
+            function can import what is beside the file.
 
     Raises:
         CyclrError: no such file or function, or it returns something else.
     """
     import keras
 
-    model = load_function(reference, "model")()
+    file = Path(reference.rpartition(":")[0]).resolve()
+    with neighbours_of(file):
+        model = load_function(reference, "model", file)()
     if not isinstance(model, keras.Model) or not model.compiled:
         kind = "a model that is not compiled" if isinstance(model, keras.Model) else f"a {type(model).__name__}"
         raise CyclrError(f"{reference} must return a compiled keras.Model; got {kind}. Call model.compile(...) in it.")
