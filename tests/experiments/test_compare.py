@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cyclr.errors import MissingExtraError, RunFolderError
-from cyclr.experiments import Spec, compare, local, read_records
+from cyclr.errors import CyclrError, MissingExtraError, RunFolderError
+from cyclr.experiments import Spec, compare, local, read_records, workloads
 from cyclr.experiments import trial as trials
+from cyclr.experiments.record import RunFolder
 
 for package in ("torch", "loky"):
     if importlib.util.find_spec(package) is None:
@@ -111,6 +112,52 @@ def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs:
     (record,) = compare(spec, tmp_path / "run", workers=1, retry_failed=True)
     assert record["status"] == "ok"
     assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        ("blob.py:build", "workload must be in a file that exists; got 'blob.py'"),
+        ("blobs.py:biuld", r"blobs\.py has no function 'biuld'; it has build, dies_once, dies"),
+        ("blobs.py", "workload must be 'cnn', 'mlp' or FILE.py:function; got 'blobs.py'"),
+        ("blobs.txt:build", r"workload must be FILE\.py:function; got 'blobs\.txt:build'"),
+        ("broken.py:build", r"workload must be in a file of Python; got 'broken\.py', which is not: .*line 2"),
+    ],
+)
+def test_a_workload_that_is_not_there_is_told_before_anything_is_run_or_recorded(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, workload: str, message: str
+) -> None:
+    (blobs / "broken.py").write_text("def build():\n  return (\n")
+    wrong = blob_spec().replace(workload=workload)
+    with pytest.raises(CyclrError, match=message):
+        compare(wrong, tmp_path / "run", tell=lambda event: pytest.fail(str(event)))
+    # The folder is none the worse for it.
+    with RunFolder(tmp_path / "run", blob_spec()) as run:
+        assert len(run.missing()) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from blobs import build",
+        "from blobs import *",
+        "import blobs as build",
+        "build = print",
+        "if True:\n    def build(): ...",
+        "class build: ...",
+    ],
+)
+def test_functions_may_be_made_in_any_way(blob_spec: MakeSpec, blobs: Path, source: str) -> None:
+    (blobs / "user_model.py").write_text(source)
+    workloads.check(blob_spec().replace(workload="user_model.py:build").trials()[0])
+
+
+def test_a_typo_that_is_mended_leaves_nothing_behind(blob_spec: MakeSpec, tmp_path: Path) -> None:
+    for wrong in ({"metric": "val_acc"}, {"optimizer": "Admm"}):
+        (record,) = compare(blob_spec(**wrong), tmp_path / "run", workers=1)
+        assert record["status"] == "failed"
+    (record,) = compare(blob_spec(), tmp_path / "run", workers=1)
+    assert record["status"] == "ok"
 
 
 DRIVER = """

@@ -1,5 +1,6 @@
 """The run folder: whatever happens to the writer, whole records stay and none is there twice."""
 
+import hashlib
 import json
 import os
 import re
@@ -93,6 +94,75 @@ def test_a_comparison_can_grow_and_not_change(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"it holds 4 of another, such as 'fixed-0\.1-seed-0"):
         RunFolder(tmp_path, SPEC.replace(epochs=2)).__enter__()
     with RunFolder(tmp_path, more) as run:  # the lock was let go
+        assert len(run.missing()) == 2
+
+
+def test_what_failed_under_another_description_is_dropped_and_results_are_not(tmp_path: Path) -> None:
+    wrong = SPEC.replace(metric="val_acc")
+    with RunFolder(tmp_path, wrong) as run:
+        for trial in wrong.trials():
+            run.append({**empty_record(trial), "status": "failed", "error": "no such metric"})
+        assert run.missing() == []
+    with RunFolder(tmp_path, SPEC) as run:
+        assert run.missing() == SPEC.trials()
+        run.append({**RECORDS[0], "status": "failed", "error": "its own"})
+        run.append(RECORDS[1])
+    assert set(read_run(tmp_path)["resumed"][-1]["dropped"].values()) == {"no such metric"}
+    with RunFolder(tmp_path, SPEC):
+        assert [record["status"] for record in read_records(tmp_path)] == ["failed", "ok"]
+    assert "dropped" not in read_run(tmp_path)["resumed"][-1]
+    before = (tmp_path / "records.jsonl").read_bytes()
+    with pytest.raises(RunFolderError, match=r"it holds 1 of another, such as 'fixed-0\.2-seed-0"):
+        RunFolder(tmp_path, SPEC.replace(epochs=2)).__enter__()
+    assert (tmp_path / "records.jsonl").read_bytes() == before
+
+
+def test_a_direction_that_changes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = filled(tmp_path, 2)
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match="direction must stay .*; got 'min', 2 of them have 'max'. Set it back"):
+        RunFolder(tmp_path, SPEC.replace(direction="min")).__enter__()
+    assert path.read_bytes() == before
+    with RunFolder(tmp_path, SPEC) as run:
+        assert len(run.missing()) == 2
+
+
+def test_files_that_a_kill_left_in_mid_writing_are_removed(tmp_path: Path) -> None:
+    for name in (".run.json.123.tmp", ".run.json.0f3a.tmp", ".records.jsonl.0f3a.tmp"):
+        (tmp_path / name).write_text("{")
+    with RunFolder(tmp_path, SPEC) as run:
+        assert len(run.missing()) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "records.jsonl", "run.json"]
+
+
+def test_a_users_file_that_changed_is_told_as_long_as_there_are_results_of_the_old_one(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.py", tmp_path / "run"
+    file.write_text("one")
+    spec = SPEC.replace(workload="model.py:build", folder=str(tmp_path))
+    first, second, *_ = spec.trials()
+    with RunFolder(folder, spec) as run:
+        run.append({**empty_record(first), "status": "failed", "error": "its file is wrong"})
+    file.write_text("two")
+    with RunFolder(folder, spec) as run:  # nothing that failed is mixed with anything
+        run.append(empty_record(first))
+    with RunFolder(folder, spec):
+        pass
+    file.write_text("three")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"^model\.py has changed since .*run' got results \(its SHA-256 is "):
+            with RunFolder(folder, spec) as run:
+                run.append(empty_record(second))
+    held = read_run(folder)
+    sums = [hashlib.sha256(text.encode()).hexdigest() for text in ("one", "two", "two", "three", "three")]
+    assert [opened["workload_sha256"] for opened in (held, *held["resumed"])] == sums
+    assert read_records(folder)[0]["workload_sha256"] == sums[1]
+
+    # Folders of before there were such sums are as readable as ever.
+    old = [{name: value for name, value in record.items() if name != "workload_sha256"} for record in RECORDS[:2]]
+    with RunFolder(tmp_path / "old", SPEC) as run:
+        for record in old:
+            run.append(record)
+    with RunFolder(tmp_path / "old", SPEC) as run:
         assert len(run.missing()) == 2
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
-from cyclr.experiments import local
+from cyclr.experiments import local, workloads
 from cyclr.experiments.record import RunFolder, read_records
 from cyclr.experiments.spec import Spec, Trial
 from cyclr.experiments.trial import Event
@@ -52,20 +52,29 @@ def compare(
 
     Raises:
         RunFolderError: the folder is in use, holds another comparison, or cannot be written.
+        CyclrError: the workload does not exist.
         MissingExtraError: the engine is not installed.
+
+    Warns:
+        UserWarning: the user's file is another than the one that the folder's results were made with.
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from cyclr.experiments import Spec, compare
-        >>> spec = Spec([{"kind": "fixed", "lr": 0.1}], workload="missing.py:build", epochs=1, seeds=[0])
+        >>> policies = [{"kind": "fixed", "lr": 0.1}]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [record["error"] for record in compare(spec, folder, workers=1)]
-        ["CyclrError: workload must be in a file that exists; got 'missing.py'. Check the path."]
+        ...     _ = Path(folder, "model.py").write_text("def build(): raise OSError('no data')")
+        ...     spec = Spec(policies, workload="model.py:build", epochs=1, seeds=[0], folder=folder)
+        ...     [record["error"] for record in compare(spec, f"{folder}/run", workers=1)]
+        ['OSError: no data (model.py, line 1)']
     """
     _checks.choice("engine", engine, ("local", "ray"))
     listeners = list(trackers)
     with RunFolder(folder, spec, command) as run:
         missing = run.missing(retry_failed)
+        if missing:
+            workloads.check(missing[0])
         tell({"missing": missing, "done": [r for r in read_records(folder) if r["trial"] not in _ids(missing)]})
         by_id = {trial.id: trial for trial in missing}
 

@@ -5,7 +5,8 @@
     RUN/.lock           held by the process that writes
 
 A process that is killed at any moment leaves whole lines and at most one torn one at the end, which readers ignore and
-the next writer cuts off.
+the next writer cuts off. Lines are taken out for one reason alone: their trials failed, and the comparison as it is now
+described has no such trials.
 """
 
 import datetime
@@ -14,7 +15,8 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Container, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -77,11 +79,15 @@ class RunFolder:
 
     Args:
         folder: the folder; made if it does not exist.
-        spec: the comparison. A folder that exists must hold this one, or one with fewer trials, which it then extends.
+        spec: the comparison. A folder that exists must hold this one, or one with fewer trials, which it then extends;
+            trials of another that failed, as those of a typo do, are dropped from it.
         command: the command line, kept for readers.
 
     Raises:
         RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
+
+    Warns:
+        UserWarning: the user's file is another than the one that the folder's results were made with.
 
     Example:
         >>> import tempfile
@@ -128,8 +134,11 @@ class RunFolder:
         self._file = self._lock = None
 
     def _open(self) -> None:
+        for left_by_a_kill in (*self.path.glob(".run.json.*.tmp"), *self.path.glob(".records.jsonl.*.tmp")):
+            left_by_a_kill.unlink(missing_ok=True)
         started = {
             "command": self._command,
+            "workload_sha256": self._spec.trials()[0].file_sha256,
             "versions": versions(),
             "hardware": hardware(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -152,13 +161,49 @@ class RunFolder:
 
     def _extended(self, run: dict[str, Any], started: Mapping[str, Any]) -> dict[str, Any]:
         known = {trial.id for trial in self._spec.trials()}
-        others = [record["trial"] for record in read_records(self.path) if record["trial"] not in known]
+        records = read_records(self.path)
+        results = [record for record in records if record["status"] != "failed"]
+        others = [record["trial"] for record in results if record["trial"] not in known]
         if others:
             raise RunFolderError(
                 f"{str(self.path)!r} must hold trials of this comparison alone; it holds {len(others)} of another, "
                 f"such as {others[0]!r}. Choose another folder, or keep the policies, budget and settings as they were."
             )
+        turned = [record for record in results if record["direction"] != self._spec.direction]
+        if turned:
+            raise RunFolderError(
+                f"direction must stay what it is in the records of {str(self.path)!r}; got {self._spec.direction!r}, "
+                f"{len(turned)} of them have {turned[0]['direction']!r}. Set it back, or choose another folder."
+            )
+        self._warn_of_another_file(results, started["workload_sha256"])
+        dropped = {
+            record["trial"]: record["error"]
+            for record in records
+            if record["status"] == "failed"
+            and (record["trial"] not in known or record["direction"] != self._spec.direction)
+        }
+        if dropped:
+            self._drop(dropped)
+            started = {**started, "dropped": dropped}
         return {**run, "spec": self._spec.to_dict(), "resumed": [*run.get("resumed", []), started]}
+
+    def _warn_of_another_file(self, results: Iterable[Mapping[str, Any]], now: str | None) -> None:
+        before = {record.get("workload_sha256") for record in results} - {None, now}
+        if now is not None and before:
+            warnings.warn(
+                f"{self._spec.workload.rpartition(':')[0]} has changed since {str(self.path)!r} got results (its SHA-256 "
+                f"is {now[:12]}…, and was {', '.join(f'{one[:12]}…' for one in sorted(map(str, before)))}): what is run "
+                "now may not be comparable with them. Put it back as it was, or choose another folder.",
+                stacklevel=5,
+            )
+
+    def _drop(self, names: Container[str]) -> None:
+        """Write the records anew without those of some trials."""
+        path = self.path / "records.jsonl"
+        content = path.read_bytes()
+        lines = content[: _whole(content)].splitlines(keepends=True)
+        kept = b"".join(line for line in lines if json.loads(line)["trial"] not in names)
+        _files.write_atomically(path, kept.decode())
 
     def missing(self, retry_failed: bool = False) -> list[Any]:
         """The trials of the comparison that have no record yet, in order.

@@ -85,6 +85,14 @@ class Trial:
         return Path(self.folder, name).resolve() if separator else None
 
     @property
+    def file_sha256(self) -> str | None:
+        """SHA-256 of that file, without what it imports; None where there is none, or none that can be read."""
+        try:
+            return None if self.file is None else hashlib.sha256(self.file.read_bytes()).hexdigest()
+        except OSError:
+            return None
+
+    @property
     def id(self) -> str:
         """Name of the policy, seed, and a hash of the definition: it stays as long as they do."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]

@@ -50,6 +50,7 @@ def empty_record(trial: Trial) -> dict[str, Any]:
         "version": FORMAT_VERSION,
         "trial": trial.id,
         "workload": _workload_name(trial),
+        "workload_sha256": trial.file_sha256,
         "policy": trial.policy.name,
         "seed": trial.seed,
         "optimizer": trial.optimizer_name,

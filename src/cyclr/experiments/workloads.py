@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import symtable
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,11 +103,32 @@ def _job(made: Any, trial: Trial) -> Job:
     )
 
 
+def check(trial: Trial) -> None:
+    """Refuse a workload that does not exist, as far as that can be seen without running the user's file.
+
+    Raises:
+        CyclrError: no such workload, file or function, or a file that is no Python.
+    """
+    if trial.file is None:
+        if trial.workload not in BUILT_IN:
+            raise CyclrError(
+                f"workload must be {', '.join(map(repr, BUILT_IN))} or FILE.py:function; got {trial.workload!r}."
+            )
+        return
+    name, function_name = _parsed(trial.workload, "workload", trial.file)
+    source = trial.file.read_bytes()
+    try:
+        symbols = symtable.symtable(source, name, "exec").get_symbols()
+    except (SyntaxError, ValueError) as error:
+        raise CyclrError(f"workload must be in a file of Python; got {name!r}, which is not: {error}.") from error
+    made = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    if function_name not in made and b"import *" not in source:
+        known = ", ".join(symbol.get_name() for symbol in symbols if symbol.is_namespace()) or "none"
+        raise CyclrError(f"{name} has no function {function_name!r}; it has {known}.")
+
+
 def _built_in(trial: Trial) -> Callable[[], Job]:
-    if trial.workload not in BUILT_IN:
-        raise CyclrError(
-            f"workload must be {', '.join(map(repr, BUILT_IN))} or FILE.py:function; got {trial.workload!r}."
-        )
+    check(trial)
     backend.select(trial.backend)
     import keras
 
