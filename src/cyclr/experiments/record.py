@@ -190,10 +190,11 @@ class RunFolder:
     def _warn_of_another_file(self, results: Iterable[Mapping[str, Any]], now: str | None) -> None:
         before = {record.get("workload_sha256") for record in results} - {None, now}
         if now is not None and before:
+            name = self._spec.workload.rpartition(":")[0]
+            sums = ", ".join(f"{one[:12]}…" for one in sorted(map(str, before)))
             warnings.warn(
-                f"{self._spec.workload.rpartition(':')[0]} has changed since {str(self.path)!r} got results (its SHA-256 "
-                f"is {now[:12]}…, and was {', '.join(f'{one[:12]}…' for one in sorted(map(str, before)))}): what is run "
-                "now may not be comparable with them. Put it back as it was, or choose another folder.",
+                f"{name} has changed since {str(self.path)!r} got results (its SHA-256 is {now[:12]}…, and was {sums}): "
+                "what is run now may not be comparable with them. Put it back as it was, or choose another folder.",
                 stacklevel=5,
             )
 

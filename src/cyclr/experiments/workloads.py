@@ -116,13 +116,13 @@ def check(trial: Trial) -> None:
             )
         return
     name, function_name = _parsed(trial.workload, "workload", trial.file)
-    source = trial.file.read_bytes()
     try:
+        source = importlib.util.decode_source(trial.file.read_bytes())
         symbols = symtable.symtable(source, name, "exec").get_symbols()
     except (SyntaxError, ValueError) as error:
         raise CyclrError(f"workload must be in a file of Python; got {name!r}, which is not: {error}.") from error
     made = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    if function_name not in made and b"import *" not in source:
+    if function_name not in made and "import *" not in source:
         known = ", ".join(symbol.get_name() for symbol in symbols if symbol.is_namespace()) or "none"
         raise CyclrError(f"{name} has no function {function_name!r}; it has {known}.")
 
