@@ -149,7 +149,7 @@ def test_a_users_file_that_changed_is_told_as_long_as_there_are_results_of_the_o
         pass
     file.write_text("three")
     for _ in range(2):
-        told = pytest.warns(UserWarning, match=r"^model\.py has changed since .*run' got results \(its SHA-256 is ")
+        told = pytest.warns(UserWarning, match=r"^model\.py has changed since .*run' got results \(SHA-256 ")
         with told, RunFolder(folder, spec) as run:
             run.append(empty_record(second))
     held = read_run(folder)

@@ -116,6 +116,27 @@ def test_options_take_precedence_over_the_file(tmp_path: Path) -> None:
     assert [trial.policy.kind for trial in merged.trials()] == ["cosine"]
 
 
+def test_paths_in_options_begin_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "mine.json").write_text(json.dumps(cyclr.OneCycle(0.1, 1.0, 20).to_dict()))
+    path = tmp_path / "conf" / "spec.toml"
+    path.write_text('epochs = 2\nworkload = "model.py:build"\n[[policy]]\nkind = "fixed"\nlr = 0.1\n')
+    monkeypatch.chdir(tmp_path)
+    assert Spec.from_options(path, {}).trials()[0].file == tmp_path / "conf" / "model.py"
+    given = {"workload": "w/model.py:build", "policies": [{"kind": "schedule", "file": "mine.json"}]}
+    trial = Spec.from_options("conf/spec.toml", given).trials()[0]
+    assert trial.file == tmp_path / "w" / "model.py"
+    assert (trial.workload, trial.policy.name) == ("../w/model.py:build", "mine")
+    absolute = Spec.from_options(path, {"workload": f"{tmp_path}/model.py:build"})
+    assert absolute.workload == f"{tmp_path}/model.py:build"
+    data = {"workload": "mlp", "data": "images"}
+    assert Spec.from_options(path, data).data == "../images"
+    assert Spec.from_options(path, {**data, "data": "digits"}).data == "digits"
+    # In the file's own folder nothing is another path, and so another trial, than in the file.
+    monkeypatch.chdir(path.parent)
+    assert Spec.from_options(path, {"workload": "w/model.py:build"}).workload == "w/model.py:build"
+
+
 def test_direction_follows_the_metric() -> None:
     assert spec(metric="val_loss").direction == spec(metric="val_mae").direction == "min"
     assert spec().direction == "max"
@@ -229,6 +250,40 @@ def test_bounds_that_are_given_need_no_range_test() -> None:
     policy = Policy("sinusoidal", {"base_lr": 0.2, "max_lr": 0.4, "cycles": 2})
     assert not policy.needs_range_test
     assert policy.plan(RUN).schedule == cyclr.Cyclical.over(160, 2, 0.2, 0.4, shape="sinusoidal")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("triangular", {"cycles": 0}, "cycles must be an integer of at least 1"),
+        ("triangular", {"cycles": -1}, "cycles must be an integer of at least 1"),
+        ("triangular", {"rise": 1.5}, "rise must be a finite number"),
+        ("triangular2", {"shape": "square"}, "shape must be one of"),
+        ("exp_range", {"gamma": 0}, "gamma must be"),
+        ("one_cycle", {"rise": -0.5}, "rise must be"),
+        ("warm_restarts", {"cycles": 0}, "cycles must be an integer of at least 1"),
+        ("warm_restarts", {"growth": -1}, "growth must be a finite number at least 1"),
+        ("warm_restarts", {"cycle_length": 0}, "length must be"),
+        ("warm_restarts", {"cycles": 2, "cycle_length": "1 epoch"}, "cycles or cycle_length must be left out"),
+        ("multiplicative", {"cycle_length": "1 fortnight"}, "length must be"),
+        ("plateau", {"patience": -1}, "patience must be an integer of at least 0"),
+    ],
+)
+def test_options_are_checked_before_a_range_test_too(kind: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        Policy(kind, options)
+
+
+@pytest.mark.parametrize(("cycles", "growth"), [(1, 1), (2, 2), (3, 2), (4, 1.5), (3, 1.4), (5, 1), (7, 1.1), (3, 3)])
+@pytest.mark.parametrize("total", [160, 161, 997])
+def test_cycles_that_grow_fill_the_run(cycles: int, growth: float, total: int) -> None:
+    policy = Policy("warm_restarts", {"cycles": cycles, "growth": growth})
+    schedule = policy.plan(Run(total, steps_per_epoch=10), BOUNDS).schedule
+    assert isinstance(schedule, cyclr.WarmRestarts)
+    assert schedule.cycle(total - 1) == cycles - 1
+    # Rounding apart, it is the shortest first cycle that does.
+    shorter = cyclr.WarmRestarts(0.01, 1.0, schedule.cycle_length - 2, growth=growth)
+    assert shorter.cycle(total - 1) == cycles
 
 
 def test_without_usable_bounds_the_reason_is_told() -> None:

@@ -1,8 +1,10 @@
 """Policies for the learning rate that a comparison sets against one another."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,9 +88,8 @@ class Policy:
             raise ValueError(f"policy {self.kind!r} must have {required[0]}; got {dict(self.options)!r}.")
         if not self.name:
             object.__setattr__(self, "name", self._default_name())
-        # Values that no run takes are refused before anything is trained.
-        if not self.needs_range_test:
-            kind.plan(self._settings(None), Run(10**6, steps_per_epoch=10**5))
+        # Values that no run takes are refused before anything is trained, whatever a range test is to find.
+        kind.plan(self._settings(Bounds(1e-3, 1e-1, "ok", "stands in")), Run(10**6, steps_per_epoch=10**5))
 
     @property
     def needs_range_test(self) -> bool:
@@ -147,11 +148,11 @@ def _fixed(options: Mapping[str, Any], run: Run) -> Plan:
 
 def _cyclical(mode: str, shape: str) -> Callable[[Mapping[str, Any], Run], Plan]:
     def plan(options: Mapping[str, Any], run: Run) -> Plan:
-        gamma = options.get("gamma") or 0.1 ** (1 / run.total_steps)
+        gamma = 0.1 ** (1 / run.total_steps) if options.get("gamma") is None else options["gamma"]
         return Plan(
             Cyclical.over(
                 run.total_steps,
-                options["cycles"] or cycles_in(run),
+                cycles_in(run) if options["cycles"] is None else options["cycles"],
                 options.get("base_lr"),  # type: ignore[arg-type]  # checked there
                 options.get("max_lr"),  # type: ignore[arg-type]
                 rise=options["rise"],
@@ -168,9 +169,26 @@ def _one_cycle(options: Mapping[str, Any], run: Run) -> Plan:
 
 
 def _warm_restarts(options: Mapping[str, Any], run: Run) -> Plan:
-    even = -(-run.total_steps // (options.get("cycles") or cycles_in(run)))
-    length = run.steps(options["cycle_length"]) if options["cycle_length"] else even
-    return Plan(WarmRestarts(options["base_lr"], options["max_lr"], length, growth=options["growth"]))
+    cycles, length, growth = options.get("cycles"), options["cycle_length"], options["growth"]
+    if cycles is not None and length is not None:
+        raise ValueError(
+            f"cycles or cycle_length must be left out, as either gives the other; got cycles={cycles!r}, "
+            f"cycle_length={length!r}."
+        )
+
+    def made(steps: int) -> WarmRestarts:
+        return WarmRestarts(options["base_lr"], options["max_lr"], steps, growth=growth)
+
+    if length is not None:
+        return Plan(made(run.steps(length)))
+    count = cycles_in(run) if cycles is None else _checks.integer("cycles", cycles, at_least=1)
+    count = min(count, run.total_steps)
+    factor = Fraction(repr(_checks.number("growth", growth, at_least=1)))
+    # Of a first cycle's length, all of them take 1 + growth + growth² + …
+    shares = count if factor == 1 else (factor**count - 1) / (factor - 1)
+    first = math.ceil(run.total_steps / Fraction(shares))
+    # Lengths are rounded, maybe all of them down.
+    return Plan(made(first) if made(first).cycle(run.total_steps - 1) < count else made(first + 1))
 
 
 def _cosine(options: Mapping[str, Any], run: Run) -> Plan:

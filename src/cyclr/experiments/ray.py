@@ -33,9 +33,9 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Run trials as Ray tasks, and give their records as they finish: the same as those of `local.run`.
 
-    A Ray that is already connected is used as it is; otherwise this connects, and lets go at the end. The folder of
-    the user's file is shipped with the job (as Ray's `working_dir`); cyclr and the frameworks
-    have to be installed on every node. A task whose worker or node dies is begun anew by Ray.
+    A Ray that is already connected is used as it is; otherwise this connects, and lets go at the end. The folder that
+    the user's file is in is shipped with the job (as Ray's `working_dir`); cyclr and the frameworks have to be
+    installed on every node. A task whose worker or node dies is begun anew by Ray.
 
     Args:
         trials: what to run, begun in this order.
@@ -49,7 +49,7 @@ def run(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        CyclrError: the cluster cannot be reached.
+        CyclrError: the cluster cannot be reached, or the folder cannot be shipped.
         TypeError, ValueError: a number out of range.
     """
     try:
@@ -84,7 +84,7 @@ def _run(
     with _connected(ray, trials, address, threads, settings) as shipped:
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         task = ray.remote(**resources, retry_exceptions=False)(_run_in_task)
-        pending = {task.remote(replace(trial, folder=".") if shipped else trial, mailbox): trial for trial in trials}
+        pending = {task.remote(_as_shipped(trial) if shipped else trial, mailbox): trial for trial in trials}
         try:
             while pending:
                 done, _ = ray.wait(list(pending), num_returns=1, timeout=_LOOK_EVERY)
@@ -96,6 +96,10 @@ def _run(
             for reference in pending:
                 ray.cancel(reference, force=True)
             ray.kill(mailbox)
+
+
+def _as_shipped(trial: Trial) -> Trial:
+    return replace(trial, folder=".", shipped_as=None if trial.file is None else trial.file.name)
 
 
 def _record_of(ray: Any, reference: Any, trial: Trial) -> dict[str, Any]:
@@ -116,16 +120,11 @@ def _connected(
         yield False
         return
     environment: dict[str, Any] = {"env_vars": {**thread_limits.environment(threads), **_of_backend()}}
-    of_user = next((trial for trial in trials if ":" in trial.workload), None)
+    file = next((trial.file for trial in trials if trial.file is not None), None)
     # A job that was submitted to the cluster has its files there already.
-    shipped = of_user is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
-    if shipped and of_user is not None:
-        if Path(of_user.workload.rpartition(":")[0]).is_absolute():
-            raise CyclrError(
-                f"workload must be a relative path, to be shipped with the job; got {of_user.workload!r}. "
-                "Start from its folder."
-            )
-        environment |= {"working_dir": of_user.folder, "excludes": ["records.jsonl"]}
+    shipped = file is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    if shipped and file is not None:
+        environment |= {"working_dir": str(file.parent), "excludes": ["records.jsonl"]}
     started_here = {} if address else {"include_dashboard": False}
     try:
         with warnings.catch_warnings():
@@ -138,6 +137,13 @@ def _connected(
                 logging_level="ERROR",
                 **{**started_here, **settings},
             )
+    except ray.exceptions.RayError as error:
+        ray.shutdown()
+        what = _in_words(file.parent) if shipped and file is not None else "nothing"
+        raise CyclrError(
+            f"the folder of the workload's file is shipped to the cluster, and Ray must be able to; got {what} "
+            f"({str(error).strip().splitlines()[-1]}). Keep data elsewhere, or name it in a file .rayignore there."
+        ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CyclrError(
             f"address must be that of a running Ray cluster; got {address!r} ({error}). "
@@ -147,6 +153,14 @@ def _connected(
         yield shipped
     finally:
         ray.shutdown()
+
+
+def _in_words(folder: Path) -> str:
+    """A folder, its size and its largest file."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    largest = max(sizes, key=lambda path: sizes[path])
+    total, most = (f"{size / 2**20:,.1f} MiB" for size in (sum(sizes.values()), sizes[largest]))
+    return f"{str(folder)!r} of {total}, {most} of them in {str(largest.relative_to(folder))!r}"
 
 
 def _of_backend() -> dict[str, str]:

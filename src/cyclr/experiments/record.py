@@ -193,7 +193,7 @@ class RunFolder:
             name = self._spec.workload.rpartition(":")[0]
             sums = ", ".join(f"{one[:12]}…" for one in sorted(map(str, before)))
             warnings.warn(
-                f"{name} has changed since {str(self.path)!r} got results (its SHA-256 is {now[:12]}…, and was {sums}): "
+                f"{name} has changed since {str(self.path)!r} got results (SHA-256 {now[:12]}…, before {sums}): "
                 "what is run now may not be comparable with them. Put it back as it was, or choose another folder.",
                 stacklevel=5,
             )

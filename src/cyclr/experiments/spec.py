@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Literal, cast
 from cyclr import _checks
 from cyclr.errors import CyclrError
 from cyclr.experiments.backend import BACKENDS
+from cyclr.experiments.data import NAMES
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test import RangeTest, repeats
 
@@ -45,6 +47,7 @@ class Trial:
         epochs, steps: the budget; one of them is None.
         batch_size, metric, direction, range_test, backend: as in `Spec`.
         folder: where relative paths begin; not a part of what the trial is.
+        shipped_as: path of the workload's file where it was shipped to another machine; no part of it either.
     """
 
     workload: str
@@ -60,6 +63,7 @@ class Trial:
     range_test: Mapping[str, Any]
     backend: str | None
     folder: str = field(default=".", compare=False)
+    shipped_as: str | None = field(default=None, compare=False)
 
     def definition(self) -> dict[str, Any]:
         """What the outcome depends on, for JSON."""
@@ -82,7 +86,7 @@ class Trial:
     def file(self) -> Path | None:
         """The user's file that the workload is in; None for a built-in one."""
         name, separator, _ = self.workload.rpartition(":")
-        return Path(self.folder, name).resolve() if separator else None
+        return Path(self.shipped_as or Path(self.folder, name)).resolve() if separator else None
 
     @property
     def file_sha256(self) -> str | None:
@@ -246,6 +250,8 @@ class Spec:
     def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
         """The comparison in a TOML file, if there is one, with some arguments set over it; None sets nothing.
 
+        Relative paths in the file begin at its folder, those in the arguments at the current one.
+
         Raises:
             CyclrError: the file cannot be read or is no TOML.
             TypeError, ValueError: what `from_dict` rejects.
@@ -260,7 +266,7 @@ class Spec:
             description.pop("direction", None)
         if "policies" in given:
             description.pop("policy", None)
-        return cls.from_dict({**description, **given}, folder)
+        return cls.from_dict({**description, **_seen_from(folder, given)}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """The description for JSON; files of schedules are read into it."""
@@ -346,6 +352,23 @@ def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
             return tomllib.load(file), str(Path(path).resolve().parent)
     except (OSError, ValueError) as error:
         raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
+
+
+def _seen_from(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments whose relative paths begin at the current folder, with paths that begin at another."""
+
+    def moved(path: Any) -> Any:
+        return path if not isinstance(path, str) or Path(path).is_absolute() else os.path.relpath(path, folder)
+
+    seen = dict(given)
+    if ":" in given.get("workload", ""):
+        name, _, function = given["workload"].rpartition(":")
+        seen["workload"] = f"{moved(name)}:{function}"
+    if given.get("data", NAMES[0]) not in NAMES:
+        seen["data"] = moved(given["data"])
+    if "policies" in given:
+        seen["policies"] = [{**one, "file": moved(one["file"])} if "file" in one else one for one in given["policies"]]
+    return seen
 
 
 def _direction_of(metric: str) -> Direction:
