@@ -53,6 +53,14 @@ def raises():
     raise ZeroDivisionError("a mistake of the user")
 
 
+def raises_in_a_library():
+    return torch.nn.Linear(3, 3)(torch.zeros(2, 4))
+
+
+def exits():
+    sys.exit("no data")
+
+
 def infinite():
     model, data = build()
     return model, data, lambda outputs, targets: (outputs * 1e30).exp().mean()
@@ -68,6 +76,28 @@ def batches():
 
 def endless():
     return torch.nn.Linear(1, 1), (iter([]), iter([]))
+
+
+class Short(torch.utils.data.DataLoader):
+    def __len__(self):
+        return 20
+
+
+def short():
+    model, (training, _) = batches()
+    return model, (Short(training.dataset, batch_size=16), training)
+
+
+def validation_once():
+    model, (training, validation) = batches()
+    return model, (training, (batch for batch in validation))
+
+
+def broadcast():
+    """Targets of shape (n,) for outputs of shape (n, 1)."""
+    model, (training, _) = batches()
+    x, y = training.dataset.tensors
+    return model, ((x, y[:, 0]), (x, y[:, 0]))
 
 
 def model_alone():

@@ -96,6 +96,7 @@ def test_a_budget_in_steps_may_end_within_an_epoch(blob_spec: MakeSpec) -> None:
 def test_an_infinite_loss_ends_the_trial_as_diverged(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("infinite", policies=[{"kind": "fixed", "lr": 1.0}]))
     assert record["status"] == "diverged"
+    assert record["error"] == f"loss not finite at update {len(record['steps']['loss']) - 1}"
     assert record["steps"]["loss"][-1] is None
     assert len(record["steps"]["loss"]) < 20
 
@@ -156,7 +157,12 @@ def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: P
         ("missing", {}, "has no function 'missing'; it has "),
         ("model_alone", {}, r"must return \(model, data\); got a Linear"),
         ("no_model", {}, r"a compiled keras\.Model or a torch\.nn\.Module, and data; got a int"),
+        ("raises_in_a_library", {}, r"RuntimeError: mat1 and mat2 .* \(blobs\.py, line \d+\)"),
+        ("exits", {}, r"SystemExit: no data \(blobs\.py, line \d+\)"),
         ("endless", {}, "must know how many batches it has"),
+        ("short", {"metric": "val_loss"}, "it gave 8 in all, its length of 20 asks for 40"),
+        ("validation_once", {"metric": "val_loss"}, "must be there after every epoch; got a generator"),
+        ("broadcast", {"metric": "val_loss"}, r"must have one shape.*got outputs of \(32, 1\), targets of \(32,\)"),
         ("batches", {}, "metric must be one that torch trials report; got metric='val_accuracy', they report val_loss"),
         ("build", {"optimizer": "Sgdd"}, "optimizer must be one of .*SGD.*; got 'Sgdd'"),
         ("build", {"optimizer": {"name": "SGD", "speed": 1}}, "optimizer SGD must be made with its arguments"),
@@ -169,6 +175,7 @@ def test_what_goes_wrong_is_in_the_record(
     record = only(blob_spec(function, **changes))
     assert record["status"] == "failed"
     assert re.search(error, record["error"]), record["error"]
+    assert record["traceback"].startswith("Traceback (most recent call last):")
 
 
 # Keras

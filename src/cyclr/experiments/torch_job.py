@@ -28,7 +28,7 @@ class TorchJob:
         loss: `loss(outputs, targets)`; cross-entropy for integer targets and the squared error for others by default.
 
     Raises:
-        CyclrError: no such optimizer, or data that does not know its length.
+        CyclrError: no such optimizer, or data that does not know its length or can be gone through once alone.
     """
 
     def __init__(self, model: Any, training: Any, validation: Any, trial: Trial, loss: Any = None) -> None:
@@ -43,6 +43,11 @@ class TorchJob:
         else:
             self._training, self._validation = training, validation
         self.steps_per_epoch = checked_length(trial.workload, self._training)
+        if isinstance(self._validation, Iterator):
+            raise CyclrError(
+                f"the validation data of {trial.workload} must be there after every epoch; got a "
+                f"{type(self._validation).__name__}, which ends with the first. Return a DataLoader or a list."
+            )
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
         """Run the range test of the trial; the model is left as it was."""
@@ -83,6 +88,11 @@ class TorchJob:
                 scheduler.step(metrics[self._trial.metric])
             if history.diverged:
                 break
+        if not history.over:
+            raise CyclrError(
+                f"the training data of {self._trial.workload} must have as many batches as its length says; it gave "
+                f"{len(history.loss)} in all, its length of {self.steps_per_epoch} asks for {history.total_steps}."
+            )
 
     def _scheduler(self, plan: Plan, total_steps: int) -> Any:
         if plan.schedule is not None:
@@ -118,6 +128,12 @@ def default_loss(outputs: Any, targets: Any) -> Any:
     """Cross-entropy for integer targets, the squared error for others."""
     functional = torch.nn.functional
     if targets.is_floating_point():
+        if outputs.shape != targets.shape:
+            raise CyclrError(
+                "outputs and targets must have one shape, for the squared error; got outputs of "
+                f"{tuple(outputs.shape)}, targets of {tuple(targets.shape)}. Return targets[:, None] as targets, or "
+                "outputs.squeeze(1) from the model?"
+            )
         return functional.mse_loss(outputs, targets)
     return functional.cross_entropy(outputs, targets)
 

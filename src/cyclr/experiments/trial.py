@@ -37,8 +37,9 @@ def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dic
     try:
         with workloads.neighbours_of(trial.file):
             _fill(record, trial, tell)
-    except Exception as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
-        record["status"], record["error"] = "failed", _in_words(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
+        record["status"], record["error"] = "failed", _in_words(error, trial.file)
+        record["traceback"] = "".join(traceback.format_exception(error))
     finally:
         _forget()
     return record
@@ -56,6 +57,7 @@ def empty_record(trial: Trial) -> dict[str, Any]:
         "optimizer": trial.optimizer_name,
         "status": "ok",
         "error": None,
+        "traceback": None,
         "metric": trial.metric,
         "direction": trial.direction,
         "steps_per_epoch": 0,
@@ -103,7 +105,7 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
     record["epochs"] = {name: _finite(values) for name, values in history.epochs.items()}
     record["steps"] = {"learning_rate": _finite(history.lr), "loss": _finite(history.loss)}
     if history.diverged:
-        record["status"] = "diverged"
+        record["status"], record["error"] = "diverged", f"loss not finite at update {len(history.loss) - 1}"
 
 
 def _range_test(
@@ -177,10 +179,18 @@ def _forget() -> None:
     gc.collect()
 
 
-def _in_words(error: Exception) -> str:
-    """One line for what a user can mend, and where it happened for anything else."""
+def _in_words(error: BaseException, file: Path | None) -> str:
+    """One line for what a user can mend, and where in the user's folder it happened for anything else."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, CyclrError):
         return said
-    where = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    of_user = [frame for frame in frames if file is not None and _is_of(frame.filename, file.parent)]
+    where = (of_user or frames)[-1]
     return f"{said} ({Path(where.filename).name}, line {where.lineno})"
+
+
+def _is_of(filename: str, folder: Path) -> bool:
+    """Whether a source file is in a folder, installed packages in it apart."""
+    path = Path(filename)
+    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts
