@@ -1,6 +1,8 @@
 """Comparisons are checked when they are described, and their trials have names that stay."""
 
+import datetime
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,23 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
         ({"range_test": {"steps": 1}}, "steps must be an integer of at least 2"),
         ({"optimizer": {"momentum": 0.9}}, "optimizer must be a name or a table with a name"),
         ({"workload": "model.py:f", "data": "mnist"}, "data, samples and validation must be left out"),
+        ({"range_test": 5}, "range_test must be a table; got range_test=5"),
+        ({"range_test": {"max_lr": math.inf}}, "range_test must hold text, truth values and finite numbers alone"),
+        ({"workload": 5}, "workload must be text; got 5"),
+        ({"data": 5}, "data must be text; got 5"),
+        ({"policies": [{**FIXED, "seeds": 3}]}, "the seeds of policy 'fixed' must be a list; got 3"),
+        ({"policies": [{**FIXED, "seeds": []}]}, "the seeds of policy 'fixed' must hold one at least"),
+        ({"policies": [{**FIXED, "name": 5}]}, "the name of a policy must be text; got 5"),
+        ({"policies": [{"kind": "fixed", "lr": []}]}, "lr must hold one at least"),
+        ({"policies": parse("fixed")}, "lr must hold one at least"),
+        ({"policies": [{"kind": "fixed", "lr": datetime.date(2026, 1, 2)}]}, "policy 'fixed' must hold text"),
+        ({"optimizer": []}, "optimizer must hold one at least"),
+        ({"optimizer": {"name": "SGD", "momentum": math.nan}}, "optimizer must hold text, .*got {'name': 'SGD', 'mom"),
+        ({"optimizer": {"name": "SGD", "momentum": datetime.date(2026, 1, 2)}}, "optimizer must hold text"),
+        (
+            {"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a", "seeds": [9]}]},
+            "policies must differ in name; got two called 'a'",
+        ),
         ({"validation": 0}, "validation must be an integer of at least 1"),
     ],
     ids=str,
@@ -214,6 +233,11 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
 def test_what_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         spec(**change)
+
+
+def test_a_policy_may_come_again_with_other_seeds() -> None:
+    again = spec(policies=[{**FIXED, "name": "a"}, {**FIXED, "name": "a", "seeds": [9]}])
+    assert [trial.seed for trial in again.trials()] == [0, 9]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

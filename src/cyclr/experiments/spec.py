@@ -172,12 +172,10 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name in ("policies", "seeds"):
-            value = getattr(self, name)
-            if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-                raise TypeError(f"{name} must be a list; got {name}={value!r}.")
-            object.__setattr__(self, name, list(value))
-            if not getattr(self, name):
-                raise ValueError(f"{name} must hold one at least; got none.")
+            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        _text("workload", self.workload)
+        if self.data is not None:
+            _text("data", self.data)
         _checks.integer("batch_size", self.batch_size, at_least=1)
         _seeds(self.seeds)
         _budget(self.epochs, self.steps, "the comparison")
@@ -194,6 +192,9 @@ class Spec:
             _checks.integer("validation", self.validation, at_least=1, fix='It counts samples; or say "test".')
         if self.samples is not None:
             _checks.integer("samples", self.samples, at_least=1)
+        if not isinstance(self.range_test, Mapping):
+            raise TypeError(f"range_test must be a table; got range_test={self.range_test!r}.")
+        _plain("range_test", dict(self.range_test))
         try:
             RangeTest(**{name: value for name, value in self.range_test.items() if name != "repeats"})
         except TypeError as error:
@@ -202,7 +203,7 @@ class Spec:
             ) from error
         repeats.check(0, self.range_test.get("repeats"))
         trials = self.trials()
-        named: dict[tuple[str, str, int], str] = {}
+        named: dict[tuple[str, str], dict[str, Any]] = {}
         known: set[str] = set()
         for trial in trials:
             if trial.id in known:
@@ -210,8 +211,9 @@ class Spec:
                     f"every trial must be there once; got {trial.id!r} twice. Is a policy or a seed repeated?"
                 )
             known.add(trial.id)
-            key = trial.policy.name, trial.optimizer_name, trial.seed
-            if named.setdefault(key, trial.id) != trial.id:
+            # Trials of one name are of one policy to whoever reads them, and so may differ in their seeds alone.
+            but_seed = {**trial.definition(), "seed": None}
+            if named.setdefault((trial.policy.name, trial.optimizer_name), but_seed) != but_seed:
                 raise ValueError(f"policies must differ in name; got two called {trial.policy.name!r}. Set name = …")
 
     @classmethod
@@ -300,9 +302,11 @@ class Spec:
         return {"name": path.stem, **rest, "schedule": schedule}
 
     def _trials_of(self, table: dict[str, Any]) -> Iterable[Trial]:
-        kind, name = table.pop("kind", None), table.pop("name", "")
+        kind, name = table.pop("kind", None), _text("the name of a policy", table.pop("name", ""))
         epochs, steps = table.pop("epochs", None), table.pop("steps", None)
-        seeds, optimizers = table.pop("seeds", self.seeds), table.pop("optimizer", self.optimizer)
+        seeds = _listed(f"the seeds of policy {kind!r}", table.pop("seeds", self.seeds))
+        optimizers = table.pop("optimizer", self.optimizer)
+        _plain(f"policy {kind!r}", table)
         own_budget = epochs is not None or steps is not None
         if own_budget:
             _budget(epochs, steps, f"policy {kind!r}")
@@ -311,7 +315,7 @@ class Spec:
         _seeds(seeds)
         options = [table]
         if kind == "fixed" and isinstance(table.get("lr"), list):
-            options = [{**table, "lr": lr} for lr in table["lr"]]
+            options = [{**table, "lr": lr} for lr in _listed("lr", table["lr"])]
         for chosen in options:
             policy = Policy(kind, chosen, name if len(options) == 1 else "")
             if own_budget and not name:
@@ -361,13 +365,16 @@ def _seen_from(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return path if not isinstance(path, str) or Path(path).is_absolute() else os.path.relpath(path, folder)
 
     seen = dict(given)
-    if ":" in given.get("workload", ""):
-        name, _, function = given["workload"].rpartition(":")
+    if ":" in str(given.get("workload")):
+        name, _, function = str(given["workload"]).rpartition(":")
         seen["workload"] = f"{moved(name)}:{function}"
     if given.get("data", NAMES[0]) not in NAMES:
         seen["data"] = moved(given["data"])
     if "policies" in given:
-        seen["policies"] = [{**one, "file": moved(one["file"])} if "file" in one else one for one in given["policies"]]
+        tables = _listed("policies", given["policies"])
+        seen["policies"] = [
+            {**one, "file": moved(one["file"])} if isinstance(one, Mapping) and "file" in one else one for one in tables
+        ]
     return seen
 
 
@@ -389,6 +396,31 @@ def _budget(epochs: Any, steps: Any, of: str) -> None:
     _checks.integer("epochs" if steps is None else "steps", epochs if steps is None else steps, at_least=1)
 
 
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text; got {value!r}.")
+    return value
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list; got {value!r}.")
+    listed = list(value)
+    if not listed:
+        raise ValueError(f"{name} must hold one at least; got none.")
+    return listed
+
+
+def _plain(name: str, value: Any) -> None:
+    """Refuse what JSON does not know, and so no record could hold: NaN, dates and other objects."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must hold text, truth values and finite numbers alone; got {value!r} ({error})."
+        ) from error
+
+
 def _seeds(seeds: Any) -> None:
     for seed in seeds:
         _checks.integer("seed", seed, at_least=0)
@@ -398,7 +430,7 @@ def _optimizers(given: Any) -> list[dict[str, Any] | None]:
     """None, a name, a table, or a list of these, as a list of tables."""
     if given is None:
         return [None]
-    many = given if isinstance(given, list | tuple) else [given]
+    many = _listed("optimizer", given) if isinstance(given, list | tuple) else [given]
     tables = [{"name": one} if isinstance(one, str) else one for one in many]
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
@@ -406,4 +438,5 @@ def _optimizers(given: Any) -> list[dict[str, Any] | None]:
                 f"optimizer must be a name or a table with a name; got {table!r}. For example: "
                 '{ name = "SGD", momentum = 0.9 }'
             )
+        _plain("optimizer", dict(table))
     return [dict(table) for table in tables]
