@@ -120,6 +120,44 @@ def test_trials_that_came_to_no_end_are_counted_apart() -> None:
     assert summarize([record("broken", 0, [], status="failed")]).in_words().endswith("no trial came to its end.")
 
 
+def test_a_fixed_rate_that_diverged_is_no_baseline() -> None:
+    records = [record("fixed 0.1", seed, [0.7, 0.8]) for seed in range(3)]
+    records += [record("fixed 1", seed, [0.85, 0.1], status="diverged") for seed in range(3)]
+    records += [record("up", seed, [0.8, 0.9 + 0.01 * seed]) for seed in range(3)]
+    found = rows(records)
+    assert {policy: row.verdict for policy, row in found.items()} == {
+        "up": "better",
+        "fixed 0.1": "baseline",
+        "fixed 1": "no result",
+    }
+    assert (found["fixed 1"].diverged, found["fixed 1"].best) == (3, Interval())
+    # Nor does a seed of the baseline that diverged take part in a difference.
+    records[0] |= {"status": "diverged"}
+    assert rows(records)["up"].difference.mean == pytest.approx(0.115)
+
+
+def test_a_failed_seed_leaves_a_fixed_rate_the_baseline() -> None:
+    failed = record("fixed 0.1", 2, [], status="failed", schedule=None, lr=None)
+    records = [*(record("fixed 0.1", seed, [0.8]) for seed in range(2)), failed]
+    records += [record("up", seed, [0.9 + 0.01 * seed]) for seed in range(3)]
+    found = rows(records)
+    assert (found["fixed 0.1"].verdict, found["fixed 0.1"].fixed) == ("baseline", True)
+    assert (found["up"].verdict, found["up"].fixed) == ("better", False)
+    worse = [record("fixed 0.01", seed, [0.7]) for seed in range(3)]
+    assert rows([*records, *worse])["fixed 0.1"].verdict == "baseline"
+
+
+def test_a_baseline_that_finished_with_another_optimizer_alone() -> None:
+    broken = [{**r, "optimizer": "Adam", "status": "failed"} for r in RECORDS if r["policy"] == "fixed 0.1"]
+    adam = [{**r, "optimizer": "Adam"} for r in RECORDS if r["policy"] == "up"]
+    summary = summarize([*RECORDS, *adam, *broken], baseline="fixed 0.1")
+    assert {row.policy: row.verdict for row in summary.rows if row.optimizer == "Adam"} == {
+        "up": "no result",
+        "fixed 0.1": "baseline",
+    }
+    assert "the baseline has no finished trial" in summary.in_words()
+
+
 def test_seeds_are_paired() -> None:
     # Unpaired, the spread between seeds hides the difference; seed by seed it is the same everywhere.
     values = [0.2, 0.5, 0.8, 0.9]
@@ -174,7 +212,17 @@ def test_csv(tmp_path: Path) -> None:
             {},
             "records must be of one metric; got val_accuracy, val_l",
         ),
-        (RECORDS, {"baseline": "x"}, "baseline must be one of 'fixed 0.1', 'fixed 0.5', 'up'; got 'x'"),
+        (
+            RECORDS,
+            {"baseline": "x"},
+            "baseline must be a policy with a finished trial, one of 'fixed 0.1', 'fixed 0.5', 'up'; got 'x'",
+        ),
+        (
+            [*RECORDS, record("x", 0, [], status="failed")],
+            {"baseline": "x"},
+            "a policy with a finished trial.* got 'x'",
+        ),
+        ([*RECORDS, record("x", 0, [0.9], status="diverged")], {"baseline": "x"}, "a finished trial.* got 'x'"),
         (RECORDS, {"confidence": 1}, "confidence must be a finite number"),
     ],
 )

@@ -93,8 +93,23 @@ def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
     cosine = trial("cosine", 0, [0.9], lr=0.1, steps={"learning_rate": [0.1, 0.05]})
     constant = trial("constant", 0, [0.5], lr=0.1, schedule=cyclr.Constant(0.1), steps={"learning_rate": [0.1, 0.1]})
     (group,) = summary.groups([cosine, constant])
-    assert {policy.name: policy.fixed for policy in group.policies} == {"cosine": False, "constant": True}
+    assert {policy.name: policy.row.fixed for policy in group.policies} == {"cosine": False, "constant": True}
     assert group.target == 0.5
+
+
+def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
+    trials = [trial("fixed", seed, [0.8]) for seed in range(2)]
+    trials += [trial("fixed", 2, [], status="failed", epochs={}, lr=None), trial("moving", 0, [0.9])]
+    (group,) = summary.groups(trials)
+    assert group.baseline is not None
+    assert (group.baseline.name, group.target) == ("fixed", 0.8)
+
+
+def test_a_fixed_rate_that_diverged_is_no_target() -> None:
+    trials = [trial("fixed 1", 0, [0.95, 0.1], status="diverged"), trial("fixed", 0, [0.8]), trial("moving", 0, [0.9])]
+    (group,) = summary.groups(trials)
+    assert group.target == 0.8
+    assert "moving differs by +0.1 from the best fixed rate, fixed" in words(trials)
 
 
 def test_without_a_fixed_rate_there_is_no_target() -> None:

@@ -12,16 +12,11 @@ from cyclr.report.run_folder import Trial
 
 @dataclass(frozen=True)
 class Policy:
-    """What one policy did within a group: its trials, those that ended well, and its statistics over their seeds.
-
-    Attributes:
-        fixed: whether it trains at one fixed rate.
-    """
+    """What one policy did within a group: its trials, those that ended well, and its statistics over their seeds."""
 
     trials: tuple[Trial, ...]
     ok: tuple[Trial, ...]
     row: statistics.Row
-    fixed: bool
 
     @property
     def name(self) -> str:
@@ -55,7 +50,7 @@ class Group:
     @property
     def target(self) -> float | None:
         """What the best fixed rate gets at best, the mean over seeds; None without one."""
-        return self.baseline.row.best.mean if self.baseline is not None and self.baseline.fixed else None
+        return self.baseline.row.best.mean if self.baseline is not None and self.baseline.row.fixed else None
 
 
 def groups(trials: Sequence[Trial]) -> list[Group]:
@@ -75,8 +70,7 @@ def _group(trials: list[Trial]) -> Group:
     for row in statistics.summarize(trial.record for trial in trials).rows:
         of_policy = members[row.policy]
         ok = tuple(trial for trial in of_policy if trial.status == "ok")
-        fixed = all(statistics.is_fixed(trial.record) for trial in of_policy)
-        policies.append(Policy(tuple(of_policy), ok, row, fixed))
+        policies.append(Policy(tuple(of_policy), ok, row))
     return Group(head.workload, head.optimizer, head.metric, tuple(policies))
 
 

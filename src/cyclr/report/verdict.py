@@ -31,8 +31,8 @@ def of_group(group: Group) -> list[str]:
     if len(done) == 1:
         return [f"{first.name} is the only policy with a finished trial: {metric(group, first)}."]
     sentences = [f"{first.name} did best of {len(done)} policies: {metric(group, first)}."]
-    moving = next((policy for policy in done if not policy.fixed), None)
-    if base.fixed and moving is not None:
+    moving = next((policy for policy in done if not policy.row.fixed), None)
+    if base.row.fixed and moving is not None:
         sentences.append(_compared(moving.row, f"the best fixed rate, {base.name}"))
         sentences += _speed(moving.row, base.row)
     else:
