@@ -107,10 +107,12 @@ def test_a_torn_record_is_told(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("SGD", "sgd(schedule)"),
+        ("SGD", "sgd(schedule)  # or the one you tested with"),
+        ("SGD(momentum=0.9)", "sgd(schedule, momentum=0.9)"),
         ("SGD(momentum=0.9, nesterov=True)", "sgd(schedule, momentum=0.9, nesterov=True)"),
         ("SGD(momentum=0.9, weight_decay=0.1)", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
-        ("rmsprop", "rmsprop(schedule)"),
+        ("rmsprop", "rmsprop(schedule)  # or the one you tested with"),
+        ("SGD(nesterov=True, momentum=0.9)", "sgd(schedule, nesterov=True, momentum=0.9)"),
         ("Adam(beta_1=0.8)", "adam(schedule)  # or the one you tested with"),
         (None, "sgd(schedule, momentum=0.9)  # or the one you tested with"),
         ("Lion", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
