@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -51,6 +52,18 @@ def filled(folder: Path, *statuses: str) -> None:
             )
 
 
+def trained(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> list[Spec]:
+    """The comparisons that are asked for from now on; instead of being run, they give these records."""
+    specs: list[Spec] = []
+
+    def compare(spec: Spec, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        specs.append(spec)
+        return records
+
+    monkeypatch.setattr("cyclr.cli.compare.run_comparison", compare)
+    return specs
+
+
 def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     arguments = [
         *("--workload", "blobs.py:build", "--policy", "fixed:0.1", "--policy", "sinusoidal:base_lr=0.01,max_lr=0.5"),
@@ -90,6 +103,18 @@ def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 1
     assert "seed 1 failed: [b]boom[/b]" in said.output
+
+
+@pytest.mark.parametrize(("given", "direction"), [([], "max"), (["--direction", "min"], "min")])
+def test_the_direction_of_a_metric(
+    here: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], direction: str
+) -> None:
+    filled(here / "run", "ok")
+    specs = trained(monkeypatch, read_records(here / "run"))
+    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--metric", "val_top", *given]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert [(spec.metric, spec.direction) for spec in specs] == [("val_top", direction)]
 
 
 @pytest.mark.parametrize(

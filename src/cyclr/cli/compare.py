@@ -41,6 +41,10 @@ def compare(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in an update.")] = None,
     optimizer: Annotated[list[str] | None, typer.Option(help="Optimizer by name; may be given many times.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = None,
+    direction: Annotated[
+        Literal["max", "min"] | None,
+        typer.Option(help="Whether more or less of the metric is better; by its name by default (min for losses)."),
+    ] = None,
     backend: Annotated[Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
@@ -77,6 +81,7 @@ def compare(
             "batch_size": batch_size,
             "optimizer": optimizer or None,
             "metric": metric,
+            "direction": direction,
             "backend": backend,
         }
         comparison = Spec.from_options(spec, given)
