@@ -563,6 +563,42 @@ def test_the_training_curves_are_the_means_of_the_records(
     reader.check()
 
 
+def fallen(policy: str, values: list[float], direction: str, record: dict[str, Any]) -> dict[str, Any]:
+    epochs = {"step": [10 * (n + 1) for n in range(len(values))], "val_top": values, "val_loss": values[::-1]}
+    named = {"trial": policy, "policy": policy, "metric": "val_top", "direction": direction}
+    lr = 0.1 if policy.startswith("fixed") else None
+    return {**record, **named, "epochs": epochs, "steps": {}, "schedule": None, "range_test": None, "lr": lr}
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_the_close_look_keeps_the_best_values_and_the_target(
+    read: Any, tmp_path: Path, records: list[dict[str, Any]], direction: str
+) -> None:
+    sign = 1 if direction == "max" else -1
+    # The fixed rate is best in the midst, the other one in its last epoch; the first epochs of both are bad.
+    fixed = [sign * value for value in (0.1, 0.2, 0.9, *[0.5] * 7)]
+    moving = [sign * value for value in (0.1, 0.2, *[0.5] * 6, 0.7, 0.85)]
+    trials = [fallen(name, values, direction, records[0]) for name, values in (("fixed", fixed), ("moving", moving))]
+    file = tmp_path / "report.html"
+    file.write_text(pages.of_run(write_run(tmp_path / "run", trials)), encoding="utf-8")
+    reader = read(file)
+    limits = "document.getElementById('training-chart-0').layout.yaxis.range"
+    low, high = sorted(sign * value for value in reader.evaluate(limits))
+    assert 0.12 < low < 0.5
+    assert high > 0.9
+    # With the fixed rate hidden, what is to be reached stays in the picture.
+    reader.page.get_by_role("button", name="fixed").click()
+    low, high = sorted(sign * value for value in reader.evaluate(limits))
+    assert low < 0.9 < high
+    reader.page.get_by_label("from the first epoch").click()
+    assert min(sign * value for value in reader.evaluate(limits)) < 0.1
+    reader.page.get_by_label("from the first epoch").click()
+    # A loss is to fall, whatever the metric does: its best values are the lowest.
+    reader.page.get_by_label("Show", exact=True).select_option("val_loss")
+    assert reader.evaluate(limits)[0] < min(moving)
+    reader.check()
+
+
 def test_another_range_test_can_be_chosen(read: Any, whole: Reader, records: list[dict[str, Any]]) -> None:
     reader = whole
     reader.locator("#test").select_option(index=2)

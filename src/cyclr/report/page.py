@@ -217,9 +217,21 @@ def _group_data(group: summary.Group) -> dict[str, Any]:
         "target": group.target,
         "policies": [policy.name for policy in group.policies],
         "series": [
-            {"name": name, "curves": [_curve(policy, name) for policy in group.policies]} for name in _series(group)
+            {
+                "name": name,
+                "direction": _direction(group, name),
+                "curves": [_curve(policy, name) for policy in group.policies],
+            }
+            for name in _series(group)
         ],
     }
+
+
+def _direction(group: summary.Group, series: str) -> str:
+    """Whether a series is to rise (`"max"`) or to fall (`"min"`)."""
+    if series == group.metric:
+        return group.direction
+    return "min" if series.endswith("loss") else "max"
 
 
 def _series(group: summary.Group) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -29,12 +30,14 @@ class Group:
     """Trials that can be compared: of one workload, one optimizer and one metric.
 
     Attributes:
+        direction: whether more (`"max"`) or less (`"min"`) of the metric is better.
         policies: best first.
     """
 
     workload: str
     optimizer: str
     metric: str
+    direction: Literal["max", "min"]
     policies: tuple[Policy, ...]
 
     @property
@@ -71,7 +74,7 @@ def _group(trials: list[Trial]) -> Group:
         of_policy = members[row.policy]
         ok = tuple(trial for trial in of_policy if trial.status == "ok")
         policies.append(Policy(tuple(of_policy), ok, row))
-    return Group(head.workload, head.optimizer, head.metric, tuple(policies))
+    return Group(head.workload, head.optimizer, head.metric, head.direction, tuple(policies))
 
 
 @dataclass(frozen=True)
