@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cyclr.cli.app import app
@@ -96,6 +98,57 @@ def test_a_summary_trains_nothing(here: Path) -> None:
     assert "cosine lr 0.2" in said.output or "cosine 0.2" in said.output
     assert "better" in said.output
     assert before == ((here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes())
+
+
+def finished(policy: str, optimizer: str, seed: int, accuracy: float, status: str = "ok") -> dict[str, Any]:
+    """The record of a trial of 12,000 steps."""
+    return {
+        "version": 1,
+        "trial": f"{policy} {optimizer} {seed}",
+        "workload": "cnn",
+        "policy": policy,
+        "seed": seed,
+        "optimizer": optimizer,
+        "status": status,
+        "error": None,
+        "metric": "val_accuracy",
+        "direction": "max",
+        "total_steps": 12_000,
+        "range_test_steps": 345,
+        "schedule": {"schedule": "Constant"} if policy.startswith("fixed") else None,
+        "lr": None,
+        "epochs": {"step": [12_000], "val_accuracy": [accuracy]},
+        "seconds": 1234.5,
+    }
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_column_of_the_table_is_cut(here: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    filled(here / "run", "ok")
+    records = []
+    for optimizer in ("SGD(momentum=0.9)", "Adam"):
+        for seed in range(3):
+            records.append(finished("fixed 0.1", optimizer, seed, 0.80123 + seed / 700))
+            records.append(finished("one_cycle, 4 epochs", optimizer, seed, 0.80734 + seed**2 / 400))
+            records.append(finished("big", optimizer, seed, 0.9, "diverged" if seed else "ok"))
+    (here / "run" / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    file = io.StringIO()
+    if terminal:
+        monkeypatch.setattr(
+            "cyclr.cli.compare.out", Console(file=file, width=80, force_terminal=True, color_system=None)
+        )
+    monkeypatch.setenv("COLUMNS", "80")
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
+    assert said.exit_code == 0, said.output
+    shown = file.getvalue() if terminal else said.output
+    lines = shown.splitlines()
+    # One title for every optimizer, above its policies.
+    assert [line.strip() for line in lines if line.startswith("cnn, ")] == ["cnn, SGD(momentum=0.9)", "cnn, Adam"]
+    assert [line.split()[-1] for line in lines if line.startswith("policy ")] == ["verdict"] * 2
+    for whole in ("baseline", "0.801…0.804", "+0.00885", "+0.0061…+0.013", "12,345", "1234.5"):
+        assert shown.count(whole) >= 2, whole
+    if not terminal:
+        assert sum(line.startswith("one_cycle, 4 epochs") and "within noise" in line for line in lines) == 2
 
 
 def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:

@@ -17,6 +17,8 @@ from cyclr.experiments.spec import Spec
 
 EXIT_FAILED = 1
 
+_WIDEST = 1000
+
 out = Console()
 
 _POLICY_HELP = (
@@ -112,22 +114,40 @@ def compare(
 
 
 def _print_summary(summary: statistics.Summary) -> None:
-    percent = f"{100 * summary.confidence:g} %"
-    title = f"{summary.metric}: mean over seeds, and its {percent} interval below"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    several = len({(row.workload, row.optimizer) for row in summary.rows}) > 1
-    for column in ("on", "policy") if several else ("policy",):
-        table.add_column(column, min_width=12)
-    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
-        table.add_column(column, justify="right", min_width=min(5, len(column)))
-    table.add_column("verdict", min_width=8)
+    groups: dict[tuple[str, str], list[statistics.Row]] = {}
     for row in summary.rows:
+        groups.setdefault((row.workload, row.optimizer), []).append(row)
+    # A file or a pipe has no width that could cut a table.
+    wide = out if out.is_terminal else Console(width=_WIDEST)
+    percent = f"{100 * summary.confidence:g} %"
+    out.print(
+        f"{summary.metric}: mean over seeds, and its {percent} interval below",
+        style="italic",
+        highlight=False,
+        markup=False,
+    )
+    for where, rows in groups.items():
+        wide.print(_table(rows, ", ".join(where) if len(groups) > 1 else None), "")
+    out.print(
+        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
+        style="dim",
+    )
+    out.print(summary.in_words(), highlight=False, markup=False)
+
+
+def _table(rows: list[statistics.Row], title: str | None) -> Table:
+    named = None if title is None else escape(title)
+    table = Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("policy", overflow="fold")
+    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         reached = f"{row.reached} of {row.seeds}" if row.reached else "never"
         table.add_row(
-            *((escape(f"{row.workload}, {row.optimizer}"),) if several else ()),
-            escape(row.policy),
-            str(row.seeds) + "".join(f", {text}" for text in lost),
+            escape(row.policy) + (f"\n[dim]{', '.join(lost)}[/]" if lost else ""),
+            str(row.seeds),
             _interval(row.best),
             "–" if row.final.mean is None else f"{row.final.mean:.4g}",
             "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
@@ -136,12 +156,7 @@ def _print_summary(summary: statistics.Summary) -> None:
             f"{row.seconds:.1f}",
             row.verdict,
         )
-    out.print(table)
-    out.print(
-        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
-        style="dim",
-    )
-    out.print(summary.in_words(), highlight=False, markup=False)
+    return table
 
 
 def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) -> str:
