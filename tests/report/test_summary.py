@@ -63,7 +63,10 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     assert group.policies[0].row.best.mean == 0.9
     assert group.policies[0].row.final.mean == 0.8
     assert group.policies[0].row.seconds == 2.0
-    assert "2 trials diverged or failed" in words(trials)
+    lost = (
+        "2 trials diverged or failed and count in no mean (moving: 1 of 2 seeds diverged; broken: 1 of 1 seed failed)"
+    )
+    assert lost in words(trials)
 
 
 def test_less_is_better_where_less_is_asked_for() -> None:
@@ -151,6 +154,8 @@ def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:
     assert "the only policy" in words([trial("a", 0, [0.5])])
 
 
-def test_the_page_has_the_statistics_of_the_command_line(run: Path) -> None:
+def test_the_page_has_the_statistics_and_the_words_of_the_command_line(run: Path) -> None:
     (group,) = summary.groups(run_folder.read(run).trials)
-    assert [policy.row for policy in group.policies] == statistics.summarize(read_records(run)).rows
+    found = statistics.summarize(read_records(run))
+    assert [policy.row for policy in group.policies] == found.rows
+    assert found.in_words() == f"On digits with sgd: {' '.join(verdict.of_group(group))}"

@@ -72,47 +72,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All rows, best first within a workload and an optimizer, and how they were made."""
+    """All rows, best first within a workload and an optimizer, and how they were made.
+
+    Attributes:
+        target: the value that was to be reached, where one was given.
+    """
 
     metric: str
     direction: Literal["max", "min"]
     confidence: float
+    target: float | None
     rows: list[Row]
 
     def in_words(self) -> str:
-        """The verdict, for every workload and optimizer in a sentence."""
+        """The verdict on every workload and optimizer, in the words of the report."""
+        from cyclr.report import verdict
+
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.workload, row.optimizer), []).append(row)
-        return " ".join(self._sentence(where, rows) for where, rows in groups.items())
-
-    def _sentence(self, where: tuple[str, str], rows: list[Row]) -> str:
-        place = f"On {where[0]} with {where[1]}" if where[1] else f"On {where[0]}"
-        base = next((row for row in rows if row.verdict == "baseline"), None)
-        if base is None:
-            return f"{place}, nothing can be compared: no trial came to its end."
-        if base.best.mean is None:
-            return f"{place}, nothing can be compared: the baseline has no finished trial."
-        others = [row for row in rows if row is not base and row.best.mean is not None]
-        if not others:
-            return f"{place}, {base.policy} is alone, with a best {self.metric} of {base.best.mean:.4g}."
-        top = others[0]
-        gap = top.difference.mean or 0.0
-        meaning = {
-            "better": "which is more than the noise between seeds",
-            "worse": "which is more than the noise between seeds",
-            "one seed": "of one seed, which says nothing about noise",
-        }.get(top.verdict, "which is within the noise between seeds")
-        words = (
-            f"{place}, {top.policy} comes to {top.best.mean:.4g} at best, {gap:+.2g} against {base.policy}, {meaning}."
-        )
-        fast = min((row for row in others if row.ratio is not None), key=lambda row: row.ratio or 0.0, default=None)
-        if fast is not None and fast.ratio is not None:
-            words += (
-                f" {fast.policy} reaches the best of {base.policy} after {fast.steps_to_target:,.0f} steps (mean), "
-                f"{fast.ratio:.2f} times as many, range test included."
-            )
-        return words
+        said = []
+        for (workload, optimizer), rows in groups.items():
+            place = f"On {workload} with {optimizer}" if optimizer else f"On {workload}"
+            words = verdict.of_rows(rows, self.metric, target=self.target, confidence=self.confidence)
+            said.append(f"{place}: {' '.join(words)}")
+        return " ".join(said)
 
 
 def summarize(
@@ -176,7 +160,7 @@ def summarize(
             )
     for (workload, optimizer), group in groups.items():
         rows += _rows(workload, optimizer, group, direction, target, baseline, confidence)
-    return Summary(metric, direction, confidence, rows)
+    return Summary(metric, direction, confidence, target, rows)
 
 
 def _rows(
