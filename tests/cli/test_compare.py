@@ -156,6 +156,41 @@ def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 1
     assert "seed 1 failed: [b]boom[/b]" in said.output
+    hint = "1 of 6 trials failed. Run again with --retry-failed to try them once more."
+    assert " ".join(said.output.split()).endswith(hint)
+
+
+def test_a_path_is_printed_as_it_is(here: Path) -> None:
+    for name in ("o[a]", "o[/a]", "o[b]" + "x" * 80):
+        filled(here / name, "ok")
+        said = CliRunner().invoke(
+            app, ["compare", "--summary", "--output", name, "--csv", f"{name}.csv".replace("/", "")]
+        )
+        assert said.exit_code == 0, said.output
+        assert f"Records: {name}/records.jsonl; table: {name.replace('/', '')}.csv" in said.output
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--baseline", "fixd 0.1"], "baseline must be one of 'cosine 0.2', 'fixed 0.1'; got 'fixd 0.1'"),
+        (["--csv", "missing/table.csv"], "csv must be a file that can be written; got 'missing/table.csv'"),
+        (["--csv", "."], "csv must be a file that can be written; got '.'"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before(
+    here: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], message: str
+) -> None:
+    filled(here / "run", "ok")
+    specs = trained(monkeypatch, read_records(here / "run"))
+    arguments = ["compare", "--policy", "fixed:0.1", "--policy", "cosine:lr=0.2", "--epochs", "2"]
+    said = CliRunner().invoke(app, [*arguments, *option])
+    assert said.exit_code == 1, said.output
+    assert message in said.output
+    assert specs == []
+    said = CliRunner().invoke(app, [*arguments, "--baseline", "cosine 0.2", "--csv", "table.csv"])
+    assert said.exit_code == 0, said.output
+    assert len(specs) == 1
 
 
 @pytest.mark.parametrize(("given", "direction"), [([], "max"), (["--direction", "min"], "min")])

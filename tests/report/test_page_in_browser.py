@@ -258,6 +258,44 @@ def test_keys_move_a_bound_and_it_says_where_it_is(read: Any, one: Reader, resul
     reader.check()
 
 
+def test_arrows_in_a_field_go_as_far_as_those_of_its_handle(read: Any, one: Reader) -> None:
+    reader = one
+    for name in ("base", "max"):
+        field = reader.locator(f"#{name}-lr")
+        field.focus()
+        before = reader.plan()[name]
+        for key, low, high in (("ArrowUp", 1, 1.2), ("ArrowDown", 1 / 1.2, 1)):
+            reader.keyboard.press(key)
+            now = reader.plan()[name]
+            assert low < now / before < high
+            assert field.input_value() == f"{now}"
+            before = now
+    # What was typed counts first, and what is no bound is not moved from.
+    field.fill("0.5")
+    reader.keyboard.press("ArrowUp")
+    assert 0.5 < reader.plan()["max"] < 0.6
+    field.fill("-1")
+    reader.keyboard.press("ArrowUp")
+    assert field.input_value() == "-1"
+    assert 0.5 < reader.plan()["max"] < 0.6
+    reader.check()
+
+
+def test_a_bound_typed_beyond_the_axis_is_within_its_limits(read: Any, one: Reader) -> None:
+    reader = one
+    for name, value in (("max", 100), ("base", 1e-7)):
+        field, handle = reader.locator(f"#{name}-lr"), reader.locator(f"#handle-{name}")
+        field.fill(str(value))
+        field.press("Enter")
+        low, now, high = (float(handle.get_attribute(f"aria-value{which}")) for which in ("min", "now", "max"))
+        assert low <= now == value <= high
+        # From there it moves in small steps too.
+        handle.focus()
+        reader.keyboard.press("ArrowLeft" if name == "max" else "ArrowRight")
+        assert 1 < max(reader.plan()[name] / value, value / reader.plan()[name]) < 1.2
+    reader.check()
+
+
 def test_every_control_is_reached_by_tab_and_has_a_name(read: Any, whole: Reader) -> None:
     reader = whole
     reached: list[dict[str, str]] = []

@@ -1,5 +1,6 @@
 """`cyclr compare`: policies against one another, on this machine or on a Ray cluster."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr.cli.live import Board
+from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, statistics, tracking
 from cyclr.experiments.record import read_records, read_run
@@ -87,6 +89,7 @@ def compare(
             "backend": backend,
         }
         comparison = Spec.from_options(spec, given)
+        _check(comparison, baseline, csv)
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
         on_ray: dict[str, Any] = {"address": address, "cpus": cpus, "gpus": gpus} if engine == "ray" else {}
@@ -108,9 +111,21 @@ def compare(
     _print_summary(found)
     if csv is not None:
         statistics.write_csv(found, csv)
-    out.print(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""), highlight=False)
-    if any(record["status"] == "failed" for record in records):
+    written = f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else "")
+    out.print(written, highlight=False, markup=False, soft_wrap=True)
+    if failed := sum(record["status"] == "failed" for record in records):
+        said = f"{failed} of {len(records)} trials failed. Run again with --retry-failed to try them once more."
+        out.print(said, highlight=False)
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check(comparison: Spec, baseline: str | None, csv: Path | None) -> None:
+    """Refuse before the training what would be an error after it."""
+    names = {trial.policy.name for trial in comparison.trials()}
+    if baseline is not None and baseline not in names:
+        raise CyclrError(f"baseline must be one of {', '.join(map(repr, sorted(names)))}; got {baseline!r}.")
+    if csv is not None and (csv.is_dir() or not os.access(csv if csv.exists() else csv.parent, os.W_OK)):
+        raise CyclrError(f"csv must be a file that can be written; got {str(csv)!r}. Is there such a folder?")
 
 
 def _print_summary(summary: statistics.Summary) -> None:

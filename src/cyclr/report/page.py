@@ -120,7 +120,9 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
     for name, title in (("spec", "Settings"), ("versions", "Versions"), ("hardware", "Hardware")):
         content = about.get(name)
         if isinstance(content, dict) and content:
-            sections.append((title, {str(key): _shown(value) for key, value in content.items()}))
+            # The name of the machine is nobody's business to whom the page is sent.
+            shown = {str(key): _shown(value) for key, value in content.items() if (name, key) != ("hardware", "host")}
+            sections.append((title, shown))
     return sections
 
 
