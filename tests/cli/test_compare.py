@@ -2,14 +2,17 @@
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cyclr.cli.app import app
@@ -51,6 +54,18 @@ def filled(folder: Path, *statuses: str) -> None:
             )
 
 
+def trained(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> list[Spec]:
+    """The comparisons that are asked for from now on; instead of being run, they give these records."""
+    specs: list[Spec] = []
+
+    def compare(spec: Spec, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        specs.append(spec)
+        return records
+
+    monkeypatch.setattr("cyclr.cli.compare.run_comparison", compare)
+    return specs
+
+
 def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     arguments = [
         *("--workload", "blobs.py:build", "--policy", "fixed:0.1", "--policy", "sinusoidal:base_lr=0.01,max_lr=0.5"),
@@ -85,11 +100,109 @@ def test_a_summary_trains_nothing(here: Path) -> None:
     assert before == ((here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes())
 
 
+def finished(policy: str, optimizer: str, seed: int, accuracy: float, status: str = "ok") -> dict[str, Any]:
+    """The record of a trial of 12,000 steps."""
+    return {
+        "version": 1,
+        "trial": f"{policy} {optimizer} {seed}",
+        "workload": "cnn",
+        "policy": policy,
+        "seed": seed,
+        "optimizer": optimizer,
+        "status": status,
+        "error": None,
+        "metric": "val_accuracy",
+        "direction": "max",
+        "total_steps": 12_000,
+        "range_test_steps": 345,
+        "schedule": {"schedule": "Constant"} if policy.startswith("fixed") else None,
+        "lr": None,
+        "epochs": {"step": [12_000], "val_accuracy": [accuracy]},
+        "seconds": 1234.5,
+    }
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_column_of_the_table_is_cut(here: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    filled(here / "run", "ok")
+    records = []
+    for optimizer in ("SGD(momentum=0.9)", "Adam"):
+        for seed in range(3):
+            records.append(finished("fixed 0.1", optimizer, seed, 0.80123 + seed / 700))
+            records.append(finished("one_cycle, 4 epochs", optimizer, seed, 0.80734 + seed**2 / 400))
+            records.append(finished("big", optimizer, seed, 0.9, "diverged" if seed else "ok"))
+    (here / "run" / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    file = io.StringIO()
+    if terminal:
+        monkeypatch.setattr(
+            "cyclr.cli.compare.out", Console(file=file, width=80, force_terminal=True, color_system=None)
+        )
+    monkeypatch.setenv("COLUMNS", "80")
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
+    assert said.exit_code == 0, said.output
+    shown = file.getvalue() if terminal else said.output
+    lines = shown.splitlines()
+    # One title for every optimizer, above its policies.
+    assert [line.strip() for line in lines if line.startswith("cnn, ")] == ["cnn, SGD(momentum=0.9)", "cnn, Adam"]
+    assert [line.split()[-1] for line in lines if line.startswith("policy ")] == ["verdict"] * 2
+    for whole in ("baseline", "0.801…0.804", "+0.00885", "+0.0061…+0.013", "12,345", "1234.5"):
+        assert shown.count(whole) >= 2, whole
+    if not terminal:
+        assert sum(line.startswith("one_cycle, 4 epochs") and "within noise" in line for line in lines) == 2
+
+
 def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
     filled(here / "run", "ok", "failed", "diverged")
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 1
     assert "seed 1 failed: [b]boom[/b]" in said.output
+    hint = "1 of 6 trials failed. Run again with --retry-failed to try them once more."
+    assert " ".join(said.output.split()).endswith(hint)
+
+
+def test_a_path_is_printed_as_it_is(here: Path) -> None:
+    for name in ("o[a]", "o[/a]", "o[b]" + "x" * 80):
+        filled(here / name, "ok")
+        said = CliRunner().invoke(
+            app, ["compare", "--summary", "--output", name, "--csv", f"{name}.csv".replace("/", "")]
+        )
+        assert said.exit_code == 0, said.output
+        assert f"Records: {name}/records.jsonl; table: {name.replace('/', '')}.csv" in said.output
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--baseline", "fixd 0.1"], "baseline must be one of 'cosine 0.2', 'fixed 0.1'; got 'fixd 0.1'"),
+        (["--csv", "missing/table.csv"], "csv must be a file that can be written; got 'missing/table.csv'"),
+        (["--csv", "."], "csv must be a file that can be written; got '.'"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before(
+    here: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], message: str
+) -> None:
+    filled(here / "run", "ok")
+    specs = trained(monkeypatch, read_records(here / "run"))
+    arguments = ["compare", "--policy", "fixed:0.1", "--policy", "cosine:lr=0.2", "--epochs", "2"]
+    said = CliRunner().invoke(app, [*arguments, *option])
+    assert said.exit_code == 1, said.output
+    assert message in said.output
+    assert specs == []
+    said = CliRunner().invoke(app, [*arguments, "--baseline", "cosine 0.2", "--csv", "table.csv"])
+    assert said.exit_code == 0, said.output
+    assert len(specs) == 1
+
+
+@pytest.mark.parametrize(("given", "direction"), [([], "max"), (["--direction", "min"], "min")])
+def test_the_direction_of_a_metric(
+    here: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], direction: str
+) -> None:
+    filled(here / "run", "ok")
+    specs = trained(monkeypatch, read_records(here / "run"))
+    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--metric", "val_top", *given]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert [(spec.metric, spec.direction) for spec in specs] == [("val_top", direction)]
 
 
 @pytest.mark.parametrize(

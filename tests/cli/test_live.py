@@ -56,3 +56,12 @@ def test_a_trial_that_finishes_is_a_line_and_leaves_the_table() -> None:
 def test_without_a_terminal_there_are_lines_alone(values: dict[str, list[None]]) -> None:
     said = drawn(False, {"trial": FIRST.id, "record": {**RECORD, "epochs": values}})
     assert said == "[b]bold[/b], seed 0: val_accuracy –, 1.5 s  diverged\n"
+
+
+def test_trials_that_failed_before_are_told() -> None:
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    with Board(console, "val_accuracy") as board:
+        board({"missing": [SECOND], "done": [{**RECORD, "status": "failed"}]})
+        board({"missing": SPEC.trials(), "done": []})
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said == "1 trial failed before and will not be run again without --retry-failed.\n"

@@ -20,6 +20,8 @@ import cyclr
 from cyclr.cli.app import app
 from cyclr.report import code, page, sketch
 
+from .conftest import write_run
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,11 +93,30 @@ def test_a_run_has_everything_in_order(run: Path, records: list[dict[str, Any]])
     assert f"{best:.3f}"[:5] in text
 
 
+def test_without_a_trial_that_ended_well_there_is_no_training_to_show(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    lost = [{**record, "status": "diverged"} for record in records[:2]]
+    parts = Parts(page.of_run(write_run(tmp_path, lost)))
+    assert ("section", "aria-labelledby", "training-title") not in parts.attributes
+    assert "Policies" in " ".join(parts.text)
+    assert "fixed 0.003: 1 of 1 seed diverged" in " ".join(parts.text)
+
+
 def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]
     (run / "run.json").write_text(json.dumps(about))
     assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(page.of_run(run)).text)
+
+
+def test_the_name_of_the_machine_is_left_out(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["hardware"] |= {"host": "secret.example", "system": "Linux-6"}
+    (run / "run.json").write_text(json.dumps(about))
+    text = page.of_run(run)
+    assert "Linux-6" in text
+    assert "secret.example" not in text
 
 
 def test_a_torn_record_is_told(run: Path) -> None:
@@ -107,10 +128,12 @@ def test_a_torn_record_is_told(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("SGD", "sgd(schedule)"),
+        ("SGD", "sgd(schedule)  # or the one you tested with"),
+        ("SGD(momentum=0.9)", "sgd(schedule, momentum=0.9)"),
         ("SGD(momentum=0.9, nesterov=True)", "sgd(schedule, momentum=0.9, nesterov=True)"),
         ("SGD(momentum=0.9, weight_decay=0.1)", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
-        ("rmsprop", "rmsprop(schedule)"),
+        ("rmsprop", "rmsprop(schedule)  # or the one you tested with"),
+        ("SGD(nesterov=True, momentum=0.9)", "sgd(schedule, nesterov=True, momentum=0.9)"),
         ("Adam(beta_1=0.8)", "adam(schedule)  # or the one you tested with"),
         (None, "sgd(schedule, momentum=0.9)  # or the one you tested with"),
         ("Lion", "sgd(schedule, momentum=0.9)  # or the one you tested with"),

@@ -258,6 +258,44 @@ def test_keys_move_a_bound_and_it_says_where_it_is(read: Any, one: Reader, resul
     reader.check()
 
 
+def test_arrows_in_a_field_go_as_far_as_those_of_its_handle(read: Any, one: Reader) -> None:
+    reader = one
+    for name in ("base", "max"):
+        field = reader.locator(f"#{name}-lr")
+        field.focus()
+        before = reader.plan()[name]
+        for key, low, high in (("ArrowUp", 1, 1.2), ("ArrowDown", 1 / 1.2, 1)):
+            reader.keyboard.press(key)
+            now = reader.plan()[name]
+            assert low < now / before < high
+            assert field.input_value() == f"{now}"
+            before = now
+    # What was typed counts first, and what is no bound is not moved from.
+    field.fill("0.5")
+    reader.keyboard.press("ArrowUp")
+    assert 0.5 < reader.plan()["max"] < 0.6
+    field.fill("-1")
+    reader.keyboard.press("ArrowUp")
+    assert field.input_value() == "-1"
+    assert 0.5 < reader.plan()["max"] < 0.6
+    reader.check()
+
+
+def test_a_bound_typed_beyond_the_axis_is_within_its_limits(read: Any, one: Reader) -> None:
+    reader = one
+    for name, value in (("max", 100), ("base", 1e-7)):
+        field, handle = reader.locator(f"#{name}-lr"), reader.locator(f"#handle-{name}")
+        field.fill(str(value))
+        field.press("Enter")
+        low, now, high = (float(handle.get_attribute(f"aria-value{which}")) for which in ("min", "now", "max"))
+        assert low <= now == value <= high
+        # From there it moves in small steps too.
+        handle.focus()
+        reader.keyboard.press("ArrowLeft" if name == "max" else "ArrowRight")
+        assert 1 < max(reader.plan()[name] / value, value / reader.plan()[name]) < 1.2
+    reader.check()
+
+
 def test_every_control_is_reached_by_tab_and_has_a_name(read: Any, whole: Reader) -> None:
     reader = whole
     reached: list[dict[str, str]] = []
@@ -560,6 +598,42 @@ def test_the_training_curves_are_the_means_of_the_records(
     shown = reader.evaluate("document.getElementById('training-chart-0').data.map(({name}) => name)")
     assert "fixed 0.003" not in shown
     assert "triangular" in shown
+    reader.check()
+
+
+def fallen(policy: str, values: list[float], direction: str, record: dict[str, Any]) -> dict[str, Any]:
+    epochs = {"step": [10 * (n + 1) for n in range(len(values))], "val_top": values, "val_loss": values[::-1]}
+    named = {"trial": policy, "policy": policy, "metric": "val_top", "direction": direction}
+    lr = 0.1 if policy.startswith("fixed") else None
+    return {**record, **named, "epochs": epochs, "steps": {}, "schedule": None, "range_test": None, "lr": lr}
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_the_close_look_keeps_the_best_values_and_the_target(
+    read: Any, tmp_path: Path, records: list[dict[str, Any]], direction: str
+) -> None:
+    sign = 1 if direction == "max" else -1
+    # The fixed rate is best in the midst, the other one in its last epoch; the first epochs of both are bad.
+    fixed = [sign * value for value in (0.1, 0.2, 0.9, *[0.5] * 7)]
+    moving = [sign * value for value in (0.1, 0.2, *[0.5] * 6, 0.7, 0.85)]
+    trials = [fallen(name, values, direction, records[0]) for name, values in (("fixed", fixed), ("moving", moving))]
+    file = tmp_path / "report.html"
+    file.write_text(pages.of_run(write_run(tmp_path / "run", trials)), encoding="utf-8")
+    reader = read(file)
+    limits = "document.getElementById('training-chart-0').layout.yaxis.range"
+    low, high = sorted(sign * value for value in reader.evaluate(limits))
+    assert 0.12 < low < 0.5
+    assert high > 0.9
+    # With the fixed rate hidden, what is to be reached stays in the picture.
+    reader.page.get_by_role("button", name="fixed").click()
+    low, high = sorted(sign * value for value in reader.evaluate(limits))
+    assert low < 0.9 < high
+    reader.page.get_by_label("from the first epoch").click()
+    assert min(sign * value for value in reader.evaluate(limits)) < 0.1
+    reader.page.get_by_label("from the first epoch").click()
+    # A loss is to fall, whatever the metric does: its best values are the lowest.
+    reader.page.get_by_label("Show", exact=True).select_option("val_loss")
+    assert reader.evaluate(limits)[0] < min(moving)
     reader.check()
 
 

@@ -95,6 +95,12 @@ def test_curves_are_named() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "mark"]
 
 
+def test_every_curve_is_drawn_and_none_like_another() -> None:
+    ax = plots.curves({f"{n}": [n, n] for n in range(12)}, xlabel="x", ylabel="y")
+    assert [line.get_label() for line in ax.lines] == [f"{n}" for n in range(12)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 12
+
+
 def test_a_trade_off_joins_the_cycles_of_single_runs_and_not_separate_runs() -> None:
     single = {"one run": ([10, 30, 70], [0.1, 0.3, 0.7])}
     ax = plots.tradeoff(single, {"runs of their own": ([10, 70], [0.2, 0.6])}, xlabel="step", ylabel="accuracy")

@@ -80,14 +80,61 @@ def test_differences_within_noise_are_called_that() -> None:
     assert up.difference.low > 0
     assert stats.ttest_1samp([0.001, 0.002, 0.02], 0).pvalue > 0.05
     assert up.verdict == "within noise"
-    assert "within the noise between seeds" in summarize(records).in_words()
+    assert "which is within noise" in summarize(records).in_words()
+
+
+def test_seeds_that_differ_are_no_result_in_words_too() -> None:
+    records = [record("fixed 0.1", seed, [0.8]) for seed in range(3)]
+    records += [record("up", seed, [0.9]) for seed in range(5, 8)]
+    assert rows(records)["up"].verdict == "no result"
+    said = summarize(records).in_words()
+    assert "up shares no seed with the best fixed rate, fixed 0.1" in said
+    assert "within noise" not in said
+
+
+def test_a_given_target_is_named_in_words() -> None:
+    said = summarize(RECORDS, target=0.6).in_words()
+    assert "It reached 0.6 in 15 steps instead of 20 (0.75 times as many, those of its range test counted)." in said
+    assert "It reached 0.78 in 25 steps, those of its range test counted." in summarize(RECORDS, target=0.78).in_words()
+    assert "It reached what fixed 0.1 gets at best in 15 steps" in summarize(RECORDS).in_words()
+
+
+def test_the_fastest_policy_is_named_where_it_is_another() -> None:
+    slow = [record("slow", seed, [0.5, 0.6, 0.9 + 0.01 * seed]) for seed in range(4)]
+    said = summarize([*RECORDS, *slow]).in_words()
+    assert "slow did best of 4 policies" in said
+    assert "It reached what fixed 0.1 gets at best in 35 steps instead of 20 (1.75 times as many" in said
+    assert "The fastest, up, reached what fixed 0.1 gets at best in 15 steps instead of 20 (0.75 times as many" in said
+    assert "fastest" not in summarize(RECORDS).in_words()
+
+
+def test_the_policy_whose_rate_moves_is_compared_though_fixed_rates_are_above_it() -> None:
+    records = [record("fixed 0.1", seed, [0.8]) for seed in range(3)]
+    records += [record("fixed 0.2", seed, [0.79]) for seed in range(3)]
+    records += [record("up", seed, [0.7 + 0.001 * seed]) for seed in range(3)]
+    said = summarize(records).in_words().replace("\N{NO-BREAK SPACE}", " ")
+    assert "fixed 0.1 did best of 3 policies: best val_accuracy 0.8000" in said
+    assert "up differs by \N{MINUS SIGN}0.099 from the best fixed rate, fixed 0.1: worse" in said
+    named = summarize(records, baseline="fixed 0.2", confidence=0.9).in_words().replace("\N{NO-BREAK SPACE}", " ")
+    assert "from the baseline, fixed 0.2: worse, by more than noise (90 % interval" in named
+
+
+def test_the_words_say_how_many_seeds_were_lost() -> None:
+    records = [record("fixed 0.1", seed, [0.8]) for seed in range(5)]
+    records += [record("up", seed, [0.9 + 0.001 * seed]) for seed in range(2)]
+    records += [record("up", seed, [0.1], status="diverged") for seed in range(2, 5)]
+    said = summarize(records).in_words()
+    assert "up differs by +0.1 from the best fixed rate, fixed 0.1: better" in said
+    assert said.endswith("3 trials diverged or failed and count in no mean (up: 3 of 5 seeds diverged).")
+    records.append(record("up", 5, [], status="failed"))
+    assert summarize(records).in_words().endswith("(up: 3 of 6 seeds diverged and 1 of 6 seeds failed).")
 
 
 def test_one_seed_says_nothing_about_noise() -> None:
     summary = summarize([record("fixed 0.1", 0, [0.5]), record("up", 0, [0.9])])
     assert summary.rows[0].verdict == "one seed"
     assert summary.rows[0].best == Interval(0.9)
-    assert "says nothing about noise" in summary.in_words()
+    assert "whether that is more than noise cannot be said" in summary.in_words()
 
 
 def test_low_is_good_where_the_direction_says_so() -> None:
@@ -117,7 +164,45 @@ def test_trials_that_came_to_no_end_are_counted_apart() -> None:
     assert (found["up"].seeds, found["up"].diverged, found["up"].failed) == (4, 1, 1)
     assert found["broken"].verdict == "no result"
     assert found["broken"].best == Interval()
-    assert summarize([record("broken", 0, [], status="failed")]).in_words().endswith("no trial came to its end.")
+    assert "No trial has ended well yet" in summarize([record("broken", 0, [], status="failed")]).in_words()
+
+
+def test_a_fixed_rate_that_diverged_is_no_baseline() -> None:
+    records = [record("fixed 0.1", seed, [0.7, 0.8]) for seed in range(3)]
+    records += [record("fixed 1", seed, [0.85, 0.1], status="diverged") for seed in range(3)]
+    records += [record("up", seed, [0.8, 0.9 + 0.01 * seed]) for seed in range(3)]
+    found = rows(records)
+    assert {policy: row.verdict for policy, row in found.items()} == {
+        "up": "better",
+        "fixed 0.1": "baseline",
+        "fixed 1": "no result",
+    }
+    assert (found["fixed 1"].diverged, found["fixed 1"].best) == (3, Interval())
+    # Nor does a seed of the baseline that diverged take part in a difference.
+    records[0] |= {"status": "diverged"}
+    assert rows(records)["up"].difference.mean == pytest.approx(0.115)
+
+
+def test_a_failed_seed_leaves_a_fixed_rate_the_baseline() -> None:
+    failed = record("fixed 0.1", 2, [], status="failed", schedule=None, lr=None)
+    records = [*(record("fixed 0.1", seed, [0.8]) for seed in range(2)), failed]
+    records += [record("up", seed, [0.9 + 0.01 * seed]) for seed in range(3)]
+    found = rows(records)
+    assert (found["fixed 0.1"].verdict, found["fixed 0.1"].fixed) == ("baseline", True)
+    assert (found["up"].verdict, found["up"].fixed) == ("better", False)
+    worse = [record("fixed 0.01", seed, [0.7]) for seed in range(3)]
+    assert rows([*records, *worse])["fixed 0.1"].verdict == "baseline"
+
+
+def test_a_baseline_that_finished_with_another_optimizer_alone() -> None:
+    broken = [{**r, "optimizer": "Adam", "status": "failed"} for r in RECORDS if r["policy"] == "fixed 0.1"]
+    adam = [{**r, "optimizer": "Adam"} for r in RECORDS if r["policy"] == "up"]
+    summary = summarize([*RECORDS, *adam, *broken], baseline="fixed 0.1")
+    assert {row.policy: row.verdict for row in summary.rows if row.optimizer == "Adam"} == {
+        "up": "no result",
+        "fixed 0.1": "baseline",
+    }
+    assert "The baseline, fixed 0.1, has no finished trial" in summary.in_words()
 
 
 def test_seeds_are_paired() -> None:
@@ -174,7 +259,17 @@ def test_csv(tmp_path: Path) -> None:
             {},
             "records must be of one metric; got val_accuracy, val_l",
         ),
-        (RECORDS, {"baseline": "x"}, "baseline must be one of 'fixed 0.1', 'fixed 0.5', 'up'; got 'x'"),
+        (
+            RECORDS,
+            {"baseline": "x"},
+            "baseline must be a policy with a finished trial, one of 'fixed 0.1', 'fixed 0.5', 'up'; got 'x'",
+        ),
+        (
+            [*RECORDS, record("x", 0, [], status="failed")],
+            {"baseline": "x"},
+            "a policy with a finished trial.* got 'x'",
+        ),
+        ([*RECORDS, record("x", 0, [0.9], status="diverged")], {"baseline": "x"}, "a finished trial.* got 'x'"),
         (RECORDS, {"confidence": 1}, "confidence must be a finite number"),
     ],
 )

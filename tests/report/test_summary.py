@@ -63,7 +63,10 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     assert group.policies[0].row.best.mean == 0.9
     assert group.policies[0].row.final.mean == 0.8
     assert group.policies[0].row.seconds == 2.0
-    assert "2 trials diverged or failed" in words(trials)
+    lost = (
+        "2 trials diverged or failed and count in no mean (moving: 1 of 2 seeds diverged; broken: 1 of 1 seed failed)"
+    )
+    assert lost in words(trials)
 
 
 def test_less_is_better_where_less_is_asked_for() -> None:
@@ -93,8 +96,23 @@ def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
     cosine = trial("cosine", 0, [0.9], lr=0.1, steps={"learning_rate": [0.1, 0.05]})
     constant = trial("constant", 0, [0.5], lr=0.1, schedule=cyclr.Constant(0.1), steps={"learning_rate": [0.1, 0.1]})
     (group,) = summary.groups([cosine, constant])
-    assert {policy.name: policy.fixed for policy in group.policies} == {"cosine": False, "constant": True}
+    assert {policy.name: policy.row.fixed for policy in group.policies} == {"cosine": False, "constant": True}
     assert group.target == 0.5
+
+
+def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
+    trials = [trial("fixed", seed, [0.8]) for seed in range(2)]
+    trials += [trial("fixed", 2, [], status="failed", epochs={}, lr=None), trial("moving", 0, [0.9])]
+    (group,) = summary.groups(trials)
+    assert group.baseline is not None
+    assert (group.baseline.name, group.target) == ("fixed", 0.8)
+
+
+def test_a_fixed_rate_that_diverged_is_no_target() -> None:
+    trials = [trial("fixed 1", 0, [0.95, 0.1], status="diverged"), trial("fixed", 0, [0.8]), trial("moving", 0, [0.9])]
+    (group,) = summary.groups(trials)
+    assert group.target == 0.8
+    assert "moving differs by +0.1 from the best fixed rate, fixed" in words(trials)
 
 
 def test_without_a_fixed_rate_there_is_no_target() -> None:
@@ -136,6 +154,8 @@ def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:
     assert "the only policy" in words([trial("a", 0, [0.5])])
 
 
-def test_the_page_has_the_statistics_of_the_command_line(run: Path) -> None:
+def test_the_page_has_the_statistics_and_the_words_of_the_command_line(run: Path) -> None:
     (group,) = summary.groups(run_folder.read(run).trials)
-    assert [policy.row for policy in group.policies] == statistics.summarize(read_records(run)).rows
+    found = statistics.summarize(read_records(run))
+    assert [policy.row for policy in group.policies] == found.rows
+    assert found.in_words() == f"On digits with sgd: {' '.join(verdict.of_group(group))}"

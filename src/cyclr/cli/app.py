@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -116,12 +117,12 @@ def demo(
     )
     job.prepare_folder(output)
     chosen = backends.select(backend)
-    with out.status(f"Loading {data} and Keras on {chosen} …"):
+    with out.status(f"Loading {escape(data)} and Keras on {chosen} …"):
         loaded = data_sets.load(data)
         import keras  # noqa: F401
     out.print(
-        f"[b]{loaded.name}[/b]: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images of "
-        f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
+        f"[b]{escape(loaded.name)}[/b]: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images "
+        f"of {'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
     )
     with _progress() as progress:
         outcome = job.run(loaded, settings, progress)
@@ -134,7 +135,7 @@ def demo(
     )
     _print_comparison(outcome)
     files = job.save(outcome, output)
-    out.print("Written: " + ", ".join(str(path) for path in files), highlight=False, soft_wrap=True)
+    _print_written(*files)
 
 
 @app.command("range-test")
@@ -167,7 +168,7 @@ def range_test(
 
     job.prepare_folder(output)
     chosen = backends.select(backend)
-    with out.status(f"Loading {data} and Keras on {chosen} …"):
+    with out.status(f"Loading {escape(data)} and Keras on {chosen} …"):
         loaded = data_sets.load(data)
         built = workloads.from_file(model)
         from cyclr.keras import range_test as test_model
@@ -187,7 +188,7 @@ def range_test(
     _print_bounds(result)
     result.plot().figure.savefig(output / "range_test.png", dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
     result.save(output / "range_test.json")
-    out.print(f"Written: {output / 'range_test.png'}, {output / 'range_test.json'}", highlight=False, soft_wrap=True)
+    _print_written(output / "range_test.png", output / "range_test.json")
     if not result.bounds.usable:
         raise typer.Exit(EXIT_NO_BOUNDS)
 
@@ -229,7 +230,8 @@ def plot(
     length = getattr(drawn, "cycle_length", 1000)
     ax = drawn.plot(steps or int(4 * length) + 1)
     ax.figure.savefig(output, dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
-    out.print(f"{drawn!r}\nWritten: {output}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{drawn!r}", highlight=False, markup=False, soft_wrap=True)
+    _print_written(output)
 
 
 app.command("compare")(_reports_errors(compare.compare))
@@ -249,6 +251,10 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done)
 
         yield report
+
+
+def _print_written(*files: Path) -> None:
+    out.print(f"Written: {', '.join(map(str, files))}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_bounds(result: RangeTestResult) -> None:

@@ -1,5 +1,6 @@
 """`cyclr compare`: policies against one another, on this machine or on a Ray cluster."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,12 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr.cli.live import Board
+from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, statistics, tracking
 from cyclr.experiments.record import read_records, read_run
 from cyclr.experiments.spec import Spec
 
 EXIT_FAILED = 1
+
+_WIDEST = 1000
 
 out = Console()
 
@@ -41,6 +45,10 @@ def compare(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in an update.")] = None,
     optimizer: Annotated[list[str] | None, typer.Option(help="Optimizer by name; may be given many times.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = None,
+    direction: Annotated[
+        Literal["max", "min"] | None,
+        typer.Option(help="Whether more or less of the metric is better; by its name by default (min for losses)."),
+    ] = None,
     backend: Annotated[Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
@@ -77,9 +85,11 @@ def compare(
             "batch_size": batch_size,
             "optimizer": optimizer or None,
             "metric": metric,
+            "direction": direction,
             "backend": backend,
         }
         comparison = Spec.from_options(spec, given)
+        _check(comparison, baseline, csv)
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
         on_ray: dict[str, Any] = {"address": address, "cpus": cpus, "gpus": gpus} if engine == "ray" else {}
@@ -101,28 +111,58 @@ def compare(
     _print_summary(found)
     if csv is not None:
         statistics.write_csv(found, csv)
-    out.print(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""), highlight=False)
-    if any(record["status"] == "failed" for record in records):
+    written = f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else "")
+    out.print(written, highlight=False, markup=False, soft_wrap=True)
+    if failed := sum(record["status"] == "failed" for record in records):
+        said = f"{failed} of {len(records)} trials failed. Run again with --retry-failed to try them once more."
+        out.print(said, highlight=False)
         raise typer.Exit(EXIT_FAILED)
 
 
+def _check(comparison: Spec, baseline: str | None, csv: Path | None) -> None:
+    """Refuse before the training what would be an error after it."""
+    names = {trial.policy.name for trial in comparison.trials()}
+    if baseline is not None and baseline not in names:
+        raise CyclrError(f"baseline must be one of {', '.join(map(repr, sorted(names)))}; got {baseline!r}.")
+    if csv is not None and (csv.is_dir() or not os.access(csv if csv.exists() else csv.parent, os.W_OK)):
+        raise CyclrError(f"csv must be a file that can be written; got {str(csv)!r}. Is there such a folder?")
+
+
 def _print_summary(summary: statistics.Summary) -> None:
-    percent = f"{100 * summary.confidence:g} %"
-    title = f"{summary.metric}: mean over seeds, and its {percent} interval below"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    several = len({(row.workload, row.optimizer) for row in summary.rows}) > 1
-    for column in ("on", "policy") if several else ("policy",):
-        table.add_column(column, min_width=12)
-    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
-        table.add_column(column, justify="right", min_width=min(5, len(column)))
-    table.add_column("verdict", min_width=8)
+    groups: dict[tuple[str, str], list[statistics.Row]] = {}
     for row in summary.rows:
+        groups.setdefault((row.workload, row.optimizer), []).append(row)
+    # A file or a pipe has no width that could cut a table.
+    wide = out if out.is_terminal else Console(width=_WIDEST)
+    percent = f"{100 * summary.confidence:g} %"
+    out.print(
+        f"{summary.metric}: mean over seeds, and its {percent} interval below",
+        style="italic",
+        highlight=False,
+        markup=False,
+    )
+    for where, rows in groups.items():
+        wide.print(_table(rows, ", ".join(where) if len(groups) > 1 else None), "")
+    out.print(
+        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
+        style="dim",
+    )
+    out.print(summary.in_words(), highlight=False, markup=False)
+
+
+def _table(rows: list[statistics.Row], title: str | None) -> Table:
+    named = None if title is None else escape(title)
+    table = Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("policy", overflow="fold")
+    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         reached = f"{row.reached} of {row.seeds}" if row.reached else "never"
         table.add_row(
-            *((escape(f"{row.workload}, {row.optimizer}"),) if several else ()),
-            escape(row.policy),
-            str(row.seeds) + "".join(f", {text}" for text in lost),
+            escape(row.policy) + (f"\n[dim]{', '.join(lost)}[/]" if lost else ""),
+            str(row.seeds),
             _interval(row.best),
             "–" if row.final.mean is None else f"{row.final.mean:.4g}",
             "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
@@ -131,12 +171,7 @@ def _print_summary(summary: statistics.Summary) -> None:
             f"{row.seconds:.1f}",
             row.verdict,
         )
-    out.print(table)
-    out.print(
-        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
-        style="dim",
-    )
-    out.print(summary.in_words(), highlight=False, markup=False)
+    return table
 
 
 def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) -> str:

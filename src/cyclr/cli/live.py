@@ -56,6 +56,12 @@ class Board:
         if "missing" in event:
             self._trials = {trial.id: trial for trial in event["missing"]}
             self._done_before = len(event["done"])
+            if failed := sum(record["status"] == "failed" for record in event["done"]):
+                trials = "trial" if failed == 1 else "trials"
+                self._console.print(
+                    f"{failed} {trials} failed before and will not be run again without --retry-failed.",
+                    highlight=False,
+                )
         elif "record" in event:
             self._running.pop(event["trial"], None)
             self._finished.add(event["trial"])

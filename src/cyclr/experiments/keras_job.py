@@ -1,5 +1,6 @@
 """Trials of Keras models."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class KerasJob:
                 f"the optimizer of {trial.workload} must update after every batch, for steps to be batches; got "
                 f"gradient_accumulation_steps={_optimizer.micro_batches(model.optimizer)}. Use larger batches instead."
             )
-        self.optimizer_name = trial.optimizer_name or type(_optimizer.inner(model.optimizer)).__name__
+        self.optimizer_name = trial.optimizer_name or optimizer_name(_optimizer.inner(model.optimizer))
         if self._is_arrays:
             self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
         else:
@@ -129,6 +130,17 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
                 f"{', '.join(metrics) or 'nothing'}. Compile it with metrics=[...]."
             )
         self._history.epoch(metrics)
+
+
+def optimizer_name(optimizer: Any) -> str:
+    """An optimizer with its arguments that are not the defaults, the rate left out, such as `"SGD(momentum=0.9)"`."""
+    known = inspect.signature(type(optimizer)).parameters
+    arguments = ", ".join(
+        f"{name}={value}"
+        for name, value in optimizer.get_config().items()
+        if name not in ("name", "learning_rate") and (name not in known or value != known[name].default)
+    )
+    return f"{type(optimizer).__name__}({arguments})" if arguments else type(optimizer).__name__
 
 
 def made_optimizer(table: Any) -> Any:

@@ -55,21 +55,21 @@ def optimizer(name: str | None) -> dict[str, str]:
     """The constructor to show for an optimizer that a record names, by framework.
 
     Args:
-        name: such as `"Adam"` or `"SGD(momentum=0.9, nesterov=True)"`. What is not known by name, or has arguments
-            besides these, gets a comment that says to use one's own; None and unknown names are shown as SGD with
-            momentum.
+        name: such as `"SGD(momentum=0.9, nesterov=True)"`. What is not known by name, or has arguments besides these,
+            gets a comment that says to use one's own, and so does a name alone, which older records have also of
+            optimizers with arguments; None and unknown names are shown as SGD with momentum.
 
     Example:
-        >>> optimizer("Adam")["optax"]
-        'adam(schedule)'
         >>> optimizer("SGD(momentum=0.9)")["keras"]
         'SGD(LearningRate(schedule), momentum=0.9)'
+        >>> optimizer("Adam")["optax"]
+        'adam(schedule)  # or the one you tested with'
     """
     kind, _, rest = (name or "").replace(" ", "").partition("(")
     given = [argument for argument in rest.removesuffix(")").split(",") if argument]
     known = kind.lower() if kind.lower() in NAMES else None
     taken = [argument for argument in given if known == "sgd" and _ARGUMENT.fullmatch(argument)]
-    note = "" if known and taken == given else UNSURE
+    note = "" if taken and taken == given else UNSURE
     keras, torch, optax = NAMES[known or "sgd"]
     more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
     return {

@@ -120,7 +120,9 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
     for name, title in (("spec", "Settings"), ("versions", "Versions"), ("hardware", "Hardware")):
         content = about.get(name)
         if isinstance(content, dict) and content:
-            sections.append((title, {str(key): _shown(value) for key, value in content.items()}))
+            # The name of the machine is nobody's business to whom the page is sent.
+            shown = {str(key): _shown(value) for key, value in content.items() if (name, key) != ("hardware", "host")}
+            sections.append((title, shown))
     return sections
 
 
@@ -217,9 +219,21 @@ def _group_data(group: summary.Group) -> dict[str, Any]:
         "target": group.target,
         "policies": [policy.name for policy in group.policies],
         "series": [
-            {"name": name, "curves": [_curve(policy, name) for policy in group.policies]} for name in _series(group)
+            {
+                "name": name,
+                "direction": _direction(group, name),
+                "curves": [_curve(policy, name) for policy in group.policies],
+            }
+            for name in _series(group)
         ],
     }
+
+
+def _direction(group: summary.Group, series: str) -> str:
+    """Whether a series is to rise (`"max"`) or to fall (`"min"`)."""
+    if series == group.metric:
+        return group.direction
+    return "min" if series.endswith("loss") else "max"
 
 
 def _series(group: summary.Group) -> list[str]:

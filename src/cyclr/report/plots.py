@@ -1,5 +1,6 @@
 """Plots with Matplotlib: each returns the axes it drew on, and none opens a window by itself."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -108,8 +109,10 @@ def curves(
         ax: axes to draw on; new ones by default.
     """
     ax = _axes(ax, (8, 4.2))
-    for (name, values), color in zip(series.items(), (_BLUE, _ORANGE, _GREY, "#3f7d20", "#7b3fa0"), strict=False):
-        ax.plot(x if x is not None else range(1, len(values) + 1), values, color=color, linewidth=1.8, label=name)
+    styles = itertools.cycle(itertools.product(("-", "-.", ":"), (_BLUE, _ORANGE, _GREY, "#3f7d20", "#7b3fa0")))
+    for (name, values), (line, color) in zip(series.items(), styles, strict=False):
+        steps = x if x is not None else range(1, len(values) + 1)
+        ax.plot(steps, values, color=color, linestyle=line, linewidth=1.8, label=name)
     for name, height in (marks or {}).items():
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)
     ax.set_xlabel(xlabel)

@@ -16,6 +16,8 @@ from cyclr.schedules import Schedule
 
 FORMAT_VERSION = 1
 
+_HUGE = 2**63
+
 Series = dict[str, list[float]]
 
 
@@ -152,7 +154,7 @@ def _trial(line: bytes, where: str) -> Trial:
             steps=_series(record, "steps"),
             seconds=_number("seconds", record.get("seconds")),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise CyclrError(f"{where} must be the record of a trial; got one where {error}") from error
 
 
@@ -170,15 +172,20 @@ def _one_of(record: dict[str, Any], name: str, *legal: str) -> Any:
 
 def _whole(record: dict[str, Any], name: str) -> int:
     value = record.get(name)
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} must be an integer of at least 0; got {name}={value!r}.")
+    if type(value) is not int or not 0 <= value < _HUGE:
+        raise ValueError(f"{name} must be an integer of at least 0 and below 2**63; got {name}={value!r}.")
     return value
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number; got {name}={value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name} must be a number of double precision; got one of {len(str(value))} digits."
+        ) from error
 
 
 def _series(record: dict[str, Any], name: str) -> Series:

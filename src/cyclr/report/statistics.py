@@ -36,6 +36,7 @@ class Row:
 
     Attributes:
         workload, optimizer, policy: whose row it is.
+        fixed: whether its finished trials trained at one rate; False without any.
         seeds: trials that came to their end; those that diverged are counted in `diverged`, others in `failed`.
         final, best: the metric after the last epoch, and at its best.
         difference: of `best` to the baseline's, seed by seed.
@@ -52,6 +53,7 @@ class Row:
     workload: str
     optimizer: str
     policy: str
+    fixed: bool
     seeds: int
     diverged: int
     failed: int
@@ -70,45 +72,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All rows, best first within a workload and an optimizer, and how they were made."""
+    """All rows, best first within a workload and an optimizer, and how they were made.
+
+    Attributes:
+        target: the value that was to be reached, where one was given.
+    """
 
     metric: str
     direction: Literal["max", "min"]
     confidence: float
+    target: float | None
     rows: list[Row]
 
     def in_words(self) -> str:
-        """The verdict, for every workload and optimizer in a sentence."""
+        """The verdict on every workload and optimizer, in the words of the report."""
+        from cyclr.report import verdict
+
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.workload, row.optimizer), []).append(row)
-        return " ".join(self._sentence(where, rows) for where, rows in groups.items())
-
-    def _sentence(self, where: tuple[str, str], rows: list[Row]) -> str:
-        place = f"On {where[0]} with {where[1]}" if where[1] else f"On {where[0]}"
-        base = next((row for row in rows if row.verdict == "baseline"), None)
-        if base is None or base.best.mean is None:
-            return f"{place}, nothing can be compared: no trial came to its end."
-        others = [row for row in rows if row is not base and row.best.mean is not None]
-        if not others:
-            return f"{place}, {base.policy} is alone, with a best {self.metric} of {base.best.mean:.4g}."
-        top = others[0]
-        gap = top.difference.mean or 0.0
-        meaning = {
-            "better": "which is more than the noise between seeds",
-            "worse": "which is more than the noise between seeds",
-            "one seed": "of one seed, which says nothing about noise",
-        }.get(top.verdict, "which is within the noise between seeds")
-        words = (
-            f"{place}, {top.policy} comes to {top.best.mean:.4g} at best, {gap:+.2g} against {base.policy}, {meaning}."
-        )
-        fast = min((row for row in others if row.ratio is not None), key=lambda row: row.ratio or 0.0, default=None)
-        if fast is not None and fast.ratio is not None:
-            words += (
-                f" {fast.policy} reaches the best of {base.policy} after {fast.steps_to_target:,.0f} steps (mean), "
-                f"{fast.ratio:.2f} times as many, range test included."
-            )
-        return words
+        said = []
+        for (workload, optimizer), rows in groups.items():
+            place = f"On {workload} with {optimizer}" if optimizer else f"On {workload}"
+            words = verdict.of_rows(rows, self.metric, target=self.target, confidence=self.confidence)
+            said.append(f"{place}: {' '.join(words)}")
+        return " ".join(said)
 
 
 def summarize(
@@ -133,7 +121,7 @@ def summarize(
         confidence: of the intervals, in (0, 1).
 
     Raises:
-        ValueError: no records, records of several metrics, or no such baseline.
+        ValueError: no records, records of several metrics, or a baseline without a finished trial.
         MissingExtraError: SciPy is not installed.
 
     Example:
@@ -163,12 +151,16 @@ def summarize(
     for record in found:
         group = groups.setdefault((record["workload"], record["optimizer"]), {})
         group.setdefault(record["policy"], []).append(record)
-    if baseline is not None and not any(baseline in group for group in groups.values()):
-        names = sorted({policy for group in groups.values() for policy in group})
-        raise ValueError(f"baseline must be one of {', '.join(map(repr, names))}; got {baseline!r}.")
+    if baseline is not None:
+        names = sorted({policy for group in groups.values() for policy, members in group.items() if _finished(members)})
+        if baseline not in names:
+            raise ValueError(
+                f"baseline must be a policy with a finished trial, one of {', '.join(map(repr, names))}; "
+                f"got {baseline!r}."
+            )
     for (workload, optimizer), group in groups.items():
         rows += _rows(workload, optimizer, group, direction, target, baseline, confidence)
-    return Summary(metric, direction, confidence, rows)
+    return Summary(metric, direction, confidence, target, rows)
 
 
 def _rows(
@@ -181,10 +173,12 @@ def _rows(
     confidence: float,
 ) -> list[Row]:
     sign = 1.0 if direction == "max" else -1.0
-    means = {policy: sign * mean for policy, rs in group.items() if (mean := _mean(map(best, rs))) is not None}
-    fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, group[policy]))}
+    finished = {policy: _finished(records) for policy, records in group.items()}
+    means = {policy: sign * mean for policy, rs in finished.items() if (mean := _mean(map(best, rs))) is not None}
+    # A trial that failed may not have come to its rate, so that those that ended well tell whether it is fixed.
+    fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, finished[policy]))}
     base = baseline if baseline in group else max(fixed or means, key=(fixed or means).__getitem__, default=None)
-    of_base = {record["seed"]: record for record in group.get(base or "", ()) if best(record) is not None}
+    of_base = {record["seed"]: record for record in finished.get(base or "", ())}
     rows = []
     for policy, records in group.items():
         ended = [record for record in records if record["status"] == "ok"]
@@ -207,6 +201,7 @@ def _rows(
                 workload,
                 optimizer,
                 policy,
+                fixed=policy in fixed,
                 seeds=len(ended),
                 diverged=sum(record["status"] == "diverged" for record in records),
                 failed=sum(record["status"] == "failed" for record in records),
@@ -224,6 +219,11 @@ def _rows(
             )
         )
     return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
+
+
+def _finished(records: Iterable[Record]) -> list[Record]:
+    """The records that count: of trials that ended well, with a value of the metric."""
+    return [record for record in records if record["status"] == "ok" and best(record) is not None]
 
 
 def is_fixed(record: Record) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,16 +13,11 @@ from cyclr.report.run_folder import Trial
 
 @dataclass(frozen=True)
 class Policy:
-    """What one policy did within a group: its trials, those that ended well, and its statistics over their seeds.
-
-    Attributes:
-        fixed: whether it trains at one fixed rate.
-    """
+    """What one policy did within a group: its trials, those that ended well, and its statistics over their seeds."""
 
     trials: tuple[Trial, ...]
     ok: tuple[Trial, ...]
     row: statistics.Row
-    fixed: bool
 
     @property
     def name(self) -> str:
@@ -34,12 +30,14 @@ class Group:
     """Trials that can be compared: of one workload, one optimizer and one metric.
 
     Attributes:
+        direction: whether more (`"max"`) or less (`"min"`) of the metric is better.
         policies: best first.
     """
 
     workload: str
     optimizer: str
     metric: str
+    direction: Literal["max", "min"]
     policies: tuple[Policy, ...]
 
     @property
@@ -55,7 +53,7 @@ class Group:
     @property
     def target(self) -> float | None:
         """What the best fixed rate gets at best, the mean over seeds; None without one."""
-        return self.baseline.row.best.mean if self.baseline is not None and self.baseline.fixed else None
+        return self.baseline.row.best.mean if self.baseline is not None and self.baseline.row.fixed else None
 
 
 def groups(trials: Sequence[Trial]) -> list[Group]:
@@ -75,9 +73,8 @@ def _group(trials: list[Trial]) -> Group:
     for row in statistics.summarize(trial.record for trial in trials).rows:
         of_policy = members[row.policy]
         ok = tuple(trial for trial in of_policy if trial.status == "ok")
-        fixed = all(statistics.is_fixed(trial.record) for trial in of_policy)
-        policies.append(Policy(tuple(of_policy), ok, row, fixed))
-    return Group(head.workload, head.optimizer, head.metric, tuple(policies))
+        policies.append(Policy(tuple(of_policy), ok, row))
+    return Group(head.workload, head.optimizer, head.metric, head.direction, tuple(policies))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The verdict in words, which a reader may stop after."""
 
 import math
+from collections.abc import Sequence
 
 from cyclr.range_test import RangeTestResult
 from cyclr.range_test.stopping import IN_WORDS
 from cyclr.report.statistics import Interval, Row
-from cyclr.report.summary import Group, Policy
+from cyclr.report.summary import Group
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -23,31 +24,54 @@ def of_range_test(result: RangeTestResult) -> list[str]:
 
 
 def of_group(group: Group) -> list[str]:
-    """Which policy did best, by how much, and whether that is more than the seeds' noise."""
-    done, base = group.done, group.baseline
-    if not done or base is None:
-        return ["No trial has ended well yet, so there is nothing to compare."]
-    first = done[0]
+    """What the policies of a group did; see `of_rows`."""
+    return of_rows([policy.row for policy in group.policies], group.metric)
+
+
+def of_rows(rows: Sequence[Row], metric: str, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
+    """Which policy did best, by how much, whether that is more than the seeds' noise, and which trials were lost.
+
+    The best of the policies whose rate moves is compared with a baseline that has a fixed one, else the best of the
+    others.
+
+    Args:
+        rows: of one workload and optimizer, best first.
+        metric: its name.
+        target: the value to reach, where one was given.
+        confidence: of the intervals of the rows.
+    """
+    done = [row for row in rows if row.best.mean is not None]
+    base = next((row for row in rows if row.verdict == "baseline"), None)
+    if base is None:
+        return ["No trial has ended well yet, so there is nothing to compare.", *_lost(rows)]
+    if base.best.mean is None:
+        return [f"The baseline, {base.policy}, has no finished trial, so there is nothing to compare.", *_lost(rows)]
+    best = f"best {metric} {_estimated(done[0], confidence)}."
     if len(done) == 1:
-        return [f"{first.name} is the only policy with a finished trial: {metric(group, first)}."]
-    sentences = [f"{first.name} did best of {len(done)} policies: {metric(group, first)}."]
-    moving = next((policy for policy in done if not policy.fixed), None)
-    if base.fixed and moving is not None:
-        sentences.append(_compared(moving.row, f"the best fixed rate, {base.name}"))
-        sentences += _speed(moving.row, base.row)
-    else:
-        sentences.append(_compared(done[1].row, f"the best, {base.name}"))
-    lost = sum(len(policy.trials) - len(policy.ok) for policy in group.policies)
-    if lost:
-        sentences.append(f"{lost} {'trial' if lost == 1 else 'trials'} diverged or failed and count in no mean.")
-    return sentences
+        return [f"{base.policy} is the only policy with a finished trial: {best}", *_lost(rows)]
+    others = [row for row in done if row is not base]
+    one = next((row for row in others if base.fixed and not row.fixed), others[0])
+    fast = min((row for row in others if row.ratio), key=lambda row: row.ratio or 0.0, default=one)
+    return [
+        f"{done[0].policy} did best of {len(done)} policies: {best}",
+        _compared(one, _named(base, done), confidence),
+        *_speed("It", one, base, target),
+        *(_speed(f"The fastest, {fast.policy},", fast, base, target) if fast.ratio != one.ratio else ()),
+        *_lost(rows),
+    ]
 
 
-def metric(group: Group, policy: Policy) -> str:
-    """The best metric of a policy with its interval, in words."""
-    count = policy.row.seeds
-    seeds = "one seed" if count == 1 else f"{count} seeds; in brackets the 95{_NBSP}% interval of the mean"
-    return f"best {group.metric} {estimate(policy.row.best)} ({seeds})"
+def _estimated(row: Row, confidence: float) -> str:
+    """The best metric with its interval, in words."""
+    interval = f"in brackets the {100 * confidence:g}{_NBSP}% interval of the mean"
+    return f"{estimate(row.best)} ({'one seed' if row.seeds == 1 else f'{row.seeds} seeds; {interval}'})"
+
+
+def _named(base: Row, done: Sequence[Row]) -> str:
+    """The baseline with what makes it one."""
+    if base is next((row for row in done if row.fixed), None):
+        return f"the best fixed rate, {base.policy}"
+    return f"the {'best' if base is done[0] else 'baseline'}, {base.policy}"
 
 
 def estimate(value: Interval) -> str:
@@ -81,11 +105,7 @@ def number(value: float) -> str:
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
-def _rough(value: float) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}", 1)
-
-
-def _compared(one: Row, name: str) -> str:
+def _compared(one: Row, name: str, confidence: float) -> str:
     """How the best metric of one differs from that of the baseline, whose name is given."""
     gap = one.difference
     if gap.mean is None:
@@ -93,7 +113,7 @@ def _compared(one: Row, name: str) -> str:
     amount = f"{one.policy} differs by {_signed(gap.mean)} from {name}"
     if gap.low is None or gap.high is None:
         return f"{amount}, on one seed: whether that is more than noise cannot be said. Run more seeds."
-    interval = f"95{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired"
+    interval = f"{100 * confidence:g}{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired"
     if one.verdict == "within noise":
         return f"{amount}, which is within noise ({interval})."
     return f"{amount}: {one.verdict}, by more than noise ({interval})."
@@ -103,11 +123,29 @@ def _signed(value: float) -> str:
     return f"{value:+.2g}".replace("-", "\N{MINUS SIGN}", 1)
 
 
-def _speed(one: Row, base: Row) -> list[str]:
-    if one.ratio is None or one.steps_to_target is None or base.steps_to_target is None:
+def _speed(subject: str, one: Row, base: Row, target: float | None) -> list[str]:
+    if one.steps_to_target is None:
         return []
-    counted = ", those of its range test counted" if one.range_test_steps else ""
-    return [
-        f"It reached what the fixed rate gets at best in {one.steps_to_target:,.0f} steps instead of "
-        f"{base.steps_to_target:,.0f} ({one.ratio:.2f} times as many{counted})."
-    ]
+    aim = f"what {base.policy} gets at best" if target is None else f"{target:g}"
+    reached = f"{subject} reached {aim} in {one.steps_to_target:,.0f} steps"
+    counted = "those of its range test counted" if one.range_test_steps else ""
+    if not one.ratio:
+        return [f"{reached}, {counted}." if counted else f"{reached}."]
+    # In the seeds that both have; the mean of all of the baseline's may be another.
+    instead = f"instead of {one.steps_to_target / one.ratio:,.0f}"
+    return [f"{reached} {instead} ({one.ratio:.2f} times as many{f', {counted}' if counted else ''})."]
+
+
+def _lost(rows: Sequence[Row]) -> list[str]:
+    """How many trials diverged or failed, and of which policies."""
+    count = sum(row.diverged + row.failed for row in rows)
+    if not count:
+        return []
+    parts = []
+    for row in rows:
+        trials = row.seeds + row.diverged + row.failed
+        of = f" of {trials} {'seed' if trials == 1 else 'seeds'}"
+        ends = [f"{n}{of} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
+        parts += [f"{row.policy}: {' and '.join(ends)}"] if ends else []
+    counted = "1 trial diverged or failed and counts" if count == 1 else f"{count} trials diverged or failed and count"
+    return [f"{counted} in no mean ({'; '.join(parts)})."]

@@ -65,9 +65,15 @@ class Bounds {
     return ((this.axis.type === "log" ? Math.log10(rate) : rate) - left) / (right - left);
   }
 
-  // Move one bound, within the rates tested and not beyond the other bound.
+  // The rates that a bound can have: those tested, and as far beyond as it was typed to be.
+  ends(name) {
+    return [Math.min(this.rate(0), this.plan[name]), Math.max(this.rate(1), this.plan[name])];
+  }
+
+  // Move one bound, between its ends and not beyond the other bound.
   move(name, rate) {
-    const limits = { base: [this.rate(0), this.plan.max / LEAST], max: [this.plan.base * LEAST, this.rate(1)] }[name];
+    const [left, right] = this.ends(name);
+    const limits = { base: [left, this.plan.max / LEAST], max: [this.plan.base * LEAST, right] }[name];
     const value = digits(clip(rate, Math.min(...limits), Math.max(...limits)));
     const { base, max } = { ...this.plan, [name]: value };
     if (value > 0 && base < max) this.change({ [name]: value });
@@ -88,14 +94,25 @@ class Bounds {
       this.move(name, this.rate((event.clientX - this.grip - area.left) / area.width));
     });
     handle.addEventListener("keydown", (event) => this.key(name, event));
-    this.inputs[name].addEventListener("change", ({ target }) => {
-      const value = Number(target.value);
-      const { base, max } = { ...this.plan, [name]: value };
-      const legal = target.value !== "" && Number.isFinite(value) && base > 0 && base < max;
-      target.setCustomValidity(legal ? "" : "It must be above 0, and base_lr below max_lr.");
-      if (legal) this.change({ [name]: value });
-      else target.reportValidity();
+    this.inputs[name].addEventListener("change", () => this.take(name));
+    // By itself the field would go up and down by 1.
+    this.inputs[name].addEventListener("keydown", (event) => {
+      if (!["ArrowUp", "ArrowDown"].includes(event.key)) return;
+      event.preventDefault();
+      if (this.take(name)) this.key(name, event);
     });
+  }
+
+  // Take what was typed, if it is a bound.
+  take(name) {
+    const input = this.inputs[name];
+    const value = Number(input.value);
+    const { base, max } = { ...this.plan, [name]: value };
+    const legal = input.value !== "" && Number.isFinite(value) && base > 0 && base < max;
+    input.setCustomValidity(legal ? "" : "It must be above 0, and base_lr below max_lr.");
+    if (legal) this.change({ [name]: value });
+    else input.reportValidity();
+    return legal;
   }
 
   // Arrows go a hundredth of the axis, page keys a tenth, and always far enough to change three digits.
@@ -146,14 +163,15 @@ class Bounds {
       tag.textContent = `${name}_lr ${rate}`;
       const room = (name === "base" ? share : 1 - share) * byId("handles").offsetWidth;
       handle.classList.toggle("turned", room < tag.offsetWidth + 4);
-      handle.setAttribute("aria-valuemin", this.rate(0));
-      handle.setAttribute("aria-valuemax", this.rate(1));
+      const [left, right] = this.ends(name);
+      handle.setAttribute("aria-valuemin", left);
+      handle.setAttribute("aria-valuemax", right);
       handle.setAttribute("aria-valuenow", rate);
       handle.setAttribute("aria-valuetext", `${rate}, where the smoothed loss is ${this.loss(rate).toPrecision(3)}`);
     }
-    const [left, right] = [this.plan.base, this.plan.max].map((rate) => clip(this.share(rate), 0, 1));
-    byId("band").style.left = `${100 * left}%`;
-    byId("band").style.width = `${100 * (right - left)}%`;
+    const [from, to] = [this.plan.base, this.plan.max].map((rate) => clip(this.share(rate), 0, 1));
+    byId("band").style.left = `${100 * from}%`;
+    byId("band").style.width = `${100 * (to - from)}%`;
   }
 
   loss(rate) {

@@ -107,12 +107,15 @@ function drawSchedule(plan) {
   return draw("schedule-chart", traces, layout(xaxis, yaxis));
 }
 
-// The limits of what is worth a close look: from the tenth of the values that the curves leave first.
-function closeUp(values, whole) {
+// The limits of what is worth a close look: without the worst values, which the curves leave first, and with the target.
+function closeUp(values, direction, whole, target) {
   const sorted = values.filter((value) => value !== null).sort((a, b) => a - b);
   if (sorted.length === 0) return undefined;
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
-  const [low, high] = [at(whole ? 0 : 0.15), at(1)];
+  const cut = whole ? 0 : 0.15;
+  const ends = direction === "max" ? [at(cut), at(1)] : [at(0), at(1 - cut)];
+  if (target !== null) ends.push(target);
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
   const room = 0.05 * (high - low) || Math.abs(high) * 0.05 || 1;
   return [low - room, high + room];
 }
@@ -142,7 +145,8 @@ function drawTraining(id, group, series, shown, whole) {
     ? [{ xref: "paper", x: 0, xanchor: "left", y: group.target, yanchor: "bottom", showarrow: false,
         text: "best of the fixed rates" }]
     : [];
-  const range = series.name === "learning rate" ? undefined : closeUp(seen, whole);
+  const target = aimed ? group.target : null;
+  const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
   const yaxis = { title: plain(series.name), range, hoverformat: ".5~g", exponentformat: "power", nticks: 7 };
   return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));

@@ -1,0 +1,49 @@
+"""What a trial of a Keras model records about its optimizer."""
+
+import importlib.util
+import os
+from typing import Any
+
+import pytest
+
+from cyclr.experiments import Spec
+from cyclr.experiments import trial as trials
+from cyclr.report import code
+
+if not (importlib.util.find_spec("keras") and importlib.util.find_spec("tensorflow")):
+    pytest.skip("needs Keras and TensorFlow", allow_module_level=True)
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+SPEC: dict[str, Any] = {"policies": [{"kind": "fixed", "lr": 0.1}], "steps": 2, "seeds": [0], "samples": 100}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [(None, "SGD(momentum=0.9)"), ("SGD", "SGD"), ({"name": "sgd", "momentum": 0.5}, None)]
+)
+def test_the_record_names_the_optimizer_with_its_arguments(optimizer: Any, name: str | None) -> None:
+    (trial,) = Spec(**SPEC, optimizer=optimizer).trials()
+    record = trials.run(trial)
+    assert (record["error"], record["optimizer"]) == (None, name or "sgd(momentum=0.5)")
+
+
+def test_the_code_to_paste_has_the_momentum_of_a_built_in_workload() -> None:
+    (trial,) = Spec(**SPEC).trials()
+    shown = code.optimizer(trials.run(trial)["optimizer"])
+    assert shown["keras"] == "SGD(LearningRate(schedule), momentum=0.9)"
+
+
+def test_the_rate_and_defaults_are_left_out() -> None:
+    import keras
+
+    from cyclr.experiments.keras_job import optimizer_name
+
+    assert optimizer_name(keras.optimizers.Adam(0.5, name="mine")) == "Adam"
+    decayed = keras.optimizers.AdamW(0.5, weight_decay=0.1, beta_2=0.99)
+    assert optimizer_name(decayed) == "AdamW(weight_decay=0.1, beta_2=0.99)"
+    assert optimizer_name(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)) == "SGD(momentum=0.9, nesterov=True)"
+
+    class Mine(keras.optimizers.SGD):  # type: ignore[misc]
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "speed": 2}
+
+    assert optimizer_name(Mine(0.1)) == "Mine(speed=2)"
