@@ -7,6 +7,7 @@ https://github.com/davidtvs/pytorch-lr-finder/issues/11
 import copy
 import gc
 import random
+import types
 
 import numpy as np
 import pytest
@@ -384,6 +385,27 @@ def test_unseeded_generators_are_left_alone():
         disturb(training, "completed")
         drawn.append((random.random(), np.random.random(), torch.rand(()).item()))
     assert all(one != other for one, other in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize("suffix", ["", "_all"], ids=["one device", "devices in numbers"])
+def test_the_generators_of_an_accelerator_are_put_back(suffix, monkeypatch):
+    """`torch.mps` has no `get_rng_state_all`."""
+    held = [torch.tensor([7])]
+    device = types.SimpleNamespace()
+    setattr(device, f"get_rng_state{suffix}", lambda: held[0])
+    setattr(device, f"set_rng_state{suffix}", lambda state: held.__setitem__(0, state))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **keywords: torch.device("mps"))
+    monkeypatch.setattr(torch, "get_device_module", lambda accelerator: device)
+    training = Training()
+    seen = []
+
+    def draw(test):
+        held[0] = held[0] + 1
+        seen.append(held[0].item())
+
+    range_test(training.model, training.optimizer, mse_loss, training.loader, steps=3, repeats=1, on_step=draw)
+    assert (seen, held[0].item()) == ([8, 9, 10], 7)
 
 
 def test_nothing_is_written(tmp_path, monkeypatch):

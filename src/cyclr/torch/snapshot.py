@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
 
 
 class Snapshot:
@@ -26,6 +27,8 @@ class Snapshot:
         self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
     ) -> None:
         copy = _in_memory if folder is None else _in_files(folder)
+        self._model = model
+        _reshard(model)
         self._tensors = [_Pair(tensor, copy) for tensor in (*model.parameters(), *model.buffers())]
         # Modules may put another tensor in a buffer's place.
         self._buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
@@ -47,6 +50,7 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back, bit for bit and in place."""
+        _reshard(self._model)
         with torch.no_grad():
             for pair in self._tensors:
                 pair.put_back()
@@ -63,6 +67,20 @@ class Snapshot:
             _stages(self._scaler).clear()
             _stages(self._scaler).update(self._scaler_stages)
             self._scaler.load_state_dict(self._scaler_state)
+
+
+def _reshard(model: torch.nn.Module) -> None:
+    """Let every module of FSDP2 hold its share again: after a forward pass without a backward one it holds the whole.
+
+    The whole is a copy that the next pass would use, whatever the share holds by then.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _stages(scaler: Any) -> dict[Any, Any]:
@@ -163,7 +181,9 @@ class RandomState:
         self._torch = torch.get_rng_state()
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self._device = None if accelerator is None else torch.get_device_module(accelerator)
-        self._accelerators = None if self._device is None else self._device.get_rng_state_all()
+        # MPS is one device, and has no word for all of them.
+        self._all = "_all" if hasattr(self._device, "get_rng_state_all") else ""
+        self._accelerator = None if self._device is None else getattr(self._device, f"get_rng_state{self._all}")()
 
     def restore(self) -> None:
         """Put all of them back."""
@@ -172,8 +192,8 @@ class RandomState:
         torch.set_rng_state(self._torch)
         for generator, state in self._generators:
             generator.set_state(state)
-        if self._device is not None and self._accelerators is not None:
-            self._device.set_rng_state_all(self._accelerators)
+        if self._device is not None:
+            getattr(self._device, f"set_rng_state{self._all}")(self._accelerator)
 
 
 def seed_all(seed: int, loader: Any = None) -> None:
