@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from cyclr import Constant, RangeTestError
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch import CyclicLR, Scheduler, range_test
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(48, 3))
@@ -564,6 +564,37 @@ def test_nothing_is_printed(capfd):
     model = linear()
     range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(), **SWEEP)
     assert capfd.readouterr() == ("", "")
+
+
+class Wrapper(torch.optim.Optimizer):
+    """As Accelerate's: an optimizer by its class, whose constructor was never called."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_the_optimizer_is_found_in_a_wrapper():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scheduler = Scheduler(Wrapper(optimizer), Constant(0.1))
+    assert scheduler.optimizer is optimizer
+    result = range_test(model, Wrapper(optimizer), mse_loss, batches(), **SWEEP, optimizers=[Wrapper(optimizer)])
+    scheduler.step()
+    assert scheduler.last_epoch == 0
+    assert result == range_test(model, optimizer, mse_loss, batches(), **SWEEP)
+
+
+def swept(optimizer, *arguments):
+    return range_test(linear(), optimizer, mse_loss, [])
+
+
+@pytest.mark.parametrize("make", [Scheduler, CyclicLR, swept])
+@pytest.mark.parametrize("inner", [None, Wrapper(None)], ids=["nothing", "a wrapper"])
+def test_a_wrapper_without_an_optimizer_is_an_error(make, inner):
+    with pytest.raises(
+        TypeError, match=r"^optimizer must be .* got Wrapper, a wrapper\. Pass .* optimizer\.optimizer\."
+    ):
+        make(Wrapper(inner), Constant(0.1), Constant(0.2))
 
 
 BAD = {

@@ -58,7 +58,8 @@ def range_test(
 
     Args:
         model: the model; under `DistributedDataParallel` the wrapped one.
-        optimizer: the optimizer to sweep. The first parameter group gets the rate, others keep their ratio to it.
+        optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
+            rate, others keep their ratio to it.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
             arguments, `model(**batch).loss`, or with a step_fn. Batches are moved to the device of the parameters.
         loader: batches: a `DataLoader`, a list, any iterable.
@@ -103,8 +104,7 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+    optimizer = _groups.unwrapped(optimizer)
     if step_fn is not None and (accumulate != 1 or scaler is not None or autocast is not None):
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
@@ -115,7 +115,7 @@ def range_test(
     repetition.check(seed, repeats)
     processes = _Processes(model)
     swept = _swept(optimizer, group)
-    all_optimizers = [optimizer, *optimizers]
+    all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
 
     def run(seed: int | None) -> RangeTestResult:
         test = RangeTest(
