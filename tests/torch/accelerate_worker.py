@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader, TensorDataset
 
 from cyclr import Cyclical
@@ -66,6 +67,27 @@ def wrapped():
     return counted
 
 
+def seedable():
+    """The data of two epochs, without a range test before and with one, and which epoch the loader is in then."""
+    accelerator = Accelerator(
+        cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=7)
+    )
+    x = torch.arange(ROWS, dtype=torch.float32)[:, None]
+    seen, runs = [], []
+    for tested in (False, True):
+        model = torch.nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        model, optimizer, loader = accelerator.prepare(
+            model, optimizer, DataLoader(TensorDataset(x, x), BATCH, shuffle=True)
+        )
+        if tested:
+            sweep = {"max_lr": 1e-5, "steps": 20, "stop_factor": None, "repeats": 2}
+            runs = range_test(model, optimizer, torch.nn.functional.mse_loss, loader, **sweep).runs.tolist()
+        iteration = loader.iteration
+        seen.append([inputs.flatten().tolist() for _ in range(2) for inputs, _ in loader])
+    return {"alike": seen[0] == seen[1], "iteration": iteration, "repeats differ": runs[0] != runs[1]}
+
+
 def output_of(example):
     spec = importlib.util.spec_from_file_location("example", example)
     module = importlib.util.module_from_spec(spec)
@@ -82,6 +104,7 @@ def main():
         for prepared in (False, True)
     }
     found["wrapped"] = wrapped()
+    found["seedable"] = seedable()
     found["example"] = output_of(sys.argv[2])
     accelerator = Accelerator(cpu=True)
     found["world"] = accelerator.num_processes

@@ -256,7 +256,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
         """Go on at the saved step.
 
-        In a `SequentialLR` of torch, a scheduler that was saved when it was not its turn leaves the rates to the others.
+        In a `SequentialLR` of torch, one that was saved when it was not its turn leaves the rates to the others.
 
         Args:
             state_dict: what `state_dict` returned.

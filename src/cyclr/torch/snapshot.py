@@ -196,16 +196,67 @@ class RandomState:
             getattr(self._device, f"set_rng_state{self._all}")(self._accelerator)
 
 
+class LoaderState:
+    """Where a loader stands: the iterator whose workers live on, and the epochs that it and its samplers count.
+
+    Meanwhile the loader is without that iterator, so that another one is made, with workers of its own.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._held = []
+        for part in _parts_of(loader):
+            own = _own(part)
+            lives_on = isinstance(part, torch.utils.data.DataLoader) and own.get("persistent_workers")
+            names = (*_EPOCHS, "_iterator") if lives_on else _EPOCHS
+            self._held.append((own, {name: own[name] for name in names if name in own}))
+            if lives_on:
+                own["_iterator"] = None
+
+    def restore(self) -> None:
+        """Put it back."""
+        for own, held in self._held:
+            own.update(held)
+
+
+_EPOCHS = ("iteration", "epoch")
+"""What Accelerate's loaders and samplers call the number of their epoch."""
+
+
 def seed_all(seed: int, loader: Any = None) -> None:
-    """Seed all generators."""
+    """Seed all generators; samplers that order the data by the number of the epoch go on as many epochs."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     for generator in _generators_of(loader):
         generator.manual_seed(seed)
+    # One may set that of another, so all are read first.
+    counting = [(part, _own(part)) for part in _parts_of(loader) if hasattr(part, "set_epoch")]
+    epochs = [(part, own[name]) for part, own in counting for name in _EPOCHS if isinstance(own.get(name), int)]
+    for part, epoch in epochs:
+        part.set_epoch(epoch + seed)
+
+
+def _parts_of(loader: Any) -> list[Any]:
+    """The loader with all loaders and samplers within it."""
+    found: dict[int, Any] = {}
+    waiting = [loader]
+    while waiting:
+        part = waiting.pop(0)
+        if part is not None and id(part) not in found:
+            found[id(part)] = part
+            waiting += [getattr(part, name, None) for name in ("base_dataloader", "batch_sampler", "sampler")]
+            several = getattr(part, "loaders", None)
+            waiting += several if isinstance(several, list | tuple) else ()
+    return list(found.values())
+
+
+def _own(part: Any) -> dict[str, Any]:
+    """The attributes of an object itself."""
+    attributes: dict[str, Any] = getattr(part, "__dict__", {})
+    return attributes
 
 
 def _generators_of(loader: Any) -> list[torch.Generator]:
-    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    generators = [getattr(part, "generator", None) for part in _parts_of(loader)]
     unique = {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}
     return list(unique.values())
