@@ -2,8 +2,8 @@
 
     python benchmarks/torch_step_cost.py [ROUNDS]
 
-An update of a `Scheduler` is what it adds to a loop: its hook, called as the optimizer calls it after an update, and
-`step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around `optimizer.step`. No
+An update of a `Scheduler` is what it adds to a loop: its hooks, called as the optimizer calls them before and after an
+update, and `step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around `optimizer.step`. No
 optimizer steps meanwhile: it costs ten times as much, and is the same for all. Every scheduler has an optimizer of its
 own with one parameter group. Rounds alternate in one process, in an order that rotates; a cell is the median over the
 rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range of the middle half.
@@ -58,10 +58,12 @@ def seconds(optimizer: Any, scheduler: Any) -> float:
         for _ in range(UPDATES):
             step()
         return time.perf_counter() - begin
-    (hook,) = optimizer._optimizer_step_post_hooks.values()
+    (before,) = optimizer._optimizer_step_pre_hooks.values()
+    (after,) = optimizer._optimizer_step_post_hooks.values()
     begin = time.perf_counter()
     for _ in range(UPDATES):
-        hook(optimizer, (), {})
+        before(optimizer, (), {})
+        after(optimizer, (), {})
         step()
     return time.perf_counter() - begin
 

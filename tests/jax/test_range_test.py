@@ -147,6 +147,40 @@ def test_an_evaluation_is_of_the_state_after_the_updates_of_a_rate(updates):
     np.testing.assert_allclose(result.loss, by_hand[updates::updates], rtol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [None, 10])
+def test_an_evaluation_is_at_the_end_of_its_rate_also_if_batches_differ_in_size(chunk):
+    seen = []
+
+    def counting(state, batch, lr):
+        return (state[0] + 1, lr), jnp.float32(1.0)
+
+    def evaluate(state):
+        seen.append((int(state[0]), float(state[1])))
+        return 1.0
+
+    data = [np.zeros(rows, "float32") for rows in (4, 4, 2)]
+    sweep = {"min_lr": 1, "max_lr": 6, "steps": 6, "spacing": "linear", "updates_per_rate": 2, "evaluate": evaluate}
+    range_test(counting, (jnp.int32(0), jnp.float32(0)), data, **sweep, chunk=chunk)
+    assert seen == [(2 * rate, rate) for rate in range(1, 7)]
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 10])
+@pytest.mark.parametrize(("dtype", "x64"), [("bfloat16", False), ("float16", False), ("float32", True)])
+def test_parameters_keep_their_dtype(dtype, x64, chunk):
+    dtypes = set()
+
+    def typed_step(weights, batch, lr):
+        loss, gradient = jax.value_and_grad(loss_of)(weights, tuple(jnp.asarray(part, dtype) for part in batch))
+        updated = weights - lr * gradient
+        dtypes.add(updated.dtype.name)
+        return updated, loss
+
+    with jax.enable_x64(x64):
+        result = range_test(typed_step, jnp.zeros(3, dtype), BATCHES, **SWEEP, chunk=chunk)
+    assert (result.stop_reason, dtypes) == ("completed", {dtype})
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-5 if x64 else 0.1)
+
+
 # No trace
 
 
@@ -268,5 +302,5 @@ def test_a_step_that_is_compiled_already_is_not_traced_again():
 
     for _ in range(2):
         range_test(compiled, jnp.zeros(3), BATCHES, **SWEEP, chunk=None)
-    compiled(jnp.zeros(3), BATCHES[0], jnp.float32(0.1))
+    compiled(jnp.zeros(3), BATCHES[0], 0.1)
     assert len(seen) == 1

@@ -52,6 +52,14 @@ def test_there_is_an_end_to_it():
     assert len(seeds) <= MOST
 
 
+@pytest.mark.parametrize("repeats", [None, 3])
+def test_a_second_that_equals_the_first_is_the_last(repeats):
+    noisy, seeds = runner(noise=5.0)
+    result = repeated(lambda seed: (seeds.append(seed), noisy(0))[1], 4, repeats)
+    assert [seed for seed in seeds if seed != 0] == ([4, 5] if repeats is None else [4, 5, 6])
+    assert len(result.runs) == (repeats or 1)
+
+
 @pytest.mark.parametrize("arguments", [{"seed": None}, {"seed": 0, "read_once": True}])
 def test_what_cannot_be_repeated_is_not(arguments):
     run, seeds = runner(noise=1.9)

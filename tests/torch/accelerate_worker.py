@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader, TensorDataset
 
 from cyclr import Cyclical
-from cyclr.torch import Scheduler
+from cyclr.torch import Scheduler, range_test
 
 ROWS, BATCH, EPOCHS = 48, 4, 3
 CYCLE = Cyclical(0.01, 0.05, 4)
@@ -46,6 +47,47 @@ def train(accumulate, *, prepared):
     return {"rates": rates, "counted": ours.last_epoch, "batches": len(loader), "weights": weights}
 
 
+def wrapped():
+    """What a scheduler made with Accelerate's own optimizer counted: after a range test, and after an update."""
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(3)
+    x = torch.randn(ROWS, 3)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), BATCH)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    scheduler = Scheduler(optimizer, CYCLE)
+    counted = []
+    range_test(model, optimizer, torch.nn.functional.mse_loss, loader, steps=5, stop_factor=None, repeats=1)
+    for _ in range(2):
+        scheduler.step()
+        counted.append(scheduler.last_epoch)
+        accelerator.backward(model(x).square().mean())
+        optimizer.step()
+    return counted
+
+
+def seedable():
+    """The data of two epochs, without a range test before and with one, and which epoch the loader is in then."""
+    accelerator = Accelerator(
+        cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=7)
+    )
+    x = torch.arange(ROWS, dtype=torch.float32)[:, None]
+    seen, runs = [], []
+    for tested in (False, True):
+        model = torch.nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        model, optimizer, loader = accelerator.prepare(
+            model, optimizer, DataLoader(TensorDataset(x, x), BATCH, shuffle=True)
+        )
+        if tested:
+            sweep = {"max_lr": 1e-5, "steps": 20, "stop_factor": None, "repeats": 2}
+            runs = range_test(model, optimizer, torch.nn.functional.mse_loss, loader, **sweep).runs.tolist()
+        iteration = loader.iteration
+        seen.append([inputs.flatten().tolist() for _ in range(2) for inputs, _ in loader])
+    return {"alike": seen[0] == seen[1], "iteration": iteration, "repeats differ": runs[0] != runs[1]}
+
+
 def output_of(example):
     spec = importlib.util.spec_from_file_location("example", example)
     module = importlib.util.module_from_spec(spec)
@@ -61,6 +103,8 @@ def main():
         for accumulate in (1, 2)
         for prepared in (False, True)
     }
+    found["wrapped"] = wrapped()
+    found["seedable"] = seedable()
     found["example"] = output_of(sys.argv[2])
     accelerator = Accelerator(cpu=True)
     found["world"] = accelerator.num_processes

@@ -57,7 +57,8 @@ def cases(rank, world):
         "accumulation": {"loader": everything(), "accumulate": 3},
         "diverged": {"loader": everything(), "max_lr": 1e3, "stop_factor": 3.0, "smoothing": 0.0, "steps": 60},
         "diverged on one": {
-            "loader": [(x, y * (1 + 20 * second * (index > 2))) for index, (x, y) in enumerate(everything())],
+            # A test has 12 losses at least before it can have diverged.
+            "loader": [(x, y * (1 + 20 * second * (index > 11))) for index, (x, y) in enumerate(everything(count=14))],
             "stop_factor": 3.0,
             "smoothing": 0.0,
         },
@@ -89,18 +90,46 @@ def skipping(rank, world):
     return {"loader": list(batches(rank, world)), "loss_fn": loss, "scaler": scaler}
 
 
+def sharded_cases(rank, world):
+    """Forward passes without a backward one, after which modules of FSDP2 hold whole parameters beside their shares."""
+
+    def validation(model):
+        x, y = data()
+        return torch.nn.functional.mse_loss(model(x), y)
+
+    calls = []
+
+    def failing_loss(out, target):
+        calls.append(0)
+        if len(calls) == 5:
+            raise ArithmeticError("the loss gave up")
+        return torch.nn.functional.mse_loss(out, target)
+
+    everything = {"loader": list(batches(rank, world))}
+    return {
+        "sharded": everything,
+        "sharded, NaN on one": cases(rank, world)["NaN on one"],
+        "sharded, validated before": everything,
+        "sharded, with an evaluation": {**everything, "evaluate": validation},
+        "sharded, error in the loss": {**everything, "loss_fn": failing_loss},
+    }
+
+
 def local(parameter):
     """What this process holds of a parameter."""
     return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach()
 
 
-def run(rank, world, arguments, *, sharded=False):
+def run(rank, world, arguments, *, sharded=False, validated=False):
     inner = linear()
     mesh = init_device_mesh("cpu", (world,)) if sharded else None
     model = fully_shard(inner, mesh=mesh) if sharded else DistributedDataParallel(inner)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     schedule = Scheduler(optimizer)
     before = [local(parameter).clone() for parameter in inner.parameters()]
+    if validated:
+        with torch.no_grad():
+            model(data()[0])
     try:
         result = range_test(model, optimizer, **{"loss_fn": torch.nn.functional.mse_loss, **SWEEP, **arguments})
         found = {"lr": result.lr.tolist(), "loss": result.loss.tolist(), "reason": result.stop_reason}
@@ -124,8 +153,8 @@ def main():
     rank, world = distributed.get_rank(), distributed.get_world_size()
     found = {name: run(rank, world, arguments) for name, arguments in cases(rank, world).items()}
     found["skipped on one"] = run(rank, world, skipping(rank, world))
-    found["sharded"] = run(rank, world, cases(rank, world)["plain"], sharded=True)
-    found["sharded, NaN on one"] = run(rank, world, cases(rank, world)["NaN on one"], sharded=True)
+    for name, arguments in sharded_cases(rank, world).items():
+        found[name] = run(rank, world, arguments, sharded=True, validated="validated" in name)
     Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     distributed.destroy_process_group()
 

@@ -72,6 +72,14 @@ def test_update_t_uses_the_value_at_t_in_every_process(accumulate, how, ranks):
             np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
+def test_the_wrapper_of_the_optimizer_will_do(ranks):
+    assert [found["wrapped"] for found in ranks] == [[0, 1]] * WORLD
+
+
+def test_a_seedable_sampler_goes_on_with_the_epoch_it_was_in(ranks):
+    assert [found["seedable"] for found in ranks] == [{"alike": True, "iteration": 0, "repeats differ": True}] * WORLD
+
+
 def test_the_example_makes_as_many_updates_as_its_schedule_has_steps(ranks):
     output = ranks[0]["example"]
     # 8 epochs of 1,440 rows, in batches of 2 · 32.

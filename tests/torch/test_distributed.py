@@ -44,7 +44,7 @@ def ranks(tmp_path_factory):
     return {name: [one[name] for one in found] for name in found[0]}
 
 
-NAMES = [*worker.cases(0, WORLD), "skipped on one", "sharded", "sharded, NaN on one"]
+NAMES = [*worker.cases(0, WORLD), "skipped on one", *worker.sharded_cases(0, WORLD)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,6 +80,8 @@ def alone(**arguments):
 ALIKE = {
     "plain": {},
     "sharded": {},
+    "sharded, validated before": {},
+    "sharded, with an evaluation": {"evaluate": lambda model: mse_loss(model(worker.data()[0]), worker.data()[1])},
     "accumulation": {"accumulate": 3},
     "diverged": {"max_lr": 1e3, "stop_factor": 3.0, "smoothing": 0.0, "steps": 60},
 }
@@ -94,7 +96,7 @@ def test_losses_are_those_of_one_process_with_the_global_batch(name, ranks):
 
 
 ENDS = {
-    "diverged on one": ("diverged", 4),
+    "diverged on one": ("diverged", 13),
     "NaN on one": ("non_finite", 4),
     "NaN on one, with a scaler": ("non_finite", 4),
     "sharded, NaN on one": ("non_finite", 4),
@@ -115,6 +117,7 @@ def test_what_befalls_one_process_stops_all_at_the_same_step(name, reason, point
 
 ERRORS = {
     "NaN on one, at once": "RangeTestError: a result needs at least one finite loss",
+    "sharded, error in the loss": "ArithmeticError: the loss gave up",
     "no data on one": "RangeTestError: data must hold a batch at least",
 }
 

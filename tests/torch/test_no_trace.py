@@ -6,13 +6,15 @@ https://github.com/davidtvs/pytorch-lr-finder/issues/11
 
 import copy
 import gc
+import multiprocessing
 import random
+import types
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from cyclr import Cyclical, RangeTestError
 from cyclr.torch import Scheduler, range_test
@@ -384,6 +386,81 @@ def test_unseeded_generators_are_left_alone():
         disturb(training, "completed")
         drawn.append((random.random(), np.random.random(), torch.rand(()).item()))
     assert all(one != other for one, other in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize("suffix", ["", "_all"], ids=["one device", "devices in numbers"])
+def test_the_generators_of_an_accelerator_are_put_back(suffix, monkeypatch):
+    """`torch.mps` has no `get_rng_state_all`."""
+    held = [torch.tensor([7])]
+    device = types.SimpleNamespace()
+    setattr(device, f"get_rng_state{suffix}", lambda: held[0])
+    setattr(device, f"set_rng_state{suffix}", lambda state: held.__setitem__(0, state))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **keywords: torch.device("mps"))
+    monkeypatch.setattr(torch, "get_device_module", lambda accelerator: device)
+    training = Training()
+    seen = []
+
+    def draw(test):
+        held[0] = held[0] + 1
+        seen.append(held[0].item())
+
+    range_test(training.model, training.optimizer, mse_loss, training.loader, steps=3, repeats=1, on_step=draw)
+    assert (seen, held[0].item()) == ([8, 9, 10], 7)
+
+
+def seeded():
+    return torch.Generator().manual_seed(3)
+
+
+# Not forked, which is no safe thing to do where another test has loaded JAX or TensorFlow; they warn of it.
+WORKERS = multiprocessing.get_context("forkserver")
+WORKERS.set_forkserver_preload(["torch"])
+ROWS = TensorDataset(X, Y)
+LOADERS = {
+    "a generator": lambda: DataLoader(ROWS, 4, shuffle=True, generator=seeded()),
+    "a sampler": lambda: DataLoader(ROWS, 4, sampler=RandomSampler(ROWS, generator=seeded())),
+    "a batch sampler": lambda: DataLoader(
+        ROWS, batch_sampler=BatchSampler(RandomSampler(ROWS, generator=seeded()), 4, drop_last=False)
+    ),
+    "batches from a sampler": lambda: DataLoader(
+        ROWS, batch_size=None, sampler=BatchSampler(RandomSampler(ROWS, generator=seeded()), 4, drop_last=False)
+    ),
+    # What is random happens in the worker.
+    "a worker that lives on": lambda: DataLoader(
+        torch.full((5, 4, 4), 0.5),
+        batch_size=None,
+        collate_fn=torch.bernoulli,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context=WORKERS,
+    ),
+}
+
+
+@pytest.mark.parametrize("epochs", [0, 1], ids=["not begun", "begun"])
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_the_data_after_a_test_are_those_without_one(make, epochs):
+    def rows(loader):
+        return [(batch if isinstance(batch, torch.Tensor) else batch[0]).tolist() for batch in loader]
+
+    def step(batch):
+        return training.model(batch if isinstance(batch, torch.Tensor) else batch[0]).sum()
+
+    seen, losses = [], []
+    for tests in (0, 2):
+        training, loader = Training(), make()
+        for _ in range(epochs):
+            rows(loader)
+        workers = loader._iterator
+        for _ in range(tests):
+            arguments = {"step_fn": step, "min_lr": 1e-3, "max_lr": 1.0, "steps": STEPS, "stop_factor": None}
+            losses.append(range_test(training.model, training.optimizer, None, loader, **arguments, repeats=1).loss)
+            assert loader._iterator is workers
+        seen.append([rows(loader), rows(loader)])
+    assert seen[0] == seen[1]
+    # Same seed, same result.
+    assert losses[0].tolist() == losses[1].tolist()
 
 
 def test_nothing_is_written(tmp_path, monkeypatch):

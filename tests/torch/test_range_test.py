@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, RandomSampler, TensorDataset
 
 from cyclr import Constant, RangeTestError
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch import CyclicLR, Scheduler, range_test
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(48, 3))
@@ -532,6 +532,10 @@ SHUFFLED = {
     "a sampler with a generator": lambda: DataLoader(
         Noise(), batch_size=8, sampler=RandomSampler(Noise(), generator=torch.Generator().manual_seed(3))
     ),
+    "a batch sampler with a generator": lambda: DataLoader(
+        Noise(),
+        batch_sampler=BatchSampler(RandomSampler(Noise(), generator=torch.Generator().manual_seed(3)), 8, False),
+    ),
 }
 
 
@@ -549,6 +553,33 @@ def test_same_seed_same_result_whatever_was_drawn_between(make):
         assert not np.array_equal(one.loss, other.loss)
 
 
+def test_a_sampler_that_goes_by_the_epoch_goes_by_the_seed_too():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sampler = DistributedSampler(TENSORS, num_replicas=2, rank=0)
+    loader = DataLoader(TENSORS, batch_size=4, sampler=sampler)
+    losses = {}
+    for epoch in (5, 6):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        result = range_test(model, optimizer, mse_loss, loader, **{**SWEEP, "repeats": 3})
+        losses[epoch] = result.runs.tolist()
+        assert (sampler.epoch, list(sampler)) == (epoch, order)
+    assert losses[5][0] not in losses[5][1:]
+    # Training in the next epoch begins with the data of the second test.
+    assert losses[5][1:] == losses[6][:2]
+
+
+def test_a_noisy_test_whose_data_do_not_depend_on_the_seed_is_made_twice_at_most():
+    torch.manual_seed(0)
+    model, started = torch.nn.Linear(4, 1), []
+    data = [(torch.randn(4, 4), 3 * torch.randn(4, 1)) for _ in range(16)]
+    watch = lambda test: started.append(0) if test.recorded == 1 else None  # noqa: E731
+    result = range_test(model, torch.optim.SGD(model.parameters(), 0.01), mse_loss, data, on_step=watch)
+    assert result.bounds.status in ("noisy", "flat")
+    assert (len(started), len(result.runs)) == (2, 1)
+
+
 def test_without_a_seed_the_generators_decide():
     model = random_model()
     optimizer, loader = torch.optim.SGD(model.parameters(), 0.1), SHUFFLED["shuffled"]()
@@ -564,6 +595,37 @@ def test_nothing_is_printed(capfd):
     model = linear()
     range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(), **SWEEP)
     assert capfd.readouterr() == ("", "")
+
+
+class Wrapper(torch.optim.Optimizer):
+    """As Accelerate's: an optimizer by its class, whose constructor was never called."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_the_optimizer_is_found_in_a_wrapper():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scheduler = Scheduler(Wrapper(optimizer), Constant(0.1))
+    assert scheduler.optimizer is optimizer
+    result = range_test(model, Wrapper(optimizer), mse_loss, batches(), **SWEEP, optimizers=[Wrapper(optimizer)])
+    scheduler.step()
+    assert scheduler.last_epoch == 0
+    assert result == range_test(model, optimizer, mse_loss, batches(), **SWEEP)
+
+
+def swept(optimizer, *arguments):
+    return range_test(linear(), optimizer, mse_loss, [])
+
+
+@pytest.mark.parametrize("make", [Scheduler, CyclicLR, swept])
+@pytest.mark.parametrize("inner", [None, Wrapper(None)], ids=["nothing", "a wrapper"])
+def test_a_wrapper_without_an_optimizer_is_an_error(make, inner):
+    with pytest.raises(
+        TypeError, match=r"^optimizer must be .* got Wrapper, a wrapper\. Pass .* optimizer\.optimizer\."
+    ):
+        make(Wrapper(inner), Constant(0.1), Constant(0.2))
 
 
 BAD = {

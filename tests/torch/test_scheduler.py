@@ -12,7 +12,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
-from cyclr.torch import Scheduler
+from cyclr.torch import CyclicLR, Scheduler
+from cyclr.torch.scheduler import uncounted
 
 CYCLE = Cyclical(0.25, 0.75, 3)
 OTHER = Cyclical(0.125, 0.5, 2, step_size_down=5, decay=Halving())
@@ -355,6 +356,25 @@ def test_a_group_that_is_added_later_follows_with_its_own_ratio(tensor):
     assert third == [0.5 * rate for rate in first]
 
 
+def test_a_group_that_is_added_makes_its_first_update_at_its_share():
+    optimizer = sgd(lr=0.5)
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 4)
+    optimizer.add_param_group({"params": weights(), "lr": 0.25})
+    first, second = run(optimizer, scheduler, 5)
+    assert (first, second) == (values(CYCLE, 5, 4), [0.5 * rate for rate in first])
+
+
+def test_a_group_that_is_added_is_left_to_whose_turn_it_is():
+    optimizer = sgd()
+    waiting = Scheduler(optimizer, CYCLE)
+    sequence = lr_scheduler.SequentialLR(
+        optimizer, [lr_scheduler.ConstantLR(optimizer, 0.25, 100), waiting, Scheduler(optimizer, OTHER)], [10, 20]
+    )
+    optimizer.add_param_group({"params": weights(), "lr": 3.0, "initial_lr": 3.0})
+    assert run(optimizer, sequence, 3) == [[0.125] * 3, [3.0] * 3]
+
+
 def test_a_group_that_is_added_to_lists_of_schedules_is_an_error():
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, [CYCLE, OTHER])
@@ -560,6 +580,7 @@ def test_the_state_is_a_step_and_a_description_in_json():
     assert state == {
         "version": 1,
         "step": 5,
+        "in_charge": True,
         "schedules": {
             "lr": [CYCLE.to_dict()],
             "momentum": [MOMENTUM.to_dict()],
@@ -789,6 +810,79 @@ def test_in_a_sequence_of_torch_it_comes_first_second_or_third():
     assert run(optimizer, scheduler, 5) == [values(CYCLE, 5)]
 
 
+def linear(optimizer):
+    return lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 10)
+
+
+SEQUENCES = {
+    "ours last": lambda o: [linear(o), Scheduler(o, CYCLE)],
+    "ours first": lambda o: [Scheduler(o, CYCLE), linear(o)],
+    "ours first, with the same rate": lambda o: [Scheduler(o, Constant(0.5)), linear(o)],
+    "ours last, with the same rate": lambda o: [linear(o), Scheduler(o, Constant(0.5))],
+    "both ours": lambda o: [Scheduler(o, OTHER), Scheduler(o, CYCLE)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("tensor", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("optimizer_last", [False, True], ids=["optimizer first", "optimizer last"])
+@pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
+def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last, tensor):
+    def sequence():
+        optimizer = sgd(lr=torch.tensor(0.5) if tensor else 0.5)
+        return optimizer, lr_scheduler.SequentialLR(optimizer, make(optimizer), [10])
+
+    optimizer, scheduler = sequence()
+    (wanted,) = run(optimizer, scheduler, 20)
+    for split in (0, 5, 10, 11, 15):
+        optimizer, scheduler = sequence()
+        (used,) = run(optimizer, scheduler, split) if split else ([],)
+        states = stored([optimizer.state_dict(), scheduler.state_dict()])
+        optimizer, scheduler = sequence()
+        held = [optimizer, scheduler]
+        for index in (1, 0) if optimizer_last else (0, 1):
+            held[index].load_state_dict(states[index])
+        # A second time: what was saved is saved again.
+        if split:
+            assert scheduler.state_dict()["_schedulers"] == states[1]["_schedulers"]
+        assert used + run(optimizer, scheduler, 20 - split)[0] == wanted
+
+
+def test_outside_of_a_sequence_a_state_brings_its_rate_whatever_the_optimizer_held():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 4)
+    optimizer.param_groups[0]["lr"] = 0.125
+    state = scheduler.state_dict()
+    assert not state["in_charge"]
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    scheduler.load_state_dict(state)
+    assert run(optimizer, scheduler, 4) == [values(CYCLE, 4, 4)]
+
+
+def test_a_state_of_a_version_without_whose_turn_it_was_is_loaded_as_ever():
+    state = saved_at(4, CYCLE)[0]
+    del state["in_charge"]
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    scheduler.load_state_dict(state)
+    assert run(optimizer, scheduler, 4) == [values(CYCLE, 4, 4)]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["numbers", "one tensor for all groups"])
+def test_a_new_schedule_holds_also_if_an_older_optimizer_is_loaded_after_it(shared):
+    rate = torch.tensor(0.5, dtype=torch.float64) if shared else 0.5
+    older = sgd({}, {}, lr=rate)
+    if not shared:
+        run(older, Scheduler(older, CYCLE), 5)
+    optimizer = sgd({}, {}, lr=rate)
+    scheduler = Scheduler(optimizer, [OTHER, CYCLE], start_step=5)
+    optimizer.load_state_dict(copy.deepcopy(older.state_dict()))
+    assert scheduler.get_last_lr() == [OTHER(5), CYCLE(5)]
+    assert run(optimizer, scheduler, 4) == [values(OTHER, 4, 5), values(CYCLE, 4, 5)]
+
+
 def test_chained_to_a_scheduler_of_torch():
     optimizer = sgd(momentum=0.9)
     chain = lr_scheduler.ChainedScheduler(
@@ -810,6 +904,56 @@ def test_what_is_read_is_what_the_next_update_uses():
         scheduler.step()
     optimizer.param_groups[0]["lr"] = 0.375
     assert scheduler.get_last_lr()[0] == 0.375
+
+
+def test_get_lr_computes_for_code_that_moves_the_clock_itself():
+    """As Ignite's `LRScheduler` does."""
+    optimizer = sgd({}, {"lr": 0.25})
+    scheduler = Scheduler(optimizer, CYCLE)
+    for step in range(9):
+        scheduler.last_epoch = step
+        assert scheduler.get_lr() == [CYCLE(step), 0.5 * CYCLE(step)]
+    optimizer.add_param_group({"params": weights(), "lr": 3.0})
+    assert scheduler.get_lr() == [CYCLE(8), 0.5 * CYCLE(8), 3.0]
+    assert Scheduler(sgd(momentum=0.9), momentum=MOMENTUM).get_lr() == [0.5]
+
+
+def test_within_ignite():
+    engine = pytest.importorskip("ignite.engine")
+    handlers = pytest.importorskip("ignite.handlers.param_scheduler")
+    optimizer, used = sgd(), []
+    trainer = engine.Engine(lambda engine, batch: used.extend(update(optimizer)))
+    trainer.add_event_handler(engine.Events.ITERATION_STARTED, handlers.LRScheduler(Scheduler(optimizer, CYCLE)))
+    trainer.run([0] * 4, max_epochs=3)
+    assert used == values(CYCLE, 12)
+
+
+def test_calls_without_any_update_are_told_once():
+    optimizer = sgd(momentum=0.9)
+    schedulers = Scheduler(optimizer, CYCLE), CyclicLR(optimizer, 0.25, 0.75, 3)
+    for scheduler in schedulers:
+        for _ in range(199):
+            scheduler.step()
+        with pytest.warns(UserWarning, match=r"Scheduler\(\.\.\., counts=\"calls\"\).*schedule\(step\)") as told:
+            scheduler.step()
+        assert str(told[0].message).startswith(f"step() of {type(scheduler).__name__} was called 200 times, and no")
+        assert told[0].filename == __file__
+        for _ in range(500):
+            scheduler.step()
+
+
+def test_calls_between_updates_are_not_told():
+    optimizer = sgd()
+    scheduler, calls = Scheduler(optimizer, CYCLE), Scheduler(sgd(), CYCLE, counts="calls")
+    update(optimizer)
+    with uncounted([calls.optimizer]):
+        for _ in range(500):
+            scheduler.step()
+            calls.step()
+    other = Scheduler(sgd(), CYCLE)
+    with uncounted([other.optimizer]):
+        for _ in range(500):
+            other.step()
 
 
 def test_weights_are_averaged_at_the_ends_of_cycles():

@@ -38,7 +38,8 @@ def range_test(
     Args:
         step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
             function of pytrees of arrays; with Optax, make the optimizer by `optax.inject_hyperparams` or scale the
-            updates by lr.
+            updates by lr. That is weakly typed, as a Python number is: what it multiplies keeps its dtype, bfloat16
+            also.
         state: parameters, optimizer state, a random key: any pytree of arrays.
         batches: any iterable of pytrees of arrays; begun again when it ends, but for an iterator, which can only be
             read once.
@@ -92,13 +93,16 @@ def range_test(
     updates = _one_by_one(step_fn) if chunk is None else _compiled(step_fn)
     source = _repeated(batches)
     waiting: list[Any] = []
+    made = 0
     while not test.stopped:
-        rates = test.upcoming(size)
+        # With `evaluate`, what is left of this rate where batches of another shape cut it short.
+        rates = test.upcoming(size - made)
         taken, waiting = _alike(source, waiting, len(rates))
         if not taken:
             test.stop("data_exhausted")
             break
-        state, losses = updates(state, taken, rates[: len(taken)])
+        made = 0 if evaluate is None else (made + len(taken)) % updates_per_rate
+        state, losses = updates(state, taken, [float(rate) for rate in rates[: len(taken)]])
         for loss, _ in zip(losses, test, strict=False):
             test.record(loss)
             if on_step is not None:
@@ -106,11 +110,11 @@ def range_test(
     return test.result()
 
 
-_Updates = Callable[[Any, list[Any], Any], tuple[Any, Any]]
+_Updates = Callable[[Any, list[Any], list[float]], tuple[Any, Any]]
 
 
 def _one_by_one(step_fn: Any) -> _Updates:
-    def updates(state: Any, batches: list[Any], rates: Any) -> tuple[Any, Any]:
+    def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
         losses = []
         for batch, lr in zip(batches, rates, strict=True):
             state, loss = step_fn(state, batch, jax.numpy.asarray(lr))
@@ -122,13 +126,16 @@ def _one_by_one(step_fn: Any) -> _Updates:
 
 def _compiled(step_fn: Any) -> _Updates:
     """All updates of a chunk in one call; a chunk of another length or shape is compiled anew."""
-    scan: Any = jax.jit(
-        lambda state, batches, rates: jax.lax.scan(lambda state, given: step_fn(state, *given), state, (batches, rates))
-    )
 
-    def updates(state: Any, batches: list[Any], rates: Any) -> tuple[Any, Any]:
+    @jax.jit
+    def scan(state: Any, batches: Any, rates: list[Any]) -> tuple[Any, Any]:
+        # Python's numbers are weakly typed in here, as an array of them would not be.
+        given = batches, jax.numpy.stack(rates)
+        return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
+
+    def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
         stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches)
-        state, losses = scan(state, stacked, jax.numpy.asarray(rates))
+        state, losses = scan(state, stacked, rates)
         return state, np.asarray(losses, dtype=np.float64)
 
     return updates

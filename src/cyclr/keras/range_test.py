@@ -71,7 +71,8 @@ def range_test(
             rate: a loss on validation data, such as `lambda model: model.evaluate(x_val, y_val, verbose=0)` of a model
             without metrics, or 1 − accuracy.
         repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
-            their losses. By default one, and up to three more while the curve is too noisy to read, or flat.
+            their losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the
+            second differs from the first.
         seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
             they are. Same seed, same result, on a deterministic backend.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written

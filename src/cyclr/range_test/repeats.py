@@ -31,7 +31,8 @@ def repeated(
         run: makes a range test and leaves everything as it was.
         seed: of the first test, ≥ 0, or None.
         repeats: how many tests, ≥ 1. None makes more than one only while the bounds are `"noisy"` or the loss `"flat"`,
-            which may be noise too, and `MOST` at most.
+            which may be noise too, and `MOST` at most. A second that equals the first is thrown away, and is the last:
+            the seed changes nothing.
         read_once: whether the data cannot be had a second time, so that one test has to do.
 
     Raises:
@@ -43,6 +44,8 @@ def repeated(
         most = repeats or (1 if read_once else MOST)
         while len(results) < most and (repeats or _unclear(results)):
             results.append(run(seed + len(results)))
+            if repeats is None and results[-1] == results[0]:
+                return results[0]
     return RangeTestResult.of_repeats(results)
 
 

@@ -5,6 +5,24 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
+
+
+def unwrapped(optimizer: Any) -> Optimizer:
+    """The optimizer of torch, also out of a wrapper that runs no hooks by itself, such as Accelerate's.
+
+    Raises:
+        TypeError: there is none.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+    inner = optimizer if hasattr(optimizer, "_optimizer_step_post_hooks") else getattr(optimizer, "optimizer", None)
+    if not isinstance(inner, Optimizer) or not hasattr(inner, "_optimizer_step_post_hooks"):
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer whose updates run hooks; got {type(optimizer).__name__}, a "
+            "wrapper. Pass the optimizer within, such as optimizer.optimizer."
+        )
+    return inner
 
 
 def assign(group: dict[str, Any], value: float, name: str) -> None:

@@ -65,8 +65,7 @@ class CyclicLR(Scheduler):
         max_momentum: float = 0.9,
         last_epoch: int = -1,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+        optimizer = _groups.unwrapped(optimizer)
         self._scale_fn, self._scale_mode = scale_fn, _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
         bounds = _of_groups(optimizer, base_lr, max_lr)
         decay = self._decay(mode, gamma)

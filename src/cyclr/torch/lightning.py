@@ -18,7 +18,7 @@ from cyclr.range_test.driver import Spacing
 from cyclr.torch import _groups
 from cyclr.torch.range_test import SKIPPED_AT_MOST, range_test
 from cyclr.torch.scheduler import Scheduler
-from cyclr.torch.snapshot import RandomState, Snapshot, seed_all
+from cyclr.torch.snapshot import Snapshot
 
 try:
     import lightning
@@ -113,10 +113,6 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         with contextlib.ExitStack() as undo:
             data = _Data(trainer)
             undo.callback(data.close)
-            for loader in data.loaders:
-                undo.callback(RandomState(loader).restore)
-                if self._seed is not None:
-                    seed_all(self._seed, loader)
             for attributes in [_Attributes(module) for module in pl_module.modules()]:
                 undo.callback(attributes.restore)
             _silence(trainer, pl_module, undo)

@@ -17,7 +17,7 @@ from cyclr.range_test import repeats as repetition
 from cyclr.range_test.driver import Spacing
 from cyclr.torch import _groups
 from cyclr.torch.scheduler import uncounted
-from cyclr.torch.snapshot import RandomState, Snapshot, seed_all
+from cyclr.torch.snapshot import LoaderState, RandomState, Snapshot, seed_all
 
 
 def range_test(
@@ -49,7 +49,8 @@ def range_test(
 
     Afterwards parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are as they
     were, also if the test raises or is interrupted; in place, and with one copy of the state held meanwhile. The loader
-    is begun again when it ends; one that has a `state_dict` is put back too. An iterator can only be read once.
+    is begun again when it ends; one that has a `state_dict` is put back too, and so are the epochs that samplers count
+    and workers that live on, beside which the test has its own. An iterator can only be read once.
 
     The recorded loss is that of the batch, computed before its update; with `accumulate` or where the scaler skips
     updates, the mean over the batches of the update. Where several processes train together
@@ -58,7 +59,8 @@ def range_test(
 
     Args:
         model: the model; under `DistributedDataParallel` the wrapped one.
-        optimizer: the optimizer to sweep. The first parameter group gets the rate, others keep their ratio to it.
+        optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
+            rate, others keep their ratio to it.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
             arguments, `model(**batch).loss`, or with a step_fn. Batches are moved to the device of the parameters.
         loader: batches: a `DataLoader`, a list, any iterable.
@@ -75,7 +77,8 @@ def range_test(
         evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
             rate: a loss on validation data, or 1 − accuracy. Modes that it changes are put back.
         repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
-            their losses. By default one, and up to three more while the curve is too noisy to read, or flat.
+            their losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the
+            second differs from the first. Of a sampler with `set_epoch`, the seed is added to the epoch.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. Same seed, same result, on deterministic hardware.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
@@ -103,8 +106,7 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+    optimizer = _groups.unwrapped(optimizer)
     if step_fn is not None and (accumulate != 1 or scaler is not None or autocast is not None):
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
@@ -115,7 +117,7 @@ def range_test(
     repetition.check(seed, repeats)
     processes = _Processes(model)
     swept = _swept(optimizer, group)
-    all_optimizers = [optimizer, *optimizers]
+    all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
 
     def run(seed: int | None) -> RangeTestResult:
         test = RangeTest(
@@ -133,6 +135,7 @@ def range_test(
             # Some loaders have the method, and no state behind it.
             with contextlib.suppress(AttributeError):
                 undo.callback(loader.load_state_dict, loader.state_dict())  # type: ignore[attr-defined]
+            undo.callback(LoaderState(loader).restore)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
             undo.callback(Snapshot(model, all_optimizers, scaler, folder).restore)
             undo.enter_context(uncounted(all_optimizers))

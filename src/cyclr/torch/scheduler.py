@@ -1,6 +1,8 @@
 """Schedules attached to a torch optimizer."""
 
 import contextlib
+import math
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
@@ -15,6 +17,9 @@ from cyclr.schedules import Schedule
 from cyclr.torch import _groups
 
 FORMAT_VERSION = 1
+
+IDLE_CALLS = 200
+"""Calls of `step()` without an update ever seen, after which there is a warning."""
 
 Resumed = Literal["same", "new", "saved"]
 
@@ -33,14 +38,14 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
     capturable optimizer notices.
 
     Args:
-        optimizer: any `torch.optim.Optimizer`.
+        optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within.
         lr: schedule of the learning rate, or one for each parameter group.
         momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and its kin) or `rho` (Adadelta), or
             one for each parameter group.
         weight_decay: schedule of the weight decay.
         start_step: step of the schedules that the next update takes, ≥ 0.
         counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
-            CUDA graph.
+            CUDA graph. Where `step()` is called and no update is ever seen, there is a warning.
         last_epoch: start_step − 1, by the name of torch's schedulers, for code that passes it to all of them.
 
     Raises:
@@ -67,6 +72,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
     # Code around torch's schedulers, such as Accelerate's, counts with it.
     _step_count = 0
     _keeps_ratios = True
+    _takes_turns = False
+    _sets_again = False
+    _idle_calls = 0
 
     def __init__(
         self,
@@ -80,9 +88,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         last_epoch: int = -1,
     ) -> None:
         # The constructor of the base class wraps optimizer.step and takes a first step; neither is wanted.
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
-        self.optimizer = optimizer
+        self.optimizer = optimizer = _groups.unwrapped(optimizer)
         self._set_schedules(lr, momentum, weight_decay)
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
         self._updates = 0
@@ -90,14 +96,16 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         self._offset = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
         self._overrules = False
         self._attach()
-        self.last_epoch = -1
+        self.last_epoch = self._offset
         self._set_to(self._offset)
 
     def _attach(self) -> None:
         """Count the optimizer's updates; it does not keep this scheduler alive."""
         to_self = weakref.ref(self)
         self._handles = (
+            self.optimizer.register_step_pre_hook(_set_added_groups(to_self)),
             self.optimizer.register_step_post_hook(_counter(to_self)),
+            self.optimizer.register_load_state_dict_pre_hook(_look_before_load(to_self)),
             self.optimizer.register_load_state_dict_post_hook(_reset_after_load(to_self)),
         )
 
@@ -153,6 +161,19 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         step = self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
         if step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
             self._set_to(step)
+        elif self._updates == 0 and id(self.optimizer) not in _uncounted:
+            self._warn_of_idleness()
+
+    def _warn_of_idleness(self) -> None:
+        self._idle_calls += 1
+        if self._idle_calls == IDLE_CALLS:
+            warnings.warn(
+                f"step() of {type(self).__name__} was called {IDLE_CALLS} times, and no update of "
+                f"{type(self.optimizer).__name__} was seen: the learning rate stands still. Updates are counted, not "
+                'calls; where they run no hooks, make a Scheduler(..., counts="calls"). To draw a schedule, call it: '
+                "schedule(step).",
+                stacklevel=3,
+            )
 
     def _update_lr(self, epoch: int | None = None) -> None:
         # SequentialLR begins a scheduler by this.
@@ -162,6 +183,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         groups = self.optimizer.param_groups
         if len(groups) != len(self._shares):
             self._look_at_groups()
+        if self.last_epoch < 0:
+            # A SequentialLR sets the clocks of its schedulers back, and they begin one after another.
+            self._takes_turns = True
         self.last_epoch = step
         if len(self._rates) == 1:
             rate = self._rates[0](step)
@@ -190,8 +214,24 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in held]
 
     def get_lr(self) -> list[float | Any]:
-        """As `get_last_lr`; torch's own schedulers compute here."""
-        return self.get_last_lr()
+        """The learning rates at `last_epoch`, for code that moves it and sets the rates by itself, such as Ignite's."""
+        computed = self._rates_at(max(self.last_epoch, 0))
+        return [*computed, *self.get_last_lr()[len(computed) :]]
+
+    def _rates_at(self, step: int) -> list[float]:
+        """The rates that the schedules give, none without one; groups that were added since are left out."""
+        schedules = self._rates * len(self._shares) if len(self._rates) == 1 else self._rates
+        return [schedule(step) * share for schedule, share in zip(schedules, self._shares, strict=False)]
+
+    @property
+    def _in_charge(self) -> bool:
+        """Whether the groups hold the rates of this scheduler: not while it waits in a `SequentialLR`, or has ended."""
+        held = (_groups.number(group["lr"]) for group in self.optimizer.param_groups)
+        # A tensor of 32 bits rounds.
+        return self.last_epoch >= 0 and all(
+            math.isclose(one, other, rel_tol=1e-6)
+            for one, other in zip(held, self._rates_at(self.last_epoch), strict=False)
+        )
 
     @property
     def _last_lr(self) -> list[float | Any]:
@@ -201,7 +241,12 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""
         # An update whose step() is still to come counts; a scheduler that waits in a SequentialLR is at −1.
         step = max(self.last_epoch, 0) if self._counts_calls else self._position
-        return {"version": FORMAT_VERSION, "step": step, "schedules": self._described()}
+        return {
+            "version": FORMAT_VERSION,
+            "step": step,
+            "in_charge": self._in_charge,
+            "schedules": self._described(),
+        }
 
     def _described(self) -> dict[str, Any]:
         decay = () if self._weight_decay is None else (self._weight_decay,)
@@ -210,6 +255,8 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
         """Go on at the saved step.
+
+        In a `SequentialLR` of torch, one that was saved when it was not its turn leaves the rates to the others.
 
         Args:
             state_dict: what `state_dict` returned.
@@ -235,7 +282,13 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         if schedules == "saved":
             self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
         self._overrules = schedules != "same"
-        self.step(step)
+        waits = self.last_epoch < 0
+        if state_dict.get("in_charge", True) or self._overrules or not (self._takes_turns or waits):
+            self.step(step)
+            return
+        self._offset = step - self._updates
+        if not waits:
+            self.last_epoch = step
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_handles", "_set_momentum")}
@@ -271,12 +324,39 @@ def _counter(to_scheduler: "weakref.ref[Scheduler]") -> Any:
     return count
 
 
+def _set_added_groups(to_scheduler: "weakref.ref[Scheduler]") -> Any:
+    """A hook that sets the rates of groups that were added since the last `step()`."""
+
+    def set_added(optimizer: Any, args: Any, kwargs: Any) -> None:
+        scheduler = to_scheduler()
+        if scheduler is None or len(optimizer.param_groups) == len(scheduler._shares) or id(optimizer) in _uncounted:
+            return
+        # Lists of schedules have none for them, which `step()` says.
+        if max(len(scheduler._rates), len(scheduler._momenta)) <= 1 and scheduler._in_charge:
+            scheduler._set_to(scheduler.last_epoch)
+
+    return set_added
+
+
+def _look_before_load(to_scheduler: "weakref.ref[Scheduler]") -> Any:
+    """A hook that notes whether the rates are this scheduler's to set again after the optimizer's state is loaded."""
+
+    def look(optimizer: Any, state_dict: Any) -> None:
+        scheduler = to_scheduler()
+        if scheduler is not None:
+            # Of schedulers that take turns, that state knows which one was in charge.
+            scheduler._sets_again = scheduler._overrules or (not scheduler._takes_turns and scheduler._in_charge)
+
+    return look
+
+
 def _reset_after_load(to_scheduler: "weakref.ref[Scheduler]") -> Any:
     """A hook that sets again what an older state of the optimizer brought back."""
 
     def reset(optimizer: Any) -> None:
         scheduler = to_scheduler()
-        if scheduler is not None and scheduler._overrules:
+        if scheduler is not None and scheduler._sets_again:
+            _groups.separate_rates(optimizer.param_groups)
             scheduler._set_to(scheduler.last_epoch)
 
     return reset

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
 
 
 class Snapshot:
@@ -26,6 +27,8 @@ class Snapshot:
         self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
     ) -> None:
         copy = _in_memory if folder is None else _in_files(folder)
+        self._model = model
+        _reshard(model)
         self._tensors = [_Pair(tensor, copy) for tensor in (*model.parameters(), *model.buffers())]
         # Modules may put another tensor in a buffer's place.
         self._buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
@@ -47,6 +50,7 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back, bit for bit and in place."""
+        _reshard(self._model)
         with torch.no_grad():
             for pair in self._tensors:
                 pair.put_back()
@@ -63,6 +67,20 @@ class Snapshot:
             _stages(self._scaler).clear()
             _stages(self._scaler).update(self._scaler_stages)
             self._scaler.load_state_dict(self._scaler_state)
+
+
+def _reshard(model: torch.nn.Module) -> None:
+    """Let every module of FSDP2 hold its share again: after a forward pass without a backward one it holds the whole.
+
+    The whole is a copy that the next pass would use, whatever the share holds by then.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _stages(scaler: Any) -> dict[Any, Any]:
@@ -163,7 +181,9 @@ class RandomState:
         self._torch = torch.get_rng_state()
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self._device = None if accelerator is None else torch.get_device_module(accelerator)
-        self._accelerators = None if self._device is None else self._device.get_rng_state_all()
+        # MPS is one device, and has no word for all of them.
+        self._all = "_all" if hasattr(self._device, "get_rng_state_all") else ""
+        self._accelerator = None if self._device is None else getattr(self._device, f"get_rng_state{self._all}")()
 
     def restore(self) -> None:
         """Put all of them back."""
@@ -172,20 +192,71 @@ class RandomState:
         torch.set_rng_state(self._torch)
         for generator, state in self._generators:
             generator.set_state(state)
-        if self._device is not None and self._accelerators is not None:
-            self._device.set_rng_state_all(self._accelerators)
+        if self._device is not None:
+            getattr(self._device, f"set_rng_state{self._all}")(self._accelerator)
+
+
+class LoaderState:
+    """Where a loader stands: the iterator whose workers live on, and the epochs that it and its samplers count.
+
+    Meanwhile the loader is without that iterator, so that another one is made, with workers of its own.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._held = []
+        for part in _parts_of(loader):
+            own = _own(part)
+            lives_on = isinstance(part, torch.utils.data.DataLoader) and own.get("persistent_workers")
+            names = (*_EPOCHS, "_iterator") if lives_on else _EPOCHS
+            self._held.append((own, {name: own[name] for name in names if name in own}))
+            if lives_on:
+                own["_iterator"] = None
+
+    def restore(self) -> None:
+        """Put it back."""
+        for own, held in self._held:
+            own.update(held)
+
+
+_EPOCHS = ("iteration", "epoch")
+"""What Accelerate's loaders and samplers call the number of their epoch."""
 
 
 def seed_all(seed: int, loader: Any = None) -> None:
-    """Seed all generators."""
+    """Seed all generators; samplers that order the data by the number of the epoch go on as many epochs."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     for generator in _generators_of(loader):
         generator.manual_seed(seed)
+    # One may set that of another, so all are read first.
+    counting = [(part, _own(part)) for part in _parts_of(loader) if hasattr(part, "set_epoch")]
+    epochs = [(part, own[name]) for part, own in counting for name in _EPOCHS if isinstance(own.get(name), int)]
+    for part, epoch in epochs:
+        part.set_epoch(epoch + seed)
+
+
+def _parts_of(loader: Any) -> list[Any]:
+    """The loader with all loaders and samplers within it."""
+    found: dict[int, Any] = {}
+    waiting = [loader]
+    while waiting:
+        part = waiting.pop(0)
+        if part is not None and id(part) not in found:
+            found[id(part)] = part
+            waiting += [getattr(part, name, None) for name in ("base_dataloader", "batch_sampler", "sampler")]
+            several = getattr(part, "loaders", None)
+            waiting += several if isinstance(several, list | tuple) else ()
+    return list(found.values())
+
+
+def _own(part: Any) -> dict[str, Any]:
+    """The attributes of an object itself."""
+    attributes: dict[str, Any] = getattr(part, "__dict__", {})
+    return attributes
 
 
 def _generators_of(loader: Any) -> list[torch.Generator]:
-    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    generators = [getattr(part, "generator", None) for part in _parts_of(loader)]
     unique = {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}
     return list(unique.values())
