@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cyclr import Constant, Cyclical, OneCycle, Sequence, WarmRestarts, Warmup
-from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
+from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback, change_schedule
 
 BACKEND = keras.backend.backend()
 LOW, HIGH, UPDATES = 0.125, 0.5, 16
@@ -116,6 +116,17 @@ def test_the_schedule_of_the_optimizer_counts_from_its_start_step(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE, start_step=3)), 8)
     run.fit(callbacks=[CycleEnd(lambda model, step: seen.append((step, np.count_nonzero(model.get_weights()[0]))))])
     assert seen == [(5, 3)]
+
+
+def test_it_follows_the_schedule_of_the_optimizer_when_that_is_changed(probe):
+    def change(model, step):
+        steps.append(step)
+        if step == 5:
+            change_schedule(model, Cyclical(LOW, HIGH, 4))
+
+    steps = []
+    probe(keras.optimizers.SGD(LearningRate(SCHEDULE)), 17).fit(callbacks=[CycleEnd(change)])
+    assert steps == [1, 5, 8, 16]
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "loss scaling"])

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from cyclr import Constant, Cyclical, OneCycle, Sequence
-from cyclr.keras import ScheduleCallback
+from cyclr.keras import LearningRate, ScheduleCallback, change_schedule
 
 BACKEND = keras.backend.backend()
 LOW, HIGH = 0.125, 0.5
@@ -194,6 +194,25 @@ def test_a_change_during_fit_takes_effect_at_the_very_next_update(compile_argume
     run.fit(callbacks=[callback, change, seen])
     assert_rates(run, SHORT(np.arange(4)), LONG(np.arange(4, 8)))
     assert logged == [LONG(7)]
+
+
+def test_a_change_of_the_optimizer_s_own_schedule_leaves_no_scheduled_momentum_behind(probe):
+    def train(*callbacks):
+        run = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 8)
+        run.fit(slice(0, 6), callbacks=[ScheduleCallback(momentum=Constant(0.25)), *callbacks])
+        run.fit(slice(6, 8))
+        return run.rates
+
+    change = Do(lambda model: change_schedule(model, OneCycle(LOW, HIGH, 12)), batch=3)
+    np.testing.assert_array_equal(train(change), train())
+
+
+def test_after_such_a_change_the_same_callback_goes_on(probe):
+    run = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 8)
+    callback = ScheduleCallback(momentum=Constant(0.0))
+    run.fit(slice(0, 4), callbacks=[callback, Do(lambda model: change_schedule(model, LONG), batch=1)])
+    run.fit(slice(4, None), callbacks=[callback])
+    assert_rates(run, SHORT(np.arange(2)), LONG(np.arange(2, 8)))
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])

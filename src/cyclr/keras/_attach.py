@@ -95,6 +95,9 @@ def detach(model: Any) -> None:
         _CLASS.__set__(optimizer, optimizer.__class__)
         if attachment.scheduled is not None and model.train_function is attachment.scheduled:
             model.train_function = attachment.plain
+        elif attachment.scheduled is not None and model.train_function is not None:
+            # `change_schedule` has made another one since, with what is attached in it.
+            make_anew(model)
 
 
 def is_attached(optimizer: Any) -> bool:
