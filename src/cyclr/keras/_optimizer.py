@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -170,12 +171,20 @@ def swap_schedule(optimizer: Any, schedule: Any) -> Any:
 
 
 def all_of(model: Any, chosen: Any) -> list[Any]:
-    """Every optimizer that the model holds, `chosen` first: a custom training step may have several."""
-    found = [chosen]
-    for value in vars(model).values():
-        if isinstance(value, keras.optimizers.Optimizer) and all(value is not other for other in found):
-            found.append(value)
-    return found
+    """Every optimizer that the model holds, `chosen` first: a custom training step may have several.
+
+    They are looked for in lists and dicts too, and in the layers, which may be models that were compiled themselves.
+    """
+    held = (optimizer for layer in model._flatten_layers() for optimizer in _optimizers_in(vars(layer)))
+    return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
+
+
+def _optimizers_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.optimizers.Optimizer):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _optimizers_in(part)
 
 
 def devices_of(owner: Any) -> Any:
