@@ -129,6 +129,18 @@ def test_it_follows_the_schedule_of_the_optimizer_when_that_is_changed(probe):
     assert steps == [1, 5, 8, 16]
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_no_minimum_is_missed_where_the_length_of_the_data_is_not_known(probe):
+    """TensorFlow counts an update that never was at the end of every epoch, which skips a step of the schedule."""
+    tf = pytest.importorskip("tensorflow")
+    steps = []
+    run = probe(keras.optimizers.SGD(LearningRate(WarmRestarts(LOW, HIGH, 6))), 5)
+    data = tf.data.Dataset.from_tensor_slices((run.x, run.y)).batch(1).filter(lambda x, y: True)
+    run.model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[CycleEnd(lambda model, step: steps.append(step))])
+    assert steps == [5, 11, 17]
+    assert int(keras.ops.convert_to_numpy(run.model.optimizer.iterations)) == 20
+
+
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "loss scaling"])
 def test_a_given_schedule_goes_before_that_of_the_optimizer(wrapped, probe):
     steps = []

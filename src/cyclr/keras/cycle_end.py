@@ -88,3 +88,6 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
             if _optimizer.updates_done(model.optimizer) > update:
                 self._last_step = step
                 self._fn(model, step)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._clock.end_epoch()
