@@ -235,6 +235,30 @@ def test_a_model_without_weights_yet_is_built_from_the_data(kind):
     assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
 
 
+@pytest.mark.parametrize("holder", ["loader", "sampler", "batch sampler"])
+def test_a_generator_of_the_data_loader_s_own_is_seeded_and_put_back(holder, linear_model):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data
+
+    def shuffled():
+        rows, generator = data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)), torch.Generator()
+        generator.manual_seed(3)
+        if holder == "loader":
+            return data.DataLoader(rows, BATCH, shuffle=True, generator=generator)
+        sampler = data.RandomSampler(rows, generator=generator)
+        if holder == "sampler":
+            return data.DataLoader(rows, BATCH, sampler=sampler)
+        return data.DataLoader(rows, batch_sampler=data.BatchSampler(sampler, BATCH, drop_last=False))
+
+    loader, plain = shuffled(), shuffled()
+    first, again, other = (range_test(linear_model("sgd"), loader, **SWEEP, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert not np.array_equal(first.loss, other.loss)
+    with_test, without = linear_model("sgd"), linear_model("sgd")
+    with_test.fit(loader, shuffle=False, verbose=0), without.fit(plain, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(with_test.get_weights()[0], without.get_weights()[0])
+
+
 @pytest.mark.parametrize("rate", ["number", "schedule"])
 def test_data_of_unknown_length_gets_every_rate(rate, probe):
     """On TensorFlow, Keras counts an update that never happens whenever such data ends."""

@@ -122,7 +122,7 @@ def range_test(
     with contextlib.ExitStack() as undo:
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-        undo.callback(RandomState().restore)
+        undo.callback(RandomState(x).restore)
         if not model.built:
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
@@ -132,7 +132,7 @@ def range_test(
                 undo_run.callback(Attributes(model).restore)
                 undo_run.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
                 if seed is not None:
-                    seed_all(seed)
+                    seed_all(seed, x)
                 return _run(new_test(), model, swept, monitor, on_step, x, y, fit)
 
         return repetition.repeated(run, seed, repeats, read_once=isinstance(x, types.GeneratorType))
