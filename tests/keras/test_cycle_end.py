@@ -136,7 +136,9 @@ def test_no_minimum_is_missed_where_the_length_of_the_data_is_not_known(probe):
     steps = []
     run = probe(keras.optimizers.SGD(LearningRate(WarmRestarts(LOW, HIGH, 6))), 5)
     data = tf.data.Dataset.from_tensor_slices((run.x, run.y)).batch(1).filter(lambda x, y: True)
-    run.model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[CycleEnd(lambda model, step: steps.append(step))])
+    run.model.fit(
+        data, epochs=4, shuffle=False, verbose=0, callbacks=[CycleEnd(lambda model, step: steps.append(step))]
+    )
     assert steps == [5, 11, 17]
     assert int(keras.ops.convert_to_numpy(run.model.optimizer.iterations)) == 20
 

@@ -273,6 +273,16 @@ def test_data_of_unknown_length_gets_every_rate(rate, probe):
     np.testing.assert_allclose(np.diff(used, prepend=0), result.lr, rtol=1e-4)
 
 
+def test_repeats_of_a_generator_are_refused_before_anything_is_read(linear_model):
+    data = forever(X, Y)
+    with pytest.raises(
+        ValueError, match=r"repeats must be 1 for a generator.*got repeats=2\. Pass data that can be read"
+    ):
+        range_test(linear_model("sgd"), data, **SWEEP, repeats=2)
+    np.testing.assert_array_equal(next(data)[0], X[:BATCH])
+    assert range_test(linear_model("sgd"), data, **SWEEP, repeats=1).stop_reason == "completed"
+
+
 def test_the_whole_data_set_is_used_before_it_repeats(probe):
     run = probe(keras.optimizers.SGD(0.1), 12)
     seen = []
