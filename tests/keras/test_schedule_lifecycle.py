@@ -220,6 +220,10 @@ def test_an_interrupted_range_test_puts_back_what_is_attached(error, probe):
     assert_rates(run, SHORT(np.arange(6)))
 
 
+def test_detach_of_a_callback_that_was_never_attached_does_nothing():
+    ScheduleCallback(SHORT).detach()
+
+
 WAYS = [
     {},
     {"run_eagerly": True},

@@ -10,7 +10,8 @@ from cyclr.keras import _optimizer
 class Clock:
     """Counts on the host: the device is asked once an epoch, or before every batch where loss scaling skips updates.
 
-    Keras may tell the ends of batches from several threads, in any order.
+    Keras may tell the ends of batches from several threads, in any order. Of several batches in one call it never tells
+    how many there were: where the length of the data is not known, a last call that is cut short counts as a full one.
 
     Args:
         callback: whose model is meant. On JAX, asking a callback for its model waits for the device.

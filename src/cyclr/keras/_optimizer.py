@@ -24,8 +24,8 @@ def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
     """The value of a schedule at an optimizer's counter, as part of a compiled step or on its own."""
     step = step.value if isinstance(step, keras.Variable) else step
     on_host = keras.backend.backend() == "torch" and step.device.type == "cpu" and step.ndim == 0
-    if on_host and not _torch_is_compiling():
-        # One Python number is cheaper than twenty operations on tensors that hold one.
+    if on_host and not step.is_floating_point() and not _torch_is_compiling():
+        # One Python number is cheaper than twenty operations on tensors that hold one; a fraction would be cut off.
         return schedule(int(step) + offset)
     return schedule(step + offset if offset else step)
 

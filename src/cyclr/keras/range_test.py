@@ -122,8 +122,8 @@ def range_test(
     repetition.check(seed, repeats)
     if isinstance(x, types.GeneratorType) and repeats is not None and repeats > 1:
         raise ValueError(
-            f"repeats must be 1 for a generator, which can only be read once; got repeats={repeats}. Pass data that can "
-            "be read again, such as arrays, a tf.data.Dataset or a keras.utils.PyDataset."
+            f"repeats must be 1 for a generator, which can only be read once; got repeats={repeats}. Pass data that "
+            "can be read again, such as arrays, a tf.data.Dataset or a keras.utils.PyDataset."
         )
     _refuse_no_batches(x)
     fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}

@@ -17,7 +17,9 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     Update t of the optimizer uses `schedule(t)`, within the compiled step, whatever runs it: `steps_per_execution`,
     `jit_compile`, gradient accumulation, loss scaling, several calls of `fit`. The values are in the logs of every
     batch and epoch as `learning_rate`, `momentum` and `weight_decay`; put this callback first in the list, so that all
-    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`.
+    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`. Under
+    `steps_per_execution`, the batch log of a call that is cut short, as data of unknown length ends, is that of a full
+    one, as Keras does not tell how many batches it ran; updates and epoch logs are right.
 
     When training ends the optimizer is a plain one again, with the learning rate of the last update. What is saved
     meanwhile is the plain optimizer too; to go on after loading, pass the callback again. After an exception Keras
@@ -113,7 +115,9 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._attached_by_hand = True
 
     def detach(self) -> None:
-        """Make the optimizer a plain one again, with the learning rate of the last update."""
+        """Make the optimizer a plain one again, with the learning rate of the last update; before any fit, nothing."""
+        if self._model is None:
+            return
         model = self.model
         _attach.detach(model)
         self._attached_by_hand = False
