@@ -338,3 +338,16 @@ def test_data_of_unknown_length_does_not_move_the_clock(form, compile_arguments,
     assert int(ops.convert_to_numpy(run.model.optimizer.iterations)) == 15
     assert list(training.logs.batches.values()) == wanted.tolist()
     assert list(training.logs.epochs.values()) == wanted[[4, 9, 14]].tolist()
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("form", ["in graph, with logs", "callback"])
+def test_data_that_ends_before_steps_per_epoch_does_not_move_the_clock(form, probe):
+    training = Training(probe, form, SCHEDULES["halving"])
+    run = training.run
+    rows = ((run.x[t : t + 1], run.y[t : t + 1]) for t in range(15))
+    run.model.fit(rows, steps_per_epoch=10, epochs=2, shuffle=False, verbose=0, callbacks=training.callbacks)
+    assert int(ops.convert_to_numpy(run.model.optimizer.iterations)) == 15
+    assert list(training.logs.epochs.values()) == training.schedule(np.array([9, 14])).tolist()
+    run.fit(slice(15, 16), callbacks=training.callbacks)
+    np.testing.assert_allclose(run.rates, training.schedule(np.arange(16)), rtol=0, atol=TOLERANCE)

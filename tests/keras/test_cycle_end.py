@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cyclr import Constant, Cyclical, OneCycle, Sequence, WarmRestarts, Warmup
-from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
+from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback, change_schedule
 
 BACKEND = keras.backend.backend()
 LOW, HIGH, UPDATES = 0.125, 0.5, 16
@@ -116,6 +116,31 @@ def test_the_schedule_of_the_optimizer_counts_from_its_start_step(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE, start_step=3)), 8)
     run.fit(callbacks=[CycleEnd(lambda model, step: seen.append((step, np.count_nonzero(model.get_weights()[0]))))])
     assert seen == [(5, 3)]
+
+
+def test_it_follows_the_schedule_of_the_optimizer_when_that_is_changed(probe):
+    def change(model, step):
+        steps.append(step)
+        if step == 5:
+            change_schedule(model, Cyclical(LOW, HIGH, 4))
+
+    steps = []
+    probe(keras.optimizers.SGD(LearningRate(SCHEDULE)), 17).fit(callbacks=[CycleEnd(change)])
+    assert steps == [1, 5, 8, 16]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_no_minimum_is_missed_where_the_length_of_the_data_is_not_known(probe):
+    """TensorFlow counts an update that never was at the end of every epoch, which skips a step of the schedule."""
+    tf = pytest.importorskip("tensorflow")
+    steps = []
+    run = probe(keras.optimizers.SGD(LearningRate(WarmRestarts(LOW, HIGH, 6))), 5)
+    data = tf.data.Dataset.from_tensor_slices((run.x, run.y)).batch(1).filter(lambda x, y: True)
+    run.model.fit(
+        data, epochs=4, shuffle=False, verbose=0, callbacks=[CycleEnd(lambda model, step: steps.append(step))]
+    )
+    assert steps == [5, 11, 17]
+    assert int(keras.ops.convert_to_numpy(run.model.optimizer.iterations)) == 20
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "loss scaling"])

@@ -229,6 +229,55 @@ def test_metrics_that_are_no_means_are_left_alone():
     assert len(set(without["auc"])) > 1
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_metrics_of_several_values_are_recorded_as_arrays(micro_batches):
+    labels = np.hstack([Y > 0, Y <= 0]).astype("float32")
+
+    def train(rate, *callbacks):
+        layer = keras.layers.Dense(2, "softmax", kernel_initializer="zeros")
+        model = keras.Sequential([keras.Input((3,)), layer])
+        optimizer = keras.optimizers.SGD(rate, gradient_accumulation_steps=micro_batches if micro_batches > 1 else None)
+        model.compile(optimizer, "categorical_crossentropy", metrics=[keras.metrics.F1Score(), "accuracy"])
+        return fit(model, *callbacks, y=labels)
+
+    clr, logs = CyclicLR(0.01, 0.5, 4), Logs()
+    with_callback = train(0.1, clr, logs)
+    without = train(LearningRate(Cyclical(0.01, 0.5, 4)))
+    for name in ("loss", "f1_score", "accuracy"):
+        np.testing.assert_allclose(with_callback[name], without[name], rtol=1e-6)
+    shown = np.reshape([batch["f1_score"] for batch in logs.batches], (-1, micro_batches, 2))
+    np.testing.assert_allclose(clr.history["f1_score"], shown.mean(axis=1), rtol=1e-6)
+    assert len(clr.history["accuracy"]) == 18 // micro_batches
+
+
+class Watched(keras.layers.Dense):
+    """A layer that follows its outputs by a metric."""
+
+    def __init__(self, metric):
+        super().__init__(1, kernel_initializer="zeros")
+        self.metric = metric
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        self.metric.update_state(outputs)
+        return outputs
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras itself fails with a metric that a model has twice")
+def test_a_metric_that_the_model_has_twice_keeps_its_running_mean():
+    def train(optimizer, *callbacks):
+        metric, inputs = keras.metrics.Mean(name="output"), keras.Input((3,))
+        model = keras.Model(inputs, Watched(metric)(inputs))
+        model.metric = metric
+        model.compile(optimizer, "mse")
+        assert [one is metric for one in model.metrics].count(True) == 2
+        return fit(model, *callbacks)
+
+    with_callback = train(keras.optimizers.SGD(), CyclicLR(0.01, 0.05, 4))
+    without = train(keras.optimizers.SGD(LearningRate(Cyclical(0.01, 0.05, 4))))
+    np.testing.assert_allclose(with_callback["output"], without["output"], rtol=1e-5)
+
+
 def test_the_rate_stands_in_the_logs_of_batches_and_epochs(linear_model):
     """https://github.com/keras-team/keras/issues/16087"""
     clr, logs = CyclicLR(0.01, 0.05, 4), Logs()
@@ -298,6 +347,15 @@ def test_a_fit_that_stops_or_fails_half_way_is_continued(probe):
     run.fit(slice(5, None), callbacks=[clr])
     wanted = [classic(t, 0.125, 0.5, 4, lambda cycle, t: 1) for t in range(12)]
     np.testing.assert_allclose(run.rates, wanted, rtol=1e-6)
+
+
+def test_a_new_callback_goes_on_from_the_updates_that_it_is_told(probe):
+    run = probe(keras.optimizers.SGD(), 12)
+    run.fit(slice(0, 5), callbacks=[CyclicLR(0.125, 0.5, 4)])
+    clr = CyclicLR(0.125, 0.5, 4)
+    clr.clr_iterations = 5
+    run.fit(slice(5, None), callbacks=[clr])
+    np.testing.assert_allclose(run.rates, Cyclical(0.125, 0.5, 4)(np.arange(12)), rtol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")

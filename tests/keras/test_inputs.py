@@ -235,6 +235,30 @@ def test_a_model_without_weights_yet_is_built_from_the_data(kind):
     assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
 
 
+@pytest.mark.parametrize("holder", ["loader", "sampler", "batch sampler"])
+def test_a_generator_of_the_data_loader_s_own_is_seeded_and_put_back(holder, linear_model):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data
+
+    def shuffled():
+        rows, generator = data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)), torch.Generator()
+        generator.manual_seed(3)
+        if holder == "loader":
+            return data.DataLoader(rows, BATCH, shuffle=True, generator=generator)
+        sampler = data.RandomSampler(rows, generator=generator)
+        if holder == "sampler":
+            return data.DataLoader(rows, BATCH, sampler=sampler)
+        return data.DataLoader(rows, batch_sampler=data.BatchSampler(sampler, BATCH, drop_last=False))
+
+    loader, plain = shuffled(), shuffled()
+    first, again, other = (range_test(linear_model("sgd"), loader, **SWEEP, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert not np.array_equal(first.loss, other.loss)
+    with_test, without = linear_model("sgd"), linear_model("sgd")
+    with_test.fit(loader, shuffle=False, verbose=0), without.fit(plain, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(with_test.get_weights()[0], without.get_weights()[0])
+
+
 @pytest.mark.parametrize("rate", ["number", "schedule"])
 def test_data_of_unknown_length_gets_every_rate(rate, probe):
     """On TensorFlow, Keras counts an update that never happens whenever such data ends."""
@@ -247,6 +271,16 @@ def test_data_of_unknown_length_gets_every_rate(rate, probe):
         run.model, data, min_lr=1e-2, max_lr=1.0, steps=18, on_step=lambda test: used.append(run.rates.sum())
     )
     np.testing.assert_allclose(np.diff(used, prepend=0), result.lr, rtol=1e-4)
+
+
+def test_repeats_of_a_generator_are_refused_before_anything_is_read(linear_model):
+    data = forever(X, Y)
+    with pytest.raises(
+        ValueError, match=r"repeats must be 1 for a generator.*got repeats=2\. Pass data that can be read"
+    ):
+        range_test(linear_model("sgd"), data, **SWEEP, repeats=2)
+    np.testing.assert_array_equal(next(data)[0], X[:BATCH])
+    assert range_test(linear_model("sgd"), data, **SWEEP, repeats=1).stop_reason == "completed"
 
 
 def test_the_whole_data_set_is_used_before_it_repeats(probe):

@@ -79,6 +79,13 @@ def test_rates_losses_and_weights_are_what_they_should_be(batches, epochs, point
         assert np.array_equal(weights, first_weights[0]) is reload_weights
 
 
+def test_the_rates_grow_over_the_epochs_that_fit_runs(linear_model):
+    finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
+    fit(linear_model("sgd"), finder, watch, initial_epoch=2, epochs=5)
+    np.testing.assert_allclose(watch.rates, np.repeat(np.geomspace(1e-4, 1e-2, 6), 3), rtol=1e-6)
+    assert finder.result.stop_reason == "completed"
+
+
 def test_one_update_at_every_rate(linear_model):
     finder, watch = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1), Watch()
     fit(linear_model("sgd"), finder, watch)
@@ -213,6 +220,15 @@ def test_restore_after_an_interrupted_fit(step, linear_model):
 
 def test_restore_before_any_fit_does_nothing():
     LRFinder(1e-4, 1.0).restore()
+
+
+def test_a_metric_of_several_values_does_not_disturb():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+    finder = LRFinder(1e-4, 1e-2)
+    history = fit(model, finder, y=np.hstack([Y > 0, Y <= 0]).astype("float32"))
+    assert len(finder.losses) == 4
+    assert np.shape(history["f1_score"]) == (4, 2)
 
 
 def test_a_finder_can_be_used_again(linear_model):

@@ -439,3 +439,31 @@ def test_one_of_two_optimizers_is_swept_and_both_are_put_back(built, state_of):
     assert histories[0] == histories[1]
     for one, another in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, another)
+
+
+HOLDERS = {
+    "a list": (lambda model, optimizer: setattr(model, "held", [optimizer]), lambda model: model.held[0]),
+    "a dict": (lambda model, optimizer: setattr(model, "held", {0: (optimizer,)}), lambda model: model.held[0][0]),
+    "a compiled part": (
+        lambda model, optimizer: model.discriminator.compile(optimizer),
+        lambda model: model.discriminator.optimizer,
+    ),
+}
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="a training step with two optimizers needs state of one's own on JAX")
+@pytest.mark.parametrize(("hold", "held"), HOLDERS.values(), ids=HOLDERS)
+def test_an_optimizer_is_put_back_wherever_the_model_holds_it(hold, held, state_of):
+    class Holder(TinyGAN):
+        d_optimizer = property(held, hold)
+
+    optimizers = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.02, momentum=0.5)
+    model = Holder(*optimizers)
+    for optimizer, part in zip(optimizers, (model.generator, model.discriminator), strict=True):
+        optimizer.build(part.trainable_variables)
+    real = X[:, :2] + 2
+    model.fit(X, real, shuffle=False, verbose=0)
+    before = state_of(model, *optimizers)
+    range_test(model, X, real, **{**SWEEP, "max_lr": 0.1}, optimizer=optimizers[0], monitor="g_loss", repeats=1)
+    for old, new in zip(before, state_of(model, *optimizers), strict=True):
+        np.testing.assert_array_equal(old, new)

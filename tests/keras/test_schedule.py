@@ -74,6 +74,13 @@ def test_the_last_steps_that_a_counter_can_hold_are_exact(step):
     assert float(ops.convert_to_numpy(got)) == pytest.approx(schedule(step), abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("step", [2.5, 2.0, np.float64(2.5), np.float32(2.5), np.array([0.5])], ids=repr)
+def test_a_fractional_step_is_refused(step):
+    for asked in (step, ops.convert_to_tensor(step)):
+        with pytest.raises(TypeError, match="step must be an integer"):
+            LearningRate(SCHEDULE)(asked)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 3])
 @pytest.mark.parametrize("cut", [1, 7, 11])
 def test_a_saved_model_goes_on_where_it_was(cut, micro_batches, probe, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from cyclr import Constant, Cyclical, OneCycle, Sequence
-from cyclr.keras import ScheduleCallback
+from cyclr.keras import LearningRate, ScheduleCallback, change_schedule, range_test
 
 BACKEND = keras.backend.backend()
 LOW, HIGH = 0.125, 0.5
@@ -176,6 +176,54 @@ def test_after_an_interrupted_fit_detach_gives_the_plain_optimizer(probe):
     assert_rates(run, SHORT(np.arange(3)), [SHORT(2)] * 3)
 
 
+def by_an_interrupted_fit(run, callback):
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(callbacks=[callback, Do(interrupt, batch=2)])
+
+
+def by_hand(run, callback):
+    callback.attach(run.model)
+    batch_by_batch(run, slice(0, 3))
+
+
+@pytest.mark.parametrize("attached", [by_an_interrupted_fit, by_hand])
+def test_a_range_test_suspends_what_is_attached_and_puts_it_back(attached, probe):
+    run, plain = (probe(keras.optimizers.SGD(0.875, momentum=0.5), 8) for _ in range(2))
+    callback, detached = ScheduleCallback(SHORT, Constant(0.0)), ScheduleCallback(SHORT, Constant(0.0))
+    attached(run, callback), attached(plain, detached)
+    detached.detach()
+    sweep = {"min_lr": 0.125, "max_lr": 0.5, "steps": 8, "batch_size": 1, "shuffle": False, "stop_factor": None}
+    moved = []
+    for model in (run.model, plain.model):
+        model.set_weights([np.zeros((8, 1))])
+        range_test(
+            model, run.x, run.y, **sweep, on_step=lambda test, model=model: moved.append(model.get_weights()[0].ravel())
+        )
+    np.testing.assert_array_equal(moved[:8], moved[8:])
+    batch_by_batch(run, slice(3, 4))
+    run.fit(slice(4, None), callbacks=[callback])
+    assert_rates(run, [0.0] * 3, SHORT(np.arange(3, 8)))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ArithmeticError])
+def test_an_interrupted_range_test_puts_back_what_is_attached(error, probe):
+    def stop(test):
+        raise error
+
+    run = probe(keras.optimizers.SGD(0.875), 6)
+    callback = ScheduleCallback(SHORT)
+    callback.attach(run.model)
+    with pytest.raises(error):
+        range_test(run.model, run.x, run.y, batch_size=1, on_step=stop)
+    batch_by_batch(run, slice(0, 6))
+    callback.detach()
+    assert_rates(run, SHORT(np.arange(6)))
+
+
+def test_detach_of_a_callback_that_was_never_attached_does_nothing():
+    ScheduleCallback(SHORT).detach()
+
+
 WAYS = [
     {},
     {"run_eagerly": True},
@@ -194,6 +242,25 @@ def test_a_change_during_fit_takes_effect_at_the_very_next_update(compile_argume
     run.fit(callbacks=[callback, change, seen])
     assert_rates(run, SHORT(np.arange(4)), LONG(np.arange(4, 8)))
     assert logged == [LONG(7)]
+
+
+def test_a_change_of_the_optimizer_s_own_schedule_leaves_no_scheduled_momentum_behind(probe):
+    def train(*callbacks):
+        run = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 8)
+        run.fit(slice(0, 6), callbacks=[ScheduleCallback(momentum=Constant(0.25)), *callbacks])
+        run.fit(slice(6, 8))
+        return run.rates
+
+    change = Do(lambda model: change_schedule(model, OneCycle(LOW, HIGH, 12)), batch=3)
+    np.testing.assert_array_equal(train(change), train())
+
+
+def test_after_such_a_change_the_same_callback_goes_on(probe):
+    run = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 8)
+    callback = ScheduleCallback(momentum=Constant(0.0))
+    run.fit(slice(0, 4), callbacks=[callback, Do(lambda model: change_schedule(model, LONG), batch=1)])
+    run.fit(slice(4, None), callbacks=[callback])
+    assert_rates(run, SHORT(np.arange(2)), LONG(np.arange(2, 8)))
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])

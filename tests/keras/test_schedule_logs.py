@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cyclr import Constant, Cyclical, OneCycle
-from cyclr.keras import LearningRate, ScheduleCallback
+from cyclr.keras import LearningRate, ScheduleCallback, change_schedule
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM, DECAY = OneCycle(0.125, 0.5, 12), Cyclical(0.1, 0.9, 3).mirrored(0.5, 0.9), Cyclical(0.0625, 0.25, 2)
@@ -78,6 +78,22 @@ def test_with_accumulation_every_micro_batch_shows_the_values_of_its_update(form
     assert of_schedules(logger.batches) == values([0, 0, 0, 1, 1, 1, 2, 2])
     assert set(logger.epochs[0]) == {"loss"}
     assert of_schedules(logger.epochs[1:]) == values([0, 1, 1])
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["only logging", "with the same schedule"])
+def test_a_change_of_the_optimizer_s_own_schedule_is_seen(same, probe):
+    class Change(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                change_schedule(self.model, Constant(0.375))
+
+    logger = Logger()
+    run = probe(keras.optimizers.SGD(LearningRate(RATE)), 8)
+    run.fit(callbacks=[ScheduleCallback(RATE if same else None), logger, Change()])
+    logged = [batch["learning_rate"] for batch in logger.batches]
+    assert logged == [*RATE(np.arange(4)), *[0.375] * 4]
+    np.testing.assert_allclose(run.rates, logged, rtol=1e-6)
+    assert logger.epochs[0]["learning_rate"] == 0.375
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")

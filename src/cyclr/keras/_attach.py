@@ -7,9 +7,10 @@ steps run in one call. What is saved (variables, config, the name of the class) 
 gives the plain class as its `__class__`, which is where Keras looks for the name.
 """
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -95,6 +96,24 @@ def detach(model: Any) -> None:
         _CLASS.__set__(optimizer, optimizer.__class__)
         if attachment.scheduled is not None and model.train_function is attachment.scheduled:
             model.train_function = attachment.plain
+        elif attachment.scheduled is not None and model.train_function is not None:
+            # `change_schedule` has made another one since, with what is attached in it.
+            make_anew(model)
+
+
+@contextlib.contextmanager
+def suspended(optimizer: Any) -> Iterator[bool]:
+    """Make an optimizer a plain one meanwhile; yields whether anything is attached. Compiled steps are the caller's."""
+    optimizer = _optimizer.inner(optimizer)
+    attachment, kind = vars(optimizer).pop(_KEY, None), type(optimizer)
+    if attachment is not None:
+        _CLASS.__set__(optimizer, optimizer.__class__)
+    try:
+        yield attachment is not None
+    finally:
+        if attachment is not None:
+            vars(optimizer)[_KEY] = attachment
+            _CLASS.__set__(optimizer, kind)
 
 
 def is_attached(optimizer: Any) -> bool:
@@ -217,7 +236,8 @@ def _scheduled_class(kind: type, names: tuple[str, ...]) -> type:
             if name in vars(self)[_KEY].values:
                 raise ValueError(
                     f"{name} is set by a ScheduleCallback, which must be the only one to set it; got {name}={value!r}. "
-                    "Take LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks."
+                    "Take LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks; after a fit that was "
+                    "interrupted, call the detach() of the ScheduleCallback."
                 )
             getattr(kind, name).fset(self, value)
 

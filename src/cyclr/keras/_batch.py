@@ -19,22 +19,24 @@ class BatchValues:
     def begin(self, model: Any) -> None:
         """Call before the batch."""
         to_numpy = keras.ops.convert_to_numpy
+        # A metric may be listed twice.
+        unique = {id(metric): metric for metric in _leaves(model.metrics)}.values()
         self._sums = [
             (metric, to_numpy(metric.total) * 1, to_numpy(metric.count) * 1)
-            for metric in _leaves(model.metrics)
+            for metric in unique
             if isinstance(metric, keras.metrics.Mean)
         ]
         for metric, _, _ in self._sums:
             metric.reset_state()
 
-    def end(self, model: Any, logs: dict[str, Any]) -> dict[str, float]:
+    def end(self, model: Any, logs: dict[str, Any]) -> dict[str, Any]:
         """Call after the batch: returns its own values, and turns `logs` into running means for other callbacks."""
-        own = {name: float(value) for name, value in logs.items()}
+        own = {name: _plain(value) for name, value in logs.items()}
         for metric, total, count in self._sums:
             metric.total.assign(metric.total + total)
             metric.count.assign(metric.count + count)
         running = model.get_metrics_result()
-        logs.update({name: float(running[name]) for name in logs if name in running})
+        logs.update({name: _plain(running[name]) for name in logs if name in running})
         self._sums = []
         return own
 
@@ -47,8 +49,16 @@ class BatchValues:
             metric.total.assign(total)
             metric.count.assign(count)
             if metric.name in logs:
-                logs[metric.name] = float(metric.result())
+                logs[metric.name] = _plain(metric.result())
         self._sums = []
+
+
+def _plain(value: Any) -> Any:
+    """A value as Keras logs it: a number, or an array of those of a metric that has several, such as F1Score."""
+    if isinstance(value, float):
+        return value
+    array = keras.ops.convert_to_numpy(value)
+    return float(array.item()) if array.size == 1 else array
 
 
 def _leaves(metrics: list[Any]) -> list[Any]:

@@ -10,7 +10,8 @@ from cyclr.keras import _optimizer
 class Clock:
     """Counts on the host: the device is asked once an epoch, or before every batch where loss scaling skips updates.
 
-    Keras may tell the ends of batches from several threads, in any order.
+    Keras may tell the ends of batches from several threads, in any order. Of several batches in one call it never tells
+    how many there were: where the length of the data is not known, a last call that is cut short counts as a full one.
 
     Args:
         callback: whose model is meant. On JAX, asking a callback for its model waits for the device.
@@ -55,12 +56,14 @@ class Clock:
     def end_epoch(self) -> int:
         """Call when an epoch ends: the updates done so far.
 
-        TensorFlow counts a batch that never came when data of unknown length ends; that is put right.
+        TensorFlow counts a batch that never came when data of unknown length ends, or before the length that it was
+        said to have; that is put right.
         """
         optimizer = self._callback.model.optimizer
-        unknown_length = self._last_batch is None and self._per_call == 1 and not self._skips
-        if unknown_length and keras.backend.backend() == "tensorflow":
-            expected = self._before_epoch + next(self._ended)
+        ended = next(self._ended)
+        data_ended = (self._last_batch is None or ended <= self._last_batch) and self._per_call == 1 and not self._skips
+        if data_ended and keras.backend.backend() == "tensorflow":
+            expected = self._before_epoch + ended
             if _optimizer.batches_seen(optimizer) == expected + 1:
                 _optimizer.inner(optimizer)._iterations.assign(expected)
         return _optimizer.updates_done(optimizer)

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -23,8 +24,8 @@ def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
     """The value of a schedule at an optimizer's counter, as part of a compiled step or on its own."""
     step = step.value if isinstance(step, keras.Variable) else step
     on_host = keras.backend.backend() == "torch" and step.device.type == "cpu" and step.ndim == 0
-    if on_host and not _torch_is_compiling():
-        # One Python number is cheaper than twenty operations on tensors that hold one.
+    if on_host and not step.is_floating_point() and not _torch_is_compiling():
+        # One Python number is cheaper than twenty operations on tensors that hold one; a fraction would be cut off.
         return schedule(int(step) + offset)
     return schedule(step + offset if offset else step)
 
@@ -170,12 +171,20 @@ def swap_schedule(optimizer: Any, schedule: Any) -> Any:
 
 
 def all_of(model: Any, chosen: Any) -> list[Any]:
-    """Every optimizer that the model holds, `chosen` first: a custom training step may have several."""
-    found = [chosen]
-    for value in vars(model).values():
-        if isinstance(value, keras.optimizers.Optimizer) and all(value is not other for other in found):
-            found.append(value)
-    return found
+    """Every optimizer that the model holds, `chosen` first: a custom training step may have several.
+
+    They are looked for in lists and dicts too, and in the layers, which may be models that were compiled themselves.
+    """
+    held = (optimizer for layer in model._flatten_layers() for optimizer in _optimizers_in(vars(layer)))
+    return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
+
+
+def _optimizers_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.optimizers.Optimizer):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _optimizers_in(part)
 
 
 def devices_of(owner: Any) -> Any:

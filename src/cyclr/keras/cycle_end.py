@@ -44,16 +44,19 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
         self._fn = fn
         self._given = schedule
         self._clock = Clock(self)
-        self._followed: Schedule | None = None
         self._start_step = 0
         self._micro_batches = 1
         self._last_step = -1
 
+    def _followed(self) -> Schedule | None:
+        """The schedule whose cycles are meant; that of the optimizer as it is now, after `change_schedule` too."""
+        # `self.model` would wait for the device.
+        own = getattr(_optimizer.inner(getattr(self._model, "optimizer", None)), "_learning_rate", None)
+        return own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
-        own = getattr(_optimizer.inner(getattr(model, "optimizer", None)), "_learning_rate", None)
-        self._followed = own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
-        if self._followed is None:
+        if self._followed() is None:
             raise ValueError(
                 "CycleEnd must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate. "
                 "Pass CycleEnd(fn, schedule)."
@@ -78,9 +81,13 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         update = self._clock.end_batch(batch)
         step = update + self._start_step
-        if self._followed is not None and step != self._last_step and self._followed.is_cycle_end(step):
+        followed = self._followed()
+        if followed is not None and step != self._last_step and followed.is_cycle_end(step):
             model = self.model
             # Not before the last of its micro-batches, and not if loss scaling skipped it.
             if _optimizer.updates_done(model.optimizer) > update:
                 self._last_step = step
                 self._fn(model, step)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._clock.end_epoch()

@@ -20,7 +20,9 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
 
     Update t of the training uses `base_lr + (max_lr − base_lr) · max(0, 1 − x) · scale`, with
     cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter goes on over several
-    calls of `fit` until `reset`; it counts updates, not micro-batches of gradient accumulation.
+    calls of `fit` until `reset`; it counts updates, not micro-batches of gradient accumulation. It is the callback's
+    own, and saved with nothing: in a process that goes on with a saved model, set `clr_iterations` to the updates done,
+    or use `LearningRate`, which follows the optimizer's counter.
 
     Args:
         base_lr: lower bound, ≥ 0.
@@ -35,7 +37,7 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
     Attributes:
         history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
             number, from 1), and `"loss"` and every metric of that batch alone; running metrics that are no means, such
-            as AUC, are as Keras logs them.
+            as AUC, are as Keras logs them, and arrays where a metric has several values.
         clr_iterations: updates since the last reset: t of the next update.
         trn_iterations: updates in all.
 
@@ -77,11 +79,11 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         self.scale_mode = _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
         self.clr_iterations = 0
         self.trn_iterations = 0
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self._schedule = self._make_schedule()
         self._rate = _optimizer.RateControl("CyclicLR")
         self._batch = BatchValues()
-        self._micro_batches: list[dict[str, float]] = []
+        self._micro_batches: list[dict[str, Any]] = []
         self._updates = 0
         self._never_came = _optimizer.BatchThatNeverCame()
 

@@ -96,7 +96,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         self._rate.begin(model)
-        self._new_test(self._points())
+        self._new_test(points=2)
         if not all(layer.built for layer in model.layers):
             raise ValueError(
                 "LRFinder needs a model that has its weights, to put them back; got one that is not built. "
@@ -108,8 +108,13 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         self._losses, self._micro_batches = [], []
         self.result = None
 
-    def _points(self) -> int:
-        steps, epochs = self.params.get("steps"), self.params.get("epochs") or 1
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._snapshot is None:
+            # Only now it is known which epoch `fit` begins with.
+            self._new_test(self._points((self.params.get("epochs") or 1) - epoch))
+
+    def _points(self, epochs: int) -> int:
+        steps = self.params.get("steps")
         if not steps:
             raise ValueError(
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "

@@ -17,9 +17,13 @@ class RandomState:
     """The generators of Python, NumPy, Keras, and of TensorFlow and torch where they are loaded.
 
     Generators that belong to layers are variables of the model; `Snapshot` holds those.
+
+    Args:
+        data: what is trained on; if it is a torch `DataLoader`, its own generators are among them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data: Any = None) -> None:
+        self._loader = [(generator, generator.get_state()) for generator in _generators_of(data)]
         self._python = random.getstate()
         self._numpy = np.random.get_state()
         self._keras = {name: global_state.get_global_attribute(name) for name in _KERAS_NAMES}
@@ -44,9 +48,11 @@ class RandomState:
             torch.set_rng_state(self._torch)
         if torch is not None and self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
+        for generator, state in self._loader:
+            generator.set_state(state)
 
 
-def seed_all(seed: int) -> None:
+def seed_all(seed: int, data: Any = None) -> None:
     """Seed the same generators. Unlike `keras.utils.set_random_seed` it does not import TensorFlow for it."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -58,6 +64,22 @@ def seed_all(seed: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
+    for generator in _generators_of(data):
+        generator.manual_seed(seed)
+
+
+def _generators_of(data: Any) -> list[Any]:
+    """The torch generators of a `DataLoader` and its samplers, which may hold one another."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(data, torch.utils.data.DataLoader):
+        return []
+    parts = [data]
+    for part in parts:
+        held = (getattr(part, name, None) for name in ("sampler", "batch_sampler"))
+        parts += [sampler for sampler in held if sampler is not None and all(sampler is not other for other in parts)]
+    generators = (getattr(part, "generator", None) for part in parts)
+    unique = {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}
+    return list(unique.values())
 
 
 def _tensorflow_state() -> tuple[int | None, Any] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
-from cyclr.keras import _optimizer
+from cyclr.keras import _attach, _optimizer
 from cyclr.keras.random_state import RandomState, seed_all
 from cyclr.keras.snapshot import Attributes, Snapshot, modes_kept
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -49,7 +49,9 @@ def range_test(
     Afterwards the model, its optimizer and every random number generator are as they were before, also if the test
     raises or is interrupted: training goes on as if there had been none. (A model and an optimizer that have no
     variables yet are built.) Data is repeated when an epoch ends; a generator can only be read once, and stays where
-    the test left it.
+    the test left it. State that other data holds moves on as well: that of a `tf.data` shuffle, of a `PyDataset` that
+    shuffles in `on_epoch_end`, of an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached
+    is suspended.
 
     The recorded loss is the loss of the very batch, not Keras' running mean, computed before that batch's update. With
     `gradient_accumulation_steps=k`, or where loss scaling skips updates, it is the mean over the batches of the update.
@@ -72,9 +74,9 @@ def range_test(
             without metrics, or 1 − accuracy.
         repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
             their losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the
-            second differs from the first.
+            second differs from the first; of a generator, one.
         seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
-            they are. Same seed, same result, on a deterministic backend.
+            they are. Same seed, same result, on a deterministic backend and with data that holds no state of its own.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
             there is gone after the test.
         on_step: called with the running test after every update, to show progress.
@@ -118,12 +120,17 @@ def range_test(
     new_test()
     swept = _checked_optimizer(model, optimizer)
     repetition.check(seed, repeats)
+    if isinstance(x, types.GeneratorType) and repeats is not None and repeats > 1:
+        raise ValueError(
+            f"repeats must be 1 for a generator, which can only be read once; got repeats={repeats}. Pass data that "
+            "can be read again, such as arrays, a tf.data.Dataset or a keras.utils.PyDataset."
+        )
     _refuse_no_batches(x)
     fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
     with contextlib.ExitStack() as undo:
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-        undo.callback(RandomState().restore)
+        undo.callback(RandomState(x).restore)
         if not model.built:
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
@@ -133,7 +140,7 @@ def range_test(
                 undo_run.callback(Attributes(model).restore)
                 undo_run.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
                 if seed is not None:
-                    seed_all(seed)
+                    seed_all(seed, x)
                 return _run(new_test(), model, swept, monitor, on_step, x, y, fit)
 
         return repetition.repeated(run, seed, repeats, read_once=isinstance(x, types.GeneratorType))
@@ -144,6 +151,8 @@ def _run(
 ) -> RangeTestResult:
     """One sweep by `fit`; what it changes is put back by the caller, but for the schedule of the optimizer."""
     with contextlib.ExitStack() as undo:
+        if undo.enter_context(_attach.suspended(swept)):
+            _retrace(model)
         updates = test.upcoming(len(test) * test.updates_per_rate)
         if not _optimizer.has_settable_rate(swept):
             rates = _Rates(updates, _optimizer.updates_done(swept))

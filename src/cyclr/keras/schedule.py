@@ -20,6 +20,10 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     batch of the epoch again; the rate still follows the counter. With `gradient_accumulation_steps=k` Keras hands its
     schedules the number of the micro-batch; this one asks the optimizer for k and counts updates.
 
+    One case needs help: on TensorFlow, when data of unknown length (`from_generator`, `filter`) ends, or data with
+    fewer batches than `steps_per_epoch`, Keras counts an update that never was. Add `ScheduleCallback()` to the
+    callbacks, which puts the counter right at the end of every epoch.
+
     Args:
         schedule: any `cyclr.Schedule`; its steps are optimizer updates, from 0.
         start_step: step of the schedule at the optimizer's update 0, ≥ 0; for a run that goes on with an optimizer that

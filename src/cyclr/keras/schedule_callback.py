@@ -17,7 +17,9 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     Update t of the optimizer uses `schedule(t)`, within the compiled step, whatever runs it: `steps_per_execution`,
     `jit_compile`, gradient accumulation, loss scaling, several calls of `fit`. The values are in the logs of every
     batch and epoch as `learning_rate`, `momentum` and `weight_decay`; put this callback first in the list, so that all
-    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`.
+    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`. Under
+    `steps_per_execution`, the batch log of a call that is cut short, as data of unknown length ends, is that of a full
+    one, as Keras does not tell how many batches it ran; updates and epoch logs are right.
 
     When training ends the optimizer is a plain one again, with the learning rate of the last update. What is saved
     meanwhile is the plain optimizer too; to go on after loading, pass the callback again. After an exception Keras
@@ -113,7 +115,9 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._attached_by_hand = True
 
     def detach(self) -> None:
-        """Make the optimizer a plain one again, with the learning rate of the last update."""
+        """Make the optimizer a plain one again, with the learning rate of the last update; before any fit, nothing."""
+        if self._model is None:
+            return
         model = self.model
         _attach.detach(model)
         self._attached_by_hand = False
@@ -146,16 +150,16 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if "momentum" in self._schedules:
             schedules[_attach.momentum_name(optimizer)] = self._schedules["momentum"]
         given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+        if not isinstance(own, keras.Variable):
+            self._leave_rate_to(own, given)
         self._logged = {
             "momentum" if name in _attach.MOMENTUM_NAMES else name: (schedule, self._offset)
             for name, schedule in given.items()
         }
-        if not isinstance(own, keras.Variable):
-            self._leave_rate_to(own, given)
         self._attachment = _attach.attach(model, given, self._offset, self._attachment)
 
     def _leave_rate_to(self, own: Any, given: dict[str, Schedule]) -> None:
-        """Log the rate of an optimizer that has a schedule of its own, or raise if that is another one."""
+        """Leave the rate to an optimizer that has a schedule of its own, or raise if that is another one."""
         ours = given.pop("learning_rate", None)
         known = isinstance(own, LearningRate)
         if ours is not None and not (known and own.schedule == ours and own.start_step == self._offset):
@@ -163,11 +167,13 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
                 f"with a {type(own).__name__} of its own. Compile with a number, such as keras.optimizers.SGD(0.01)."
             )
-        if known:
-            self._logged = {"learning_rate": (own.schedule, own.start_step), **self._logged}
 
     def _values(self, update: int) -> dict[str, float]:
-        return {name: schedule(update + offset) for name, (schedule, offset) in self._logged.items()}
+        # Asked every time, as `change_schedule` may have given it another; `self.model` would wait for the device.
+        own = _optimizer.inner(self._model.optimizer)._learning_rate
+        of_optimizer = {"learning_rate": (own.schedule, own.start_step)} if isinstance(own, LearningRate) else {}
+        logged = {**of_optimizer, **self._logged}
+        return {name: schedule(update + offset) for name, (schedule, offset) in logged.items()}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._attached_by_hand:
