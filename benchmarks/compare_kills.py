@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cyclr.experiments import Spec, read_records
@@ -23,10 +25,91 @@ import json, sys
 from cyclr.experiments import Spec, compare
 spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
 def tell(event):
-    if "stage" not in event:
-        print("record " + event["trial"] if "record" in event else "event", flush=True)
+    for name in ("missing", "epoch", "record"):
+        if name in event:
+            print(name, event.get("trial", ""), flush=True)
 compare(spec, sys.argv[3], workers=2, tell=tell)
 """
+
+
+@dataclass
+class Outcome:
+    """What was found after all kills, and after a last start that was left to come to its end.
+
+    Attributes:
+        killed: starts that were killed before they came to their end.
+        torn: kills that left a line torn.
+        records: the trial of every line in the records.
+        lost: trials without a record, or whose record was told and gone after a kill.
+        workers: processes that ran trials, as far as the user's file leaves `worker-PID` in its folder.
+        left: those of them that still run.
+    """
+
+    killed: int
+    torn: int
+    records: list[str]
+    lost: set[str]
+    workers: set[int]
+    left: set[int]
+
+
+def command(spec: Spec, run: Path) -> list[str]:
+    """A process that compares, and prints a line for the start, for every epoch and for every record."""
+    return [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), spec.folder, str(run)]
+
+
+def kill_at_random(
+    spec: Spec,
+    run: Path,
+    chance: random.Random,
+    *,
+    kills: int,
+    events: int,
+    wait: float,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Start a comparison, kill it and start it again, and count what it left.
+
+    Args:
+        spec: the comparison.
+        run: its run folder.
+        chance: of the moments.
+        kills: how often.
+        events: a kill comes after so many lines of the process at most,
+        wait: and so many seconds at most.
+        tell: given a line of the table for every kill.
+    """
+    reported: set[str] = set()
+    lost: set[str] = set()
+    killed = torn = 0
+    tell(f"{'kill':>4} {'events':>7} {'+ s':>5} {'recorded':>9} {'torn line':>10}")
+    for number in range(kills):
+        process = subprocess.Popen(command(spec, run), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        heard = process.stdout or ()
+        moment, pause = chance.randint(0, events), chance.uniform(0.0, wait)
+        lines = [line for _, line in zip(range(moment), heard, strict=False)]
+        time.sleep(pause)
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        if process.wait() not in (-signal.SIGKILL, 0):
+            raise RuntimeError(f"the comparison ended by itself with exit code {process.returncode}")
+        lines += list(heard)
+        if process.stdout is not None:
+            process.stdout.close()
+        reported |= {line.split()[1] for line in lines if line.startswith("record") and line.endswith("\n")}
+        path = run / "records.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        is_torn = bool(content) and not content.endswith(b"\n")
+        torn += is_torn
+        names = [record["trial"] for record in read_records(run)] if (run / "run.json").exists() else []
+        lost |= reported - set(names)
+        tell(f"{number + 1:>4} {moment:>7} {pause:>5.2f} {len(names):>9} {'yes' if is_torn else '':>10}")
+    subprocess.run(command(spec, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    records = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
+    time.sleep(2)
+    workers = {int(path.name.partition("-")[2]) for path in Path(spec.folder).glob("worker-*")}
+    left = {pid for pid in workers if Path(f"/proc/{pid}").exists()}
+    return Outcome(killed, torn, records, lost | ({trial.id for trial in spec.trials()} - set(records)), workers, left)
 
 
 def main() -> None:
@@ -36,60 +119,37 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20, help="epochs and records until a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance = random.Random(options.seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as temporary:
         folder, run = Path(temporary, "user"), Path(temporary, "run")
         folder.mkdir()
         shutil.copy(USERS_FILE, folder)
         policies = [{"kind": "fixed", "lr": [0.01, 0.1]}, {"kind": "triangular"}, {"kind": "one_cycle"}]
-        spec = Spec.from_dict(
-            {
-                "workload": "blobs.py:build",
-                "policies": policies,
-                "seeds": list(range(40)),
-                "epochs": 5,
-                "batch_size": 32,
-            },
+        spec = Spec(
+            policies,
+            workload="blobs.py:build",
+            seeds=range(40),
+            epochs=5,
+            batch_size=32,
             folder=str(folder),
         )
-        command = [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), str(folder), str(run)]
-        reported: set[str] = set()
-        lost = torn = 0
-        print(f"{'kill':>4} {'events':>7} {'+ s':>5} {'recorded':>9} {'torn line':>10}")
-        for number in range(options.kills):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            heard = process.stdout or ()
-            moment, wait = chance.randint(0, options.events), chance.uniform(0.0, 0.5)
-            lines = [line for _, line in zip(range(moment), heard, strict=False)]
-            time.sleep(wait)
-            if process.poll() not in (None, 0):
-                raise SystemExit(f"the comparison ended by itself with exit code {process.returncode}")
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            lines += list(heard)
-            reported |= {line.split()[1] for line in lines if line.startswith("record") and line.endswith("\n")}
-            path = run / "records.jsonl"
-            content = path.read_bytes() if path.exists() else b""
-            is_torn = bool(content) and not content.endswith(b"\n")
-            torn += is_torn
-            names = [record["trial"] for record in read_records(run)] if (run / "run.json").exists() else []
-            lost += len(reported - set(names))
-            print(
-                f"{number + 1:>4} {moment:>7} {wait:>5.2f} {len(names):>9} {'yes' if is_torn else '':>10}", flush=True
-            )
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        lines = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
-        workers = {int(path.name.partition("-")[2]) for path in folder.glob("worker-*")}
-        time.sleep(2)
-        left = sum(Path(f"/proc/{pid}").exists() for pid in workers)
-        missing = len({trial.id for trial in spec.trials()} - set(lines))
-        print(
-            f"{options.kills} kills, then to the end: {len(lines)} records of {len(spec.trials())} trials, "
-            f"{lost + missing} lost, {len(lines) - len(set(lines))} twice, {torn} torn lines, "
-            f"{left} of {len(workers)} workers left running."
+        chance = random.Random(options.seed)  # noqa: S311
+        outcome = kill_at_random(
+            spec,
+            run,
+            chance,
+            kills=options.kills,
+            events=options.events,
+            wait=0.5,
+            tell=lambda line: print(line, flush=True),
         )
-        if lost or missing or left or len(lines) != len(set(lines)):
-            raise SystemExit(1)
+    twice = len(outcome.records) - len(set(outcome.records))
+    print(
+        f"{outcome.killed} kills, then to the end: {len(outcome.records)} records of {len(spec.trials())} trials, "
+        f"{len(outcome.lost)} lost, {twice} twice, {outcome.torn} torn lines, "
+        f"{len(outcome.left)} of {len(outcome.workers)} workers left running."
+    )
+    if outcome.lost or twice or outcome.left:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ for package in ("torch", "loky"):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
+KILLS = Path(__file__).parents[2] / "benchmarks" / "compare_kills.py"
 MakeSpec = Callable[..., Spec]
 POLICIES = [{"kind": "fixed", "lr": [0.01, 0.1]}, {"kind": "triangular"}]
 RANGE_TEST = {"min_lr": 1e-4, "steps": 60}
@@ -160,30 +163,63 @@ def test_a_typo_that_is_mended_leaves_nothing_behind(blob_spec: MakeSpec, tmp_pa
     assert record["status"] == "ok"
 
 
-DRIVER = """
-import json, sys
-from cyclr.experiments import Spec, compare
-spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
-def tell(event):
-    print(event.get("stage") or next(name for name in ("epoch", "record", "missing") if name in event), flush=True)
-compare(spec, sys.argv[3], workers=2, tell=tell)
+@pytest.fixture(scope="module")
+def kills() -> ModuleType:
+    """The benchmark, which kills comparisons that train torch models; its code is shared."""
+    spec = importlib.util.spec_from_file_location("compare_kills", KILLS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LIGHT = """
+import os, random, time
+from pathlib import Path
+
+def build():
+    (Path(__file__).parent / f"worker-{os.getpid()}").touch()
+    time.sleep(random.uniform(0.05, 0.1))
+    raise OSError("x" * 200_000)
 """
 
 
+def test_twenty_kills_at_random_moments_lose_nothing_and_repeat_nothing(kills: ModuleType, tmp_path: Path) -> None:
+    # Trials that need no framework: they end by an error, and are recorded, in long lines, as any other is.
+    (tmp_path / "light.py").write_text(LIGHT)
+    spec = Spec(
+        [{"kind": "fixed", "lr": [0.1, 0.2]}],
+        workload="light.py:build",
+        epochs=1,
+        seeds=range(60),
+        folder=str(tmp_path),
+    )
+    table: list[str] = []
+    outcome = kills.kill_at_random(
+        spec, tmp_path / "run", random.Random(6), kills=20, events=4, wait=0.3, tell=table.append
+    )
+    assert (outcome.lost, outcome.left) == (set(), set()), table
+    assert sorted(outcome.records) == sorted(trial.id for trial in spec.trials()), table
+    assert {record["status"] for record in read_records(tmp_path / "run")} == {"failed"}
+    # The kills were spread over the whole of it.
+    assert outcome.killed >= 15, table
+    assert len({line.split()[3] for line in table[1:]}) >= 10, table
+
+
 def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
-    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
+    kills: ModuleType, blob_spec: MakeSpec, blobs: Path, tmp_path: Path, timeless: Callable[[Any], Any]
 ) -> None:
     spec = blob_spec(policies=POLICIES, seeds=[0, 1, 2], range_test=RANGE_TEST, epochs=4)
     run = tmp_path / "run"
-    command = [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), str(blobs), str(run)]
     recorded: list[str] = []
-    # Killed in the midst of training, and right after a record; benchmarks/compare_kills.py kills at any time.
+    # Killed in the midst of training, and right after a record.
     for moment, count in (("epoch", 3), ("record", 3)):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(kills.command(spec, run), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         heard = []
         for line in process.stdout:
-            heard.append(line.strip())
+            heard.append(line.split()[0])
             if heard.count(moment) == count:
                 break
         else:

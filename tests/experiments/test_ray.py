@@ -66,6 +66,34 @@ def test_a_cluster_of_two_nodes_records_what_one_process_does_and_retries_what_d
     assert "its worker was lost" in fatal[0]["error"]
 
 
+def test_the_folder_of_a_file_outside_of_the_comparisons_own_is_shipped(
+    cluster: Any, blob_spec: MakeSpec, blobs: Path, tmp_path: Path
+) -> None:
+    (blobs / "user_model.py").write_text("def build():\n    from blobs import build\n    return build()\n")
+    (tmp_path / "conf").mkdir()
+    for workload in ("../user/user_model.py:build", f"{blobs}/user_model.py:build"):
+        spec = blob_spec(epochs=1).replace(workload=workload, folder=str(tmp_path / "conf"))
+        (record,) = engine.run(spec.trials(), address=cluster.address)
+        assert (record["status"], record["error"]) == ("ok", None)
+        assert (record["trial"], record["workload"]) == (spec.trials()[0].id, workload)
+        assert record["workload_sha256"] == spec.trials()[0].file_sha256
+
+
+def test_a_folder_that_ray_does_not_take_is_named_with_its_size(
+    cluster: Any, blob_spec: MakeSpec, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray._private.runtime_env import packaging
+
+    monkeypatch.setattr(packaging, "GCS_STORAGE_MAX_SIZE", 2**20)
+    (blobs / "data.bin").write_bytes(os.urandom(3 * 2**20))
+    message = r"Ray must be able to; got '.*user' of 3\.0 MiB, 3\.0 MiB of them in 'data\.bin' \(.*\.rayignore"
+    with pytest.raises(CyclrError, match=message):
+        list(engine.run(blob_spec().trials(), address=cluster.address))
+    assert not ray.is_initialized()
+
+
+# This one goes last: after a Ray of its own, this process can connect to no other cluster.
 DRIVER = """
 import json, sys
 from cyclr.experiments import Spec, compare
@@ -110,33 +138,6 @@ def test_a_driver_that_is_killed_is_started_again_on_a_ray_of_this_machine(
 def test_options_are_checked_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         engine.run([], **options)
-
-
-def test_the_folder_of_a_file_outside_of_the_comparisons_own_is_shipped(
-    cluster: Any, blob_spec: MakeSpec, blobs: Path, tmp_path: Path
-) -> None:
-    (blobs / "user_model.py").write_text("def build():\n    from blobs import build\n    return build()\n")
-    (tmp_path / "conf").mkdir()
-    for workload in ("../user/user_model.py:build", f"{blobs}/user_model.py:build"):
-        spec = blob_spec(epochs=1).replace(workload=workload, folder=str(tmp_path / "conf"))
-        (record,) = engine.run(spec.trials(), address=cluster.address)
-        assert (record["status"], record["error"]) == ("ok", None)
-        assert (record["trial"], record["workload"]) == (spec.trials()[0].id, workload)
-        assert record["workload_sha256"] == spec.trials()[0].file_sha256
-
-
-def test_a_folder_that_ray_does_not_take_is_named_with_its_size(
-    cluster: Any, blob_spec: MakeSpec, blobs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-    from ray._private.runtime_env import packaging
-
-    monkeypatch.setattr(packaging, "GCS_STORAGE_MAX_SIZE", 2**20)
-    (blobs / "data.bin").write_bytes(os.urandom(3 * 2**20))
-    message = r"Ray must be able to; got '.*user' of 3\.0 MiB, 3\.0 MiB of them in 'data\.bin' \(.*\.rayignore"
-    with pytest.raises(CyclrError, match=message):
-        list(engine.run(blob_spec().trials(), address=cluster.address))
-    assert not ray.is_initialized()
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
