@@ -692,18 +692,25 @@ def test_on_paper_it_is_light_with_the_handles_on_the_curve(read: Any, whole: Re
                 chart: chart.querySelector(".main-svg").getBoundingClientRect().width,
                 scheme: getComputedStyle(document.documentElement).colorScheme,
                 panels: 0,
+                folded: document.querySelectorAll("details:not([open])").length,
             };
         })"""
     )
     reader.page.pdf(path=tmp_path / "page.pdf", format="A4")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
-    assert reader.evaluate("printed") == {"chart": 640, "scheme": "light", "panels": 0}
+    assert reader.evaluate("printed") == {"chart": 640, "scheme": "light", "panels": 0, "folded": 0}
     # Afterwards everything is as it was.
+    assert reader.page.locator("details").count() == reader.page.locator("details:not([open])").count() > 0
     assert reader.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
     assert reader.evaluate("document.querySelector('#range-chart .main-svg').getBoundingClientRect().width") > 900
     reader.page.emulate_media(media="print")
     assert reader.page.locator("pre:visible").count() == 3
     assert not reader.locator("#controls").is_visible()
+    # Browsers print no backgrounds unless told to, and the bounds are backgrounds: a white stripe in the curve instead.
+    for mark in ("#handle-base", "#handle-max", "#band"):
+        assert reader.locator(mark).evaluate("(mark) => getComputedStyle(mark).printColorAdjust") == "exact"
+    assert reader.locator("#test-name").is_visible()
+    assert reader.locator("#test-name").text_content() == reader.locator("#test option:checked").text_content()
     reader.check()
 
 

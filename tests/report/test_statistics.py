@@ -194,6 +194,20 @@ def test_a_failed_seed_leaves_a_fixed_rate_the_baseline() -> None:
     assert rows([*records, *worse])["fixed 0.1"].verdict == "baseline"
 
 
+def test_a_trial_that_failed_before_it_had_an_optimizer_is_one_of_its_policy() -> None:
+    early = {"status": "failed", "optimizer": "", "schedule": None, "lr": None}
+    summary = summarize([*RECORDS, record("up", 9, [], **early), record("broken", 0, [], **early)])
+    assert {row.optimizer for row in summary.rows} == {"SGD"}
+    assert {row.policy: row.failed for row in summary.rows} == {"up": 1, "fixed 0.1": 0, "fixed 0.5": 0, "broken": 1}
+    # Where the workload ran with two of them, nobody knows which it would have been.
+    adam = [{**r, "optimizer": "Adam"} for r in RECORDS]
+    assert {row.optimizer for row in summarize([*RECORDS, *adam, record("up", 9, [], **early)]).rows} == {
+        "SGD",
+        "Adam",
+        "",
+    }
+
+
 def test_a_baseline_that_finished_with_another_optimizer_alone() -> None:
     broken = [{**r, "optimizer": "Adam", "status": "failed"} for r in RECORDS if r["policy"] == "fixed 0.1"]
     adam = [{**r, "optimizer": "Adam"} for r in RECORDS if r["policy"] == "up"]

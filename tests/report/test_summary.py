@@ -106,6 +106,11 @@ def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
     (group,) = summary.groups(trials)
     assert group.baseline is not None
     assert (group.baseline.name, group.target) == ("fixed", 0.8)
+    # Also one that failed so early that it had no optimizer yet.
+    (group,) = summary.groups([*trials, trial("fixed", 3, [], status="failed", epochs={}, lr=None, optimizer="")])
+    assert "2 trials diverged or failed and count in no mean (fixed: 2 of 4 seeds failed)" in " ".join(
+        verdict.of_group(group)
+    )
 
 
 def test_a_fixed_rate_that_diverged_is_no_target() -> None:

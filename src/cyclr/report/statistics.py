@@ -138,7 +138,7 @@ def summarize(
         >>> [(row.policy, row.verdict, row.steps_to_target) for row in statistics.summarize(records).rows]
         [('1cycle', 'better', 10.0), ('fixed 0.1', 'baseline', 20.0)]
     """
-    found = list(records)
+    found = with_optimizers(list(records))
     _checks.number("confidence", confidence, above=0, below=1)
     if not found:
         raise ValueError("records must hold one at least; got none. Has a trial come to its end?")
@@ -161,6 +161,23 @@ def summarize(
     for (workload, optimizer), group in groups.items():
         rows += _rows(workload, optimizer, group, direction, target, baseline, confidence)
     return Summary(metric, direction, confidence, target, rows)
+
+
+def with_optimizers(records: Sequence[Record]) -> list[Record]:
+    """The records, where those that failed before they had an optimizer have the one of their policy, or workload."""
+    known: dict[tuple[str, ...], set[str]] = {}
+    for record in records:
+        if record["optimizer"]:
+            for key in ((record["workload"], record["policy"]), (record["workload"],)):
+                known.setdefault(key, set()).add(record["optimizer"])
+    named = []
+    for record in records:
+        key = record["workload"], record["policy"]
+        found = known.get(key) or known.get(key[:1]) or set()
+        named.append(
+            {**record, "optimizer": next(iter(found))} if not record["optimizer"] and len(found) == 1 else record
+        )
+    return named
 
 
 def _rows(

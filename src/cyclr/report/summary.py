@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -59,8 +59,10 @@ class Group:
 def groups(trials: Sequence[Trial]) -> list[Group]:
     """The groups of trials that can be compared, in the order in which they first appear."""
     found: dict[tuple[str, str, str, str], list[Trial]] = {}
-    for trial in trials:
-        found.setdefault((trial.workload, trial.optimizer, trial.metric, trial.direction), []).append(trial)
+    records = statistics.with_optimizers([trial.record for trial in trials])
+    for trial, record in zip(trials, records, strict=True):
+        group = found.setdefault((trial.workload, record["optimizer"], trial.metric, trial.direction), [])
+        group.append(replace(trial, optimizer=record["optimizer"]))
     return [_group(members) for members in found.values()]
 
 

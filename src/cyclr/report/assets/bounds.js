@@ -37,6 +37,8 @@ class Bounds {
       byId("status").className = `status ${status === "ok" ? "good" : "doubtful"}`;
       byId("reason").textContent = `${reason} ${this.test.ended}`;
     }
+    // On paper a list of choices would be cut at the edge.
+    if (byId("test")) byId("test-name").textContent = byId("test").selectedOptions[0].textContent;
     byId("range-chart").setAttribute("aria-label", `Loss against learning rate. ${reason}`);
     this.plan.total = this.test.total;
     this.plan.cycles = Math.min(this.plan.cycles, most(this.plan.total));

@@ -88,8 +88,9 @@ function page() {
   system.addEventListener("change", themed);
   byId("theme").setAttribute("aria-pressed", dark());
 
-  // On paper: light, and charts as wide as the sheet, not as the window.
+  // On paper: light, nothing folded, and charts as wide as the sheet, not as the window.
   let before;
+  let folded = [];
   const paper = (printing) => {
     sheet.printing = printing;
     root.classList.toggle("printing", printing);
@@ -98,11 +99,14 @@ function page() {
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     root.dataset.theme = "light";
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((part) => { part.open = true; });
     paper(true);
   });
   addEventListener("afterprint", () => {
     if (before === undefined) delete root.dataset.theme;
     else root.dataset.theme = before;
+    folded.forEach((part) => { part.open = false; });
     paper(false);
   });
   requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("cyclr-ready")));
