@@ -130,6 +130,20 @@ def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
         range_test(**{"step_fn": step, "state": jnp.zeros(3), "batches": BATCHES, **arguments})
 
 
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_tensors_of_torch_are_an_error_that_says_what_to_do(chunk):
+    torch = pytest.importorskip("torch")
+    batches = [(torch.tensor(x), torch.tensor(y)) for x, y in BATCHES]
+    with pytest.raises(TypeError, match=r"^batches must hold arrays of JAX or NumPy; got Tensor of torch\. Convert to"):
+        range_test(step, jnp.zeros(3), batches, **SWEEP, chunk=chunk)
+
+    def converting(weights, batch, lr):
+        return step(weights, tuple(part.numpy() for part in batch), lr)
+
+    result = range_test(converting, jnp.zeros(3), batches, **SWEEP, chunk=None)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-5)
+
+
 @pytest.mark.parametrize("chunk", [None, 4, 10])
 def test_several_updates_make_one_point_of_their_mean_loss(chunk):
     result = range_test(step, jnp.zeros(3), BATCHES, **SWEEP, updates_per_rate=3, chunk=chunk)
@@ -277,6 +291,28 @@ def test_training_goes_on_as_if_there_had_been_no_test(chunk, changes):
             weights, _ = compiled(weights, BATCHES[number % 5], 0.05)
         ends.append((np.asarray(weights).tobytes(), random.random(), np.random.random()))
     assert ends[0] == ends[1]
+
+
+class Shuffled:
+    """Batches in an order of NumPy's and Python's generators."""
+
+    def __iter__(self):
+        random.random()
+        return (BATCHES[index] for index in np.random.permutation(5))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_generators_that_batches_draw_from_are_put_back(fails):
+    before = state_of_everything()
+    results = []
+    for _ in range(2):
+        if fails:
+            with pytest.raises(BrokenError):
+                range_test(step, jnp.zeros(3), Shuffled(), **SWEEP, on_step=raising_on_step(BrokenError(), 9))
+        else:
+            results.append(range_test(step, jnp.zeros(3), Shuffled(), **SWEEP))
+        assert state_of_everything() == before
+    assert results[1:] == results[:-1]
 
 
 @pytest.mark.parametrize(("chunk", "steps", "traces"), [(10, 40, 1), (10, 45, 2), (1, 40, 1), (40, 40, 1)])

@@ -153,6 +153,19 @@ def test_one_group_is_swept_and_the_other_keeps_its_rate(swept):
     assert {both[1 - swept] for both in used} == {[0.01, 0.03][1 - swept]}
 
 
+def test_a_tensor_that_all_groups_share_is_swept_for_one_alone():
+    training, used = Training(), []
+    rate = torch.tensor(0.01)
+    groups = [{"params": group["params"]} for group in training.optimizer.param_groups]
+    training.optimizer = torch.optim.AdamW(groups, lr=rate)
+    rates = lambda test: used.append([float(group["lr"]) for group in training.optimizer.param_groups])  # noqa: E731
+    result = training.test(group=1, on_step=rates)
+    assert {first for first, _ in used} == {float(rate)}
+    np.testing.assert_allclose([second for _, second in used], result.lr, rtol=1e-6)
+    assert all(group["lr"] is rate and "initial_lr" not in group for group in training.optimizer.param_groups)
+    assert float(rate) == float(torch.tensor(0.01))
+
+
 BAD = {
     "group": ({"group": 2}, ValueError, "^group must be the number of a parameter group, 0 to 1; got group=2"),
     "negative": ({"group": -1}, ValueError, "^group must be an integer of at least 0"),

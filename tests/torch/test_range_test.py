@@ -420,6 +420,26 @@ def test_a_step_with_a_closure():
     assert range_test(model, optimizer, None, batches(), **SWEEP, step_fn=step) == first
 
 
+def test_an_optimizer_that_needs_a_closure_is_an_error_that_names_step_fn():
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"needs step_fn; got LBFGS\. Pass step_fn=\.\.\., a function of the batch"):
+            range_test(model, optimizer, mse_loss, batches(), **SWEEP)
+        # Schedulers wrap its step.
+        torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_model_in_evaluation_mode_is_told_once(repeats):
+    model = linear().eval()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.warns(UserWarning, match=r"^model is in evaluation mode, .*; call model\.train\(\) first\.$") as told:
+        range_test(model, optimizer, mse_loss, batches(), **{**SWEEP, "repeats": repeats})
+    assert [warning.filename for warning in told] == [__file__]
+    assert not model.training
+
+
 def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
     """https://github.com/davidtvs/pytorch-lr-finder/issues/16, https://github.com/mosaicml/composer/issues/2361"""
     torch.manual_seed(0)

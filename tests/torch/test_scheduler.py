@@ -987,6 +987,20 @@ BAD = {
     "one too many": (lambda: Scheduler(sgd(), LISTED), ValueError, r"for each of the 1 parameter groups; got 2\.$"),
     "one too few": (lambda: Scheduler(sgd({}, {}, {}), LISTED), ValueError, r"of the 3 parameter groups; got 2\.$"),
     "momentum": (lambda: Scheduler(sgd(), momentum=0.9), TypeError, r"^momentum must be a cyclr schedule"),
+    **{
+        f"a momentum of {of!r}": (
+            lambda of=of: Scheduler(sgd(momentum=0.9), CYCLE, momentum=of),
+            ValueError,
+            r"^momentum must stay below 1; got \w+\(.*\), which reaches 1\.[05]\.$",
+        )
+        for of in (
+            Constant(1.0),
+            Warmup(Constant(1.5), 5),
+            Sequence([Constant(0.9), Constant(1.5)], [3]),
+            Cyclical(0.8, 1.0, 3),
+            CYCLE.mirrored(0.8, 1.0),
+        )
+    },
     "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
     "weight decays": (
         lambda: Scheduler(sgd({}, {}), weight_decay=[DECAY, DECAY]),

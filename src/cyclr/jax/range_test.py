@@ -1,5 +1,7 @@
 """The range test of a JAX training step."""
 
+import contextlib
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -30,7 +32,9 @@ def range_test(
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
 
     `state` is not changed, as JAX' values cannot be: training goes on from it as if there had been no test. Only a step
-    that is compiled to donate its arguments would destroy it; pass it without donation.
+    that is compiled to donate its arguments would destroy it; pass it without donation. Python's and NumPy's global
+    generators are put back, for batches that are shuffled by them; another one is yours, and so is the position of an
+    iterator.
 
     Several updates run in one compiled call (`jax.lax.scan`), after which the losses are looked at; so a small model is
     not bound by the time that calls take. Updates after the one that stops the test are thrown away.
@@ -41,8 +45,8 @@ def range_test(
             updates by lr. That is weakly typed, as a Python number is: what it multiplies keeps its dtype, bfloat16
             also.
         state: parameters, optimizer state, a random key: any pytree of arrays.
-        batches: any iterable of pytrees of arrays; begun again when it ends, but for an iterator, which can only be
-            read once.
+        batches: any iterable of pytrees of arrays of JAX or NumPy; begun again when it ends, but for an iterator, which
+            can only be read once.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
         evaluate: `evaluate(state)` returns what is recorded instead of the loss of the batches, at the end of every
@@ -91,23 +95,35 @@ def range_test(
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     size = size if evaluate is None else updates_per_rate
     updates = _one_by_one(step_fn) if chunk is None else _compiled(step_fn)
-    source = _repeated(batches)
+    # A step that is called as it is may take anything.
+    source = _repeated(batches) if chunk is None else map(_checked, _repeated(batches))
     waiting: list[Any] = []
     made = 0
-    while not test.stopped:
-        # With `evaluate`, what is left of this rate where batches of another shape cut it short.
-        rates = test.upcoming(size - made)
-        taken, waiting = _alike(source, waiting, len(rates))
-        if not taken:
-            test.stop("data_exhausted")
-            break
-        made = 0 if evaluate is None else (made + len(taken)) % updates_per_rate
-        state, losses = updates(state, taken, [float(rate) for rate in rates[: len(taken)]])
-        for loss, _ in zip(losses, test, strict=False):
-            test.record(loss)
-            if on_step is not None:
-                on_step(test)
+    with _generators_put_back():
+        while not test.stopped:
+            # With `evaluate`, what is left of this rate where batches of another shape cut it short.
+            rates = test.upcoming(size - made)
+            taken, waiting = _alike(source, waiting, len(rates))
+            if not taken:
+                test.stop("data_exhausted")
+                break
+            made = 0 if evaluate is None else (made + len(taken)) % updates_per_rate
+            state, losses = updates(state, taken, [float(rate) for rate in rates[: len(taken)]])
+            for loss, _ in zip(losses, test, strict=False):
+                test.record(loss)
+                if on_step is not None:
+                    on_step(test)
     return test.result()
+
+
+@contextlib.contextmanager
+def _generators_put_back() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 _Updates = Callable[[Any, list[Any], list[float]], tuple[Any, Any]]
@@ -127,11 +143,12 @@ def _one_by_one(step_fn: Any) -> _Updates:
 def _compiled(step_fn: Any) -> _Updates:
     """All updates of a chunk in one call; a chunk of another length or shape is compiled anew."""
 
-    @jax.jit
-    def scan(state: Any, batches: Any, rates: list[Any]) -> tuple[Any, Any]:
+    def scanned(state: Any, batches: Any, rates: list[Any]) -> Any:
         # Python's numbers are weakly typed in here, as an array of them would not be.
         given = batches, jax.numpy.stack(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
+
+    scan: Any = jax.jit(scanned)
 
     def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
         stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches)
@@ -150,6 +167,17 @@ def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
             yield batch
         if empty or iter(batches) is batches:
             return
+
+
+def _checked(batch: Any) -> Any:
+    """The batch, unless it holds torch's tensors."""
+    for leaf in jax.tree.leaves(batch):
+        if type(leaf).__module__.split(".")[0] == "torch":
+            raise TypeError(
+                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of torch. Convert to NumPy: "
+                "tensor.numpy()."
+            )
+    return batch
 
 
 def _alike(source: Iterator[Any], waiting: list[Any], count: int) -> tuple[list[Any], list[Any]]:

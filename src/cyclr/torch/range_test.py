@@ -1,8 +1,10 @@
 """The range test of a torch model, which is left as it was, in one process or in many."""
 
 import contextlib
+import inspect
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -58,7 +60,8 @@ def range_test(
     NaN or runs out of data.
 
     Args:
-        model: the model; under `DistributedDataParallel` the wrapped one.
+        model: the model; under `DistributedDataParallel` the wrapped one. In the mode that training will be in: there
+            is a warning if that is evaluation.
         optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
             rate, others keep their ratio to it.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
@@ -115,6 +118,18 @@ def range_test(
         _checks.function("evaluate", evaluate, "of the model that returns a number")
     _checks.integer("accumulate", accumulate, at_least=1)
     repetition.check(seed, repeats)
+    if step_fn is None and _needs_closure(optimizer):
+        raise TypeError(
+            "an optimizer that computes the loss itself, several times in an update, needs step_fn; got "
+            f"{type(optimizer).__name__}. Pass step_fn=..., a function of the batch that calls optimizer.step(closure) "
+            "and returns the loss."
+        )
+    if not model.training:
+        warnings.warn(
+            "model is in evaluation mode, and is tested in it: the rates of training may be others; call model.train() "
+            "first.",
+            stacklevel=2,
+        )
     processes = _Processes(model)
     swept = _swept(optimizer, group)
     all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
@@ -139,6 +154,8 @@ def range_test(
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
             undo.callback(Snapshot(model, all_optimizers, scaler, folder).restore)
             undo.enter_context(uncounted(all_optimizers))
+            # The snapshot gives groups that shared a tensor their own back.
+            _groups.separate_rates(optimizer.param_groups)
             if seed is not None:
                 seed_all(seed, loader)
             batches = _Batches(loader)
@@ -172,6 +189,11 @@ def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any]
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
     return [(groups[group], 1.0)]
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any]) -> float:

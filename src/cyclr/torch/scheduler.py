@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules import Schedule
+from cyclr.schedules import Schedule, Warmup
 from cyclr.torch import _groups
 
 FORMAT_VERSION = 1
@@ -41,7 +41,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within.
         lr: schedule of the learning rate, or one for each parameter group.
         momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and its kin) or `rho` (Adadelta), or
-            one for each parameter group.
+            one for each parameter group; < 1.
         weight_decay: schedule of the weight decay.
         start_step: step of the schedules that the next update takes, ≥ 0.
         counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
@@ -113,6 +113,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         groups = len(self.optimizer.param_groups)
         rates, momenta = _schedules("lr", lr, groups), _schedules("momentum", momentum, groups)
         set_momentum = _groups.momentum_setter(self.optimizer) if momenta else None
+        for momentum in momenta:
+            if (top := _stated_maximum(momentum)) >= 1:
+                raise ValueError(f"momentum must stay below 1; got {momentum!r}, which reaches {top}.")
         if weight_decay is not None:
             _schedules("weight_decay", weight_decay, groups, lists=False)
             _groups.check_weight_decay(self.optimizer)
@@ -390,6 +393,14 @@ def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[
             f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(schedules)}."
         )
     return tuple(schedules)
+
+
+def _stated_maximum(schedule: Schedule) -> float:
+    """The largest value that a schedule names, and so reaches."""
+    if isinstance(schedule, Warmup):
+        return _stated_maximum(schedule.of)
+    stated = (getattr(schedule, name, 0.0) for name in ("value", "max_lr", "high"))
+    return float(max(*stated, *map(_stated_maximum, getattr(schedule, "schedules", ()))))
 
 
 def _shortened(value: Any) -> str:
