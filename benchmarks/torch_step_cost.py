@@ -3,10 +3,11 @@
     python benchmarks/torch_step_cost.py [ROUNDS]
 
 An update of a `Scheduler` is what it adds to a loop: its hooks, called as the optimizer calls them before and after an
-update, and `step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around `optimizer.step`. No
-optimizer steps meanwhile: it costs ten times as much, and is the same for all. Every scheduler has an optimizer of its
-own with one parameter group. Rounds alternate in one process, in an order that rotates; a cell is the median over the
-rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range of the middle half.
+update, and `step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around
+`optimizer.step`. No optimizer steps meanwhile: it costs ten times as much, and is the same for all. Every scheduler
+has an optimizer of its own with one parameter group. Rounds alternate in one process, in an order that rotates; a cell
+is the median over the rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range
+of the middle half.
 """
 
 import statistics

@@ -83,7 +83,7 @@ def summarize(name: str, folder: Path) -> None:
     for row in summary.rows:
         steps = "–" if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-        print(f"  {row.optimizer:32} {row.policy:16} {row.seeds} seeds  best {number(row.best)}  "
+        print(f"  {row.optimizer:32} {row.policy:16} seeds {row.seeds}  best {number(row.best)}  "
               f"{number(row.difference):>24}  {steps:>7} steps {ratio:>6}  {row.verdict}")  # fmt: skip
     statistics.write_csv(summary, folder / "table.csv")
     content = {"in_words": summary.in_words(), "seconds_of_all_trials": sum(record["seconds"] for record in records)}
@@ -141,7 +141,7 @@ def curves(optimizer: str, records: list[dict[str, Any]], ax: Any) -> None:
     if best is not None:
         ax.axhline(best, color="0.4", linewidth=0.8)
         place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 3), "textcoords": "offset points"}
-        ax.annotate("the best fixed rate at its best", (0.45, best), fontsize="small", color="0.4", **place)
+        ax.annotate("the best fixed rate at its best", (0.01, best), fontsize="small", color="0.4", **place)
     values = np.concatenate([run["epochs"][run["metric"]] for runs in policies.values() for run in runs])
     ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
     ax.legend(frameon=False, ncols=2, fontsize="small", loc="lower right")

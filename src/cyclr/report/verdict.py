@@ -115,7 +115,8 @@ def _compared(one: Row, name: str, confidence: float) -> str:
         return f"{amount}, on one seed: whether that is more than noise cannot be said. Run more seeds."
     interval = f"{100 * confidence:g}{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired"
     if one.verdict == "within noise":
-        return f"{amount}, which is within noise ({interval})."
+        narrow = "; of so few seeds it is too narrow" if gap.low * gap.high > 0 else ""
+        return f"{amount}, which is within noise ({interval}{narrow})."
     return f"{amount}: {one.verdict}, by more than noise ({interval})."
 
 
