@@ -80,7 +80,9 @@ def test_differences_within_noise_are_called_that() -> None:
     assert up.difference.low > 0
     assert stats.ttest_1samp([0.001, 0.002, 0.02], 0).pvalue > 0.05
     assert up.verdict == "within noise"
-    assert "which is within noise" in summarize(records).in_words()
+    said = summarize(records).in_words()
+    assert "which is within noise" in said
+    assert "seeds paired; of so few seeds it is too narrow)." in said
 
 
 def test_seeds_that_differ_are_no_result_in_words_too() -> None:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
@@ -53,6 +54,8 @@ def run(
     count = loky.cpu_count() if workers is None else _checks.integer("workers", workers, at_least=1)
     _checks.integer("threads", threads, at_least=1)
     _checks.integer("retries", retries, at_least=0)
+    # loky takes a worker whose memory has grown, as TensorFlow's does, for a leak, and replaces it between two trials.
+    warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
     return _run(list(trials), min(count, len(trials)), threads, retries, tell)
 
 
