@@ -191,7 +191,7 @@ OUTCOMES = {
     "with the scaler, skipping": ({"scaler": True, "skipping": True}, "completed"),
     "accumulation": ({"accumulate": 3}, "completed"),
     "autocast": ({"autocast": torch.bfloat16}, "completed"),
-    "diverged": ({"max_lr": 1e9, "stop_factor": 1.5, "smoothing": 0.0}, "diverged"),
+    "diverged": ({"max_lr": 1e9, "steps": 30, "stop_factor": 1.5, "smoothing": 0.0}, "diverged"),
     "NaN": ({"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)]}, "non_finite"),
     "NaN, with the scaler": (
         {"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)], "scaler": True},
