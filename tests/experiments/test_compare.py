@@ -192,12 +192,12 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_repeat_nothing(kills: M
         [{"kind": "fixed", "lr": [0.1, 0.2]}],
         workload="light.py:build",
         epochs=1,
-        seeds=range(60),
+        seeds=range(40),
         folder=str(tmp_path),
     )
     table: list[str] = []
     outcome = kills.kill_at_random(
-        spec, tmp_path / "run", random.Random(6), kills=20, events=4, wait=0.3, tell=table.append
+        spec, tmp_path / "run", random.Random(6), kills=20, events=3, wait=0.2, tell=table.append
     )
     assert (outcome.lost, outcome.left) == (set(), set()), table
     assert sorted(outcome.records) == sorted(trial.id for trial in spec.trials()), table
