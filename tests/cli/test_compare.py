@@ -193,16 +193,18 @@ def test_what_would_fail_after_the_training_is_refused_before(
     assert len(specs) == 1
 
 
-@pytest.mark.parametrize(("given", "direction"), [([], "max"), (["--direction", "min"], "min")])
+@pytest.mark.parametrize(
+    ("metric", "given", "direction"), [("val_accuracy", [], "max"), ("val_top", ["--direction", "min"], "min")]
+)
 def test_the_direction_of_a_metric(
-    here: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], direction: str
+    here: Path, monkeypatch: pytest.MonkeyPatch, metric: str, given: list[str], direction: str
 ) -> None:
     filled(here / "run", "ok")
     specs = trained(monkeypatch, read_records(here / "run"))
-    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--metric", "val_top", *given]
+    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--metric", metric, *given]
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 0, said.output
-    assert [(spec.metric, spec.direction) for spec in specs] == [("val_top", direction)]
+    assert [(spec.metric, spec.direction) for spec in specs] == [(metric, direction)]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ OUTCOMES = {
     "completed": (of(X, Y), "completed"),
     "completed, without a seed": (of(X, Y, seed=None), "completed"),
     "completed, in order": (of(X, Y, shuffle=False), "completed"),
-    "diverged": (of(X, Y, max_lr=1e9, stop_factor=1.5, smoothing=0.0), "diverged"),
+    "diverged": (of(X, Y, max_lr=1e9, steps=30, stop_factor=1.5, smoothing=0.0), "diverged"),
     "NaN": (of(X, NAN, shuffle=False), "non_finite"),
     "overflow": (of(X, Y, max_lr=1e30), "non_finite"),
     "NaN at once": (of(X, np.full_like(Y, np.nan)), RangeTestError),

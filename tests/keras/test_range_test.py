@@ -205,7 +205,12 @@ def rows(count, *, bad=None):
 STOPS = {
     "completed": (lambda: rows(20), {"max_lr": 0.05}, "completed", 12),
     "completed with the last batch": (lambda: rows(12), {"max_lr": 0.05}, "completed", 12),
-    "diverged": (lambda: rows(20), {"max_lr": 1e3, "stop_factor": 4.0, "smoothing": 0.0}, "diverged", None),
+    "diverged": (
+        lambda: rows(40),
+        {"max_lr": 1e3, "steps": 40, "stop_factor": 4.0, "smoothing": 0.0},
+        "diverged",
+        None,
+    ),
     "overflow": (lambda: rows(20), {"max_lr": 1e30}, "non_finite", None),
     "NaN in batch 5": (lambda: rows(20, bad=5), {"max_lr": 0.05}, "non_finite", 5),
     "NaN in batch 1": (lambda: rows(20, bad=1), {"max_lr": 0.05}, "non_finite", 1),
@@ -232,10 +237,12 @@ def test_it_stops_for_the_reason_it_states(data, arguments, reason, points, line
     assert result.stop_reason == reason
     assert np.isfinite(result.loss).all()
     if points is None:
-        assert 1 <= len(result.lr) < 12
+        assert 1 <= len(result.lr) < sweep["steps"]
     else:
         assert len(result.lr) == points
-    np.testing.assert_allclose(result.lr, np.geomspace(1e-3, sweep["max_lr"], 12)[: len(result.lr)], rtol=1e-12)
+    np.testing.assert_allclose(
+        result.lr, np.geomspace(1e-3, sweep["max_lr"], sweep["steps"])[: len(result.lr)], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("batches", [1, 3])
