@@ -7,7 +7,7 @@ from cyclr.range_test import RangeTestResult
 
 
 def loss_limits(result: RangeTestResult) -> tuple[float, float]:
-    """Limits that show the fall, the turn and most dots, and neither lone outliers nor how high a diverging loss flew."""
+    """Limits that show the fall, the turn and most dots, but no lone outliers, nor how high a diverging loss flew."""
     low, high = float(result.smoothed_loss.min()), float(result.smoothed_loss.max())
     high = max(high, float(np.quantile(result.loss, 0.75)))
     room = 3 * result.curve.noise + (0.08 * (high - low) or 0.05 * abs(high) or 1.0)
