@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cyclr.bounds.smoothing import Floats, kernel, running_median, unimodal
+from cyclr.bounds.smoothing import Floats, kernel, kernel_weights, running_median, unimodal
 
 BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
@@ -104,9 +104,8 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     noise = _noise(losses[: max(lowest, n // 4) + 1])
-    weights = np.exp(-0.5 * ((position - position[lowest]) / width) ** 2) if width else np.ones(1)
     # Variances in units of one loss: of the kernel's mean there, and of the median of the first losses.
-    variance = (weights**2).sum() / weights.sum() ** 2 + np.pi / 2 / len(first)
+    variance = (kernel_weights(position[[lowest]], position, width) ** 2).sum() + np.pi / 2 / len(first)
     for array in (rates, smoothed, shown, median):
         array.setflags(write=False)
     return Curve(

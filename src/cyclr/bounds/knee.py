@@ -46,7 +46,7 @@ LEVEL = 30.0
 FLAT, NOISY = 3.1, 4.5
 """A fall below this many of its standard errors is none at all, or cannot be told from noise.
 
-Of 300 curves of pure noise, 95 in 100 fell by less than 3.1 standard errors, 99 in 100 by less than 3.7, and none by
+Of 300 curves of pure noise, 95 in 100 fell by less than 3.1 standard errors, 99 in 100 by less than 3.6, and none by
 4.5: `benchmarks/bounds/noise.py`.
 """
 

@@ -79,9 +79,30 @@ def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
     result = np.empty_like(v)
     for begin in range(0, len(v), _ROWS):
         rows = slice(begin, begin + _ROWS)
-        weights = np.exp(-0.5 * ((x[rows, None] - x[None, :]) / width) ** 2)
-        result[rows] = v[0] + weights @ (v - v[0]) / weights.sum(axis=1)
+        result[rows] = v[0] + kernel_weights(x[rows], x, width) @ (v - v[0])
     return result
+
+
+def kernel_weights(at: Floats, position: Floats, bandwidth: float) -> Floats:
+    """How much every value counts in the `kernel` mean at some places; those of a place sum to one.
+
+    Args:
+        at: the places, shape (m,).
+        position: x of the values, shape (n,).
+        bandwidth: as for `kernel`, > 0.
+
+    Returns:
+        Shape (m, n).
+
+    Example:
+        >>> import numpy as np
+        >>> from cyclr.bounds.smoothing import kernel_weights
+        >>> kernel_weights(np.array([0.0]), np.array([-1.0, 0.0, 1.0]), bandwidth=1.0).round(3).tolist()
+        [[0.274, 0.452, 0.274]]
+    """
+    weights = np.exp(-0.5 * ((at[:, None] - position[None, :]) / bandwidth) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def running_median(values: ArrayLike, window: int) -> Floats:

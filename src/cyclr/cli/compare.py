@@ -129,9 +129,6 @@ def _check(comparison: Spec, baseline: str | None, csv: Path | None) -> None:
 
 
 def _print_summary(summary: statistics.Summary) -> None:
-    groups: dict[tuple[str, str], list[statistics.Row]] = {}
-    for row in summary.rows:
-        groups.setdefault((row.workload, row.optimizer), []).append(row)
     # A file or a pipe has no width that could cut a table.
     wide = out if out.is_terminal else Console(width=_WIDEST)
     percent = f"{100 * summary.confidence:g} %"
@@ -141,6 +138,7 @@ def _print_summary(summary: statistics.Summary) -> None:
         highlight=False,
         markup=False,
     )
+    groups = summary.groups
     for where, rows in groups.items():
         wide.print(_table(rows, ", ".join(where) if len(groups) > 1 else None), "")
     out.print(

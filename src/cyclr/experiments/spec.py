@@ -10,28 +10,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from cyclr import _checks
 from cyclr.errors import CyclrError
 from cyclr.experiments.backend import BACKENDS
 from cyclr.experiments.data import NAMES
+from cyclr.experiments.direction import Direction, direction_of
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test import RangeTest, repeats
-
-Direction = Literal["max", "min"]
-
-# The last words of metrics, those of Keras and their short names among them.
-_LOW_IS_GOOD = """
-    loss error mse rmse msle rmsle mae mape smape perplexity crossentropy cross_entropy bce nll
-    negative_log_likelihood divergence hinge huber poisson logcosh log_cosh deviance brier brier_score wer cer
-    false_positives false_negatives
-"""
-_HIGH_IS_GOOD = """
-    accuracy acc auc auroc auprc ap map precision recall sensitivity specificity f1 f1_score fbeta_score r2 r2_score iou
-    io_u dice jaccard kappa mcc correlation similarity bleu rouge psnr ssim true_positives true_negatives
-    sensitivity_at_specificity specificity_at_sensitivity precision_at_recall recall_at_precision
-"""
 
 
 @dataclass(frozen=True)
@@ -184,7 +171,7 @@ class Spec:
                 f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
             )
         if self.direction is None:
-            object.__setattr__(self, "direction", _direction_of(self.metric))
+            object.__setattr__(self, "direction", direction_of(self.metric))
         _checks.choice("direction", self.direction, ("max", "min"))
         if self.backend is not None:
             _checks.choice("backend", self.backend, BACKENDS)
@@ -376,18 +363,6 @@ def _seen_from(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
             {**one, "file": moved(one["file"])} if isinstance(one, Mapping) and "file" in one else one for one in tables
         ]
     return seen
-
-
-def _direction_of(metric: str) -> Direction:
-    """Whether more or less of a metric is better, by the last words of its name; Keras may have put a number behind."""
-    name = re.sub(r"_\d+$", "", metric.lower())
-    for words, direction in ((_LOW_IS_GOOD, "min"), (_HIGH_IS_GOOD, "max")):
-        if any(name.endswith(f"_{word}") for word in words.split()):
-            return cast(Direction, direction)
-    raise ValueError(
-        f"direction must be given for a metric whose name does not tell it; got metric={metric!r}. "
-        'Say direction = "max" if more of it is better, "min" if less.'
-    )
 
 
 def _budget(epochs: Any, steps: Any, of: str) -> None:

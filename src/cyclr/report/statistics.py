@@ -84,15 +84,20 @@ class Summary:
     target: float | None
     rows: list[Row]
 
+    @property
+    def groups(self) -> dict[tuple[str, str], list[Row]]:
+        """The rows that can be compared, by workload and optimizer."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.workload, row.optimizer), []).append(row)
+        return found
+
     def in_words(self) -> str:
         """The verdict on every workload and optimizer, in the words of the report."""
         from cyclr.report import verdict
 
-        groups: dict[tuple[str, str], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault((row.workload, row.optimizer), []).append(row)
         said = []
-        for (workload, optimizer), rows in groups.items():
+        for (workload, optimizer), rows in self.groups.items():
             place = f"On {workload} with {optimizer}" if optimizer else f"On {workload}"
             words = verdict.of_rows(rows, self.metric, target=self.target, confidence=self.confidence)
             said.append(f"{place}: {' '.join(words)}")

@@ -4,7 +4,7 @@ import contextlib
 import math
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -101,13 +101,36 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def _attach(self) -> None:
         """Count the optimizer's updates; it does not keep this scheduler alive."""
-        to_self = weakref.ref(self)
         self._handles = (
-            self.optimizer.register_step_pre_hook(_set_added_groups(to_self)),
-            self.optimizer.register_step_post_hook(_counter(to_self)),
-            self.optimizer.register_load_state_dict_pre_hook(_look_before_load(to_self)),
-            self.optimizer.register_load_state_dict_post_hook(_reset_after_load(to_self)),
+            self.optimizer.register_step_pre_hook(_weakly(self, Scheduler._set_added_groups)),
+            self.optimizer.register_step_post_hook(_weakly(self, Scheduler._count)),
+            self.optimizer.register_load_state_dict_pre_hook(_weakly(self, Scheduler._look_before_load)),
+            self.optimizer.register_load_state_dict_post_hook(_weakly(self, Scheduler._reset_after_load)),
         )
+
+    def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Before an update: set the rates of groups that were added since the last `step()`."""
+        if len(optimizer.param_groups) == len(self._shares) or id(optimizer) in _uncounted:
+            return
+        # Lists of schedules have none for them, which `step()` says.
+        if max(len(self._rates), len(self._momenta)) <= 1 and self._in_charge:
+            self._set_to(self.last_epoch)
+
+    def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """After an update: count it, if it happened."""
+        if id(optimizer) not in _uncounted and not _groups.skips(optimizer):
+            self._updates += 1
+
+    def _look_before_load(self, optimizer: Any, state_dict: Any) -> None:
+        """Note whether the rates are this scheduler's to set again after the optimizer's state is loaded."""
+        # Of schedulers that take turns, that state knows which one was in charge.
+        self._sets_again = self._overrules or (not self._takes_turns and self._in_charge)
+
+    def _reset_after_load(self, optimizer: Any) -> None:
+        """Set again what an older state of the optimizer brought back."""
+        if self._sets_again:
+            _groups.separate_rates(optimizer.param_groups)
+            self._set_to(self.last_epoch)
 
     def _set_schedules(self, lr: Any, momentum: Any, weight_decay: Any) -> None:
         groups = len(self.optimizer.param_groups)
@@ -316,53 +339,16 @@ def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
         _uncounted.difference_update(added)
 
 
-def _counter(to_scheduler: "weakref.ref[Scheduler]") -> Any:
-    """A hook that counts the updates that happened."""
+def _weakly(scheduler: Scheduler, method: Callable[..., None]) -> Callable[..., None]:
+    """A hook of the optimizer that calls a method of the scheduler and does not keep it alive."""
+    to_scheduler = weakref.ref(scheduler)
 
-    def count(optimizer: Any, args: Any, kwargs: Any) -> None:
-        scheduler = to_scheduler()
-        if scheduler is not None and id(optimizer) not in _uncounted and not _groups.skips(optimizer):
-            scheduler._updates += 1
+    def hook(*given: Any) -> None:
+        alive = to_scheduler()
+        if alive is not None:
+            method(alive, *given)
 
-    return count
-
-
-def _set_added_groups(to_scheduler: "weakref.ref[Scheduler]") -> Any:
-    """A hook that sets the rates of groups that were added since the last `step()`."""
-
-    def set_added(optimizer: Any, args: Any, kwargs: Any) -> None:
-        scheduler = to_scheduler()
-        if scheduler is None or len(optimizer.param_groups) == len(scheduler._shares) or id(optimizer) in _uncounted:
-            return
-        # Lists of schedules have none for them, which `step()` says.
-        if max(len(scheduler._rates), len(scheduler._momenta)) <= 1 and scheduler._in_charge:
-            scheduler._set_to(scheduler.last_epoch)
-
-    return set_added
-
-
-def _look_before_load(to_scheduler: "weakref.ref[Scheduler]") -> Any:
-    """A hook that notes whether the rates are this scheduler's to set again after the optimizer's state is loaded."""
-
-    def look(optimizer: Any, state_dict: Any) -> None:
-        scheduler = to_scheduler()
-        if scheduler is not None:
-            # Of schedulers that take turns, that state knows which one was in charge.
-            scheduler._sets_again = scheduler._overrules or (not scheduler._takes_turns and scheduler._in_charge)
-
-    return look
-
-
-def _reset_after_load(to_scheduler: "weakref.ref[Scheduler]") -> Any:
-    """A hook that sets again what an older state of the optimizer brought back."""
-
-    def reset(optimizer: Any) -> None:
-        scheduler = to_scheduler()
-        if scheduler is not None and scheduler._sets_again:
-            _groups.separate_rates(optimizer.param_groups)
-            scheduler._set_to(scheduler.last_epoch)
-
-    return reset
+    return hook
 
 
 def _description(schedule: Schedule) -> Any:
