@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
+from cyclr.cli.main import keeping_interrupts
 
 COMMAND = [sys.executable, "-m", "cyclr.cli.main"]
 ENVIRONMENT = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
@@ -83,6 +86,9 @@ def test_demo_runs_end_to_end(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
+    # A process that is started in the background by a script inherits that the signal is ignored; one that has a
+    # handler here starts its children with the signal's default.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*COMMAND, "demo", "--epochs", "1000", "--output", "out"],
         cwd=tmp_path,
@@ -91,17 +97,56 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert first.startswith("digits"), first
-    time.sleep(8)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert first.startswith("digits"), first
+            time.sleep(8)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert process.returncode == 130, stderr
     assert "Interrupted" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+LOST = """
+import gc, signal, sys, time
+from cyclr.cli.main import keeping_interrupts
+
+def interrupt(phase, info):
+    gc.callbacks.remove(interrupt)
+    signal.raise_signal(signal.SIGINT)
+
+sys.unraisablehook = keeping_interrupts(sys.unraisablehook)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.callbacks.append(interrupt)
+try:
+    gc.collect()
+    print("collected", flush=True)
+    for _ in range(1000):
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_not_lost_in_a_garbage_collection() -> None:
+    result = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["collected", "interrupted"]
+    assert result.stderr == ""
+
+
+def test_what_else_cannot_be_raised_is_reported_as_ever() -> None:
+    heard: list[Any] = []
+    unraisable = SimpleNamespace(exc_type=ValueError)
+    keeping_interrupts(heard.append)(unraisable)
+    assert heard == [unraisable]
 
 
 def test_range_test_of_a_users_model(models: Path) -> None:

@@ -1,6 +1,10 @@
 """The `cyclr` command."""
 
+import _thread
 import sys
+import threading
+from collections.abc import Callable
+from typing import Any
 
 from cyclr.errors import MissingExtraError
 
@@ -16,7 +20,25 @@ def main() -> None:
         raise SystemExit(1) from error
     from cyclr.cli.app import app
 
+    sys.unraisablehook = keeping_interrupts(sys.unraisablehook)
     app()
+
+
+def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A `sys.unraisablehook` that interrupts once more where Python would drop a Ctrl-C.
+
+    Where the signal comes while a finalizer or a callback of the garbage collector runs (the frameworks have many),
+    Python reports the `KeyboardInterrupt` as "ignored" and goes on. Everything else goes to the hook given.
+    """
+
+    def hear(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Not from in here: what the hook itself raises is dropped as well.
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            hook(unraisable)
+
+    return hear
 
 
 if __name__ == "__main__":

@@ -103,7 +103,9 @@ function drawSchedule(plan) {
     },
   ];
   const xaxis = { title: "step (optimizer update)", range: [0, plan.total - 1], hoverformat: ",d", nticks: 6 };
-  const yaxis = { rangemode: "tozero", title: "learning rate", hoverformat: ".4~g", exponentformat: "power", nticks: 6 };
+  const yaxis = {
+    rangemode: "tozero", title: "learning rate", automargin: true, hoverformat: ".4~g", exponentformat: "power", nticks: 6,
+  };
   return draw("schedule-chart", traces, layout(xaxis, yaxis));
 }
 
@@ -148,6 +150,8 @@ function drawTraining(id, group, series, shown, whole) {
   const target = aimed ? group.target : null;
   const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
-  const yaxis = { title: plain(series.name), range, hoverformat: ".5~g", exponentformat: "power", nticks: 7 };
+  const yaxis = {
+    title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power", nticks: 7,
+  };
   return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));
 }
