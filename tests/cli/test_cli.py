@@ -18,7 +18,7 @@ import cyclr
 from cyclr.cli.app import app
 from cyclr.cli.main import keeping_interrupts
 
-COMMAND = [sys.executable, "-m", "cyclr.cli.main"]
+COMMAND = [sys.executable, "-m", "cyclr"]
 ENVIRONMENT = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
 
 MODEL = """

@@ -23,7 +23,7 @@ from cyclr.experiments.trial import empty_record
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
-COMMAND = [sys.executable, "-m", "cyclr.cli.main", "compare"]
+COMMAND = [sys.executable, "-m", "cyclr", "compare"]
 ENVIRONMENT = {**os.environ, "COLUMNS": "120"}
 BLOBS = Path(__file__).parents[1] / "experiments" / "blobs.py"
 

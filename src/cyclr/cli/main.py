@@ -39,7 +39,3 @@ def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
             hook(unraisable)
 
     return hear
-
-
-if __name__ == "__main__":
-    main()
