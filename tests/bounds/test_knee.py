@@ -78,7 +78,23 @@ def test_the_reason_says_what_was_seen_in_numbers():
 def test_a_constant_loss_is_flat(level, unstable_end):
     bounds = knee(rates(), np.full(150, level), unstable_end=unstable_end)
     assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("flat", None, None)
-    assert bounds.reason.startswith(f"The loss stayed at {level:.3g} from 1e-06 to 10: nothing was learned. ")
+    stayed = f"The loss stayed at {level:.3g} from 1e-06 to 10"
+    if unstable_end:
+        assert bounds.reason.startswith(f"{stayed}, where training turned unstable: nothing was learned before. Check ")
+    else:
+        assert bounds.reason.startswith(f"{stayed}: nothing was learned. Raise max_lr ")
+
+
+@pytest.mark.parametrize(("points", "status"), [(1, "too_few_points"), (60, "flat"), (105, "no_divergence")])
+def test_a_test_that_was_cut_short_does_not_ask_for_a_higher_max_lr(points, status):
+    lr = rates()[:points]
+    loss = 2.3 - 2 / (1 + (0.05 / lr) ** 2) + 0.001 * RNG(0).standard_normal(points)
+    whole, cut = knee(lr, loss), knee(lr, loss, cut_short=True)
+    assert (cut.status, cut.base_lr, cut.max_lr) == (status, whole.base_lr, whole.max_lr)
+    assert whole.reason != cut.reason
+    assert cut.reason.endswith(
+        " The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
+    )
 
 
 @pytest.mark.parametrize("points", [100, 150, 300])
@@ -148,7 +164,7 @@ def test_too_few_points_give_no_bounds(points):
     bounds = knee(lr, curve(lr))
     assert (bounds.status, bounds.base_lr, bounds.max_lr) == ("too_few_points", None, None)
     assert bounds.reason.startswith(
-        f"The test recorded {points} losses before it ended; 12 are needed to see a curve. "
+        f"The test recorded {points} loss{'' if points == 1 else 'es'} before it ended; 12 are needed to see a curve. "
     )
 
 

@@ -268,16 +268,46 @@ def test_a_result_of_nothing_is_an_error_that_says_why():
     assert isinstance(error.value, CyclrError)
 
 
-def test_losses_of_any_kind_that_is_one_number_are_taken():
+def of_numpy():
+    return {1.0: 1, 1.5: 1.5, 0.25: np.float32(0.25), 0.5: np.array(0.5), 2.5: np.array([[2.5]]), 0.0: False}, np.array
+
+
+def of_torch():
     torch = pytest.importorskip("torch")
-    losses = [1, 1.5, np.float32(0.25), np.array(0.5), torch.tensor(0.75), True, np.array([[2.5]])]
-    test = RangeTest(1e-3, 1.0, len(losses), stop_factor=None)
-    drive(test, lambda number, lr: losses[number])
-    assert test.result().loss.tolist() == [1.0, 1.5, 0.25, 0.5, 0.75, 1.0, 2.5]
+    weight = torch.tensor(3.0, requires_grad=True)
+    bf16 = torch.tensor([[2.5]], dtype=torch.bfloat16)
+    return {0.75: torch.tensor(0.75), 3.0: weight, 6.0: 2 * weight.reshape(1), 2.5: bf16}, torch.tensor
+
+
+def of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    double = tf.Variable([1.5], dtype=tf.float64)
+    return {0.75: tf.constant(0.75), 2.5: tf.constant([[2.5]]), 0.5: tf.Variable(0.5), 1.5: double}, tf.constant
+
+
+def of_jax():
+    jnp = pytest.importorskip("jax.numpy")
+    return {0.75: jnp.asarray(0.75), 1.0: jnp.ones((1, 1), jnp.bfloat16)}, jnp.asarray
+
+
+@pytest.mark.parametrize("kind", [of_numpy, of_torch, of_tensorflow, of_jax])
+def test_losses_of_any_kind_that_is_one_number_are_taken(kind):
+    losses, several = kind()
+    test = RangeTest(1e-3, 1.0, len(losses) + 1, stop_factor=None)
+    for loss in losses.values():
+        next(test)
+        test.record(loss)
+    assert test.result().loss.tolist() == list(losses)
+    next(test)
+    for none in (several([1.0, 2.0]), several([])):
+        with pytest.raises(TypeError, match=r"^loss must be a number, or an array or tensor of one element; got loss="):
+            test.record(none)
 
 
 @pytest.mark.parametrize(
-    "loss", [None, "1.0", b"1", np.array("1.0"), np.array([1.0, 2.0]), np.array([]), [1.0]], ids=repr
+    "loss",
+    [None, "1.0", b"1", np.array("1.0"), np.array([1.0, 2.0]), np.array([]), [1.0], 10**400],
+    ids=lambda loss: repr(loss)[:20],
 )
 def test_a_loss_that_is_no_number_is_a_type_error_and_can_be_mended(loss):
     test = RangeTest(1e-3, 1.0, 10)

@@ -60,6 +60,27 @@ def test_a_second_that_equals_the_first_is_the_last(repeats):
     assert len(result.runs) == (repeats or 1)
 
 
+@pytest.mark.parametrize("end", [5, 40])
+def test_one_that_a_bad_batch_ends_early_does_not_hide_the_others(end):
+    noisy, seeds = runner(noise=2.8)
+    first = next(seed for seed in range(20) if repeated(noisy, seed, 1).bounds.status == "noisy")
+    seeds.clear()
+
+    def run(seed):
+        whole = noisy(seed)
+        if seed != first + 1:
+            return whole
+        return RangeTestResult(LR[:end], whole.loss[:end], "non_finite", 1e-6, 10.0, 150, "exponential")
+
+    result = repeated(run, first, None)
+    others = [seed for seed in seeds if seed != first + 1]
+    assert len(seeds) > 2
+    assert result == RangeTestResult.of_repeats([noisy(seed) for seed in others])
+    assert result.bounds.usable
+    # What was asked for is done as it was asked for.
+    assert len(repeated(run, first, 2).lr) == end
+
+
 @pytest.mark.parametrize("arguments", [{"seed": None}, {"seed": 0, "read_once": True}])
 def test_what_cannot_be_repeated_is_not(arguments):
     run, seeds = runner(noise=1.9)

@@ -432,6 +432,24 @@ def test_repeats_are_one_result_as_long_as_the_shortest():
     assert not both.runs.flags.writeable
 
 
+def test_the_order_of_repeats_of_one_length_does_not_decide_why_they_ended():
+    ends = [
+        RangeTestResult(LR[:9], LOSS[:9], why, LR[0], LR[-1], LR.size, "exponential")
+        for why in ("interrupted", "non_finite")
+    ]
+    for order in (ends, ends[::-1]):
+        assert RangeTestResult.of_repeats(order).stop_reason == "non_finite"
+
+
+def test_a_test_that_was_cut_short_says_so_and_one_that_turned_unstable_does_not():
+    said = {}
+    for why in ("completed", "diverged", "non_finite", "data_exhausted", "interrupted"):
+        said[why] = RangeTestResult(LR[:40], np.full(40, 2.3), why, LR[0], LR[-1], LR.size, "exponential").bounds.reason
+    assert said["data_exhausted"] == said["interrupted"] != said["completed"]
+    assert said["diverged"] == said["non_finite"] != said["completed"]
+    assert said["interrupted"].endswith("let it run to the end, with more data or fewer steps.")
+
+
 def test_repeats_are_saved_and_loaded_with_all_of_their_losses(tmp_path):
     both = RangeTestResult.of_repeats(several(LOSS, LOSS * 1.1, LOSS + 0.3))
     both.save(tmp_path / "result.json")

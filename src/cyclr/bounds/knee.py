@@ -54,7 +54,18 @@ ROSE = 6.5
 """A loss that was never higher above its start than this many standard deviations of its noise has not risen."""
 
 
-def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_per_rate: int = 1) -> Bounds:
+CUT_SHORT = "The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
+"""What to do where a higher max_lr would change nothing."""
+
+
+def knee(
+    lr: ArrayLike,
+    loss: ArrayLike,
+    *,
+    unstable_end: bool = False,
+    cut_short: bool = False,
+    updates_per_rate: int = 1,
+) -> Bounds:
     """Read bounds off a range test.
 
     With L0 the level of the loss at the start and F how far its smoothed curve falls:
@@ -74,6 +85,8 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_
         lr: learning rates, rising, > 0, shape (n,).
         loss: finite losses of the batches, shape (n,).
         unstable_end: whether the test ended because training turned unstable, even if no recorded loss shows it.
+        cut_short: whether it ended before its last rate for a reason of another kind, such as the end of the data;
+            the reason in words then says what to change about that.
         updates_per_rate: updates made with every rate, ≥ 1.
 
     Raises:
@@ -99,10 +112,13 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_
         check_curve(np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64))
     if n < MIN_POINTS:
         return _without(
-            "too_few_points", f"The test recorded {n} losses before it ended; {MIN_POINTS} are needed to see a curve."
+            "too_few_points",
+            f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended; "
+            f"{MIN_POINTS} are needed to see a curve.",
+            CUT_SHORT if cut_short else "",
         )
     curve = smooth(lr, loss)
-    level = _without_a_fall(curve)
+    level = _without_a_fall(curve, unstable_end, cut_short)
     if level is not None:
         return level
     flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
@@ -127,7 +143,7 @@ def knee(lr: ArrayLike, loss: ArrayLike, *, unstable_end: bool = False, updates_
             top,
             "no_divergence",
             f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
-            f"better still. {ADVICE['no_divergence']}",
+            f"better still. {CUT_SHORT if cut_short else ADVICE['no_divergence']}",
         )
     turned = f"turned unstable beyond {lowest:.2g}"
     return Bounds(low, top, "ok", f"{fell}; it flattened near {flattened:.2g} and {turned}.")
@@ -151,16 +167,20 @@ def _errors_of_fall(curve: Curve) -> float:
     return curve.fall / errors if errors > 0 else 0.0
 
 
-def _without_a_fall(curve: Curve) -> Bounds | None:
+def _without_a_fall(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds | None:
     """Bounds for a curve that shows no fall, and None for one that does."""
     rise = curve.highest - curve.start
     if _errors_of_fall(curve) >= FLAT and curve.fall >= NEGLIGIBLE * min(rise, abs(curve.start)):
         return None
     if rise <= max(ROSE * curve.noise, NEGLIGIBLE * abs(curve.start)):
-        return _without(
-            "flat",
-            f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}: nothing was learned.",
-        )
+        stayed = f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
+        if unstable_end:
+            return _without(
+                "flat",
+                f"{stayed}, where training turned unstable: nothing was learned before.",
+                "Check the data for values that are not finite, and that the model learns at all.",
+            )
+        return _without("flat", f"{stayed}: nothing was learned.", CUT_SHORT if cut_short else "")
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
     top = min(float(curve.lr[unharmed[-1]]) / MARGIN, float(curve.lr[-1]) / BEFORE_END) if len(unharmed) else 0.0

@@ -139,7 +139,9 @@ class RangeTest:
         return np.repeat(rates, self.updates_per_rate)[made : made + count]
 
     def record(self, loss: Any) -> None:
-        """Take in the loss of the batch that the last update was computed from; nothing, once the test has stopped.
+        """Take in the loss of the batch that the last update was computed from.
+
+        Nothing, if the test was stopped while that update was made.
 
         Args:
             loss: a number, or an array or tensor of one element.
@@ -238,6 +240,13 @@ def _number(loss: Any) -> float:
     try:
         if isinstance(loss, str | bytes | bytearray) or getattr(getattr(loss, "dtype", None), "kind", "f") in "SUO":
             raise TypeError
-        return float(loss.reshape(()) if getattr(loss, "shape", ()) else loss)
-    except (TypeError, ValueError, AttributeError) as error:
+        # A torch loss warns if it is made a number with its graph; a TensorFlow tensor has no reshape of its own.
+        value = loss.detach() if hasattr(loss, "detach") else loss
+        shape = tuple(getattr(value, "shape", ()))
+        if math.prod(shape) != 1:
+            raise TypeError
+        if shape:
+            value = (value if hasattr(value, "reshape") else value.numpy()).reshape(())
+        return float(value)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TypeError(f"loss must be a number, or an array or tensor of one element; got loss={loss!r}.") from error

@@ -1,8 +1,10 @@
 """Several range tests from the same start, for curves that one test leaves too noisy to read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cyclr import _checks
+from cyclr.bounds.curve import MIN_POINTS
 from cyclr.range_test.result import RangeTestResult
 
 MOST = 4
@@ -32,22 +34,36 @@ def repeated(
         seed: of the first test, ≥ 0, or None.
         repeats: how many tests, ≥ 1. None makes more than one only while the bounds are `"noisy"` or the loss `"flat"`,
             which may be noise too, and `MOST` at most. A second that equals the first is thrown away, and is the last:
-            the seed changes nothing.
+            the seed changes nothing. So is one that ended so early, by a bad batch, that nothing could be read off
+            the others as far as it goes; it is not the last.
         read_once: whether the data cannot be had a second time, so that one test has to do.
 
     Raises:
         TypeError, ValueError: what `check` rejects.
     """
     check(seed, repeats)
-    results = [run(seed)]
-    if seed is not None:
-        most = repeats or (1 if read_once else MOST)
-        while len(results) < most and (repeats or _unclear(results)):
-            results.append(run(seed + len(results)))
-            if repeats is None and results[-1] == results[0]:
-                return results[0]
-    return RangeTestResult.of_repeats(results)
+    first = run(seed)
+    if seed is None:
+        return first
+    if repeats is not None:
+        return RangeTestResult.of_repeats([first, *(run(seed + more) for more in range(1, repeats))])
+    results, sofar = [first], first
+    for more in range(1, 1 if read_once else MOST):
+        if sofar.bounds.status not in ("noisy", "flat"):
+            break
+        result = run(seed + more)
+        if result == first:
+            return first
+        if not _hides(result, sofar):
+            results.append(result)
+            sofar = RangeTestResult.of_repeats(results)
+    return sofar
 
 
-def _unclear(results: list[RangeTestResult]) -> bool:
-    return RangeTestResult.of_repeats(results).bounds.status in ("noisy", "flat")
+def _hides(result: RangeTestResult, sofar: RangeTestResult) -> bool:
+    """Whether what is known so far, cut to where a further result ends, could no longer be read."""
+    n = result.lr.size
+    if n < MIN_POINTS:
+        return True
+    cut = replace(sofar, lr=sofar.lr[:n], loss=sofar.loss[:n], runs=sofar.runs[:, :n], stop_reason=result.stop_reason)
+    return sofar.bounds.usable and not cut.bounds.usable

@@ -111,7 +111,8 @@ class RangeTestResult:
             raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
         if len(results) == 1:
             return results[0]
-        shortest = min(results, key=lambda result: result.lr.size)
+        # Of equally short ones, training itself ended the one that turned unstable.
+        shortest = min(results, key=lambda result: (result.lr.size, not stopping.is_unstable(result.stop_reason)))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates = sweeps.pop()
         return cls(shortest.lr, runs.mean(0), shortest.stop_reason, low, high, steps, spacing, runs, updates)
@@ -153,8 +154,13 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason in words."""
-        unstable_end = self.stop_reason in ("diverged", "non_finite")
-        return knee(self.lr, self.loss, unstable_end=unstable_end, updates_per_rate=self.updates_per_rate)
+        return knee(
+            self.lr,
+            self.loss,
+            unstable_end=stopping.is_unstable(self.stop_reason),
+            cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
+            updates_per_rate=self.updates_per_rate,
+        )
 
     def suggest(self, method: Literal["steepest", "valley", "minimum"]) -> float:
         """One learning rate by a classic method; `bounds` is what to train with.

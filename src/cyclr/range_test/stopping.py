@@ -40,6 +40,11 @@ def typical_step(losses: Sequence[float]) -> float:
     return float(np.median(np.abs(np.diff(losses[:MIN_POINTS]))))
 
 
+def is_unstable(reason: StopReason) -> bool:
+    """Whether it was training itself that ended the test."""
+    return reason in ("diverged", "non_finite")
+
+
 def is_non_finite(loss: float) -> bool:
     """Whether a loss is NaN or infinite."""
     return not math.isfinite(loss)
