@@ -1,4 +1,4 @@
-"""How the constants of the rule for bounds were chosen, and what they are worth on tasks that had no say in it.
+"""How constants of the rule for bounds are chosen, and what such a choice is worth on tasks that had no say in it.
 
     python benchmarks/bounds/leave_one_out.py
 
