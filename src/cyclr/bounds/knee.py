@@ -20,8 +20,8 @@ SETTLED = 0.98
 
 READINGS = ((0.4, 1.0), (0.4, 1.5), (0.2, 14.0))
 """Weight of each reading of max_lr, and what its rate is divided by: where the loss flattened, where it settled, and
-where it was back at its start or the test ended. What `benchmarks/bounds/leave_one_out.py` chooses, the weights 0.2, 0.6
-and 0.2, is better by 0.0005 on its tasks and leans more on one reading.
+where it was back at its start or the test ended. What `benchmarks/bounds/leave_one_out.py` chooses, the weights 0.2,
+0.6 and 0.2, is better by 0.0005 on its tasks and leans more on one reading.
 """
 
 USUAL, POWER, MOST = 9.75, 0.4, 4.0
