@@ -194,6 +194,66 @@ def test_what_would_fail_after_the_training_is_refused_before(
 
 
 @pytest.mark.parametrize(
+    ("output", "csv", "fits"),
+    [
+        ("new", "new/table.csv", True),
+        ("new/deeper", "new/table.csv", True),
+        ("new", "new/deeper/table.csv", False),
+        ("new", "new", False),
+        ("new/deeper", "new", False),
+        ("new", "blobs.py/table.csv", False),
+    ],
+)
+def test_a_table_may_be_written_into_the_folder_of_the_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, output: str, csv: str, fits: bool
+) -> None:
+    filled(here / "run", "ok")
+    records = read_records(here / "run")
+
+    def compare(spec: Spec, folder: Path, **_: Any) -> list[dict[str, Any]]:
+        with RunFolder(folder, spec):
+            return records
+
+    monkeypatch.setattr("cyclr.cli.compare.run_comparison", compare)
+    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--output", output, "--csv", csv]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == (0 if fits else 1), said.output
+    assert (here / csv).is_file() == fits
+    assert (f"csv must be a file that can be written; got '{csv}'" in said.output) != fits
+    assert (here / output).exists() == fits
+
+
+@pytest.mark.parametrize(
+    ("ignored", "named"),
+    [
+        (["--metric", "val_loss"], "--metric"),
+        (["--policy", "fixed:0.1", "--seeds", "3"], "--policy, --seeds"),
+        (["--threads", "1"], "--threads"),
+        (["--retry-failed"], "--retry-failed"),
+        (["digits.toml"], "digits.toml"),
+    ],
+)
+def test_a_summary_refuses_what_it_would_ignore(here: Path, ignored: list[str], named: str) -> None:
+    filled(here / "run", "ok")
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run", *ignored])
+    assert said.exit_code == 1, said.output
+    message = "--summary must be given with --output, --baseline, --target, --csv alone, as it shows what is recorded; "
+    assert f"{message}got {named}. Leave out either." in said.output
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_characters_that_a_pipe_cannot_encode_are_replaced(here: Path, encoding: str) -> None:
+    filled(here / "run", "ok", "failed", "ok")
+    arguments = ["--summary", "--output", "run", "--csv", "table.csv", "--baseline", "cosine 0.2"]
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, timeout=300)
+    assert done.stderr == b""
+    assert b"?" in done.stdout
+    assert b"Records: run/records.jsonl; table: table.csv" in done.stdout
+    assert (here / "table.csv").is_file()
+
+
+@pytest.mark.parametrize(
     ("metric", "given", "direction"), [("val_accuracy", [], "max"), ("val_top", ["--direction", "min"], "min")]
 )
 def test_the_direction_of_a_metric(

@@ -66,6 +66,13 @@ def infinite():
     return model, data, lambda outputs, targets: (outputs * 1e30).exp().mean()
 
 
+def unmeasured():
+    """A loss that is finite in training alone."""
+    model, data = build()
+    loss = torch.nn.functional.cross_entropy
+    return model, data, lambda outputs, targets: loss(outputs, targets) * (1 if outputs.requires_grad else torch.nan)
+
+
 def batches():
     """Data as loaders, a regression."""
     x = torch.linspace(-1, 1, 64)[:, None]

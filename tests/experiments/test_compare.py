@@ -134,9 +134,41 @@ def test_a_workload_that_is_not_there_is_told_before_anything_is_run_or_recorded
     wrong = blob_spec().replace(workload=workload)
     with pytest.raises(CyclrError, match=message):
         compare(wrong, tmp_path / "run", tell=lambda event: pytest.fail(str(event)))
-    # The folder is none the worse for it.
+    assert not (tmp_path / "run").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"workload": "blob.py:build"}, {}, "workload must be in a file that exists"),
+        ({"workload": "blobs.py:biuld"}, {"retry_failed": True}, "has no function 'biuld'"),
+        ({"seeds": [0, 1]}, {"workers": 0}, "workers must be an integer of at least 1"),
+        ({}, {"threads": 0, "retry_failed": True}, "threads must be an integer of at least 1"),
+    ],
+    ids=str,
+)
+def test_a_comparison_that_is_refused_leaves_its_folder_as_it_was(
+    blob_spec: MakeSpec, tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
     with RunFolder(tmp_path / "run", blob_spec()) as run:
-        assert len(run.missing()) == 1
+        run.append(trials.failed_record(blob_spec().trials()[0], "a mistake of the user"))
+    before = contents(tmp_path / "run")
+    with pytest.raises((CyclrError, ValueError), match=message):
+        compare(blob_spec().replace(**changes), tmp_path / "run", **options)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_folder_that_is_finished_opens_without_the_users_file(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path
+) -> None:
+    with RunFolder(tmp_path / "run", blob_spec()) as run:
+        run.append(trials.empty_record(blob_spec().trials()[0]))
+    (blobs / "blobs.py").unlink()
+    assert len(compare(blob_spec(), tmp_path / "run")) == 1
 
 
 @pytest.mark.parametrize(

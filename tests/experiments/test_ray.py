@@ -140,6 +140,23 @@ def test_options_are_checked_at_once(options: dict[str, Any], message: str) -> N
         engine.run([], **options)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"), [("no luck\nall ports are taken\n", r"\(all ports are taken\)\. "), ("", r"\(RayError\)\. ")]
+)
+def test_a_ray_that_fails_without_a_file_to_ship_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, said: str, message: str
+) -> None:
+    import ray
+
+    def init(**_: Any) -> None:
+        raise ray.exceptions.RayError(said)
+
+    monkeypatch.setattr(ray, "init", init)
+    spec = Spec([{"kind": "fixed", "lr": 0.1}], epochs=1, seeds=[0])
+    with pytest.raises(CyclrError, match=f"Ray must be ready to run trials; got an error {message}"):
+        list(engine.run(spec.trials()))
+
+
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "cyclr\[ray\]"'):

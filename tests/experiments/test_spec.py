@@ -1,11 +1,16 @@
 """Comparisons are checked when they are described, and their trials have names that stay."""
 
 import datetime
+import itertools
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import cyclr
 from cyclr import CyclrError
@@ -190,6 +195,12 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
         ({"seeds": [0, 0]}, "every trial must be there once"),
         ({"seeds": [-1]}, "seed must be an integer of at least 0"),
         ({"seeds": 3}, "seeds must be a list"),
+        ({"seeds": [0, 2**63]}, r"seed must be an integer below 2\*\*63; got seed=9223372036854775808\."),
+        ({"policies": [{**FIXED, "seeds": [2**64]}]}, r"seed must be an integer below 2\*\*63"),
+        (
+            {"policies": [FIXED, {**FIXED, "optimizer": {"name": "SGD", "momentum": 0.9}}]},
+            "must differ in name where one trains with the workload's own .* called 'fixed 0.1'. Set name = …",
+        ),
         ({"policies": [FIXED, FIXED]}, "every trial must be there once"),
         ({"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a"}]}, "must differ in name"),
         ({"policies": ["fixed"]}, "a policy must be a table"),
@@ -238,6 +249,21 @@ def test_what_is_refused(change: dict[str, object], message: str) -> None:
 def test_a_policy_may_come_again_with_other_seeds() -> None:
     again = spec(policies=[{**FIXED, "name": "a"}, {**FIXED, "name": "a", "seeds": [9]}])
     assert [trial.seed for trial in again.trials()] == [0, 9]
+
+
+def test_integers_of_numpy_are_as_good_as_others(tmp_path: Path) -> None:
+    one, two = np.int64(1), np.int64(2)
+    policies = [{**FIXED, "name": "a"}, {**FIXED, "name": "b", "seeds": np.arange(2), "steps": two}]
+    for budget in ({"epochs": two}, {"epochs": None, "steps": two}):
+        numpy = spec(
+            policies=policies, seeds=np.arange(2), batch_size=np.int64(5), samples=two, validation=one, **budget
+        )
+        again = Spec.from_dict(json.loads(json.dumps(numpy.to_dict())))
+        assert [trial.id for trial in again.trials()] == [trial.id for trial in numpy.trials()]
+
+
+def test_a_seed_may_be_as_large_as_a_record_takes() -> None:
+    assert spec(seeds=[2**63 - 1]).trials()[0].seed == 2**63 - 1
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -298,16 +324,57 @@ def test_options_are_checked_before_a_range_test_too(kind: str, options: dict[st
         Policy(kind, options)
 
 
-@pytest.mark.parametrize(("cycles", "growth"), [(1, 1), (2, 2), (3, 2), (4, 1.5), (3, 1.4), (5, 1), (7, 1.1), (3, 3)])
-@pytest.mark.parametrize("total", [160, 161, 997])
-def test_cycles_that_grow_fill_the_run(cycles: int, growth: float, total: int) -> None:
-    policy = Policy("warm_restarts", {"cycles": cycles, "growth": growth})
-    schedule = policy.plan(Run(total, steps_per_epoch=10), BOUNDS).schedule
-    assert isinstance(schedule, cyclr.WarmRestarts)
-    assert schedule.cycle(total - 1) == cycles - 1
-    # Rounding apart, it is the shortest first cycle that does.
-    shorter = cyclr.WarmRestarts(0.01, 1.0, schedule.cycle_length - 2, growth=growth)
-    assert shorter.cycle(total - 1) == cycles
+def restarts(total: int, cycles: int, growth: float) -> cyclr.Schedule:
+    policy = Policy("warm_restarts", {"cycles": cycles, "growth": growth, "base_lr": 0.001, "max_lr": 0.1})
+    schedule = policy.plan(Run(total, steps_per_epoch=10)).schedule
+    assert schedule is not None
+    return schedule
+
+
+@settings(deadline=None)
+@given(
+    total=st.integers(1, 3000),
+    cycles=st.integers(1, 60),
+    growth=st.just(1) | st.floats(1.005, 4).map(lambda value: round(value, 3)),
+)
+@example(total=232, cycles=20, growth=1)
+@example(total=1000, cycles=400, growth=1.005)
+@example(total=5, cycles=1000, growth=1)
+@example(total=5, cycles=2, growth=1e300)
+def test_cycles_fill_the_run_and_the_last_one_ends_with_it(total: int, cycles: int, growth: float) -> None:
+    schedule = restarts(total, cycles, growth)
+    ends = [step + 1 for step in range(total) if schedule.is_cycle_end(step)]
+    lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
+    assert ends[-1] == total
+    assert lengths == sorted(lengths)
+    # The rate jumps to max_lr when a cycle begins, and has come down when it ends.
+    assert all(schedule(end - length) == pytest.approx(0.1) for end, length in zip(ends, lengths, strict=True))
+    assert schedule(total - 1) <= 0.001 + 0.099 * (math.pi / 2 / lengths[-1]) ** 2 + 1e-9
+    count = min(cycles, total)
+    shares = [Fraction(growth) ** (index - count) for index in range(count)] if count <= 60 else []
+    exact = [total * share / sum(shares) for share in shares]
+    if shares and exact[0] >= 1:
+        assert len(lengths) == count
+        assert max(abs(length - one) for length, one in zip(lengths, exact, strict=True)) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("total", "cycles", "growth", "schedule"),
+    [
+        (160, 4, 1, cyclr.WarmRestarts(0.001, 0.1, 40)),
+        (150, 4, 2, cyclr.WarmRestarts(0.001, 0.1, 10, growth=2)),
+        (
+            232,
+            20,
+            1,
+            cyclr.Sequence([cyclr.WarmRestarts(0.001, 0.1, 11), cyclr.WarmRestarts(0.001, 0.1, 12)], [88, 144]),
+        ),
+    ],
+)
+def test_cycles_that_divide_the_run_are_plain_restarts(
+    total: int, cycles: int, growth: float, schedule: cyclr.Schedule
+) -> None:
+    assert restarts(total, cycles, growth) == schedule
 
 
 def test_without_usable_bounds_the_reason_is_told() -> None:

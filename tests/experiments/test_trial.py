@@ -101,6 +101,14 @@ def test_an_infinite_loss_ends_the_trial_as_diverged(blob_spec: MakeSpec) -> Non
     assert len(record["steps"]["loss"]) < 20
 
 
+def test_a_metric_that_is_never_finite_is_of_a_trial_that_diverged(blob_spec: MakeSpec) -> None:
+    record = only(blob_spec("unmeasured", metric="val_loss"))
+    assert (record["status"], record["error"]) == ("diverged", "val_loss was not finite after any epoch")
+    assert record["epochs"]["val_loss"] == [None, None]
+    assert None not in record["steps"]["loss"]
+    assert only(blob_spec("unmeasured"))["status"] == "ok"
+
+
 def test_a_regression_from_loaders(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("batches", metric="val_loss"))
     assert record["error"] is None

@@ -103,6 +103,82 @@ def test_without_a_trial_that_ended_well_there_is_no_training_to_show(
     assert "fixed 0.003: 1 of 1 seed diverged" in " ".join(parts.text)
 
 
+def content(text: str) -> dict[str, Any]:
+    """The data that the scripts of a page draw."""
+    return json.loads(next(data for attributes, data in Parts(text).scripts if attributes.get("id") == "data"))
+
+
+def short(record: dict[str, Any], policy: str, seed: int, values: list[float], **more: Any) -> dict[str, Any]:
+    """The record of a trial of one or two epochs without a range test."""
+    epochs = {"step": [10 * (n + 1) for n in range(len(values))], "val_accuracy": values}
+    schedule = cyclr.Constant(0.1 + seed) if policy.startswith("fixed") else cyclr.OneCycle(0.1 + seed, 9.0, 20)
+    own = {"trial": f"{policy}-{seed}", "policy": policy, "seed": seed, "epochs": epochs, "range_test": None}
+    rates = {"schedule": schedule.to_dict(), "steps": {"learning_rate": [schedule(0)]}}
+    return {**record, **own, **rates, "range_test_steps": 0, "lr": None, **more}
+
+
+def test_the_schedules_are_those_of_the_first_seed_that_ended_well(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    lost = short(records[0], "up", 0, [], status="failed", schedule=None, steps={})
+    trials = [lost, *(short(records[0], name, seed, [0.5]) for name in ("up", "fixed") for seed in (2, 1))]
+    text = page.of_run(write_run(tmp_path, trials))
+    said = " ".join(Parts(text).text)
+    assert said.count("OneCycle(") == said.count("Constant(") == 1
+    assert "OneCycle(base_lr=1.1" in said
+    assert "Constant(value=1.1)" in said
+    (group,) = content(text)["groups"]
+    rates = next(series for series in group["series"] if series["name"] == "learning rate")
+    assert [curve["mean"] for curve in rates["curves"]] == [[1.1], [1.1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("loss", "min"),
+        ("val_mae", "min"),
+        ("mean_absolute_error", "min"),
+        ("val_root_mean_squared_error_1", "min"),
+        ("val_kl_divergence", "min"),
+        ("accuracy", "max"),
+        ("val_top_k_categorical_accuracy", "max"),
+        ("val_power", None),
+    ],
+)
+def test_a_series_is_to_go_where_its_name_says(
+    tmp_path: Path, records: list[dict[str, Any]], name: str, direction: str | None
+) -> None:
+    trial = short(records[0], "up", 0, [0.5])
+    trial["epochs"][name] = [0.5]
+    (group,) = content(page.of_run(write_run(tmp_path, [{**trial, "direction": "min"}])))["groups"]
+    assert [(one["name"], one["direction"]) for one in group["series"][:2]] == [
+        ("val_accuracy", "min"),
+        (name, direction),
+    ]
+
+
+def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_line_does(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    trials = [short(records[0], "fixed", seed, [0.8]) for seed in range(2)]
+    trials.append(short(records[0], "fixed", 2, [0.1], status="diverged"))
+    trials += [short(records[0], "half", seed, [0.75 + 0.1 * seed]) for seed in range(3)]
+    trials.append(short(records[0], "elsewhere", 3, [0.7]))
+    run = write_run(tmp_path / "run", trials)
+    text = page.of_run(run)
+    for policy, steps in (("half", "reached by 1 of 2"), ("elsewhere", "–")):
+        row = text[text.index(f'<th scope="row"><bdi>{policy}</bdi>') :]
+        assert re.findall(r"<td>(.*)</td>", row)[4] == steps
+    lines = CliRunner().invoke(app, ["compare", "--summary", "--output", str(run)]).output.splitlines()
+    assert any(line.startswith("half") and "1 of 2" in line for line in lines)
+    assert not any(line.startswith("elsewhere") and "never" in line for line in lines)
+
+
+def test_a_group_without_an_optimizer_has_a_name_all_the_same(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    trials = [short(records[0], "up", 0, [0.5]), short(records[0], "fixed", 0, [], status="failed", optimizer="")]
+    assert "digits, val_accuracy" in Parts(page.of_run(write_run(tmp_path, trials))).text
+
+
 def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]

@@ -588,7 +588,13 @@ def test_the_training_curves_are_the_means_of_the_records(
     assert len([trace for trace in traces if trace.get("fill") == "toself"]) == 5
     values = [record["epochs"]["val_accuracy"] for record in records if record["policy"] == "triangular"]
     np.testing.assert_allclose(lines["triangular"]["y"], np.mean(values, axis=0), rtol=1e-5)
+    chart = reader.locator("#training-chart-0")
+    assert chart.get_attribute("aria-label").startswith("val_accuracy of each policy against steps; the table")
     reader.page.get_by_label("Show", exact=True).select_option("learning rate")
+    # The name follows what is shown, and no rate is below 0.
+    assert chart.get_attribute("aria-label") == "learning rate of each policy against steps."
+    reader.drawn("training-chart-0")
+    assert reader.evaluate("document.getElementById('training-chart-0')._fullLayout.yaxis.range[0]") == 0
     rates = next(r["steps"]["learning_rate"] for r in records if r["policy"] == "triangular")
     lines = reader.evaluate("document.getElementById('training-chart-0').data.map(({name, y}) => [name, y])")
     np.testing.assert_allclose(dict(lines)["triangular"], rates, rtol=1e-5)
@@ -602,7 +608,8 @@ def test_the_training_curves_are_the_means_of_the_records(
 
 
 def fallen(policy: str, values: list[float], direction: str, record: dict[str, Any]) -> dict[str, Any]:
-    epochs = {"step": [10 * (n + 1) for n in range(len(values))], "val_top": values, "val_loss": values[::-1]}
+    steps, turned = [10 * (n + 1) for n in range(len(values))], values[::-1]
+    epochs = {"step": steps, "val_top": values, "val_loss": turned, "val_mae": turned, "val_power": turned}
     named = {"trial": policy, "policy": policy, "metric": "val_top", "direction": direction}
     lr = 0.1 if policy.startswith("fixed") else None
     return {**record, **named, "epochs": epochs, "steps": {}, "schedule": None, "range_test": None, "lr": lr}
@@ -623,6 +630,8 @@ def test_the_close_look_keeps_the_best_values_and_the_target(
     limits = "document.getElementById('training-chart-0').layout.yaxis.range"
     low, high = sorted(sign * value for value in reader.evaluate(limits))
     assert 0.12 < low < 0.5
+    marked = "document.getElementById('training-chart-0').layout.annotations.map(({text}) => text)"
+    assert reader.evaluate(marked) == ["best of the baseline"]
     assert high > 0.9
     # With the fixed rate hidden, what is to be reached stays in the picture.
     reader.page.get_by_role("button", name="fixed").click()
@@ -632,8 +641,12 @@ def test_the_close_look_keeps_the_best_values_and_the_target(
     assert min(sign * value for value in reader.evaluate(limits)) < 0.1
     reader.page.get_by_label("from the first epoch").click()
     # A loss is to fall, whatever the metric does: its best values are the lowest.
-    reader.page.get_by_label("Show", exact=True).select_option("val_loss")
-    assert reader.evaluate(limits)[0] < min(moving)
+    # An error is too; of what nobody knows, nothing is cut off.
+    for name, cut in (("val_loss", True), ("val_mae", True), ("val_power", False)):
+        reader.page.get_by_label("Show", exact=True).select_option(name)
+        low, high = reader.evaluate(limits)
+        assert low < min(moving)
+        assert (high < max(moving)) == cut
     reader.check()
 
 

@@ -21,6 +21,8 @@ EXIT_FAILED = 1
 
 _WIDEST = 1000
 
+_OF_SUMMARY = ("summary", "output", "baseline", "target", "csv")
+
 out = Console()
 
 _POLICY_HELP = (
@@ -30,6 +32,7 @@ _POLICY_HELP = (
 
 
 def compare(
+    context: typer.Context,
     spec: Annotated[
         Path | None, typer.Argument(help="TOML file of the comparison; options take precedence.", show_default=False)
     ] = None,
@@ -72,6 +75,7 @@ def compare(
     Example: cyclr compare --policy fixed:0.01,0.03,0.1 --policy triangular --epochs 8 --seeds 3
     """
     if summary:
+        _check_summary(context)
         records = read_records(output)
         read_run(output)
     else:
@@ -89,7 +93,7 @@ def compare(
             "backend": backend,
         }
         comparison = Spec.from_options(spec, given)
-        _check(comparison, baseline, csv)
+        _check(comparison, output, baseline, csv)
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
         on_ray: dict[str, Any] = {"address": address, "cpus": cpus, "gpus": gpus} if engine == "ray" else {}
@@ -119,13 +123,38 @@ def compare(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _check(comparison: Spec, baseline: str | None, csv: Path | None) -> None:
+def _check_summary(context: typer.Context) -> None:
+    """Refuse what a summary would not look at."""
+    ignored = [
+        option.opts[0] if option.param_type_name == "option" else str(context.params["spec"])
+        for option in context.command.params
+        if option.name not in _OF_SUMMARY
+        and (source := context.get_parameter_source(option.name or "")) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if ignored:
+        raise CyclrError(
+            f"--summary must be given with {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])} alone, as it shows "
+            f"what is recorded; got {', '.join(ignored)}. Leave out either."
+        )
+
+
+def _check(comparison: Spec, output: Path, baseline: str | None, csv: Path | None) -> None:
     """Refuse before the training what would be an error after it."""
     names = {trial.policy.name for trial in comparison.trials()}
     if baseline is not None and baseline not in names:
         raise CyclrError(f"baseline must be one of {', '.join(map(repr, sorted(names)))}; got {baseline!r}.")
-    if csv is not None and (csv.is_dir() or not os.access(csv if csv.exists() else csv.parent, os.W_OK)):
+    if csv is not None and not _can_be_written(csv, output.resolve()):
         raise CyclrError(f"csv must be a file that can be written; got {str(csv)!r}. Is there such a folder?")
+
+
+def _can_be_written(file: Path, run: Path) -> bool:
+    """Whether a file can be written once the folder of the run is there, which is made with those that it is in."""
+    if file.is_dir() or run.is_relative_to(file.resolve()):
+        return False
+    if not file.parent.is_dir():
+        return run.is_relative_to(file.parent.resolve())
+    return os.access(file if file.exists() else file.parent, os.W_OK)
 
 
 def _print_summary(summary: statistics.Summary) -> None:
@@ -140,7 +169,7 @@ def _print_summary(summary: statistics.Summary) -> None:
     )
     groups = summary.groups
     for where, rows in groups.items():
-        wide.print(_table(rows, ", ".join(where) if len(groups) > 1 else None), "")
+        wide.print(_table(rows, ", ".join(filter(None, where)) if len(groups) > 1 else None), "")
     out.print(
         "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
         style="dim",
@@ -157,7 +186,7 @@ def _table(rows: list[statistics.Row], title: str | None) -> Table:
     table.add_column("verdict")
     for row in rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
-        reached = f"{row.reached} of {row.seeds}" if row.reached else "never"
+        reached = f"{row.reached} of {row.aimed}" if row.reached else "never" if row.aimed else "–"
         table.add_row(
             escape(row.policy) + (f"\n[dim]{', '.join(lost)}[/]" if lost else ""),
             str(row.seeds),

@@ -1,6 +1,7 @@
 """The `cyclr` command."""
 
 import _thread
+import io
 import sys
 import threading
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from cyclr.errors import MissingExtraError
 
 def main() -> None:
     """Run the command line; the entry point of the `cyclr` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A pipe may have an encoding that lacks some of the characters that are printed.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401

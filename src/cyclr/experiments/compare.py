@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from cyclr import _checks
 from cyclr.experiments import local, workloads
-from cyclr.experiments.record import RunFolder, read_records
+from cyclr.experiments.record import RunFolder, read_records, unrecorded
 from cyclr.experiments.spec import Spec, Trial
 from cyclr.experiments.trial import Event
 
@@ -52,7 +52,7 @@ def compare(
 
     Raises:
         RunFolderError: the folder is in use, holds another comparison, or cannot be written.
-        CyclrError: the workload does not exist.
+        CyclrError: the workload does not exist; the folder stays as it is.
         MissingExtraError: the engine is not installed.
 
     Warns:
@@ -71,10 +71,12 @@ def compare(
     """
     _checks.choice("engine", engine, ("local", "ray"))
     listeners = list(trackers)
+    # What is refused is refused before the folder is changed.
+    if missing := unrecorded(folder, spec, retry_failed):
+        workloads.check(missing[0])
+        _engine(engine)([], **options)
     with RunFolder(folder, spec, command) as run:
         missing = run.missing(retry_failed)
-        if missing:
-            workloads.check(missing[0])
         tell({"missing": missing, "done": [r for r in read_records(folder) if r["trial"] not in _ids(missing)]})
         by_id = {trial.id: trial for trial in missing}
 

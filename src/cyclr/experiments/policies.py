@@ -1,17 +1,16 @@
 """Policies for the learning rate that a comparison sets against one another."""
 
+import itertools
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclr import _checks
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
-from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, WarmRestarts
+from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, Sequence, WarmRestarts
 from cyclr.schedules.cyclical import decay_of_mode
 
 EPOCHS_PER_CYCLE = 8
@@ -182,13 +181,31 @@ def _warm_restarts(options: Mapping[str, Any], run: Run) -> Plan:
     if length is not None:
         return Plan(made(run.steps(length)))
     count = cycles_in(run) if cycles is None else _checks.integer("cycles", cycles, at_least=1)
-    count = min(count, run.total_steps)
-    factor = Fraction(repr(_checks.number("growth", growth, at_least=1)))
-    # Of a first cycle's length, all of them take 1 + growth + growth² + …
-    shares = count if factor == 1 else (factor**count - 1) / (factor - 1)
-    first = math.ceil(run.total_steps / Fraction(shares))
-    # Lengths are rounded, maybe all of them down.
-    return Plan(made(first) if made(first).cycle(run.total_steps - 1) < count else made(first + 1))
+    lengths = _filling(run.total_steps, count, _checks.number("growth", growth, at_least=1))
+    plain, last = made(lengths[0]), run.total_steps - 1
+    if plain.cycle(last) == len(lengths) - 1 and plain.is_cycle_end(last):
+        return Plan(plain)
+    alike = [(length, len(list(group))) for length, group in itertools.groupby(lengths)]
+    parts = [WarmRestarts(options["base_lr"], options["max_lr"], length) for length, _ in alike]
+    return Plan(Sequence(parts, [length * times for length, times in alike]))
+
+
+def _filling(total: int, count: int, growth: float) -> list[int]:
+    """Lengths of cycles that end with the run, within a step of `count` cycles each `growth` times as long as before.
+
+    Cycles of less than a step are left out.
+    """
+    count = min(count, total)
+
+    def share(cycles: int) -> float:
+        """Of the run, what its first cycles take."""
+        if growth == 1:
+            return cycles / count
+        # (growth^cycles − 1) / (growth^count − 1), where the powers would overflow.
+        return (growth ** (cycles - count) - growth**-count) / (1 - growth**-count)
+
+    ends = [round(total * share(cycles)) for cycles in range(count + 1)]
+    return sorted(end - start for start, end in itertools.pairwise(ends) if end > start)
 
 
 def _cosine(options: Mapping[str, Any], run: Run) -> Plan:

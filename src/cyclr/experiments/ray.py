@@ -139,10 +139,14 @@ def _connected(
             )
     except ray.exceptions.RayError as error:
         ray.shutdown()
-        what = _in_words(file.parent) if shipped and file is not None else "nothing"
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        if not shipped or file is None:
+            raise CyclrError(
+                f"Ray must be ready to run trials; got an error ({said}). Look into its logs, or use the local engine."
+            ) from error
         raise CyclrError(
-            f"the folder of the workload's file is shipped to the cluster, and Ray must be able to; got {what} "
-            f"({str(error).strip().splitlines()[-1]}). Keep data elsewhere, or name it in a file .rayignore there."
+            "the folder of the workload's file is shipped to the cluster, and Ray must be able to; "
+            f"got {_in_words(file.parent)} ({said}). Keep data elsewhere, or name it in a file .rayignore there."
         ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CyclrError(

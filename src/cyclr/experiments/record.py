@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from cyclr import _files
 from cyclr.errors import CyclrError, RunFolderError
-from cyclr.experiments.spec import Spec
+from cyclr.experiments.spec import Spec, Trial
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cyclr", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ray", "scipy")
@@ -72,6 +72,22 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     if not isinstance(run, dict) or run.get("version") != FORMAT_VERSION:
         raise RunFolderError(f"run.json in {str(folder)!r} must be of version {FORMAT_VERSION}.")
     return run
+
+
+def unrecorded(folder: str | Path, spec: Spec, retry_failed: bool = False) -> list[Trial]:
+    """The trials of a comparison that a run folder has no record of, in order; all of them where it is yet to be made.
+
+    Args:
+        folder: the run folder.
+        spec: the comparison.
+        retry_failed: whether trials that failed count as not recorded.
+
+    Raises:
+        RunFolderError: a line in the midst of the records is damaged.
+    """
+    records = read_records(folder) if Path(folder, "run.json").is_file() else []
+    done = {record["trial"] for record in records if not (retry_failed and record["status"] == "failed")}
+    return [trial for trial in spec.trials() if trial.id not in done]
 
 
 class RunFolder:
@@ -206,16 +222,9 @@ class RunFolder:
         kept = b"".join(line for line in lines if json.loads(line)["trial"] not in names)
         _files.write_atomically(path, kept.decode())
 
-    def missing(self, retry_failed: bool = False) -> list[Any]:
-        """The trials of the comparison that have no record yet, in order.
-
-        Args:
-            retry_failed: whether those that failed count as missing.
-        """
-        done = {
-            record["trial"] for record in read_records(self.path) if not (retry_failed and record["status"] == "failed")
-        }
-        return [trial for trial in self._spec.trials() if trial.id not in done]
+    def missing(self, retry_failed: bool = False) -> list[Trial]:
+        """The trials of the comparison that have no record yet; see `unrecorded`."""
+        return unrecorded(self.path, self._spec, retry_failed)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add the record of a finished trial; when this returns, it is on the disk.

@@ -1,6 +1,7 @@
 """What a comparison is to run: a description that is checked at once, and the trials that it stands for."""
 
 import difflib
+import functools
 import hashlib
 import itertools
 import json
@@ -16,9 +17,9 @@ from cyclr import _checks
 from cyclr.errors import CyclrError
 from cyclr.experiments.backend import BACKENDS
 from cyclr.experiments.data import NAMES
-from cyclr.experiments.direction import Direction, direction_of
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test import RangeTest, repeats
+from cyclr.report.direction import Direction, direction_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Spec:
             it, or a number of samples that are taken off the end of the training part, which leaves the test part
             unseen.
         samples: training samples of a built-in workload that are used; all by default.
-        seeds: seeds, each ≥ 0 and once.
+        seeds: seeds, each from 0 to 2⁶³ − 1 and once.
         epochs, steps: the budget of a training, one of them, ≥ 1.
         batch_size: samples in an update, ≥ 1.
         optimizer: a name, a table with `name` and arguments, or a list of these; the workload's own by default
@@ -158,27 +159,30 @@ class Spec:
     folder: str = field(default=".", compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("policies", "seeds"):
-            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        # What is checked is kept as it was checked: records are JSON, which knows no integers of NumPy.
+        keep = functools.partial(object.__setattr__, self)
+        keep("policies", [_own(table) for table in _listed("policies", self.policies)])
+        keep("seeds", _seeds("seeds", self.seeds))
         _text("workload", self.workload)
         if self.data is not None:
             _text("data", self.data)
-        _checks.integer("batch_size", self.batch_size, at_least=1)
-        _seeds(self.seeds)
+        keep("batch_size", _checks.integer("batch_size", self.batch_size, at_least=1))
+        for name in ("epochs", "steps", "samples"):
+            if getattr(self, name) is not None:
+                keep(name, _checks.integer(name, getattr(self, name), at_least=1))
         _budget(self.epochs, self.steps, "the comparison")
         if not isinstance(self.metric, str) or not self.metric.startswith("val_"):
             raise ValueError(
                 f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
             )
         if self.direction is None:
-            object.__setattr__(self, "direction", direction_of(self.metric))
+            keep("direction", direction_of(self.metric))
         _checks.choice("direction", self.direction, ("max", "min"))
         if self.backend is not None:
             _checks.choice("backend", self.backend, BACKENDS)
         if self.validation != "test":
-            _checks.integer("validation", self.validation, at_least=1, fix='It counts samples; or say "test".')
-        if self.samples is not None:
-            _checks.integer("samples", self.samples, at_least=1)
+            fix = 'It counts samples; or say "test".'
+            keep("validation", _checks.integer("validation", self.validation, at_least=1, fix=fix))
         if not isinstance(self.range_test, Mapping):
             raise TypeError(f"range_test must be a table; got range_test={self.range_test!r}.")
         _plain("range_test", dict(self.range_test))
@@ -191,6 +195,7 @@ class Spec:
         repeats.check(0, self.range_test.get("repeats"))
         trials = self.trials()
         named: dict[tuple[str, str], dict[str, Any]] = {}
+        with_own_optimizer: dict[str, bool] = {}
         known: set[str] = set()
         for trial in trials:
             if trial.id in known:
@@ -202,6 +207,12 @@ class Spec:
             but_seed = {**trial.definition(), "seed": None}
             if named.setdefault((trial.policy.name, trial.optimizer_name), but_seed) != but_seed:
                 raise ValueError(f"policies must differ in name; got two called {trial.policy.name!r}. Set name = …")
+            own = trial.optimizer is None
+            if with_own_optimizer.setdefault(trial.policy.name, own) != own:
+                raise ValueError(
+                    "policies must differ in name where one trains with the workload's own optimizer, which may be the "
+                    f"one that another names; got two called {trial.policy.name!r}. Set name = …"
+                )
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any], folder: str = ".") -> "Spec":
@@ -271,8 +282,6 @@ class Spec:
         """Every trial: seed after seed, so that an interrupted comparison has whole seeds."""
         found = []
         for table in self.policies:
-            if not isinstance(table, Mapping):
-                raise TypeError(f"a policy must be a table with a kind; got {table!r}.")
             found += list(self._trials_of(self._with_schedule(table)))
         order = {seed: place for place, seed in enumerate(dict.fromkeys(trial.seed for trial in found))}
         return sorted(found, key=lambda trial: order[trial.seed])
@@ -291,7 +300,7 @@ class Spec:
     def _trials_of(self, table: dict[str, Any]) -> Iterable[Trial]:
         kind, name = table.pop("kind", None), _text("the name of a policy", table.pop("name", ""))
         epochs, steps = table.pop("epochs", None), table.pop("steps", None)
-        seeds = _listed(f"the seeds of policy {kind!r}", table.pop("seeds", self.seeds))
+        seeds = table.pop("seeds", self.seeds)
         optimizers = table.pop("optimizer", self.optimizer)
         _plain(f"policy {kind!r}", table)
         own_budget = epochs is not None or steps is not None
@@ -299,7 +308,6 @@ class Spec:
             _budget(epochs, steps, f"policy {kind!r}")
         else:
             epochs, steps = self.epochs, self.steps
-        _seeds(seeds)
         options = [table]
         if kind == "fixed" and isinstance(table.get("lr"), list):
             options = [{**table, "lr": lr} for lr in _listed("lr", table["lr"])]
@@ -368,7 +376,19 @@ def _seen_from(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _budget(epochs: Any, steps: Any, of: str) -> None:
     if (epochs is None) == (steps is None):
         raise ValueError(f"{of} must have a budget in epochs or in steps; got epochs={epochs!r}, steps={steps!r}.")
-    _checks.integer("epochs" if steps is None else "steps", epochs if steps is None else steps, at_least=1)
+
+
+def _own(table: Any) -> dict[str, Any]:
+    """The table of a policy, with seeds and budget of its own as plain integers."""
+    if not isinstance(table, Mapping):
+        raise TypeError(f"a policy must be a table with a kind; got {table!r}.")
+    own = dict(table)
+    for name in ("epochs", "steps"):
+        if own.get(name) is not None:
+            own[name] = _checks.integer(name, own[name], at_least=1)
+    if "seeds" in own:
+        own["seeds"] = _seeds(f"the seeds of policy {own.get('kind')!r}", own["seeds"])
+    return own
 
 
 def _text(name: str, value: Any) -> str:
@@ -396,9 +416,11 @@ def _plain(name: str, value: Any) -> None:
         ) from error
 
 
-def _seeds(seeds: Any) -> None:
-    for seed in seeds:
-        _checks.integer("seed", seed, at_least=0)
+def _seeds(name: str, given: Any) -> list[int]:
+    seeds = [_checks.integer("seed", seed, at_least=0) for seed in _listed(name, given)]
+    if max(seeds) >= 2**63:
+        raise ValueError(f"seed must be an integer below 2**63; got seed={max(seeds)}. Choose a smaller one.")
+    return seeds
 
 
 def _optimizers(given: Any) -> list[dict[str, Any] | None]:

@@ -106,6 +106,8 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
     record["steps"] = {"learning_rate": _finite(history.lr), "loss": _finite(history.loss)}
     if history.diverged:
         record["status"], record["error"] = "diverged", f"loss not finite at update {len(history.loss) - 1}"
+    elif all(value is None for value in record["epochs"][trial.metric]):
+        record["status"], record["error"] = "diverged", f"{trial.metric} was not finite after any epoch"
 
 
 def _range_test(

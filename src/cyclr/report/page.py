@@ -16,6 +16,7 @@ from typing import Any
 from cyclr.errors import MissingExtraError
 from cyclr.range_test import RangeTestResult
 from cyclr.report import code, run_folder, sketch, summary, verdict
+from cyclr.report.direction import known_direction
 from cyclr.report.run_folder import RunFolder, Trial
 from cyclr.report.view import loss_limits, spread
 
@@ -69,6 +70,7 @@ def of_run(folder: str | os.PathLike[str]) -> str:
     Raises:
         CyclrError: there is no run in the folder, or a file in it is broken.
         OSError: a file cannot be read.
+        ValueError: a policy has two trials of one seed.
     """
     run = run_folder.read(folder)
     groups = summary.groups(run.trials)
@@ -107,7 +109,7 @@ def _name(group: summary.Group, groups: Sequence[summary.Group]) -> str:
     """What tells a group from the others; nothing if it is the only one."""
     if len(groups) == 1:
         return ""
-    return f"{group.workload}, {group.optimizer}, {group.metric}"
+    return ", ".join(part for part in (group.workload, group.optimizer, group.metric) if part)
 
 
 def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
@@ -221,19 +223,12 @@ def _group_data(group: summary.Group) -> dict[str, Any]:
         "series": [
             {
                 "name": name,
-                "direction": _direction(group, name),
+                "direction": group.direction if name == group.metric else known_direction(name),
                 "curves": [_curve(policy, name) for policy in group.policies],
             }
             for name in _series(group)
         ],
     }
-
-
-def _direction(group: summary.Group, series: str) -> str:
-    """Whether a series is to rise (`"max"`) or to fall (`"min"`)."""
-    if series == group.metric:
-        return group.direction
-    return "min" if series.endswith("loss") else "max"
 
 
 def _series(group: summary.Group) -> list[str]:

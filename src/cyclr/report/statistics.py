@@ -17,6 +17,8 @@ Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no
 Record = dict[str, Any]
 
 _RESAMPLES = 9999
+_ROUNDING = 1e-6
+"""Values of the metric that differ by less of it are the same, in single precision."""
 _TOGETHER = 1_000_000
 """Numbers that are resampled at once: more would take much memory."""
 
@@ -42,8 +44,9 @@ class Row:
         difference: of `best` to the baseline's, seed by seed.
         verdict: `"better"` or `"worse"` only where the difference is more than noise (see `summarize`).
         target: what was to be reached; the mean over seeds, where it differs.
-        reached: trials that reached it, of `seeds`.
-        steps_to_target: optimizer updates until then, those of the range test included; None if a seed did not.
+        aimed: trials that had a target; none has one by default in a seed that the baseline lost.
+        reached: trials that reached it, of `aimed`.
+        steps_to_target: their optimizer updates until then, those of the range test included; None if one did not.
         ratio: steps_to_target over the baseline's, in the same seeds.
         total_steps: updates of a whole trial, those of the range test included.
         range_test_steps: updates of the range test alone.
@@ -62,6 +65,7 @@ class Row:
     difference: Interval
     verdict: Verdict
     target: float | None
+    aimed: int
     reached: int
     steps_to_target: float | None
     ratio: float | None
@@ -115,18 +119,22 @@ def summarize(
 
     - Intervals are bootstrap percentile intervals of the mean over seeds. Of few seeds they are too narrow.
     - A difference to the baseline is paired, seed by seed. It is more than noise if the bootstrap interval of its mean
-      excludes 0 and so does Student's, which is honest for few seeds.
+      excludes 0 and so does Student's, which is honest for few seeds: mean ± t · max(s, r / √12) / √n, for n
+      differences with standard deviation s. r is the resolution of the metric, the smallest distance between two of
+      its values in the group; equal differences may hide a spread of r / √12, which is that of rounding.
     - Steps to a target are those of the first epoch that ends with it, plus those of the range test. The default
-      target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by itself.
+      target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by itself; a
+      seed that the baseline lost has none, and counts in no number about targets.
 
     Args:
         records: as `read_records` gives them.
         target: value of the metric to reach.
-        baseline: policy to compare with; by default the fixed rate with the best mean, or the best policy of all.
+        baseline: policy to compare with; by default the fixed rate with the best mean among those that lost no trial,
+            among all of them if each lost one, or the best policy of all if there is none.
         confidence: of the intervals, in (0, 1).
 
     Raises:
-        ValueError: no records, records of several metrics, or a baseline without a finished trial.
+        ValueError: no records, records of several metrics, two of one policy and seed, or a baseline without a record.
         MissingExtraError: SciPy is not installed.
 
     Example:
@@ -138,8 +146,9 @@ def summarize(
         ...     measured = {"metric": "val_accuracy", "direction": "max", "epochs": epochs, "seconds": 1.0}
         ...     where = {"trial": f"{policy}-{seed}", "workload": "cnn", "optimizer": "SGD", "status": "ok"}
         ...     return {**where, "policy": policy, "seed": seed, **steps, **measured}
-        >>> records = [record("fixed 0.1", seed, Constant(0.1), [0.7, 0.8]) for seed in (0, 1)]
-        >>> records += [record("1cycle", seed, OneCycle(0.1, 1.0, 20), [0.8, 0.9]) for seed in (0, 1)]
+        >>> records = [record("fixed 0.1", seed, Constant(0.1), [0.7, 0.8 + seed / 99]) for seed in (0, 1)]
+        >>> cycle = OneCycle(0.1, 1.0, 20)
+        >>> records += [record("1cycle", seed, cycle, [0.85, 0.9 + seed / 99]) for seed in (0, 1)]
         >>> [(row.policy, row.verdict, row.steps_to_target) for row in statistics.summarize(records).rows]
         [('1cycle', 'better', 10.0), ('fixed 0.1', 'baseline', 20.0)]
     """
@@ -156,33 +165,43 @@ def summarize(
     for record in found:
         group = groups.setdefault((record["workload"], record["optimizer"]), {})
         group.setdefault(record["policy"], []).append(record)
-    if baseline is not None:
-        names = sorted({policy for group in groups.values() for policy, members in group.items() if _finished(members)})
-        if baseline not in names:
-            raise ValueError(
-                f"baseline must be a policy with a finished trial, one of {', '.join(map(repr, names))}; "
-                f"got {baseline!r}."
-            )
+    for (workload, optimizer), group in groups.items():
+        for policy, members in group.items():
+            seeds = [record["seed"] for record in members]
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(
+                    f"seeds must differ within a policy, a workload and an optimizer; got seeds={sorted(seeds)} for "
+                    f"{policy!r} on {workload} with {optimizer or 'no optimizer'}. Give policies that differ names "
+                    "that differ, and summarize comparisons one by one."
+                )
+    names = sorted({policy for group in groups.values() for policy in group})
+    if baseline is not None and baseline not in names:
+        raise ValueError(
+            f"baseline must be one of {', '.join(map(repr, names))}; got baseline={baseline!r}. "
+            "Choose a policy that has a record."
+        )
     for (workload, optimizer), group in groups.items():
         rows += _rows(workload, optimizer, group, direction, target, baseline, confidence)
     return Summary(metric, direction, confidence, target, rows)
 
 
 def with_optimizers(records: Sequence[Record]) -> list[Record]:
-    """The records, where those that failed before they had an optimizer have the one of their policy, or workload."""
-    known: dict[tuple[str, ...], set[str]] = {}
+    """The records, where those that failed before they had the workload's own optimizer have it, if it is known.
+
+    It is known if other seeds of a policy that failed in this way have it: an optimizer that was asked for by name is
+    in the record of every seed.
+    """
+    seeds: dict[tuple[str, str, str], set[int]] = {}
     for record in records:
-        if record["optimizer"]:
-            for key in ((record["workload"], record["policy"]), (record["workload"],)):
-                known.setdefault(key, set()).add(record["optimizer"])
-    named = []
-    for record in records:
-        key = record["workload"], record["policy"]
-        found = known.get(key) or known.get(key[:1]) or set()
-        named.append(
-            {**record, "optimizer": next(iter(found))} if not record["optimizer"] and len(found) == 1 else record
-        )
-    return named
+        key = record["workload"], record["policy"], record["optimizer"]
+        seeds.setdefault(key, set()).add(record["seed"])
+    own: dict[str, set[str]] = {}
+    for (workload, policy, optimizer), having in seeds.items():
+        lacking = seeds.get((workload, policy, ""))
+        if optimizer and lacking and not having & lacking:
+            own.setdefault(workload, set()).add(optimizer)
+    known = {workload: names.pop() for workload, names in own.items() if len(names) == 1}
+    return [{**record, "optimizer": record["optimizer"] or known.get(record["workload"], "")} for record in records]
 
 
 def _rows(
@@ -199,8 +218,11 @@ def _rows(
     means = {policy: sign * mean for policy, rs in finished.items() if (mean := _mean(map(best, rs))) is not None}
     # A trial that failed may not have come to its rate, so that those that ended well tell whether it is fixed.
     fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, finished[policy]))}
-    base = baseline if baseline in group else max(fixed or means, key=(fixed or means).__getitem__, default=None)
+    whole = {policy: mean for policy, mean in fixed.items() if len(finished[policy]) == len(group[policy])}
+    choice = whole or fixed or means
+    base = baseline if baseline in group else max(choice, key=choice.__getitem__, default=None)
     of_base = {record["seed"]: record for record in finished.get(base or "", ())}
+    resolution = _resolution([value for records in finished.values() for record in records for value in _known(record)])
     rows = []
     for policy, records in group.items():
         ended = [record for record in records if record["status"] == "ok"]
@@ -211,13 +233,12 @@ def _rows(
         ]
         gaps = [_value(best(record)) - _value(best(other)) for record, other in pairs]
         difference = interval(gaps, confidence)
-        targets = {
-            record["trial"]: target if target is not None else _best_of(of_base.get(record["seed"])) for record in ended
-        }
-        reached = [steps_to(record, targets[record["trial"]]) for record in ended]
+        aims = [target if target is not None else _best_of(of_base.get(record["seed"])) for record in ended]
+        aimed = [(record, aim) for record, aim in zip(ended, aims, strict=True) if aim is not None]
+        reached = [steps_to(record, aim) for record, aim in aimed]
         all_reached = bool(reached) and all(steps is not None for steps in reached)
-        base_steps = [steps_to(other, targets[record["trial"]]) for record, other in pairs]
-        comparable = all_reached and len(base_steps) == len(reached) and all(steps is not None for steps in base_steps)
+        base_steps = [_steps_of(of_base.get(record["seed"]), aim) for record, aim in aimed]
+        comparable = all_reached and all(steps is not None for steps in base_steps)
         rows.append(
             Row(
                 workload,
@@ -230,8 +251,9 @@ def _rows(
                 final=interval([_value(final(record)) for record in ended if final(record) is not None], confidence),
                 best=interval([_value(best(record)) for record in ended if best(record) is not None], confidence),
                 difference=difference,
-                verdict="baseline" if policy == base else _verdict(gaps, difference, sign, confidence),
-                target=_mean(targets.values()),
+                verdict="baseline" if policy == base else _verdict(gaps, difference, sign, confidence, resolution),
+                target=_mean(aims),
+                aimed=len(aimed),
                 reached=sum(steps is not None for steps in reached),
                 steps_to_target=_mean(reached) if all_reached else None,
                 ratio=_value(_mean(reached)) / _value(_mean(base_steps)) if comparable else None,
@@ -257,7 +279,7 @@ def is_fixed(record: Record) -> bool:
 
 def best(record: Record) -> float | None:
     """The best value of the metric at the end of an epoch, or None."""
-    values = [value for value in record["epochs"].get(record["metric"], ()) if value is not None]
+    values = _known(record)
     if not values:
         return None
     return float(max(values) if record["direction"] == "max" else min(values))
@@ -298,7 +320,8 @@ def tradeoff(record: Record) -> dict[str, list[float]]:
     if record["schedule"] is None:
         return points
     schedule, epochs = Schedule.from_dict(record["schedule"]), record["epochs"]
-    for step, seconds, value in zip(epochs["step"], epochs["seconds"], epochs[record["metric"]], strict=True):
+    series = (epochs.get(name, ()) for name in ("step", "seconds", record["metric"]))
+    for step, seconds, value in zip(*series, strict=False):
         # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
         if value is not None and (schedule.is_cycle_end(step - 1) or schedule.is_cycle_end(step)):
             for name, number in (("step", step), ("seconds", seconds), ("metric", value)):
@@ -354,7 +377,7 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float6
     return found.low, found.high
 
 
-def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidence: float) -> Verdict:
+def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidence: float, resolution: float) -> Verdict:
     if not gaps:
         return "no result"
     if len(gaps) == 1:
@@ -363,10 +386,18 @@ def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidenc
         return "within noise"
     from scipy.stats import t
 
-    mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))
-    if abs(mean) <= error * float(t.ppf((1 + confidence) / 2, len(gaps) - 1)):
+    mean, spread = float(np.mean(gaps)), max(float(np.std(gaps, ddof=1)), resolution / math.sqrt(12))
+    if abs(mean) <= spread / math.sqrt(len(gaps)) * float(t.ppf((1 + confidence) / 2, len(gaps) - 1)):
         return "within noise"
     return "better" if sign * mean > 0 else "worse"
+
+
+def _resolution(values: Sequence[float]) -> float:
+    """The smallest distance between values that differ by more than the rounding of single precision, else 0."""
+    different = np.unique(values)
+    distances = np.diff(different)
+    distances = distances[distances > _ROUNDING * np.abs(different).max(initial=0.0)]
+    return float(distances.min()) if distances.size else 0.0
 
 
 def write_csv(summary: Summary, path: str | Path) -> None:
@@ -389,8 +420,17 @@ def write_csv(summary: Summary, path: str | Path) -> None:
             writer.writerow(["" if cell is None else cell for cell in cells])
 
 
+def _known(record: Record) -> list[float]:
+    """The values of the metric at the ends of epochs."""
+    return [value for value in record["epochs"].get(record["metric"], ()) if value is not None]
+
+
 def _best_of(record: Record | None) -> float | None:
     return None if record is None else best(record)
+
+
+def _steps_of(record: Record | None, target: float) -> int | None:
+    return None if record is None else steps_to(record, target)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

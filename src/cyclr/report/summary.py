@@ -13,7 +13,7 @@ from cyclr.report.run_folder import Trial
 
 @dataclass(frozen=True)
 class Policy:
-    """What one policy did within a group: its trials, those that ended well, and its statistics over their seeds."""
+    """What one policy did within a group: its trials by seed, those that ended well, and its statistics over them."""
 
     trials: tuple[Trial, ...]
     ok: tuple[Trial, ...]
@@ -41,18 +41,13 @@ class Group:
     policies: tuple[Policy, ...]
 
     @property
-    def done(self) -> list[Policy]:
-        """Those of which a trial ended well, best first."""
-        return [policy for policy in self.policies if policy.row.best.mean is not None]
-
-    @property
     def baseline(self) -> Policy | None:
-        """What the others are compared with: the best of the fixed rates, or the best of all where there are none."""
+        """What the others are compared with, as `statistics.summarize` chooses it."""
         return next((policy for policy in self.policies if policy.row.verdict == "baseline"), None)
 
     @property
     def target(self) -> float | None:
-        """What the best fixed rate gets at best, the mean over seeds; None without one."""
+        """What the baseline gets at best, the mean over seeds; None if it is no fixed rate."""
         return self.baseline.row.best.mean if self.baseline is not None and self.baseline.row.fixed else None
 
 
@@ -69,7 +64,7 @@ def groups(trials: Sequence[Trial]) -> list[Group]:
 def _group(trials: list[Trial]) -> Group:
     head = trials[0]
     members: dict[str, list[Trial]] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.seed):
         members.setdefault(trial.policy, []).append(trial)
     policies = []
     for row in statistics.summarize(trial.record for trial in trials).rows:

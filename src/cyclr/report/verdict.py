@@ -51,7 +51,7 @@ def of_rows(rows: Sequence[Row], metric: str, *, target: float | None = None, co
         return [f"{base.policy} is the only policy with a finished trial: {best}", *_lost(rows)]
     others = [row for row in done if row is not base]
     one = next((row for row in others if base.fixed and not row.fixed), others[0])
-    fast = min((row for row in others if row.ratio), key=lambda row: row.ratio or 0.0, default=one)
+    fast = min((row for row in others if row.ratio and row.ratio < 1), key=lambda row: row.ratio or 0.0, default=one)
     return [
         f"{done[0].policy} did best of {len(done)} policies: {best}",
         _compared(one, _named(base, done), confidence),
@@ -69,8 +69,11 @@ def _estimated(row: Row, confidence: float) -> str:
 
 def _named(base: Row, done: Sequence[Row]) -> str:
     """The baseline with what makes it one."""
-    if base is next((row for row in done if row.fixed), None):
+    fixed = [row for row in done if row.fixed]
+    if base in fixed[:1]:
         return f"the best fixed rate, {base.policy}"
+    if base in [row for row in fixed if not row.diverged + row.failed][:1]:
+        return f"the best fixed rate that lost no trial, {base.policy}"
     return f"the {'best' if base is done[0] else 'baseline'}, {base.policy}"
 
 

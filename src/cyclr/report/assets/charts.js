@@ -115,7 +115,7 @@ function closeUp(values, direction, whole, target) {
   if (sorted.length === 0) return undefined;
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
   const cut = whole ? 0 : 0.15;
-  const ends = direction === "max" ? [at(cut), at(1)] : [at(0), at(1 - cut)];
+  const ends = [at(direction === "max" ? cut : 0), at(direction === "min" ? 1 - cut : 1)];
   if (target !== null) ends.push(target);
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
   const room = 0.05 * (high - low) || Math.abs(high) * 0.05 || 1;
@@ -145,13 +145,14 @@ function drawTraining(id, group, series, shown, whole) {
     : [];
   const annotations = aimed
     ? [{ xref: "paper", x: 0, xanchor: "left", y: group.target, yanchor: "bottom", showarrow: false,
-        text: "best of the fixed rates" }]
+        text: "best of the baseline" }]
     : [];
   const target = aimed ? group.target : null;
   const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
   const yaxis = {
-    title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power", nticks: 7,
+    rangemode: "tozero", title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power",
+    nticks: 7,
   };
   return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));
 }

@@ -23,6 +23,8 @@ class Training {
 
   redraw() {
     const series = this.group.series[this.select.selectedIndex];
+    const numbers = series.name === this.group.metric ? "; the table below holds the numbers" : "";
+    byId(this.chart).setAttribute("aria-label", `${series.name} of each policy against steps${numbers}.`);
     return drawTraining(this.chart, this.group, series, this.shown, this.whole.checked);
   }
 }
