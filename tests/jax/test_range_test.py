@@ -328,6 +328,29 @@ def test_nothing_is_traced_again(chunk, steps, traces):
     assert len(seen) == traces
 
 
+def test_a_long_chunk_is_no_longer_program(monkeypatch):
+    """Compiling would take many times as long as the updates."""
+    lengths = set()
+
+    def measured(function):
+        def noted(*given):
+            lengths.add(len(jax.make_jaxpr(function)(*given).eqns))
+            lengths.add(len(jax.tree.leaves(given)))
+            return function(*given)
+
+        return noted
+
+    # What stacks batches of JAX is compiled for their number.
+    monkeypatch.delattr(jnp, "stack")
+    monkeypatch.setattr(jax, "jit", measured)
+    seen = []
+    for chunk in (2, 30):
+        lengths.clear()
+        range_test(step, jnp.zeros(3), BATCHES[:4] * 10, **{**SWEEP, "steps": 30}, chunk=chunk)
+        seen.append(set(lengths))
+    assert seen[0] == seen[1]
+
+
 def test_a_step_that_is_compiled_already_is_not_traced_again():
     seen = []
 

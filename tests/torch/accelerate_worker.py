@@ -88,6 +88,39 @@ def seedable():
     return {"alike": seen[0] == seen[1], "iteration": iteration, "repeats differ": runs[0] != runs[1]}
 
 
+def within_an_epoch():
+    """What Accelerate goes by outside of a loader, and for the rest of an epoch: without a range test and after one."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
+    state = accelerator.gradient_state
+    # The last batch is filled up.
+    x = torch.randn(ROWS - 3, 3)
+    found = []
+    for tested in (False, True):
+        model = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), BATCH)
+        model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+
+        def test(*given):
+            # It stops at the last batch of an epoch.
+            sweep = {"max_lr": 1e-4, "steps": 2 * len(loader), "stop_factor": None, "repeats": 1}  # noqa: B023
+            range_test(*given, torch.nn.functional.mse_loss, loader, **sweep)  # noqa: B023
+
+        seen = []
+        for epoch in range(2):
+            if tested:
+                test(model, optimizer)
+            seen.append([state.in_dataloader, state.end_of_dataloader, len(accelerator.gather_for_metrics(x[:BATCH]))])
+            for number, (inputs, _) in enumerate(loader):
+                if tested and epoch and number == 1:
+                    test(model, optimizer)
+                with accelerator.accumulate(model):
+                    gathered = len(accelerator.gather_for_metrics(inputs))
+                    seen.append([accelerator.sync_gradients, state.end_of_dataloader, gathered])
+        found.append(seen)
+    return found
+
+
 def output_of(example):
     spec = importlib.util.spec_from_file_location("example", example)
     module = importlib.util.module_from_spec(spec)
@@ -105,6 +138,7 @@ def main():
     }
     found["wrapped"] = wrapped()
     found["seedable"] = seedable()
+    found["within an epoch"] = within_an_epoch()
     found["example"] = output_of(sys.argv[2])
     accelerator = Accelerator(cpu=True)
     found["world"] = accelerator.num_processes

@@ -80,6 +80,12 @@ def test_a_seedable_sampler_goes_on_with_the_epoch_it_was_in(ranks):
     assert [found["seedable"] for found in ranks] == [{"alike": True, "iteration": 0, "repeats differ": True}] * WORLD
 
 
+def test_a_range_test_leaves_no_loader_open(ranks):
+    for plain, tested in (found["within an epoch"] for found in ranks):
+        assert tested == plain
+        assert plain[0] == [False, False, worker.BATCH * WORLD]
+
+
 def test_the_example_makes_as_many_updates_as_its_schedule_has_steps(ranks):
     output = ranks[0]["example"]
     # 8 epochs of 1,440 rows, in batches of 2 · 32.

@@ -6,6 +6,7 @@ import inspect
 import io
 import itertools
 import json
+import pickle
 import warnings
 
 import pytest
@@ -299,6 +300,17 @@ def test_the_state_of_ours_can_be_read_safely_whatever_the_function():
     with pytest.raises(TypeError):
         json.dumps(states[0])
     assert json.loads(json.dumps(states[1])) == states[1]
+
+
+def one_by(number):
+    return 1 / (1 + number)
+
+
+@pytest.mark.parametrize("scale_mode", ["cycle", "iterations"])
+def test_a_function_of_a_module_is_pickled_as_by_torch(scale_mode):
+    held = [pickle.dumps(pair) for pair in both(scale_fn=one_by, scale_mode=scale_mode)]
+    ours = both(scale_fn=one_by, scale_mode=scale_mode)[1]
+    assert used(*pickle.loads(held[1]), 10) == used(*ours, 10)  # noqa: S301
 
 
 def test_torch_replaces_the_first_update_of_a_second_scheduler_and_ours_takes_its_own():

@@ -440,6 +440,22 @@ def test_a_model_in_evaluation_mode_is_told_once(repeats):
     assert not model.training
 
 
+def test_a_step_of_ones_own_may_set_the_mode():
+    model = linear().eval()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch):
+        model.train()
+        optimizer.zero_grad()
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    range_test(model, optimizer, None, batches(), **SWEEP, step_fn=step)
+    assert not model.training
+
+
 def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
     """https://github.com/davidtvs/pytorch-lr-finder/issues/16, https://github.com/mosaicml/composer/issues/2361"""
     torch.manual_seed(0)

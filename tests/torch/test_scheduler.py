@@ -342,6 +342,37 @@ def test_one_schedule_for_every_group():
     assert run(optimizer, scheduler, 9) == [values(CYCLE, 9), values(OTHER, 9), [0.5] * 9]
 
 
+@pytest.mark.parametrize("scheduled", [False, True], ids=["no initial rates", "others"])
+def test_ratios_are_those_of_the_scheduler_also_if_the_loaded_optimizer_has(scheduled):
+    """What is set again is at 0, where a ratio cannot be seen."""
+    groups = {"weight_decay": 0.2}, {"lr": 0.25, "weight_decay": 0.1}
+    older = sgd(*groups)
+    if scheduled:
+        older.param_groups[1].update(lr=0.125, weight_decay=0.3)
+        Scheduler(older, CYCLE, weight_decay=DECAY)
+    optimizer = sgd(*groups)
+    scheduler = Scheduler(optimizer, Warmup(CYCLE, 4), weight_decay=Warmup(DECAY, 4))
+    optimizer.load_state_dict(copy.deepcopy(older.state_dict()))
+    assert scheduler.get_last_lr() == [0.0, 0.0]
+    optimizer.add_param_group({"params": weights(), "lr": 0.125, "weight_decay": 0.4})
+    for one in (scheduler, Scheduler(optimizer, CYCLE, weight_decay=DECAY)):
+        one.step(4)
+        rates, decays = ([group[name] for group in optimizer.param_groups] for name in ("lr", "weight_decay"))
+        assert [rate / rates[0] for rate in rates] == [1, 0.5, 0.25]
+        assert [decay / decays[0] for decay in decays] == [1, 0.5, 2]
+
+
+def test_a_scheduler_of_momentum_leaves_the_initial_rates_of_a_loaded_optimizer():
+    older = sgd({}, {"lr": 0.05}, momentum=0.9)
+    lr_scheduler.StepLR(older, 1)
+    for state in (older.state_dict(), sgd({}, {"lr": 0.05}, momentum=0.9).state_dict()):
+        optimizer = sgd({}, {}, momentum=0.9)
+        kept = Scheduler(optimizer, momentum=MOMENTUM)
+        optimizer.load_state_dict(copy.deepcopy(state))
+        assert Scheduler(optimizer, Constant(0.5)).get_last_lr() == [0.5, 0.05]
+        del kept
+
+
 @pytest.mark.parametrize("tensor", [False, True], ids=["numbers", "tensors"])
 def test_a_group_that_is_added_later_follows_with_its_own_ratio(tensor):
     """https://github.com/pytorch/pytorch/issues/20997"""
@@ -356,13 +387,15 @@ def test_a_group_that_is_added_later_follows_with_its_own_ratio(tensor):
     assert third == [0.5 * rate for rate in first]
 
 
-def test_a_group_that_is_added_makes_its_first_update_at_its_share():
-    optimizer = sgd(lr=0.5)
-    scheduler = Scheduler(optimizer, CYCLE)
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=str)
+def test_a_group_that_is_added_makes_its_first_update_at_its_share(dtype):
+    optimizer = sgd(lr=0.5 if dtype is None else torch.tensor(0.5, dtype=dtype))
+    # Its values need more digits than a tensor has.
+    schedule = Cyclical(0.1, 0.7, 7)
+    scheduler = Scheduler(optimizer, schedule)
     run(optimizer, scheduler, 4)
     optimizer.add_param_group({"params": weights(), "lr": 0.25})
-    first, second = run(optimizer, scheduler, 5)
-    assert (first, second) == (values(CYCLE, 5, 4), [0.5 * rate for rate in first])
+    assert update(optimizer)[1] == 0.5 * schedule(4)
 
 
 def test_a_group_that_is_added_is_left_to_whose_turn_it_is():
@@ -741,6 +774,35 @@ def test_the_optimizer_does_not_keep_it_alive():
     assert update(optimizer) == [CYCLE(2)]
 
 
+def hooks(optimizer):
+    kinds = ("step_pre", "step_post", "load_state_dict_pre", "load_state_dict_post")
+    return sum(len(getattr(optimizer, f"_optimizer_{kind}_hooks")) for kind in kinds)
+
+
+@pytest.mark.parametrize("duplicate", [lambda held: held, *COPIES.values()], ids=["itself", *COPIES])
+def test_the_next_scheduler_removes_the_hooks_of_those_that_are_gone(duplicate):
+    optimizer = sgd()
+    optimizer, scheduler = duplicate((optimizer, Scheduler(optimizer, CYCLE)))
+    for _ in range(5):
+        Scheduler(optimizer, CYCLE)
+        gc.collect()
+    # Those of this one and of the last one.
+    assert hooks(optimizer) == 8
+    assert run(optimizer, scheduler, 3) == [values(CYCLE, 3)]
+
+
+def test_a_scheduler_may_go_in_the_midst_of_an_update():
+    """The garbage collector decides when, and torch goes through the hooks then."""
+    optimizer = sgd()
+    optimizer.register_step_pre_hook(lambda *given: gc.collect() and None)
+    gone = Scheduler(optimizer, CYCLE)
+    gone.itself = gone
+    reference = weakref.ref(gone)
+    del gone
+    update(optimizer)
+    assert reference() is None
+
+
 def test_it_does_not_keep_the_optimizer_alive_by_anything_global():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
@@ -819,17 +881,21 @@ SEQUENCES = {
     "ours first": lambda o: [Scheduler(o, CYCLE), linear(o)],
     "ours first, with the same rate": lambda o: [Scheduler(o, Constant(0.5)), linear(o)],
     "ours last, with the same rate": lambda o: [linear(o), Scheduler(o, Constant(0.5))],
+    "ours first, from a later step": lambda o: [Scheduler(o, CYCLE, start_step=2), linear(o)],
+    "ours last, from a later step": lambda o: [linear(o), Scheduler(o, CYCLE, start_step=2)],
+    "ours last, from last_epoch": lambda o: [linear(o), Scheduler(o, CYCLE, last_epoch=3)],
+    "ours last, by calls": lambda o: [linear(o), Scheduler(o, CYCLE, start_step=2, counts="calls")],
     "both ours": lambda o: [Scheduler(o, OTHER), Scheduler(o, CYCLE)],
 }
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
-@pytest.mark.parametrize("tensor", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("optimizer_last", [False, True], ids=["optimizer first", "optimizer last"])
 @pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
-def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last, tensor):
+def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last, dtype):
     def sequence():
-        optimizer = sgd(lr=torch.tensor(0.5) if tensor else 0.5)
+        optimizer = sgd(lr=0.5 if dtype is None else torch.tensor(0.5, dtype=dtype))
         return optimizer, lr_scheduler.SequentialLR(optimizer, make(optimizer), [10])
 
     optimizer, scheduler = sequence()
@@ -846,6 +912,23 @@ def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last
         if split:
             assert scheduler.state_dict()["_schedulers"] == states[1]["_schedulers"]
         assert used + run(optimizer, scheduler, 20 - split)[0] == wanted
+
+
+@pytest.mark.parametrize("counts", ["updates", "calls"])
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_one_that_waits_goes_on_waiting_after_a_state_from_an_earlier_start(counts):
+    def sequence(start):
+        optimizer = sgd()
+        ours = Scheduler(optimizer, CYCLE, start_step=start, counts=counts)
+        return optimizer, lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, 0.5, 30), ours], [6])
+
+    _, saved = sequence(0)
+    optimizer, scheduler = sequence(2)
+    # A second time, the state is its own.
+    for state in (saved.state_dict(), scheduler.state_dict()):
+        scheduler.load_state_dict(stored(state))
+        assert optimizer.param_groups[0]["lr"] == 0.25
+    assert run(optimizer, scheduler, 8) == [[0.25] * 6 + values(CYCLE, 2)]
 
 
 def test_outside_of_a_sequence_a_state_brings_its_rate_whatever_the_optimizer_held():
@@ -932,13 +1015,14 @@ def test_calls_without_any_update_are_told_once():
     optimizer = sgd(momentum=0.9)
     schedulers = Scheduler(optimizer, CYCLE), CyclicLR(optimizer, 0.25, 0.75, 3)
     for scheduler in schedulers:
-        for _ in range(199):
+        for _ in range(999):
             scheduler.step()
-        with pytest.warns(UserWarning, match=r"Scheduler\(\.\.\., counts=\"calls\"\).*schedule\(step\)") as told:
+        message = r"unless you accumulate over more batches .*Scheduler\(\.\.\., counts=\"calls\"\).*schedule\(step\)"
+        with pytest.warns(UserWarning, match=message) as told:
             scheduler.step()
-        assert str(told[0].message).startswith(f"step() of {type(scheduler).__name__} was called 200 times, and no")
+        assert str(told[0].message).startswith(f"step() of {type(scheduler).__name__} was called 1000 times, and no")
         assert told[0].filename == __file__
-        for _ in range(500):
+        for _ in range(1200):
             scheduler.step()
 
 
@@ -947,13 +1031,23 @@ def test_calls_between_updates_are_not_told():
     scheduler, calls = Scheduler(optimizer, CYCLE), Scheduler(sgd(), CYCLE, counts="calls")
     update(optimizer)
     with uncounted([calls.optimizer]):
-        for _ in range(500):
+        for _ in range(1200):
             scheduler.step()
             calls.step()
     other = Scheduler(sgd(), CYCLE)
     with uncounted([other.optimizer]):
-        for _ in range(500):
+        for _ in range(1200):
             other.step()
+
+
+def test_accumulation_over_many_batches_is_not_told():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    for batch in range(1024):
+        if batch % 512 == 511:
+            optimizer.step()
+        scheduler.step()
+    assert scheduler.last_epoch == 2
 
 
 def test_weights_are_averaged_at_the_ends_of_cycles():

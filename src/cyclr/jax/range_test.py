@@ -143,19 +143,23 @@ def _one_by_one(step_fn: Any) -> _Updates:
 def _compiled(step_fn: Any) -> _Updates:
     """All updates of a chunk in one call; a chunk of another length or shape is compiled anew."""
 
-    def scanned(state: Any, batches: Any, rates: list[Any]) -> Any:
-        # Python's numbers are weakly typed in here, as an array of them would not be.
-        given = batches, jax.numpy.stack(rates)
+    def scanned(state: Any, batches: Any, rates: Any) -> Any:
+        # Weakly typed, as a Python number is and an array is not.
+        given = batches, jax.numpy.full(rates.shape, 0.0).at[:].set(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
     scan: Any = jax.jit(scanned)
 
     def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
-        stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *batches)
-        state, losses = scan(state, stacked, rates)
+        state, losses = scan(state, jax.tree.map(_stacked, *batches), np.asarray(rates))
         return state, np.asarray(losses, dtype=np.float64)
 
     return updates
+
+
+def _stacked(*leaves: Any) -> Any:
+    # JAX compiles for every number of arrays, and slowly for many.
+    return (np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jax.numpy).stack(leaves)
 
 
 def _repeated(batches: Iterable[Any]) -> Iterator[Any]:

@@ -75,6 +75,11 @@ def number(value: Any) -> float:
     return float(value)
 
 
+def rounded(value: float, held: Any) -> float:
+    """The number that `assign` leaves in the place of a hyperparameter."""
+    return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
+
+
 def check_weight_decay(optimizer: Any) -> None:
     """Raise if the optimizer has no weight decay."""
     if not all("weight_decay" in group for group in optimizer.param_groups):

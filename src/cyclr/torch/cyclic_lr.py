@@ -1,5 +1,6 @@
 """torch's `CyclicLR`, by cyclr's schedules."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -82,8 +83,9 @@ class CyclicLR(Scheduler):
             return decay_of_mode(mode, gamma)
         if not callable(self._scale_fn):
             raise TypeError(f"scale_fn must be a function of the cycle or the step; got scale_fn={self._scale_fn!r}.")
-        scale = self._scale_fn
-        return PerCycle(lambda cycle: scale(cycle + 1)) if self._scale_mode == "cycle" else PerStep(scale)
+        if self._scale_mode == "cycle":
+            return PerCycle(functools.partial(_from_one, self._scale_fn))
+        return PerStep(self._scale_fn)
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
         """Go on at the saved step: as `Scheduler.load_state_dict`, and states of torch's own `CyclicLR` are taken over.
@@ -105,6 +107,11 @@ class CyclicLR(Scheduler):
             momenta = _momenta(self.optimizer, rates[0], state_dict["base_momentums"], state_dict["max_momentums"])
         self._set_schedules(_one_or_all(rates), momenta, None)
         self.step(step)
+
+
+def _from_one(scale: Callable[[Any], float], cycle: Any) -> float:
+    """The factor of a cycle that is counted from 0."""
+    return scale(cycle + 1)
 
 
 def _of_groups(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:

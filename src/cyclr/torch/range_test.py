@@ -61,7 +61,7 @@ def range_test(
 
     Args:
         model: the model; under `DistributedDataParallel` the wrapped one. In the mode that training will be in: there
-            is a warning if that is evaluation.
+            is a warning if that is evaluation, unless a step_fn may set it.
         optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
             rate, others keep their ratio to it.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
@@ -124,7 +124,7 @@ def range_test(
             f"{type(optimizer).__name__}. Pass step_fn=..., a function of the batch that calls optimizer.step(closure) "
             "and returns the loss."
         )
-    if not model.training:
+    if step_fn is None and not model.training:
         warnings.warn(
             "model is in evaluation mode, and is tested in it: the rates of training may be others; call model.train() "
             "first.",

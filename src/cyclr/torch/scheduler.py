@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.hooks import RemovableHandle
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
@@ -18,7 +19,7 @@ from cyclr.torch import _groups
 
 FORMAT_VERSION = 1
 
-IDLE_CALLS = 200
+IDLE_CALLS = 1000
 """Calls of `step()` without an update ever seen, after which there is a warning."""
 
 Resumed = Literal["same", "new", "saved"]
@@ -101,12 +102,16 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def _attach(self) -> None:
         """Count the optimizer's updates; it does not keep this scheduler alive."""
-        self._handles = (
+        left = _left.setdefault(self.optimizer, [])
+        while left:
+            left.pop().remove()
+        handles = (
             self.optimizer.register_step_pre_hook(_weakly(self, Scheduler._set_added_groups)),
             self.optimizer.register_step_post_hook(_weakly(self, Scheduler._count)),
             self.optimizer.register_load_state_dict_pre_hook(_weakly(self, Scheduler._look_before_load)),
             self.optimizer.register_load_state_dict_post_hook(_weakly(self, Scheduler._reset_after_load)),
         )
+        weakref.finalize(self, left.extend, handles).atexit = False
 
     def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Before an update: set the rates of groups that were added since the last `step()`."""
@@ -127,7 +132,11 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         self._sets_again = self._overrules or (not self._takes_turns and self._in_charge)
 
     def _reset_after_load(self, optimizer: Any) -> None:
-        """Set again what an older state of the optimizer brought back."""
+        """Set again what an older state of the optimizer brought back, and what the ratios are taken from."""
+        initial = {"initial_lr": self.base_lrs if self._rates else [], "initial_weight_decay": self._base_decays}
+        for name, values in initial.items():
+            for group, value in zip(optimizer.param_groups, values, strict=False):
+                group[name] = value if self._sets_again else group.get(name, value)
         if self._sets_again:
             _groups.separate_rates(optimizer.param_groups)
             self._set_to(self.last_epoch)
@@ -165,12 +174,17 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         self._shares = [1.0] * len(groups)
         if self._keeps_ratios and len(self._rates) == 1:
             self._shares = _groups.shares(self.base_lrs)
-        if self._weight_decay is not None:
-            self._decay_shares = _groups.shares([group["initial_weight_decay"] for group in groups])
+        self._base_decays = [] if self._weight_decay is None else [group["initial_weight_decay"] for group in groups]
+        self._decay_shares = _groups.shares(self._base_decays)
 
     @property
     def _position(self) -> int:
         return self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a `SequentialLR` has set the clock back: its schedulers begin one after another."""
+        return self.last_epoch < max(self._offset, 0)
 
     def step(self, epoch: int | None = None) -> None:
         """Set what the next update will use; call it after `optimizer.step()`.
@@ -180,8 +194,8 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         """
         if epoch is not None:
             step = _checks.integer("epoch", epoch, at_least=0)
-            self._offset = step - self._updates
             self._set_to(step)
+            self._offset = step - self._updates
             return
         # As `_position`: this is what a training loop pays for.
         step = self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
@@ -195,9 +209,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         if self._idle_calls == IDLE_CALLS:
             warnings.warn(
                 f"step() of {type(self).__name__} was called {IDLE_CALLS} times, and no update of "
-                f"{type(self.optimizer).__name__} was seen: the learning rate stands still. Updates are counted, not "
-                'calls; where they run no hooks, make a Scheduler(..., counts="calls"). To draw a schedule, call it: '
-                "schedule(step).",
+                f"{type(self.optimizer).__name__} was seen: the learning rate stands still, unless you accumulate over "
+                "more batches than that. Updates are counted, not calls; where they run no hooks, make a "
+                'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
                 stacklevel=3,
             )
 
@@ -209,8 +223,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         groups = self.optimizer.param_groups
         if len(groups) != len(self._shares):
             self._look_at_groups()
-        if self.last_epoch < 0:
-            # A SequentialLR sets the clocks of its schedulers back, and they begin one after another.
+        if self._waits:
             self._takes_turns = True
         self.last_epoch = step
         if len(self._rates) == 1:
@@ -252,11 +265,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
     @property
     def _in_charge(self) -> bool:
         """Whether the groups hold the rates of this scheduler: not while it waits in a `SequentialLR`, or has ended."""
-        held = (_groups.number(group["lr"]) for group in self.optimizer.param_groups)
-        # A tensor of 32 bits rounds.
-        return self.last_epoch >= 0 and all(
-            math.isclose(one, other, rel_tol=1e-6)
-            for one, other in zip(held, self._rates_at(self.last_epoch), strict=False)
+        return not self._waits and all(
+            math.isclose(_groups.number(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
+            for group, rate in zip(self.optimizer.param_groups, self._rates_at(self.last_epoch), strict=False)
         )
 
     @property
@@ -265,8 +276,8 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""
-        # An update whose step() is still to come counts; a scheduler that waits in a SequentialLR is at −1.
-        step = max(self.last_epoch, 0) if self._counts_calls else self._position
+        # An update whose step() is still to come counts; the clock of a scheduler that waits is set back.
+        step = max(self.last_epoch, self._offset, 0) if self._counts_calls else self._position
         return {
             "version": FORMAT_VERSION,
             "step": step,
@@ -308,16 +319,15 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         if schedules == "saved":
             self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
         self._overrules = schedules != "same"
-        waits = self.last_epoch < 0
+        waits = self._waits
         if state_dict.get("in_charge", True) or self._overrules or not (self._takes_turns or waits):
             self.step(step)
             return
         self._offset = step - self._updates
-        if not waits:
-            self.last_epoch = step
+        self.last_epoch = min(self.last_epoch, self._offset - 1) if waits else step
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_handles", "_set_momentum")}
+        return {name: value for name, value in vars(self).items() if name != "_set_momentum"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -325,13 +335,18 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         self._set_momentum = _groups.momentum_setter(self.optimizer) if self._momenta else None
 
 
+_left: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
+"""The hooks of schedulers that are gone. The next one removes them: an update may be running through them before."""
+
 _uncounted: set[int] = set()
 
 
 @contextlib.contextmanager
 def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
     """Updates meanwhile are none that schedulers count: those of a range test, which are undone."""
-    added = {id(optimizer) for optimizer in optimizers} - _uncounted
+    # Fabric's wrapper has the hooks of the optimizer within, which are called with that one.
+    held = {id(held) for optimizer in optimizers for held in (optimizer, getattr(optimizer, "optimizer", optimizer))}
+    added = held - _uncounted
     _uncounted.update(added)
     try:
         yield

@@ -199,15 +199,21 @@ class RandomState:
 class LoaderState:
     """Where a loader stands: the iterator whose workers live on, and the epochs that it and its samplers count.
 
+    Of Accelerate's loaders also which of them are being read.
+
     Meanwhile the loader is without that iterator, so that another one is made, with workers of its own.
     """
 
     def __init__(self, loader: Any) -> None:
         self._held = []
+        self._read: list[tuple[Any, list[Any]]] = []
         for part in _parts_of(loader):
             own = _own(part)
+            gradients: Any = own.get("gradient_state")
+            if hasattr(gradients, "dataloader_references"):
+                self._read.append((gradients, list(gradients.dataloader_references)))
             lives_on = isinstance(part, torch.utils.data.DataLoader) and own.get("persistent_workers")
-            names = (*_EPOCHS, "_iterator") if lives_on else _EPOCHS
+            names = (*_EPOCHS, *_ENDS, "_iterator") if lives_on else (*_EPOCHS, *_ENDS)
             self._held.append((own, {name: own[name] for name in names if name in own}))
             if lives_on:
                 own["_iterator"] = None
@@ -216,10 +222,15 @@ class LoaderState:
         """Put it back."""
         for own, held in self._held:
             own.update(held)
+        for gradients, references in self._read:
+            gradients.dataloader_references = references
 
 
 _EPOCHS = ("iteration", "epoch")
 """What Accelerate's loaders and samplers call the number of their epoch."""
+
+_ENDS = ("end_of_dataloader", "remainder")
+"""What Accelerate's loaders note of a batch: whether it is the last one, and how many of its rows are no padding."""
 
 
 def seed_all(seed: int, loader: Any = None) -> None:
