@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -120,6 +121,29 @@ def _losses_by_hand(
 def losses_by_hand() -> Callable[..., np.ndarray]:
     """Linear regression by SGD, written out: the mean squared error of every batch, before its update."""
     return _losses_by_hand
+
+
+@pytest.fixture
+def built_by_shape() -> Callable[..., Any]:
+    """Makes a compiled model that Keras calls built after `build(shape)`, although its layer has no weights yet."""
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs)
+
+    def make(optimizer: Any, shape: tuple[int | None, ...]) -> Any:
+        model = Model()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`build\(\)` was called on layer")
+            model.build(shape)
+        model.compile(optimizer, loss="mse")
+        return model
+
+    return make
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from cyclr import (
     WarmRestarts,
     Warmup,
 )
-from cyclr.keras import LearningRate, ScheduleCallback
+from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
 
 BACKEND = keras.backend.backend()
 LOW, HIGH, UPDATES = 0.125, 0.5, 16
@@ -351,3 +351,29 @@ def test_data_that_ends_before_steps_per_epoch_does_not_move_the_clock(form, pro
     assert list(training.logs.epochs.values()) == training.schedule(np.array([9, 14])).tolist()
     run.fit(slice(15, 16), callbacks=training.callbacks)
     np.testing.assert_allclose(run.rates, training.schedule(np.arange(16)), rtol=0, atol=TOLERANCE)
+
+
+class TwoUpdatesPerBatch(keras.Model):
+    def train_step(self, *arguments):
+        if BACKEND == "jax":
+            state, data = arguments
+            _, state = super().train_step(state, data)
+            return super().train_step(state, data)
+        super().train_step(*arguments)
+        return super().train_step(*arguments)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda schedule: ScheduleCallback(schedule), lambda schedule: CycleEnd(lambda model, step: None, schedule)],
+    ids=["ScheduleCallback", "CycleEnd"],
+)
+def test_an_epoch_that_is_stopped_loses_no_update(make):
+    """It ends before the data does: there is no batch that never came."""
+    inputs = keras.Input((3,))
+    model = TwoUpdatesPerBatch(inputs, keras.layers.Dense(1)(inputs))
+    model.compile(keras.optimizers.SGD(0.875), "mse")
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(model, "stop_training", True))
+    x = np.ones((8, 3), "float32")
+    model.fit(x, x[:, :1], batch_size=2, verbose=0, callbacks=[make(Cyclical(LOW, HIGH, 4)), stop])
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 2

@@ -235,6 +235,15 @@ def test_a_model_without_weights_yet_is_built_from_the_data(kind):
     assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
 
 
+def test_a_model_that_keras_calls_built_may_have_no_weights_yet(built_by_shape):
+    model = built_by_shape("sgd", (None, 3))
+    result = range_test(model, X, Y, **SWEEP, batch_size=BATCH)
+    assert (result.stop_reason, len(result.loss)) == ("completed", 8)
+    assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
+    model.fit(X, Y, batch_size=BATCH, verbose=0)
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == ROWS // BATCH
+
+
 @pytest.mark.parametrize("holder", ["loader", "sampler", "batch sampler"])
 def test_a_generator_of_the_data_loader_s_own_is_seeded_and_put_back(holder, linear_model):
     torch = pytest.importorskip("torch")
@@ -253,6 +262,8 @@ def test_a_generator_of_the_data_loader_s_own_is_seeded_and_put_back(holder, lin
     loader, plain = shuffled(), shuffled()
     first, again, other = (range_test(linear_model("sgd"), loader, **SWEEP, seed=seed) for seed in (0, 0, 1))
     assert first == again
+    # torch takes 64 bits.
+    assert range_test(linear_model("sgd"), loader, **SWEEP, seed=2**64 + 1) == other
     assert not np.array_equal(first.loss, other.loss)
     with_test, without = linear_model("sgd"), linear_model("sgd")
     with_test.fit(loader, shuffle=False, verbose=0), without.fit(plain, shuffle=False, verbose=0)

@@ -35,15 +35,23 @@ def fit(model, *callbacks, **arguments):
 
 
 class Watch(keras.callbacks.Callback):
-    """The weights and the rate that every update began with; stands behind the finder in the list."""
+    """The weights and the rate that every update began with; stands behind the finder in the list.
+
+    Kept when the batch ends, as one may begin that never comes.
+    """
 
     def __init__(self):
         super().__init__()
         self.weights, self.rates, self.losses = [], [], []
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.weights.append(np.vstack([self.model.get_weights()[0], [self.model.get_weights()[1]]]))
-        self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        weights = np.vstack([self.model.get_weights()[0], [self.model.get_weights()[1]]])
+        self.began = weights, float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_end(self, batch, logs=None):
+        weights, rate = self.began
+        self.weights.append(weights)
+        self.rates.append(rate)
 
 
 def squared_errors(weights):
@@ -307,6 +315,57 @@ def test_data_of_unknown_length_is_refused_and_the_way_out_works(linear_model):
     assert len(finder.learning_rates) == 4
 
 
+def generated(batches):
+    for batch in range(batches):
+        rows = slice(4 * (batch % BATCHES), 4 * (batch % BATCHES) + 4)
+        yield X[rows], Y[rows]
+
+
+def filtered():
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).filter(lambda x, y: True)
+
+
+# The data, arguments of `fit`, the updates that it makes of those that it was asked for.
+SHORT = {
+    "generator": (lambda: generated(15), {"steps_per_epoch": 10, "epochs": 2}, 15, 20),
+    "every epoch ends early": (filtered, {"steps_per_epoch": BATCHES + 1, "epochs": 3}, 18, 21),
+    "every other epoch is empty": (filtered, {"steps_per_epoch": BATCHES, "epochs": 3}, 12, 18),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("reload_weights", [True, False])
+@pytest.mark.parametrize("batches", [2, 4])
+@pytest.mark.parametrize(("data", "arguments", "made", "asked"), SHORT.values(), ids=SHORT)
+def test_data_that_ends_early_shifts_no_rate(data, arguments, made, asked, batches, reload_weights, linear_model):
+    """A batch begins at its end that never comes: TensorFlow counts an update for it, and JAX forgets what was set."""
+    model = linear_model(keras.optimizers.SGD(0.3))
+    finder, watch = LRFinder(1e-4, 1e-2, reload_weights=reload_weights, batches_lr_update=batches), Watch()
+    fit(model, finder, watch, x=data(), y=None, batch_size=None, **arguments)
+    assert finder.result.stop_reason == "data_exhausted"
+    points = made // batches
+    np.testing.assert_allclose(finder.learning_rates, np.geomspace(1e-4, 1e-2, asked // batches)[:points], rtol=1e-12)
+    assert len(watch.rates) == made
+    used = points * batches
+    np.testing.assert_allclose(watch.rates[:used], np.repeat(finder.learning_rates, batches), rtol=1e-6)
+    of_rate = squared_errors(watch.weights[:used]).reshape(points, batches)
+    np.testing.assert_allclose(finder.losses, of_rate[:, 1:].mean(axis=1), rtol=1e-5)
+    for weights in watch.weights[batches::batches]:
+        assert np.array_equal(weights, watch.weights[0]) is reload_weights
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == (0 if reload_weights else made)
+
+
+def test_a_fit_that_somebody_stops_was_interrupted(linear_model):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    finder = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1)
+    fit(linear_model("sgd"), finder, Stop())
+    assert finder.result.stop_reason == "interrupted"
+
+
 @pytest.mark.parametrize(("batches", "epochs"), [(5, 1), (4, 1), (13, 4), (100, 4)])
 def test_a_fit_that_is_too_short_is_refused(batches, epochs, linear_model):
     wanted = rf"at least 2 \* batches_lr_update = {2 * batches} updates.*got {BATCHES * epochs}\. Use more epochs"
@@ -333,6 +392,16 @@ def test_a_model_that_is_not_built_is_refused(dropout):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"needs a model that has its weights.*keras\.Input\(shape\)"):
         fit(model, LRFinder(1e-4, 1e-2))
+
+
+def test_a_model_that_keras_calls_built_without_weights_is_refused_and_the_way_out_works(built_by_shape):
+    model, finder = built_by_shape("sgd", (None, 3)), LRFinder(1e-4, 1e-2)
+    if BACKEND == "tensorflow":
+        with pytest.raises(ValueError, match=r"needs a model that has its weights.*or call it on one batch: model\(x"):
+            fit(model, finder)
+    model(X[:1])
+    fit(model, finder)
+    assert finder.result.stop_reason == "completed"
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 from cyclr import Constant, Cyclical, OneCycle
-from cyclr.keras import CyclicLR, LearningRate, LRFinder, ScheduleCallback
+from cyclr.keras import CyclicLR, LearningRate, LRFinder, ScheduleCallback, change_schedule
 
 BACKEND = keras.backend.backend()
 UPDATES, SHAPE = 10, (4, 3)
@@ -323,6 +323,21 @@ def test_an_optimizer_with_another_schedule_is_refused(make, scaled):
     with pytest.raises(ValueError, match=rf"must be the only one.*made with a {name} of its own.*SGD\(0\.01\)"):
         run.fit(ScheduleCallback(RATE))
     np.testing.assert_array_equal(run.model.get_weights()[0], START)
+
+
+@pytest.mark.parametrize("start_step", [0, 1])
+def test_a_schedule_that_is_no_longer_that_of_the_optimizer_is_refused_with_the_way_out(start_step):
+    run = Linear(keras.optimizers.SGD(LearningRate(RATE, start_step)), 6)
+    callback = ScheduleCallback(RATE)
+    if start_step == 0:
+        run.fit(callback, end=2)
+        change_schedule(run.model, Constant(0.5))
+    with pytest.raises(
+        ValueError, match=r"or their start_step differ.*after change_schedule\. Pass ScheduleCallback\(\) without lr"
+    ):
+        run.fit(callback, begin=2)
+    run.fit(ScheduleCallback(), begin=2)
+    assert len(run.kept.batches) == (6 if start_step == 0 else 4)
 
 
 def test_an_optimizer_with_the_same_schedule_is_taken():

@@ -224,6 +224,45 @@ def test_detach_of_a_callback_that_was_never_attached_does_nothing():
     ScheduleCallback(SHORT).detach()
 
 
+def test_detach_after_a_fit_that_was_refused_does_nothing(probe):
+    run = probe(keras.optimizers.SGD(0.875), 4)
+    run.fit(slice(0, 2))
+    callback = ScheduleCallback(SHORT, MOMENTUM)
+    with pytest.raises(ValueError, match="made with one"):
+        run.fit(callbacks=[callback])
+    callback.detach()
+    assert rate_of(run.model.optimizer) == 0.875
+
+
+def test_detach_after_a_fit_does_nothing(probe):
+    run = probe(keras.optimizers.SGD(0.875), 4)
+    callback = ScheduleCallback(SHORT)
+    run.fit(callbacks=[callback])
+    run.model.optimizer.learning_rate = 0.875
+    callback.detach()
+    assert rate_of(run.model.optimizer) == 0.875
+
+
+def test_detach_leaves_what_another_callback_has_attached(probe):
+    run = probe(keras.optimizers.SGD(0.875), 6)
+    callback, another = ScheduleCallback(SHORT), ScheduleCallback(LONG)
+    run.fit(slice(0, 3), callbacks=[callback])
+    another.attach(run.model)
+    callback.change(Constant(HIGH))
+    callback.detach()
+    batch_by_batch(run, slice(3, None))
+    another.detach()
+    assert_rates(run, SHORT(np.arange(3)), LONG(np.arange(3, 6)))
+
+
+def test_detach_from_a_model_without_an_optimizer_does_nothing():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    callback = ScheduleCallback(SHORT)
+    with pytest.raises(ValueError, match="got optimizer=None"):
+        callback.attach(model)
+    callback.detach()
+
+
 WAYS = [
     {},
     {"run_eagerly": True},
@@ -291,6 +330,25 @@ def test_a_change_before_the_first_fit_counts(probe):
     callback.change(LONG)
     run.fit(callbacks=[callback])
     assert_rates(run, LONG(np.arange(4)))
+
+
+@pytest.mark.parametrize("refused", [{"lr": LONG}, {"momentum": MOMENTUM}], ids=["lr", "momentum"])
+def test_a_change_that_the_optimizer_cannot_take_changes_nothing(refused, probe):
+    """One has a schedule of its own, the other was made without a momentum."""
+    if "lr" in refused:
+        run, callback = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 6), {"momentum": Constant(0.0)}
+    else:
+        run, callback = probe(keras.optimizers.SGD(0.875), 6), {"lr": SHORT}
+    callback = ScheduleCallback(**callback)
+    callback.attach(run.model)
+    batch_by_batch(run, slice(0, 2))
+    with pytest.raises(ValueError, match=r"must be the only one|made with one"):
+        callback.change(**refused)
+    batch_by_batch(run, slice(2, 4))
+    run.fit(slice(4, None), callbacks=[callback])
+    assert_rates(run, SHORT(np.arange(6)))
+    callback.detach()
+    assert type(run.model.optimizer) is type(keras.optimizers.SGD())
 
 
 def test_a_sequence_lets_a_new_schedule_begin_at_its_own_step_0(probe):
@@ -418,10 +476,37 @@ def test_two_schedule_callbacks_at_once_are_refused(swapped, probe):
     assert type(run.model.optimizer) is kind
 
 
-def test_a_callback_attached_by_hand_elsewhere_is_refused(probe):
-    first, second = probe(keras.optimizers.SGD(0.875), 4), probe(keras.optimizers.SGD(0.875), 4)
+@pytest.mark.parametrize("attached", [by_an_interrupted_fit, by_hand])
+@pytest.mark.parametrize("then", [lambda run, callback: run.fit(callbacks=[callback]), by_hand], ids=["fit", "by hand"])
+def test_another_model_takes_the_callback_from_the_one_that_it_is_attached_to(attached, then, probe):
+    first, second = probe(keras.optimizers.SGD(0.875), 5), probe(keras.optimizers.SGD(0.875), 3)
     callback = ScheduleCallback(SHORT)
-    callback.attach(first.model)
-    with pytest.raises(ValueError, match=r"still attached to another model.*detach\(\) what was attached by hand"):
-        second.fit(callbacks=[callback])
-    np.testing.assert_array_equal(second.rates, 0)
+    attached(first, callback)
+    then(second, callback)
+    callback.detach()
+    for run in (first, second):
+        assert type(run.model.optimizer) is type(keras.optimizers.SGD())
+        assert rate_of(run.model.optimizer) == pytest.approx(SHORT(2))
+    first.fit(slice(3, None))
+    assert_rates(first, SHORT(np.arange(3)), [SHORT(2)] * 2)
+    assert_rates(second, SHORT(np.arange(3)))
+
+
+def test_an_optimizer_compiled_in_after_attaching_by_hand_is_refused_until_detach(probe):
+    run = probe(keras.optimizers.SGD(0.875), 3)
+    callback = ScheduleCallback(SHORT)
+    callback.attach(run.model)
+    run.model.compile(keras.optimizers.SGD(0.875), run.model.loss)
+    with pytest.raises(ValueError, match=r"compiled anew with another optimizer.*detach\(\) what was attached by hand"):
+        run.fit(callbacks=[callback])
+    np.testing.assert_array_equal(run.rates, 0)
+    callback.detach()
+    run.fit(callbacks=[callback])
+    assert_rates(run, SHORT(np.arange(3)))
+
+
+def test_a_model_that_keras_calls_built_may_have_no_weights_yet(built_by_shape):
+    model, x = built_by_shape(keras.optimizers.SGD(0.875), (None, 3)), np.ones((4, 3), "float32")
+    model.fit(x, x[:, :1], batch_size=1, verbose=0, callbacks=[ScheduleCallback(SHORT)])
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 4
+    assert rate_of(model.optimizer) == pytest.approx(SHORT(3))

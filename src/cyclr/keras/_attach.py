@@ -47,7 +47,7 @@ _KEY = "_cyclr_attachment"
 
 
 def _of(optimizer: Any) -> _Attachment | None:
-    attachment: _Attachment | None = vars(_optimizer.inner(optimizer)).get(_KEY)
+    attachment: _Attachment | None = getattr(_optimizer.inner(optimizer), _KEY, None)
     return attachment
 
 
@@ -114,11 +114,6 @@ def suspended(optimizer: Any) -> Iterator[bool]:
         if attachment is not None:
             vars(optimizer)[_KEY] = attachment
             _CLASS.__set__(optimizer, kind)
-
-
-def is_attached(optimizer: Any) -> bool:
-    """Whether schedules are attached."""
-    return _of(optimizer) is not None
 
 
 def holds(optimizer: Any, attachment: _Attachment | None) -> bool:

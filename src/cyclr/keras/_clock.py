@@ -24,6 +24,7 @@ class Clock:
         self._last_batch: int | None = None
         self._skips = False
         self._per_call = 1
+        self._began = 0
         self._ended = itertools.count()
         self._read: dict[int, int] = {}
 
@@ -36,11 +37,13 @@ class Clock:
         self._last_batch = steps - 1 if steps else None
         self._skips = _optimizer.inner(model.optimizer) is not model.optimizer
         self._per_call = model.steps_per_execution
+        self._began = 0
         self._ended = itertools.count()
         self._read.clear()
 
     def begin_batch(self, batch: int) -> None:
         """Call when a batch, or several in one call, begin with this one."""
+        self._began += 1
         if self._skips:
             self._read[batch // self._per_call] = _optimizer.updates_done(self._callback.model.optimizer)
 
@@ -61,7 +64,7 @@ class Clock:
         """
         optimizer = self._callback.model.optimizer
         ended = next(self._ended)
-        data_ended = (self._last_batch is None or ended <= self._last_batch) and self._per_call == 1 and not self._skips
+        data_ended = self._began > ended and self._per_call == 1 and not self._skips
         if data_ended and keras.backend.backend() == "tensorflow":
             expected = self._before_epoch + ended
             if _optimizer.batches_seen(optimizer) == expected + 1:

@@ -46,6 +46,11 @@ def has_settable_rate(optimizer: Any) -> bool:
     return isinstance(inner(optimizer)._learning_rate, keras.Variable)
 
 
+def has_weights(model: Any) -> bool:
+    """Whether the model has made all its variables: Keras calls a subclassed one built that `build` made none for."""
+    return all(layer.built for layer in model._flatten_layers())
+
+
 class BatchThatNeverCame:
     """Undoes what Keras does when data of unknown length ends: a batch begins, and there is none.
 
@@ -104,10 +109,10 @@ class RateControl:
                 f"callback then set {found:g}. Take LearningRateScheduler, ReduceLROnPlateau or the like out of "
                 "callbacks."
             )
+        self._before = found
 
     def set(self, optimizer: Any, rate: float) -> None:
         """Let the next update use `rate`."""
-        self._before = learning_rate(optimizer)
         optimizer.learning_rate = rate
         self._set_to = learning_rate(optimizer)
 

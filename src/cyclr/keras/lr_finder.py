@@ -79,6 +79,8 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         self._losses: list[float] = []
         self._micro_batches: list[float] = []
         self._updates = 0
+        self._lr: float | None = None
+        self._never_came = _optimizer.BatchThatNeverCame()
 
     def _new_test(self, points: int) -> None:
         self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
@@ -100,12 +102,14 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         if not all(layer.built for layer in model.layers):
             raise ValueError(
                 "LRFinder needs a model that has its weights, to put them back; got one that is not built. "
-                "Begin it with keras.Input(shape), or call model.build(input_shape)."
+                "Begin it with keras.Input(shape), or call it on one batch: model(x[:1])."
             )
         if not model.optimizer.built:
             _optimizer.build(model.optimizer, model)
         self._snapshot = None
         self._losses, self._micro_batches = [], []
+        self._lr = None
+        self._never_came = _optimizer.BatchThatNeverCame()
         self.result = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -134,21 +138,26 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         self._rate.check(model.optimizer)
         if not self._micro_batches:
             if not self._losses:
-                self._begin_rate(model)
+                self._back_to_start(model)
             self._updates = _optimizer.updates_done(model.optimizer)
+        if self._lr is None:
+            self._lr = next(self._test)
+        # For every batch: JAX forgets a rate that was set for one that never came.
+        self._rate.set(model.optimizer, self._lr)
         self._batch.begin(model)
+        self._never_came.begin(model.optimizer)
 
-    def _begin_rate(self, model: Any) -> None:
+    def _back_to_start(self, model: Any) -> None:
         if self._snapshot is None:
             optimizers = _optimizer.all_of(model, model.optimizer)
             self._snapshot = Snapshot(model, optimizers, metrics=False)
         elif self.reload_weights:
             self._snapshot.restore_variables()
-        self._rate.set(model.optimizer, next(self._test))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         logs = {} if logs is None else logs
+        self._never_came.end()
         loss = self._batch.end(model, logs).get("loss", np.nan)
         logs["learning_rate"] = _optimizer.learning_rate(model.optimizer)
         self._micro_batches.append(loss)
@@ -160,10 +169,12 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             informative = self._losses[1:] or self._losses
             self._test.record(float(np.mean(informative)))
             self._losses = []
+            self._lr = None
         if self._test.stopped:
             model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._never_came.end_epoch()
         self._batch.end_epoch({} if logs is None else logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -171,6 +182,8 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             self.restore()
         if self._test.recorded == 0:
             raise RangeTestError("LRFinder recorded no loss; got a loss that is not finite at once, or no data.")
+        if not self.model.stop_training:
+            self._test.stop("data_exhausted")
         self.result = self._test.result()
         try:
             self.figure = self.result.plot().figure

@@ -63,9 +63,9 @@ def seed_all(seed: int, data: Any = None) -> None:
         tensorflow.random.set_seed(seed)
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**64)
     for generator in _generators_of(data):
-        generator.manual_seed(seed)
+        generator.manual_seed(seed % 2**64)
 
 
 def _generators_of(data: Any) -> list[Any]:

@@ -131,7 +131,7 @@ def range_test(
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(RandomState(x).restore)
-        if not model.built:
+        if not _optimizer.has_weights(model):
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
 
@@ -151,7 +151,8 @@ def _run(
 ) -> RangeTestResult:
     """One sweep by `fit`; what it changes is put back by the caller, but for the schedule of the optimizer."""
     with contextlib.ExitStack() as undo:
-        if undo.enter_context(_attach.suspended(swept)):
+        attached = [undo.enter_context(_attach.suspended(held)) for held in _optimizer.all_of(model, swept)]
+        if any(attached):
             _retrace(model)
         updates = test.upcoming(len(test) * test.updates_per_rate)
         if not _optimizer.has_settable_rate(swept):
@@ -291,7 +292,7 @@ def _expected_warnings_ignored() -> Iterator[None]:
 
 def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     """Make the variables that the first `fit` would make, and return the data, whole again."""
-    if not model.built:
+    if not _optimizer.has_weights(model):
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
         # A model with a training step of its own may have no forward pass, and builds its parts itself.

@@ -79,7 +79,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 raise TypeError(
                     f"{name} must be a cyclr schedule or None; got {name}={schedule!r}. Try cyclr.Constant(value)."
                 )
-        self._schedules |= given
+        self._schedules = {**self._schedules, **given}
 
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
@@ -91,14 +91,23 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
         Raises:
             TypeError: something that is no schedule; nothing is changed then.
+            ValueError: while attached, an optimizer that cannot take them; nothing is changed then.
         """
+        before = self._schedules, self._attachment
+        attached = self._is_attached()
         self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        # No step that was compiled with the old schedules is used again.
         self._attachment = None
-        # `self.model` would wait for the device.
-        if self._model is not None and _attach.is_attached(self._model.optimizer):
-            self._attach(self.model)
+        if attached:
+            try:
+                self._attach(self.model)
+            except ValueError:
+                self._schedules, self._attachment = before
+                raise
 
     def set_model(self, model: Any) -> None:
+        if model is not self._model:
+            self.detach()
         super().set_model(model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not self._counted:
@@ -109,21 +118,25 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._found = _optimizer.updates_done(optimizer)
 
     def attach(self, model: Any) -> None:
-        """Let the schedules hold for a model outside `fit`: for `train_on_batch`. Ends with `detach`."""
+        """Let the schedules hold for a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
         self.set_model(model)
         self._attach(model)
         self._attached_by_hand = True
 
     def detach(self) -> None:
-        """Make the optimizer a plain one again, with the learning rate of the last update; before any fit, nothing."""
-        if self._model is None:
+        """Make the optimizer a plain one again, with the learning rate of the last update; if not attached, nothing."""
+        self._attached_by_hand = False
+        if not self._is_attached():
             return
         model = self.model
         _attach.detach(model)
-        self._attached_by_hand = False
         last = _optimizer.updates_done(model.optimizer) + (self._offset or 0) - 1
         if "lr" in self._schedules and last >= 0 and _optimizer.has_settable_rate(model.optimizer):
             model.optimizer.learning_rate = self._schedules["lr"](last)
+
+    def _is_attached(self) -> bool:
+        # `self.model` would wait for the device.
+        return self._attachment is not None and _attach.holds(self._model.optimizer, self._attachment)
 
     def _attach(self, model: Any) -> None:
         optimizer = getattr(model, "optimizer", None)
@@ -137,11 +150,10 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 f"ScheduleCallback needs a compiled model with one optimizer; got a {type(optimizer).__name__}. "
                 "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
             )
-        if model.built and not optimizer.built:
+        if _optimizer.has_weights(model) and not optimizer.built:
             _optimizer.build(optimizer, model)
         if self._offset is None:
             self._offset = 0 if self.start_step is None else self.start_step - self._found
-        _attach.detach(model)
         own = _optimizer.inner(optimizer)._learning_rate
         schedules = {
             "learning_rate": self._schedules.get("lr"),
@@ -163,9 +175,15 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         ours = given.pop("learning_rate", None)
         known = isinstance(own, LearningRate)
         if ours is not None and not (known and own.schedule == ours and own.start_step == self._offset):
+            advice = "Compile with"
+            if known:
+                advice = (
+                    "The two schedules or their start_step differ, for instance after change_schedule. Pass "
+                    "ScheduleCallback() without lr, or compile with"
+                )
             raise ValueError(
                 "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
-                f"with a {type(own).__name__} of its own. Compile with a number, such as keras.optimizers.SGD(0.01)."
+                f"with a {type(own).__name__} of its own. {advice} a number, such as keras.optimizers.SGD(0.01)."
             )
 
     def _values(self, update: int) -> dict[str, float]:
@@ -199,8 +217,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             _attach.detach(self.model)
             raise ValueError(
                 "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
-                "took its place, or it is still attached to another model. Pass all schedules to one callback, "
-                "ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
+                "took its place, or the model was compiled anew with another optimizer. Pass all schedules to one "
+                "callback, ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
