@@ -5,31 +5,33 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from cyclr import _checks
-from cyclr.errors import MissingExtraError
+from cyclr.report.estimates import Interval, band, interval, is_beyond_noise, resolution_of
+from cyclr.report.measures import Record, best, final, is_fixed, steps_to, tradeoff, values_of
+
+__all__ = [
+    "Interval",
+    "Record",
+    "Row",
+    "Summary",
+    "Verdict",
+    "band",
+    "best",
+    "final",
+    "interval",
+    "is_fixed",
+    "steps_to",
+    "summarize",
+    "tradeoff",
+    "with_optimizers",
+    "write_csv",
+]
 
 Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
-Record = dict[str, Any]
-
-_RESAMPLES = 9999
-_ROUNDING = 1e-6
-"""Values of the metric that differ by less of it are the same, in single precision."""
-_TOGETHER = 1_000_000
-"""Numbers that are resampled at once: more would take much memory."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with its confidence interval; `low` and `high` are None for one seed, all for none."""
-
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ def _rows(
     choice = whole or fixed or means
     base = baseline if baseline in group else max(choice, key=choice.__getitem__, default=None)
     of_base = {record["seed"]: record for record in finished.get(base or "", ())}
-    resolution = _resolution([value for records in finished.values() for record in records for value in _known(record)])
+    resolution = resolution_of(
+        [value for records in finished.values() for record in records for value in values_of(record)]
+    )
     rows = []
     for policy, records in group.items():
         ended = [record for record in records if record["status"] == "ok"]
@@ -251,7 +255,7 @@ def _rows(
                 final=interval([_value(final(record)) for record in ended if final(record) is not None], confidence),
                 best=interval([_value(best(record)) for record in ended if best(record) is not None], confidence),
                 difference=difference,
-                verdict="baseline" if policy == base else _verdict(gaps, difference, sign, confidence, resolution),
+                verdict="baseline" if policy == base else _verdict(gaps, difference, sign, resolution, confidence),
                 target=_mean(aims),
                 aimed=len(aimed),
                 reached=sum(steps is not None for steps in reached),
@@ -270,134 +274,14 @@ def _finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record["status"] == "ok" and best(record) is not None]
 
 
-def is_fixed(record: Record) -> bool:
-    """Whether it trained at one rate: no schedule but a constant one, and no rate that was seen to move."""
-    if record["schedule"] is not None:
-        return bool(record["schedule"].get("schedule") == "Constant")
-    return record.get("lr") is not None and len(set(record.get("steps", {}).get("learning_rate", ()))) <= 1
-
-
-def best(record: Record) -> float | None:
-    """The best value of the metric at the end of an epoch, or None."""
-    values = _known(record)
-    if not values:
-        return None
-    return float(max(values) if record["direction"] == "max" else min(values))
-
-
-def final(record: Record) -> float | None:
-    """The value of the metric at the end of the last epoch, or None."""
-    values = record["epochs"].get(record["metric"], ())
-    return float(values[-1]) if values and values[-1] is not None else None
-
-
-def steps_to(record: Record, target: float | None) -> int | None:
-    """Updates until an epoch first ended with the target reached, the range test included; None if none did."""
-    if target is None:
-        return None
-    sign = 1.0 if record["direction"] == "max" else -1.0
-    for step, value in zip(record["epochs"].get("step", ()), record["epochs"].get(record["metric"], ()), strict=False):
-        if value is not None and sign * value >= sign * target:
-            return int(step + record["range_test_steps"])
-    return None
-
-
-def tradeoff(record: Record) -> dict[str, list[float]]:
-    """The trade-off of the metric against training time that one cyclical run traces: its values at the ends of cycles.
-
-    Args:
-        record: of a policy whose schedule has cycles, `"multiplicative"` above all.
-
-    Returns:
-        `step`, `seconds` and `metric` at every epoch that ends where a cycle does, the end of the run included if a
-        cycle ends there; nothing for a schedule without cycles.
-
-    Source: Portes et al. 2022, arXiv:2206.00832.
-    """
-    from cyclr.schedules import Schedule
-
-    points: dict[str, list[float]] = {"step": [], "seconds": [], "metric": []}
-    if record["schedule"] is None:
-        return points
-    schedule, epochs = Schedule.from_dict(record["schedule"]), record["epochs"]
-    series = (epochs.get(name, ()) for name in ("step", "seconds", record["metric"]))
-    for step, seconds, value in zip(*series, strict=False):
-        # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
-        if value is not None and (schedule.is_cycle_end(step - 1) or schedule.is_cycle_end(step)):
-            for name, number in (("step", step), ("seconds", seconds), ("metric", value)):
-                points[name].append(float(number))
-    return points
-
-
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The mean and its bootstrap percentile interval; the same values give the same interval.
-
-    Raises:
-        MissingExtraError: SciPy is not installed.
-    """
-    if not values:
-        return Interval()
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return Interval(mean)
-    if min(values) == max(values):
-        return Interval(mean, mean, mean)
-    low, high = band(np.asarray(values)[:, None], confidence)
-    return Interval(mean, float(low[0]), float(high[0]))
-
-
-def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The bootstrap percentile intervals of the means of many columns at once.
-
-    Args:
-        values: finite, shape (seeds, n) with at least two seeds.
-        confidence: of the intervals, in (0, 1).
-
-    Returns:
-        Their lower and their upper ends, shape (n,) each.
-
-    Raises:
-        MissingExtraError: SciPy is not installed.
-    """
-    try:
-        from scipy.stats import bootstrap
-    except ImportError as error:
-        raise MissingExtraError('statistics need SciPy. Run: pip install "cyclr[compare]".') from error
-    array = np.asarray(values, dtype=np.float64)
-    found = bootstrap(
-        (array,),
-        np.mean,
-        axis=0,
-        confidence_level=confidence,
-        n_resamples=_RESAMPLES,
-        batch=max(1, _TOGETHER // array.size),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return found.low, found.high
-
-
-def _verdict(gaps: Sequence[float], difference: Interval, sign: float, confidence: float, resolution: float) -> Verdict:
+def _verdict(gaps: Sequence[float], difference: Interval, sign: float, resolution: float, confidence: float) -> Verdict:
     if not gaps:
         return "no result"
     if len(gaps) == 1:
         return "one seed"
-    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+    if not is_beyond_noise(gaps, difference, resolution, confidence):
         return "within noise"
-    from scipy.stats import t
-
-    mean, spread = float(np.mean(gaps)), max(float(np.std(gaps, ddof=1)), resolution / math.sqrt(12))
-    if abs(mean) <= spread / math.sqrt(len(gaps)) * float(t.ppf((1 + confidence) / 2, len(gaps) - 1)):
-        return "within noise"
-    return "better" if sign * mean > 0 else "worse"
-
-
-def _resolution(values: Sequence[float]) -> float:
-    """The smallest distance between values that differ by more than the rounding of single precision, else 0."""
-    different = np.unique(values)
-    distances = np.diff(different)
-    distances = distances[distances > _ROUNDING * np.abs(different).max(initial=0.0)]
-    return float(distances.min()) if distances.size else 0.0
+    return "better" if sign * sum(gaps) > 0 else "worse"
 
 
 def write_csv(summary: Summary, path: str | Path) -> None:
@@ -418,11 +302,6 @@ def write_csv(summary: Summary, path: str | Path) -> None:
                 cell for name in names for cell in (values[name].values() if name in intervals else (values[name],))
             ]
             writer.writerow(["" if cell is None else cell for cell in cells])
-
-
-def _known(record: Record) -> list[float]:
-    """The values of the metric at the ends of epochs."""
-    return [value for value in record["epochs"].get(record["metric"], ()) if value is not None]
 
 
 def _best_of(record: Record | None) -> float | None:
