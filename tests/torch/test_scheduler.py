@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 
 from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler
-from cyclr.torch.scheduler import uncounted
+from cyclr.torch._hooks import uncounted
 
 CYCLE = Cyclical(0.25, 0.75, 3)
 OTHER = Cyclical(0.125, 0.5, 2, step_size_down=5, decay=Halving())

@@ -17,8 +17,7 @@ from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test import repeats as repetition
 from cyclr.range_test.driver import Spacing
-from cyclr.torch import _groups
-from cyclr.torch.scheduler import uncounted
+from cyclr.torch import _groups, _hooks
 from cyclr.torch.snapshot import LoaderState, RandomState, Snapshot, seed_all
 
 
@@ -153,7 +152,7 @@ def range_test(
             undo.callback(LoaderState(loader).restore)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
             undo.callback(Snapshot(model, all_optimizers, scaler, folder).restore)
-            undo.enter_context(uncounted(all_optimizers))
+            undo.enter_context(_hooks.uncounted(all_optimizers))
             # The snapshot gives groups that shared a tensor their own back.
             _groups.separate_rates(optimizer.param_groups)
             if seed is not None:

@@ -1,21 +1,18 @@
 """Schedules attached to a torch optimizer."""
 
-import contextlib
 import math
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.hooks import RemovableHandle
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule, Warmup
-from cyclr.torch import _groups
+from cyclr.torch import _groups, _hooks
 
 FORMAT_VERSION = 1
 
@@ -102,20 +99,18 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def _attach(self) -> None:
         """Count the optimizer's updates; it does not keep this scheduler alive."""
-        left = _left.setdefault(self.optimizer, [])
-        while left:
-            left.pop().remove()
-        handles = (
-            self.optimizer.register_step_pre_hook(_weakly(self, Scheduler._set_added_groups)),
-            self.optimizer.register_step_post_hook(_weakly(self, Scheduler._count)),
-            self.optimizer.register_load_state_dict_pre_hook(_weakly(self, Scheduler._look_before_load)),
-            self.optimizer.register_load_state_dict_post_hook(_weakly(self, Scheduler._reset_after_load)),
+        _hooks.attach(
+            self,
+            self.optimizer,
+            before_update=Scheduler._set_added_groups,
+            after_update=Scheduler._count,
+            before_load=Scheduler._look_before_load,
+            after_load=Scheduler._reset_after_load,
         )
-        weakref.finalize(self, left.extend, handles).atexit = False
 
     def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Before an update: set the rates of groups that were added since the last `step()`."""
-        if len(optimizer.param_groups) == len(self._shares) or id(optimizer) in _uncounted:
+        if len(optimizer.param_groups) == len(self._shares):
             return
         # Lists of schedules have none for them, which `step()` says.
         if max(len(self._rates), len(self._momenta)) <= 1 and self._in_charge:
@@ -123,7 +118,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """After an update: count it, if it happened."""
-        if id(optimizer) not in _uncounted and not _groups.skips(optimizer):
+        if not _groups.skips(optimizer):
             self._updates += 1
 
     def _look_before_load(self, optimizer: Any, state_dict: Any) -> None:
@@ -201,7 +196,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         step = self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
         if step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
             self._set_to(step)
-        elif self._updates == 0 and id(self.optimizer) not in _uncounted:
+        elif self._updates == 0 and _hooks.is_counted(self.optimizer):
             self._warn_of_idleness()
 
     def _warn_of_idleness(self) -> None:
@@ -333,37 +328,6 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         self.__dict__.update(state)
         self._attach()
         self._set_momentum = _groups.momentum_setter(self.optimizer) if self._momenta else None
-
-
-_left: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
-"""The hooks of schedulers that are gone. The next one removes them: an update may be running through them before."""
-
-_uncounted: set[int] = set()
-
-
-@contextlib.contextmanager
-def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
-    """Updates meanwhile are none that schedulers count: those of a range test, which are undone."""
-    # Fabric's wrapper has the hooks of the optimizer within, which are called with that one.
-    held = {id(held) for optimizer in optimizers for held in (optimizer, getattr(optimizer, "optimizer", optimizer))}
-    added = held - _uncounted
-    _uncounted.update(added)
-    try:
-        yield
-    finally:
-        _uncounted.difference_update(added)
-
-
-def _weakly(scheduler: Scheduler, method: Callable[..., None]) -> Callable[..., None]:
-    """A hook of the optimizer that calls a method of the scheduler and does not keep it alive."""
-    to_scheduler = weakref.ref(scheduler)
-
-    def hook(*given: Any) -> None:
-        alive = to_scheduler()
-        if alive is not None:
-            method(alive, *given)
-
-    return hook
 
 
 def _description(schedule: Schedule) -> Any:
