@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cyclr import _generators
 from cyclr.errors import CyclrError
 from cyclr.experiments import backend, workloads
 from cyclr.experiments.job import History, Job
@@ -160,17 +161,8 @@ def _seed(seed: int) -> None:
         from cyclr.keras import random_state
 
         random_state.seed_all(seed)
-    elif "torch" in sys.modules:
-        from cyclr.torch import snapshot
-
-        snapshot.seed_all(seed)
     else:
-        import random
-
-        import numpy as np
-
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        _generators.seed_all(seed)
 
 
 def _forget() -> None:

@@ -1,14 +1,13 @@
 """The range test of a JAX training step."""
 
 import contextlib
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _generators
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 
@@ -31,10 +30,10 @@ def range_test(
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
 
-    `state` is not changed, as JAX' values cannot be: training goes on from it as if there had been no test. Only a step
-    that is compiled to donate its arguments would destroy it; pass it without donation. Python's and NumPy's global
-    generators are put back, for batches that are shuffled by them; another one is yours, and so is the position of an
-    iterator.
+    `state` is not changed, because JAX arrays are immutable: training continues from it as if there had been no test.
+    Do not pass a `step_fn` compiled with donated arguments: it would delete `state`. The generators of Python and
+    NumPy, of torch if it is loaded, and those of a torch `DataLoader` are restored. You restore any other generator,
+    and the position of an iterator.
 
     Several updates run in one compiled call (`jax.lax.scan`), after which the losses are looked at; so a small model is
     not bound by the time that calls take. Updates after the one that stops the test are thrown away.
@@ -99,7 +98,8 @@ def range_test(
     source = _repeated(batches) if chunk is None else map(_checked, _repeated(batches))
     waiting: list[Any] = []
     made = 0
-    with _generators_put_back():
+    with contextlib.ExitStack() as undo:
+        undo.callback(_generators.Generators(batches).restore)
         while not test.stopped:
             # With `evaluate`, what is left of this rate where batches of another shape cut it short.
             rates = test.upcoming(size - made)
@@ -114,16 +114,6 @@ def range_test(
                 if on_step is not None:
                     on_step(test)
     return test.result()
-
-
-@contextlib.contextmanager
-def _generators_put_back() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 _Updates = Callable[[Any, list[Any], list[float]], tuple[Any, Any]]

@@ -23,7 +23,9 @@ except ImportError as error:
     ) from error
 
 if int(keras.__version__.split(".")[0]) < 3:
-    raise MissingExtraError(f'cyclr.keras needs Keras 3; got Keras {keras.__version__}. Run: pip install "keras>=3.15".')
+    raise MissingExtraError(
+        f'cyclr.keras needs Keras 3; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
+    )
 
 from cyclr.keras.cycle_end import CycleEnd
 from cyclr.keras.cyclic_lr import CyclicLR

@@ -12,13 +12,13 @@ import torch
 from torch import distributed
 from torch.optim import Optimizer
 
-from cyclr import _checks, _files
+from cyclr import _checks, _files, _generators
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test import repeats as repetition
 from cyclr.range_test.driver import Spacing
 from cyclr.torch import _groups, _hooks
-from cyclr.torch.snapshot import LoaderState, RandomState, Snapshot, seed_all
+from cyclr.torch.snapshot import LoaderState, Snapshot
 
 
 def range_test(
@@ -145,7 +145,7 @@ def range_test(
             evaluate=None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)),
         )
         with contextlib.ExitStack() as undo:
-            undo.callback(RandomState(loader).restore)
+            undo.callback(_generators.Generators(loader).restore)
             # Some loaders have the method, and no state behind it.
             with contextlib.suppress(AttributeError):
                 undo.callback(loader.load_state_dict, loader.state_dict())  # type: ignore[attr-defined]
@@ -156,7 +156,7 @@ def range_test(
             # The snapshot gives groups that shared a tensor their own back.
             _groups.separate_rates(optimizer.param_groups)
             if seed is not None:
-                seed_all(seed, loader)
+                _generators.seed_all(seed, loader)
             batches = _Batches(loader)
             update = _Update(model, optimizer, loss_fn, accumulate, scaler, autocast, processes)
             if processes.any(not batches)[0]:

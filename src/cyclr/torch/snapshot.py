@@ -1,14 +1,14 @@
 """What training changes in a torch model, its optimizers and the generators, taken before a range test and put back."""
 
 import itertools
-import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import distributed
+
+from cyclr import _generators
 
 
 class Snapshot:
@@ -171,35 +171,8 @@ class _Pair:
         return self.tensor
 
 
-class RandomState:
-    """The state of every generator that training draws from: Python, NumPy, torch on every device, the loader's own."""
-
-    def __init__(self, loader: Any = None) -> None:
-        self._generators = [(generator, generator.get_state()) for generator in _generators_of(loader)]
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        self._torch = torch.get_rng_state()
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self._device = None if accelerator is None else torch.get_device_module(accelerator)
-        # MPS is one device, and has no word for all of them.
-        self._all = "_all" if hasattr(self._device, "get_rng_state_all") else ""
-        self._accelerator = None if self._device is None else getattr(self._device, f"get_rng_state{self._all}")()
-
-    def restore(self) -> None:
-        """Put all of them back."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch.set_rng_state(self._torch)
-        for generator, state in self._generators:
-            generator.set_state(state)
-        if self._device is not None:
-            getattr(self._device, f"set_rng_state{self._all}")(self._accelerator)
-
-
 class LoaderState:
-    """Where a loader stands: the iterator whose workers live on, and the epochs that it and its samplers count.
-
-    Of Accelerate's loaders also which of them are being read.
+    """Where a loader stands: the iterator whose workers live on; of Accelerate's loaders also which are being read.
 
     Meanwhile the loader is without that iterator, so that another one is made, with workers of its own.
     """
@@ -207,13 +180,13 @@ class LoaderState:
     def __init__(self, loader: Any) -> None:
         self._held = []
         self._read: list[tuple[Any, list[Any]]] = []
-        for part in _parts_of(loader):
-            own = _own(part)
+        for part in _generators.loaders(loader):
+            own = _generators.attributes(part)
             gradients: Any = own.get("gradient_state")
             if hasattr(gradients, "dataloader_references"):
                 self._read.append((gradients, list(gradients.dataloader_references)))
             lives_on = isinstance(part, torch.utils.data.DataLoader) and own.get("persistent_workers")
-            names = (*_EPOCHS, *_ENDS, "_iterator") if lives_on else (*_EPOCHS, *_ENDS)
+            names = (*_ENDS, "_iterator") if lives_on else _ENDS
             self._held.append((own, {name: own[name] for name in names if name in own}))
             if lives_on:
                 own["_iterator"] = None
@@ -226,48 +199,5 @@ class LoaderState:
             gradients.dataloader_references = references
 
 
-_EPOCHS = ("iteration", "epoch")
-"""What Accelerate's loaders and samplers call the number of their epoch."""
-
 _ENDS = ("end_of_dataloader", "remainder")
 """What Accelerate's loaders note of a batch: whether it is the last one, and how many of its rows are no padding."""
-
-
-def seed_all(seed: int, loader: Any = None) -> None:
-    """Seed all generators; samplers that order the data by the number of the epoch go on as many epochs."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    for generator in _generators_of(loader):
-        generator.manual_seed(seed)
-    # One may set that of another, so all are read first.
-    counting = [(part, _own(part)) for part in _parts_of(loader) if hasattr(part, "set_epoch")]
-    epochs = [(part, own[name]) for part, own in counting for name in _EPOCHS if isinstance(own.get(name), int)]
-    for part, epoch in epochs:
-        part.set_epoch(epoch + seed)
-
-
-def _parts_of(loader: Any) -> list[Any]:
-    """The loader with all loaders and samplers within it."""
-    found: dict[int, Any] = {}
-    waiting = [loader]
-    while waiting:
-        part = waiting.pop(0)
-        if part is not None and id(part) not in found:
-            found[id(part)] = part
-            waiting += [getattr(part, name, None) for name in ("base_dataloader", "batch_sampler", "sampler")]
-            several = getattr(part, "loaders", None)
-            waiting += several if isinstance(several, list | tuple) else ()
-    return list(found.values())
-
-
-def _own(part: Any) -> dict[str, Any]:
-    """The attributes of an object itself."""
-    attributes: dict[str, Any] = getattr(part, "__dict__", {})
-    return attributes
-
-
-def _generators_of(loader: Any) -> list[torch.Generator]:
-    generators = [getattr(part, "generator", None) for part in _parts_of(loader)]
-    unique = {id(generator): generator for generator in generators if isinstance(generator, torch.Generator)}
-    return list(unique.values())
