@@ -58,7 +58,7 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
     names = list(legal)
     if value not in names:
         listed = ", ".join(repr(n) for n in names)
-        raise ValueError(f"{name} must be one of {listed}; got {name}={value!r}.")
+        raise ValueError(f"{name} must be one of {listed}; got {name}={quoted(value)}.")
     return str(value)
 
 
@@ -76,10 +76,46 @@ def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_
     high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1." if rates else "")
     if high <= low:
         fix = "Swap them?" if high < low else "A range needs two different bounds."
-        raise ValueError(f"{top} must be greater than {base}; got {base}={base_lr!r}, {top}={max_lr!r}. {fix}")
+        raise ValueError(
+            f"{top} must be greater than {base}; got {base}={quoted(base_lr)}, {top}={quoted(max_lr)}. {fix}"
+        )
     return low, high
 
 
+def scalar(name: str, value: Any) -> float:
+    """Return a number, or an array or tensor of one element, as a float; NaN and infinity are legal.
+
+    Raises:
+        TypeError: anything else, such as a text, or an array of several elements.
+    """
+    # Without a message: all of them are raised below.
+    try:
+        if isinstance(value, str | bytes | bytearray) or getattr(getattr(value, "dtype", None), "kind", "f") in "SUO":
+            raise TypeError
+        # A torch tensor with a graph warns if it is made a float; a TensorFlow tensor has no method `reshape`.
+        plain = value.detach() if hasattr(value, "detach") else value
+        shape = tuple(getattr(plain, "shape", ()))
+        if math.prod(shape) != 1:
+            raise TypeError
+        if shape:
+            plain = (plain if hasattr(plain, "reshape") else plain.numpy()).reshape(())
+        return float(plain)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        shape = tuple(getattr(value, "shape", ()))
+        received = f"{name} of shape {shape}. Take its mean?" if shape else f"{name}={quoted(value)}."
+        raise TypeError(f"{name} must be a number, or an array or tensor of one element; got {received}") from error
+
+
+def quoted(value: Any) -> str:
+    """Return `repr(value)` for a message, cut to 200 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python prints no integer of more than 4,300 digits.
+        text = f"<{type(value).__name__} that is too long to print>"
+    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"
+
+
 def _message(name: str, legal: str, value: Any, fix: str, kind: bool = False) -> str:
-    received = f"{name}={value!r}" + (f" of type {type(value).__name__}" if kind else "")
+    received = f"{name}={quoted(value)}" + (f" of type {type(value).__name__}" if kind else "")
     return f"{name} must be {legal.strip()}; got {received}." + (f" {fix}" if fix else "")

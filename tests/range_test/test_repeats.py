@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cyclr import RangeTestResult
-from cyclr.range_test.repeats import MOST, repeated
+from cyclr import RangeTest, RangeTestResult
+from cyclr.range_test.repeats import MOST, Sweep
 
 LR = np.geomspace(1e-6, 10, 150)
 CLEAR = 2.3 - 2 / (1 + (0.01 / LR) ** 2) + (LR / 0.5) ** 2
@@ -22,24 +22,28 @@ def runner(noise):
     return run, seeds
 
 
+def sweep(run, seed, repeats, read_once=False):
+    return Sweep(seed=seed, repeats=repeats).run(run, read_once=read_once)
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_as_many_as_asked_for(repeats):
     run, seeds = runner(noise=0.1)
-    assert len(repeated(run, 5, repeats).runs) == repeats
+    assert len(sweep(run, 5, repeats).runs) == repeats
     assert seeds == [5, 6, 7][:repeats]
 
 
 def test_one_does_for_a_curve_that_can_be_read():
     run, seeds = runner(noise=0.05)
-    assert repeated(run, 5, None).bounds.status == "ok"
+    assert sweep(run, 5, None).bounds.status == "ok"
     assert seeds == [5]
 
 
 def test_more_are_made_while_the_curve_is_noisy():
     run, seeds = runner(noise=2.8)
-    first = next(seed for seed in range(20) if repeated(run, seed, 1).bounds.status == "noisy")
+    first = next(seed for seed in range(20) if sweep(run, seed, 1).bounds.status == "noisy")
     seeds.clear()
-    several = repeated(run, first, None)
+    several = sweep(run, first, None)
     assert 1 < len(seeds) <= MOST
     assert seeds == list(range(first, first + len(seeds)))
     assert several.bounds.status == "ok" or len(seeds) == MOST
@@ -48,14 +52,14 @@ def test_more_are_made_while_the_curve_is_noisy():
 
 def test_there_is_an_end_to_it():
     run, seeds = runner(noise=5.0)
-    repeated(run, 0, None)
+    sweep(run, 0, None)
     assert len(seeds) <= MOST
 
 
 @pytest.mark.parametrize("repeats", [None, 3])
 def test_a_second_that_equals_the_first_is_the_last(repeats):
     noisy, seeds = runner(noise=5.0)
-    result = repeated(lambda seed: (seeds.append(seed), noisy(0))[1], 4, repeats)
+    result = sweep(lambda seed: (seeds.append(seed), noisy(0))[1], 4, repeats)
     assert [seed for seed in seeds if seed != 0] == ([4, 5] if repeats is None else [4, 5, 6])
     assert len(result.runs) == (repeats or 1)
 
@@ -63,7 +67,7 @@ def test_a_second_that_equals_the_first_is_the_last(repeats):
 @pytest.mark.parametrize("end", [5, 40])
 def test_one_that_a_bad_batch_ends_early_does_not_hide_the_others(end):
     noisy, seeds = runner(noise=2.8)
-    first = next(seed for seed in range(20) if repeated(noisy, seed, 1).bounds.status == "noisy")
+    first = next(seed for seed in range(20) if sweep(noisy, seed, 1).bounds.status == "noisy")
     seeds.clear()
 
     def run(seed):
@@ -72,26 +76,26 @@ def test_one_that_a_bad_batch_ends_early_does_not_hide_the_others(end):
             return whole
         return RangeTestResult(LR[:end], whole.loss[:end], "non_finite", 1e-6, 10.0, 150, "exponential")
 
-    result = repeated(run, first, None)
+    result = sweep(run, first, None)
     others = [seed for seed in seeds if seed != first + 1]
     assert len(seeds) > 2
     assert result == RangeTestResult.of_repeats([noisy(seed) for seed in others])
     assert result.bounds.usable
     # What was asked for is done as it was asked for.
-    assert len(repeated(run, first, 2).lr) == end
+    assert len(sweep(run, first, 2).lr) == end
 
 
 @pytest.mark.parametrize("arguments", [{"seed": None}, {"seed": 0, "read_once": True}])
 def test_what_cannot_be_repeated_is_not(arguments):
     run, seeds = runner(noise=1.9)
-    repeated(run, repeats=None, **arguments)
+    sweep(run, repeats=None, **arguments)
     assert len(seeds) == 1
 
 
 @pytest.mark.parametrize(
     ("seed", "repeats", "error", "message"),
     [
-        (None, 2, ValueError, "^seed must be an integer where repeats are to differ; got seed=None, repeats=2"),
+        (None, 2, ValueError, "^seed must be an integer if repeats are to differ; got seed=None, repeats=2"),
         (0, 0, ValueError, "^repeats must be an integer of at least 1; got"),
         (0, 1.5, TypeError, "^repeats must be an integer; got"),
         (-1, 1, ValueError, "^seed must be an integer of at least 0; got"),
@@ -99,7 +103,28 @@ def test_what_cannot_be_repeated_is_not(arguments):
     ],
 )
 def test_numbers_out_of_range_are_an_error(seed, repeats, error, message):
-    run, seeds = runner(noise=0.1)
     with pytest.raises(error, match=message):
-        repeated(run, seed, repeats)
-    assert seeds == []
+        Sweep(seed=seed, repeats=repeats)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"min_lr": 0}, {"max_lr": 1e-9}, {"steps": 1}, {"spacing": "log"}, {"stop_factor": 1}, {"smoothing": 1}],
+    ids=lambda argument: next(iter(argument)),
+)
+def test_a_sweep_refuses_what_a_range_test_refuses(argument):
+    with pytest.raises(ValueError, match=r"must be .*; got ") as of_test:
+        RangeTest(**argument)
+    with pytest.raises(ValueError, match=r"must be .*; got ") as of_sweep:
+        Sweep(**argument)
+    assert str(of_sweep.value) == str(of_test.value)
+
+
+def test_the_tests_of_a_sweep_have_its_arguments():
+    arguments = {"min_lr": 1e-3, "max_lr": 2.0, "steps": 7, "spacing": "linear", "updates_per_rate": 2}
+    test = Sweep(**arguments, stop_factor=None, smoothing=0.0).test(lambda: 3.0)
+    assert test.upcoming(99).tolist() == np.repeat(np.linspace(1e-3, 2.0, 7), 2).tolist()
+    assert test.stop_factor is None
+    for loss, _ in enumerate(test):
+        test.record(10.0**loss)
+    assert test.result().loss.tolist() == [3.0] * 7

@@ -170,7 +170,7 @@ BAD = {
     "group": ({"group": 2}, ValueError, "^group must be the number of a parameter group, 0 to 1; got group=2"),
     "negative": ({"group": -1}, ValueError, "^group must be an integer of at least 0"),
     "repeats": ({"repeats": 0}, ValueError, "^repeats must be an integer of at least 1"),
-    "seed": ({"repeats": 2, "seed": None}, ValueError, "^seed must be an integer where repeats are to differ"),
+    "seed": ({"repeats": 2, "seed": None}, ValueError, "^seed must be an integer if repeats are to differ"),
     "evaluate": ({"evaluate": 0.5}, TypeError, "^evaluate must be a function of the model that returns a number"),
     "updates": ({"updates_per_rate": 0}, ValueError, "^updates_per_rate must be an integer of at least 1"),
     "folder": ({"snapshot_dir": "no/such"}, ValueError, "^snapshot_dir must be a folder that exists .* got .*no/such"),

@@ -71,6 +71,13 @@ class Bounds:
         """Whether there are numbers."""
         return self.base_lr is not None and self.max_lr is not None
 
+    @property
+    def in_words(self) -> str:
+        """The bounds as a sentence: the only wording of them, which every output uses."""
+        if self.base_lr is None or self.max_lr is None:
+            return "This curve gives no bounds."
+        return f"Cycle between base_lr={self.base_lr:.3g} and max_lr={self.max_lr:.3g}."
+
     def schedule(
         self,
         total_steps: int,

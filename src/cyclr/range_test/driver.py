@@ -154,7 +154,7 @@ class RangeTest:
             raise RangeTestError(
                 "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
             )
-        value = _number(loss)
+        value = _checks.scalar("loss", loss)
         self._waiting = False
         if self._stop_reason is not None:
             return
@@ -164,7 +164,7 @@ class RangeTest:
                 return
             # Divided first, as a sum of losses can be too large for a float where their mean is not.
             mean = math.fsum(value / self.updates_per_rate for value in self._of_rate)
-            value = mean if self._evaluate is None else _number(self._evaluate())
+            value = mean if self._evaluate is None else _checks.scalar("evaluate()", self._evaluate())
         self._of_rate = []
         self._take_in(value)
 
@@ -234,19 +234,3 @@ class RangeTest:
             spacing=self.spacing,
             updates_per_rate=self.updates_per_rate,
         )
-
-
-def _number(loss: Any) -> float:
-    try:
-        if isinstance(loss, str | bytes | bytearray) or getattr(getattr(loss, "dtype", None), "kind", "f") in "SUO":
-            raise TypeError
-        # A torch loss warns if it is made a number with its graph; a TensorFlow tensor has no reshape of its own.
-        value = loss.detach() if hasattr(loss, "detach") else loss
-        shape = tuple(getattr(value, "shape", ()))
-        if math.prod(shape) != 1:
-            raise TypeError
-        if shape:
-            value = (value if hasattr(value, "reshape") else value.numpy()).reshape(())
-        return float(value)
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise TypeError(f"loss must be a number, or an array or tensor of one element; got loss={loss!r}.") from error

@@ -1,69 +1,109 @@
-"""Several range tests from the same start, for curves that one test leaves too noisy to read."""
+"""A sweep as every adapter takes it: the arguments of a range test, and the repeats of a curve that is noisy."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cyclr import _checks
 from cyclr.bounds.curve import MIN_POINTS
+from cyclr.range_test.driver import RangeTest, Spacing
 from cyclr.range_test.result import RangeTestResult
 
 MOST = 4
-"""Tests made at most of a noisy curve, where their number is not given."""
+"""Number of tests at most if `repeats` is None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The arguments that the range tests of all frameworks share, checked when it is made.
+
+    Args:
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate: as for `RangeTest`.
+        repeats: number of tests from the same start, ≥ 1. None makes further tests, up to `MOST` in all, while the
+            bounds are `"noisy"` or the loss is `"flat"`, which may be noise too.
+        seed: seed of the first test, ≥ 0; the others take seed + 1, seed + 2, …. None seeds nothing and makes one test.
+
+    Raises:
+        TypeError, ValueError: an argument out of range; several repeats without a seed.
+    """
+
+    min_lr: float = 1e-6
+    max_lr: float = 10.0
+    steps: int = 150
+    spacing: Spacing = "exponential"
+    stop_factor: float | None = 4.0
+    smoothing: float = 0.9
+    updates_per_rate: int = 1
+    repeats: int | None = None
+    seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        self.test()
+        count = 1 if self.repeats is None else _checks.integer("repeats", self.repeats, at_least=1)
+        if self.seed is not None:
+            _checks.integer("seed", self.seed, at_least=0)
+        elif count > 1:
+            raise ValueError(f"seed must be an integer if repeats are to differ; got seed=None, repeats={count}.")
+
+    def test(self, evaluate: Callable[[], Any] | None = None) -> RangeTest:
+        """Return a new range test with these arguments; `evaluate` as for `RangeTest`."""
+        return RangeTest(
+            self.min_lr,
+            self.max_lr,
+            self.steps,
+            self.spacing,
+            stop_factor=self.stop_factor,
+            smoothing=self.smoothing,
+            updates_per_rate=self.updates_per_rate,
+            evaluate=evaluate,
+        )
+
+    def run(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
+        """Make the repeats, and return one result of all.
+
+        With `repeats=None`, a second test that equals the first is discarded and is the last, because the seed changes
+        nothing. A test that a bad batch ended early is also discarded if the shortened curve would no longer give
+        bounds; further tests may follow.
+
+        Args:
+            once: makes the test with a seed, and restores everything.
+            read_once: True if the data can be read only once, so that `repeats=None` makes one test.
+        """
+        first = once(self.seed)
+        if self.seed is None:
+            return first
+        if self.repeats is not None:
+            return RangeTestResult.of_repeats([first, *(once(self.seed + more) for more in range(1, self.repeats))])
+        results, combined = [first], first
+        for more in range(1, 1 if read_once else MOST):
+            if combined.bounds.status not in ("noisy", "flat"):
+                break
+            result = once(self.seed + more)
+            if result == first:
+                return first
+            if not _would_lose_bounds(combined, result):
+                results.append(result)
+                combined = RangeTestResult.of_repeats(results)
+        return combined
+
+
+def _would_lose_bounds(combined: RangeTestResult, result: RangeTestResult) -> bool:
+    """True if the results so far, cut to the length of a further one, would no longer give bounds."""
+    n = result.lr.size
+    if n < MIN_POINTS:
+        return True
+    lr, loss, runs = combined.lr[:n], combined.loss[:n], combined.runs[:, :n]
+    shortened = replace(combined, lr=lr, loss=loss, runs=runs, stop_reason=result.stop_reason)
+    return combined.bounds.usable and not shortened.bounds.usable
 
 
 def check(seed: int | None, repeats: int | None) -> None:
-    """Raise unless the seed is None or ≥ 0, and repeats None or ≥ 1; several repeats need a seed to differ by.
-
-    Raises:
-        TypeError, ValueError: anything else.
-    """
-    count = 1 if repeats is None else _checks.integer("repeats", repeats, at_least=1)
-    if seed is not None:
-        _checks.integer("seed", seed, at_least=0)
-    elif count > 1:
-        raise ValueError(f"seed must be an integer where repeats are to differ; got seed=None, repeats={count}.")
+    """Raise unless a `Sweep` takes these."""
+    Sweep(seed=seed, repeats=repeats)
 
 
 def repeated(
     run: Callable[[int | None], RangeTestResult], seed: int | None, repeats: int | None, *, read_once: bool = False
 ) -> RangeTestResult:
-    """The result of `run(seed)`, `run(seed + 1)`, …, as one.
-
-    Args:
-        run: makes a range test and leaves everything as it was.
-        seed: of the first test, ≥ 0, or None.
-        repeats: how many tests, ≥ 1. None makes more than one only while the bounds are `"noisy"` or the loss `"flat"`,
-            which may be noise too, and `MOST` at most. A second that equals the first is thrown away, and is the last:
-            the seed changes nothing. So is one that ended so early, by a bad batch, that nothing could be read off
-            the others as far as it goes; it is not the last.
-        read_once: whether the data cannot be had a second time, so that one test has to do.
-
-    Raises:
-        TypeError, ValueError: what `check` rejects.
-    """
-    check(seed, repeats)
-    first = run(seed)
-    if seed is None:
-        return first
-    if repeats is not None:
-        return RangeTestResult.of_repeats([first, *(run(seed + more) for more in range(1, repeats))])
-    results, sofar = [first], first
-    for more in range(1, 1 if read_once else MOST):
-        if sofar.bounds.status not in ("noisy", "flat"):
-            break
-        result = run(seed + more)
-        if result == first:
-            return first
-        if not _hides(result, sofar):
-            results.append(result)
-            sofar = RangeTestResult.of_repeats(results)
-    return sofar
-
-
-def _hides(result: RangeTestResult, sofar: RangeTestResult) -> bool:
-    """Whether what is known so far, cut to where a further result ends, could no longer be read."""
-    n = result.lr.size
-    if n < MIN_POINTS:
-        return True
-    cut = replace(sofar, lr=sofar.lr[:n], loss=sofar.loss[:n], runs=sofar.runs[:, :n], stop_reason=result.stop_reason)
-    return sofar.bounds.usable and not cut.bounds.usable
+    """Run a `Sweep` with these."""
+    return Sweep(seed=seed, repeats=repeats).run(run, read_once=read_once)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, knee, smooth
 from cyclr.bounds.curve import check_curve
+from cyclr.drawing.picture import RangePicture
 from cyclr.range_test import stopping
 from cyclr.range_test.stopping import StopReason
 
@@ -173,6 +174,23 @@ class RangeTestResult:
             ValueError: another method.
         """
         return classic.suggest(self.lr, self.loss, method, steps=self.steps)
+
+    def picture(self) -> RangePicture:
+        """The numbers and sentences that every picture of this result is drawn from."""
+        bounds = self.bounds
+        return RangePicture(
+            lr=self.lr,
+            loss=self.loss,
+            runs=self.runs,
+            curve=self.curve.shown,
+            noise=self.curve.noise,
+            scale="log" if self.spacing == "exponential" else "linear",
+            bounds=None if bounds.base_lr is None or bounds.max_lr is None else (bounds.base_lr, bounds.max_lr),
+            title="Range test" + ("" if bounds.status == "ok" else f": {bounds.status.replace('_', ' ')}"),
+            verdict=bounds.in_words,
+            reason=bounds.reason,
+            ended=f"The test took {len(self.lr)} of {self.steps} steps: {stopping.IN_WORDS[self.stop_reason]}.",
+        )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw loss against learning rate with the bounds marked and the verdict in words.

@@ -1,0 +1,1 @@
+"""Pictures of schedules, range tests and training runs: numbers in, pictures out."""

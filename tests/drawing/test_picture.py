@@ -1,0 +1,58 @@
+"""The record that all pictures of a range test are drawn from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import cyclr
+
+LR = np.geomspace(1e-6, 10, 120)
+LOSS = 2.3 - 2 / (1 + (0.01 / LR) ** 2) + (LR / 0.5) ** 2
+
+
+def result(loss=LOSS, **changes):
+    arguments = {"stop_reason": "completed", "min_lr": 1e-6, "max_lr": 10.0, "steps": 120, "spacing": "exponential"}
+    return cyclr.RangeTestResult(LR, loss, **{**arguments, **changes})
+
+
+def test_a_picture_holds_the_numbers_and_the_words_of_the_result():
+    tested = result()
+    picture = tested.picture()
+    assert picture.lr.tolist() == LR.tolist()
+    assert picture.curve.tolist() == tested.smoothed_loss.tolist()
+    assert picture.bounds == (tested.bounds.base_lr, tested.bounds.max_lr)
+    assert picture.reason == tested.bounds.reason
+    assert picture.verdict.startswith("Cycle between base_lr=0.00")
+    assert (picture.title, picture.scale, picture.band) == ("Range test", "log", None)
+    assert picture.ended == "The test took 120 of 120 steps: every learning rate was tried."
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        picture.bounds = None
+
+
+def test_a_picture_without_bounds_says_so():
+    picture = result(np.full(120, 2.3)).picture()
+    assert picture.bounds is None
+    assert picture.verdict == "This curve gives no bounds."
+    assert picture.title == "Range test: flat"
+
+
+def test_losses_far_outside_the_limits_are_not_dots():
+    loss = LOSS.copy()
+    loss[-10:] = np.geomspace(1e3, 1e30, 10)
+    picture = result(loss).picture()
+    low, high = picture.limits
+    assert low < 1.0 < 2.3 < high < 10.0
+    assert np.isnan(picture.dots[-10:]).all()
+    inside = (low <= loss) & (loss <= high)
+    assert picture.dots[inside].tolist() == loss[inside].tolist()
+
+
+def test_the_band_of_repeats_is_kept_near_the_limits():
+    one, other = result(LOSS), result(np.where(LR > 5, 1e30, LOSS + 0.1))
+    picture = cyclr.RangeTestResult.of_repeats([one, other]).picture()
+    lowest, highest = picture.band
+    low, high = picture.limits
+    assert lowest[:50].tolist() == LOSS[:50].tolist()
+    assert highest[:50].tolist() == (LOSS + 0.1)[:50].tolist()
+    assert highest[-1] == 2 * high - low
