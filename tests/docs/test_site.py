@@ -12,6 +12,9 @@ import pytest
 
 pytest.importorskip("mkdocs")
 
+# One xdist worker builds the site, and has all tests that share it.
+pytestmark = pytest.mark.xdist_group("site")
+
 ROOT = Path(__file__).parents[2]
 PUBLIC = ["cyclr", "cyclr.bounds", "cyclr.keras", "cyclr.torch", "cyclr.jax", "cyclr.experiments"]
 

@@ -22,9 +22,11 @@ for package in ("torch", "ray"):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning:ray", "ignore::ResourceWarning", "ignore::DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray", "ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    # One xdist worker starts Ray, and has all tests that share it.
+    pytest.mark.xdist_group("ray"),
+]
 
 MakeSpec = Callable[..., Spec]
 SMALL = {"object_store_memory": 80 * 2**20}

@@ -1,6 +1,7 @@
 """What the tests of the Keras adapter share.
 
-They run on the backend that KERAS_BACKEND names; run them once for each, in a process of its own.
+They run on the backend that KERAS_BACKEND names; run them once for each, in a process of its own. Keras is imported in
+functions only, because pytest-xdist imports this file also in the process that runs no test.
 """
 
 import gc
@@ -20,7 +21,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 _INSTALLED = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
 if importlib.util.find_spec("keras") and _INSTALLED:
     os.environ.setdefault("KERAS_BACKEND", _INSTALLED[0])
-    import keras
 else:
     collect_ignore_glob = ["test_*.py"]
 
@@ -39,6 +39,8 @@ def _collected() -> Iterable[None]:
 
 def mean_prediction(y_true: Any, y_pred: Any) -> Any:
     """A loss whose gradient by the prediction is the same everywhere."""
+    import keras
+
     return keras.ops.mean(y_pred)
 
 
@@ -51,6 +53,8 @@ class Probe:
     """
 
     def __init__(self, optimizer: Any, updates: int = 24, *, micro_batches: int = 1, **compile_arguments: Any) -> None:
+        import keras
+
         kernel = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
         self.model = keras.Sequential([keras.Input((updates,)), kernel])
         self.model.compile(optimizer, loss=mean_prediction, **compile_arguments)
@@ -77,6 +81,8 @@ WEIGHTS, BIAS = np.array([[0.5], [0.25], [-0.5]]), 0.125
 
 
 def _linear_model(optimizer: Any, **compile_arguments: Any) -> Any:
+    import keras
+
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.layers[0].set_weights([WEIGHTS, np.array([BIAS])])
     model.compile(optimizer, loss="mse", **compile_arguments)
@@ -126,6 +132,7 @@ def losses_by_hand() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def built_by_shape() -> Callable[..., Any]:
     """Makes a compiled model that Keras calls built after `build(shape)`, although its layer has no weights yet."""
+    import keras
 
     class Model(keras.Model):
         def __init__(self) -> None:
@@ -149,6 +156,8 @@ def built_by_shape() -> Callable[..., Any]:
 @pytest.fixture
 def mixed_float16() -> Iterable[None]:
     """Half precision, under which Keras wraps every optimizer in loss scaling."""
+    import keras
+
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     yield
@@ -156,6 +165,8 @@ def mixed_float16() -> Iterable[None]:
 
 
 def _state(model: Any, *optimizers: Any) -> list[np.ndarray]:
+    import keras
+
     variables = [
         *model.variables,
         *model.metrics_variables,

@@ -15,6 +15,9 @@ BACKEND = keras.backend.backend()
 if BACKEND == "torch":
     pytest.skip("Keras trains on one device with torch", allow_module_level=True)
 
+# One xdist worker starts the processes, and has all tests that share them.
+pytestmark = pytest.mark.xdist_group("keras-devices")
+
 WORKER = Path(__file__).with_name("distribution_worker.py")
 _spec = importlib.util.spec_from_file_location("cyclr_tests_distribution_worker", WORKER)
 worker = importlib.util.module_from_spec(_spec)

@@ -21,7 +21,11 @@ from .conftest import ABOUT, swept, write_run
 sync_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to drive: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to drive: apt-get install chromium"),
+    # One xdist worker starts the browser, and has all tests that share it.
+    pytest.mark.xdist_group("browser"),
+]
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ARGUMENTS += ["--disable-sync", "--no-first-run", "--disable-dev-shm-usage"]

@@ -21,6 +21,9 @@ WORKER = Path(__file__).with_name("accelerate_worker.py")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "accelerate" / "train.py"
 WORLD = 2
 
+# One xdist worker starts the processes, and has all tests that share them.
+pytestmark = pytest.mark.xdist_group("accelerate-processes")
+
 _spec = importlib.util.spec_from_file_location("cyclr_tests_accelerate_worker", WORKER)
 worker = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(worker)

@@ -20,6 +20,9 @@ from cyclr.torch import range_test
 WORKER = Path(__file__).with_name("ddp_worker.py")
 WORLD = 2
 
+# One xdist worker starts the processes, and has all tests that share them.
+pytestmark = pytest.mark.xdist_group("torch-processes")
+
 _spec = importlib.util.spec_from_file_location("cyclr_tests_ddp_worker", WORKER)
 worker = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(worker)

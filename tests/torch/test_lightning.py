@@ -522,6 +522,8 @@ def ranks(tmp_path_factory):
     return {name: [one[name] for one in found] for name in found[0]}
 
 
+# One xdist worker starts the processes, and has all tests that share them.
+@pytest.mark.xdist_group("lightning-processes")
 @pytest.mark.parametrize(("name", "accumulate"), [("plain", 1), ("accumulation", 2)])
 def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_without(name, accumulate, ranks):
     """https://github.com/Lightning-AI/pytorch-lightning/issues/8983"""
@@ -534,6 +536,7 @@ def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_wi
     np.testing.assert_allclose(first["loss"], wanted.loss, rtol=1e-9)
 
 
+@pytest.mark.xdist_group("lightning-processes")
 def test_nan_in_one_process_stops_both(ranks):
     first, second = ranks["NaN on one"]
     assert first == second
