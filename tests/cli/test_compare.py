@@ -271,7 +271,7 @@ def test_the_direction_of_a_metric(
     ("arguments", "message"),
     [
         (["--policy", "fixed:0.1"], "the comparison must have a budget in epochs or in steps"),
-        (["--epochs", "1"], "policies must be given"),
+        (["--epochs", "1"], "a comparison needs policies"),
         (["--policy", "square", "--epochs", "1"], "kind must be one of 'fixed'"),
         (["missing.toml"], "must be a TOML file"),
         (["--summary"], "a run folder must hold run.json"),

@@ -1,9 +1,13 @@
 """Comparisons are checked when they are described, and their trials have names that stay."""
 
+import copy
 import datetime
 import itertools
 import json
 import math
+import os
+import pickle
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from cyclr import CyclrError
 from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
 from cyclr.experiments.policies import KINDS, Policy, parse
+from cyclr.experiments.spec import Trial
 from cyclr.schedules import Run
 
 FIXED = {"kind": "fixed", "lr": 0.1}
@@ -119,7 +124,7 @@ def test_options_take_precedence_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text('epochs = 2\nseeds = [5]\n[[policy]]\nkind = "fixed"\nlr = 0.1\n')
     merged = Spec.from_options(path, {"steps": 7, "policies": [{"kind": "cosine"}], "metric": None})
-    assert (merged.epochs, merged.steps, merged.seeds) == (None, 7, [5])
+    assert (merged.epochs, merged.steps, merged.seeds) == (None, 7, (5,))
     assert [trial.policy.kind for trial in merged.trials()] == ["cosine"]
 
 
@@ -190,54 +195,78 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
     [
         ({"epochs": None}, "must have a budget in epochs or in steps; got epochs=None, steps=None"),
         ({"steps": 3}, "must have a budget in epochs or in steps; got epochs=2, steps=3"),
-        ({"epochs": 0}, "epochs must be an integer of at least 1"),
-        ({"seeds": []}, "seeds must hold one at least"),
-        ({"seeds": [0, 0]}, "every trial must be there once"),
-        ({"seeds": [-1]}, "seed must be an integer of at least 0"),
+        ({"epochs": 0}, "epochs must be an integer >= 1; got 0"),
+        ({"seeds": []}, "seeds must be a list of length >= 1; got"),
+        ({"seeds": [0, 0]}, r"trial 'fixed-0\.1-seed-0-.*' is there twice\. Is a policy or a seed repeated\?"),
+        ({"seeds": [-1]}, r"seeds\[0\] must be an integer >= 0; got \[-1\]"),
         ({"seeds": 3}, "seeds must be a list"),
-        ({"seeds": [0, 2**63]}, r"seed must be an integer below 2\*\*63; got seed=9223372036854775808\."),
-        ({"policies": [{**FIXED, "seeds": [2**64]}]}, r"seed must be an integer below 2\*\*63"),
+        (
+            {"seeds": [0, 2**63]},
+            r"seeds\[1\] must be an integer <= 9223372036854775807; got \[0, 9223372036854775808\]\.",
+        ),
+        (
+            {"policies": [{**FIXED, "seeds": [2**64]}]},
+            r"seeds\[0\] of policy 'fixed' must be an integer <= 9223372036854775807; got",
+        ),
         (
             {"policies": [FIXED, {**FIXED, "optimizer": {"name": "SGD", "momentum": 0.9}}]},
-            "must differ in name where one trains with the workload's own .* called 'fixed 0.1'. Set name = …",
+            "two policies are named 'fixed 0.1': one uses the workload's own optimizer, the other sets one, .*name = …",
         ),
-        ({"policies": [FIXED, FIXED]}, "every trial must be there once"),
-        ({"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a"}]}, "must differ in name"),
-        ({"policies": ["fixed"]}, "a policy must be a table"),
+        ({"policies": [FIXED, FIXED]}, "is there twice"),
+        (
+            {"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a"}]},
+            "two different policies are named 'a'",
+        ),
+        ({"policies": ["fixed"]}, r"policies\[0\] must be a table; got \['fixed'\]"),
         ({"policies": [{"kind": "square"}]}, "kind must be one of 'fixed', 'triangular'"),
-        ({"policies": [{"kind": "fixed"}]}, "policy 'fixed' must have lr"),
-        ({"policies": [{**FIXED, "cycles": 2}]}, "options of policy 'fixed' must be among lr; got 'cycles'"),
-        ({"policies": [{"kind": "fixed", "lr": -1}]}, "lr must be a finite number greater than 0"),
-        ({"policies": [{"kind": "triangular", "max_lr": 1.0}]}, "must have both of base_lr and max_lr"),
+        ({"policies": [{"kind": "fixed"}]}, "policy 'fixed' needs lr; got {}"),
+        ({"policies": [{**FIXED, "cycles": 2}]}, "policy 'fixed' has no option 'cycles'. It has lr."),
+        ({"policies": [{"kind": "fixed", "lr": -1}]}, "lr of policy 'fixed' must be a number > 0.0; got {'lr': -1}"),
+        (
+            {"policies": [{"kind": "triangular", "max_lr": 1.0}]},
+            "policy 'triangular' needs both of base_lr and max_lr, or neither .*; got only max_lr",
+        ),
         ({"policies": [{"kind": "triangular", "base_lr": 1, "max_lr": 0.1}]}, "max_lr must be greater than base_lr"),
-        ({"policies": [{"kind": "plateau", "lr": 0.1, "factor": 2}]}, "factor must be a finite number"),
+        (
+            {"policies": [{"kind": "plateau", "lr": 0.1, "factor": 2}]},
+            "factor of policy 'plateau' must be a number < 1.0",
+        ),
         ({"policies": [{"kind": "schedule", "schedule": {"schedule": "X"}}]}, "schedule must be one of"),
         ({"metric": "accuracy"}, "metric must be a validation metric"),
         ({"direction": "up"}, "direction must be one of"),
         ({"backend": "theano"}, "backend must be one of"),
-        ({"range_test": {"speed": 1}}, "range_test must hold arguments of a range test"),
+        ({"range_test": {"speed": 1}}, "range_test has no option 'speed'. It has min_lr, max_lr, steps"),
         ({"range_test": {"repeats": 0}}, "repeats must be an integer of at least 1"),
         ({"range_test": {"steps": 1}}, "steps must be an integer of at least 2"),
         ({"optimizer": {"momentum": 0.9}}, "optimizer must be a name or a table with a name"),
         ({"workload": "model.py:f", "data": "mnist"}, "data, samples and validation must be left out"),
-        ({"range_test": 5}, "range_test must be a table; got range_test=5"),
-        ({"range_test": {"max_lr": math.inf}}, "range_test must hold text, truth values and finite numbers alone"),
+        ({"range_test": 5}, "range_test must be a table; got 5"),
+        ({"range_test": {"max_lr": math.inf}}, "range_test must hold only text, booleans and finite numbers"),
         ({"workload": 5}, "workload must be text; got 5"),
-        ({"data": 5}, "data must be text; got 5"),
-        ({"policies": [{**FIXED, "seeds": 3}]}, "the seeds of policy 'fixed' must be a list; got 3"),
-        ({"policies": [{**FIXED, "seeds": []}]}, "the seeds of policy 'fixed' must hold one at least"),
-        ({"policies": [{**FIXED, "name": 5}]}, "the name of a policy must be text; got 5"),
-        ({"policies": [{"kind": "fixed", "lr": []}]}, "lr must hold one at least"),
-        ({"policies": parse("fixed")}, "lr must hold one at least"),
-        ({"policies": [{"kind": "fixed", "lr": datetime.date(2026, 1, 2)}]}, "policy 'fixed' must hold text"),
-        ({"optimizer": []}, "optimizer must hold one at least"),
-        ({"optimizer": {"name": "SGD", "momentum": math.nan}}, "optimizer must hold text, .*got {'name': 'SGD', 'mom"),
-        ({"optimizer": {"name": "SGD", "momentum": datetime.date(2026, 1, 2)}}, "optimizer must hold text"),
+        ({"data": 5}, "data must be text or None; got 5"),
+        ({"policies": [{**FIXED, "seeds": 3}]}, "seeds of policy 'fixed' must be a list or None; got {'seeds': 3}"),
+        ({"policies": [{**FIXED, "seeds": []}]}, "seeds of policy 'fixed' must be a list of length >= 1"),
+        ({"policies": [{**FIXED, "name": 5}]}, "name of policy 'fixed' must be text; got {'name': 5}"),
+        (
+            {"policies": [{"kind": "fixed", "lr": []}]},
+            r"lr of policy 'fixed' must be a number or a list of length >= 1; got \[\]",
+        ),
+        ({"policies": parse("fixed")}, r"lr of policy 'fixed' must be a number or a list of length >= 1"),
+        (
+            {"policies": [{"kind": "fixed", "lr": datetime.date(2026, 1, 2)}]},
+            "policies must hold only text, .* date is not a type of JSON",
+        ),
+        ({"optimizer": []}, r"optimizer must be a name, a table with a name, or a list of length >= 1; got \[\]"),
+        (
+            {"optimizer": {"name": "SGD", "momentum": math.nan}},
+            "optimizer must hold only text, .*got {'name': 'SGD', 'mom",
+        ),
+        ({"optimizer": {"name": "SGD", "momentum": datetime.date(2026, 1, 2)}}, "optimizer must hold only text"),
         (
             {"policies": [{**FIXED, "name": "a"}, {"kind": "fixed", "lr": 0.2, "name": "a", "seeds": [9]}]},
-            "policies must differ in name; got two called 'a'",
+            "two different policies are named 'a'",
         ),
-        ({"validation": 0}, "validation must be an integer of at least 1"),
+        ({"validation": 0}, "validation must be an integer >= 1; got 0"),
     ],
     ids=str,
 )
@@ -274,9 +303,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         Spec.from_toml(tmp_path / "missing.toml")
     with pytest.raises(CyclrError, match="must be a TOML file"):
         Spec.from_toml(tmp_path / "broken.toml")
-    with pytest.raises(ValueError, match=r"got 'epoch'\. Did you mean 'epochs'\?"):
+    with pytest.raises(ValueError, match=r"a comparison has no option 'epoch'\. Did you mean 'epochs'\?"):
         Spec.from_toml(tmp_path / "unknown.toml")
-    with pytest.raises(ValueError, match=r"policies must be given.*\[\[policy\]\]"):
+    with pytest.raises(ValueError, match=r"a comparison needs policies.*\[\[policy\]\]"):
         Spec.from_toml(tmp_path / "empty.toml")
     with pytest.raises(CyclrError, match="a schedule must be a JSON file"):
         spec(policies=[{"kind": "schedule", "file": "missing.json"}])
@@ -305,18 +334,18 @@ def test_bounds_that_are_given_need_no_range_test() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("triangular", {"cycles": 0}, "cycles must be an integer of at least 1"),
-        ("triangular", {"cycles": -1}, "cycles must be an integer of at least 1"),
+        ("triangular", {"cycles": 0}, "cycles of policy 'triangular' must be an integer >= 1"),
+        ("triangular", {"cycles": -1}, "cycles of policy 'triangular' must be an integer >= 1"),
         ("triangular", {"rise": 1.5}, "rise must be a finite number"),
         ("triangular2", {"shape": "square"}, "shape must be one of"),
         ("exp_range", {"gamma": 0}, "gamma must be"),
         ("one_cycle", {"rise": -0.5}, "rise must be"),
-        ("warm_restarts", {"cycles": 0}, "cycles must be an integer of at least 1"),
-        ("warm_restarts", {"growth": -1}, "growth must be a finite number at least 1"),
-        ("warm_restarts", {"cycle_length": 0}, "length must be"),
-        ("warm_restarts", {"cycles": 2, "cycle_length": "1 epoch"}, "cycles or cycle_length must be left out"),
+        ("warm_restarts", {"cycles": 0}, "cycles of policy 'warm_restarts' must be an integer >= 1"),
+        ("warm_restarts", {"growth": -1}, "growth of policy 'warm_restarts' must be"),
+        ("warm_restarts", {"cycle_length": 0}, "cycle_length of policy 'warm_restarts' must be an integer >= 1"),
+        ("warm_restarts", {"cycles": 2, "cycle_length": "1 epoch"}, "cycles and cycle_length exclude each other"),
         ("multiplicative", {"cycle_length": "1 fortnight"}, "length must be"),
-        ("plateau", {"patience": -1}, "patience must be an integer of at least 0"),
+        ("plateau", {"patience": -1}, "patience of policy 'plateau' must be an integer >= 0"),
     ],
 )
 def test_options_are_checked_before_a_range_test_too(kind: str, options: dict[str, object], message: str) -> None:
@@ -409,6 +438,76 @@ def test_policies_of_the_command_line(text: str, tables: list[dict[str, object]]
     assert parse(text) == tables
 
 
-def test_a_policy_without_a_value_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a policy must be KIND:option=value.*'cycles' has no value"):
-        parse("triangular:cycles")
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("triangular:cycles", "option 'cycles' has no value"),
+        ("triangular:cyles", r"policy 'triangular' has no option 'cyles'\. Did you mean 'cycles'\?"),
+        ("triangular:cyles=3", r"policy 'triangular' has no option 'cyles'\. Did you mean 'cycles'\?"),
+    ],
+)
+def test_a_policy_with_a_typo_is_refused_with_the_option_that_was_meant(text: str, fact: str) -> None:
+    with pytest.raises(ValueError, match=fact):
+        spec(policies=parse(text))
+
+
+def test_specs_and_trials_are_hashable_and_cannot_be_changed() -> None:
+    policies = [{"kind": "triangular", "cycles": 2}]
+    one, equal = spec(policies=policies, optimizer={"name": "SGD"}), spec(policies=policies, optimizer={"name": "SGD"})
+    assert len({one, equal}) == len({*one.trials(), *equal.trials()}) == 1
+    before = one.trials()
+    policies[0]["cycles"] = 3
+    policies.append(FIXED)
+    one.trials().clear()
+    with pytest.raises(AttributeError):
+        one.policies.append(FIXED)  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        one.policies[0]["cycles"] = 3  # type: ignore[index]
+    assert one.trials() == before
+    assert copy.deepcopy(one.trials()) == before == pickle.loads(pickle.dumps(before))  # noqa: S301
+
+
+def test_a_comparison_plans_and_hashes_each_trial_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, hashed = [], []
+    plan, definition = Policy.plan, Trial.definition
+    monkeypatch.setattr(Policy, "plan", lambda policy, *given: planned.append(policy) or plan(policy, *given))
+    monkeypatch.setattr(Trial, "definition", lambda trial: hashed.append(trial) or definition(trial))
+    two = spec(policies=[FIXED, {"kind": "triangular"}])
+    for _ in range(3):
+        assert len({trial.id for trial in two.trials()}) == 2
+    assert (len(planned), len(hashed)) == (2, 2)
+
+
+def test_many_seeds_are_checked_in_seconds() -> None:
+    began = time.process_time()
+    assert len(spec(seeds=range(20_000)).trials()) == 20_000
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs = 2\nseeds = " + "[" * 10_000 + "]" * 10_000,
+        "epochs = 2\n[[policy]]\nkind = 'fixed'\nlr = " + "[" * 900 + "]" * 900,
+        f"epochs = 2\n[[policy]]\nkind = 'fixed'\nlr = 1{'0' * 400}",
+        f"epochs = 2\n[[policy]]\nkind = 'triangular'\ncycles = 1{'0' * 400}",
+        f"epochs = 1{'0' * 400}\n[[policy]]\nkind = 'cosine'",
+        f"epochs = 1{'0' * 5000}\n[[policy]]\nkind = 'cosine'",
+        f"epochs = 2\nrange_test.steps = 1{'0' * 400}\n[[policy]]\nkind = 'cosine'",
+    ],
+    ids=["nested", "nested rate", "rate", "cycles", "epochs", "digits", "steps of a range test"],
+)
+def test_a_toml_file_with_extreme_values_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "spec.toml").write_text(text)
+    with pytest.raises((ValueError, TypeError, CyclrError)) as raised:
+        Spec.from_toml(tmp_path / "spec.toml")
+    assert not isinstance(raised.value, RecursionError | OverflowError)
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_schedule_file_must_be_a_regular_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name, why in (("/dev/zero", "not a regular file"), ("pipe.json", "not a regular file"), ("deep.json", "recur")):
+        with pytest.raises(CyclrError, match=f"a schedule must be a JSON file; .*{why}"):
+            spec(policies=[{"kind": "schedule", "file": name}], folder=str(tmp_path))

@@ -1,5 +1,12 @@
 """Complete runs on real data: data sets, models, the comparison of policies, and what `cyclr demo` shows."""
 
+try:
+    import msgspec  # noqa: F401
+except ImportError as error:
+    from cyclr.errors import MissingExtraError
+
+    raise MissingExtraError('comparisons need msgspec. Run: pip install "cyclr[compare]".') from error
+
 from cyclr.experiments.compare import compare
 from cyclr.experiments.record import read_records
 from cyclr.experiments.spec import Spec

@@ -1,20 +1,26 @@
-"""Policies for the learning rate that a comparison sets against one another."""
+"""Policies for the learning rate that a comparison sets against one another: one class for each kind."""
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, Struct, structs
 
 from cyclr import _checks
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
+from cyclr.experiments._typed import Count, checked, frozen, plain, shown, unknown
 from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, Sequence, WarmRestarts
-from cyclr.schedules.cyclical import decay_of_mode
+from cyclr.schedules.cyclical import Mode, decay_of_mode
 
 EPOCHS_PER_CYCLE = 8
-"""Two of Smith's step sizes of four epochs: the cycle length that is aimed at where none is given."""
+"""Two of Smith's step sizes of four epochs: the cycle length that is aimed at if none is given."""
+
+Rate = Annotated[float, Meta(gt=0)]
+Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
+"""An integer stays one: records hold it as it was given."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,9 @@ class Plan:
     """What one training does with the learning rate.
 
     Attributes:
-        schedule: the rate of every update, or None where the framework decides.
+        schedule: the rate of every update, or None if the framework decides.
         framework: `"cosine"` or `"plateau"`, one of the framework's own means, or None.
-        lr: the rate that stays, or that the framework starts from.
+        lr: the constant rate, or the rate that the framework starts from.
         options: arguments of the framework's means.
     """
 
@@ -34,14 +40,175 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of policy: its options with their defaults, the rates that a range test can find, and how it plans."""
+class Kind(Struct, frozen=True, forbid_unknown_fields=True):
+    """A kind of policy with its options as fields; a new kind is a subclass with a `tag`, listed in `KINDS`."""
 
-    says: str
-    options: Mapping[str, Any]
-    from_bounds: tuple[str, ...]
-    plan: Callable[[Mapping[str, Any], Run], Plan]
+    from_bounds: ClassVar[tuple[str, ...]] = ()
+    """Options that a range test can find, all or none of them."""
+
+    def plan(self, run: Run) -> Plan:
+        """What a training of this length does; rates that a range test finds have been filled in."""
+        raise NotImplementedError
+
+
+class Fixed(Kind, frozen=True, tag="fixed"):
+    """One rate."""
+
+    lr: Rate
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(Constant(self.lr), lr=self.lr)
+
+
+class Bounded(Kind, frozen=True):
+    """A kind that moves between two bounds, given or found by a range test."""
+
+    from_bounds = ("base_lr", "max_lr")
+    base_lr: float | None = None
+    max_lr: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Both bounds; the schedule made of them checks their order."""
+        return self.base_lr, self.max_lr  # type: ignore[return-value]
+
+
+class Triangular(Bounded, frozen=True, tag="triangular"):
+    """Cycles between bounds that stay; the other cyclical kinds differ in `mode` and `shape`."""
+
+    mode: ClassVar[Mode] = "triangular"
+    shape: ClassVar[str] = "triangular"
+    cycles: Count | None = None
+    rise: float = 0.5
+
+    def plan(self, run: Run) -> Plan:
+        cycles = cycles_in(run) if self.cycles is None else self.cycles
+        gamma = getattr(self, "gamma", None)
+        decay = decay_of_mode(self.mode, 0.1 ** (1 / run.total_steps) if gamma is None else gamma)
+        shape: Any = self.shape
+        return Plan(Cyclical.over(run.total_steps, cycles, *self.bounds, rise=self.rise, shape=shape, decay=decay))
+
+
+class Parabolic(Triangular, frozen=True, tag="parabolic"):
+    """Cycles with the shape of Welch's window."""
+
+    shape = "parabolic"
+
+
+class Sinusoidal(Triangular, frozen=True, tag="sinusoidal"):
+    """Cycles with the shape of Hann's window."""
+
+    shape = "sinusoidal"
+
+
+class Triangular2(Triangular, frozen=True, tag="triangular2"):
+    """Cycles whose amplitude is halved after each."""
+
+    mode = "triangular2"
+    shape: str = "triangular"  # type: ignore[misc]  # an option here
+
+
+class ExpRange(Triangular, frozen=True, tag="exp_range"):
+    """Cycles whose amplitude shrinks by `gamma` with every step; by default to a tenth at the end of the run."""
+
+    mode = "exp_range"
+    shape: str = "triangular"  # type: ignore[misc]
+    gamma: float | None = None
+
+
+class OneCyclePolicy(Bounded, frozen=True, tag="one_cycle"):
+    """1cycle: up once, then down to far below."""
+
+    rise: float = 0.3
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(OneCycle(*self.bounds, run.total_steps, rise=self.rise))
+
+
+class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
+    """Restarts whose cycles double, so that their ends trace accuracy against training time (Portes et al. 2022).
+
+    Cycles of 1, 2, 4, … epochs each end where a run of 1, 3, 7, … epochs would.
+    """
+
+    cycles: ClassVar[int | None] = None
+    cycle_length: Count | str | None = "1 epoch"
+    growth: Growth = 2
+
+    def plan(self, run: Run) -> Plan:
+        if self.cycle_length is not None:
+            if self.cycles is not None:
+                raise ValueError(
+                    f"cycles and cycle_length exclude each other; got cycles={self.cycles!r}, "
+                    f"cycle_length={self.cycle_length!r}. Leave one out."
+                )
+            return Plan(WarmRestarts(*self.bounds, run.steps(self.cycle_length), growth=self.growth))
+        lengths = _filling(run.total_steps, cycles_in(run) if self.cycles is None else self.cycles, self.growth)
+        whole, last = WarmRestarts(*self.bounds, lengths[0], growth=self.growth), run.total_steps - 1
+        if whole.cycle(last) == len(lengths) - 1 and whole.is_cycle_end(last):
+            return Plan(whole)
+        equal = [(length, len(list(group))) for length, group in itertools.groupby(lengths)]
+        parts = [WarmRestarts(*self.bounds, length) for length, _ in equal]
+        return Plan(Sequence(parts, [length * times for length, times in equal]))
+
+
+class Restarts(Multiplicative, frozen=True, tag="warm_restarts"):
+    """SGDR: a cosine down in every cycle; cycles of `cycle_length`, or as many as fill the run."""
+
+    cycles: Count | None = None  # type: ignore[misc]
+    cycle_length: Count | str | None = None
+    growth: Growth = 1
+
+
+class Cosine(Kind, frozen=True, tag="cosine"):
+    """The framework's own cosine decay to 0."""
+
+    from_bounds = ("lr",)
+    lr: Rate | None = None
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(framework="cosine", lr=self.lr)
+
+
+class Plateau(Kind, frozen=True, tag="plateau"):
+    """The framework's own ReduceLROnPlateau, on the target metric."""
+
+    from_bounds = ("lr",)
+    lr: Rate | None = None
+    factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Meta(ge=0, le=2**31)] = 3
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(framework="plateau", lr=self.lr, options={"factor": self.factor, "patience": self.patience})
+
+
+class FromSchedule(Kind, frozen=True, tag="schedule"):
+    """Any schedule, from its `to_dict()`."""
+
+    schedule: dict[str, Any]
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(Schedule.from_dict(self.schedule))
+
+
+KINDS: dict[str, type[Kind]] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (
+        Fixed,
+        Triangular,
+        Triangular2,
+        ExpRange,
+        Parabolic,
+        Sinusoidal,
+        OneCyclePolicy,
+        Restarts,
+        Multiplicative,
+        Cosine,
+        Plateau,
+        FromSchedule,
+    )
+}
+"""Every kind of policy by its name."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +217,11 @@ class Policy:
 
     Args:
         kind: one of `KINDS`.
-        options: its options; rates that are left out come from a range test, where the kind can take them from there.
+        options: its options as given; rates that are left out come from a range test, if the kind allows it.
         name: what to call it in tables; made of kind and options by default.
 
     Raises:
-        ValueError: an unknown kind or option, or a rate that no range test finds.
+        TypeError, ValueError: an unknown kind or option, or a value out of range.
 
     Example:
         >>> from cyclr.experiments.policies import Policy
@@ -67,34 +234,30 @@ class Policy:
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    _settings: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kind = KINDS[_checks.choice("kind", self.kind, KINDS)]
-        for option in self.options:
-            if option not in kind.options:
-                raise ValueError(
-                    f"options of policy {self.kind!r} must be among {', '.join(kind.options) or 'none'}; "
-                    f"got {option!r}. Check its spelling."
-                )
-        given = [rate for rate in kind.from_bounds if rate in self.options]
+        what = f"policy {self.kind!r}"
+        options = plain(what, self.options)
+        settings = checked(what, options, kind)
+        given = [name for name in kind.from_bounds if getattr(settings, name) is not None]
         if 0 < len(given) < len(kind.from_bounds):
             raise ValueError(
-                f"policy {self.kind!r} must have both of {' and '.join(kind.from_bounds)}, or neither, to take them "
-                f"from a range test; got {given[0]} alone."
+                f"{what} needs both of {' and '.join(kind.from_bounds)}, or neither to find them by a range test; "
+                f"got only {given[0]}."
             )
-        required = [name for name, default in kind.options.items() if default is REQUIRED and name not in self.options]
-        if required:
-            raise ValueError(f"policy {self.kind!r} must have {required[0]}; got {dict(self.options)!r}.")
-        if not self.name:
-            object.__setattr__(self, "name", self._default_name())
-        # Values that no run takes are refused before anything is trained, whatever a range test is to find.
-        kind.plan(self._settings(Bounds(1e-3, 1e-1, "ok", "stands in")), Run(10**6, steps_per_epoch=10**5))
+        name = self.name or " ".join([self.kind, *itertools.starmap(_in_name, options.items())])
+        for field_, value in (("options", frozen(options)), ("name", name), ("_settings", settings)):
+            object.__setattr__(self, field_, value)
+        # What the schedule itself checks is checked before anything is trained, also if the bounds are still to come.
+        self.plan(Run(10**6, steps_per_epoch=10**5), Bounds(1e-3, 1e-1, "ok", "placeholder"))
 
     @property
     def needs_range_test(self) -> bool:
-        """Whether its rates come from a range test."""
-        rates = KINDS[self.kind].from_bounds
-        return bool(rates) and not any(rate in self.options for rate in rates)
+        """True if its rates come from a range test."""
+        rates = self._settings.from_bounds
+        return bool(rates) and getattr(self._settings, rates[0]) is None
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
         """What a training of a certain length does.
@@ -107,87 +270,27 @@ class Policy:
             BoundsError: the bounds hold no numbers.
             ValueError: the options do not fit the length.
         """
-        return KINDS[self.kind].plan(self._settings(bounds), run)
-
-    def _settings(self, bounds: Bounds | None) -> dict[str, Any]:
-        kind = KINDS[self.kind]
-        settings = {name: default for name, default in kind.options.items() if default is not REQUIRED}
-        if self.needs_range_test:
-            if bounds is None or bounds.base_lr is None or bounds.max_lr is None:
-                why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.reason}"
-                raise BoundsError(f"policy {self.name!r} needs the bounds of a range test, but {why}")
-            settings |= {"base_lr": bounds.base_lr, "max_lr": bounds.max_lr, "lr": bounds.max_lr}
-        return {**settings, **self.options}
-
-    def _default_name(self) -> str:
-        words = [self.kind]
-        for name, value in self.options.items():
-            if isinstance(value, dict):
-                words.append(str(value.get("schedule", "")))
-            elif isinstance(value, float | int) and not isinstance(value, bool):
-                words.append(f"{value:g}" if name == "lr" else f"{name} {value:g}")
-            else:
-                words.append(Path(value).stem if name == "file" else f"{name} {value}")
-        return " ".join(words)
+        if not self.needs_range_test:
+            return self._settings.plan(run)
+        if bounds is None or bounds.base_lr is None or bounds.max_lr is None:
+            why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.reason}"
+            raise BoundsError(f"policy {self.name!r} needs the bounds of a range test, but {why}")
+        found = {"base_lr": bounds.base_lr, "max_lr": bounds.max_lr, "lr": bounds.max_lr}
+        filled = {name: found[name] for name in self._settings.from_bounds}
+        return structs.replace(self._settings, **filled).plan(run)
 
 
-REQUIRED = object()
-"""Marks an option that has to be given."""
+def _in_name(option: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("schedule", ""))
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:g}" if option == "lr" else f"{option} {value:g}"
+    return f"{option} {value}"
 
 
 def cycles_in(run: Run) -> int:
     """Cycles of about 8 epochs, two of Smith's step sizes of four, that fill a run; at least one."""
     return max(1, round(run.total_steps / (EPOCHS_PER_CYCLE * (run.steps_per_epoch or run.total_steps))))
-
-
-def _fixed(options: Mapping[str, Any], run: Run) -> Plan:
-    lr = _checks.number("lr", options["lr"], above=0)
-    return Plan(Constant(lr), lr=lr)
-
-
-def _cyclical(mode: str, shape: str) -> Callable[[Mapping[str, Any], Run], Plan]:
-    def plan(options: Mapping[str, Any], run: Run) -> Plan:
-        gamma = 0.1 ** (1 / run.total_steps) if options.get("gamma") is None else options["gamma"]
-        return Plan(
-            Cyclical.over(
-                run.total_steps,
-                cycles_in(run) if options["cycles"] is None else options["cycles"],
-                options.get("base_lr"),  # type: ignore[arg-type]  # checked there
-                options.get("max_lr"),  # type: ignore[arg-type]
-                rise=options["rise"],
-                shape=options.get("shape", shape),
-                decay=decay_of_mode(mode, gamma),  # type: ignore[arg-type]
-            )
-        )
-
-    return plan
-
-
-def _one_cycle(options: Mapping[str, Any], run: Run) -> Plan:
-    return Plan(OneCycle(options["base_lr"], options["max_lr"], run.total_steps, rise=options["rise"]))
-
-
-def _warm_restarts(options: Mapping[str, Any], run: Run) -> Plan:
-    cycles, length, growth = options.get("cycles"), options["cycle_length"], options["growth"]
-    if cycles is not None and length is not None:
-        raise ValueError(
-            f"cycles or cycle_length must be left out, as either gives the other; got cycles={cycles!r}, "
-            f"cycle_length={length!r}."
-        )
-
-    def made(steps: int) -> WarmRestarts:
-        return WarmRestarts(options["base_lr"], options["max_lr"], steps, growth=growth)
-
-    if length is not None:
-        return Plan(made(run.steps(length)))
-    count = cycles_in(run) if cycles is None else _checks.integer("cycles", cycles, at_least=1)
-    lengths = _filling(run.total_steps, count, _checks.number("growth", growth, at_least=1))
-    plain, last = made(lengths[0]), run.total_steps - 1
-    if plain.cycle(last) == len(lengths) - 1 and plain.is_cycle_end(last):
-        return Plan(plain)
-    alike = [(length, len(list(group))) for length, group in itertools.groupby(lengths)]
-    parts = [WarmRestarts(options["base_lr"], options["max_lr"], length) for length, _ in alike]
-    return Plan(Sequence(parts, [length * times for length, times in alike]))
 
 
 def _filling(total: int, count: int, growth: float) -> list[int]:
@@ -198,73 +301,14 @@ def _filling(total: int, count: int, growth: float) -> list[int]:
     count = min(count, total)
 
     def share(cycles: int) -> float:
-        """Of the run, what its first cycles take."""
+        """The part of the run that its first cycles take."""
         if growth == 1:
             return cycles / count
-        # (growth^cycles − 1) / (growth^count − 1), where the powers would overflow.
+        # (growth^cycles − 1) / (growth^count − 1), without powers that overflow.
         return (growth ** (cycles - count) - growth**-count) / (1 - growth**-count)
 
     ends = [round(total * share(cycles)) for cycles in range(count + 1)]
     return sorted(end - start for start, end in itertools.pairwise(ends) if end > start)
-
-
-def _cosine(options: Mapping[str, Any], run: Run) -> Plan:
-    return Plan(framework="cosine", lr=_checks.number("lr", options["lr"], above=0))
-
-
-def _plateau(options: Mapping[str, Any], run: Run) -> Plan:
-    factor = _checks.number("factor", options["factor"], above=0, below=1)
-    patience = _checks.integer("patience", options["patience"], at_least=0)
-    lr = _checks.number("lr", options["lr"], above=0)
-    return Plan(framework="plateau", lr=lr, options={"factor": factor, "patience": patience})
-
-
-def _schedule(options: Mapping[str, Any], run: Run) -> Plan:
-    return Plan(Schedule.from_dict(options["schedule"]))
-
-
-_BOUNDS = ("base_lr", "max_lr")
-_RATES = {"base_lr": None, "max_lr": None}
-_WAVE = {**_RATES, "cycles": None, "rise": 0.5}
-
-KINDS: dict[str, Kind] = {
-    "fixed": Kind("one rate", {"lr": REQUIRED}, (), _fixed),
-    "triangular": Kind("bounds that stay", _WAVE, _BOUNDS, _cyclical("triangular", "triangular")),
-    "triangular2": Kind(
-        "amplitude halved per cycle",
-        {**_WAVE, "shape": "triangular"},
-        _BOUNDS,
-        _cyclical("triangular2", "triangular"),
-    ),
-    "exp_range": Kind(
-        "amplitude shrinks with every step, to a tenth at the end of the run without gamma",
-        {**_WAVE, "shape": "triangular", "gamma": None},
-        _BOUNDS,
-        _cyclical("exp_range", "triangular"),
-    ),
-    "parabolic": Kind("Welch window", _WAVE, _BOUNDS, _cyclical("triangular", "parabolic")),
-    "sinusoidal": Kind("Hann window", _WAVE, _BOUNDS, _cyclical("triangular", "sinusoidal")),
-    "one_cycle": Kind("1cycle: up once, down to far below", {**_RATES, "rise": 0.3}, _BOUNDS, _one_cycle),
-    "warm_restarts": Kind(
-        "SGDR", {**_RATES, "cycles": None, "cycle_length": None, "growth": 1}, _BOUNDS, _warm_restarts
-    ),
-    # Cycles of 1, 2, 4, … epochs: each ends where a run of 1, 3, 7, … epochs of its own would.
-    "multiplicative": Kind(
-        "Portes et al. 2022: restarts whose cycles double, so that their ends trace accuracy against training time",
-        {**_RATES, "cycle_length": "1 epoch", "growth": 2},
-        _BOUNDS,
-        _warm_restarts,
-    ),
-    "cosine": Kind("the framework's own cosine decay to 0", {"lr": None}, ("lr",), _cosine),
-    "plateau": Kind(
-        "the framework's own ReduceLROnPlateau, on the target metric",
-        {"lr": None, "factor": 0.1, "patience": 3},
-        ("lr",),
-        _plateau,
-    ),
-    "schedule": Kind("any schedule, from its to_dict()", {"schedule": REQUIRED}, (), _schedule),
-}
-"""Every kind of policy by its name."""
 
 
 def parse(text: str) -> list[dict[str, Any]]:
@@ -274,7 +318,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         text: `KIND`, `KIND:option=value,…`, `fixed:RATE,RATE,…` or `schedule:FILE.json`; values as in TOML.
 
     Raises:
-        ValueError: text that is none of these.
+        ValueError: an option without a value.
 
     Example:
         >>> from cyclr.experiments.policies import parse
@@ -291,15 +335,17 @@ def parse(text: str) -> list[dict[str, Any]]:
         return [{"kind": kind, "lr": [_value(part) for part in parts]}]
     table: dict[str, Any] = {"kind": kind}
     for part in parts:
-        name, separator, value = part.partition("=")
+        name, separator, value = (word.strip() for word in part.partition("="))
         if not separator:
-            raise ValueError(f"a policy must be KIND:option=value,…; got {text!r}, where {part!r} has no value.")
-        table[name.strip()] = _value(value.strip())
+            known = KINDS[kind].__struct_fields__ if kind in KINDS else ()
+            fact = f"option {name!r} has no value" if name in known else unknown(f"policy {kind!r}", name, known)
+            raise ValueError(f"{fact.removesuffix('.')}; got {shown(text)}. Policies are written KIND:option=value,…")
+        table[name] = _value(value)
     return [table]
 
 
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

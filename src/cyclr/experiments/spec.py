@@ -1,6 +1,5 @@
 """What a comparison is to run: a description that is checked at once, and the trials that it stands for."""
 
-import difflib
 import functools
 import hashlib
 import itertools
@@ -8,18 +7,23 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
+
+from msgspec import UNSET, Meta, Struct
 
 from cyclr import _checks
 from cyclr.errors import CyclrError
+from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, shown, unknown
 from cyclr.experiments.backend import BACKENDS
 from cyclr.experiments.data import NAMES
 from cyclr.experiments.policies import KINDS, Policy
-from cyclr.range_test import RangeTest, repeats
+from cyclr.range_test.repeats import Sweep
 from cyclr.report.direction import Direction, direction_of
+
+_LARGEST_FILE = 2**24
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,19 @@ class Trial:
     shipped_as: str | None = field(default=None, compare=False)
 
     def definition(self) -> dict[str, Any]:
-        """What the outcome depends on, for JSON."""
+        """Return what the outcome depends on, for JSON. Options are those given, without defaults."""
         return {
             "workload": self.workload,
             "data": self.data,
             "kind": self.policy.kind,
-            "options": dict(self.policy.options),
+            "options": self.policy.options,
             "seed": self.seed,
-            "optimizer": None if self.optimizer is None else dict(self.optimizer),
+            "optimizer": self.optimizer,
             "epochs": self.epochs,
             "steps": self.steps,
             "batch_size": self.batch_size,
             "metric": self.metric,
-            "range_test": dict(self.range_test) if self.policy.needs_range_test else None,
+            "range_test": self.range_test if self.policy.needs_range_test else None,
             "backend": self.backend,
         }
 
@@ -78,13 +82,13 @@ class Trial:
 
     @property
     def file_sha256(self) -> str | None:
-        """SHA-256 of that file, without what it imports; None where there is none, or none that can be read."""
+        """SHA-256 of that file, without what it imports; None if there is no such file or it cannot be read."""
         try:
             return None if self.file is None else hashlib.sha256(self.file.read_bytes()).hexdigest()
         except OSError:
             return None
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Name of the policy, seed, and a hash of the definition: it stays as long as they do."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
@@ -101,8 +105,19 @@ class Trial:
         """The optimizer as tables show it; `""` for the workload's own, until it is built."""
         if self.optimizer is None:
             return ""
-        arguments = ", ".join(f"{name}={value}" for name, value in self.optimizer.items() if name != "name")
+        table = plain("optimizer", self.optimizer)
+        arguments = ", ".join(f"{name}={value}" for name, value in table.items() if name != "name")
         return f"{self.optimizer['name']}({arguments})" if arguments else str(self.optimizer["name"])
+
+
+class _Own(Struct):
+    """What a policy's table may set for its own trials."""
+
+    name: str = ""
+    epochs: Count | None = None
+    steps: Count | None = None
+    seeds: Seeds | None = None
+    optimizer: Any = UNSET
 
 
 @dataclass(frozen=True)
@@ -145,12 +160,12 @@ class Spec:
     policies: Iterable[Mapping[str, Any]]
     workload: str = "mlp"
     data: str | None = None
-    validation: int | Literal["test"] = "test"
-    samples: int | None = None
+    validation: Annotated[int, Meta(ge=1)] | Literal["test"] = "test"
+    samples: Count | None = None
     seeds: Iterable[int] = (0, 1, 2)
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int = 50
+    epochs: Count | None = None
+    steps: Count | None = None
+    batch_size: Count = 50
     optimizer: Any = None
     metric: str = "val_accuracy"
     direction: Direction | None = None
@@ -159,59 +174,46 @@ class Spec:
     folder: str = field(default=".", compare=False)
 
     def __post_init__(self) -> None:
-        # What is checked is kept as it was checked: records are JSON, which knows no integers of NumPy.
-        keep = functools.partial(object.__setattr__, self)
-        keep("policies", [_own(table) for table in _listed("policies", self.policies)])
-        keep("seeds", _seeds("seeds", self.seeds))
-        _text("workload", self.workload)
-        if self.data is not None:
-            _text("data", self.data)
-        keep("batch_size", _checks.integer("batch_size", self.batch_size, at_least=1))
-        for name in ("epochs", "steps", "samples"):
-            if getattr(self, name) is not None:
-                keep(name, _checks.integer(name, getattr(self, name), at_least=1))
-        _budget(self.epochs, self.steps, "the comparison")
-        if not isinstance(self.metric, str) or not self.metric.startswith("val_"):
+        for name, kind in _field_types().items():
+            value = checked(name, plain(name, getattr(self, name)), kind)
+            object.__setattr__(self, name, frozen(value))
+        _check_budget(self.epochs, self.steps, "the comparison")
+        if not self.metric.startswith("val_"):
             raise ValueError(
                 f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
             )
         if self.direction is None:
-            keep("direction", direction_of(self.metric))
+            object.__setattr__(self, "direction", direction_of(self.metric))
         _checks.choice("direction", self.direction, ("max", "min"))
         if self.backend is not None:
             _checks.choice("backend", self.backend, BACKENDS)
-        if self.validation != "test":
-            fix = 'It counts samples; or say "test".'
-            keep("validation", _checks.integer("validation", self.validation, at_least=1, fix=fix))
-        if not isinstance(self.range_test, Mapping):
-            raise TypeError(f"range_test must be a table; got range_test={self.range_test!r}.")
-        _plain("range_test", dict(self.range_test))
+        known = [argument.name for argument in fields(Sweep) if argument.name != "seed"]
+        for name in self.range_test.keys() - known:
+            raise ValueError(unknown("range_test", name, known))
         try:
-            RangeTest(**{name: value for name, value in self.range_test.items() if name != "repeats"})
-        except TypeError as error:
-            raise ValueError(
-                f"range_test must hold arguments of a range test; got {dict(self.range_test)!r}: {error}"
-            ) from error
-        repeats.check(0, self.range_test.get("repeats"))
-        trials = self.trials()
-        named: dict[tuple[str, str], dict[str, Any]] = {}
-        with_own_optimizer: dict[str, bool] = {}
-        known: set[str] = set()
-        for trial in trials:
-            if trial.id in known:
-                raise ValueError(
-                    f"every trial must be there once; got {trial.id!r} twice. Is a policy or a seed repeated?"
-                )
-            known.add(trial.id)
-            # Trials of one name are of one policy to whoever reads them, and so may differ in their seeds alone.
-            but_seed = {**trial.definition(), "seed": None}
-            if named.setdefault((trial.policy.name, trial.optimizer_name), but_seed) != but_seed:
-                raise ValueError(f"policies must differ in name; got two called {trial.policy.name!r}. Set name = …")
+            Sweep(**self.range_test)
+        except (OverflowError, MemoryError) as error:
+            raise ValueError(f"range_test is too large; got {shown(self.range_test)} ({error}). Use less.") from error
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Trials with one name must be of one policy, and so differ only in their seeds."""
+        ids: set[str] = set()
+        named: dict[tuple[str, str], Trial] = {}
+        own_optimizer: dict[str, bool] = {}
+        for trial in self._trials:
+            if trial.id in ids:
+                raise ValueError(f"trial {trial.id!r} is there twice. Is a policy or a seed repeated?")
+            ids.add(trial.id)
+            first = named.setdefault((trial.policy.name, trial.optimizer_name), trial)
+            is_same = trial.policy is first.policy and trial.optimizer is first.optimizer
+            if not is_same and replace(trial, seed=first.seed) != first:
+                raise ValueError(f"two different policies are named {trial.policy.name!r}. Give them names (name = …).")
             own = trial.optimizer is None
-            if with_own_optimizer.setdefault(trial.policy.name, own) != own:
+            if own_optimizer.setdefault(trial.policy.name, own) != own:
                 raise ValueError(
-                    "policies must differ in name where one trains with the workload's own optimizer, which may be the "
-                    f"one that another names; got two called {trial.policy.name!r}. Set name = …"
+                    f"two policies are named {trial.policy.name!r}: one uses the workload's own optimizer, the other "
+                    "sets one, so their results could not be told apart. Give them different names (name = …)."
                 )
 
     @classmethod
@@ -222,17 +224,12 @@ class Spec:
             TypeError, ValueError: an unknown key, or what `Spec` rejects.
         """
         description = {"policies" if name == "policy" else name: value for name, value in description.items()}
-        known = [f.name for f in fields(cls) if f.name != "folder"]
-        for name in description:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                raise ValueError(
-                    f"a comparison must be described by {', '.join(known)}; got {name!r}."
-                    + (f" Did you mean {close[0]!r}?" if close else "")
-                )
+        for name in description.keys() - _field_types():
+            raise ValueError(unknown("a comparison", name, _field_types()))
         if "policies" not in description:
             raise ValueError(
-                f"policies must be given; got none. Add a [[policy]] with kind = one of {', '.join(KINDS)}."
+                "a comparison needs policies; got none. Add a [[policy]] with a kind, or --policy KIND: "
+                f"{', '.join(KINDS)}."
             )
         return cls(**description, folder=folder)
 
@@ -260,19 +257,21 @@ class Spec:
         if path is None:
             return cls.from_dict(given)
         description, folder = _toml(path)
+        dropped = set()
         if given.keys() & {"epochs", "steps"}:
-            description = {name: value for name, value in description.items() if name not in ("epochs", "steps")}
+            dropped |= {"epochs", "steps"}
         if given.get("metric", description.get("metric")) != description.get("metric"):
-            description.pop("direction", None)
+            dropped.add("direction")
         if "policies" in given:
-            description.pop("policy", None)
-        return cls.from_dict({**description, **_seen_from(folder, given)}, folder)
+            dropped.add("policy")
+        kept = {name: value for name, value in description.items() if name not in dropped}
+        return cls.from_dict({**kept, **_relative_to(folder, given)}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """The description for JSON; files of schedules are read into it."""
-        described = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}
+        described = {name: getattr(self, name) for name in _field_types()}
         described["policies"] = [self._with_schedule(table) for table in self.policies]
-        return {name: value for name, value in described.items() if value is not None}
+        return {name: plain(name, value) for name, value in described.items() if value is not None}
 
     def replace(self, **changes: Any) -> "Spec":
         """The same comparison with some arguments changed; the direction of a new metric is that of its name."""
@@ -280,45 +279,46 @@ class Spec:
 
     def trials(self) -> list[Trial]:
         """Every trial: seed after seed, so that an interrupted comparison has whole seeds."""
-        found = []
-        for table in self.policies:
-            found += list(self._trials_of(self._with_schedule(table)))
+        return list(self._trials)
+
+    @functools.cached_property
+    def _trials(self) -> tuple[Trial, ...]:
+        found = [trial for table in self.policies for trial in self._trials_of(self._with_schedule(table))]
         order = {seed: place for place, seed in enumerate(dict.fromkeys(trial.seed for trial in found))}
-        return sorted(found, key=lambda trial: order[trial.seed])
+        return tuple(sorted(found, key=lambda trial: order[trial.seed]))
 
-    def _with_schedule(self, table: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_schedule(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        table: dict[str, Any] = plain("policies", given)
         if table.get("kind") != "schedule" or "file" not in table:
-            return dict(table)
-        path = Path(self.folder, str(table["file"]))
-        try:
-            schedule = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
-        rest = {name: value for name, value in table.items() if name != "file"}
-        return {"name": path.stem, **rest, "schedule": schedule}
+            return table
+        path = Path(self.folder, str(table.pop("file")))
+        return {"name": path.stem, **table, "schedule": _json(path)}
 
-    def _trials_of(self, table: dict[str, Any]) -> Iterable[Trial]:
-        kind, name = table.pop("kind", None), _text("the name of a policy", table.pop("name", ""))
-        epochs, steps = table.pop("epochs", None), table.pop("steps", None)
-        seeds = table.pop("seeds", self.seeds)
-        optimizers = table.pop("optimizer", self.optimizer)
-        _plain(f"policy {kind!r}", table)
-        own_budget = epochs is not None or steps is not None
-        if own_budget:
-            _budget(epochs, steps, f"policy {kind!r}")
+    def _trials_of(self, table: dict[str, Any]) -> Iterator[Trial]:
+        kind = table.pop("kind", None)
+        own = {name: table.pop(name) for name in _Own.__struct_fields__ if name in table}
+        own = checked(f"policy {kind!r}", own, _Own)
+        epochs, steps = own.epochs, own.steps
+        has_budget = (epochs, steps) != (None, None)
+        if has_budget:
+            _check_budget(epochs, steps, f"policy {kind!r}")
         else:
             epochs, steps = self.epochs, self.steps
         options = [table]
         if kind == "fixed" and isinstance(table.get("lr"), list):
-            options = [{**table, "lr": lr} for lr in _listed("lr", table["lr"])]
+            options = [{**table, "lr": lr} for lr in table["lr"]]
+            if not options:
+                raise ValueError("lr of policy 'fixed' must be a number or a list of length >= 1; got [].")
+        optimizers = _optimizers(self.optimizer if own.optimizer is UNSET else own.optimizer)
         for chosen in options:
-            policy = Policy(kind, chosen, name if len(options) == 1 else "")
-            if own_budget and not name:
-                policy = replace(policy, name=f"{policy.name}, {epochs or steps} {'epochs' if epochs else 'steps'}")
-            for optimizer, seed in itertools.product(_optimizers(optimizers), seeds):
+            policy = Policy(kind, chosen, own.name if len(options) == 1 else "")
+            if has_budget and not own.name:
+                budget = f"{epochs} epochs" if epochs else f"{steps} steps"
+                policy = replace(policy, name=f"{policy.name}, {budget}")
+            for optimizer, seed in itertools.product(optimizers, own.seeds or self.seeds):
                 yield Trial(
                     self.workload,
-                    self._data(),
+                    self._data,
                     policy,
                     seed,
                     optimizer,
@@ -332,16 +332,25 @@ class Spec:
                     self.folder,
                 )
 
-    def _data(self) -> dict[str, Any] | None:
+    @functools.cached_property
+    def _data(self) -> Table | None:
         """Where the data comes from and what is taken of it; None if the workload brings its own."""
         if ":" in self.workload:
             if self.data is not None or self.samples is not None or self.validation != "test":
                 raise ValueError(
-                    "data, samples and validation must be left out where a function of a file gives the data; "
+                    "data, samples and validation must be left out if a function of a file gives the data; "
                     f"got workload={self.workload!r}. Choose them in the function."
                 )
             return None
-        return {"source": self.data or "digits", "validation": self.validation, "samples": self.samples}
+        return Table({"source": self.data or "digits", "validation": self.validation, "samples": self.samples})
+
+
+@functools.cache
+def _field_types() -> dict[str, Any]:
+    types = get_type_hints(Spec, include_extras=True)
+    del types["folder"]
+    lists = {"policies": Annotated[list[dict[str, Any]], Meta(min_length=1)], "seeds": Seeds}
+    return {**types, **lists, "range_test": dict[str, Any], "direction": str | None}
 
 
 def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
@@ -349,91 +358,58 @@ def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file), str(Path(path).resolve().parent)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
 
 
-def _seen_from(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _json(path: Path) -> Any:
+    """What a JSON file holds; only regular files are opened, because a pipe or a device may never end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
+        if path.stat().st_size > _LARGEST_FILE:
+            raise OSError(f"it is larger than {_LARGEST_FILE // 2**20} MiB")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
+
+
+def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments whose relative paths begin at the current folder, with paths that begin at another."""
 
     def moved(path: Any) -> Any:
         return path if not isinstance(path, str) or Path(path).is_absolute() else os.path.relpath(path, folder)
 
     seen = dict(given)
-    if ":" in str(given.get("workload")):
-        name, _, function = str(given["workload"]).rpartition(":")
+    name, separator, function = str(given.get("workload")).rpartition(":")
+    if separator:
         seen["workload"] = f"{moved(name)}:{function}"
     if given.get("data", NAMES[0]) not in NAMES:
         seen["data"] = moved(given["data"])
-    if "policies" in given:
-        tables = _listed("policies", given["policies"])
+    if isinstance(tables := plain("policies", given.get("policies")), list):
         seen["policies"] = [
-            {**one, "file": moved(one["file"])} if isinstance(one, Mapping) and "file" in one else one for one in tables
+            {**one, "file": moved(one["file"])} if isinstance(one, dict) and "file" in one else one for one in tables
         ]
     return seen
 
 
-def _budget(epochs: Any, steps: Any, of: str) -> None:
+def _check_budget(epochs: Any, steps: Any, of: str) -> None:
     if (epochs is None) == (steps is None):
         raise ValueError(f"{of} must have a budget in epochs or in steps; got epochs={epochs!r}, steps={steps!r}.")
 
 
-def _own(table: Any) -> dict[str, Any]:
-    """The table of a policy, with seeds and budget of its own as plain integers."""
-    if not isinstance(table, Mapping):
-        raise TypeError(f"a policy must be a table with a kind; got {table!r}.")
-    own = dict(table)
-    for name in ("epochs", "steps"):
-        if own.get(name) is not None:
-            own[name] = _checks.integer(name, own[name], at_least=1)
-    if "seeds" in own:
-        own["seeds"] = _seeds(f"the seeds of policy {own.get('kind')!r}", own["seeds"])
-    return own
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be text; got {value!r}.")
-    return value
-
-
-def _listed(name: str, value: Any) -> list[Any]:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a list; got {value!r}.")
-    listed = list(value)
-    if not listed:
-        raise ValueError(f"{name} must hold one at least; got none.")
-    return listed
-
-
-def _plain(name: str, value: Any) -> None:
-    """Refuse what JSON does not know, and so no record could hold: NaN, dates and other objects."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must hold text, truth values and finite numbers alone; got {value!r} ({error})."
-        ) from error
-
-
-def _seeds(name: str, given: Any) -> list[int]:
-    seeds = [_checks.integer("seed", seed, at_least=0) for seed in _listed(name, given)]
-    if max(seeds) >= 2**63:
-        raise ValueError(f"seed must be an integer below 2**63; got seed={max(seeds)}. Choose a smaller one.")
-    return seeds
-
-
-def _optimizers(given: Any) -> list[dict[str, Any] | None]:
+def _optimizers(given: Any) -> list[Table | None]:
     """None, a name, a table, or a list of these, as a list of tables."""
     if given is None:
         return [None]
-    many = _listed("optimizer", given) if isinstance(given, list | tuple) else [given]
+    many = list(given) if isinstance(given, list | tuple) else [given]
     tables = [{"name": one} if isinstance(one, str) else one for one in many]
+    if not tables:
+        raise ValueError("optimizer must be a name, a table with a name, or a list of length >= 1; got [].")
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise ValueError(
-                f"optimizer must be a name or a table with a name; got {table!r}. For example: "
+                f"optimizer must be a name or a table with a name; got {shown(table)}. For example: "
                 '{ name = "SGD", momentum = 0.9 }'
             )
-        _plain("optimizer", dict(table))
-    return [dict(table) for table in tables]
+    return [Table(table) for table in tables]

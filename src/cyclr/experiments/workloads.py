@@ -134,7 +134,7 @@ def _built_in(trial: Trial) -> Callable[[], Job]:
 
     from cyclr.experiments.keras_job import KerasJob
 
-    given = trial.data or {}
+    given = dict(trial.data or {})
     data = load(_located(given["source"], trial.folder))
     training, validation = (data.x_train, data.y_train), (data.x_val, data.y_val)
     if given["validation"] != "test":

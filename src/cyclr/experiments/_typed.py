@@ -1,0 +1,112 @@
+"""Plain values checked by types: what a JSON or TOML file can hold, made immutable, and errors in one shape."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Seeds = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...], msgspec.Meta(min_length=1)]
+"""As large as msgspec reads integers back from a record."""
+
+_SHOWN = 200
+_WORDS = {
+    "object": "a table",
+    "array": "a list",
+    "str": "text",
+    "int": "an integer",
+    "float": "a number",
+    "null": "None",
+}
+
+
+class Table(dict[str, Any]):
+    """A dict that cannot be changed, and therefore can be hashed."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a table of a comparison cannot be changed. Make a new comparison with Spec.replace.")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Table, (dict(self),)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return a copy of `value` in the types of JSON; NumPy's numbers and arrays become Python's.
+
+    Raises:
+        ValueError: JSON cannot represent the value, for example NaN, a date or 10,000 lists in one another.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, default=_standard))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{name} must hold only text, booleans and finite numbers, in lists or tables; got {shown(value)}: {error}."
+        ) from error
+
+
+def _standard(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not a type of JSON")
+
+
+def frozen(value: Any) -> Any:
+    """Return plain values as immutable ones: tables as `Table`, lists as tuples."""
+    if isinstance(value, dict):
+        return Table({name: frozen(one) for name, one in value.items()})
+    return tuple(frozen(one) for one in value) if isinstance(value, list | tuple) else value
+
+
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """Convert plain values to a type.
+
+    Args:
+        name: the argument or table, for the message.
+        value: plain values.
+        kind: a type that msgspec knows.
+
+    Raises:
+        TypeError: a value has another type.
+        ValueError: a value is out of range, unknown or missing.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        fact, _, path = str(error).removesuffix("`").partition(" - at `$")
+        if "unknown field" in fact:
+            raise ValueError(unknown(name, fact.split("`")[1], kind.__struct_fields__)) from error
+        if "missing required field" in fact:
+            raise ValueError(f"{name} needs {fact.split('`')[1]}; got {shown(value)}.") from error
+        legal, is_type, _ = fact.removeprefix("Expected ").partition(", got ")
+        legal = re.sub("`(.*?)`", lambda types: " or ".join(_WORDS.get(t, t) for t in types[1].split(" | ")), legal)
+        where = f"{path.removeprefix('.')} of {name}" if path.startswith(".") else f"{name}{path}"
+        raise (TypeError if is_type else ValueError)(f"{where} must be {legal}; got {shown(value)}.") from error
+
+
+def unknown(name: str, given: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown name, with the closest known one."""
+    names = list(known)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{name} has no option {given!r}. {hint}It has {', '.join(names) or 'none'}."
+
+
+def shown(value: Any) -> str:
+    """Return the value as code, shortened to a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
