@@ -19,8 +19,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+from cyclr.drawing import axes as drawing
 from cyclr.experiments import Spec, compare, read_records, statistics
-from cyclr.report import plots
 
 HERE = Path(__file__).parent
 STUDIES = ("headline", "adaptive", "tradeoff")
@@ -127,7 +127,7 @@ def curves(optimizer: str, records: list[dict[str, Any]], ax: Any) -> None:
     policies: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(records, key=lambda record: (record["lr"] or 0.0, record["total_steps"], record["policy"])):
         policies.setdefault(record["policy"], []).append(record)
-    plots.curves({}, xlabel="step, range test included", ylabel="validation accuracy", ax=ax)
+    drawing.draw_curves({}, xlabel="step, range test included", ylabel="validation accuracy", ax=ax)
     fixed = [policy for policy, runs in policies.items() if statistics.is_fixed(runs[0])]
     moving = [policy for policy in policies if policy not in fixed]
     colours = {policy: COLOURS[0](0.35 + 0.6 * n / max(len(fixed) - 1, 1)) for n, policy in enumerate(fixed)}
@@ -162,7 +162,7 @@ def tradeoff(records: list[dict[str, Any]]) -> dict[str, Any]:
             values.append(value)
     if not single:
         return {}
-    return {"tradeoff.png": plots.tradeoff(single, separate, xlabel="step", ylabel="validation accuracy")}
+    return {"tradeoff.png": drawing.draw_tradeoff(single, separate, xlabel="step", ylabel="validation accuracy")}
 
 
 def save(ax: Any, path: Path) -> None:

@@ -273,8 +273,8 @@ def test_it_works_without_matplotlib(linear_model, monkeypatch):
     for name in [name for name in sys.modules if name == "matplotlib" or name.startswith("matplotlib.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cyclr.report.plots", raising=False)
-    monkeypatch.delattr("cyclr.report.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "cyclr.drawing.axes", raising=False)
+    monkeypatch.delattr("cyclr.drawing.axes", raising=False)
     model = linear_model("sgd")
     weights = model.get_weights()
     with pytest.warns(UserWarning, match=r'LRFinder draws no plot.*pip install "cyclr\[plot\]"'):

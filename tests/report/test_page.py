@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
-from cyclr.report import code, page, sketch
+from cyclr.report import code, page
 
 from .conftest import write_run
 
@@ -307,37 +307,3 @@ def test_the_wheel_holds_templates_and_assets(tmp_path: Path) -> None:
     }
     assert len(wanted) >= 11
     assert wanted <= names
-
-
-def odd(lr: Any, loss: Any, spacing: Any = "exponential") -> cyclr.RangeTestResult:
-    lr = np.asarray(lr, dtype=float)
-    return cyclr.RangeTestResult(lr, loss, "completed", lr[0], lr[-1] * 2, len(lr) + 2, spacing)
-
-
-@pytest.mark.parametrize(
-    "result",
-    [
-        odd([0.1], [1.0]),
-        odd([0.1, 0.2], [1.0, 1.0], "linear"),
-        odd(np.geomspace(1e-9, 1e3, 5000), np.zeros(5000)),
-        odd(np.geomspace(1e-3, 1, 50), np.geomspace(1, 1e300, 50)),
-        odd(np.geomspace(1e-3, 2e-3, 50), -np.ones(50)),
-    ],
-    ids=["one point", "linear", "many points", "huge", "narrow and negative"],
-)
-def test_any_result_can_be_sketched(result: cyclr.RangeTestResult) -> None:
-    drawn = sketch.range_test(result)
-    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+(?=[ \"VHL])", drawn)]
-    assert numbers
-    assert all(-1 <= number <= 641 for number in numbers)
-    assert "nan" not in drawn
-    assert "inf" not in drawn.replace("infinite", "")
-
-
-def test_a_sketch_shows_the_bounds_where_they_are(result: cyclr.RangeTestResult) -> None:
-    drawn = sketch.range_test(result)
-    for name, value in (("base_lr", result.bounds.base_lr), ("max_lr", result.bounds.max_lr)):
-        assert f"{name} {value:.3g}" in drawn
-    left, right = (float(place) for place in re.findall(r"M(\S+) 26V256\" stroke=\"#d9641e", drawn))
-    decades = (right - left) / (640 - 58 - 14) * np.log10(result.lr[-1] / result.lr[0])
-    assert 10**decades == pytest.approx(result.bounds.max_lr / result.bounds.base_lr, rel=0.01)

@@ -258,14 +258,8 @@ def _print_written(*files: Path) -> None:
 
 
 def _print_bounds(result: RangeTestResult) -> None:
-    bounds = result.bounds
-    numbers = (
-        "no bounds"
-        if bounds.base_lr is None or bounds.max_lr is None
-        else f"[b]base_lr {bounds.base_lr:.3g}, max_lr {bounds.max_lr:.3g}[/b]"
-    )
-    stop = f"{len(result.lr)} of {result.steps} steps, {result.stop_reason.replace('_', ' ')}"
-    out.print(Panel(f"{numbers}   (status: {bounds.status}; {stop})\n{bounds.reason}", title="Range test"))
+    picture = result.picture()
+    out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
 
 
 def _print_comparison(outcome: Any) -> None:

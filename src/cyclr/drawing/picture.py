@@ -22,7 +22,7 @@ class RangePicture:
         noise: standard deviation of one loss around the smoothed curve.
         scale: scale of the learning-rate axis.
         bounds: (base_lr, max_lr), or None if the test gives none.
-        title: `"Range test"`, with the status if that is not `"ok"`.
+        status: status of the bounds, such as `"ok"`.
         verdict: the bounds as a sentence.
         reason: what the curve shows, and what to change.
         ended: how many learning rates were tried, and why the test ended.
@@ -35,10 +35,15 @@ class RangePicture:
     noise: float
     scale: Literal["log", "linear"]
     bounds: tuple[float, float] | None
-    title: str
+    status: str
     verdict: str
     reason: str
     ended: str
+
+    @property
+    def title(self) -> str:
+        """`"Range test"`, with the status if that is not `"ok"`."""
+        return "Range test" if self.status == "ok" else f"Range test: {self.status.replace('_', ' ')}"
 
     @cached_property
     def limits(self) -> tuple[float, float]:

@@ -226,16 +226,16 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
     """Write the plots as PNG and the results as JSON into an existing folder; returns the files."""
     import matplotlib.pyplot as plt
 
-    from cyclr.report import plots
+    from cyclr.drawing import axes
 
     total = outcome.cyclical.steps[-1]
-    schedule = plots.schedule(outcome.schedule, total)
+    schedule = outcome.schedule.plot(total)
     schedule.set_ylabel("learning rate")
     fixed = outcome.settings.fixed_lr
     schedule.axhline(fixed, color="#767676", linewidth=1, linestyle="--", label=f"fixed {fixed:g}")
     schedule.legend(loc="upper right", frameon=False)
     schedule.set_title("Learning rate", loc="left", fontweight="bold")
-    accuracy = plots.curves(
+    accuracy = axes.draw_curves(
         {run.name: run.val_accuracy for run in (outcome.cyclical, outcome.fixed)},
         x=outcome.fixed.steps,
         xlabel="step (optimizer update)",
@@ -246,7 +246,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
     accuracy.set_ylim(max(0.0, values[len(values) // 10] - 0.02), min(1.0, values[-1] + 0.01))
     accuracy.set_title(f"Validation accuracy on {outcome.data}", loc="left", fontweight="bold")
     pictures = {
-        "range_test.png": plots.range_test(outcome.range_test),
+        "range_test.png": outcome.range_test.plot(),
         "schedule.png": schedule,
         "accuracy.png": accuracy,
     }

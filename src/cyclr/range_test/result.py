@@ -1,6 +1,5 @@
 """What a range test found."""
 
-import html
 import json
 import os
 from collections.abc import Sequence
@@ -186,7 +185,7 @@ class RangeTestResult:
             noise=self.curve.noise,
             scale="log" if self.spacing == "exponential" else "linear",
             bounds=None if bounds.base_lr is None or bounds.max_lr is None else (bounds.base_lr, bounds.max_lr),
-            title="Range test" + ("" if bounds.status == "ok" else f": {bounds.status.replace('_', ' ')}"),
+            status=bounds.status,
             verdict=bounds.in_words,
             reason=bounds.reason,
             ended=f"The test took {len(self.lr)} of {self.steps} steps: {stopping.IN_WORDS[self.stop_reason]}.",
@@ -201,9 +200,9 @@ class RangeTestResult:
         Returns:
             The `Axes`; nothing is shown or saved (`result.plot().figure.savefig("range_test.png")` saves it).
         """
-        from cyclr.report import plots
+        from cyclr.drawing import axes
 
-        return plots.range_test(self, ax=ax)
+        return axes.draw_range_test(self.picture(), ax=ax)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write a page to look at: the verdict, the curve with bounds to drag, the schedule, and the code to paste.
@@ -281,29 +280,12 @@ class RangeTestResult:
         return cls.from_dict(description)
 
     def __repr__(self) -> str:
-        low, high = self.bounds.base_lr, self.bounds.max_lr
-        numbers = "no bounds" if low is None or high is None else f"base_lr={low:.3g}, max_lr={high:.3g}"
         return (
-            f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason}; {numbers} "
-            f"({self.bounds.status}). {self.bounds.reason}>"
+            f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason} ({self.bounds.status}). "
+            f"{self.bounds.in_words} {self.bounds.reason}>"
         )
 
     def _repr_html_(self) -> str:
-        from cyclr.report import sketch
+        from cyclr.drawing.svg import svg_and_table
 
-        rows = {
-            "bounds": "none"
-            if self.bounds.base_lr is None or self.bounds.max_lr is None
-            else f"{self.bounds.base_lr:.3g} to {self.bounds.max_lr:.3g}",
-            "status": self.bounds.status,
-            "reason": self.bounds.reason,
-            "steps": f"{len(self.lr)} of {self.steps}; {stopping.IN_WORDS[self.stop_reason]}",
-            "learning rates": f"{self.lr[0]:.3g} to {self.lr[-1]:.3g}",
-        }
-        cells = "".join(
-            f"<tr><th scope='row' style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in rows.items()
-        )
-        table = f"<table><caption>Learning-rate range test</caption>{cells}</table>"
-        return f"<div>{sketch.range_test(self)}{table}</div>"
+        return svg_and_table(self.picture())

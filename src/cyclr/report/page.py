@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from cyclr.drawing.svg import svg
 from cyclr.errors import MissingExtraError
 from cyclr.range_test import RangeTestResult
-from cyclr.report import code, run_folder, sketch, summary, verdict
+from cyclr.report import code, run_folder, summary, verdict
 from cyclr.report.direction import known_direction
 from cyclr.report.run_folder import RunFolder, Trial
-from cyclr.report.view import loss_limits, spread
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -155,7 +155,7 @@ def _render(*, tests: list[_Test], groups: list[summary.Group], **context: Any) 
     return environment.get_template("page.html.j2").render(
         **context,
         tests=tests,
-        sketch=Markup(sketch.range_test(tests[0].result)) if tests else "",  # noqa: S704 - escaped where it is made
+        sketch=Markup(svg(tests[0].result.picture())) if tests else "",  # noqa: S704 - escaped where it is made
         groups=[(_name(group, groups), group, _series(group)) for group in groups],
         policy=" ".join(
             [
@@ -197,19 +197,16 @@ def _legible(value: Any) -> Any:
 
 
 def _test_data(test: _Test) -> dict[str, Any]:
-    result = test.result
-    low, high = loss_limits(result)
-    # Of losses far outside of the picture a browser's graphics make errors.
-    loss = [value if 2 * low - high < value < 2 * high - low else math.nan for value in result.loss.tolist()]
+    picture = test.result.picture()
     return {
-        "lr": result.lr.tolist(),
-        "loss": _rounded(loss),
-        "spread": [_rounded(edge.tolist()) for edge in spread(result) or ()],
-        "smoothed": _rounded(result.smoothed_loss.tolist()),
-        "spacing": result.spacing,
-        "limits": [low, high],
-        "bounds": result.bounds.to_dict(),
-        "ended": verdict.of_range_test(result)[-1],
+        "lr": picture.lr.tolist(),
+        "loss": _rounded(picture.dots.tolist()),
+        "spread": [_rounded(edge.tolist()) for edge in picture.band or ()],
+        "smoothed": _rounded(picture.curve.tolist()),
+        "spacing": test.result.spacing,
+        "limits": list(picture.limits),
+        "bounds": test.result.bounds.to_dict(),
+        "ended": picture.ended,
         "total": test.total_steps,
         "optimizer": code.optimizer(test.optimizer),
     }

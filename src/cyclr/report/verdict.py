@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from cyclr.range_test import RangeTestResult
-from cyclr.range_test.stopping import IN_WORDS
 from cyclr.report.statistics import Interval, Row
 from cyclr.report.summary import Group
 
@@ -13,14 +12,8 @@ _NBSP = "\N{NO-BREAK SPACE}"
 
 def of_range_test(result: RangeTestResult) -> list[str]:
     """What a range test says: the bounds, why, and how it ended."""
-    low, high = result.bounds.base_lr, result.bounds.max_lr
-    numbers = (
-        "No bounds can be read off this range test."
-        if low is None or high is None
-        else f"Cycle between {low:.3g} and {high:.3g}."
-    )
-    ended = f"The test took {len(result.lr)} of {result.steps} steps: {IN_WORDS[result.stop_reason]}."
-    return [numbers, result.bounds.reason, ended]
+    picture = result.picture()
+    return [picture.verdict, picture.reason, picture.ended]
 
 
 def of_group(group: Group) -> list[str]:

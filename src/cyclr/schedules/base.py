@@ -199,6 +199,9 @@ class Schedule(Described, ABC):
             steps: number of steps to draw, at least 2.
             ax: axes to draw on; new ones by default.
         """
-        from cyclr.report import plots
+        from cyclr.drawing import axes
+        from cyclr.schedules.wave import Wave
 
-        return plots.schedule(self, steps, ax=ax)
+        step = axes.sampled_steps(_checks.integer("steps", steps, at_least=2))
+        envelope = self.envelope(step) if isinstance(self, Wave) else None
+        return axes.draw_schedule(step, self(step), envelope, ax=ax)

@@ -1,42 +1,32 @@
-"""A picture of a range test as inline SVG: no script, no plotting library, no request; for notebooks and as a fallback.
+"""A picture of a range test as inline SVG, without scripts and requests: for notebooks, and until the page has drawn.
 
-Text and axes take the colour of the text around them, so that it is readable on light and on dark.
+Text and axes take the colour of the surrounding text, so they can be read on light and dark backgrounds.
 """
 
 import html
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 
-from cyclr.range_test import RangeTestResult
-from cyclr.report.view import loss_limits, spread
+from cyclr.drawing.picture import Floats, RangePicture
 
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44
 _BLUE, _ORANGE = "#2b83c6", "#d9641e"
 _MOST_POINTS = 600
 _LABEL = 90
-"""Room that a label of a bound needs."""
+"""Room for the label of a bound."""
 
 
-def range_test(result: RangeTestResult) -> str:
-    """Loss against learning rate with the bounds marked, as an `<svg>` element.
-
-    Example:
-        >>> import numpy as np
-        >>> from cyclr import RangeTestResult
-        >>> lr = np.geomspace(1e-6, 10, 150)
-        >>> result = RangeTestResult(lr, 1 / (1 + lr), "completed", 1e-6, 10.0, 150, "exponential")
-        >>> range_test(result).startswith("<svg ")
-        True
-    """
-    logarithmic = result.spacing == "exponential"
-    position = np.log10(result.lr) if logarithmic else np.asarray(result.lr)
+def svg(picture: RangePicture) -> str:
+    """Return loss against learning rate with the bounds marked, as an `<svg>` element."""
+    logarithmic = picture.scale == "log"
+    position = np.log10(picture.lr) if logarithmic else picture.lr
     left, right = float(position[0]), float(position[-1])
     if left == right:
         left, right = left - 0.5, right + 0.5
-    low, high = loss_limits(result)
+    low, high = picture.limits
 
     def x(value: float) -> float:
         return _LEFT + (value - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
@@ -45,43 +35,60 @@ def range_test(result: RangeTestResult) -> str:
         share = (min(max(value, low), high) - low) / (high - low)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
-    shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int))
-    dots = "".join(f"M{x(position[i]):.1f} {y(result.loss[i]):.1f}h0" for i in shown if low <= result.loss[i] <= high)
-    line = "L".join(f"{x(position[i]):.1f} {y(result.smoothed_loss[i]):.1f}" for i in shown)
-    band = spread(result)
-    edge = [] if band is None else [*((i, band[0][i]) for i in shown), *((i, band[1][i]) for i in reversed(shown))]
-    area = "L".join(f"{x(position[i]):.1f} {y(loss):.1f}" for i, loss in edge)
+    def line(points: Iterable[int], losses: Floats) -> list[str]:
+        return [f"{x(position[i]):.1f} {y(losses[i]):.1f}" for i in points]
+
+    shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int)).tolist()
+    inside = [i for i in shown if low <= picture.loss[i] <= high]
+    dots = "".join(f"M{point}h0" for point in line(inside, picture.loss))
     parts = [
         *(_tick_below(x(at), text) for at, text in _rate_ticks(left, right, logarithmic)),
         *(_tick_beside(y(at), text) for at, text in _loss_ticks(low, high)),
-        f'<path d="M{area}Z" fill="currentColor" fill-opacity=".12"></path>' if area else "",
         f'<path d="{dots}" stroke="currentColor" stroke-opacity=".4" stroke-width="4" stroke-linecap="round"></path>',
-        f'<path d="M{line}" fill="none" stroke="{_BLUE}" stroke-width="2.2" stroke-linejoin="round"></path>',
-        *_bounds(result, x, logarithmic),
+        f'<path d="M{"L".join(line(shown, picture.curve))}" fill="none" stroke="{_BLUE}" stroke-width="2.2" '
+        'stroke-linejoin="round"></path>',
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "learning rate", "middle"),
         _text(6, 14, "loss", "start"),
     ]
+    if picture.band is not None:
+        edge = "L".join(line(shown, picture.band[0]) + line(reversed(shown), picture.band[1]))
+        parts.insert(0, f'<path d="M{edge}Z" fill="currentColor" fill-opacity=".12"></path>')
+    if picture.bounds is not None:
+        parts += _bounds(picture.bounds, [x(math.log10(lr) if logarithmic else lr) for lr in picture.bounds])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape("Loss against learning rate. " + result.bounds.reason)}" '
+        f'aria-label="{html.escape("Loss against learning rate. " + picture.reason)}" '
         f'font-family="system-ui, sans-serif" font-size="12" fill="none" '
         f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto">{"".join(parts)}</svg>'
     )
 
 
-def _bounds(result: RangeTestResult, x: Callable[[float], float], logarithmic: bool) -> list[str]:
-    low, high = result.bounds.base_lr, result.bounds.max_lr
-    if low is None or high is None:
-        return []
+def svg_and_table(picture: RangePicture) -> str:
+    """Return the picture and a table of what it says, as a `<div>` element."""
+    rows = {
+        "bounds": picture.verdict,
+        "status": picture.status,
+        "reason": picture.reason,
+        "end": picture.ended,
+        "learning rates": f"{picture.lr[0]:.3g} to {picture.lr[-1]:.3g}",
+    }
+    cells = "".join(
+        f"<tr><th scope='row' style='text-align:left'>{name}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f"<div>{svg(picture)}<table><caption>Learning-rate range test</caption>{cells}</table></div>"
+
+
+def _bounds(bounds: tuple[float, float], at: list[float]) -> list[str]:
     top, bottom = _TOP, _HEIGHT - _BOTTOM
-    at = [x(math.log10(value) if logarithmic else value) for value in (low, high)]
     parts = [
         f'<rect x="{at[0]:.1f}" y="{top}" width="{at[1] - at[0]:.1f}" height="{bottom - top}" '
         f'fill="{_ORANGE}" fill-opacity=".13"></rect>'
     ]
-    # The labels stand outside of the bounds; one that would leave the picture goes to the other side, and higher.
+    # The labels stand outside of the bounds. A label without room there goes to the other side, and higher.
     level = bottom - 8
-    for name, value, place, outwards in (("base_lr", low, at[0], -1), ("max_lr", high, at[1], 1)):
+    for name, value, place, outwards in zip(("base_lr", "max_lr"), bounds, at, (-1, 1), strict=True):
         room = place - _LEFT if outwards < 0 else _WIDTH - _RIGHT - place
         side, height = (outwards, level) if room > _LABEL else (-outwards, level - 18)
         parts.append(f'<path d="M{place:.1f} {top}V{bottom}" stroke="{_ORANGE}" stroke-width="1.6"></path>')

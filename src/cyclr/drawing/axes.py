@@ -1,16 +1,14 @@
-"""Plots with Matplotlib: each returns the axes it drew on, and none opens a window by itself."""
+"""Plots with Matplotlib: every function returns the axes that it drew on, and none opens a window."""
 
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cyclr import _checks
+from cyclr.drawing.picture import RangePicture
 from cyclr.errors import MissingExtraError
-from cyclr.range_test import RangeTestResult
-from cyclr.report.view import loss_limits
-from cyclr.schedules import Cyclical, Schedule
 
 try:
     import matplotlib.pyplot as plt
@@ -22,22 +20,30 @@ _BLUE, _ORANGE, _GREY = "#0b6bb5", "#c8500a", "#767676"
 _MOST_POINTS = 20_000
 
 
-def schedule(schedule: Schedule, steps: int, ax: Axes | None = None) -> Axes:
-    """Draw the first `steps` values of a schedule; for a cyclical one also its decaying bounds.
+def sampled_steps(steps: int) -> NDArray[np.int64]:
+    """The steps of a schedule to draw: all `steps` of them, or 20,000 from the first to the last."""
+    return np.unique(np.linspace(0, steps - 1, min(steps, _MOST_POINTS)).astype(np.int64))
+
+
+def draw_schedule(
+    steps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    envelope: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the values of a schedule.
 
     Args:
-        schedule: any schedule.
-        steps: steps to draw, ≥ 2; of more than 20,000, so many are drawn.
+        steps: steps, rising, shape (n,).
+        values: values at these steps, shape (n,).
+        envelope: lower and upper bounds at these steps, each of shape (n,); drawn as a band if they change.
         ax: axes to draw on; new ones by default.
     """
-    count = _checks.integer("steps", steps, at_least=2)
     ax = _axes(ax, (8, 3.6))
-    step = np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(np.int64))
-    if isinstance(schedule, Cyclical) and schedule.decay is not None:
-        low, high = schedule.envelope(step)
-        ax.fill_between(step, low, high, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
+    if envelope is not None and any(np.ptp(bound) > 0 for bound in envelope):
+        ax.fill_between(steps, *envelope, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
         ax.legend(loc="upper right", frameon=False)
-    ax.plot(step, schedule(step), color=_BLUE, linewidth=1.6)
+    ax.plot(steps, values, color=_BLUE, linewidth=1.6)
     ax.set_xlabel("step (optimizer update)")
     ax.set_ylabel("value")
     ax.margins(x=0)
@@ -46,19 +52,19 @@ def schedule(schedule: Schedule, steps: int, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
-    """Draw loss against learning rate with the bounds marked, and the verdict in words above it."""
+def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
+    """Draw loss against learning rate with the bounds marked, and the reason above it."""
     ax = _axes(ax, (8, 4.8))
-    ax.plot(result.lr, result.loss, ".", color=_GREY, markersize=4, alpha=0.6, label="loss of each batch")
-    ax.plot(result.lr, result.smoothed_loss, color=_BLUE, linewidth=2, label="smoothed")
-    if result.spacing == "exponential":
-        ax.set_xscale("log")
-    low, high = result.bounds.base_lr, result.bounds.max_lr
-    if low is not None and high is not None:
-        ax.axvspan(low, high, color=_ORANGE, alpha=0.12, linewidth=0)
-        for name, lr, side in (("base_lr", low, "right"), ("max_lr", high, "left")):
+    if picture.band is not None:
+        ax.fill_between(picture.lr, *picture.band, color=_GREY, alpha=0.2, linewidth=0, label="range of the repeats")
+    ax.plot(picture.lr, picture.dots, ".", color=_GREY, markersize=4, alpha=0.6, label="loss of each batch")
+    ax.plot(picture.lr, picture.curve, color=_BLUE, linewidth=2, label="smoothed")
+    ax.set_xscale(picture.scale)
+    if picture.bounds is not None:
+        ax.axvspan(*picture.bounds, color=_ORANGE, alpha=0.12, linewidth=0)
+        for name, lr, side in zip(("base_lr", "max_lr"), picture.bounds, ("right", "left"), strict=True):
             ax.axvline(lr, color=_ORANGE, linewidth=1.4)
-            # Near the left end the name would lie on the axis. Asking for the limits settles them.
+            # Near the left end the name would cover the axis. Asking for the limits settles them.
             ax.get_xlim()
             side = "left" if ax.transAxes.inverted().transform(ax.transData.transform((lr, 0.0)))[0] < 0.12 else side
             ax.annotate(
@@ -70,27 +76,20 @@ def range_test(result: RangeTestResult, ax: Axes | None = None) -> Axes:
                 horizontalalignment=side,
                 color=_ORANGE,
             )
-    ax.set_ylim(*loss_limits(result))
+    ax.set_ylim(*picture.limits)
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss")
     ax.ticklabel_format(axis="y", useOffset=False)
-    title = "Range test" if result.bounds.status == "ok" else f"Range test: {result.bounds.status.replace('_', ' ')}"
-    ax.set_title(title, loc="left", fontweight="bold", pad=10 + 14 * len(_wrapped(result.bounds.reason, ax)))
-    ax.text(
-        0,
-        1.02,
-        "\n".join(_wrapped(result.bounds.reason, ax)),
-        transform=ax.transAxes,
-        fontsize=9,
-        verticalalignment="bottom",
-    )
-    ax.legend(loc="upper left" if low is not None else "best", frameon=False)
+    lines = _wrapped(picture.reason, ax)
+    ax.set_title(picture.title, loc="left", fontweight="bold", pad=10 + 14 * len(lines))
+    ax.text(0, 1.02, "\n".join(lines), transform=ax.transAxes, fontsize=9, verticalalignment="bottom")
+    ax.legend(loc="best" if picture.bounds is None else "upper left", frameon=False)
     _tidy(ax)
     ax.figure.tight_layout()  # type: ignore[union-attr]
     return ax
 
 
-def curves(
+def draw_curves(
     series: Mapping[str, Sequence[float]],
     *,
     xlabel: str,
@@ -123,7 +122,7 @@ def curves(
     return ax
 
 
-def tradeoff(
+def draw_tradeoff(
     single: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     separate: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     *,

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 import cyclr
-from cyclr.report import plots
+from cyclr.drawing import axes
 
 mpl.use("Agg")
 
@@ -50,6 +50,21 @@ def test_decaying_bounds_are_drawn_too() -> None:
     assert len(ax.collections) == 1
 
 
+@pytest.mark.parametrize("decay", [None, cyclr.Halving(), cyclr.Exponential(0.99, bounds="both")], ids=repr)
+def test_the_bounds_of_warm_restarts_are_drawn_if_they_decay(decay: cyclr.Decay | None) -> None:
+    ax = cyclr.WarmRestarts(0.001, 0.006, 50, decay=decay).plot(300)
+    assert len(ax.collections) == (0 if decay is None else 1)
+
+
+def test_the_band_of_repeats_is_drawn() -> None:
+    repeats = [result(FALLS_AND_TURNS + shift) for shift in (0.0, 0.2, 0.1)]
+    (band,) = cyclr.RangeTestResult.of_repeats(repeats).plot().collections
+    corners = np.asarray(band.get_paths()[0].vertices)
+    at_first = corners[np.isclose(corners[:, 0], LR[0]), 1]
+    assert (at_first.min(), at_first.max()) == pytest.approx((FALLS_AND_TURNS[0], FALLS_AND_TURNS[0] + 0.2))
+    assert not result().plot().collections
+
+
 def test_axes_of_the_user_are_used() -> None:
     _, mine = plt.subplots()
     assert result().plot(ax=mine) is mine
@@ -60,7 +75,8 @@ def test_a_range_test_shows_losses_bounds_and_verdict() -> None:
     tested = result()
     ax = tested.plot()
     dots, smoothed, low, high = ax.lines
-    np.testing.assert_array_equal(dots.get_ydata(), tested.loss)
+    np.testing.assert_array_equal(dots.get_ydata(), tested.picture().dots)
+    assert dots.get_ydata()[:100].tolist() == tested.loss[:100].tolist()
     np.testing.assert_array_equal(smoothed.get_ydata(), tested.smoothed_loss)
     assert low.get_xdata()[0] == tested.bounds.base_lr
     assert high.get_xdata()[0] == tested.bounds.max_lr
@@ -85,25 +101,25 @@ def test_a_loss_that_flew_away_does_not_hide_the_fall() -> None:
 
 def test_too_few_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="steps must be an integer of at least 2; got steps=1"):
-        plots.schedule(cyclr.Cyclical(0.1, 0.2, 5), 1)
+        cyclr.Cyclical(0.1, 0.2, 5).plot(1)
 
 
 def test_curves_are_named() -> None:
-    ax = plots.curves({"a": [1, 2], "b": [2, 1]}, xlabel="x", ylabel="y", marks={"mark": 1.5})
+    ax = axes.draw_curves({"a": [1, 2], "b": [2, 1]}, xlabel="x", ylabel="y", marks={"mark": 1.5})
     legend = ax.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "mark"]
 
 
 def test_every_curve_is_drawn_and_none_like_another() -> None:
-    ax = plots.curves({f"{n}": [n, n] for n in range(12)}, xlabel="x", ylabel="y")
+    ax = axes.draw_curves({f"{n}": [n, n] for n in range(12)}, xlabel="x", ylabel="y")
     assert [line.get_label() for line in ax.lines] == [f"{n}" for n in range(12)]
     assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 12
 
 
 def test_a_trade_off_joins_the_cycles_of_single_runs_and_not_separate_runs() -> None:
     single = {"one run": ([10, 30, 70], [0.1, 0.3, 0.7])}
-    ax = plots.tradeoff(single, {"runs of their own": ([10, 70], [0.2, 0.6])}, xlabel="step", ylabel="accuracy")
+    ax = axes.draw_tradeoff(single, {"runs of their own": ([10, 70], [0.2, 0.6])}, xlabel="step", ylabel="accuracy")
     joined, alone = ax.get_lines()
     assert joined.get_xydata().tolist() == [[10, 0.1], [30, 0.3], [70, 0.7]]  # type: ignore[union-attr]
     assert joined.get_linestyle() == "-"
