@@ -11,7 +11,7 @@ from cyclr.errors import CyclrError
 from cyclr.experiments.job import History, checked_length
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
-from cyclr.keras import LearningRate, _optimizer, range_test
+from cyclr.keras import LearningRate, _optimizer, _private, range_test
 from cyclr.keras._compiled import make_anew
 from cyclr.range_test import RangeTest, RangeTestResult
 
@@ -41,7 +41,7 @@ class KerasJob:
                 f"the optimizer of {trial.workload} must update after every batch, for steps to be batches; got "
                 f"gradient_accumulation_steps={_optimizer.micro_batches(model.optimizer)}. Use larger batches instead."
             )
-        self.optimizer_name = trial.optimizer_name or optimizer_name(_optimizer.inner(model.optimizer))
+        self.optimizer_name = trial.optimizer_name or optimizer_name(_private.inner(model.optimizer))
         if self._is_arrays:
             self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
         else:
@@ -77,14 +77,14 @@ class KerasJob:
             verbose=0,
             callbacks=callbacks,
         )
-        rate = _optimizer.inner(model.optimizer)._learning_rate
+        rate = _private.rate(model.optimizer)
         if isinstance(rate, LearningRate):
             history.lr[:] = np.asarray(rate.schedule(np.arange(len(history.loss)))).tolist()
         elif isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             history.lr[:] = [float(keras.ops.convert_to_numpy(rate(step))) for step in range(len(history.loss))]
 
     def _set_rate(self, plan: Plan, total_steps: int) -> None:
-        optimizer = _optimizer.inner(self._model.optimizer)
+        optimizer = _private.inner(self._model.optimizer)
         if plan.schedule is not None:
             optimizer.learning_rate = LearningRate(plan.schedule)
         elif plan.framework == "cosine":
@@ -94,7 +94,7 @@ class KerasJob:
         else:
             raise CyclrError(
                 f"the optimizer of {self._trial.workload} must be made with a number for ReduceLROnPlateau to change; "
-                f"got one with a {type(optimizer._learning_rate).__name__}."
+                f"got one with a {type(_private.rate(optimizer)).__name__}."
             )
 
 
@@ -109,7 +109,7 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = self.model.optimizer.learning_rate
         # A rate that Keras' own callbacks set changes between epochs alone.
-        if not isinstance(_optimizer.inner(self.model.optimizer)._learning_rate, Callable):  # type: ignore[arg-type]
+        if not isinstance(_private.rate(self.model.optimizer), Callable):  # type: ignore[arg-type]
             self._rate = float(keras.ops.convert_to_numpy(rate))
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

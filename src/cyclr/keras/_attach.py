@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import keras
 
-from cyclr.keras import _optimizer
+from cyclr.keras import _optimizer, _private
 from cyclr.keras._compiled import make_anew
 from cyclr.schedules import Schedule
 
@@ -47,7 +47,7 @@ _KEY = "_cyclr_attachment"
 
 
 def _of(optimizer: Any) -> _Attachment | None:
-    attachment: _Attachment | None = getattr(_optimizer.inner(optimizer), _KEY, None)
+    attachment: _Attachment | None = getattr(_private.inner(optimizer), _KEY, None)
     return attachment
 
 
@@ -67,7 +67,7 @@ def attach(
         What is attached now: to be passed the next time, so that nothing is compiled twice.
     """
     detach(model)
-    optimizer = _optimizer.inner(model.optimizer)
+    optimizer = _private.inner(model.optimizer)
     attachment = _Attachment(
         {name: _value_of(optimizer, name, schedule, offset) for name, schedule in schedules.items()}, offset
     )
@@ -90,7 +90,7 @@ def attach(
 
 def detach(model: Any) -> None:
     """Make the model's optimizer what it was before `attach`; it is no error if nothing is attached."""
-    optimizer = _optimizer.inner(model.optimizer)
+    optimizer = _private.inner(model.optimizer)
     attachment = vars(optimizer).pop(_KEY, None)
     if attachment is not None:
         _CLASS.__set__(optimizer, optimizer.__class__)
@@ -104,7 +104,7 @@ def detach(model: Any) -> None:
 @contextlib.contextmanager
 def suspended(optimizer: Any) -> Iterator[bool]:
     """Make an optimizer a plain one meanwhile; yields whether anything is attached. Compiled steps are the caller's."""
-    optimizer = _optimizer.inner(optimizer)
+    optimizer = _private.inner(optimizer)
     attachment, kind = vars(optimizer).pop(_KEY, None), type(optimizer)
     if attachment is not None:
         _CLASS.__set__(optimizer, optimizer.__class__)
@@ -140,7 +140,7 @@ def momentum_name(optimizer: Any) -> str:
     Raises:
         ValueError: it has none, or was made without.
     """
-    inner = _optimizer.inner(optimizer)
+    inner = _private.inner(optimizer)
     for name in MOMENTUM_NAMES:
         if vars(inner).get(name):
             return name
@@ -252,12 +252,7 @@ def _scheduled_class(kind: type, names: tuple[str, ...]) -> type:
         return plain.get_config()
 
     members: dict[str, Any] = {name: property_of(name) for name in names}
-    # What torch's weight decay asks instead of the property.
-    members["_get_current_learning_rate"] = lambda self: (
-        self.learning_rate
-        if "learning_rate" in vars(self)[_KEY].values
-        else super(made, self)._get_current_learning_rate()
-    )
+    members |= _private.scheduled_rate_method(kind, lambda self: "learning_rate" in vars(self)[_KEY].values)
     members |= {"apply": apply, "get_config": get_config, "__class__": property(lambda self: kind)}
     members |= {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     made: Any = type(kind.__name__, (kind,), members)

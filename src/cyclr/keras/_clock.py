@@ -4,7 +4,7 @@ import itertools
 
 import keras
 
-from cyclr.keras import _optimizer
+from cyclr.keras import _optimizer, _private
 
 
 class Clock:
@@ -35,7 +35,7 @@ class Clock:
         self._before_epoch = _optimizer.batches_seen(model.optimizer)
         self._micro_batches = _optimizer.micro_batches(model.optimizer)
         self._last_batch = steps - 1 if steps else None
-        self._skips = _optimizer.inner(model.optimizer) is not model.optimizer
+        self._skips = _private.inner(model.optimizer) is not model.optimizer
         self._per_call = model.steps_per_execution
         self._began = 0
         self._ended = itertools.count()
@@ -68,5 +68,5 @@ class Clock:
         if data_ended and keras.backend.backend() == "tensorflow":
             expected = self._before_epoch + ended
             if _optimizer.batches_seen(optimizer) == expected + 1:
-                _optimizer.inner(optimizer)._iterations.assign(expected)
+                _private.counter(optimizer).assign(expected)
         return _optimizer.updates_done(optimizer)

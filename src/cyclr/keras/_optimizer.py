@@ -1,12 +1,11 @@
 """What the adapters ask of an optimizer, in one place."""
 
-import contextlib
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from cyclr.keras import _private
 from cyclr.schedules import Schedule
 
 
@@ -17,7 +16,7 @@ def updates_done(optimizer: Any) -> int:
 
 def batches_seen(optimizer: Any) -> int:
     """Batches that the optimizer has seen: like `updates_done`, but every micro-batch of an update counts."""
-    return int(keras.ops.convert_to_numpy(inner(optimizer)._iterations))
+    return int(keras.ops.convert_to_numpy(_private.counter(optimizer)))
 
 
 def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
@@ -43,12 +42,12 @@ def learning_rate(optimizer: Any) -> float:
 
 def has_settable_rate(optimizer: Any) -> bool:
     """Whether the rate is a variable, which compiled steps read anew, and not a schedule or function within them."""
-    return isinstance(inner(optimizer)._learning_rate, keras.Variable)
+    return isinstance(_private.rate(optimizer), keras.Variable)
 
 
 def has_weights(model: Any) -> bool:
     """Whether the model has made all its variables: Keras calls a subclassed one built that `build` made none for."""
-    return all(layer.built for layer in model._flatten_layers())
+    return all(layer.built for layer in _private.layers(model))
 
 
 class BatchThatNeverCame:
@@ -64,7 +63,7 @@ class BatchThatNeverCame:
 
     def begin(self, optimizer: Any) -> None:
         """Call when a batch begins."""
-        self._counter = inner(optimizer)._iterations
+        self._counter = _private.counter(optimizer)
         self._before = batches_seen(optimizer)
 
     def end(self) -> None:
@@ -129,7 +128,7 @@ def require_callback_control(model: Any, who: str) -> None:
             f"{who} needs a compiled model with one optimizer; got optimizer=None. Call model.compile(...)."
         )
     if not has_settable_rate(optimizer):
-        schedule = type(inner(optimizer)._learning_rate).__name__
+        schedule = type(_private.rate(optimizer)).__name__
         raise ValueError(
             f"{who} must be the only one to set the learning rate, but the optimizer was made with a {schedule} of its "
             "own. Compile with a number, such as keras.optimizers.SGD(0.01)."
@@ -144,34 +143,13 @@ def require_callback_control(model: Any, who: str) -> None:
 
 def micro_batches(optimizer: Any) -> int:
     """Batches whose gradients are added up for one update."""
-    return inner(optimizer).gradient_accumulation_steps or 1
-
-
-def micro_batches_of_caller() -> int:
-    """`micro_batches` of the optimizer that is asking the calling schedule for its rate; 1 for any other caller.
-
-    An optimizer never tells its schedule about itself: it calls it with its raw counter and nothing else (keras 3). The
-    frame of that call is the one place where both meet. It is looked at once per trace, not per step, where steps are
-    compiled.
-    """
-    frame = inspect.currentframe()
-    schedule = None if frame is None else frame.f_back
-    asking = None if schedule is None else schedule.f_back
-    optimizer = None if asking is None else asking.f_locals.get("self")
-    return micro_batches(optimizer) if isinstance(optimizer, keras.optimizers.Optimizer) else 1
-
-
-def inner(optimizer: Any) -> Any:
-    """The optimizer that holds the learning rate: the one inside, if loss scaling is wrapped around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    return _private.inner(optimizer).gradient_accumulation_steps or 1
 
 
 def swap_schedule(optimizer: Any, schedule: Any) -> Any:
     """Give an optimizer that was made with a schedule another one, and return the old one."""
-    holder = inner(optimizer)
-    # Keras has no public way to read the schedule itself: `learning_rate` is its value.
-    previous = holder._learning_rate
-    holder.learning_rate = schedule
+    previous = _private.rate(optimizer)
+    _private.inner(optimizer).learning_rate = schedule
     return previous
 
 
@@ -180,7 +158,7 @@ def all_of(model: Any, chosen: Any) -> list[Any]:
 
     They are looked for in lists and dicts too, and in the layers, which may be models that were compiled themselves.
     """
-    held = (optimizer for layer in model._flatten_layers() for optimizer in _optimizers_in(vars(layer)))
+    held = (optimizer for layer in _private.layers(model) for optimizer in _optimizers_in(vars(layer)))
     return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
 
 
@@ -192,26 +170,16 @@ def _optimizers_in(value: Any) -> Iterator[Any]:
             yield from _optimizers_in(part)
 
 
-def devices_of(owner: Any) -> Any:
-    """The scope to make variables of a model or an optimizer in; `fit` enters it by itself.
-
-    Under `tf.distribute` variables are made on every device, and it is an error to make them outside its scope.
-    """
-    name = "distribute_strategy" if isinstance(owner, keras.Model) else "_distribution_strategy"
-    strategy = getattr(owner, name, None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
-
-
 def build(optimizer: Any, model: Any) -> None:
     """Make the variables of an optimizer, as the model's first `fit` would."""
-    with devices_of(model):
+    with _private.devices(model):
         optimizer.build(model.trainable_variables)
 
 
 def reset_to_new(optimizer: Any) -> None:
     """Give an optimizer the values that one just built holds: one like it is built, and its values are taken."""
-    with devices_of(optimizer):
+    with _private.devices(optimizer):
         new = type(optimizer).from_config(optimizer.get_config())
-        new.build(list(optimizer._trainable_variables))
+        new.build(_private.trained_variables(optimizer))
     for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
         variable.assign(fresh)

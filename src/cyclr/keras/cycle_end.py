@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from cyclr.keras import _attach, _optimizer
+from cyclr.keras import _attach, _optimizer, _private
 from cyclr.keras._clock import Clock
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
@@ -50,8 +50,7 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _followed(self) -> Schedule | None:
         """The schedule whose cycles are meant; that of the optimizer as it is now, after `change_schedule` too."""
-        # `self.model` would wait for the device.
-        own = getattr(_optimizer.inner(getattr(self._model, "optimizer", None)), "_learning_rate", None)
+        own = _private.rate(getattr(_private.unsynced_model(self), "optimizer", None))
         return own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -70,7 +69,7 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
         self._last_step = -1
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        own = getattr(_optimizer.inner(self.model.optimizer), "_learning_rate", None)
+        own = _private.rate(self.model.optimizer)
         # Only now, when every ScheduleCallback in the list has begun.
         self._start_step = own.start_step if isinstance(own, LearningRate) else _attach.offset_of(self.model.optimizer)
         self._clock.begin_epoch()

@@ -12,8 +12,8 @@ import numpy as np
 
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
-from cyclr.keras import _attach, _optimizer
-from cyclr.keras.random_state import RandomState, seed_all
+from cyclr.keras import _attach, _optimizer, _private
+from cyclr.keras.random_state import Generators, seed_all
 from cyclr.keras.snapshot import Attributes, Snapshot, modes_kept
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test import repeats as repetition
@@ -130,7 +130,7 @@ def range_test(
     with contextlib.ExitStack() as undo:
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-        undo.callback(RandomState(x).restore)
+        undo.callback(Generators(x).restore)
         if not _optimizer.has_weights(model):
             undo.callback(Snapshot(model, []).restore)
         x = _build(model, swept, x, y)
@@ -254,7 +254,7 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
         self._first_update = first_update
 
     def __call__(self, step: Any) -> Any:
-        update = keras.ops.convert_to_tensor(step) // _optimizer.micro_batches_of_caller()
+        update = keras.ops.convert_to_tensor(step) // _private.calling_optimizer_accumulation()
         index = keras.ops.clip(update - self._first_update, 0, len(self._rates) - 1)
         return keras.ops.take(keras.ops.convert_to_tensor(self._rates, keras.backend.floatx()), index)
 
@@ -296,7 +296,7 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
         # A model with a training step of its own may have no forward pass, and builds its parts itself.
-        with contextlib.suppress(NotImplementedError), _optimizer.devices_of(model):
+        with contextlib.suppress(NotImplementedError), _private.devices(model):
             model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
     if optimizer is model.optimizer and not optimizer.built:
         _optimizer.build(optimizer, model)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from cyclr import _checks
-from cyclr.keras import _optimizer
+from cyclr.keras import _optimizer, _private
 from cyclr.keras._compiled import make_anew
 from cyclr.schedules import Schedule
 
@@ -53,7 +53,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
     def __call__(self, step: Any) -> Any:
         """The rate at the optimizer's counter `step`; asked directly, at the update number `step`."""
-        micro_batches = _optimizer.micro_batches_of_caller()
+        micro_batches = _private.calling_optimizer_accumulation()
         if isinstance(step, int):
             return self.schedule(step // micro_batches + self.start_step)
         step = keras.ops.convert_to_tensor(step)
@@ -95,13 +95,12 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
         >>> model.compile(keras.optimizers.SGD(LearningRate(cyclr.OneCycle(0.01, 0.1, total_steps=1000))), "mse")
         >>> change_schedule(model, cyclr.OneCycle(0.01, 0.1, total_steps=2000))
     """
-    optimizer = _optimizer.inner(getattr(model, "optimizer", None))
-    current = getattr(optimizer, "_learning_rate", None)
+    current = _private.rate(getattr(model, "optimizer", None))
     if not isinstance(current, LearningRate):
         raise ValueError(
             f"model must be compiled with a cyclr.keras.LearningRate; its optimizer has {current!r}. "
             "A ScheduleCallback has a method change() of its own."
         )
-    optimizer.learning_rate = LearningRate(schedule, current.start_step)
+    _private.inner(model.optimizer).learning_rate = LearningRate(schedule, current.start_step)
     if model.train_function is not None:
         make_anew(model)

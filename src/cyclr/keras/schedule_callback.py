@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from cyclr import _checks
-from cyclr.keras import _attach, _optimizer
+from cyclr.keras import _attach, _optimizer, _private
 from cyclr.keras._clock import Clock
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
@@ -106,7 +106,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 raise
 
     def set_model(self, model: Any) -> None:
-        if model is not self._model:
+        if model is not _private.unsynced_model(self):
             self.detach()
         super().set_model(model)
         optimizer = getattr(model, "optimizer", None)
@@ -135,8 +135,9 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             model.optimizer.learning_rate = self._schedules["lr"](last)
 
     def _is_attached(self) -> bool:
-        # `self.model` would wait for the device.
-        return self._attachment is not None and _attach.holds(self._model.optimizer, self._attachment)
+        if self._attachment is None:
+            return False
+        return _attach.holds(_private.unsynced_model(self).optimizer, self._attachment)
 
     def _attach(self, model: Any) -> None:
         optimizer = getattr(model, "optimizer", None)
@@ -145,7 +146,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 "ScheduleCallback needs a compiled model with one optimizer; got optimizer=None. "
                 "Call model.compile(...)."
             )
-        if hasattr(_optimizer.inner(optimizer), "optimizers"):
+        if hasattr(_private.inner(optimizer), "optimizers"):
             raise ValueError(
                 f"ScheduleCallback needs a compiled model with one optimizer; got a {type(optimizer).__name__}. "
                 "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
@@ -154,7 +155,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             _optimizer.build(optimizer, model)
         if self._offset is None:
             self._offset = 0 if self.start_step is None else self.start_step - self._found
-        own = _optimizer.inner(optimizer)._learning_rate
+        own = _private.rate(optimizer)
         schedules = {
             "learning_rate": self._schedules.get("lr"),
             "weight_decay": self._schedules.get("weight_decay"),
@@ -187,8 +188,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
     def _values(self, update: int) -> dict[str, float]:
-        # Asked every time, as `change_schedule` may have given it another; `self.model` would wait for the device.
-        own = _optimizer.inner(self._model.optimizer)._learning_rate
+        # Asked every time, as `change_schedule` may have given it another.
+        own = _private.rate(_private.unsynced_model(self).optimizer)
         of_optimizer = {"learning_rate": (own.schedule, own.start_step)} if isinstance(own, LearningRate) else {}
         logged = {**of_optimizer, **self._logged}
         return {name: schedule(update + offset) for name, (schedule, offset) in logged.items()}

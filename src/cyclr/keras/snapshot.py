@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cyclr.keras import _optimizer
+from cyclr.keras import _optimizer, _private
 
 _MISSING = object()
 
@@ -32,8 +32,7 @@ class Attributes:
         self._modes = _modes(model)
         # Keras builds these in the first fit, and draws from the random number generators meanwhile. The first fit
         # after the test does so again, and draws the same.
-        parts = (getattr(model, "_compile_metrics", None), getattr(model, "_compile_loss", None))
-        self._not_built = [_NotBuilt(part) for part in parts if part is not None and not part.built]
+        self._not_built = [_NotBuilt(part) for part in _private.compiled_parts(model) if not part.built]
 
     def restore(self) -> None:
         """Put them back; those that were not there before are gone again."""
@@ -57,14 +56,14 @@ class _NotBuilt:
         self._part = part
         self._values = dict(vars(part))
         self._lists = {name: list(value) for name, value in self._values.items() if isinstance(value, list)}
-        self._seen = {name: set(ids) for name, ids in part._tracker.stored_ids.items()}
+        self._seen = {name: set(ids) for name, ids in _private.tracked(part).items()}
 
     def restore(self) -> None:
         vars(self._part).clear()
         vars(self._part).update(self._values)
         for name, content in self._lists.items():
             self._values[name][:] = content
-        self._part._tracker.stored_ids.update(self._seen)
+        _private.tracked(self._part).update(self._seen)
 
 
 class Snapshot:
@@ -148,7 +147,7 @@ def _torch_modules(model: Any) -> list[Any]:
     """Every torch module of the model and its layers, which torch itself does not all know as parts of the model."""
     if keras.backend.backend() != "torch":
         return []
-    modules = [module for layer in model._flatten_layers() for module in layer.modules()]
+    modules = [module for layer in _private.layers(model) for module in layer.modules()]
     return list({id(module): module for module in modules}.values())
 
 

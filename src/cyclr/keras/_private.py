@@ -1,0 +1,143 @@
+"""The private names of Keras and TensorFlow that cyclr uses, each in one function with the reason for it.
+
+No other module names one (`tests/architecture/test_private_names.py`). Every function has a test of its name in
+`tests/keras/test_private.py`, which fails if Keras changes what the function relies on.
+"""
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def inner(optimizer: Any) -> Any:
+    """Return the optimizer that holds counter and learning rate: the one inside a `LossScaleOptimizer`."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def counter(optimizer: Any) -> Any:
+    """Return the variable that counts the batches of an optimizer.
+
+    The public `iterations` is divided by `gradient_accumulation_steps`, and then cannot be set.
+    """
+    return inner(optimizer)._iterations
+
+
+def rate(optimizer: Any) -> Any:
+    """Return what an optimizer takes its learning rate from: a variable, a schedule, a function, or None.
+
+    The public `learning_rate` is only the current value.
+    """
+    return getattr(inner(optimizer), "_learning_rate", None)
+
+
+def scheduled_rate_method(kind: type, is_scheduled: Callable[[Any], bool]) -> dict[str, Any]:
+    """Return the member of a subclass of `kind` that returns `learning_rate` if that is scheduled.
+
+    Weight decay on torch does not ask the public property `learning_rate`, but the method behind it.
+    """
+    name = "_get_current_learning_rate"
+    plain = getattr(kind, name)
+    return {name: lambda optimizer: optimizer.learning_rate if is_scheduled(optimizer) else plain(optimizer)}
+
+
+def trained_variables(optimizer: Any) -> list[Any]:
+    """Return the variables that a built optimizer updates, which another one can be built for."""
+    return list(optimizer._trainable_variables)
+
+
+def devices(owner: Any) -> Any:
+    """Return the scope in which to create variables of a model or an optimizer. `fit` enters it by itself.
+
+    Under `tf.distribute` variables are created on every device, and creating them outside the scope is an error. Only
+    models name their strategy publicly.
+    """
+    name = "distribute_strategy" if isinstance(owner, keras.Model) else "_distribution_strategy"
+    strategy = getattr(owner, name, None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def calling_optimizer_accumulation() -> int:
+    """Return `gradient_accumulation_steps` of the optimizer that called the calling schedule, or 1 for other callers.
+
+    Keras calls a schedule with the number of the micro-batch and nothing else, so the optimizer can only be found in
+    the frame of that call. Where steps are compiled, this happens once per trace, not once per step.
+    """
+    frame = inspect.currentframe()
+    schedule = None if frame is None else frame.f_back
+    caller = None if schedule is None else schedule.f_back
+    optimizer = None if caller is None else caller.f_locals.get("self")
+    return optimizer.gradient_accumulation_steps or 1 if isinstance(optimizer, keras.optimizers.Optimizer) else 1
+
+
+def layers(model: Any) -> list[Any]:
+    """Return the model and all layers within it, at any depth. The public `layers` are those of the first level."""
+    return list(model._flatten_layers())
+
+
+def compiled_parts(model: Any) -> list[Any]:
+    """Return the containers that `compile` made of the loss and the metrics, which the first `fit` builds."""
+    parts = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
+    return [part for part in parts if part is not None]
+
+
+def tracked(part: Any) -> dict[str, set[int]]:
+    """Return the ids of what a compiled part tracks, by list: an id in it would not be tracked a second time."""
+    seen: dict[str, set[int]] = part._tracker.stored_ids
+    return seen
+
+
+def unsynced_model(callback: Any) -> Any:
+    """Return the model of a callback without waiting for the device, which the public `model` does on JAX."""
+    return callback._model
+
+
+def keras_generators() -> tuple[dict[str, Any], Any]:
+    """Return the state of the generator that `keras.random` draws from when no seed is given.
+
+    Keras can seed it publicly (which would import TensorFlow), but not read it.
+    """
+    from keras.src.backend.common import global_state
+
+    names = ("global_seed_generator", "global_random_seed")
+    held = {name: global_state.get_global_attribute(name) for name in names}
+    generator = held["global_seed_generator"]
+    return held, None if generator is None else np.array(keras.ops.convert_to_numpy(generator.state))
+
+
+def set_keras_generators(held: dict[str, Any], state: Any = None) -> None:
+    """Restore what `keras_generators` returned."""
+    from keras.src.backend.common import global_state
+
+    for name, value in held.items():
+        global_state.set_global_attribute(name, value)
+    if state is not None:
+        held["global_seed_generator"].state.assign(state)
+
+
+def tensorflow_generators() -> tuple[int | None, Any] | None:
+    """Return TensorFlow's seed and its stream of seeds for operations that have none; None if it is not loaded.
+
+    TensorFlow can set both publicly, but read neither.
+    """
+    if "tensorflow" not in sys.modules:
+        return None
+    from tensorflow.python.eager import context
+
+    generator = getattr(context.context(), "_rng", None)
+    return context.global_seed(), None if generator is None else generator.getstate()
+
+
+def set_tensorflow_generators(state: tuple[int | None, Any] | None) -> None:
+    """Restore what `tensorflow_generators` returned."""
+    if state is None:
+        return
+    from tensorflow.python.eager import context
+
+    context.set_global_seed(state[0])
+    if state[1] is not None:
+        context.context()._rng.setstate(state[1])

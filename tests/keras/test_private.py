@@ -1,0 +1,189 @@
+"""The private names of Keras and TensorFlow: a test fails if Keras changes what the function of its name relies on."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from cyclr.keras import _private
+from cyclr.keras import random_state as state
+
+BACKEND = keras.backend.backend()
+X = np.ones((4, 3), "float32")
+
+
+def make(optimizer, **arguments):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", metrics=["mae"], **arguments)
+    return model
+
+
+def fit(model, epochs=1):
+    return model.fit(X, X[:, :1], batch_size=1, epochs=epochs, verbose=0)
+
+
+def number(value):
+    return ops.convert_to_numpy(value).item()
+
+
+def test_inner():
+    optimizer = keras.optimizers.SGD(0.5)
+    assert _private.inner(optimizer) is optimizer
+    assert _private.inner(keras.optimizers.LossScaleOptimizer(optimizer)) is optimizer
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
+def test_counter(scaled):
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    model = make(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=4.0) if scaled else optimizer)
+    fit(model)
+    counter = _private.counter(model.optimizer)
+    assert (number(counter), number(model.optimizer.iterations)) == (4, 2)
+    counter.assign(7)
+    assert number(model.optimizer.iterations) == 3
+
+
+def test_rate():
+    variable = _private.rate(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5)))
+    assert isinstance(variable, keras.Variable)
+    assert number(variable) == 0.5
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 4)
+    assert _private.rate(keras.optimizers.SGD(schedule)) is schedule
+    assert _private.rate(None) is None
+
+
+def test_scheduled_rate_method():
+    """Weight decay asks it on torch; the subclass must decide for both, and the plain rate stay within reach."""
+    scheduled = []
+    kind = keras.optimizers.SGD
+    members = _private.scheduled_rate_method(kind, lambda optimizer: bool(scheduled))
+    (name,) = members
+    assert callable(getattr(kind, name))
+    made = type("SGD", (kind,), {**members, "learning_rate": property(lambda self: getattr(super(made, self), name)())})
+    optimizer = made(0.5)
+    assert number(getattr(optimizer, name)()) == 0.5
+    made.learning_rate = 0.25
+    scheduled.append(True)
+    assert getattr(optimizer, name)() == 0.25
+
+
+def test_trained_variables():
+    model = make(keras.optimizers.Adam())
+    model.optimizer.build(model.trainable_variables)
+    assert [id(v) for v in _private.trained_variables(model.optimizer)] == [id(v) for v in model.trainable_variables]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has strategies")
+def test_devices():
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = make(keras.optimizers.SGD(0.5))
+    for owner in (model, model.optimizer):
+        with _private.devices(owner):
+            assert tf.distribute.get_strategy() is strategy
+    assert tf.distribute.get_strategy() is not strategy
+
+
+def test_devices_without_a_strategy():
+    with _private.devices(object()):
+        pass
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
+def test_calling_optimizer_accumulation(scaled):
+    found = []
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            found.append(_private.calling_optimizer_accumulation())
+            return 0.5
+
+    optimizer = keras.optimizers.SGD(Schedule(), gradient_accumulation_steps=2)
+    model = make(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=4.0) if scaled else optimizer)
+    fit(model)
+    assert found
+    assert set(found) == {2}
+    Schedule()(0)
+    assert found[-1] == 1
+
+
+def test_layers():
+    inside = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model = keras.Sequential([keras.Input((3,)), inside])
+    found = _private.layers(model)
+    assert [layer for layer in (model, inside, inside.layers[0]) if not any(layer is other for other in found)] == []
+
+
+def test_compiled_parts():
+    model = make("sgd")
+    parts = _private.compiled_parts(model)
+    assert [part.built for part in parts] == [False, False]
+    fit(model)
+    assert [part.built for part in parts] == [True, True]
+    assert _private.compiled_parts(keras.Sequential()) == []
+
+
+def test_tracked():
+    (metrics, _) = _private.compiled_parts(model := make("sgd"))
+    before = {name: set(ids) for name, ids in _private.tracked(metrics).items()}
+    fit(model)
+    assert sum(map(len, _private.tracked(metrics).values())) > sum(map(len, before.values()))
+
+
+def test_unsynced_model():
+    model, callback = make("sgd"), keras.callbacks.Callback()
+    assert _private.unsynced_model(callback) is None
+    callback.set_model(model)
+    assert _private.unsynced_model(callback) is model
+
+
+def test_keras_generators():
+    keras.utils.set_random_seed(3)
+    keras.random.normal(())
+    before = _private.keras_generators()
+    drawn = number(keras.random.normal(()))
+    assert number(keras.random.normal(())) != drawn
+    _private.set_keras_generators(*before)
+    assert number(keras.random.normal(())) == drawn
+
+
+def test_set_keras_generators():
+    """As `keras.utils.set_random_seed` sets them."""
+    numbers = []
+    for seed in (keras.utils.set_random_seed, state.seed_all):
+        seed(5)
+        numbers.append([number(keras.random.normal(())) for _ in range(2)])
+    assert numbers[0] == numbers[1]
+
+
+def test_tensorflow_generators():
+    if "tensorflow" not in sys.modules:
+        assert _private.tensorflow_generators() is None
+        return
+    import tensorflow as tf
+
+    tf.random.set_seed(3)
+    tf.random.normal(())
+    before = _private.tensorflow_generators()
+    drawn = number(tf.random.normal(()))
+    assert number(tf.random.normal(())) != drawn
+    _private.set_tensorflow_generators(before)
+    assert number(tf.random.normal(())) == drawn
+
+
+def test_set_tensorflow_generators():
+    """A missing state leaves TensorFlow as it is."""
+    before = _private.tensorflow_generators()
+    _private.set_tensorflow_generators(None)
+    assert _private.tensorflow_generators() == before
+
+
+def test_every_function_has_a_test():
+    functions = [
+        name for name, value in vars(_private).items() if getattr(value, "__module__", "") == _private.__name__
+    ]
+    assert [name for name in functions if f"test_{name}" not in globals()] == []
