@@ -31,7 +31,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import CombinedLoader
 from torchmetrics import MeanMetric, Metric
 
-from cyclr.torch.lightning import RangeTestCallback
+from cyclr.torch.lightning import RangeTestCallback, _mute
 
 pytestmark = [
     # Lightning advises on workers, and on intervals of logging.
@@ -269,6 +269,17 @@ def test_an_error_in_the_midst_leaves_everything_as_it_was(changes, error, ways)
     found.pop("callbacks"), wanted.pop("callbacks")
     assert repr(found) == repr(wanted)
     assert finder.result is None
+
+
+@pytest.mark.parametrize("own", [{}, {"log": print}])
+def test_the_log_of_a_module_is_restored_by_what_replaced_it(own):
+    module = Linear()
+    vars(module).update(own)
+    restore = _mute(module)
+    module.log("loss", 1.0)
+    module.log_dict({"loss": 1.0})
+    restore()
+    assert {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)} == own
 
 
 class Linear(lightning.LightningModule):

@@ -383,6 +383,17 @@ def test_a_loader_with_a_state_is_where_it_was():
         assert loader.at == at
 
 
+class Broken(Stateful):
+    def state_dict(self):
+        return {"at": self.position}
+
+
+def test_an_error_in_the_state_of_the_loader_is_not_hidden():
+    model = linear()
+    with pytest.raises(AttributeError, match="position"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, Broken(), **SWEEP)
+
+
 # Loops of one's own
 
 
@@ -689,6 +700,6 @@ def test_a_bad_argument_is_an_error_that_says_what_is_legal(changes, error, mess
 
 def test_a_loss_that_is_a_vector_is_an_error():
     model = linear()
-    with pytest.raises(ValueError, match=r"^the loss must be one number; got a tensor of shape \(8, 1\)\."):
+    with pytest.raises(TypeError, match=r"^loss must be a number, .*; got loss of shape \(8, 1\)\. Take its mean\?"):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), lambda out, y: out - y, batches(), **SWEEP)
     assert not math.isnan(model.bias.item())

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from cyclr.torch import _private
+
 
 def unwrapped(optimizer: Any) -> Optimizer:
     """The optimizer of torch, also out of a wrapper that runs no hooks by itself, such as Accelerate's.
@@ -16,8 +18,8 @@ def unwrapped(optimizer: Any) -> Optimizer:
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
-    inner = optimizer if hasattr(optimizer, "_optimizer_step_post_hooks") else getattr(optimizer, "optimizer", None)
-    if not isinstance(inner, Optimizer) or not hasattr(inner, "_optimizer_step_post_hooks"):
+    inner = optimizer if _private.runs_hooks(optimizer) else getattr(optimizer, "optimizer", None)
+    if not isinstance(inner, Optimizer) or not _private.runs_hooks(inner):
         raise TypeError(
             f"optimizer must be a torch.optim.Optimizer whose updates run hooks; got {type(optimizer).__name__}, a "
             "wrapper. Pass the optimizer within, such as optimizer.optimizer."
@@ -33,6 +35,12 @@ def assign(group: dict[str, Any], value: float, name: str) -> None:
         group[name] = value
     else:
         held.fill_(value)
+
+
+def setter(group: dict[str, Any], name: str) -> Callable[[float], object]:
+    """Return what `assign` does to a hyperparameter, for as long as it stays a tensor or a number."""
+    held = group[name]
+    return held.fill_ if isinstance(held, torch.Tensor) else functools.partial(group.__setitem__, name)
 
 
 def assign_first_beta(group: dict[str, Any], value: float) -> None:
@@ -70,11 +78,6 @@ def shares(values: list[float]) -> list[float]:
     return [1.0 if first is None else value / first for value in values]
 
 
-def number(value: Any) -> float:
-    """A hyperparameter as a number."""
-    return float(value)
-
-
 def rounded(value: float, held: Any) -> float:
     """The number that `assign` leaves in the place of a hyperparameter."""
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
@@ -97,9 +100,3 @@ def separate_rates(groups: list[dict[str, Any]]) -> None:
             if "initial_lr" in owner:
                 group.setdefault("initial_lr", owner["initial_lr"])
             group["lr"] = group["lr"].clone()
-
-
-def skips(optimizer: Any) -> bool:
-    """Whether the update that runs is one that loss scaling skips, inside of a fused kernel."""
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found)

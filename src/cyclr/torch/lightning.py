@@ -1,11 +1,9 @@
 """The range test within Lightning's `trainer.fit`, which goes on as if there had been none."""
 
-import collections
 import contextlib
 import copy
 import inspect
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,16 +13,20 @@ from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
-from cyclr.torch import _groups
-from cyclr.torch.range_test import SKIPPED_AT_MOST, range_test
+from cyclr.range_test.repeats import Sweep
+from cyclr.torch import _private
+from cyclr.torch._update import Processes, repeat_skipped
+from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
-from cyclr.torch.snapshot import Snapshot
+from cyclr.torch.state import Contents, TrainingState, in_memory
 
 try:
     import lightning
     from lightning.pytorch.loggers.logger import DummyLogger
     from lightning.pytorch.utilities import CombinedLoader
     from torchmetrics import Metric
+
+    from cyclr.torch import _private_lightning
 except ImportError as error:
     raise MissingExtraError(
         'cyclr.torch.lightning needs Lightning. Install it: pip install "cyclr[lightning]".'
@@ -84,20 +86,19 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
     ) -> None:
-        # It checks the arguments, now and not in `fit`.
-        sweep: dict[str, Any] = {
-            "stop_factor": stop_factor,
-            "smoothing": smoothing,
-            "updates_per_rate": updates_per_rate,
-        }
-        RangeTest(min_lr, max_lr, steps, spacing, **sweep)
-        self._seed = None if seed is None else _checks.integer("seed", seed, at_least=0)
+        self._sweep = Sweep(
+            min_lr=min_lr,
+            max_lr=max_lr,
+            steps=steps,
+            spacing=spacing,
+            stop_factor=stop_factor,
+            smoothing=smoothing,
+            updates_per_rate=updates_per_rate,
+            repeats=repeats,
+            seed=seed,
+        )
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
-        self._then_train = then_train
-        self._arguments: dict[str, Any] = {
-            **{"min_lr": min_lr, "max_lr": max_lr, "steps": steps, "spacing": spacing},
-            **{**sweep, "repeats": repeats, "on_step": on_step},
-        }
+        self._then_train, self._on_step = then_train, on_step
         self.result: RangeTestResult | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -113,12 +114,11 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         with contextlib.ExitStack() as undo:
             data = _Data(trainer)
             undo.callback(data.close)
-            for attributes in [_Attributes(module) for module in pl_module.modules()]:
-                undo.callback(attributes.restore)
+            _copy_attributes(pl_module, undo)
             _silence(trainer, pl_module, undo)
-            # The scaler belongs to no optimizer of ours, as the trainer steps.
+            # `range_test` is not given the scaler, because the trainer steps.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
-            undo.callback(Snapshot(torch.nn.ModuleList(), (), scaler).restore)
+            undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
             self.result = range_test(
                 pl_module,
                 optimizer,
@@ -126,8 +126,8 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
                 data,
                 step_fn=_Update(trainer, pl_module, optimizer, scaler),
                 optimizers=[other for other in trainer.optimizers if other is not optimizer],
-                seed=self._seed,
-                **self._arguments,
+                on_step=self._on_step,
+                **vars(self._sweep),
             )
         if not self._then_train:
             trainer.should_stop = True
@@ -150,10 +150,9 @@ class _Data:
     """The trainer's training data, read by iterators of its own: the batches of one update at a time."""
 
     def __init__(self, trainer: Any) -> None:
-        # There is no public way to its mode.
-        combined = trainer.fit_loop._combined_loader
+        combined = _private_lightning.training_data(trainer)
         self.loaders = [_read_apart(loader) for loader in combined.flattened]
-        self._combined = CombinedLoader(combined.iterables, combined._mode)
+        self._combined = CombinedLoader(combined.iterables, _private_lightning.combination_mode(combined))
         self._combined.flattened = self.loaders
         self._combined.limits = combined.limits
         self._size = trainer.accumulate_grad_batches
@@ -178,8 +177,7 @@ def _read_apart(loader: Any) -> Any:
     if not isinstance(loader, torch.utils.data.DataLoader):
         return loader
     apart = copy.copy(loader)
-    # With persistent workers, the one iterator is kept here.
-    vars(apart)["_iterator"] = None
+    _private.detach_iterator(apart)
     return apart
 
 
@@ -188,34 +186,26 @@ class _Update:
 
     def __init__(self, trainer: Any, module: Any, optimizer: Any, scaler: Any) -> None:
         self._trainer, self._module, self._optimizer, self._scaler = trainer, module, optimizer, scaler
+        self._processes = Processes(module)
         # The name of the second argument is the user's.
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
-        self._done = False
 
-    def __call__(self, group: list[tuple[Any, int]]) -> float:
+    def __call__(self, group: list[tuple[Any, int]]) -> float | None:
         """Update once, and return the mean loss of the batches."""
         if not self._module.automatic_optimization:
             ((batch, index),) = group
             return float(self._loss(batch, index).item())
-        handle = self._optimizer.register_step_post_hook(self._note)
-        try:
-            for _ in range(1 if self._scaler is None else SKIPPED_AT_MOST):
-                self._done = False
-                losses: list[float] = []
-                self._trainer.strategy.optimizer_step(
-                    self._optimizer, lambda losses=losses: self._backward(group, losses), model=self._module
-                )
-                # A step with a closure may call it several times; the first time is before the update.
-                loss = sum(losses[: len(group)]) / len(group)
-                if self._done or not math.isfinite(loss):
-                    return loss
-        finally:
-            handle.remove()
-        # No scale helps: gradients are not finite, whatever the loss is.
-        return math.nan
+        if self._scaler is None:
+            return self._attempt(group)
+        return repeat_skipped(self._optimizer, lambda: self._attempt(group), self._processes)
 
-    def _note(self, optimizer: Any, *arguments: Any) -> None:
-        self._done = not _groups.skips(optimizer)
+    def _attempt(self, group: list[tuple[Any, int]]) -> float:
+        losses: list[float] = []
+        self._trainer.strategy.optimizer_step(
+            self._optimizer, lambda: self._backward(group, losses), model=self._module
+        )
+        # A step with a closure may call it several times. The first call is before the update.
+        return sum(losses[: len(group)]) / len(group)
 
     def _backward(self, group: list[tuple[Any, int]], losses: list[float]) -> Any:
         strategy = self._trainer.strategy
@@ -234,7 +224,7 @@ class _Update:
     def _loss(self, batch: Any, index: int) -> Any:
         strategy = self._trainer.strategy
         batch = self._trainer.precision_plugin.convert_input(batch)
-        batch = strategy.batch_to_device(self._module._on_before_batch_transfer(batch, dataloader_idx=0))
+        batch = strategy.batch_to_device(_private_lightning.before_transfer(self._module)(batch, dataloader_idx=0))
         output = strategy.training_step(batch, index) if self._takes_index else strategy.training_step(batch)
         loss = output.get("loss") if isinstance(output, dict) else output
         if not isinstance(loss, torch.Tensor):
@@ -245,52 +235,48 @@ class _Update:
         return loss
 
 
-class _Attributes:
-    """What the attributes of a module hold besides parameters and buffers: sums of metrics, lists of outputs, counters.
+def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
+    """Restore what attributes hold besides parameters and buffers: lists of outputs, counters, sums of metrics.
 
-    Other tensors than those of metrics are put back as they are, without a copy of their values.
+    Tensors that are attributes are restored without their values, except those of metrics.
     """
-
-    def __init__(self, module: Any) -> None:
-        self._contents: dict[int, tuple[Any, Any]] = {}
-        self._note(vars(module))
-        names = module._defaults if isinstance(module, Metric) else ()
-        states = [getattr(module, name) for name in names]
-        self._states = [(state, state.clone()) for state in states if isinstance(state, torch.Tensor)]
-
-    def _note(self, container: Any) -> None:
-        self._contents[id(container)] = container, copy.copy(container)
-        for value in container.values() if isinstance(container, dict) else container:
-            if type(value) in _CONTAINERS and id(value) not in self._contents:
-                self._note(value)
-
-    def restore(self) -> None:
-        """Put them back, in place."""
-        for container, content in self._contents.values():
-            container.clear()
-            (container.extend if isinstance(container, list | collections.deque) else container.update)(content)
-        with torch.no_grad():
-            for state, value in self._states:
-                state.copy_(value)
-
-
-_CONTAINERS = (dict, list, set, collections.deque, collections.OrderedDict, collections.defaultdict)
+    attributes, sums = Contents(), Contents(in_memory)
+    for part in module.modules():
+        attributes.add(vars(part))
+        for state in part.metric_state.values() if isinstance(part, Metric) else ():
+            if isinstance(state, torch.Tensor):
+                sums.add(state)
+    undo.callback(attributes.restore)
+    undo.callback(sums.restore)
 
 
 def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> None:
-    """Let nobody but the module hear of the steps; `_Attributes` gives the module its methods back."""
+    """Hide the steps of the range test from callbacks, loggers and schedulers."""
     for name in ("callbacks", "loggers", "should_stop"):
         undo.callback(setattr, trainer, name, getattr(trainer, name))
     trainer.callbacks = []
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
     for part in module.modules():
         if isinstance(part, lightning.LightningModule):
-            vars(part).update(log=_ignore, log_dict=_ignore)
+            undo.callback(_mute(part))
     for config in trainer.lr_scheduler_configs:
-        # Ours do not count while a range test runs.
+        # A `Scheduler` does not count the updates of a range test.
         if not isinstance(config.scheduler, Scheduler):
             undo.callback(config.scheduler.load_state_dict, copy.deepcopy(config.scheduler.state_dict()))
 
 
+def _mute(module: Any) -> Callable[[], None]:
+    """Let `self.log` and `self.log_dict` do nothing, and return the function that restores them."""
+    own = vars(module)
+    replaced = {name: own[name] for name in ("log", "log_dict") if name in own}
+    own.update(log=_ignore, log_dict=_ignore)
+
+    def restore() -> None:
+        del own["log"], own["log_dict"]
+        own.update(replaced)
+
+    return restore
+
+
 def _ignore(*arguments: Any, **keywords: Any) -> None:
-    """What `self.log` does during a range test."""
+    """Take the place of `self.log` during a range test."""

@@ -2,23 +2,22 @@
 
 import contextlib
 import inspect
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import distributed
 from torch.optim import Optimizer
 
 from cyclr import _checks, _files, _generators
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test import repeats as repetition
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks
-from cyclr.torch.snapshot import LoaderState, Snapshot
+from cyclr.torch._update import Batches, Processes, Update, number
+from cyclr.torch.state import LoaderState, TrainingState
 
 
 def range_test(
@@ -108,15 +107,26 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    sweep = Sweep(
+        min_lr=min_lr,
+        max_lr=max_lr,
+        steps=steps,
+        spacing=spacing,
+        stop_factor=stop_factor,
+        smoothing=smoothing,
+        updates_per_rate=updates_per_rate,
+        repeats=repeats,
+        seed=seed,
+    )
     optimizer = _groups.unwrapped(optimizer)
+    all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
+    _checks.integer("accumulate", accumulate, at_least=1)
+    if evaluate is not None:
+        _checks.function("evaluate", evaluate, "of the model that returns a number")
     if step_fn is not None and (accumulate != 1 or scaler is not None or autocast is not None):
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
         )
-    if evaluate is not None:
-        _checks.function("evaluate", evaluate, "of the model that returns a number")
-    _checks.integer("accumulate", accumulate, at_least=1)
-    repetition.check(seed, repeats)
     if step_fn is None and _needs_closure(optimizer):
         raise TypeError(
             "an optimizer that computes the loss itself, several times in an update, needs step_fn; got "
@@ -129,61 +139,57 @@ def range_test(
             "first.",
             stacklevel=2,
         )
-    processes = _Processes(model)
     swept = _swept(optimizer, group)
-    all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
+    processes = Processes(model)
 
-    def run(seed: int | None) -> RangeTestResult:
-        test = RangeTest(
-            min_lr,
-            max_lr,
-            steps,
-            spacing,
-            stop_factor=stop_factor,
-            smoothing=smoothing,
-            updates_per_rate=updates_per_rate,
-            evaluate=None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)),
-        )
+    def once(seed: int | None) -> RangeTestResult:
+        test = sweep.test(None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)))
         with contextlib.ExitStack() as undo:
             undo.callback(_generators.Generators(loader).restore)
-            # Some loaders have the method, and no state behind it.
-            with contextlib.suppress(AttributeError):
-                undo.callback(loader.load_state_dict, loader.state_dict())  # type: ignore[attr-defined]
             undo.callback(LoaderState(loader).restore)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-            undo.callback(Snapshot(model, all_optimizers, scaler, folder).restore)
+            undo.callback(TrainingState(model, all_optimizers, scaler, folder).restore)
             undo.enter_context(_hooks.uncounted(all_optimizers))
-            # The snapshot gives groups that shared a tensor their own back.
+            # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
+            setters = [(_groups.setter(settings, "lr"), ratio) for settings, ratio in swept]
             if seed is not None:
                 _generators.seed_all(seed, loader)
-            batches = _Batches(loader)
-            update = _Update(model, optimizer, loss_fn, accumulate, scaler, autocast, processes)
+            batches = Batches(loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
+            update = Update(
+                *(model, optimizer, loss_fn, step_fn),
+                accumulate=accumulate,
+                scaler=scaler,
+                autocast=autocast,
+                batches=batches,
+                processes=processes,
+            )
             for lr in test:
-                for settings, share in swept:
-                    _groups.assign(settings, lr * share, "lr")
-                loss = update(batches) if step_fn is None else _number(step_fn(next(batches)))
+                for set_rate, ratio in setters:
+                    set_rate(lr * ratio)
+                loss = update()
                 if loss is None:
                     test.stop("data_exhausted")
                     break
-                test.record(processes.mean(loss))
+                test.record(loss)
                 if on_step is not None:
                     on_step(test)
-                stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
-                if stopped or exhausted:
-                    test.stop("interrupted" if stopped else "data_exhausted")
+                if processes.several:
+                    stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
+                    if stopped or exhausted:
+                        test.stop("interrupted" if stopped else "data_exhausted")
         return test.result()
 
-    return repetition.repeated(run, seed, repeats, read_once=isinstance(loader, Iterator))
+    return sweep.run(once, read_once=isinstance(loader, Iterator))
 
 
 def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any], float]]:
     """The parameter groups to sweep, each with its share of the rate."""
     groups = optimizer.param_groups
     if group is None:
-        rates = [_groups.number(settings.get("initial_lr", settings["lr"])) for settings in groups]
+        rates = [float(settings.get("initial_lr", settings["lr"])) for settings in groups]
         return list(zip(groups, _groups.shares(rates), strict=True))
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
@@ -199,162 +205,7 @@ def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.no_grad():
-            return _number(evaluate(model))
+            return number(evaluate(model))
     finally:
         for module, training in modes:
             module.training = training
-
-
-SKIPPED_AT_MOST = 100
-"""Updates in a row that loss scaling may skip, as it halves its scale from 2^16."""
-
-
-class _Batches:
-    """The batches of a loader, begun again when it ends; true as long as there is another one."""
-
-    def __init__(self, loader: Iterable[Any]) -> None:
-        self._loader = loader
-        self._iterator: Iterator[Any] = iter(loader)
-        self._read_once = self._iterator is loader
-        self._next: Any = _NONE
-
-    def __bool__(self) -> bool:
-        if self._next is _NONE:
-            self._next = next(self._iterator, _NONE)
-        if self._next is _NONE and not self._read_once:
-            self._iterator = iter(self._loader)
-            self._next = next(self._iterator, _NONE)
-        return self._next is not _NONE
-
-    def __next__(self) -> Any:
-        if not self:
-            raise StopIteration
-        batch, self._next = self._next, _NONE
-        return batch
-
-
-_NONE = object()
-
-
-class _Update:
-    """One update of the optimizer out of as many batches as it takes."""
-
-    def __init__(
-        self,
-        model: Any,
-        optimizer: Any,
-        loss_fn: Any,
-        accumulate: int,
-        scaler: Any,
-        autocast: torch.dtype | None,
-        processes: "_Processes",
-    ) -> None:
-        self._model, self._optimizer, self._loss_fn = model, optimizer, loss_fn
-        self._accumulate, self._scaler, self._autocast = accumulate, scaler, autocast
-        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        self._processes = processes
-        self._done = False
-
-    def __call__(self, batches: _Batches) -> float | None:
-        """Update once, and return the mean loss of the batches; None if the data ended before the update happened."""
-        if self._scaler is None:
-            losses = self._backward(batches)
-            return sum(losses) / len(losses)
-        self._done = False
-        handle = self._optimizer.register_step_post_hook(self._note)
-        losses = []
-        try:
-            for _ in range(SKIPPED_AT_MOST):
-                losses += self._backward(batches)
-                if not self._processes.any(not self._done)[0]:
-                    return sum(losses) / len(losses)
-                infinite, ended = self._processes.any(not all(map(math.isfinite, losses)), not batches)
-                if infinite:
-                    return sum(losses) / len(losses)
-                if ended:
-                    return None
-        finally:
-            handle.remove()
-        # No scale helps: gradients are not finite, whatever the loss is.
-        return math.nan
-
-    def _note(self, optimizer: Any, *arguments: Any) -> None:
-        self._done = not _groups.skips(optimizer)
-
-    def _backward(self, batches: _Batches) -> list[float]:
-        self._optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for number in range(self._accumulate):
-            if number > 0 and self._processes.any(not batches)[0]:
-                break
-            with self._context():
-                loss = self._loss(_moved(next(batches), self._device))
-            losses.append(_number(loss))
-            # On a small model, a division by 1 and its gradient would be felt.
-            part = loss if self._accumulate == 1 else loss / self._accumulate
-            (part if self._scaler is None else self._scaler.scale(part)).backward()
-        if self._scaler is None:
-            self._optimizer.step()
-        else:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-        return losses
-
-    def _context(self) -> Any:
-        if self._autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=self._autocast)
-
-    def _loss(self, batch: Any) -> Any:
-        if self._loss_fn is None and isinstance(batch, Mapping):
-            return self._model(**batch).loss
-        if self._loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
-            return self._loss_fn(self._model(batch[0]), batch[1])
-        raise TypeError(
-            "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
-            f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
-        )
-
-
-class _Processes:
-    """All processes that train together: what one of them sees, all of them act on."""
-
-    def __init__(self, model: Any) -> None:
-        self._together = (
-            distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-        )
-        parameter = next(iter(model.parameters()), None)
-        self._device = "cpu" if parameter is None else parameter.device
-
-    def _sum(self, *values: float) -> list[float]:
-        total = torch.tensor(values, dtype=torch.float64, device=self._device)
-        distributed.all_reduce(total)
-        return [float(value) for value in total]
-
-    def any(self, *flags: bool) -> list[bool]:
-        """Whether each of the flags is set in any process."""
-        return [total > 0 for total in self._sum(*flags)] if self._together else list(flags)
-
-    def mean(self, loss: float) -> float:
-        """The mean over the processes."""
-        return self._sum(loss)[0] / distributed.get_world_size() if self._together else loss
-
-
-def _number(loss: Any) -> float:
-    if isinstance(loss, torch.Tensor):
-        loss = loss.detach()
-        if loss.numel() != 1:
-            raise ValueError(f"the loss must be one number; got a tensor of shape {tuple(loss.shape)}. Take its mean?")
-    return float(loss)
-
-
-def _moved(batch: Any, device: Any) -> Any:
-    """The batch with every tensor in it on the device."""
-    if isinstance(batch, torch.Tensor) or hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        moved = [_moved(value, device) for value in batch]
-        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
-    return batch

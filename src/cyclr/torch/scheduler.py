@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule, Warmup
-from cyclr.torch import _groups, _hooks
+from cyclr.torch import _groups, _hooks, _private
 
 FORMAT_VERSION = 1
 
@@ -22,7 +21,7 @@ IDLE_CALLS = 1000
 Resumed = Literal["same", "new", "saved"]
 
 
-class Scheduler(LRScheduler):  # type: ignore[misc]
+class Scheduler(_private.TorchScheduler):
     """Learning rate, momentum and weight decay of a torch optimizer by schedules; an `LRScheduler` like torch's own.
 
     Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as always: it counts updates
@@ -67,8 +66,6 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         [0.25, 0.5, 0.75, 0.5]
     """
 
-    # Code around torch's schedulers, such as Accelerate's, counts with it.
-    _step_count = 0
     _keeps_ratios = True
     _takes_turns = False
     _sets_again = False
@@ -85,7 +82,6 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
         counts: Literal["updates", "calls"] = "updates",
         last_epoch: int = -1,
     ) -> None:
-        # The constructor of the base class wraps optimizer.step and takes a first step; neither is wanted.
         self.optimizer = optimizer = _groups.unwrapped(optimizer)
         self._set_schedules(lr, momentum, weight_decay)
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
@@ -118,7 +114,7 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
 
     def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """After an update: count it, if it happened."""
-        if not _groups.skips(optimizer):
+        if not _private.skips_update(optimizer):
             self._updates += 1
 
     def _look_before_load(self, optimizer: Any, state_dict: Any) -> None:
@@ -162,10 +158,10 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
                 )
         _groups.separate_rates(groups)
         for group in groups:
-            group.setdefault("initial_lr", _groups.number(group["lr"]))
+            group.setdefault("initial_lr", float(group["lr"]))
             if self._weight_decay is not None:
-                group.setdefault("initial_weight_decay", _groups.number(group["weight_decay"]))
-        self.base_lrs = [_groups.number(group["initial_lr"]) for group in groups]
+                group.setdefault("initial_weight_decay", float(group["weight_decay"]))
+        self.base_lrs = [float(group["initial_lr"]) for group in groups]
         self._shares = [1.0] * len(groups)
         if self._keeps_ratios and len(self._rates) == 1:
             self._shares = _groups.shares(self.base_lrs)
@@ -209,10 +205,6 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
                 'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
                 stacklevel=3,
             )
-
-    def _update_lr(self, epoch: int | None = None) -> None:
-        # SequentialLR begins a scheduler by this.
-        self.step(epoch)
 
     def _set_to(self, step: int) -> None:
         groups = self.optimizer.param_groups
@@ -261,13 +253,9 @@ class Scheduler(LRScheduler):  # type: ignore[misc]
     def _in_charge(self) -> bool:
         """Whether the groups hold the rates of this scheduler: not while it waits in a `SequentialLR`, or has ended."""
         return not self._waits and all(
-            math.isclose(_groups.number(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
+            math.isclose(float(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
             for group, rate in zip(self.optimizer.param_groups, self._rates_at(self.last_epoch), strict=False)
         )
-
-    @property
-    def _last_lr(self) -> list[float | Any]:
-        return self.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""

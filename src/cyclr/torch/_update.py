@@ -1,0 +1,194 @@
+"""One update of a range test: its batches, loss scaling that skips updates, and all processes that train together."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import distributed
+
+from cyclr import _checks
+from cyclr.torch import _private
+
+SKIPPED_AT_MOST = 100
+"""Updates in a row that loss scaling may skip. Each halves the scale, which is 2^16 by default."""
+
+_END = object()
+
+
+class Batches:
+    """The batches of a loader, which is read again when it ends. True if there is another batch."""
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        self._loader = loader
+        self._iterator: Iterator[Any] = iter(loader)
+        self._read_once = self._iterator is loader
+        self._next: Any = _END
+
+    def __bool__(self) -> bool:
+        if self._next is _END:
+            self._next = next(self._iterator, _END)
+        if self._next is _END and not self._read_once:
+            self._iterator = iter(self._loader)
+            self._next = next(self._iterator, _END)
+        return self._next is not _END
+
+    def __next__(self) -> Any:
+        if not self:
+            raise StopIteration
+        batch, self._next = self._next, _END
+        return batch
+
+
+class Processes:
+    """All processes that train together: each acts on what any of them sees."""
+
+    def __init__(self, model: Any) -> None:
+        self.several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        parameter = next(iter(model.parameters()), None)
+        self._device = "cpu" if parameter is None else parameter.device
+
+    def _sum(self, *values: float) -> list[float]:
+        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(total)
+        return [float(value) for value in total]
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Return for each flag True if it is set in any process."""
+        return [total > 0 for total in self._sum(*flags)] if self.several else list(flags)
+
+    def mean(self, loss: float) -> float:
+        """Return the mean over the processes."""
+        return self._sum(loss)[0] / distributed.get_world_size() if self.several else loss
+
+
+def repeat_skipped(
+    optimizer: Any, attempt: Callable[[], float], processes: Processes, more: Callable[[], bool] = lambda: True
+) -> float | None:
+    """Attempt an update until loss scaling does not skip it, and return its loss.
+
+    Args:
+        optimizer: its updates call hooks.
+        attempt: makes an update, unless it is skipped, and returns the loss.
+        processes: all of them attempt it again if one of them does.
+        more: returns True if there are batches for another attempt.
+
+    Returns:
+        The loss: NaN if `SKIPPED_AT_MOST` updates were skipped, None if the data ended before the update was made.
+    """
+    made = False
+
+    def note(optimizer: Any, *given: Any) -> None:
+        nonlocal made
+        made = not _private.skips_update(optimizer)
+
+    handle = optimizer.register_step_post_hook(note)
+    try:
+        for _ in range(SKIPPED_AT_MOST):
+            made = False
+            loss = attempt()
+            if not processes.any(not made)[0]:
+                return loss
+            infinite, ended = processes.any(not math.isfinite(loss), not more())
+            if infinite:
+                return loss
+            if ended:
+                return None
+    finally:
+        handle.remove()
+    # No scale helps: gradients are not finite, whatever the loss is.
+    return math.nan
+
+
+class Update:
+    """Updates a model, once for each call, from as many batches as the update takes.
+
+    Args:
+        model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast: as for `range_test`.
+        batches: where the batches are taken from.
+        processes: those that train together.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        loss_fn: Any,
+        step_fn: Any,
+        *,
+        accumulate: int,
+        scaler: Any,
+        autocast: torch.dtype | None,
+        batches: Batches,
+        processes: Processes,
+    ) -> None:
+        self._model, self._optimizer, self._loss_fn, self._step_fn = model, optimizer, loss_fn, step_fn
+        self._accumulate, self._scaler = accumulate, scaler
+        self._batches, self._processes = batches, processes
+        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self._context: Callable[[], Any] = contextlib.nullcontext
+        if autocast is not None:
+            self._context = lambda: torch.autocast(self._device.type, dtype=autocast)
+
+    def __call__(self) -> float | None:
+        """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
+        if not self._batches:
+            return None
+        losses: list[float] = []
+        if self._step_fn is not None:
+            loss: float | None = number(self._step_fn(next(self._batches)))
+        elif self._scaler is None:
+            loss = self._attempt(losses)
+        else:
+            more = self._batches.__bool__
+            loss = repeat_skipped(self._optimizer, lambda: self._attempt(losses), self._processes, more)
+        return None if loss is None else self._processes.mean(loss)
+
+    def _attempt(self, losses: list[float]) -> float:
+        """Update, unless the scaler skips it, and return the mean of `losses` with those of the batches added."""
+        self._optimizer.zero_grad(set_to_none=True)
+        for micro_batch in range(self._accumulate):
+            if micro_batch > 0 and self._processes.any(not self._batches)[0]:
+                break
+            with self._context():
+                loss = self._loss(_moved(next(self._batches), self._device))
+            losses.append(number(loss))
+            # A division by 1, and its gradient, would be felt on a small model.
+            part = loss if self._accumulate == 1 else loss / self._accumulate
+            (part if self._scaler is None else self._scaler.scale(part)).backward()
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        return sum(losses) / len(losses)
+
+    def _loss(self, batch: Any) -> Any:
+        if self._loss_fn is None and isinstance(batch, Mapping):
+            return self._model(**batch).loss
+        if self._loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
+            return self._loss_fn(self._model(batch[0]), batch[1])
+        raise TypeError(
+            "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
+            f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
+        )
+
+
+def number(loss: Any) -> float:
+    """Return a loss as a float, or raise TypeError."""
+    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+        return float(loss.detach())
+    return _checks.scalar("loss", loss)
+
+
+def _moved(batch: Any, device: Any) -> Any:
+    """Return the batch with all of its tensors on the device."""
+    if isinstance(batch, torch.Tensor) or hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        moved = [_moved(value, device) for value in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    return batch

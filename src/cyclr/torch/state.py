@@ -1,0 +1,175 @@
+"""The training state of a torch model, copied before a range test and restored after it."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from cyclr import _generators
+from cyclr.torch import _private
+
+
+class TrainingState:
+    """A copy of the training state: parameters, buffers, optimizer state and settings, modes, gradients, scaler.
+
+    Gradients are not copied: the model has none until `restore`, which gives it the same tensors.
+
+    Args:
+        model: any `torch.nn.Module`.
+        optimizers: its optimizers.
+        scaler: its `GradScaler`, if there is one.
+        folder: a folder for the copies, as files; in memory by default.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
+    ) -> None:
+        self._model, self._scaler = model, scaler
+        _reshard(model)
+        self._contents = Contents(in_memory if folder is None else _in_files(folder))
+        parameters = {id(parameter): parameter for parameter in model.parameters()}
+        for optimizer in optimizers:
+            self._contents.add(optimizer.state)
+            self._contents.add(optimizer.param_groups)
+            parameters |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        for parameter in parameters.values():
+            self._contents.add(parameter)
+        for module in model.modules():
+            # Modules may replace a buffer by another tensor.
+            self._contents.add(_private.buffers(module))
+        self._modes = [(module, module.training) for module in model.modules()]
+        self._gradients = [(parameter, parameter.grad) for parameter in parameters.values()]
+        if scaler is not None:
+            self._scaler_state, self._scaler_stages = scaler.state_dict(), dict(_private.scaler_stages(scaler))
+            _private.scaler_stages(scaler).clear()
+        for parameter, _ in self._gradients:
+            parameter.grad = None
+
+    def restore(self) -> None:
+        """Restore everything, bit for bit and in place."""
+        _reshard(self._model)
+        self._contents.restore()
+        for module, training in self._modes:
+            module.training = training
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        if self._scaler is not None:
+            stages = _private.scaler_stages(self._scaler)
+            stages.clear()
+            stages.update(self._scaler_stages)
+            self._scaler.load_state_dict(self._scaler_state)
+
+
+def _reshard(model: torch.nn.Module) -> None:
+    """Let every module of FSDP2 hold only its shards: after a forward pass without a backward pass it holds the whole.
+
+    The whole is a copy. The next forward pass would use it, whatever the shards hold then.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+_Copy = Callable[[torch.Tensor], Callable[[], torch.Tensor]]
+"""Copies a tensor, and returns a function that returns the copy."""
+
+
+def in_memory(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Copy a tensor, and return a function that returns the copy."""
+    copied = tensor.clone()
+    return lambda: copied
+
+
+def _in_files(folder: Path) -> _Copy:
+    numbers = itertools.count()
+
+    def copy(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        path = folder / f"{next(numbers)}.pt"
+        # A view would be saved with all of its storage. A mapped file is read piece by piece.
+        torch.save(tensor.clone(), path)
+        return lambda: torch.load(path, weights_only=True, mmap=True)
+
+    return copy
+
+
+_REFILL: dict[type, str] = {
+    collections.OrderedDict: "update",
+    dict: "update",
+    set: "update",
+    list: "extend",
+    collections.deque: "extend",
+}
+"""Kinds of containers that can change, and the method that fills them."""
+
+_CONTAINERS: tuple[Any, ...] = (*_REFILL, tuple, frozenset)
+
+
+class Contents:
+    """What containers hold, at any depth, restored in place.
+
+    Args:
+        copy: copies a tensor, whose values are then restored too; None restores only which tensors there are.
+    """
+
+    def __init__(self, copy: _Copy | None = None) -> None:
+        self._copy = copy
+        self._containers: dict[int, tuple[Any, Any]] = {}
+        self._tensors: dict[int, tuple[Any, Callable[[], torch.Tensor]]] = {}
+
+    def add(self, value: Any) -> None:
+        """Add a tensor, a dict, list, tuple, set or deque with all that is in it; other values are left as they are."""
+        if isinstance(value, torch.Tensor):
+            if self._copy is not None and id(value) not in self._tensors:
+                self._tensors[id(value)] = value, self._copy(_memory(value))
+        elif isinstance(value, _CONTAINERS) and id(value) not in self._containers:
+            self._containers[id(value)] = value, dict(value) if isinstance(value, dict) else list(value)
+            for item in value.values() if isinstance(value, dict) else value:
+                self.add(item)
+
+    def restore(self) -> None:
+        """Restore the containers and the values of the tensors."""
+        with torch.no_grad():
+            for tensor, copied in self._tensors.values():
+                _memory(tensor).copy_(copied())
+        for container, contents in self._containers.values():
+            kind = next((kind for kind in _REFILL if isinstance(container, kind)), None)
+            # The methods of a subclass may refuse changes, or count them. A tuple holds what it held.
+            if kind is not None:
+                kind.clear(container)  # type: ignore[attr-defined]
+                getattr(kind, _REFILL[kind])(container, contents)
+
+
+def _memory(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the elements of a tensor that can be written: those of an expanded one share their memory."""
+    elements = tensor.detach()
+    if tensor.layout is torch.strided and 0 in tensor.stride():
+        return elements[tuple(slice(None) if stride else slice(1) for stride in tensor.stride())]
+    return elements
+
+
+class LoaderState:
+    """Where a loader and the samplers within it stand: its own state, its living workers, Accelerate's notes.
+
+    A loader with persistent workers is without them until `restore`, so another iterator starts workers of its own.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        saved = loader.state_dict() if _private.keeps_state(loader) else None
+        self._undo: list[Callable[[], Any]] = []
+        for part in _generators.loaders(loader):
+            self._undo += [_private.detach_iterator(part), _private.copy_progress(part)]
+        if saved is not None:
+            self._undo.append(lambda: loader.load_state_dict(saved))
+
+    def restore(self) -> None:
+        """Restore it."""
+        for undo in self._undo:
+            undo()

@@ -1,0 +1,148 @@
+"""Every private name of torch and Accelerate is where `cyclr.torch._private` looks for it, and does what it says."""
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader
+
+from cyclr import Cyclical
+from cyclr.torch import Scheduler, _private
+
+
+def sgd(**arguments):
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **{"lr": 0.5, **arguments})
+
+
+class Wrapper(torch.optim.Optimizer):
+    """As Accelerate's: the constructor of torch's class is never called."""
+
+    def __init__(self):
+        pass
+
+
+def test_runs_hooks():
+    called = []
+    optimizer = sgd()
+    optimizer.register_step_post_hook(lambda *given: called.append(given))
+    optimizer.step()
+    assert called
+    assert _private.runs_hooks(optimizer)
+    assert not _private.runs_hooks(Wrapper())
+    with pytest.raises(AttributeError):
+        Wrapper().register_step_post_hook(print)
+
+
+def test_skips_update():
+    optimizer = sgd(fused=True)
+    (weight,) = optimizer.param_groups[0]["params"]
+    scaler = torch.amp.GradScaler("cpu")
+    seen = []
+    optimizer.register_step_post_hook(lambda optimizer, *given: seen.append(_private.skips_update(optimizer)))
+    for factor in (1.0, float("inf")):
+        optimizer.zero_grad()
+        scaler.scale(factor * weight.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.step()
+    assert seen == [False, True, False]
+
+
+def test_buffers():
+    module = torch.nn.Module()
+    module.register_buffer("late", None)
+    module.register_buffer("held", torch.ones(1))
+    assert list(_private.buffers(module)) == ["late", "held"]
+    _private.buffers(module)["late"] = module.held
+    assert module.late is module.held
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_scaler_stages(enabled):
+    optimizer, scaler = sgd(), torch.amp.GradScaler("cpu", enabled=enabled)
+    (weight,) = optimizer.param_groups[0]["params"]
+    scaler.scale(weight.sum()).backward()
+    scaler.unscale_(optimizer)
+    if enabled:
+        with pytest.raises(RuntimeError, match="already been called"):
+            scaler.unscale_(optimizer)
+    _private.scaler_stages(scaler).clear()
+    scaler.unscale_(optimizer)
+
+
+def test_detach_iterator(monkeypatch):
+    loader = DataLoader([1, 2], num_workers=1, persistent_workers=True)
+    made, held = [], object()
+    monkeypatch.setattr(loader, "_get_iterator", lambda: made.append(iter("ab")) or made[-1])
+    loader._iterator = held
+    restore = _private.detach_iterator(loader)
+    assert iter(loader) is made[0]
+    restore()
+    assert loader._iterator is held
+    plain = DataLoader([1, 2])
+    before = dict(vars(plain))
+    _private.detach_iterator(plain)()
+    assert vars(plain) == before
+
+
+def accelerate_loader(rows):
+    accelerate = pytest.importorskip("accelerate")
+    return accelerate.Accelerator(cpu=True).prepare(DataLoader(torch.arange(rows), 4))
+
+
+def test_copy_progress():
+    loader = accelerate_loader(6)
+    plain = DataLoader(torch.arange(6), 4)
+    _private.copy_progress(plain)()
+    state = loader.gradient_state
+    for _ in loader:
+        inside = state.in_dataloader, loader.end_of_dataloader, loader.remainder
+        break
+    restore = _private.copy_progress(loader)
+    assert inside == (True, False, 2)
+    for _ in loader:
+        pass
+    assert (state.in_dataloader, loader.end_of_dataloader) == (False, True)
+    restore()
+    assert (state.in_dataloader, loader.end_of_dataloader, loader.remainder) == inside
+    # All loaders share this object, and none is open.
+    state.dataloader_references = [None]
+
+
+class Stateful:
+    def __init__(self, names):
+        for name in names:
+            setattr(self, name, lambda *given: {})
+
+
+def test_keeps_state():
+    assert _private.keeps_state(Stateful(["state_dict", "load_state_dict"]))
+    assert not _private.keeps_state(Stateful(["state_dict"]))
+    assert not _private.keeps_state(DataLoader([1]))
+    loader = accelerate_loader(6)
+    assert not _private.keeps_state(loader)
+    with pytest.raises(AttributeError):
+        loader.state_dict()
+    loader.dl_state_dict = {"at": 1}
+    assert _private.keeps_state(loader)
+    assert loader.state_dict() == {"at": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_torch_scheduler():
+    assert {"_last_lr", "_step_count"} <= vars(lr_scheduler.StepLR(sgd(), 1)).keys()
+    optimizer, starts = sgd(), []
+
+    class Watched(Scheduler):
+        def _update_lr(self, epoch=None):
+            starts.append(epoch)
+            super()._update_lr(epoch)
+
+    cycle = Cyclical(0.25, 0.75, 3)
+    parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), Watched(optimizer, cycle)]
+    sequence = lr_scheduler.SequentialLR(optimizer, parts, [2])
+    for _ in range(3):
+        optimizer.step()
+        sequence.step()
+    assert starts == [0]
+    assert parts[1]._last_lr == [cycle(1)]
+    assert parts[1]._step_count == 0
