@@ -89,6 +89,18 @@ def test_the_minimum_is_a_tenth_of_the_rate_with_the_lowest_smoothed_loss(loss):
     assert suggest(LR, loss, "minimum") == pytest.approx(lowest / 10, rel=1e-12)
 
 
+@given(losses=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]) | st.floats(-1, 4), min_size=16, max_size=50))
+def test_the_valley_is_in_the_longest_falling_subsequence_found_pair_by_pair(losses):
+    kept = exponential(losses, 0.98)[len(losses) // 10 : -5]
+    longest = np.ones(len(kept), dtype=int)
+    for i in range(len(kept)):
+        longest[i] = 1 + max((longest[j] for j in range(i) if kept[j] > kept[i]), default=0)
+    end = int(np.argmax(longest))
+    third = longest[end] / 3
+    place = max(end - int(longest[end]) + int(third) + int(third / 2), 0)
+    assert suggest(LR[: len(losses)], losses, "valley") == LR[len(losses) // 10 + place]
+
+
 @settings(max_examples=20)
 @given(loss=CURVES, scale=st.floats(1e-3, 1e3), constant=st.floats(-100, 100), method=st.sampled_from(METHODS))
 def test_scaling_and_shifting_the_loss_leaves_the_suggestion(loss, scale, constant, method):

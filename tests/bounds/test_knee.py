@@ -3,6 +3,7 @@
 Asked for and declined elsewhere: Lightning#10089, torch-lr-finder#50 and #86.
 """
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -271,6 +272,18 @@ def test_a_noise_that_is_almost_nothing_overflows_nowhere():
     loss = np.full(13, 1e-308)
     loss[[1, 3]], loss[11] = 0.0, -3.0
     assert knee(np.geomspace(1e-5, 1, 13), loss).status in ("ok", "flat", "noisy", "no_divergence")
+
+
+def test_bounds_of_many_points_are_near_those_of_few_and_take_less_than_quadratic_time():
+    few, many = (knee(rates(n), curve(rates(n), 1e-3, 0.1, noise=0.1)) for n in (1000, 20_000))
+    assert many.status == few.status == "ok"
+    # A longer sweep is corrected for its length up to a factor of 4.
+    assert apart(few.max_lr, many.max_lr) < 2
+    tracemalloc.start()
+    smooth(rates(20_000), curve(rates(20_000)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 20_000 * 500
 
 
 def test_lists_are_taken_and_nothing_given_is_changed():

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclr.bounds.smoothing import RunningMean, exponential, kernel, running_median
+from cyclr.bounds.smoothing import RunningMean, exponential, kernel, kernel_weights, running_median
 
 EPS = np.finfo(np.float64).eps
 LOSSES = st.floats(-1e6, 1e6)
@@ -61,6 +61,30 @@ def test_kernel_equals_its_formula_term_by_term(values, bandwidth, data):
     weights = [[math.exp(-(((x - y) / bandwidth) ** 2) / 2) for y in position] for x in position]
     expected = [math.fsum(k * v for k, v in zip(row, values, strict=True)) / math.fsum(row) for row in weights]
     np.testing.assert_allclose(kernel(position, values, bandwidth), expected, rtol=1e-9, atol=1e-9)
+
+
+def directly(position, values, bandwidth):
+    return np.concatenate([kernel_weights(position[[i]], position, bandwidth) @ values for i in range(len(position))])
+
+
+SPREADS = {
+    "equal ratios": np.linspace(-6, 1, 3000),
+    "equal differences": np.log10(np.linspace(1e-6, 10, 3000)),
+    "random": np.random.default_rng(1).uniform(-6, 1, 3000),
+    "clusters": np.concatenate([np.linspace(start, start + 1e-3, 300) for start in range(10)]),
+    "repeated": np.repeat(np.linspace(0, 1, 50), 60),
+    "one place": np.zeros(2000),
+}
+
+
+@pytest.mark.parametrize("bandwidth", [0.1, 0.35])
+@pytest.mark.parametrize("position", SPREADS.values(), ids=SPREADS)
+def test_the_kernel_of_many_points_differs_by_less_than_1e_6_of_their_range(position, bandwidth):
+    random = np.random.default_rng(0)
+    values = np.sin(3 * position) + random.normal(size=len(position)) + 40 * (random.random(len(position)) < 0.01)
+    difference = np.abs(kernel(position, values, bandwidth) - directly(position, values, bandwidth)).max()
+    assert difference < 1e-6 * np.ptp(values)
+    assert kernel(position, np.full(len(position), 2.3), bandwidth).tolist() == [2.3] * len(position)
 
 
 @given(values=CURVES, bandwidth=st.floats(0.05, 5))

@@ -1,4 +1,4 @@
-"""The two numbers a range test is run for, and how far they can be trusted."""
+"""The bounds that a range test gives, with a status and a reason."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,22 +22,22 @@ ADVICE: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of a learning rate, read off a range test.
+    """Bounds of the learning rate, read from a range test.
 
     Attributes:
-        base_lr: lower bound, or None where the curve allows none.
-        max_lr: upper bound, or None where the curve allows none.
+        base_lr: lower bound, or None if the curve gives no bounds.
+        max_lr: upper bound, or None if the curve gives no bounds.
         status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
             (numbers that are a guess); `"flat"` (the loss never fell: numbers for fine-tuning, or none);
             `"too_few_points"` (no numbers).
         reason: what was seen, in words, and what to change if the status is not `"ok"`.
 
     Raises:
-        TypeError, ValueError: bounds that are no bounds, or only one of them; an unknown status.
+        TypeError, ValueError: numbers that are not bounds, or only one of them; an unknown status.
 
     Example:
         >>> from cyclr import Bounds
-        >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read off a plot")
+        >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
         >>> bounds.schedule(total_steps=101)(30)  # the top, 0.3 of the way
         0.1
     """
@@ -50,11 +50,11 @@ class Bounds:
     def __post_init__(self) -> None:
         _checks.choice("status", self.status, ("ok", *ADVICE))
         if not isinstance(self.reason, str):
-            raise TypeError(f"reason must be a text; got reason={self.reason!r}.")
+            raise TypeError(f"reason must be a text; got reason={_checks.quoted(self.reason)}.")
         if (self.base_lr is None) != (self.max_lr is None):
             raise ValueError(
                 "base_lr and max_lr must be both numbers or both None; "
-                f"got base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
+                f"got base_lr={_checks.quoted(self.base_lr)}, max_lr={_checks.quoted(self.max_lr)}."
             )
         if self.status in (_WITHOUT if self.usable else _WITH_NUMBERS):
             wanted = ", ".join(map(repr, _WITH_NUMBERS))
@@ -68,7 +68,7 @@ class Bounds:
 
     @property
     def usable(self) -> bool:
-        """Whether there are numbers."""
+        """True if both bounds are numbers."""
         return self.base_lr is not None and self.max_lr is not None
 
     @property
@@ -87,10 +87,10 @@ class Bounds:
         shape: Shape = "parabolic",
         decay: Decay | None = None,
     ) -> Cyclical:
-        """The schedule to train with: whole cycles between the bounds, the last step at base_lr.
+        """Return the schedule to train with: whole cycles between the bounds, with the last step at base_lr.
 
-        By default one parabolic cycle that rises over 0.3 of the run: it stays near max_lr for long and then anneals,
-        and of the cycles compared (`benchmarks/bounds/ground_truth.py`) forgives bounds that are too low the most.
+        By default one parabolic cycle that rises over 0.3 of the run. It stays near max_lr for long and then anneals.
+        Of the cycles compared (`benchmarks/bounds/ground_truth.py`), it suffers least from bounds that are too low.
 
         Args:
             total_steps: steps (optimizer updates) of the whole training run: epochs × steps per epoch.
@@ -98,13 +98,13 @@ class Bounds:
             rise, shape, decay: as for `Cyclical.over`.
 
         Raises:
-            BoundsError: there are no numbers; the message says what to change.
-            TypeError, ValueError: what `Cyclical.over` rejects.
+            BoundsError: the bounds are None; the message says what to change.
+            TypeError, ValueError: an argument that `Cyclical.over` rejects.
         """
         if self.base_lr is None or self.max_lr is None:
             raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
         return Cyclical.over(total_steps, cycles, self.base_lr, self.max_lr, rise=rise, shape=shape, decay=decay)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, for JSON."""
+        """Return the fields by name, for JSON."""
         return {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}

@@ -1,28 +1,29 @@
-"""The three suggestions of a single learning rate that today's finders make, as those finders make them."""
+"""The three classic suggestions of a single learning rate, computed as other finders compute them."""
 
+import bisect
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cyclr import _checks
-from cyclr.bounds.curve import check_curve
+from cyclr.bounds.curve import LARGEST, check_curve
 from cyclr.bounds.smoothing import Floats, exponential
 
 MOMENTUM = 0.98
-"""Of the running mean that the finders record."""
+"""Momentum of the running mean that the finders record."""
 
 LEFT_OUT_AT_END = 5
-"""Points that are not looked at, as the loss has diverged by then; a tenth of all steps is left out at the start."""
+"""Points left out at the end, because the loss has diverged there; a tenth of all steps is left out at the start."""
 
 
 def _minimum(lr: Floats, loss: Floats) -> float:
-    """A tenth of the rate with the lowest loss."""
+    """Return a tenth of the rate with the lowest loss."""
     return float(lr[np.argmin(loss)]) / 10
 
 
 def _steepest(lr: Floats, loss: Floats) -> float:
-    """The rate from which the loss falls fastest against the logarithm of the rate, before its minimum."""
+    """Return the rate from which the loss falls fastest against the logarithm of the rate, before its minimum."""
     lowest = int(np.argmin(loss))
     if lowest == 0:
         return float(lr[0])
@@ -31,16 +32,18 @@ def _steepest(lr: Floats, loss: Floats) -> float:
 
 
 def _valley(lr: Floats, loss: Floats) -> float:
-    """A point in the middle of the longest valley: the longest falling subsequence of the losses."""
-    longest = np.ones(len(loss), dtype=np.int64)
-    for i in range(1, len(loss)):
-        higher = loss[:i] > loss[i]
-        if higher.any():
-            longest[i] = longest[:i][higher].max() + 1
+    """Return a rate in the middle of the longest falling subsequence of the losses."""
+    # Patience sorting: the k-th entry is the smallest −loss that ends a falling subsequence of k + 1 losses.
+    ends: list[float] = []
+    longest = np.empty(len(loss), dtype=np.int64)
+    for i, value in enumerate((-loss).tolist()):
+        place = bisect.bisect_left(ends, value)
+        ends[place : place + 1] = [value]
+        longest[i] = place + 1
     end = int(np.argmax(longest))
     begin = end - int(longest[end])
     third = (end - begin) / 3
-    # Where nothing falls this would be −1, and so the last rate of all.
+    # −1, the last rate, if nothing falls.
     return float(lr[max(begin + int(third) + int(third / 2), 0)])
 
 
@@ -52,10 +55,10 @@ METHODS: dict[str, Callable[[Floats, Floats], float]] = {
 
 
 def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = None) -> float:
-    """One learning rate, read off a range test by a classic method.
+    """Return one learning rate, read from a range test by a classic method.
 
     The losses are smoothed by a running mean (`smoothing.exponential` with momentum 0.98), and a tenth of the steps at
-    the start and five points at the end are left out, where enough are left.
+    the start and five points at the end are left out if enough are left.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
@@ -80,6 +83,7 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = 
     rule = METHODS[_checks.choice("method", method, METHODS)]
     rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
     check_curve(rates, losses)
+    losses = np.clip(losses, -LARGEST, LARGEST)
     first = _checks.integer("steps", len(rates) if steps is None else steps, at_least=len(rates)) // 10
     kept = slice(first, len(rates) - LEFT_OUT_AT_END) if len(rates) - LEFT_OUT_AT_END - first >= 2 else slice(None)
     return rule(rates[kept], exponential(losses, MOMENTUM)[kept])

@@ -1,4 +1,4 @@
-"""What every rule looks at: a range test's losses, freed of outliers and noise, with the level they start from."""
+"""The smoothed curve that all rules read bounds from, with its starting level and noise."""
 
 from dataclasses import dataclass
 
@@ -11,26 +11,30 @@ BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
 
 SHOWN = 0.1
-"""The same, of the curve that is shown: what a reader sees in the dots."""
+"""The same of the curve that is shown, which follows the dots more closely."""
 
 MIN_POINTS = 12
-"""With fewer points than this nothing is read off a curve."""
+"""Curves of fewer points give no bounds."""
+
+
+LARGEST = 1e306
+"""Losses beyond this are clipped to it, so that no difference of two overflows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A smoothed range-test curve; equal to itself alone.
+    """A smoothed range-test curve; equal only to itself.
 
     Attributes:
         lr: learning rates, rising, shape (n,).
-        loss: smoothed losses that bounds are read off, shape (n,).
+        loss: smoothed losses that bounds are read from, shape (n,).
         shown: losses smoothed less, for the eye, shape (n,).
-        median: recorded losses without lone outliers, shape (n,).
+        median: recorded losses without single outliers, shape (n,).
         start: level of the loss before it moves.
         lowest: index of the smallest smoothed loss.
         highest: largest recorded loss.
         noise: standard deviation of one recorded loss around the smoothed curve.
-        error: standard error of the fall: that of the starting level and that of the lowest smoothed loss together.
+        error: standard error of the fall: of the starting level and of the lowest smoothed loss together.
     """
 
     lr: Floats
@@ -45,46 +49,48 @@ class Curve:
 
     @property
     def fall(self) -> float:
-        """How far the smoothed loss falls from its starting level, ≥ 0."""
+        """How far the smoothed loss falls below its starting level, ≥ 0."""
         return max(self.start - float(self.loss[self.lowest]), 0.0)
 
     @property
     def back(self) -> int:
-        """Index of the first point after the lowest at which the loss is back where it started, else of the last."""
+        """Index of the first point after the lowest at which the loss is back at its starting level, or the last."""
         above = np.flatnonzero(self.loss[self.lowest :] >= self.start)
         return self.lowest + int(above[0]) if len(above) else len(self.loss) - 1
 
     def updates(self, index: int) -> float:
-        """How many updates at the rate of this point would have gone as far as all up to it: the sum of rates over it.
+        """Number of updates at this point's learning rate that equal all updates so far.
 
-        In a sweep of n points a decade, about n / 2.3 anywhere but at its beginning.
+        `lr[: index + 1].sum() / lr[index]`; about n / 2.3 in a sweep of n points a decade, except at its start.
         """
         return float(self.lr[: index + 1].sum() / self.lr[index])
 
     def reached(self, share: float) -> int:
-        """Index of the first point from which on, up to the lowest, at least `share` of the fall is kept."""
+        """Index of the first point from which the loss stays below `start - share * fall` until the minimum."""
         above = np.flatnonzero(self.loss[: self.lowest + 1] > self.start - share * self.fall)
         return int(min(above[-1] + 1, self.lowest)) if len(above) else 0
 
 
 def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
-    """Smooth recorded losses over the logarithm of the learning rate.
+    """Smooth the recorded losses over log10(lr), in five steps.
 
-    Losses that are higher above the starting level than the lowest is below it are cut there: how high a diverging loss
-    flies says nothing, and would drag the curve up before the point of divergence. A running median of 3 takes lone
-    outliers away. Of what is left, the nearest sequence that falls first and rises then is taken (`unimodal`), as a
-    range test does: dips of noise are no minimum. A kernel of `BANDWIDTH` decades (but of 1.5 points at least) rounds
-    its steps. The starting level is the median over the first quarter of the range (in decades), of 5 points at least.
+    1. Clip: losses above `2 * start - minimum` are set to it, because the height of a diverging loss carries no
+       information and would raise the smoothed curve before it diverges.
+    2. Running median of 3, which removes single outliers.
+    3. Unimodal regression (`unimodal`): the closest sequence that first falls and then rises, as a range test does.
+    4. Gaussian kernel with a standard deviation of `BANDWIDTH` decades, at least 1.5 points.
+    5. `start`: the median loss of the first quarter of the decades, at least 5 points.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
         loss: finite losses, shape (n,).
 
     Raises:
-        ValueError: anything else.
+        ValueError: rates that do not rise, losses that are not finite, or not as many of both.
     """
     rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
     check_curve(rates, losses)
+    losses = np.clip(losses, -LARGEST, LARGEST)
     n = len(rates)
     position = np.log10(rates)
     # In a sweep with equal differences the first quarter of the points would reach far beyond the fall.
@@ -100,11 +106,11 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
     shown = kernel(position, values, max(SHOWN, 1.5 * spacing))
-    # A loss that rises from its first point on has no fall to be read off the level of its first quarter.
+    # If the loss rises from its first point on, the level of the first quarter is above it and shows no fall.
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     noise = _noise(losses[: max(lowest, n // 4) + 1])
-    # Variances in units of one loss: of the kernel's mean there, and of the median of the first losses.
+    # Variances in units of one loss: of the kernel's mean at the lowest point, and of the median of the first losses.
     variance = (kernel_weights(position[[lowest]], position, width) ** 2).sum() + np.pi / 2 / len(first)
     for array in (rates, smoothed, shown, median):
         array.setflags(write=False)
@@ -114,13 +120,15 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
 
 
 def _noise(losses: Floats) -> float:
-    """The standard deviation of one loss, from the differences of neighbours."""
-    steps = np.diff(losses)
+    """Estimate the standard deviation of one loss from the differences of neighbours."""
+    steps = np.abs(np.diff(losses))
     if not len(steps):
         return 0.0
-    noise = float(np.median(np.abs(steps))) / (0.6745 * np.sqrt(2))
-    # Values of few levels, such as an accuracy, repeat themselves more often than not.
-    return noise or float(np.sqrt(np.mean(steps**2) / 2))
+    noise = float(np.median(steps)) / (0.6745 * np.sqrt(2))
+    # Values of few levels, such as an accuracy, repeat themselves more often than not. A power of two, by which the
+    # steps are divided before they are squared, changes no digit.
+    scale = 2.0 ** int(np.frexp(steps.max())[1])
+    return noise or scale * float(np.sqrt(np.mean((steps / scale) ** 2) / 2))
 
 
 def check_curve(lr: Floats, loss: Floats) -> None:
@@ -136,4 +144,4 @@ def check_curve(lr: Floats, loss: Floats) -> None:
         raise ValueError(f"lr must be finite, greater than 0 and rising; got lr={lr[at]} at index {at}.")
     if not np.all(np.isfinite(loss)):
         at = int(np.isfinite(loss).argmin())
-        raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out what is not.")
+        raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out the others.")

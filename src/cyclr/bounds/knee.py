@@ -1,4 +1,4 @@
-"""The default rule: from where the loss begins to fall to where it stops falling, a little before it turns unstable."""
+"""The default rule: from where the loss starts to fall to where it stops, a little below where it turns unstable."""
 
 import math
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from cyclr import _checks
 from cyclr.bounds.base import ADVICE, Bounds, Status
-from cyclr.bounds.curve import MIN_POINTS, Curve, check_curve, smooth
+from cyclr.bounds.curve import MIN_POINTS, Curve, smooth
 
 BEGUN = 0.1
 """Share of the fall after which the loss counts as falling: base_lr."""
@@ -16,47 +16,46 @@ FLATTENED = 0.9
 """Share of the fall after which the improvement counts as flattened."""
 
 SETTLED = 0.98
-"""Share of the fall after which nothing more is gained: the lowest point itself may be anywhere on a level stretch."""
+"""Share of the fall after which the loss has settled: the lowest point may be anywhere on a level stretch."""
 
 READINGS = ((0.4, 1.0), (0.4, 1.5), (0.2, 14.0))
-"""Weight of each reading of max_lr, and what its rate is divided by: where the loss flattened, where it settled, and
-where it was back at its start or the test ended. What `benchmarks/bounds/leave_one_out.py` chooses, the weights 0.2,
-0.6 and 0.2, is better by 0.0005 on its tasks and leans more on one reading.
+"""Weight and divisor of each reading of max_lr: the rates at which the loss flattened, at which it settled, and at
+which it was back at its start or the test ended. `benchmarks/bounds/leave_one_out.py` chooses the weights 0.2, 0.6
+and 0.2, which are better by 0.0005 on its tasks and depend more on one reading.
 """
 
 USUAL, POWER, MOST = 9.75, 0.4, 4.0
-"""`Curve.updates` of the default sweep, 150 points over seven decades. A sweep of more has made more updates when it
-comes to a rate, so that its loss has fallen further: where it flattens and settles moves down by about this power of
-their ratio, which was measured up to a ratio of 2.3 and is trusted up to 4.
+"""`Curve.updates` of the default sweep, 150 points over seven decades. A longer sweep has made more updates before it
+reaches a rate, so its loss has fallen further, and the rates at which the loss flattens and settles are lower by about
+this power of the ratio. The power was measured up to a ratio of 2.3 and is used up to 4.
 """
 
 RATIO = (10.0, 100.0)
 """Smallest and largest max_lr / base_lr."""
 
 NEGLIGIBLE = 1e-3
-"""A fall below this share of the level it starts from is none, if the loss then rises by more."""
+"""A fall below this share of the starting level does not count if the loss then rises by more."""
 
 UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 20.0
-"""A loss above its start by this share at most did no harm. Bounds for fine-tuning keep this much below the last rate
-of which that is so, and so much below the end of the test, as noise may hide a rise.
+"""A loss at most this share above its start did no harm. The max_lr for fine-tuning is the last rate of such a loss
+over the second number, and at most the last rate of the test over the third, because noise may hide a rise.
 """
 
 LEVEL = 30.0
-"""A loss that keeps its level while the rate rises by this factor, and rises then, may be that of a trained model."""
+"""A loss that keeps its level while the rate rises by this factor, and then rises, may come from a trained model."""
 
 FLAT, NOISY = 3.1, 4.5
-"""A fall below this many of its standard errors is none at all, or cannot be told from noise.
+"""A fall below the first number of standard errors is no fall; below the second it may be noise.
 
 Of 300 curves of pure noise, 95 in 100 fell by less than 3.1 standard errors, 99 in 100 by less than 3.6, and none by
 4.5: `benchmarks/bounds/noise.py`.
 """
 
 ROSE = 6.5
-"""A loss that was never higher above its start than this many standard deviations of its noise has not risen."""
-
+"""A loss that was never more than this many standard deviations of its noise above its start has not risen."""
 
 CUT_SHORT = "The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
-"""What to do where a higher max_lr would change nothing."""
+"""Advice if a higher max_lr would change nothing."""
 
 
 def knee(
@@ -67,36 +66,35 @@ def knee(
     cut_short: bool = False,
     updates_per_rate: int = 1,
 ) -> Bounds:
-    """Read bounds off a range test.
+    """Read bounds from a range test.
 
     With L0 the level of the loss at the start and F how far its smoothed curve falls:
 
     - max_lr: the weighted geometric mean of three readings, r_1^0.4 · r_2^0.4 · r_3^0.2. r_1 is the rate at which the
-      loss has fallen by 0.9 F (it flattens); r_2 is that at which it has fallen by 0.98 F (it settles), over 1.5; r_3
-      is that at which it is back at L0 (it is unstable), or the last rate, over 14. Where one of them is misled, by
-      noise, a long tail or a loss that cannot rise much, the others hold it.
+      loss has fallen by 0.9 F (it flattens). r_2 is the rate at which it has fallen by 0.98 F (it settles), over 1.5.
+      r_3 is the rate at which it is back at L0 (it is unstable), or the last rate, over 14. If noise, a long tail or a
+      loss that cannot rise much moves one of them, the others limit the error.
     - base_lr: the rate at which the loss has fallen by 0.1 F, kept between max_lr / 100 and max_lr / 10.
 
-    The rates of flattening and settling are first multiplied by (u / 9.75)^0.4, where u is the sum of all rates up to
-    that one over it: how many updates at this rate would go as far. It is 9.75 in a default sweep; u / 9.75 is kept
-    between 1/4 and 4. So bounds of short and long sweeps are comparable. max_lr is never above the rate of the lowest
-    loss.
+    The rates of flattening and settling are first multiplied by (u / 9.75)^0.4, so that bounds of short and long sweeps
+    are comparable: u is the number of updates at this rate that equal all updates so far (`Curve.updates`), 9.75 in a
+    default sweep, and u / 9.75 is kept between 1/4 and 4. max_lr is never above the rate of the lowest loss.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,).
         loss: finite losses of the batches, shape (n,).
-        unstable_end: whether the test ended because training turned unstable, even if no recorded loss shows it.
-        cut_short: whether it ended before its last rate for a reason of another kind, such as the end of the data;
-            the reason in words then says what to change about that.
+        unstable_end: True if the test ended because training turned unstable, even if no recorded loss shows it.
+        cut_short: True if it ended before its last rate for another reason, such as the end of the data; the advice is
+            then to let it run to the end.
         updates_per_rate: updates made with every rate, ≥ 1.
 
     Raises:
         TypeError, ValueError: rates that do not rise, losses that are not finite, or not as many of both; an
-            updates_per_rate that is no integer of at least 1.
+            updates_per_rate that is not an integer of at least 1.
 
     Returns:
         Bounds with a status. They hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`, and also if it is
-        `"flat"` because the loss kept its level for long and then rose, as that of a model to be fine-tuned does.
+        `"flat"` because the loss kept its level for long and then rose, as the loss of a trained model does.
 
     Example:
         >>> import numpy as np
@@ -107,19 +105,18 @@ def knee(
         >>> bounds.status, f"{bounds.base_lr:.1g}", f"{bounds.max_lr:.1g}"
         ('ok', '0.002', '0.04')
     """
-    updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
-    n = np.size(lr)
-    if n or np.size(loss):
-        check_curve(np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64))
-    if n < MIN_POINTS:
-        return _without(
-            "too_few_points",
-            f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended; "
-            f"{MIN_POINTS} are needed to see a curve.",
-            CUT_SHORT if cut_short else "",
-        )
+    _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
+    if np.size(lr) == np.size(loss) == 0:
+        return _too_few(0, cut_short)
     curve = smooth(lr, loss)
-    level = _without_a_fall(curve, unstable_end, cut_short)
+    return read(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
+
+
+def read(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
+    """Read bounds from a smoothed curve; `knee` says how."""
+    if len(curve.lr) < MIN_POINTS:
+        return _too_few(len(curve.lr), cut_short)
+    level = _bounds_if_flat(curve, unstable_end, cut_short)
     if level is not None:
         return level
     flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
@@ -129,29 +126,26 @@ def knee(
     begun = float(curve.lr[curve.reached(BEGUN)])
     low = min(max(begun, top / RATIO[1]), top / RATIO[0])
     fell = f"The loss fell from {curve.start:.3g} to {curve.loss[curve.lowest]:.3g}, beginning near {begun:.2g}"
-    if _errors_of_fall(curve) < NOISY:
-        return Bounds(
-            low,
-            top,
-            "noisy",
-            f"{fell}, but its noise of {curve.noise:.2g} from batch to batch hides where: the bounds are a guess. "
-            f"{ADVICE['noisy']}",
-        )
     rise = float(curve.loss[curve.lowest :].max() - curve.loss[curve.lowest])
-    if not unstable_end and rise < BEGUN * curve.fall:
-        return Bounds(
-            low,
-            top,
-            "no_divergence",
-            f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
-            f"better still. {CUT_SHORT if cut_short else ADVICE['no_divergence']}",
+    status: Status = "ok"
+    reason = f"{fell}; it flattened near {flattened:.2g} and turned unstable beyond {lowest:.2g}."
+    if _errors_of_fall(curve) < NOISY:
+        status = "noisy"
+        reason = (
+            f"{fell}, but its noise of {curve.noise:.2g} from batch to batch hides where: the bounds are a guess. "
+            f"{ADVICE['noisy']}"
         )
-    turned = f"turned unstable beyond {lowest:.2g}"
-    return Bounds(low, top, "ok", f"{fell}; it flattened near {flattened:.2g} and {turned}.")
+    elif not unstable_end and rise < BEGUN * curve.fall:
+        status = "no_divergence"
+        reason = (
+            f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
+            f"better still. {CUT_SHORT if cut_short else ADVICE['no_divergence']}"
+        )
+    return Bounds(low, top, status, reason)
 
 
 def readings(curve: Curve, updates_per_rate: int = 1) -> tuple[float, float, float]:
-    """The rates at which a default sweep would have flattened and settled, and that at which the loss was back."""
+    """Return the rates at which a default sweep would have flattened and settled, and at which the loss was back."""
 
     def usual(share: float) -> float:
         index = curve.reached(share)
@@ -162,26 +156,26 @@ def readings(curve: Curve, updates_per_rate: int = 1) -> tuple[float, float, flo
 
 
 def _errors_of_fall(curve: Curve) -> float:
-    """How many standard errors the loss fell by."""
-    # A noise far below what the loss itself can resolve is none.
+    """Return the fall of the loss in standard errors."""
+    # Rounding limits how small an error can be.
     errors = max(curve.error, 1e-9 * max(abs(curve.start), curve.fall))
     return curve.fall / errors if errors > 0 else 0.0
 
 
-def _without_a_fall(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds | None:
-    """Bounds for a curve that shows no fall, and None for one that does."""
+def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds | None:
+    """Return bounds for a curve without a fall, or None if the curve falls."""
     rise = curve.highest - curve.start
     if _errors_of_fall(curve) >= FLAT and curve.fall >= NEGLIGIBLE * min(rise, abs(curve.start)):
         return None
     if rise <= max(ROSE * curve.noise, NEGLIGIBLE * abs(curve.start)):
         stayed = f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
         if unstable_end:
-            return _without(
+            return _no_bounds(
                 "flat",
                 f"{stayed}, where training turned unstable: nothing was learned before.",
                 "Check the data for values that are not finite, and that the model learns at all.",
             )
-        return _without("flat", f"{stayed}: nothing was learned.", CUT_SHORT if cut_short else "")
+        return _no_bounds("flat", f"{stayed}: nothing was learned.", CUT_SHORT if cut_short else "")
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
     top = min(float(curve.lr[unharmed[-1]]) / MARGIN, float(curve.lr[-1]) / BEFORE_END) if len(unharmed) else 0.0
@@ -194,7 +188,7 @@ def _without_a_fall(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
             "model does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new "
             "one cannot learn from this data.",
         )
-    return _without(
+    return _no_bounds(
         "flat",
         f"The loss never fell below its starting level of {curve.start:.3g} before it rose: every rate from "
         f"{curve.lr[0]:.2g} on that moved it was too high, or the model cannot learn from this data.",
@@ -202,5 +196,12 @@ def _without_a_fall(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
     )
 
 
-def _without(status: Status, seen: str, advice: str = "") -> Bounds:
+def _too_few(n: int, cut_short: bool) -> Bounds:
+    recorded = f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended"
+    return _no_bounds(
+        "too_few_points", f"{recorded}; {MIN_POINTS} are needed to see a curve.", CUT_SHORT if cut_short else ""
+    )
+
+
+def _no_bounds(status: Status, seen: str, advice: str = "") -> Bounds:
     return Bounds(None, None, status, f"{seen} {advice or ADVICE[status]}")
