@@ -1,9 +1,12 @@
-"""Argument checks with one shape of message: what must hold, what was received, how to mend it."""
+"""Argument checks with one shape of message: what is legal, what was received, how to fix it."""
 
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def number(
@@ -16,7 +19,7 @@ def number(
     below: float | None = None,
     fix: str = "",
 ) -> float:
-    """Return `value` as a float, or raise if it is no finite number within the limits."""
+    """Return `value` as a float. Raise if it is not finite or is out of range."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(_message(name, "a number", value, fix, kind=True))
     limits: list[str] = []
@@ -44,17 +47,20 @@ def number(
     return result
 
 
-def integer(name: str, value: Any, *, at_least: int, fix: str = "") -> int:
-    """Return `value` as an int, or raise; a float is an error even if it is whole."""
+def integer(name: str, value: Any, *, at_least: int, at_most: int | None = None, fix: str = "") -> int:
+    """Return `value` as an int. Raise if it is out of range, or a float, even a whole one."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(_message(name, "an integer", value, fix, kind=True))
-    if value < at_least:
+    result = int(value)
+    if result < at_least:
         raise ValueError(_message(name, f"an integer of at least {at_least}", value, fix))
-    return int(value)
+    if at_most is not None and result > at_most:
+        raise ValueError(_message(name, f"an integer of at most {at_most}", value, fix))
+    return result
 
 
 def choice(name: str, value: Any, legal: Iterable[str]) -> str:
-    """Return `value` if it is one of the `legal` names, or raise naming them all."""
+    """Return `value` if it is one of the `legal` names. The error lists them all."""
     names = list(legal)
     if value not in names:
         listed = ", ".join(repr(n) for n in names)
@@ -63,14 +69,14 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
 
 
 def function(name: str, value: Any, what: str) -> Any:
-    """Return `value` if it can be called, or raise; `what` says what it is called with and returns."""
+    """Return `value` if it can be called; `what` says for the error what it takes and returns."""
     if not callable(value):
         raise TypeError(_message(name, f"a function {what}", value, "", kind=True))
     return value
 
 
 def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_lr") -> tuple[float, float]:
-    """Return both bounds as floats, or raise unless 0 <= base < top."""
+    """Return both bounds as floats. Raise unless 0 <= base < top."""
     rates = base.endswith("lr")
     low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001." if rates else "")
     high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1." if rates else "")
@@ -104,6 +110,19 @@ def scalar(name: str, value: Any) -> float:
         shape = tuple(getattr(value, "shape", ()))
         received = f"{name} of shape {shape}. Take its mean?" if shape else f"{name}={quoted(value)}."
         raise TypeError(f"{name} must be a number, or an array or tensor of one element; got {received}") from error
+
+
+def floats(name: str, value: Any, shape: str) -> NDArray[np.float64]:
+    """Return a new read-only array of numbers; texts and booleans are refused. `shape` is said in the error."""
+    try:
+        kinds = {type(item) for item in np.array(value, dtype=object).ravel()}
+        if any(issubclass(kind, bool | np.bool_ | str | bytes) for kind in kinds):
+            raise TypeError
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be {shape} of numbers; got {name}={quoted(value)}.") from error
+    array.setflags(write=False)
+    return array
 
 
 def quoted(value: Any) -> str:

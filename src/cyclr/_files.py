@@ -1,27 +1,29 @@
-"""Writing a file so that a reader, or a crash, never sees half of it."""
+"""Atomic writing of files, and temporary folders."""
 
 import contextlib
-import json
 import os
-import tempfile
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to a new file beside `path`, then put it in place in one step.
+    """Write `text` to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
 
     Raises:
         OSError: the folder does not exist or cannot be written; nothing is left behind.
-        ValueError: the path names no file.
+        ValueError: the path does not name a file.
     """
+    import secrets
+    from pathlib import Path
+
     target = Path(path)
     if not target.name:
-        raise ValueError(f"path must be that of a file; got path={os.fspath(path)!r}.")
-    # A name of its own, as other threads, and processes of the same number on other machines, may write here too.
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        raise ValueError(f"path must name a file; got path={os.fspath(path)!r}.")
+    # A random name: other threads, and processes with the same id on other machines, may write here too.
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp")
     opened = beside.open("x", encoding="utf-8")
     try:
         with opened as file:
@@ -32,24 +34,43 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Flush the names in a folder to the disk, so that a renamed or new file survives a power cut.
+
+    Nothing on Windows, and on file systems that cannot do it.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as JSON, atomically; NaN and infinity, which JSON does not know, are an error."""
+    """Write `content` as JSON, atomically; NaN and infinity are an error, because JSON has no numbers for them."""
+    import json
+
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
-def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator[Path | None]:
-    """A new folder within `parent`, gone at the end with all that is in it; None where parent is.
+def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator["Path | None"]:
+    """Create a folder within `parent`, and delete it with its content at the end; None if `parent` is None.
 
     Args:
-        parent: a folder that exists.
-        name: what the caller's user calls it.
+        parent: an existing folder.
+        name: name of the argument, for the error.
 
     Raises:
-        ValueError: there is no such folder, or it cannot be written.
+        ValueError: the folder does not exist or cannot be written.
     """
+    import tempfile
+    from pathlib import Path
+
     if parent is None:
         yield None
         return

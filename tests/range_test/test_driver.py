@@ -328,6 +328,14 @@ def test_the_mean_of_losses_whose_sum_is_too_large_is_recorded():
     assert test.result().loss.tolist() == [1e308]
 
 
+@pytest.mark.parametrize("losses", [[1e308, -1e308], [1.7e308, 1.7e308]], ids=["alternating", "constant"])
+def test_losses_near_the_largest_float_are_recorded(losses):
+    test = RangeTest(1e-3, 1.0, 40)
+    drive(test, lambda number, lr: losses[number % 2])
+    assert test.result().stop_reason == "completed"
+    assert math.isfinite(test.smoothed_loss)
+
+
 def test_no_test_diverges_before_bounds_could_be_read_off_it():
     test = RangeTest(1e-3, 1.0, 50)
     used = drive(test, lambda number, lr: 10.0**number)
@@ -367,7 +375,7 @@ def test_the_smoothed_loss_is_there_to_be_watched():
         (
             {"min_lr": 0},
             ValueError,
-            "min_lr must be a finite number greater than 0; got min_lr=0. A sweep begins at a tiny",
+            "min_lr must be a finite number greater than 0; got min_lr=0. A sweep starts at a tiny",
         ),
         ({"min_lr": -1e-6}, ValueError, "min_lr must be a finite number greater than 0; got min_lr=-1e-06"),
         ({"min_lr": math.nan}, ValueError, "min_lr must be a finite number greater than 0; got min_lr=nan"),
@@ -387,6 +395,7 @@ def test_the_smoothed_loss_is_there_to_be_watched():
         ),
         ({"min_lr": 1.0, "max_lr": 1 + 1e-15}, ValueError, "max_lr must be .*; got .*"),
         ({"steps": 1}, ValueError, "steps must be an integer of at least 2; got steps=1"),
+        ({"steps": 10**8}, ValueError, "steps must be an integer of at most 10000000; got steps=100000000"),
         ({"steps": 150.0}, TypeError, "steps must be an integer; got steps=150.0 of type float"),
         ({"steps": True}, TypeError, "steps must be an integer; got steps=True of type bool"),
         ({"spacing": "log"}, ValueError, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
@@ -401,6 +410,23 @@ def test_the_smoothed_loss_is_there_to_be_watched():
 def test_an_argument_out_of_range_is_an_error_at_construction(arguments, error, message):
     with pytest.raises(error, match="^" + message):
         RangeTest(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 10**400}, "steps must be an integer of at most 10000000; got steps=1000.* [(]401 characters"),
+        ({"steps": 10**5000}, "steps must be .*; got steps=<int that is too long to print>"),
+        ({"min_lr": 10**400}, "min_lr must be a finite number greater than 0; got min_lr=1000"),
+        ({"updates_per_rate": 10**400}, "updates_per_rate must be an integer of at most 1000000; got"),
+        ({"spacing": "x" * 10**6}, "spacing must be .*; got spacing='xxx"),
+    ],
+    ids=range(5),
+)
+def test_huge_arguments_are_a_short_error(arguments, message):
+    with pytest.raises(ValueError, match="^" + message) as error:
+        RangeTest(**arguments)
+    assert len(str(error.value)) < 400
 
 
 @given(low=st.floats(1e-6, 1.0), ulps=st.integers(1, 2000), steps=STEPS, spacing=SPACINGS)

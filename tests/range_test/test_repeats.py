@@ -124,7 +124,6 @@ def test_the_tests_of_a_sweep_have_its_arguments():
     arguments = {"min_lr": 1e-3, "max_lr": 2.0, "steps": 7, "spacing": "linear", "updates_per_rate": 2}
     test = Sweep(**arguments, stop_factor=None, smoothing=0.0).test(lambda: 3.0)
     assert test.upcoming(99).tolist() == np.repeat(np.linspace(1e-3, 2.0, 7), 2).tolist()
-    assert test.stop_factor is None
     for loss, _ in enumerate(test):
         test.record(10.0**loss)
     assert test.result().loss.tolist() == [3.0] * 7

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cyclr import RangeTest, RangeTestResult
+from cyclr import Bounds, RangeTest, RangeTestResult
 from cyclr.bounds import knee, smooth, suggest
 
 LR = np.geomspace(1e-6, 10, 150)
@@ -94,7 +94,7 @@ def test_equal_means_equal_in_everything(first, second):
 @pytest.mark.parametrize(
     "change",
     [
-        {"lr": LR * 1.01},
+        {"lr": np.geomspace(1e-6, 9.0, 150)},
         {"loss": LOSS + 1e-9},
         {"stop_reason": "diverged"},
         {"min_lr": 1e-7},
@@ -178,6 +178,59 @@ def test_the_file_is_json_that_others_can_read(tmp_path):
     assert text.endswith("}\n")
 
 
+OLD_BOUNDS = {"base_lr": 0.5, "max_lr": 5.0, "status": "ok", "reason": "An older rule read these."}
+
+
+def test_stored_bounds_are_kept_as_stored(tmp_path):
+    result = RangeTestResult.from_dict({**make().to_dict(), "bounds": OLD_BOUNDS})
+    assert result.bounds == Bounds(**OLD_BOUNDS) != make().bounds
+    result.save(tmp_path / "result.json")
+    copies = [RangeTestResult.load(tmp_path / "result.json"), copy.deepcopy(result), copy.copy(result)]
+    for again in [*copies, pickle.loads(pickle.dumps(result))]:  # noqa: S301
+        assert again.bounds == result.bounds
+        assert again == result != make()
+    assert f"{result!r}".count("An older rule read these.") == 1
+
+
+def test_changed_losses_do_not_keep_the_stored_bounds():
+    result = RangeTestResult.from_dict({**make().to_dict(), "bounds": OLD_BOUNDS})
+    assert dataclasses.replace(result, stop_reason="diverged").bounds == make(stop_reason="diverged").bounds
+
+
+def test_a_file_without_bounds_has_them_read():
+    description = make().to_dict()
+    del description["bounds"]
+    assert RangeTestResult.from_dict(description).bounds == make().bounds
+
+
+def test_loading_stored_bounds_smooths_no_curve(monkeypatch):
+    description = make().to_dict()
+
+    def refuse(*arguments):
+        raise AssertionError("no curve is needed")
+
+    monkeypatch.setattr("cyclr.range_test.result.smooth", refuse)
+    assert RangeTestResult.from_dict(description).bounds.to_dict() == description["bounds"]
+
+
+def test_the_curve_is_smoothed_once_for_bounds_and_picture(monkeypatch):
+    calls = []
+    monkeypatch.setattr("cyclr.range_test.result.smooth", lambda *data: (calls.append(1), smooth(*data))[1])
+    result = make()
+    _ = result.bounds, result.smoothed_loss, result.picture()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [None, [], "0.1 to 1", {}, {**OLD_BOUNDS, "base_lr": "0.5"}, {**OLD_BOUNDS, "max_lr": 0.1}, {**OLD_BOUNDS, "a": 1}],
+    ids=str,
+)
+def test_illegal_stored_bounds_are_a_value_error(bounds):
+    with pytest.raises(ValueError, match="must"):
+        RangeTestResult.from_dict({**make().to_dict(), "bounds": bounds})
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 def test_the_file_has_the_permissions_that_any_new_file_has(tmp_path):
     make().save(tmp_path / "result.json")
@@ -237,6 +290,21 @@ def test_saving_replaces_a_file(tmp_path):
     assert RangeTestResult.load(tmp_path / "result.json").steps == 200
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows opens no folders")
+def test_a_saved_file_is_flushed_with_its_folder(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(stat.S_ISDIR(os.fstat(file).st_mode)), fsync(file)))
+    make().save(tmp_path / "result.json")
+    assert flushed == [False, True]
+
+
+def test_json_nested_too_deep_is_a_value_error(tmp_path):
+    path = tmp_path / "nested.json"
+    path.write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"nested\.json must hold JSON written by save\(\); got "):
+        RangeTestResult.load(path)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "not json", '{"version": 1, "lr": [1e-3', "\x00", '{"version": 1, "lr": [NaN]}'],
@@ -266,7 +334,9 @@ GOOD = make().to_dict()
 
 
 @pytest.mark.parametrize(
-    "description", [None, [], "text", 3, {}, {"version": None}, {**GOOD, "version": 2}], ids=lambda d: str(d)[:20]
+    "description",
+    [None, [], "text", 3, {}, {"version": None}] + [{**GOOD, "version": version} for version in (2, True, 1.0, "1")],
+    ids=lambda d: str(d)[:20],
 )
 def test_another_version_is_a_value_error(description):
     with pytest.raises(ValueError, match=r"^version must be 1; got version=.*\. Is it a range test's result\?$"):
@@ -284,6 +354,15 @@ def test_a_missing_entry_is_a_value_error_that_names_it(name):
     "change",
     [
         {"lr": {}},
+        {"lr": [str(lr) for lr in GOOD["lr"]]},
+        {"lr": [*GOOD["lr"][:-1], True], "max_lr": True},
+        {"loss": [*GOOD["loss"][:-1], False]},
+        {"loss": [*GOOD["loss"][:-1], 10**400]},
+        {"runs": [[str(loss) for loss in GOOD["loss"]]]},
+        {"min_lr": 1e-3},
+        {"max_lr": 1.0},
+        {"steps": 10**400},
+        {"updates_per_rate": 10**400},
         {"lr": None},
         {"lr": "text"},
         {"loss": [[1.0] * 150]},
@@ -327,6 +406,8 @@ def test_an_illegal_entry_is_a_value_error(change):
         ({"loss": np.where(LR > 1, np.inf, LOSS)}, "loss must be finite; got loss="),
         ({"stop_reason": "finished"}, "stop_reason must be one of 'completed', .*; got stop_reason='finished'"),
         ({"spacing": "log"}, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
+        ({"min_lr": 1e-5}, "lr must be within min_lr and max_lr; got rates from 1e-06 to 10 with min_lr=1e-05"),
+        ({"lr": ["0.1"] * 150}, "lr must be a vector of numbers; got lr=\\['0.1', '0.1', .{150,200} characters"),
     ],
 )
 def test_what_is_no_result_is_a_value_error(changes, message):
@@ -458,6 +539,30 @@ def test_runs_that_are_not_those_of_the_loss_are_an_error(runs):
         make(runs=runs)
 
 
+HUGE = {
+    "alternating": [1e308 * (-1) ** i for i in range(150)],
+    "constant": [1.7e308] * 150,
+    "rising": np.geomspace(1.0, 1.7e308, 150),
+    "falling": -np.geomspace(1.0, 1.7e308, 150),
+    "tiny": [-2.22507386e-309, -1.0, *[0.0] * 148],
+}
+
+
+@pytest.mark.parametrize("loss", HUGE.values(), ids=HUGE)
+def test_the_largest_and_smallest_losses_give_a_result_and_pictures(loss):
+    result = make(loss=loss)
+    assert np.all(np.isfinite(result.smoothed_loss))
+    assert "nan" not in result._repr_html_()
+    assert "inf" not in result._repr_html_()
+    assert np.all(np.isfinite(result.picture().limits))
+    for method in ("steepest", "valley", "minimum"):
+        assert 1e-7 <= result.suggest(method) <= 10
+    assert RangeTestResult.from_dict(result.to_dict()) == result
+    both = RangeTestResult.of_repeats([result, result])
+    assert both.loss.tolist() == result.loss.tolist()
+    assert np.all(np.isfinite(both.picture().band))
+
+
 def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path):
     path = tmp_path / "result.json"
     result = make()
@@ -475,5 +580,5 @@ def test_a_file_left_behind_by_a_process_of_the_same_number_is_not_in_the_way(tm
 
 @pytest.mark.parametrize("path", ["", "."])
 def test_a_path_that_names_no_file_is_a_value_error(path):
-    with pytest.raises(ValueError, match=r"^path must be that of a file; got path="):
+    with pytest.raises(ValueError, match=r"^path must name a file; got path="):
         make().save(path)

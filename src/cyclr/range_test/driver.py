@@ -1,4 +1,4 @@
-"""The range test for any training loop: it says which rate to use next and is told the loss that came of it."""
+"""The range test for any training loop: it gives the learning rate of every update and records the loss."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
-from cyclr.bounds.curve import MIN_POINTS
-from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
 from cyclr.range_test import stopping
-from cyclr.range_test.result import RangeTestResult
-from cyclr.range_test.stopping import StopReason
+from cyclr.range_test.result import MOST_STEPS, MOST_UPDATES, RangeTestResult
+from cyclr.range_test.stopping import Divergence, StopReason
 
 Spacing = Literal["exponential", "linear"]
 
 
 def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = "exponential") -> NDArray[np.float64]:
-    """The rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
+    """Return the rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
 
     With f = i / (steps − 1), rate i is min_lr · (max_lr / min_lr)^f (exponential) or min_lr + (max_lr − min_lr) · f.
 
@@ -28,9 +26,9 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
         >>> learning_rates(1e-3, 1e1, 5).tolist()
         [0.001, 0.01, 0.1, 1.0, 10.0]
     """
-    low = _checks.number("min_lr", min_lr, above=0, fix="A sweep begins at a tiny rate, such as 1e-6.")
+    low = _checks.number("min_lr", min_lr, above=0, fix="A sweep starts at a tiny rate, such as 1e-6.")
     low, high = _checks.bounds(low, max_lr, base="min_lr", top="max_lr")
-    count = _checks.integer("steps", steps, at_least=2)
+    count = _checks.integer("steps", steps, at_least=2, at_most=MOST_STEPS)
     _checks.choice("spacing", spacing, ("exponential", "linear"))
     space = np.geomspace if spacing == "exponential" else np.linspace
     rates = np.asarray(space(low, high, count), dtype=np.float64)
@@ -45,31 +43,29 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
 class RangeTest:
     """A learning-rate range test that you drive from your own loop.
 
-    Iterate over it to get the learning rate of the next update; after the update tell it the loss of the batch that the
+    Iterate over it to get the learning rate of the next update; after the update, record the loss of the batch that the
     update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or at the first
-    loss that is NaN or infinite (which is recorded nowhere). Restoring the model is up to your loop; `range_test` of
-    `cyclr.keras` does both.
+    loss that is NaN or infinite (which is not recorded). Your loop has to restore the model.
 
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
-        steps: number of rates, ≥ 2; each is used for `updates_per_rate` optimizer updates.
+        steps: number of rates, 2 to 10,000,000; each is used for `updates_per_rate` optimizer updates.
         spacing: `"exponential"` (equal ratios) or `"linear"` (equal differences).
         stop_factor: the test has diverged when the smoothed loss is above
-            best + (stop_factor − 1) · max(|best|, initial − best, noise), of 12 losses at least, with the median
-            difference of neighbours among the first 12 as noise; > 1, or None to go to the end whatever happens.
+            best + (stop_factor − 1) · max(|best|, initial − best, noise), after at least 12 losses, where noise is the
+            median difference of neighbours among the first 12; > 1, or None to go to the end whatever happens.
         smoothing: momentum of the running mean by which divergence is judged, in [0, 1).
-        updates_per_rate: updates made with every rate, ≥ 1; what is recorded for it is the mean of their losses. A rate
+        updates_per_rate: updates made with every rate, 1 to 1,000,000; the mean of their losses is recorded. A rate
             that is not finished when the test ends makes no point.
-        evaluate: called without arguments after the last update of every rate; what it returns is recorded instead of
-            the losses of the batches, such as the loss on validation data. Lower has to be better: of an accuracy,
-            return 1 − accuracy. A batch loss that is NaN or infinite stops the test all the same. How far values of one
-            validation set differ by chance cannot be told from their neighbours: look at the plot before you take
-            bounds of them.
+        evaluate: called without arguments after the last update of every rate; its value is recorded instead of the
+            losses of the batches, such as the loss on validation data. Lower has to be better: return 1 − accuracy
+            instead of an accuracy. A batch loss that is NaN or infinite also stops the test. The noise of values from
+            one validation set cannot be estimated from neighbours: look at the plot before you use such bounds.
 
     Raises:
         TypeError, ValueError: an argument that is out of range.
-        RangeTestError: rates and losses out of step with each other.
+        RangeTestError: `record` is not called exactly once for every rate.
 
     Example:
         >>> import cyclr
@@ -100,21 +96,19 @@ class RangeTest:
     ) -> None:
         self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
         self.spacing: Spacing = spacing
-        self.stop_factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
-        self._mean = RunningMean(_checks.number("smoothing", smoothing, at_least=0, below=1))
-        self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
+        self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
         self._evaluate = None if evaluate is None else _checks.function("evaluate", evaluate, "that returns a number")
-        self._of_rate: list[float] = []
+        factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
+        self._divergence = Divergence(factor, _checks.number("smoothing", smoothing, at_least=0, below=1))
         self._losses: list[float] = []
-        self._initial = math.nan
-        self._best = math.inf
-        self._smoothed = math.nan
-        self._noise = math.nan
-        self._waiting = False
+        self._pending_losses: list[float] = []
+        """Losses of the current rate, of which fewer than `updates_per_rate` are known."""
+        self._pending_update = False
+        """True from the moment a rate is given until its loss is recorded."""
         self._stop_reason: StopReason | None = None
 
     def __len__(self) -> int:
-        """Number of rates, if nothing stops the test before."""
+        """Number of rates if the test runs to its end."""
         return len(self.learning_rates)
 
     def __iter__(self) -> Iterator[float]:
@@ -123,100 +117,87 @@ class RangeTest:
     def __next__(self) -> float:
         if self._stop_reason is not None:
             raise StopIteration
-        if self._waiting:
+        if self._pending_update:
             raise RangeTestError(
                 "record(loss) must be called once after every update; "
                 f"got none for rate number {len(self._losses)}. Call it with the loss of the batch, after the update."
             )
-        self._waiting = True
+        self._pending_update = True
         return float(self.learning_rates[len(self._losses)])
 
     def upcoming(self, count: int) -> NDArray[np.float64]:
-        """The rates of the next `count` updates, fewer at the end: for loops that make several in one call."""
-        made = len(self._of_rate)
+        """Return the rates of the next `count` updates, fewer at the end: for loops that make several in one call."""
+        made = len(self._pending_losses)
         first = len(self._losses)
         rates = self.learning_rates[first : first + -(-(made + count) // self.updates_per_rate)]
         return np.repeat(rates, self.updates_per_rate)[made : made + count]
 
     def record(self, loss: Any) -> None:
-        """Take in the loss of the batch that the last update was computed from.
+        """Record the loss of the batch that the last update was computed from.
 
-        Nothing, if the test was stopped while that update was made.
+        It is ignored if the test was stopped during that update.
 
         Args:
             loss: a number, or an array or tensor of one element.
 
         Raises:
-            RangeTestError: no learning rate is waiting for a loss.
-            TypeError: a loss that is no number.
+            RangeTestError: the loss does not follow a learning rate.
+            TypeError: a loss that is not a number.
         """
-        if not self._waiting:
+        if not self._pending_update:
             raise RangeTestError(
                 "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
             )
         value = _checks.scalar("loss", loss)
-        self._waiting = False
+        self._pending_update = False
         if self._stop_reason is not None:
             return
-        self._of_rate.append(value)
+        self._pending_losses.append(value)
         if math.isfinite(value):
-            if len(self._of_rate) < self.updates_per_rate:
+            if len(self._pending_losses) < self.updates_per_rate:
                 return
-            # Divided first, as a sum of losses can be too large for a float where their mean is not.
-            mean = math.fsum(value / self.updates_per_rate for value in self._of_rate)
+            # Divided first, because the sum of losses can be too large for a float even if their mean is not.
+            mean = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
             value = mean if self._evaluate is None else _checks.scalar("evaluate()", self._evaluate())
-        self._of_rate = []
-        self._take_in(value)
+        self._pending_losses = []
+        self._add_point(value)
 
-    def _take_in(self, value: float) -> None:
-        """The point of one rate."""
-        if stopping.is_non_finite(value):
+    def _add_point(self, loss: float) -> None:
+        if not math.isfinite(loss):
             self._stop_reason = "non_finite"
             return
-        self._losses.append(value)
-        self._smoothed = self._mean.update(value)
-        if len(self._losses) == 1:
-            self._initial = self._smoothed
-        self._best = min(self._best, self._smoothed)
-        if len(self._losses) == MIN_POINTS:
-            self._noise = stopping.typical_step(self._losses)
-        if self._diverged():
+        self._losses.append(loss)
+        if self._divergence.update(self._losses):
             self._stop_reason = "diverged"
         elif len(self._losses) == len(self):
             self._stop_reason = "completed"
 
-    def _diverged(self) -> bool:
-        # Of fewer losses nothing could be read off.
-        if self.stop_factor is None or len(self._losses) < MIN_POINTS:
-            return False
-        return self._smoothed > stopping.divergence_threshold(self._initial, self._best, self.stop_factor, self._noise)
-
     def stop(self, reason: StopReason) -> None:
-        """End the test early, for a reason of your loop: `"data_exhausted"` or `"interrupted"`."""
+        """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
             self._stop_reason = reason
 
     @property
     def stopped(self) -> bool:
-        """Whether the test is over."""
+        """True if the test is over."""
         return self._stop_reason is not None
 
     @property
     def recorded(self) -> int:
-        """Number of rates for which a loss was recorded so far."""
+        """Number of rates for which a loss was recorded."""
         return len(self._losses)
 
     @property
     def smoothed_loss(self) -> float:
         """The running mean of the losses so far, NaN before the first."""
-        return self._smoothed
+        return self._divergence.smoothed
 
     def result(self) -> RangeTestResult:
-        """What was recorded, with the bounds read off it; `stop_reason` is `"interrupted"` before the end.
+        """Return the recorded losses with the bounds read from them; `stop_reason` is `"interrupted"` before the end.
 
         Raises:
-            RangeTestError: not one loss was recorded.
+            RangeTestError: no loss was recorded.
         """
         if not self._losses:
             why = f" ({stopping.IN_WORDS[self._stop_reason]})" if self._stop_reason else ""

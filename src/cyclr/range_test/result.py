@@ -1,19 +1,18 @@
-"""What a range test found."""
+"""The result of a range test."""
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks, _files
-from cyclr.bounds import Bounds, Curve, classic, knee, smooth
-from cyclr.bounds.curve import check_curve
+from cyclr.bounds import Bounds, Curve, classic, smooth
+from cyclr.bounds.curve import LARGEST, check_curve
+from cyclr.bounds.knee import read
 from cyclr.drawing.picture import RangePicture
 from cyclr.range_test import stopping
 from cyclr.range_test.stopping import StopReason
@@ -23,22 +22,25 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
+MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
+"""Largest number of rates of a test, and of updates with every rate."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RangeTestResult:
-    """The learning rates and losses of a range test, and the bounds read off them.
+    """The learning rates and losses of a range test, and the bounds read from them.
 
     Attributes:
         lr: learning rates used, shape (n,), rising; read-only.
         loss: the loss of the batch at each of them, as recorded, shape (n,); finite; read-only.
         stop_reason: `"completed"` (every rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN or
             infinite), `"data_exhausted"` or `"interrupted"`.
-        min_lr, max_lr, steps, spacing: what was asked for; n < steps where the test stopped early.
+        min_lr, max_lr, steps, spacing: arguments of the test; n < steps if it stopped early.
         runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
         updates_per_rate: optimizer updates made with every rate.
 
     Raises:
-        TypeError, ValueError: values that no range test gives, such as losses that are not finite.
+        TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
 
     Example:
         >>> import numpy as np
@@ -63,40 +65,42 @@ class RangeTestResult:
     updates_per_rate: int = 1
 
     def __post_init__(self) -> None:
-        for name, shape in (("lr", "a vector"), ("loss", "a vector"), ("runs", "rows")):
-            given = getattr(self, name)
-            try:
-                array = np.array([self.loss] if given is None and name == "runs" else given, dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{name} must be {shape} of numbers; got {given!r}.") from error
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+        _set(self, lr=_checks.floats("lr", self.lr, "a vector"), loss=_checks.floats("loss", self.loss, "a vector"))
         check_curve(self.lr, self.loss)
         self._check_runs()
         low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
-        steps = _checks.integer("steps", self.steps, at_least=max(2, self.lr.size), fix="lr holds one rate a step.")
-        updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1)
-        for name, value in (("min_lr", low), ("max_lr", high), ("steps", steps), ("updates_per_rate", updates)):
-            object.__setattr__(self, name, value)
+        fewest = max(2, self.lr.size)
+        steps = _checks.integer("steps", self.steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
+        updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1, at_most=MOST_UPDATES)
+        _set(self, min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
+        # Rates in single precision are rounded.
+        if self.lr[0] < low * (1 - 1e-6) or self.lr[-1] > high * (1 + 1e-6):
+            raise ValueError(
+                f"lr must be within min_lr and max_lr; got rates from {self.lr[0]:g} to {self.lr[-1]:g} with "
+                f"min_lr={low:g}, max_lr={high:g}."
+            )
         _checks.choice("stop_reason", self.stop_reason, stopping.IN_WORDS)
         _checks.choice("spacing", self.spacing, ("exponential", "linear"))
 
     def _check_runs(self) -> None:
-        runs = self.runs
+        runs = _checks.floats("runs", [self.loss] if self.runs is None else self.runs, "rows")
         if runs.ndim != 2 or runs.shape[1:] != self.loss.shape or not np.all(np.isfinite(runs)):
-            raise ValueError(f"runs must be finite and of shape (repeats, {self.loss.size}); got runs={runs!r}.")
-        if not np.allclose(runs.mean(0), self.loss, rtol=1e-9, atol=0):
+            raise ValueError(
+                f"runs must be finite and of shape (repeats, {self.loss.size}); got runs={_checks.quoted(runs)}."
+            )
+        if not np.allclose(_mean(runs), self.loss, rtol=1e-9, atol=0):
             raise ValueError("loss must be the mean of runs; got other values.")
+        _set(self, runs=runs)
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
-        """One result out of several of the same sweep: the mean losses, as far as the shortest of them goes.
+        """Return one result of several of the same sweep: the mean losses, cut to the length of the shortest.
 
         Args:
             results: at least one, of the same rates.
 
         Raises:
-            ValueError: none, or results of different sweeps.
+            ValueError: no results, or results of different sweeps.
 
         Example:
             >>> from cyclr import RangeTestResult
@@ -111,25 +115,16 @@ class RangeTestResult:
             raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
         if len(results) == 1:
             return results[0]
-        # Of equally short ones, training itself ended the one that turned unstable.
+        # Of several that are equally short, one that became unstable gives the reason.
         shortest = min(results, key=lambda result: (result.lr.size, not stopping.is_unstable(result.stop_reason)))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates = sweeps.pop()
-        return cls(shortest.lr, runs.mean(0), shortest.stop_reason, low, high, steps, spacing, runs, updates)
+        return cls(shortest.lr, _mean(runs), shortest.stop_reason, low, high, steps, spacing, runs, updates)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, so that copies are read-only as well.
-        return RangeTestResult, (
-            self.lr,
-            self.loss,
-            self.stop_reason,
-            self.min_lr,
-            self.max_lr,
-            self.steps,
-            self.spacing,
-            self.runs,
-            self.updates_per_rate,
-        )
+        # Through the constructor, so that copies are read-only too; with the bounds, which may come from a file.
+        values = tuple(getattr(self, field.name) for field in fields(self))
+        return RangeTestResult, values, {name: value for name, value in vars(self).items() if name == "bounds"}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RangeTestResult):
@@ -140,37 +135,36 @@ class RangeTestResult:
 
     @cached_property
     def curve(self) -> Curve:
-        """The smoothed curve that bounds and suggestions are read off."""
+        """The smoothed curve that bounds are read from."""
         return smooth(self.lr, self.loss)
 
     @property
     def smoothed_loss(self) -> NDArray[np.float64]:
-        """The losses smoothed for the eye, shape (n,); those far above the start are cut, as `bounds.smooth` says.
+        """The losses smoothed for the eye, shape (n,); losses far above the start are clipped, as by `bounds.smooth`.
 
-        Bounds are read off `curve.loss`, which is smoother and falls first and rises then.
+        Bounds are read from `curve.loss`, which is smoother, and first falls and then rises.
         """
         return self.curve.shown
 
     @cached_property
     def bounds(self) -> Bounds:
-        """The bounds to cycle between, with a status and a reason in words."""
-        return knee(
-            self.lr,
-            self.loss,
+        """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
+        return read(
+            self.curve,
             unstable_end=stopping.is_unstable(self.stop_reason),
             cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
             updates_per_rate=self.updates_per_rate,
         )
 
     def suggest(self, method: Literal["steepest", "valley", "minimum"]) -> float:
-        """One learning rate by a classic method; `bounds` is what to train with.
+        """Return one learning rate by a classic method; `bounds` are the better choice for training.
 
         Args:
             method: `"steepest"`, `"valley"` or `"minimum"`, as fastai's finder makes them; see
                 `cyclr.bounds.suggest`.
 
         Raises:
-            ValueError: another method.
+            ValueError: an unknown method.
         """
         return classic.suggest(self.lr, self.loss, method, steps=self.steps)
 
@@ -179,8 +173,8 @@ class RangeTestResult:
         bounds = self.bounds
         return RangePicture(
             lr=self.lr,
-            loss=self.loss,
-            runs=self.runs,
+            loss=np.clip(self.loss, -LARGEST, LARGEST),
+            runs=np.clip(self.runs, -LARGEST, LARGEST),
             curve=self.curve.shown,
             noise=self.curve.noise,
             scale="log" if self.spacing == "exponential" else "linear",
@@ -221,7 +215,7 @@ class RangeTestResult:
         _files.write_atomically(path, page.of_range_test(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """A description that `json.dumps` takes; the bounds stand in it for readers, `load` finds them anew."""
+        """Return a description for `json.dumps`, which includes the bounds."""
         return {
             "version": FORMAT_VERSION,
             "lr": self.lr.tolist(),
@@ -238,28 +232,33 @@ class RangeTestResult:
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> "RangeTestResult":
-        """The result that `to_dict` described.
+        """Return the result that `to_dict` described, with the bounds of the description; without any, they are read.
 
         Raises:
-            ValueError: it comes from another version, is not complete or holds illegal values.
+            ValueError: the description comes from another version, is not complete or holds illegal values.
         """
         version = description.get("version") if isinstance(description, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"version must be {FORMAT_VERSION}; got version={version!r}. Is it a range test's result?")
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise ValueError(
+                f"version must be {FORMAT_VERSION}; got version={_checks.quoted(version)}. Is it a range test's result?"
+            )
         names = ("lr", "loss", "stop_reason", "min_lr", "max_lr", "steps", "spacing")
         missing = [name for name in names if name not in description]
         if missing:
             raise ValueError(f"a range test's result must have {', '.join(names)}; got none of {', '.join(missing)}.")
         try:
-            return cls(
+            result = cls(
                 **{name: description[name] for name in names},
                 runs=description.get("runs"),  # type: ignore[arg-type]
                 updates_per_rate=description.get("updates_per_rate", 1),
             )
+            if "bounds" in description:
+                _set(result, bounds=Bounds(**description["bounds"]))
         except TypeError as error:
             raise ValueError(
                 f"the description of a range test must hold legal values; got one where {error}"
             ) from error
+        return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as JSON, atomically; `RangeTestResult.load` reads it."""
@@ -271,11 +270,14 @@ class RangeTestResult:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it holds no result of a range test.
+            ValueError: the file holds no result of a range test.
         """
+        import json
+        from pathlib import Path
+
         try:
             description = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)} must hold JSON written by save(); got {error}.") from error
         return cls.from_dict(description)
 
@@ -289,3 +291,15 @@ class RangeTestResult:
         from cyclr.drawing.svg import svg_and_table
 
         return svg_and_table(self.picture())
+
+
+def _set(result: RangeTestResult, **values: Any) -> None:
+    """Set fields of a frozen result, or bounds that would be computed."""
+    vars(result).update(values)
+
+
+def _mean(runs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the rows, which is finite also if their sum is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = runs.mean(0)
+    return np.asarray(np.where(np.isfinite(mean), mean, (runs / len(runs)).sum(0)))

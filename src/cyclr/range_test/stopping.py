@@ -1,4 +1,4 @@
-"""When a range test is over: pure functions of the losses so far."""
+"""Why a range test ended, and when it has diverged."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from cyclr.bounds.curve import MIN_POINTS
+from cyclr.bounds.curve import LARGEST, MIN_POINTS
+from cyclr.bounds.smoothing import RunningMean
 
 StopReason = Literal["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]
 
@@ -20,31 +21,49 @@ IN_WORDS: dict[str, str] = {
 
 
 def divergence_threshold(initial: float, best: float, factor: float, noise: float = 0.0) -> float:
-    """The smoothed loss above which a test has diverged: best + (factor − 1) · max(|best|, initial − best, noise).
+    """Return the smoothed loss above which a test has diverged.
 
-    For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen far, to near 0 or
-    below, is measured against how far it fell, so that noise around a tiny minimum is no divergence; one that starts
-    near 0, such as a critic's, against its noise. Scaling a loss does not make the test stop elsewhere.
+    It is best + (factor − 1) · max(|best|, initial − best, noise).
+
+    For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen to near 0 or below is
+    compared with how far it fell, so that noise around a tiny minimum is not divergence. A loss that starts near 0,
+    such as a critic's, is compared with its noise. The test stops at the same point if all losses are scaled.
 
     Args:
         initial: smoothed loss of the first point.
         best: lowest smoothed loss so far.
         factor: > 1.
-        noise: how much losses differ from their neighbours, ≥ 0.
+        noise: typical difference of neighbouring losses, ≥ 0.
     """
     return best + (factor - 1.0) * max(abs(best), initial - best, noise)
 
 
-def typical_step(losses: Sequence[float]) -> float:
-    """Median difference of neighbours in the losses that come before a test can have diverged."""
-    return float(np.median(np.abs(np.diff(losses[:MIN_POINTS]))))
+class Divergence:
+    """Follows the losses of a test, to find out when it has diverged.
+
+    Attributes:
+        smoothed: running mean of the losses so far, NaN before the first.
+    """
+
+    def __init__(self, factor: float | None, smoothing: float) -> None:
+        self._factor = factor
+        self._mean = RunningMean(smoothing)
+        self._noise = self._initial = self.smoothed = math.nan
+        self._best = math.inf
+
+    def update(self, losses: Sequence[float]) -> bool:
+        """Add the last of the losses so far, and return True if the test has diverged: after `MIN_POINTS` at least."""
+        self.smoothed = self._mean.update(min(max(losses[-1], -LARGEST), LARGEST))
+        self._best = min(self._best, self.smoothed)
+        if len(losses) == 1:
+            self._initial = self.smoothed
+        if len(losses) == MIN_POINTS:
+            self._noise = float(np.median(np.abs(np.diff(np.clip(losses, -LARGEST, LARGEST)))))
+        if self._factor is None or len(losses) < MIN_POINTS:
+            return False
+        return self.smoothed > divergence_threshold(self._initial, self._best, self._factor, self._noise)
 
 
 def is_unstable(reason: StopReason) -> bool:
-    """Whether it was training itself that ended the test."""
+    """Return True if the training became unstable, which ended the test."""
     return reason in ("diverged", "non_finite")
-
-
-def is_non_finite(loss: float) -> bool:
-    """Whether a loss is NaN or infinite."""
-    return not math.isfinite(loss)
