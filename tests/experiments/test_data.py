@@ -9,7 +9,9 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -202,8 +204,8 @@ def idx_header(code: int, *sizes: int) -> bytes:
         (idx_header(0x08, *[1] * 255) + b"\0", r"a shape that NumPy cannot hold"),
         (idx_header(0x08, 0, *[2**32 - 1] * 3), r"a shape that NumPy cannot hold"),
         (b"\x1f\x8b", r"cannot be read: .*Copy or download it again"),
-        (gzip.compress(bytes(50), mtime=0)[:-3], r"cannot be read: .*end-of-stream"),
-        (gzip.compress(bytes(50), mtime=0)[:-8] + bytes(8), r"cannot be read: CRC check failed"),
+        (gzip.compress(idx_header(0x08, 50) + bytes(50), mtime=0)[:-3], r"cannot be read: .*end-of-stream"),
+        (gzip.compress(idx_header(0x08, 50) + bytes(50), mtime=0)[:-8] + bytes(8), r"cannot be read: CRC check failed"),
         (gzip.compress(bytes(50), mtime=0)[:10] + b"\xff" * 20, r"cannot be read: .*Error -3"),
     ],
 )
@@ -212,6 +214,33 @@ def test_what_is_wrong_with_an_idx_file_is_said(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_idx(path)
+
+
+def peak_of(read: Callable[[], object]) -> int:
+    """Bytes of memory at most while `read` is refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"unpacks to .*100 times its size\. |found 10 or more"):
+            read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [1, 512 * 2**20], ids=["more than its header says", "as much as its header says"])
+def test_a_small_file_that_unpacks_to_much_is_refused_in_little_memory(tmp_path, count):
+    zeros = gzip.compress(bytes(2**20), 9) * 512
+    (tmp_path / "bomb").write_bytes(gzip.compress(idx_header(0x08, count)) + zeros)
+    assert peak_of(lambda: read_idx(tmp_path / "bomb")) < 2**28
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x.npy", "y.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": (count // 2**14 + 1, 128, 128)}
+                )
+                for _ in range(128):
+                    file.write(bytes(2**20))
+    assert peak_of(lambda: load(tmp_path / "bomb.npz")) < 2**28
 
 
 def test_an_idx_file_that_is_not_there(tmp_path):

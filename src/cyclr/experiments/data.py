@@ -2,7 +2,8 @@
 
 Whatever the source, the result is one `Dataset`: float32 images in [0, 1] with the samples first and the channels last,
 int64 class indices from 0, and a part held out for validation. Nothing is guessed: pixels of an unclear scale, flat
-samples or one-hot labels are errors that say how to mend them. cyclr unpickles nothing.
+samples or one-hot labels are errors that say how to fix them. Nothing is unpickled, and a compressed file is unpacked
+to at most 100 times its size.
 """
 
 import difflib
@@ -11,6 +12,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,40 +132,50 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         An array of the file's shape and type, in the machine's byte order.
 
     Raises:
-        DataError: the file cannot be opened or unzipped, is no IDX file, or is shorter or longer than its header says.
+        DataError: the file cannot be opened or unzipped, is no IDX file, is shorter or longer than its header says, or
+            is a gzip file that unpacks to more than 64 MiB and 100 times its size.
 
     Source: LeCun, Cortes & Burges, *The MNIST Database of Handwritten Digits*, "the IDX file format".
     """
     path = Path(path)
+    again = "Copy or download it again."
     try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            limit = _most_unpacked(path) if packed else path.stat().st_size
+            file: Any = gzip.GzipFile(fileobj=plain) if packed else plain
+            head = file.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
+                raise DataError(
+                    f"{path} must begin like an IDX file, with two zero bytes, a type code "
+                    f"({', '.join(f'{code:02X}' for code in _IDX_TYPES)}) and the number of dimensions; "
+                    f"got the bytes {head.hex(' ').upper() or '(none)'}. Is it another file? {again}"
+                )
+            start, sizes = 4 + 4 * head[3], file.read(4 * head[3])
+            if 4 + len(sizes) < start:
+                raise DataError(
+                    f"{path} is cut short: its header of {head[3]} dimensions takes {start} bytes; "
+                    f"found {4 + len(sizes)}. {again}"
+                )
+            dtype, shape = np.dtype(_IDX_TYPES[head[2]]), struct.unpack(f">{head[3]}I", sizes)
+            expected = math.prod(shape) * dtype.itemsize
+            data = bytearray()
+            # A byte more than expected shows that the file is too long, and lets gzip check what it has unpacked.
+            while len(data) <= min(expected, limit) and (part := file.read(min(2**20, expected + 1 - len(data)))):
+                data += part
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}. Is it there, and whole? Copy or download it again."
-        ) from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-        raise DataError(
-            f"{path} must begin like an IDX file, with two zero bytes, a type code "
-            f"({', '.join(f'{code:02X}' for code in _IDX_TYPES)}) and the number of dimensions; "
-            f"got the bytes {data[:4].hex(' ').upper() or '(none)'}. Is it another file? Copy or download it again."
-        )
-    dtype, start = np.dtype(_IDX_TYPES[data[2]]), 4 + 4 * data[3]
-    if len(data) < start:
-        raise DataError(
-            f"{path} is cut short: its header of {data[3]} dimensions takes {start} bytes; found {len(data)}. "
-            "Copy or download it again."
-        )
-    shape = struct.unpack_from(f">{data[3]}I", data, 4)
-    expected = start + math.prod(shape) * dtype.itemsize
+        raise DataError(f"{path} cannot be read: {error}. Is it there, and whole? {again}") from error
+    if packed and len(data) > limit:
+        raise DataError(f"{path} unpacks to more than {limit:,} bytes, 100 times its size. Unpack it to use it.")
     if len(data) != expected:
         raise DataError(
-            f"{path} is {'cut short' if len(data) < expected else 'too long'}: {expected} bytes are expected for "
-            f"{dtype.name} values of shape {shape}; found {len(data)}. Copy or download it again."
+            f"{path} is {'cut short' if len(data) < expected else 'too long'}: {start + expected} bytes are expected "
+            f"for {dtype.name} values of shape {shape}; found {start + len(data)}"
+            f"{' or more' if len(data) > expected else ''}. {again}"
         )
     try:
-        return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+        return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
     except ValueError as error:
         raise DataError(
             f"{path} has a shape that NumPy cannot hold: {error}. Use fewer or smaller dimensions."
@@ -174,11 +186,14 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _NPZ_KEYS = (("x_train", "y_train", "x_val", "y_val"), ("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
 _FILES = "a folder of the four IDX files of MNIST, or to an .npz with x_train, y_train, x_test, y_test"
-_MOST_CLASSES = 100_000  # Labels beyond are identifiers, not indices, and would make a model of that many outputs.
+_MOST_CLASSES = 100_000  # Larger labels are identifiers, not indices, and would make a model of that many outputs.
 
-_Images = NDArray[np.float32]
-_Labels = NDArray[np.int64]
-_Part = tuple[_Images, _Labels]
+_Part = tuple[NDArray[np.float32], NDArray[np.int64]]
+_Problems = Iterator[tuple[Any, str, str, str]]
+
+
+def _most_unpacked(path: Path) -> int:
+    return max(2**26, 100 * path.stat().st_size)
 
 
 def _digits(seed: int) -> Dataset:
@@ -197,7 +212,7 @@ def _from_keras(name: str) -> Dataset:
     except ImportError as error:
         raise _missing(repr(name), "Keras and a backend", "tensorflow", error) from error
     try:
-        train, val = getattr(keras.datasets, name).load_data()
+        parts = getattr(keras.datasets, name).load_data()
     except Exception as error:  # A failed download is a plain Exception in Keras.
         raise DataError(
             f"data {name!r} could not be downloaded or read by keras.datasets: {error}. Without a network use the "
@@ -205,56 +220,59 @@ def _from_keras(name: str) -> Dataset:
             "dataset-fashion-mnist` and then --data /usr/share/datasets/fashion-mnist. If an earlier download was cut "
             "short, delete it from the folder datasets in KERAS_HOME (~/.keras)."
         ) from error
-    channels_first = keras.config.image_data_format() == "channels_first"
-    parts = []
-    for part, (x, y) in (("training", train), ("test", val)):
-        images = np.moveaxis(x, 1, -1) if channels_first and x.ndim == 4 else x
-        parts.append(_part(images, y, f"{part} images of {name}", f"{part} labels of {name}"))
-    return _dataset(name, *parts)
+    if keras.config.image_data_format() == "channels_first":
+        parts = [(np.moveaxis(x, 1, -1) if x.ndim == 4 else x, y) for x, y in parts]
+    names = [(f"{part} images of {name}", f"{part} labels of {name}") for part in ("training", "test")]
+    return _dataset(name, *(_part(x, y, *what) for (x, y), what in zip(parts, names, strict=True)))
 
 
 def _from_folder(folder: Path) -> Dataset:
-    found = [
+    files = [
         next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None) for name in _IDX_FILES
     ]
-    missing = [name for name, path in zip(_IDX_FILES, found, strict=True) if path is None]
+    missing = [name for name, path in zip(_IDX_FILES, files, strict=True) if path is None]
     if missing:
         raise DataError(
             f"folder {folder} must hold the four IDX files of MNIST, each plain or with .gz; it lacks "
             f"{', '.join(missing)}. Put them there under these names, or pass an .npz."
         )
-    paths = [path for path in found if path is not None]
-    train_x, train_y, val_x, val_y = (read_idx(path) for path in paths)
-    what = [str(path) for path in paths]
-    return _dataset(folder.absolute().name, _part(train_x, train_y, *what[:2]), _part(val_x, val_y, *what[2:]))
+    x, y, x_val, y_val = ((read_idx(path), str(path)) for path in files if path is not None)
+    return _dataset(
+        folder.absolute().name, _part(x[0], y[0], x[1], y[1]), _part(x_val[0], y_val[0], x_val[1], y_val[1])
+    )
 
 
 def _from_npz(path: Path, seed: int) -> Dataset:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no .npz archive, or is cut short. A path must lead to {_FILES}.")
     wanted = {key for keys in _NPZ_KEYS for key in keys}
+    limit = _most_unpacked(path)
     try:
         # NumPy leaves a file open that it opened itself and found damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             present = archive.files
-            arrays = {key: np.asarray(archive[key]) for key in present if key in wanted}
+            sizes = {part.filename.removesuffix(".npy"): part.file_size for part in archive.zip.infolist()}
+            unpacked = sum(size for key, size in sizes.items() if key in wanted)
+            arrays = {key: np.asarray(archive[key]) for key in present if key in wanted and unpacked <= limit}
     except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
         raise DataError(
             f"{path} cannot be read: {error}. It is damaged, or holds Python objects, which are never unpickled; "
             "write it again from numeric arrays with numpy.savez."
         ) from error
+    if unpacked > limit:
+        raise DataError(
+            f"{path} unpacks to {unpacked:,} bytes, more than 100 times its size. Save it with numpy.savez, which does "
+            "not compress."
+        )
     keys = next((keys for keys in _NPZ_KEYS if arrays.keys() >= set(keys)), None)
     if keys is None:
         raise DataError(
             f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or x and y alone to be split; "
             f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
         )
-    parts = [
-        _part(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}")
-        for x, y in zip(keys[::2], keys[1::2], strict=True)
-    ]
-    train, val = parts if len(parts) == 2 else _split(parts[0], seed, str(path))
-    return _dataset(path.stem, train, val)
+    pairs = zip(keys[::2], keys[1::2], strict=True)
+    parts = [_part(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}") for x, y in pairs]
+    return _dataset(path.stem, *(parts if len(parts) == 2 else _split(parts[0], seed, str(path))))
 
 
 def _dataset(name: str, train: _Part, val: _Part) -> Dataset:
@@ -274,66 +292,53 @@ def _dataset(name: str, train: _Part, val: _Part) -> Dataset:
 
 
 def _part(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> _Part:
-    """Checked images and labels; `images` and `labels` name them in errors."""
-    return _images(x, images), _labels(y, labels, len(x))
+    """Check images and labels, and convert them; `images` and `labels` name them in errors."""
+    _check(images, _problems_of_images(x))
+    pixels = x.astype(np.float32)
+    if x.dtype.kind in "iu":
+        pixels /= 255
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    _check(labels, _problems_of_labels(y, len(x)))
+    return pixels[..., np.newaxis] if pixels.ndim == 3 else pixels, y.astype(np.int64)
 
 
-def _images(values: NDArray[Any], what: str) -> _Images:
-    if values.ndim not in (3, 4):
-        raise DataError(
-            f"{what} must be images, of shape (samples, height, width) or (samples, height, width, channels); "
-            f"got shape {values.shape}. Give flat samples their shape back, as in x.reshape(-1, 28, 28)."
-        )
-    if values.size == 0:
-        raise DataError(f"{what} must hold at least one image of at least one pixel; got shape {values.shape}.")
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{what} must be real numbers; got {values.dtype}. Save the pixels as uint8 or float32.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(
-            f"{what} must be finite; got {np.count_nonzero(~np.isfinite(values))} pixels that are NaN or infinite. "
-            "Drop these images, or replace the pixels as with numpy.nan_to_num."
-        )
-    whole = values.dtype.kind in "iu"
-    low, high, legal = values.min(), values.max(), 255 if whole else 1
-    if low < 0 or high > legal:
-        raise DataError(
-            f"{what} must lie in [0, {legal}], as {'integers' if whole else 'floats'} do here; "
-            f"got {values.dtype} from {low} to {high}. Scale them to floats in [0, 1] first."
-        )
-    images = values.astype(np.float32)
-    if whole:
-        images /= 255
-    return images[..., np.newaxis] if images.ndim == 3 else images
+def _check(what: str, problems: _Problems) -> None:
+    for wrong, legal, found, remedy in problems:
+        if wrong:
+            raise DataError(f"{what} must {legal}; got {found}. {remedy}")
 
 
-def _labels(values: NDArray[Any], what: str, samples: int) -> _Labels:
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise DataError(
-            f"{what} must be one class index per image, of shape (samples,); got shape {values.shape}. "
-            "Turn one-hot rows into indices with y.argmax(axis=1)."
-        )
-    if len(values) != samples:
-        raise DataError(f"{what} must be as many as the images, {samples}; got {len(values)}. Save both parts again.")
-    if values.dtype.kind not in "biuf":
-        raise DataError(
-            f"{what} must be whole numbers from 0; got {values.dtype}, such as {values[0].item()!r}. "
-            "Number the classes with numpy.unique(y, return_inverse=True)."
-        )
-    wrong = (values < 0) | (values >= _MOST_CLASSES)
-    if values.dtype.kind == "f":
-        wrong |= values != np.floor(values)
-    if wrong.any():
-        raise DataError(
-            f"{what} must be whole numbers from 0 to {_MOST_CLASSES - 1}; got {values[wrong][0].item()!r}. "
-            "Number the classes with numpy.unique(y, return_inverse=True)."
-        )
-    return values.astype(np.int64)
+def _problems_of_images(x: NDArray[Any]) -> _Problems:
+    """What may be wrong, what is legal, what was found and the remedy; each is asked only if those before hold."""
+    reshape = "Give flat samples their shape back, as in x.reshape(-1, 28, 28)."
+    shapes = "be images, of shape (samples, height, width) or (samples, height, width, channels)"
+    yield x.ndim not in (3, 4), shapes, f"shape {x.shape}", reshape
+    yield x.size == 0, "hold at least one image of at least one pixel", f"shape {x.shape}", "Add samples."
+    yield x.dtype.kind not in "biuf", "be real numbers", str(x.dtype), "Save the pixels as uint8 or float32."
+    bad = np.count_nonzero(~np.isfinite(x)) if x.dtype.kind == "f" else 0
+    replace = "Drop these images, or replace the pixels as with numpy.nan_to_num."
+    yield bad > 0, "be finite", f"{bad} pixels that are NaN or infinite", replace
+    low, high = x.min(), x.max()
+    limit, kind = (255, "integers") if x.dtype.kind in "iu" else (1, "floats")
+    legal, found = f"lie in [0, {limit}], as {kind} do here", f"{x.dtype} from {low} to {high}"
+    yield low < 0 or high > limit, legal, found, "Scale them to floats in [0, 1] first."
+
+
+def _problems_of_labels(y: NDArray[Any], samples: int) -> _Problems:
+    """As `_problems_of_images`."""
+    one_hot = "Turn one-hot rows into indices with y.argmax(axis=1)."
+    yield y.ndim != 1, "be one class index per image, of shape (samples,)", f"shape {y.shape}", one_hot
+    yield len(y) != samples, f"be as many as the images, {samples}", str(len(y)), "Save both parts again."
+    number = "Number the classes with numpy.unique(y, return_inverse=True)."
+    text = y.dtype.kind not in "biuf"
+    yield text, "be whole numbers from 0", f"{y.dtype}, such as {y[0].item()!r}", number
+    wrong = (y < 0) | (y >= _MOST_CLASSES) | (y != np.floor(y) if y.dtype.kind == "f" else False)
+    found = repr(y[wrong][0].item()) if wrong.any() else ""
+    yield found, f"be whole numbers from 0 to {_MOST_CLASSES - 1}", found, number
 
 
 def _split(part: _Part, seed: int, what: str) -> tuple[_Part, _Part]:
-    """Hold out a fifth (rounded up), by class where that is possible."""
+    """Hold out a fifth (rounded up), by class if that is possible."""
     try:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
