@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "cyclr"
-PACKAGES = {"keras": ["keras", "experiments/keras_job.py"]}
+PACKAGES = {"keras": ["keras", "experiments/jobs/keras.py"]}
 """By framework, the folders and files below src/cyclr that use it."""
 PRIVATE = re.compile(r"_[a-zA-Z]\w*")
 INHERITED = {"_model"}

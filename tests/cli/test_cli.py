@@ -171,11 +171,11 @@ def test_range_test_without_bounds_has_an_exit_code_of_its_own(models: Path) -> 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("models.py", r"model must be FILE\.py:function"),
-        ("missing.py:build", r"must be in a file that exists; got 'missing\.py'"),
+        ("models.py", r"workload must be 'cnn', 'mlp' or FILE\.py:function; got 'models\.py'"),
+        ("missing.py:build", r"there is no file 'missing\.py'"),
         ("models.py:missing", r"has no function 'missing'; it has build, frozen, not_compiled, nothing"),
-        ("models.py:nothing", r"must return a compiled keras\.Model; got a NoneType"),
-        ("models.py:not_compiled", r"got a model that is not compiled. Call model\.compile"),
+        ("models.py:nothing", r"must return a compiled keras\.Model or a torch\.nn\.Module, and data; got a NoneType"),
+        ("models.py:not_compiled", r"must return a compiled model\. Call model\.compile"),
     ],
 )
 def test_range_test_refuses_what_is_no_model(

@@ -120,11 +120,11 @@ def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs:
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        ("blob.py:build", "workload must be in a file that exists; got 'blob.py'"),
+        ("blob.py:build", "there is no file 'blob.py' for the workload 'blob.py:build'"),
         ("blobs.py:biuld", r"blobs\.py has no function 'biuld'; it has build, dies_once, dies"),
         ("blobs.py", "workload must be 'cnn', 'mlp' or FILE.py:function; got 'blobs.py'"),
-        ("blobs.txt:build", r"workload must be FILE\.py:function; got 'blobs\.txt:build'"),
-        ("broken.py:build", r"workload must be in a file of Python; got 'broken\.py', which is not: .*line 2"),
+        ("blobs.txt:build", r"a workload in a file is FILE\.py:function, .*; got 'blobs\.txt:build'"),
+        ("broken.py:build", r"the workload's file must be Python; 'broken\.py' is not: .*line 2"),
     ],
 )
 def test_a_workload_that_is_not_there_is_told_before_anything_is_run_or_recorded(
@@ -144,7 +144,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"workload": "blob.py:build"}, {}, "workload must be in a file that exists"),
+        ({"workload": "blob.py:build"}, {}, "there is no file 'blob.py'"),
         ({"workload": "blobs.py:biuld"}, {"retry_failed": True}, "has no function 'biuld'"),
         ({"seeds": [0, 1]}, {"workers": 0}, "workers must be an integer of at least 1"),
         ({}, {"threads": 0, "retry_failed": True}, "threads must be an integer of at least 1"),

@@ -15,6 +15,7 @@ import pytest
 import cyclr
 from cyclr.experiments import Spec
 from cyclr.experiments import trial as trials
+from cyclr.experiments.data import Dataset
 from cyclr.experiments.policies import KINDS
 
 if importlib.util.find_spec("torch") is None:
@@ -163,17 +164,25 @@ def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: P
     [
         ("raises", {}, r"ZeroDivisionError: a mistake of the user \(blobs\.py, line \d+\)"),
         ("missing", {}, "has no function 'missing'; it has "),
-        ("model_alone", {}, r"must return \(model, data\); got a Linear"),
+        ("model_alone", {}, r"must return \(model, data\); got only a Linear"),
         ("no_model", {}, r"a compiled keras\.Model or a torch\.nn\.Module, and data; got a int"),
         ("raises_in_a_library", {}, r"RuntimeError: mat1 and mat2 .* \(blobs\.py, line \d+\)"),
         ("exits", {}, r"SystemExit: no data \(blobs\.py, line \d+\)"),
         ("endless", {}, "must know how many batches it has"),
-        ("short", {"metric": "val_loss"}, "it gave 8 in all, its length of 20 asks for 40"),
-        ("validation_once", {"metric": "val_loss"}, "must be there after every epoch; got a generator"),
-        ("broadcast", {"metric": "val_loss"}, r"must have one shape.*got outputs of \(32, 1\), targets of \(32,\)"),
-        ("batches", {}, "metric must be one that torch trials report; got metric='val_accuracy', they report val_loss"),
+        ("short", {"metric": "val_loss"}, "ended early: it gave 8 batches in all, its length of 20 promises 40"),
+        ("validation_once", {"metric": "val_loss"}, "is read after every epoch; got a generator"),
+        (
+            "broadcast",
+            {"metric": "val_loss"},
+            r"targets of one shape; got outputs of \(32, 1\), targets of \(32,\)",
+        ),
+        ("batches", {}, "metric must be one that the trial reports; got metric='val_accuracy', it reports val_loss"),
         ("build", {"optimizer": "Sgdd"}, "optimizer must be one of .*SGD.*; got 'Sgdd'"),
-        ("build", {"optimizer": {"name": "SGD", "speed": 1}}, "optimizer SGD must be made with its arguments"),
+        (
+            "build",
+            {"optimizer": {"name": "SGD", "speed": 1}},
+            r"SGD does not take the arguments \{'speed': 1\}",
+        ),
         ("build", {"policies": [{"kind": "triangular"}], "range_test": {"max_lr": 1e-5}}, "BoundsError: policy 'tri"),
     ],
 )
@@ -260,22 +269,25 @@ def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
     return model, losses
 
 
-@pytest.mark.usefixtures("_tensorflow")
-def test_a_model_for_the_command_line_imports_its_neighbours_in_the_function(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("returned", ["model", "model, data"])
+def test_a_range_test_takes_the_file_of_a_comparison_or_a_function_that_returns_only_a_model(
+    blob_spec: MakeSpec, blobs: Path, monkeypatch: pytest.MonkeyPatch, returned: str
 ) -> None:
-    from cyclr.experiments import workloads
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "lone_helper", raising=False)
-    (tmp_path / "lone_helper.py").write_text(
-        "import keras\ndef net():\n"
-        "    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
-        "    model.compile('sgd', 'mse')\n    return model\n"
+    monkeypatch.delitem(sys.modules, "blobs", raising=False)
+    (blobs / "lone_model.py").write_text(
+        f"def build():\n    from blobs import build\n    model, data = build()\n    return {returned}\n"
     )
-    (tmp_path / "lone_model.py").write_text("def build():\n    from lone_helper import net\n    return net()\n")
     before = [*sys.path]
-    assert workloads.from_file("lone_model.py:build").compiled
+    spec = blob_spec(policies=[{"kind": "triangular"}], range_test={"steps": 60}).replace(
+        workload="lone_model.py:build"
+    )
+    (trial,) = spec.trials()
+    images = np.random.default_rng(0).random((400, 1, 1, 3), dtype=np.float32)[:, 0, 0]
+    data = Dataset("noise", images, np.arange(400) % 3, images[:9], np.arange(9) % 3)
+    steps: list[int] = []
+    found = trials.find_bounds(trial, data, lambda test: steps.append(test.recorded))
+    assert steps
+    assert (found == trials.find_bounds(trial)) if "data" in returned else (found.steps == 60)
     assert sys.path == before
 
 

@@ -1,6 +1,7 @@
 """The subcommands: each parses its options, calls the library and prints what comes back."""
 
 import functools
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,9 +105,9 @@ def demo(
     more from the same weights with Adam's default rate, for the same number of steps. The default data needs no
     download and takes less than a minute.
     """
-    from cyclr.experiments import backend as backends
     from cyclr.experiments import data as data_sets
     from cyclr.experiments import demo as job
+    from cyclr.experiments import environment
 
     settings = job.Settings(
         epochs=epochs,
@@ -116,7 +117,7 @@ def demo(
         seed=seed,
     )
     job.prepare_folder(output)
-    chosen = backends.select(backend)
+    chosen = environment.select_backend(backend)
     with out.status(f"Loading {escape(data)} and Keras on {chosen} …"):
         loaded = data_sets.load(data)
         import keras  # noqa: F401
@@ -143,7 +144,11 @@ def demo(
 def range_test(
     model: Annotated[
         str,
-        typer.Option("--model", help="FILE.py:function; a function without arguments that returns a compiled model."),
+        typer.Option(
+            "--model",
+            help="FILE.py:function that returns a compiled Keras model or a torch module, with or without its data, as "
+            "for compare; or **mlp** or **cnn**.",
+        ),
     ],
     data: DataOption = "digits",
     backend: BackendOption = None,
@@ -157,34 +162,32 @@ def range_test(
         "cyclr-range-test"
     ),
 ) -> None:
-    """Find the learning-rate bounds of your own compiled Keras model.
+    """Find the learning-rate bounds of your own model.
 
     Example: cyclr range-test --model model.py:build --data mnist --batch-size 64
     """
-    from cyclr.experiments import backend as backends
+    from cyclr.experiments import Spec, environment, workloads
     from cyclr.experiments import data as data_sets
     from cyclr.experiments import demo as job
-    from cyclr.experiments import workloads
+    from cyclr.experiments import trial as trials
 
     job.prepare_folder(output)
-    chosen = backends.select(backend)
-    with out.status(f"Loading {escape(data)} and Keras on {chosen} …"):
-        loaded = data_sets.load(data)
-        built = workloads.from_file(model)
-        from cyclr.keras import range_test as test_model
+    in_file = ":" in model
+    (trial,) = Spec(
+        [{"kind": "triangular"}],
+        workload=model,
+        data=None if in_file else data,
+        epochs=1,
+        seeds=[seed],
+        batch_size=batch_size,
+        range_test={"min_lr": min_lr, "max_lr": max_lr, "steps": steps, "spacing": spacing},
+    ).trials()
+    workloads.check(trial)
+    if backend is not None or not in_file or importlib.util.find_spec("keras") is not None:
+        environment.select_backend(backend)
+    loaded = data_sets.load(data) if in_file else None
     with _progress() as progress:
-        result = test_model(
-            built,
-            loaded.x_train,
-            loaded.y_train,
-            min_lr=min_lr,
-            max_lr=max_lr,
-            steps=steps,
-            spacing=spacing,
-            batch_size=batch_size,
-            seed=seed,
-            on_step=lambda test: progress("range test", test.recorded, len(test)),
-        )
+        result = trials.find_bounds(trial, loaded, lambda test: progress("range test", test.recorded, len(test)))
     _print_bounds(result)
     result.plot().figure.savefig(output / "range_test.png", dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
     result.save(output / "range_test.json")

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyclr import _checks
 from cyclr.errors import MissingExtraError
-from cyclr.experiments import threads as thread_limits
+from cyclr.experiments import environment as environments
 from cyclr.experiments import trial as trials_
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import Event
@@ -102,7 +102,7 @@ class _Worker:
         self._channel, self._log = channel, channel.with_suffix(".log")
         self._channel.touch()
         self._read = 0
-        self._environment = thread_limits.environment(threads)
+        self._environment = environments.thread_variables(threads)
         self._executor: Any = None
 
     def begin(self, trial: Trial) -> "Future[dict[str, Any]]":

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclr import _checks
 from cyclr.errors import CyclrError, MissingExtraError
-from cyclr.experiments import threads as thread_limits
+from cyclr.experiments import environment as environments
 from cyclr.experiments import trial as trials_
 from cyclr.experiments.local import Throttle
 from cyclr.experiments.spec import Trial
@@ -119,7 +119,7 @@ def _connected(
     if ray.is_initialized():
         yield False
         return
-    environment: dict[str, Any] = {"env_vars": {**thread_limits.environment(threads), **_of_backend()}}
+    environment: dict[str, Any] = {"env_vars": {**environments.thread_variables(threads), **_of_backend()}}
     file = next((trial.file for trial in trials if trial.file is not None), None)
     # A job that was submitted to the cluster has its files there already.
     shipped = file is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")

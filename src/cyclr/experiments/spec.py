@@ -17,8 +17,8 @@ from msgspec import UNSET, Meta, Struct
 from cyclr import _checks
 from cyclr.errors import CyclrError
 from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, shown, unknown
-from cyclr.experiments.backend import BACKENDS
 from cyclr.experiments.data import NAMES
+from cyclr.experiments.environment import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test.repeats import Sweep
 from cyclr.report.direction import Direction, direction_of

@@ -12,8 +12,9 @@ from typing import Any
 
 from cyclr import _generators
 from cyclr.errors import CyclrError
-from cyclr.experiments import backend, workloads
-from cyclr.experiments.job import History, Job
+from cyclr.experiments import environment, workloads
+from cyclr.experiments.data import Dataset
+from cyclr.experiments.jobs.base import History, Job
 from cyclr.experiments.spec import Trial
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.schedules import Run
@@ -36,7 +37,7 @@ def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dic
     """
     record = empty_record(trial)
     try:
-        with workloads.neighbours_of(trial.file):
+        with workloads.importable_folder(trial.file):
             _fill(record, trial, tell)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
         record["status"], record["error"] = "failed", _in_words(error, trial.file)
@@ -44,6 +45,20 @@ def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dic
     finally:
         _forget()
     return record
+
+
+def find_bounds(
+    trial: Trial, data: Dataset | None = None, on_step: Callable[[RangeTest], None] = lambda test: None
+) -> RangeTestResult:
+    """Run only the range test of a trial; errors of the user's file are raised.
+
+    Args:
+        trial: the trial.
+        data: data for a function of a user's file that returns only a model.
+        on_step: called after every update.
+    """
+    with workloads.importable_folder(trial.file):
+        return _seeded(workloads.builder(trial, data), trial.seed).range_test(on_step)
 
 
 def empty_record(trial: Trial) -> dict[str, Any]:
@@ -85,7 +100,7 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
 
     tell({"trial": trial.id, "stage": "loading", "done": 0, "total": 1})
     if trial.backend is not None:
-        backend.select(trial.backend)
+        environment.select_backend(trial.backend)
     job = _seeded(workloads.builder(trial), trial.seed)
     per_epoch = job.steps_per_epoch
     total = trial.steps if trial.epochs is None else trial.epochs * per_epoch
@@ -100,7 +115,7 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
         "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
     }
     _seed(trial.seed)
-    history = History(total, step("training"), lambda values: tell({"trial": trial.id, "epoch": values}))
+    history = History(total, trial.metric, step("training"), lambda values: tell({"trial": trial.id, "epoch": values}))
     job.train(plan, history)
     record["seconds"] = round(time.perf_counter() - began, 3)
     record["epochs"] = {name: _finite(values) for name, values in history.epochs.items()}

@@ -35,7 +35,7 @@ def test_the_code_to_paste_has_the_momentum_of_a_built_in_workload() -> None:
 def test_the_rate_and_defaults_are_left_out() -> None:
     import keras
 
-    from cyclr.experiments.keras_job import optimizer_name
+    from cyclr.experiments.jobs.keras import optimizer_name
 
     assert optimizer_name(keras.optimizers.Adam(0.5, name="mine")) == "Adam"
     decayed = keras.optimizers.AdamW(0.5, weight_decay=0.1, beta_2=0.99)

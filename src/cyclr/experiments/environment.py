@@ -1,4 +1,4 @@
-"""Which Keras backend runs: it has to be settled before Keras is imported."""
+"""Keras' backend and the threads of a process: both are settled by its environment, before frameworks are imported."""
 
 import importlib.util
 import json
@@ -12,8 +12,8 @@ from cyclr.errors import MissingExtraError
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def select(name: str | None = None) -> str:
-    """Make Keras run on a backend: the one named, else that of `KERAS_BACKEND` or of `keras.json`, else one installed.
+def select_backend(name: str | None = None) -> str:
+    """Choose Keras' backend: `name`, else that of `KERAS_BACKEND` or of `keras.json`, else the first one installed.
 
     Args:
         name: `"tensorflow"`, `"jax"`, `"torch"` or None.
@@ -40,7 +40,7 @@ def select(name: str | None = None) -> str:
     if keras is not None and keras.backend.backend() != chosen:
         raise ValueError(
             f"backend must be chosen before Keras is imported; got backend={chosen!r}, but Keras runs on "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND={chosen} and start anew."
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND={chosen} and restart."
         )
     os.environ["KERAS_BACKEND"] = chosen
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -48,10 +48,29 @@ def select(name: str | None = None) -> str:
 
 
 def _configured() -> str | None:
-    """The backend that Keras itself would take from the environment or from its configuration file, if any."""
+    """The backend that Keras itself takes from the environment or from its configuration file, if any."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
         in_file = json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")
     except (OSError, ValueError, AttributeError):
         in_file = None
     return os.environ.get("KERAS_BACKEND") or in_file
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Environment variables that limit TensorFlow, torch, JAX and the BLAS libraries to a number of threads.
+
+    Args:
+        threads: threads for the operations of one worker, ≥ 1.
+    """
+    count = str(threads)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    # XLA on a CPU runs with one thread or with all.
+    flags = os.environ.get("XLA_FLAGS", "")
+    one = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return {
+        **dict.fromkeys(names, count),
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+        "XLA_FLAGS": f"{flags} {one}".strip() if threads == 1 and one not in flags else flags,
+    }

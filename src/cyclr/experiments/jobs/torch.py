@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from cyclr.errors import CyclrError
-from cyclr.experiments.job import History, checked_length
+from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -22,19 +22,20 @@ class TorchJob:
     """A torch model and its data.
 
     Args:
-        model: the model, where it is to run; batches are moved to its device.
+        model: the model, on its device; batches are moved there.
         training, validation: `(x, y)` of tensors or arrays, or iterables of batches `(inputs, targets)`.
-        trial: what is to be done.
+        trial: what to do.
         loss: `loss(outputs, targets)`; cross-entropy for integer targets and the squared error for others by default.
 
     Raises:
-        CyclrError: no such optimizer, or data that does not know its length or can be gone through once alone.
+        CyclrError: no such optimizer, or data that does not know its length or can be read only once.
     """
 
     def __init__(self, model: Any, training: Any, validation: Any, trial: Trial, loss: Any = None) -> None:
         self._model, self._trial, self._loss = model, trial, loss or default_loss
         table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
-        self._optimizer = made_optimizer(table, model.parameters())
+        # The rate is set before the first update; only torch asks for one here.
+        self._optimizer = optimizer_from(torch.optim, table, model.parameters(), lr=0.01)
         self.optimizer_name = trial.optimizer_name or f"{table['name']}(momentum=0.9)"
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         if isinstance(training, tuple | list) and len(training) == 2:
@@ -42,11 +43,11 @@ class TorchJob:
             self._validation: Any = DataLoader(_tensors(validation), _VALIDATION_BATCH)
         else:
             self._training, self._validation = training, validation
-        self.steps_per_epoch = checked_length(trial.workload, self._training)
+        self.steps_per_epoch = number_of_batches(trial.workload, self._training)
         if isinstance(self._validation, Iterator):
             raise CyclrError(
-                f"the validation data of {trial.workload} must be there after every epoch; got a "
-                f"{type(self._validation).__name__}, which ends with the first. Return a DataLoader or a list."
+                f"the validation data of {trial.workload} is read after every epoch; got a "
+                f"{type(self._validation).__name__}, which can be read once. Return a DataLoader or a list."
             )
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
@@ -62,36 +63,31 @@ class TorchJob:
         )
 
     def train(self, plan: Plan, history: History) -> None:
-        """Train until the history is over; every update and epoch is noted in it."""
+        """Train until the history is over, and record every update and epoch in it."""
         scheduler = self._scheduler(plan, history.total_steps)
         for _ in range(-(-history.total_steps // self.steps_per_epoch)):
             self._model.train()
             for inputs, targets in self._training:
                 history.lr.append(float(self._optimizer.param_groups[0]["lr"]))
                 self._optimizer.zero_grad(set_to_none=True)
-                loss = self._loss(self._model(self._moved(inputs)), self._moved(targets))
+                loss = self._loss(self._model(self._to_device(inputs)), self._to_device(targets))
                 loss.backward()
                 self._optimizer.step()
                 if plan.framework != "plateau":
                     scheduler.step()
-                history.step(float(loss.detach()))
-                if history.over:
+                history.add_step(float(loss.detach()))
+                if history.is_over:
                     break
-            metrics = self._evaluated()
-            if self._trial.metric not in metrics:
-                raise CyclrError(
-                    f"metric must be one that torch trials report; got metric={self._trial.metric!r}, they report "
-                    f"{', '.join(metrics)}."
-                )
-            history.epoch(metrics)
+            metrics = self._evaluate()
+            history.add_epoch(metrics)
             if plan.framework == "plateau":
                 scheduler.step(metrics[self._trial.metric])
             if history.diverged:
                 break
-        if not history.over:
+        if not history.is_over:
             raise CyclrError(
-                f"the training data of {self._trial.workload} must have as many batches as its length says; it gave "
-                f"{len(history.loss)} in all, its length of {self.steps_per_epoch} asks for {history.total_steps}."
+                f"the training data of {self._trial.workload} ended early: it gave {len(history.loss)} batches in all, "
+                f"its length of {self.steps_per_epoch} promises {history.total_steps}. Correct its length."
             )
 
     def _scheduler(self, plan: Plan, total_steps: int) -> Any:
@@ -104,14 +100,14 @@ class TorchJob:
             return schedulers.CosineAnnealingLR(self._optimizer, T_max=total_steps)
         return schedulers.ReduceLROnPlateau(self._optimizer, mode=self._trial.direction, **plan.options)
 
-    def _evaluated(self) -> dict[str, float]:
-        """Mean loss over the validation samples, and the accuracy where targets are classes."""
+    def _evaluate(self) -> dict[str, float]:
+        """Mean loss over the validation samples, and the accuracy if targets are classes."""
         self._model.eval()
         loss, correct, count, classes = 0.0, 0, 0, True
         with torch.no_grad():
             for inputs, targets in self._validation:
-                targets = self._moved(targets)
-                outputs = self._model(self._moved(inputs))
+                targets = self._to_device(targets)
+                outputs = self._model(self._to_device(inputs))
                 loss += float(self._loss(outputs, targets)) * len(targets)
                 classes = not targets.is_floating_point() and outputs.ndim == 2
                 correct += int((outputs.argmax(1) == targets).sum()) if classes else 0
@@ -120,7 +116,7 @@ class TorchJob:
             raise CyclrError(f"the validation data of {self._trial.workload} must hold a batch at least; got none.")
         return {"val_loss": loss / count, **({"val_accuracy": correct / count} if classes else {})}
 
-    def _moved(self, batch: Any) -> Any:
+    def _to_device(self, batch: Any) -> Any:
         return batch.to(self._device) if hasattr(batch, "to") else batch
 
 
@@ -130,36 +126,12 @@ def default_loss(outputs: Any, targets: Any) -> Any:
     if targets.is_floating_point():
         if outputs.shape != targets.shape:
             raise CyclrError(
-                "outputs and targets must have one shape, for the squared error; got outputs of "
+                "the squared error needs outputs and targets of one shape; got outputs of "
                 f"{tuple(outputs.shape)}, targets of {tuple(targets.shape)}. Return targets[:, None] as targets, or "
                 "outputs.squeeze(1) from the model?"
             )
         return functional.mse_loss(outputs, targets)
     return functional.cross_entropy(outputs, targets)
-
-
-def made_optimizer(table: dict[str, Any], parameters: Iterator[Any]) -> Any:
-    """The torch optimizer that a table names, such as `{"name": "SGD", "momentum": 0.9}`.
-
-    Raises:
-        CyclrError: torch has none of that name, or it does not take these arguments.
-    """
-    arguments = {name: value for name, value in table.items() if name != "name"}
-    known = {
-        name.lower(): kind
-        for name, kind in vars(torch.optim).items()
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != "Optimizer"
-    }
-    try:
-        # The rate is set before the first update; torch alone asks for one here.
-        return known[table["name"].lower()](parameters, **{"lr": 0.01, **arguments})
-    except KeyError:
-        names = ", ".join(sorted(kind.__name__ for kind in known.values()))
-        raise CyclrError(f"optimizer must be one of {names}; got {table['name']!r}.") from None
-    except (TypeError, ValueError) as error:
-        raise CyclrError(
-            f"optimizer {table['name']} must be made with its arguments; got {arguments}: {error}."
-        ) from error
 
 
 def _tensors(pair: Any) -> TensorDataset:

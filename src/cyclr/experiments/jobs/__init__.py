@@ -1,0 +1,1 @@
+"""What trials do in each framework."""

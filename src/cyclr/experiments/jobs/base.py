@@ -1,0 +1,122 @@
+"""What a comparison asks of a framework: test a model, train it, and record the training."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Protocol
+
+from cyclr.errors import CyclrError
+from cyclr.experiments.policies import Plan
+from cyclr.range_test import RangeTest, RangeTestResult
+
+
+@dataclass
+class History:
+    """The series of one training, as they grow.
+
+    Attributes:
+        total_steps: planned updates.
+        metric: the metric that every epoch must have.
+        on_step: called after every update with the updates done and `total_steps`.
+        on_epoch: called after every epoch with its values, `step` among them.
+        lr, loss: of every update: the rate it used, and the loss of its batch before it.
+        epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches), the validation
+            metrics and `seconds` (since the training began).
+        diverged: True if a loss was NaN or infinite, which ends the training.
+    """
+
+    total_steps: int
+    metric: str
+    on_step: Callable[[int, int], None]
+    on_epoch: Callable[[dict[str, float]], None]
+    lr: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    epochs: dict[str, list[float]] = field(default_factory=dict)
+    diverged: bool = False
+    _started: float = field(default_factory=time.perf_counter)
+    _epoch_start: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """True if no further update is to be made."""
+        return self.diverged or len(self.loss) >= self.total_steps
+
+    def add_step(self, loss: float) -> None:
+        """Record an update by the loss of its batch."""
+        self.loss.append(loss)
+        self.diverged = not isfinite(loss)
+        self.on_step(len(self.loss), self.total_steps)
+
+    def add_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Record the end of an epoch, also of a partial last one."""
+        if self.metric not in metrics:
+            raise CyclrError(
+                f"metric must be one that the trial reports; got metric={self.metric!r}, it reports "
+                f"{', '.join(metrics) or 'nothing'}. Choose one of these, or compile a Keras model with metrics=[...]."
+            )
+        batches = self.loss[self._epoch_start :]
+        self._epoch_start = len(self.loss)
+        values = {
+            "step": len(self.loss),
+            **metrics,
+            "loss": sum(batches) / max(1, len(batches)),
+            "seconds": round(time.perf_counter() - self._started, 3),
+        }
+        for name, value in values.items():
+            self.epochs.setdefault(name, []).append(value)
+        self.on_epoch(values)
+
+
+class Job(Protocol):
+    """A model with its data and optimizer, in one framework."""
+
+    steps_per_epoch: int
+    optimizer_name: str
+
+    def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
+        """Run the range test of the trial; the model is left as it was."""
+
+    def train(self, plan: Plan, history: History) -> None:
+        """Train until the history is over, and record every update and epoch in it."""
+
+
+def number_of_batches(workload: str, batches: Any) -> int:
+    """Number of batches in training data that is given as batches."""
+    try:
+        length = len(batches)
+    except TypeError:
+        length = 0
+    if length < 1:
+        raise CyclrError(
+            f"the training data of {workload} must know how many batches it has, one at least; got a "
+            f"{type(batches).__name__} that does not. Return ((x, y), (x_val, y_val)), or an iterable with a length."
+        )
+    return length
+
+
+def optimizer_from(module: Any, table: Mapping[str, Any], *parameters: Any, **defaults: Any) -> Any:
+    """The optimizer that a table names, such as `{"name": "SGD", "momentum": 0.9}`.
+
+    Args:
+        module: `keras.optimizers` or `torch.optim`.
+        table: name, in any case, and arguments.
+        parameters, defaults: further arguments; those of the table take precedence.
+
+    Raises:
+        CyclrError: the module has none of that name, or it does not take these arguments.
+    """
+    arguments = {name: value for name, value in table.items() if name != "name"}
+    known = {
+        name.lower(): kind
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, module.Optimizer) and kind is not module.Optimizer
+    }
+    kind = known.get(table["name"].lower())
+    if kind is None:
+        names = ", ".join(sorted({kind.__name__ for kind in known.values()}))
+        raise CyclrError(f"optimizer must be one of {names}; got {table['name']!r}.")
+    try:
+        return kind(*parameters, **{**defaults, **arguments})
+    except (TypeError, ValueError) as error:
+        raise CyclrError(f"optimizer {table['name']} does not take the arguments {arguments}: {error}.") from error

@@ -1,0 +1,147 @@
+"""Trials of Keras models."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from cyclr.errors import CyclrError
+from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
+from cyclr.experiments.policies import Plan
+from cyclr.experiments.spec import Trial
+from cyclr.keras import LearningRate, _optimizer, _private, range_test
+from cyclr.keras._compiled import make_anew
+from cyclr.range_test import RangeTest, RangeTestResult
+
+
+class KerasJob:
+    """A compiled Keras model and its data.
+
+    The model trains with `steps_per_execution=1`, whatever it was compiled with, because every update is recorded.
+
+    Args:
+        model: the model; the trial's optimizer, if it has one, replaces the model's.
+        training, validation: `(x, y)`, or iterables of batches that `fit` takes.
+        trial: what to do.
+
+    Raises:
+        CyclrError: the model is not compiled, or the data does not know its length.
+    """
+
+    def __init__(self, model: Any, training: Any, validation: Any, trial: Trial) -> None:
+        if not model.compiled:
+            raise CyclrError(f"{trial.workload} must return a compiled model. Call model.compile(...) in it.")
+        self._model, self._trial = model, trial
+        self._training, self._validation = training, validation
+        self._is_arrays = isinstance(training, tuple | list) and len(training) == 2
+        if trial.optimizer is not None:
+            model.optimizer = optimizer_from(keras.optimizers, trial.optimizer)
+        self.optimizer_name = trial.optimizer_name or optimizer_name(_private.inner(model.optimizer))
+        if self._is_arrays:
+            self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
+        else:
+            self.steps_per_epoch = number_of_batches(trial.workload, training)
+
+        # What `fit` and `range_test` take: arrays with a size of batches, or batches.
+        self._data = (*training,) if self._is_arrays else (training,)
+        self._batch_size = trial.batch_size if self._is_arrays else None
+
+    def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
+        """Run the range test of the trial; the model is left as it was."""
+        return range_test(
+            self._model,
+            *self._data,
+            batch_size=self._batch_size,
+            seed=self._trial.seed,
+            on_step=on_step,
+            **self._trial.range_test,
+        )
+
+    def train(self, plan: Plan, history: History) -> None:
+        """Train until the history is over, and record every update and epoch in it."""
+        model = self._model
+        if (batches := _optimizer.micro_batches(model.optimizer)) != 1:
+            raise CyclrError(
+                f"the optimizer of {self._trial.workload} must update after every batch, because steps are counted in "
+                f"batches; got gradient_accumulation_steps={batches}. Use larger batches instead."
+            )
+        rate = self._set_rate(plan, history.total_steps)
+        callbacks = [_Recorder(history, read_rate=rate is None)]
+        if plan.framework == "plateau":
+            callbacks.append(
+                keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
+            )
+        model.steps_per_execution = 1
+        make_anew(model)
+        model.fit(
+            *self._data,
+            batch_size=self._batch_size,
+            epochs=-(-history.total_steps // self.steps_per_epoch),
+            validation_data=tuple(self._validation) if self._is_arrays else self._validation,
+            verbose=0,
+            callbacks=callbacks,
+        )
+        if plan.schedule is not None:
+            history.lr[:] = np.asarray(plan.schedule(np.arange(len(history.loss)))).tolist()
+        elif rate is not None:
+            history.lr[:] = [float(keras.ops.convert_to_numpy(rate(step))) for step in range(len(history.loss))]
+
+    def _set_rate(self, plan: Plan, total_steps: int) -> Any:
+        """Set the rate, and return the schedule that the optimizer follows; None if the rate is a variable."""
+        optimizer = _private.inner(self._model.optimizer)
+        rate: Any = None
+        if plan.schedule is not None:
+            rate = LearningRate(plan.schedule)
+        elif plan.framework == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(plan.lr, total_steps)
+        elif not _optimizer.has_settable_rate(optimizer):
+            raise CyclrError(
+                f"ReduceLROnPlateau needs an optimizer whose learning rate is a number; that of "
+                f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}."
+            )
+        optimizer.learning_rate = plan.lr if rate is None else rate
+        return rate
+
+
+class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
+
+    Args:
+        history: where to.
+        read_rate: True to record the optimizer's rate, which Keras' own callbacks change only between epochs.
+    """
+
+    def __init__(self, history: History, read_rate: bool) -> None:
+        super().__init__()
+        self._history, self._read_rate = history, read_rate
+        self._rate = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._read_rate:
+            self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._history.add_step(float((logs or {})["loss"]))
+        if self._read_rate:
+            self._history.lr.append(self._rate)
+        if self._history.is_over:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._history.add_epoch({n: float(value) for n, value in (logs or {}).items() if n.startswith("val_")})
+
+
+def optimizer_name(optimizer: Any) -> str:
+    """An optimizer with its arguments that are not the defaults, the rate left out, such as `"SGD(momentum=0.9)"`."""
+    known = inspect.signature(type(optimizer)).parameters
+    arguments = ", ".join(
+        f"{name}={value}"
+        for name, value in optimizer.get_config().items()
+        if name not in ("name", "learning_rate") and (name not in known or value != known[name].default)
+    )
+    return f"{type(optimizer).__name__}({arguments})" if arguments else type(optimizer).__name__
