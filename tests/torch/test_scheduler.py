@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler
 from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler
 from cyclr.torch._hooks import uncounted
+from cyclr.torch.scheduler import _State
 
 CYCLE = Cyclical(0.25, 0.75, 3)
 OTHER = Cyclical(0.125, 0.5, 2, step_size_down=5, decay=Halving())
@@ -912,6 +913,55 @@ def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last
         if split:
             assert scheduler.state_dict()["_schedulers"] == states[1]["_schedulers"]
         assert used + run(optimizer, scheduler, 20 - split)[0] == wanted
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_the_state_of_a_scheduler_follows_its_turn_in_a_sequence():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    assert scheduler._state is _State.ALONE
+    parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), scheduler, lr_scheduler.ConstantLR(optimizer, 0.25, 100)]
+    sequence = lr_scheduler.SequentialLR(optimizer, parts, [2, 5])
+    seen = []
+    for _ in range(7):
+        in_charge = scheduler.state_dict()["in_charge"]
+        assert in_charge == (scheduler._state is _State.ACTIVE)
+        seen.append(scheduler._state.name)
+        update(optimizer)
+        sequence.step()
+    assert seen == ["PENDING"] * 2 + ["ACTIVE"] * 3 + ["ENDED"] * 2
+    scheduler.step()
+    assert scheduler._state is _State.ACTIVE
+
+
+def test_a_rate_that_is_changed_by_hand_is_not_set_again_when_the_optimizer_is_loaded():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    optimizer.param_groups[0]["lr"] = 0.125
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert scheduler.get_last_lr() == [0.125]
+    assert scheduler._state is _State.ALONE
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_new_schedules_hold_in_a_sequence_until_another_one_has_its_turn():
+    def sequence(schedule):
+        optimizer = sgd()
+        parts = [Scheduler(optimizer, schedule), lr_scheduler.ConstantLR(optimizer, 0.25, 100)]
+        return optimizer, parts[0], lr_scheduler.SequentialLR(optimizer, parts, [6])
+
+    optimizer, scheduler, whole = sequence(CYCLE)
+    run(optimizer, whole, 4)
+    states = stored([optimizer.state_dict(), scheduler.state_dict(), whole.state_dict()["last_epoch"]])
+    optimizer, scheduler, whole = sequence(OTHER)
+    scheduler.load_state_dict(states[1], schedules="new")
+    whole.last_epoch = states[2]
+    optimizer.load_state_dict(states[0])
+    assert run(optimizer, whole, 4) == [[*values(OTHER, 2, 4), 0.125, 0.125]]
+    # Another one's rate is not replaced.
+    rate = scheduler.get_last_lr()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert scheduler.get_last_lr() == rate
 
 
 @pytest.mark.parametrize("counts", ["updates", "calls"])

@@ -1,4 +1,4 @@
-"""Hooks on an optimizer that keep nothing alive, and updates that they do not hear of."""
+"""Hooks on an optimizer that keep no scheduler alive, and the updates that schedulers do not count."""
 
 import contextlib
 import weakref
@@ -8,8 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-_left: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
-"""The hooks of owners that are gone. The next `attach` removes them: an update may be running through them before."""
+_orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
+"""Hooks whose owner is gone. The next `attach` removes them: before, an update may be going through the hooks."""
 
 _uncounted: set[int] = set()
 
@@ -20,46 +20,57 @@ def attach(
     *,
     before_update: Callable[..., None],
     after_update: Callable[..., None],
-    before_load: Callable[..., None],
-    after_load: Callable[..., None],
+    before_load: Callable[[Any], Any],
+    after_load: Callable[[Any, Any], None],
 ) -> None:
-    """While the owner lives, let an optimizer call functions with it and with what torch gives hooks of the kind.
+    """Register four hooks on `optimizer` for as long as `owner` is alive.
+
+    Each hook is called with `owner` first. The optimizer holds only a weak reference to `owner`.
 
     Args:
-        owner: their first argument; the optimizer does not keep it alive.
-        optimizer: a plain optimizer of torch's.
-        before_update, after_update: around `step()`, but for updates within `uncounted`.
-        before_load, after_load: around `load_state_dict()`.
+        owner: the first argument of the hooks.
+        optimizer: an optimizer of torch, without a wrapper.
+        before_update, after_update: called around `step()` with the arguments that torch passes, except within
+            `uncounted`.
+        before_load, after_load: called around `load_state_dict()`. `after_load` gets what `before_load` returned.
     """
-    left = _left.setdefault(optimizer, [])
-    while left:
-        left.pop().remove()
+    orphaned = _orphaned.setdefault(optimizer, [])
+    while orphaned:
+        orphaned.pop().remove()
+    returned: list[Any] = []
+
+    def keep_returned(owner: Any, *given: Any) -> None:
+        returned[:] = [before_load(owner)]
+
+    def pass_returned(owner: Any, *given: Any) -> None:
+        after_load(owner, returned.pop())
+
     handles = (
-        optimizer.register_step_pre_hook(_weakly(owner, before_update, of_updates=True)),
-        optimizer.register_step_post_hook(_weakly(owner, after_update, of_updates=True)),
-        optimizer.register_load_state_dict_pre_hook(_weakly(owner, before_load)),
-        optimizer.register_load_state_dict_post_hook(_weakly(owner, after_load)),
+        optimizer.register_step_pre_hook(_weak_hook(owner, before_update, of_updates=True)),
+        optimizer.register_step_post_hook(_weak_hook(owner, after_update, of_updates=True)),
+        optimizer.register_load_state_dict_pre_hook(_weak_hook(owner, keep_returned)),
+        optimizer.register_load_state_dict_post_hook(_weak_hook(owner, pass_returned)),
     )
-    weakref.finalize(owner, left.extend, handles).atexit = False
+    weakref.finalize(owner, orphaned.extend, handles).atexit = False
 
 
-def _weakly(owner: Any, method: Callable[..., None], *, of_updates: bool = False) -> Callable[..., None]:
+def _weak_hook(owner: Any, function: Callable[..., None], *, of_updates: bool = False) -> Callable[..., None]:
     to_owner = weakref.ref(owner)
 
     def hook(optimizer: Any, *given: Any) -> None:
         alive = to_owner()
         if alive is not None and not (of_updates and id(optimizer) in _uncounted):
-            method(alive, optimizer, *given)
+            function(alive, optimizer, *given)
 
     return hook
 
 
 @contextlib.contextmanager
 def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
-    """Updates meanwhile are none that schedulers count: those of a range test, which are undone."""
-    # Fabric's wrapper has the hooks of the optimizer within, which are called with that one.
-    held = {id(held) for optimizer in optimizers for held in (optimizer, getattr(optimizer, "optimizer", optimizer))}
-    added = held - _uncounted
+    """Hide updates from schedulers inside this context. Used by range tests, which undo their updates."""
+    # Fabric's wrapper shares the hooks of the optimizer within, and they are called with that optimizer.
+    hidden = {id(one) for optimizer in optimizers for one in (optimizer, getattr(optimizer, "optimizer", optimizer))}
+    added = hidden - _uncounted
     _uncounted.update(added)
     try:
         yield
@@ -68,5 +79,5 @@ def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
 
 
 def is_counted(optimizer: Optimizer) -> bool:
-    """Whether updates of an optimizer are heard of now."""
+    """Return True unless the updates of the optimizer are hidden from schedulers."""
     return id(optimizer) not in _uncounted

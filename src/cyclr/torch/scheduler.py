@@ -1,5 +1,6 @@
 """Schedules attached to a torch optimizer."""
 
+import enum
 import math
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,25 @@ IDLE_CALLS = 1000
 """Calls of `step()` without an update ever seen, after which there is a warning."""
 
 Resumed = Literal["same", "new", "saved"]
+
+
+class _State(enum.Enum):
+    """What a `Scheduler` has to do with the learning rates that its optimizer holds.
+
+    | state   | entered when                                   | the groups hold          | saved as  |
+    |---------|------------------------------------------------|--------------------------|-----------|
+    | ALONE   | made, or given other schedules when it loads   | its rates, unless edited | in charge |
+    | PENDING | a `SequentialLR` puts `last_epoch` back        | those of another one     | not       |
+    | ACTIVE  | a pending or ended one makes a step            | its rates                | in charge |
+    | ENDED   | an active one finds other rates in the groups  | those of another one     | not       |
+
+    `step()` sets the values of its step in every state: nothing calls it while it is pending, or after its turn.
+    """
+
+    ALONE = enum.auto()
+    PENDING = enum.auto()
+    ACTIVE = enum.auto()
+    ENDED = enum.auto()
 
 
 class Scheduler(_private.TorchScheduler):
@@ -67,8 +87,6 @@ class Scheduler(_private.TorchScheduler):
     """
 
     _keeps_ratios = True
-    _takes_turns = False
-    _sets_again = False
     _idle_calls = 0
 
     def __init__(
@@ -88,9 +106,8 @@ class Scheduler(_private.TorchScheduler):
         self._updates = 0
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         self._offset = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
-        self._overrules = False
+        self._enter(_State.ALONE)
         self._attach()
-        self.last_epoch = self._offset
         self._set_to(self._offset)
 
     def _attach(self) -> None:
@@ -100,16 +117,16 @@ class Scheduler(_private.TorchScheduler):
             self.optimizer,
             before_update=Scheduler._set_added_groups,
             after_update=Scheduler._count,
-            before_load=Scheduler._look_before_load,
-            after_load=Scheduler._reset_after_load,
+            before_load=Scheduler._before_load,
+            after_load=Scheduler._after_load,
         )
 
     def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Before an update: set the rates of groups that were added since the last `step()`."""
         if len(optimizer.param_groups) == len(self._shares):
             return
-        # Lists of schedules have none for them, which `step()` says.
-        if max(len(self._rates), len(self._momenta)) <= 1 and self._in_charge:
+        # A list of schedules has none for them: the next `step()` raises.
+        if max(len(self._rates), len(self._momenta)) <= 1 and self._owns_rates():
             self._set_to(self.last_epoch)
 
     def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -117,19 +134,22 @@ class Scheduler(_private.TorchScheduler):
         if not _private.skips_update(optimizer):
             self._updates += 1
 
-    def _look_before_load(self, optimizer: Any, state_dict: Any) -> None:
-        """Note whether the rates are this scheduler's to set again after the optimizer's state is loaded."""
-        # Of schedulers that take turns, that state knows which one was in charge.
-        self._sets_again = self._overrules or (not self._takes_turns and self._in_charge)
+    def _before_load(self) -> bool:
+        """Before the optimizer's state is loaded: return True if the rates are then set again.
 
-    def _reset_after_load(self, optimizer: Any) -> None:
-        """Set again what an older state of the optimizer brought back, and what the ratios are taken from."""
+        In a `SequentialLR`, the rates of that state are those of the scheduler whose turn it was.
+        """
+        return self._state is _State.ALONE and self._owns_rates()
+
+    def _after_load(self, reapply: bool) -> None:
+        """Set again what an older state of the optimizer replaced, and what the ratios are computed from."""
+        groups = self.optimizer.param_groups
         initial = {"initial_lr": self.base_lrs if self._rates else [], "initial_weight_decay": self._base_decays}
         for name, values in initial.items():
-            for group, value in zip(optimizer.param_groups, values, strict=False):
-                group[name] = value if self._sets_again else group.get(name, value)
-        if self._sets_again:
-            _groups.separate_rates(optimizer.param_groups)
+            for group, value in zip(groups, values, strict=False):
+                group[name] = value if reapply else group.get(name, value)
+        if reapply:
+            _groups.separate_rates(groups)
             self._set_to(self.last_epoch)
 
     def _set_schedules(self, lr: Any, momentum: Any, weight_decay: Any) -> None:
@@ -144,10 +164,10 @@ class Scheduler(_private.TorchScheduler):
             _groups.check_weight_decay(self.optimizer)
         self._rates, self._momenta, self._weight_decay = rates, momenta, weight_decay
         self._set_momentum = set_momentum
-        self._look_at_groups()
+        self._read_groups()
 
-    def _look_at_groups(self) -> None:
-        """Note the groups' ratios; groups may have been added."""
+    def _read_groups(self) -> None:
+        """Compute the groups' ratios, again if groups were added."""
         groups = self.optimizer.param_groups
         for name, schedules in (("lr", self._rates), ("momentum", self._momenta)):
             if len(schedules) > 1 and len(schedules) != len(groups):
@@ -168,14 +188,27 @@ class Scheduler(_private.TorchScheduler):
         self._base_decays = [] if self._weight_decay is None else [group["initial_weight_decay"] for group in groups]
         self._decay_shares = _groups.shares(self._base_decays)
 
-    @property
-    def _position(self) -> int:
-        return self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
+    def _enter(self, state: _State) -> None:
+        self._state = state
 
     @property
-    def _waits(self) -> bool:
-        """Whether a `SequentialLR` has set the clock back: its schedulers begin one after another."""
-        return self.last_epoch < max(self._offset, 0)
+    def last_epoch(self) -> int:
+        """The step whose values the groups hold, in updates; the name is torch's."""
+        return self._last_step
+
+    @last_epoch.setter
+    def last_epoch(self, step: int) -> None:
+        # A SequentialLR takes back the first step of its schedulers by this. Ignite's wrapper moves it forward.
+        self._last_step = step
+        if step < max(self._offset, 0):
+            self._enter(_State.PENDING)
+        elif self._state is _State.PENDING:
+            self._enter(_State.ALONE)
+
+    @property
+    def _position(self) -> int:
+        """The step of the next update, also if `step()` was not yet called after the last update, or is pending."""
+        return max(self._last_step, self._offset, 0) if self._counts_calls else self._updates + self._offset
 
     def step(self, epoch: int | None = None) -> None:
         """Set what the next update will use; call it after `optimizer.step()`.
@@ -188,14 +221,13 @@ class Scheduler(_private.TorchScheduler):
             self._set_to(step)
             self._offset = step - self._updates
             return
-        # As `_position`: this is what a training loop pays for.
-        step = self.last_epoch + 1 if self._counts_calls else self._updates + self._offset
-        if step != self.last_epoch or len(self._shares) != len(self.optimizer.param_groups):
+        step = self._last_step + 1 if self._counts_calls else self._position
+        if step != self._last_step or len(self._shares) != len(self.optimizer.param_groups):
             self._set_to(step)
         elif self._updates == 0 and _hooks.is_counted(self.optimizer):
-            self._warn_of_idleness()
+            self._warn_if_idle()
 
-    def _warn_of_idleness(self) -> None:
+    def _warn_if_idle(self) -> None:
         self._idle_calls += 1
         if self._idle_calls == IDLE_CALLS:
             warnings.warn(
@@ -209,10 +241,10 @@ class Scheduler(_private.TorchScheduler):
     def _set_to(self, step: int) -> None:
         groups = self.optimizer.param_groups
         if len(groups) != len(self._shares):
-            self._look_at_groups()
-        if self._waits:
-            self._takes_turns = True
-        self.last_epoch = step
+            self._read_groups()
+        if self._state is not _State.ALONE:
+            self._enter(_State.ACTIVE)
+        self._last_step = step
         if len(self._rates) == 1:
             rate = self._rates[0](step)
             for group, share in zip(groups, self._shares, strict=True):
@@ -249,22 +281,24 @@ class Scheduler(_private.TorchScheduler):
         schedules = self._rates * len(self._shares) if len(self._rates) == 1 else self._rates
         return [schedule(step) * share for schedule, share in zip(schedules, self._shares, strict=False)]
 
-    @property
-    def _in_charge(self) -> bool:
-        """Whether the groups hold the rates of this scheduler: not while it waits in a `SequentialLR`, or has ended."""
-        return not self._waits and all(
+    def _owns_rates(self) -> bool:
+        """Return True if the groups hold the rates of this scheduler."""
+        if self._state is _State.PENDING:
+            return False
+        owns = all(
             math.isclose(float(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
             for group, rate in zip(self.optimizer.param_groups, self._rates_at(self.last_epoch), strict=False)
         )
+        if self._state is not _State.ALONE:
+            self._enter(_State.ACTIVE if owns else _State.ENDED)
+        return owns
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""
-        # An update whose step() is still to come counts; the clock of a scheduler that waits is set back.
-        step = max(self.last_epoch, self._offset, 0) if self._counts_calls else self._position
         return {
             "version": FORMAT_VERSION,
-            "step": step,
-            "in_charge": self._in_charge,
+            "step": self._position,
+            "in_charge": self._owns_rates(),
             "schedules": self._described(),
         }
 
@@ -301,13 +335,18 @@ class Scheduler(_private.TorchScheduler):
             )
         if schedules == "saved":
             self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
-        self._overrules = schedules != "same"
-        waits = self._waits
-        if state_dict.get("in_charge", True) or self._overrules or not (self._takes_turns or waits):
+        if schedules != "same":
+            # The state of the optimizer, if it is loaded after this, has rates of other schedules.
+            self._enter(_State.ALONE)
+        if state_dict.get("in_charge", True) or self._state is _State.ALONE:
             self.step(step)
             return
         self._offset = step - self._updates
-        self.last_epoch = min(self.last_epoch, self._offset - 1) if waits else step
+        if self._state is _State.PENDING:
+            self._last_step = min(self._last_step, self._offset - 1)
+        else:
+            self._last_step = step
+            self._enter(_State.ENDED)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_set_momentum"}
