@@ -46,7 +46,7 @@ SCHEDULES = {
     "function of the cycle": Cyclical(LOW, HIGH, 3, decay=PerCycle(lambda cycle: 1 / (1 + cycle))),
     "function of the step": Cyclical(LOW, HIGH, 3, decay=PerStep(lambda step: 1 / (1 + step / 10))),
     "cycles of uneven length": Cyclical.over(UPDATES, 4, LOW, HIGH, rise=0.4),
-    "cycles of fractional length": Cyclical._fractional(LOW, HIGH, 2.5, 1.75),
+    "cycles of fractional length": Cyclical.fractional(LOW, HIGH, 2.5, 1.75),
     "one cycle in two phases": OneCycle(LOW, HIGH, 13),
     "one cycle in three phases": OneCycle(LOW, HIGH, 15, rise=0.4, fall=5, final_lr=0.0, shape="triangular"),
     "restarts": WarmRestarts(LOW, HIGH, 5),

@@ -52,7 +52,7 @@ def test_json_gives_back_a_run_whose_rise_is_at_the_edge_of_what_is_legal(rise):
 )
 @pytest.mark.parametrize("decay", [None, Halving(), Exponential(0.99)])
 def test_json_gives_back_a_schedule_of_fractional_lengths(up, down, decay):
-    schedule = Cyclical._fractional(0.001, 0.1, up, down, decay)
+    schedule = Cyclical.fractional(0.001, 0.1, up, down, decay)
     again = through_json(schedule)
     assert again == schedule
     assert [again(step) for step in range(50)] == [schedule(step) for step in range(50)]
@@ -60,7 +60,7 @@ def test_json_gives_back_a_schedule_of_fractional_lengths(up, down, decay):
 
 @pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
 def test_a_description_of_fractional_lengths_keeps_its_shape_or_is_refused(shape):
-    description = {**Cyclical._fractional(0.001, 0.1, 2.5, 1.5, None).to_dict(), "shape": shape}
+    description = {**Cyclical.fractional(0.001, 0.1, 2.5, 1.5, None).to_dict(), "shape": shape}
     try:
         schedule = Schedule.from_dict(description)
     except ValueError:
@@ -129,15 +129,18 @@ def without(description, name):
         ({**CYCLICAL, "shape": "sawtooth"}, "shape must be one of .*; got shape='sawtooth'"),
         ({**CYCLICAL, "step_size": 10.5, "shape": "sawtooth"}, "shape must be one of .*; got shape='sawtooth'"),
         ({**CYCLICAL, "decay": "Halving"}, "decay must be a Decay or None; got decay='Halving'"),
-        ({**CYCLICAL, "decay": {}}, "decay must be one of 'Halving', 'Exponential'; got decay=None"),
-        ({**CYCLICAL, "decay": {"decay": "PerCycle"}}, "decay must be one of .*; got decay='PerCycle'"),
-        ({**CYCLICAL, "decay": {"decay": "Exponential"}}, "Cyclical is not complete or has unknown entries: .*'gamma'"),
+        ({**CYCLICAL, "decay": {}}, "decay must be a Decay or None; got decay={}"),
+        ({**CYCLICAL, "decay": {"decay": "PerCycle"}}, "decay must be one of 'Exponential', .*; got decay='PerCycle'"),
+        (
+            {**CYCLICAL, "decay": {"decay": "Exponential"}},
+            "Exponential is not complete or has unknown entries: .*'gamma'",
+        ),
         ({**CYCLICAL, "decay": {"decay": "Exponential", "gamma": 2}}, "gamma must be a finite number .*; got gamma=2"),
         ({**CYCLICAL, "total_steps": 100, "cycles": 3}, "unknown entries: .*'step_size'"),
         ({**without(CYCLICAL, "step_size"), "total_steps": 100}, "not complete or has unknown entries: .*'cycles'"),
-        (without(MIRRORED, "of"), r"schedule must be one of .*; got schedule=None"),
+        (without(MIRRORED, "of"), "Mirrored is not complete or has unknown entries: .*'of'"),
         ({**MIRRORED, "of": MIRRORED}, "of must be a Cyclical, OneCycle or WarmRestarts; got of=Mirrored"),
-        ({**MIRRORED, "of": 3}, "got 3"),
+        ({**MIRRORED, "of": 3}, "of must be a Cyclical, OneCycle or WarmRestarts; got of=3"),
         ({**MIRRORED, "low": 0.99}, "high must be greater than low; got low=0.99, high=0.95"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:40],
@@ -201,7 +204,7 @@ def test_pickle_and_copy_give_back_an_equal_schedule(schedule: Cyclical, momentu
 
 def test_a_copy_is_immutable_too():
     for again in (pickle.loads(pickle.dumps(PLAIN)), copy.copy(PLAIN), copy.deepcopy(PLAIN)):  # noqa: S301
-        with pytest.raises(AttributeError, match="immutable"):
+        with pytest.raises(AttributeError, match="cannot assign to field"):
             again.base_lr = 0.5
 
 
@@ -210,17 +213,16 @@ IMMUTABLE = [PLAIN, PLAIN.mirrored(0.85, 0.95), Halving(), Exponential(0.9), Per
 
 @pytest.mark.parametrize("value", IMMUTABLE, ids=lambda value: type(value).__name__)
 def test_nothing_can_be_set_or_deleted(value):
-    kind = type(value).__name__
-    for name in (*value.arguments(), "new"):
-        with pytest.raises(AttributeError, match=rf"^{kind} is immutable; make a new one instead of setting {name}\.$"):
+    for name in (*vars(value), "new"):
+        with pytest.raises(AttributeError, match=f"^cannot assign to field '{name}'$"):
             setattr(value, name, 0.5)
-        with pytest.raises(AttributeError, match=rf"^{kind} is immutable; {name} cannot be deleted\.$"):
+        with pytest.raises(AttributeError, match=f"^cannot delete field '{name}'$"):
             delattr(value, name)
 
 
 def test_setting_fails_before_anything_changes():
     schedule = Cyclical(0.001, 0.006, 2000)
-    with pytest.raises(AttributeError, match="immutable"):
+    with pytest.raises(AttributeError, match="cannot assign to field"):
         schedule.base_lr = 0.5
     assert schedule == PLAIN
     assert schedule(0) == 0.001

@@ -94,7 +94,7 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
             decay = PerCycle(lambda cycle: scale(cycle + 1)) if self.scale_mode == "cycle" else PerStep(scale)
         else:
             decay = decay_of_mode(self.mode, self.gamma)
-        return Cyclical._fractional(self.base_lr, self.max_lr, self.step_size, decay=decay)
+        return Cyclical.fractional(self.base_lr, self.max_lr, self.step_size, decay=decay)
 
     def clr(self) -> float:
         """The learning rate of the next update."""

@@ -1,5 +1,6 @@
 """Schedules: pure functions from a step to a value. Standard library and NumPy only."""
 
+from cyclr.schedules._namespace import Namespace
 from cyclr.schedules.base import Schedule
 from cyclr.schedules.compose import Constant, Sequence, Warmup
 from cyclr.schedules.cyclical import Cyclical
@@ -8,7 +9,7 @@ from cyclr.schedules.length import step_size
 from cyclr.schedules.one_cycle import OneCycle
 from cyclr.schedules.run import Run
 from cyclr.schedules.warm_restarts import WarmRestarts
-from cyclr.schedules.wave import Mirrored, Wave
+from cyclr.schedules.wave import Mirrored, Place, Wave
 
 __all__ = [
     "Constant",
@@ -17,9 +18,11 @@ __all__ = [
     "Exponential",
     "Halving",
     "Mirrored",
+    "Namespace",
     "OneCycle",
     "PerCycle",
     "PerStep",
+    "Place",
     "Run",
     "Schedule",
     "Sequence",

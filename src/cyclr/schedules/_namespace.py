@@ -12,6 +12,7 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ NUMPY = Namespace(
 )
 
 
-def of(step: Any) -> tuple[Any, Namespace]:
+def resolve(step: Any) -> tuple[Any, Namespace]:
     """Return the checked step and the namespace that its kind needs.
 
     Raises `TypeError` for anything but an int, a NumPy array of integers, a JAX array or a Keras tensor of integers,
@@ -107,7 +108,7 @@ def of(step: Any) -> tuple[Any, Namespace]:
             raise ValueError(f"step must fit a signed integer of 64 bits; got a largest step of {int(step.max())}.")
         return step.astype(np.int64, copy=False), NUMPY
     if isinstance(step, np.integer):
-        return of(int(step))
+        return resolve(int(step))
     if isinstance(step, bool | float | str):
         raise TypeError(_kind_message(repr(step)))
     if isinstance(step, Sequence):
@@ -127,7 +128,7 @@ def of(step: Any) -> tuple[Any, Namespace]:
         return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
     if not hasattr(step, "__index__"):
         raise TypeError(_kind_message(repr(step)))
-    return of(_checks.integer("step", step.__index__(), at_least=0))
+    return resolve(_checks.integer("step", step.__index__(), at_least=0))
 
 
 def _imported(name: str, *attributes: str) -> Any:
@@ -147,6 +148,7 @@ def _int_limit(dtype: str) -> int:
     return {"int32": 2**31 - 1, "uint32": 2**32 - 1}.get(dtype, 2**63 - 1)
 
 
+@cache
 def _jax_namespace(jax: Any, dtype: str) -> Namespace:
     jnp = jax.numpy
     return Namespace(
@@ -165,6 +167,7 @@ def _jax_namespace(jax: Any, dtype: str) -> Namespace:
     )
 
 
+@cache
 def _keras_namespace(keras: Any, dtype: str) -> Namespace:
     ops = keras.ops
     return Namespace(

@@ -1,74 +1,212 @@
-"""What every schedule is: an immutable, pure function of the step that can be written to JSON and drawn."""
+"""The base of all schedules, and how schedules and decays are registered, printed and written to JSON."""
 
 import inspect
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules import _namespace
-from cyclr.schedules._namespace import Namespace
+from cyclr.schedules._namespace import SCALAR, Namespace, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT_VERSION = 1
 
-_registry: dict[str, type["Schedule"]] = {}
+DEEPEST = 200
+"""Levels of schedules in schedules: printing, comparing and pickling more would exceed Python's recursion limit."""
+
+_families: dict[str, type["Described"]] = {}
 
 
-class Described:
-    """An immutable value that is told apart, printed and written to JSON by its constructor arguments."""
+class Described(ABC):
+    """Base of the frozen dataclasses that are printed and written to JSON by their public fields.
 
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments by name, in order; those that are left at `None` are dropped when printed."""
-        raise NotImplementedError
+    The direct subclasses, `Schedule` and `Decay`, are families. Defining a class below one of them registers it.
+    """
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable; make a new one instead of setting {name}.")
+    in_json: ClassVar[bool] = True
+    """False for a class that holds a Python function, which JSON cannot hold."""
+    _family: ClassVar[str]
+    _header: ClassVar[dict[str, Any]]
+    _registry: ClassVar[dict[str, type[Any]]]
+    _depth = 1
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable; {name} cannot be deleted.")
+    def __init_subclass__(cls, family: str = "", header: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family:
+            cls._family, cls._header, cls._registry = family, header or {}, {}
+            _families[family] = cls
+            return
+        known = cls._registry.get(cls.__name__)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(
+                f"a {cls._family} must have a name of its own, by which from_dict finds it; got a second "
+                f"{cls.__name__}, besides {known.__module__}.{known.__qualname__}."
+            )
+        cls._registry[cls.__name__] = cls
 
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        if not getattr(getattr(cls, "__dataclass_params__", None), "frozen", False):
+            raise TypeError(f"{cls.__name__} must be a frozen dataclass. Write @dataclass(frozen=True) above it.")
+        return made
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), dict(self.__dict__))
+    def __post_init__(self) -> None:
+        """Refuse schedules that are nested too deeply. A subclass that checks its fields calls this first."""
+        parts = [part for value in self._fields().values() for part in (value if type(value) is tuple else (value,))]
+        depth = 1 + max((part._depth for part in parts if isinstance(part, Described)), default=0)
+        if depth > DEEPEST:
+            raise ValueError(_TOO_DEEP)
+        if depth > 1:
+            set_fields(self, _depth=depth)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Described) or type(other) is not type(self):
-            return NotImplemented
-        return self.arguments() == other.arguments()
-
-    def __hash__(self) -> int:
-        return hash((type(self), *self.arguments().items()))
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
     def __repr__(self) -> str:
-        given = {name: value for name, value in self.arguments().items() if value is not None}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        given = self._fields()
+        made_by, name = self._constructor(given), type(self).__name__
+        name += "" if made_by is type(self) else f".{made_by.__name__}"
+        return f"{name}({', '.join([f'{field}={value!r}' for field, value in given.items()])})"
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Self]]:
+        """Return the classes of this kind that can be made, by name: those of cyclr and those that you defined.
+
+        Example:
+            >>> import cyclr
+            >>> list(cyclr.Wave.kinds())
+            ['Cyclical', 'OneCycle', 'WarmRestarts']
+        """
+        known = sorted(cls._registry.items())
+        return {name: kind for name, kind in known if issubclass(kind, cls) and not inspect.isabstract(kind)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a description that `json.dumps` takes and `from_dict` reads back.
+
+        Raises:
+            ScheduleError: a Python function is held, which JSON cannot hold.
+
+        Example:
+            >>> import cyclr
+            >>> schedule = cyclr.Cyclical(0.001, 0.006, step_size=2000)
+            >>> cyclr.Schedule.from_dict(schedule.to_dict()) == schedule
+            True
+        """
+        import json
+
+        description = self._description()
+        try:
+            json.dumps(description)
+        except TypeError as error:
+            raise ScheduleError(f"{self!r} cannot be written to JSON: {error}.") from error
+        return description
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> Self:
+        """Return what `to_dict` described.
+
+        Raises:
+            TypeError: the description is not a dict.
+            ValueError: it names no known class, comes from another version, has missing, unknown or illegal entries,
+                or is nested more than 200 levels deep. The message names the entry.
+        """
+        try:
+            return cast(Self, cls._read(description, 1))
+        except RecursionError:
+            raise ValueError(_TOO_DEEP) from None
+
+    def _fields(self) -> dict[str, Any]:
+        """The public fields that are not None, by name."""
+        given = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            if not field.name.startswith("_") and (value := getattr(self, field.name)) is not None:
+                given[field.name] = value
+        return given
+
+    @classmethod
+    def _constructor(cls, given: dict[str, Any]) -> Any:
+        """The class, or the class method, that takes these fields as arguments."""
+        return cls
+
+    def _description(self) -> dict[str, Any]:
+        if not self.in_json:
+            raise ScheduleError(
+                f"{self!r} holds a Python function, which JSON cannot hold. "
+                "Use Halving() or Exponential(gamma), or make the schedule again in code after loading."
+            )
+        description = {self._family: type(self).__name__, **self._header}
+        for name, value in self._fields().items():
+            many = isinstance(value, tuple)
+            description[name] = list(map(_plain, value)) if many else _plain(value)
+        return description
+
+    @classmethod
+    def _read(cls, description: Any, depth: int) -> Any:
+        if not isinstance(description, dict):
+            raise TypeError(f"description must be a dict made by to_dict(); got {description!r}.")
+        if depth > DEEPEST:
+            raise ValueError(_TOO_DEEP)
+        entries = dict(description)
+        legal = {name: kind for name, kind in _families[cls._family].kinds().items() if kind.in_json}
+        name = _checks.choice(cls._family, entries.pop(cls._family, None), legal)
+        for key, value in cls._header.items():
+            if type(found := entries.pop(key, None)) is not type(value) or found != value:
+                raise ValueError(
+                    f"{key} must be {value}; got {key}={found!r}. The description was made by another version of cyclr."
+                )
+        for key, value in entries.items():
+            # Loops and not comprehensions, because each level may take few frames of Python's recursion limit.
+            if isinstance(value, list):
+                entries[key] = value = list(value)
+                for index, part in enumerate(value):
+                    value[index] = _read_part(part, depth + 1)
+            else:
+                entries[key] = _read_part(value, depth + 1)
+        return _construct(legal[name], entries)
 
 
-def _described(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_described(part) for part in value]
-    return value.to_dict() if hasattr(value, "to_dict") else value
+def _plain(value: Any) -> Any:
+    return value._description() if isinstance(value, Described) else value
 
 
-def _rebuild(kind: type[Described], state: dict[str, Any]) -> Described:
-    value = kind.__new__(kind)
-    value._set(**state)
+def _read_part(value: Any, depth: int) -> Any:
+    """A schedule or decay from its description; any other value as it is."""
+    for key, family in _families.items() if isinstance(value, dict) else ():
+        if key in value:
+            return family._read(value, depth)
     return value
 
 
-class Schedule(Described, ABC):
+def _construct(kind: type[Described], entries: dict[str, Any]) -> Any:
+    constructor = kind._constructor(entries)
+    described = f"the description of {kind.__name__}"
+    try:
+        inspect.signature(constructor).bind(**entries)
+    except TypeError as error:
+        raise ValueError(f"{described} is not complete or has unknown entries: {error}.") from error
+    try:
+        return constructor(**entries)
+    except TypeError as error:
+        raise ValueError(f"{described} has an entry of a wrong type: {error}") from error
+
+
+_TOO_DEEP = (
+    f"schedules must be nested at most {DEEPEST} levels deep; got more. "
+    "A Sequence in a Sequence can be written as one Sequence."
+)
+
+
+class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION}):
     """A value (a learning rate, a momentum, a weight decay) for every optimizer update.
 
     `schedule(step)` is the value that update number `step` uses. It depends on the step alone: there is no state, so
     resuming is calling the schedule with the restored step, and any step costs the same.
+
+    A schedule of your own is a frozen dataclass with the method `evaluate`. It then can be called, compared, printed,
+    pickled, written to JSON by its fields and combined with others.
 
     Args of the call:
         step: index of the optimizer update, from 0: an int (a float comes back), a NumPy array of integers (an array of
@@ -76,8 +214,8 @@ class Schedule(Described, ABC):
             comes back, in JAX's or Keras' default float type).
 
     Raises:
-        TypeError: the step is no integer.
-        ValueError: an int or a NumPy array holds a negative step; tensors are not looked into.
+        TypeError: the step is not an integer.
+        ValueError: an int or a NumPy array holds a negative step. Tensors are not checked.
 
     Example:
         >>> import cyclr, numpy as np
@@ -86,39 +224,42 @@ class Schedule(Described, ABC):
         (0.25, [0.25, 0.5])
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        known = _registry.get(cls.__name__)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TypeError(
-                f"a schedule must have a name of its own, by which from_dict finds it; got a second {cls.__name__}, "
-                f"besides {known.__module__}.{known.__qualname__}."
-            )
-        _registry[cls.__name__] = cls
-
-    # The formula for an int, ready to run; made at the first call. It is not part of what a schedule is.
-    __slots__ = ("_of_int",)
-    _of_int: Callable[[int], Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        schedule = super().__new__(cls)
-        object.__setattr__(schedule, "_of_int", schedule._first_of_int)
-        return schedule
-
-    def _first_of_int(self, step: int) -> Any:
-        object.__setattr__(self, "_of_int", self._formula(_namespace.SCALAR))
-        return self._of_int(step)
-
     def __call__(self, step: Any) -> Any:
         if type(step) is int and step >= 0:
-            return self._of_int(step)
-        step, xp = _namespace.of(step)
-        return self._value(xp, step)
+            return self.evaluate(SCALAR, step)
+        step, xp = resolve(step)
+        return self.evaluate(xp, step)
+
+    @abstractmethod
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
+        """Return the value at a step that was checked: the formula, written once for every kind of step.
+
+        Args:
+            xp: the operations on steps of this kind.
+            step: an int, a NumPy array of int64, or a tensor of integers.
+        """
+
+    @property
+    def largest(self) -> float:
+        """The largest value, which the schedule reaches or stays below. A momentum must have one below 1.
+
+        Raises:
+            ScheduleError: the schedule is of a class of your own, which does not define this property.
+
+        Example:
+            >>> import cyclr
+            >>> cyclr.Warmup(cyclr.Constant(0.5), steps=10, start=0.9).largest
+            0.9
+        """
+        raise ScheduleError(
+            f"the largest value of {self!r} is not known, because {type(self).__name__} does not define it. "
+            f"Define a property `largest` of {type(self).__name__} that returns it."
+        )
 
     def is_cycle_end(self, step: Any) -> Any:
-        """Whether a step is the minimum that ends a cycle; never for a schedule without cycles.
+        """True if a step is the minimum that ends a cycle. False at every step of a schedule without cycles.
 
-        In `Cyclical` the minimum that ends a cycle also begins the next one: it is at L, 2L, … and not at 0. In
+        In `Cyclical` the minimum that ends a cycle also starts the next one: it is at L, 2L, … and not at 0. In
         `WarmRestarts` it is the last step before the rate jumps up again.
 
         Example:
@@ -127,70 +268,7 @@ class Schedule(Described, ABC):
             >>> [step for step in range(25) if schedule.is_cycle_end(step)]
             [10, 20]
         """
-        return self._at(step, self._is_cycle_end)
-
-    def _at(self, step: Any, fn: Callable[[Namespace, Any], Any]) -> Any:
-        step, xp = _namespace.of(step)
-        return fn(xp, step)
-
-    @abstractmethod
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        """The formula, written once for every kind of step."""
-
-    def _formula(self, xp: Namespace) -> Callable[[Any], Any]:
-        """The formula for one kind of step."""
-        return lambda step: self._value(xp, step)
-
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        return step < 0
-
-    @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        return cls(**arguments)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a description that `json.dumps` takes and `Schedule.from_dict` reads back.
-
-        Raises:
-            ScheduleError: the schedule holds a Python function, which JSON cannot hold.
-
-        Example:
-            >>> import cyclr
-            >>> schedule = cyclr.Cyclical(0.001, 0.006, step_size=2000)
-            >>> cyclr.Schedule.from_dict(schedule.to_dict()) == schedule
-            True
-        """
-        arguments = {name: _described(value) for name, value in self.arguments().items() if value is not None}
-        description = {"schedule": type(self).__name__, "version": FORMAT_VERSION, **arguments}
-        try:
-            json.dumps(description)
-        except TypeError as error:
-            raise ScheduleError(f"{self!r} cannot be written to JSON: {error}.") from error
-        return description
-
-    @staticmethod
-    def from_dict(description: dict[str, Any]) -> "Schedule":
-        """Return the schedule that `to_dict` described.
-
-        Raises:
-            TypeError: the description is no dict.
-            ValueError: it names no known schedule, comes from a newer version, or holds illegal arguments.
-        """
-        if not isinstance(description, dict):
-            raise TypeError(f"description must be a dict made by to_dict(); got {description!r}.")
-        arguments = dict(description)
-        known = sorted(name for name, kind in _registry.items() if not inspect.isabstract(kind))
-        name = _checks.choice("schedule", arguments.pop("schedule", None), known)
-        version = arguments.pop("version", None)
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise ValueError(
-                f"version must be {FORMAT_VERSION}; got version={version!r}. "
-                "The description was made by another version of cyclr."
-            )
-        try:
-            return _registry[name]._from_arguments(arguments)
-        except TypeError as error:
-            raise ValueError(f"the description of a {name} is not complete or has unknown entries: {error}.") from error
+        return resolve(step)[0] < 0
 
     def plot(self, steps: int, ax: "Axes | None" = None) -> "Axes":
         """Draw the first `steps` values and return the Matplotlib `Axes`; nothing is shown or saved.
@@ -205,3 +283,17 @@ class Schedule(Described, ABC):
         step = axes.sampled_steps(_checks.integer("steps", steps, at_least=2))
         envelope = self.envelope(step) if isinstance(self, Wave) else None
         return axes.draw_schedule(step, self(step), envelope, ax=ax)
+
+
+def check_schedule(name: str, value: Any) -> Schedule:
+    """Return a schedule, or raise."""
+    if not isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a cyclr schedule; got {name}={value!r}. Try cyclr.Constant(value).")
+    return value
+
+
+def set_fields(made: object, /, **values: object) -> None:
+    """Set fields of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        # Not by `vars(made).update`: Python 3.11 and 3.12 read an object more slowly once its dictionary was asked for.
+        object.__setattr__(made, name, value)

@@ -1,18 +1,20 @@
 """Schedules made of schedules: composition is an offset of the step."""
 
 from collections.abc import Iterable
-from collections.abc import Sequence as Many
+from dataclasses import KW_ONLY, dataclass, field
+from fractions import Fraction
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any
 
 from cyclr import _checks
-from cyclr.schedules._namespace import SCALAR, Namespace
-from cyclr.schedules.base import Schedule
-from cyclr.schedules.layout import Restarts, check_range
+from cyclr.schedules._namespace import SCALAR, Namespace, resolve
+from cyclr.schedules.base import Schedule, check_schedule, set_fields
+from cyclr.schedules.layout import Restarts, check_range, restarts
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.warm_restarts import WarmRestarts
 
 
+@dataclass(frozen=True, repr=False)
 class Constant(Schedule):
     """The same value at every step.
 
@@ -30,16 +32,18 @@ class Constant(Schedule):
 
     value: float
 
-    def __init__(self, value: float) -> None:
-        self._set(value=_checks.number("value", value, at_least=0))
+    def __post_init__(self) -> None:
+        set_fields(self, value=_checks.number("value", self.value, at_least=0))
 
-    def arguments(self) -> dict[str, Any]:
-        return {"value": self.value}
-
-    def _value(self, xp: Namespace, step: Any) -> Any:
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
         return self.value if xp is SCALAR else xp.to_float(0.0 * xp.to_float(step) + self.value)
 
+    @property
+    def largest(self) -> float:
+        return self.value
 
+
+@dataclass(frozen=True, repr=False)
 class Sequence(Schedule):
     """One schedule after another, each from its own step 0.
 
@@ -63,16 +67,16 @@ class Sequence(Schedule):
 
     schedules: tuple[Schedule, ...]
     lengths: tuple[int, ...]
-    _starts: tuple[int, ...]
+    _starts: tuple[int, ...] = field(init=False, compare=False)
 
     def __init__(self, schedules: Iterable[Schedule], lengths: Iterable[int]) -> None:
-        parts = tuple(_parts("schedules", schedules))
+        parts = tuple(_listed("schedules", schedules))
         for part in parts:
             if not isinstance(part, Schedule):
                 raise TypeError(f"schedules must hold cyclr schedules; got {part!r}. Try cyclr.Constant(value).")
         counts = tuple(
             _checks.integer(f"lengths[{index}]", length, at_least=1, fix="It counts optimizer updates.")
-            for index, length in enumerate(_parts("lengths", lengths))
+            for index, length in enumerate(_listed("lengths", lengths))
         )
         if not parts or len(counts) not in (len(parts) - 1, len(parts)):
             raise ValueError(
@@ -80,44 +84,42 @@ class Sequence(Schedule):
                 f"be one schedule at least; got {len(parts)} schedules and {len(counts)} lengths."
             )
         starts = tuple(accumulate(counts[: len(parts) - 1], initial=0))
-        self._set(schedules=parts, lengths=counts, _starts=starts)
+        set_fields(self, schedules=parts, lengths=counts, _starts=starts)
+        self.__post_init__()
 
-    def arguments(self) -> dict[str, Any]:
-        return {"schedules": self.schedules, "lengths": self.lengths}
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
+        if xp is SCALAR:
+            part = xp.index_in(self._starts, step)
+            return self.schedules[part].evaluate(xp, self._local(xp, step, part))
+        check_range(sum(self.lengths), xp, "the lengths")
+        value = self.schedules[0].evaluate(xp, self._local(xp, step, 0))
+        for part in range(1, len(self.schedules)):
+            here = self.schedules[part].evaluate(xp, self._local(xp, step, part))
+            value = xp.where(step >= self._starts[part], here, value)
+        return value
 
-    @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        parts = [Schedule.from_dict(part) for part in _parts("schedules", arguments.get("schedules"))]
-        return cls(**{**arguments, "schedules": parts})
+    @property
+    def largest(self) -> float:
+        return max(schedule.largest for schedule in self.schedules)
+
+    def is_cycle_end(self, step: Any) -> Any:
+        step, xp = resolve(step)
+        check_range(sum(self.lengths), xp, "the lengths")
+        ends = step < 0
+        for part, (schedule, start) in enumerate(zip(self.schedules, self._starts, strict=True)):
+            here = step >= start
+            if part < len(self.lengths):
+                here = here & (step < start + self.lengths[part])
+            ends = ends | (here & schedule.is_cycle_end(self._local(xp, step, part)))
+        return ends
 
     def _local(self, xp: Namespace, step: Any, part: int) -> Any:
         """The step by a part's own count, kept within the part."""
         local = xp.maximum(step, self._starts[part]) - self._starts[part]
         return xp.minimum(local, self.lengths[part] - 1) if part < len(self.lengths) else local
 
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        if xp is SCALAR:
-            part = xp.index_in(self._starts, step)
-            return self.schedules[part]._value(xp, self._local(xp, step, part))
-        check_range(sum(self.lengths), xp, "the lengths")
-        value = self.schedules[0]._value(xp, self._local(xp, step, 0))
-        for part in range(1, len(self.schedules)):
-            here = self.schedules[part]._value(xp, self._local(xp, step, part))
-            value = xp.where(step >= self._starts[part], here, value)
-        return value
 
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        check_range(sum(self.lengths), xp, "the lengths")
-        ends = step < 0
-        for part, schedule in enumerate(self.schedules):
-            start = self._starts[part]
-            within = (
-                (step >= start) & (step < start + self.lengths[part]) if part < len(self.lengths) else step >= start
-            )
-            ends = ends | (within & schedule._is_cycle_end(xp, self._local(xp, step, part)))
-        return ends
-
-
+@dataclass(frozen=True, repr=False)
 class Warmup(Schedule):
     """A rise to where a schedule begins, once or before every cycle; the schedule then starts from its own step 0.
 
@@ -145,75 +147,62 @@ class Warmup(Schedule):
 
     of: Schedule
     steps: int
-    start: float
-    shape: Shape
-    every_cycle: bool
-    _layout: Restarts | None
+    start: float = 0.0
+    _: KW_ONLY
+    shape: Shape = "triangular"
+    every_cycle: bool = False
+    _layout: Restarts | None = field(init=False, compare=False)
 
-    def __init__(
-        self,
-        of: Schedule,
-        steps: int,
-        start: float = 0.0,
-        *,
-        shape: Shape = "triangular",
-        every_cycle: bool = False,
-    ) -> None:
-        if not isinstance(of, Schedule):
-            raise TypeError(f"of must be a cyclr schedule; got of={of!r}. Try cyclr.Constant(value).")
-        if not isinstance(every_cycle, bool):
-            raise TypeError(f"every_cycle must be True or False; got every_cycle={every_cycle!r}.")
-        if every_cycle and not isinstance(of, WarmRestarts):
-            raise TypeError(
-                f"of must be a WarmRestarts with every_cycle=True; got of={of!r}, which has no cycle to warm up for "
-                "but the first."
-            )
-        count = _checks.integer("steps", steps, at_least=1, fix="It counts optimizer updates.")
-        first = _checks.number("start", start, at_least=0)
-        _checks.choice("shape", shape, SHAPES)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of = check_schedule("of", self.of)
+        if not isinstance(self.every_cycle, bool):
+            raise TypeError(f"every_cycle must be True or False; got every_cycle={self.every_cycle!r}.")
+        steps = _checks.integer("steps", self.steps, at_least=1, fix="It counts optimizer updates.")
+        start = _checks.number("start", self.start, at_least=0)
+        _checks.choice("shape", self.shape, SHAPES)
         cycles = None
-        if every_cycle and isinstance(of, WarmRestarts):
-            cycles = Restarts(of._layout.first, of._layout.growth, pause=count)
-        self._set(of=of, steps=count, start=first, shape=shape, every_cycle=every_cycle, _layout=cycles)
+        if self.every_cycle:
+            if not isinstance(of, WarmRestarts):
+                raise TypeError(
+                    f"of must be a WarmRestarts with every_cycle=True; got of={of!r}, which has no cycle to warm up "
+                    "for but the first."
+                )
+            cycles = restarts(of.cycle_length, Fraction(repr(of.growth)), pause=steps)
+        set_fields(self, steps=steps, start=start, _layout=cycles)
 
-    def arguments(self) -> dict[str, Any]:
-        names = ("of", "steps", "start", "shape", "every_cycle")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        return cls(**{**arguments, "of": Schedule.from_dict(arguments.get("of", {}))})
-
-    def _locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """Steps since the rise began, and where in the schedule it leads to."""
-        check_range(self.steps, xp, "the lengths")
-        if self._layout is None:
-            return step, step * 0
-        cycle, offset = self._layout.locate(xp, step)
-        return offset, step - offset - cycle * self.steps
-
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        offset, begin = self._locate(xp, step)
-        value = self.of._value(xp, begin + self._past(xp, offset))
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
+        offset, local = self._locate(xp, step)
+        value = self.of.evaluate(xp, local)
         if xp is SCALAR and offset >= self.steps:
             return value
-        height = SHAPES[self.shape](xp, xp.minimum(xp.to_float(offset) / self.steps, 1.0))
+        height = SHAPES[self.shape](xp, xp.minimum(xp.ratio(offset, self.steps), 1.0))
         # In the rise, `value` is the one that it leads to, and rounding must not lead above it.
         rising = self.start * (1.0 - height) + value * height
-        rising = xp.minimum(xp.maximum(rising, xp.minimum(value, self.start)), xp.maximum(value, self.start))
+        rising = xp.clip(rising, xp.minimum(value, self.start), xp.maximum(value, self.start))
         return xp.where(offset < self.steps, rising, value)
 
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        offset, begin = self._locate(xp, step)
-        ends = self.of._is_cycle_end(xp, begin + self._past(xp, offset))
-        return ends & (offset >= self.steps)
+    @property
+    def largest(self) -> float:
+        return max(self.start, self.of.largest)
 
-    def _past(self, xp: Namespace, offset: Any) -> Any:
-        """Steps since the rise ended."""
-        return xp.maximum(offset, self.steps) - self.steps
+    def is_cycle_end(self, step: Any) -> Any:
+        step, xp = resolve(step)
+        offset, local = self._locate(xp, step)
+        return self.of.is_cycle_end(local) & (offset >= self.steps)
+
+    def _locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
+        """The steps since the rise started, and the step of `of`, which waits for the end of the rise."""
+        check_range(self.steps, xp, "the lengths")
+        start: Any = 0
+        offset = step
+        if self._layout is not None:
+            cycle, offset = self._layout.locate(xp, step)
+            start = step - offset - cycle * self.steps
+        return offset, start + (xp.maximum(offset, self.steps) - self.steps)
 
 
-def _parts(name: str, values: Any) -> Many[Any]:
+def _listed(name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list; got {name}={values!r}.")
     return list(values)

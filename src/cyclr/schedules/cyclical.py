@@ -1,27 +1,34 @@
 """The cyclical schedule: a shape between two bounds that may decay."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Self
 
 from cyclr import _checks
 from cyclr.schedules import layout
 from cyclr.schedules._namespace import Namespace
-from cyclr.schedules.decay import Decay, Exponential, Halving, checked_decay, decayed
+from cyclr.schedules.base import set_fields
+from cyclr.schedules.decay import Decay, Exponential, Halving
 from cyclr.schedules.shape import SHAPES, Shape
-from cyclr.schedules.wave import Wave, between
+from cyclr.schedules.wave import Place, Wave
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
+MODES: dict[Mode, Callable[[float], Decay | None]] = {
+    "triangular": lambda gamma: None,
+    "triangular2": lambda gamma: Halving(),
+    "exp_range": Exponential,
+}
+
 
 def decay_of_mode(mode: Mode, gamma: float = 1.0) -> Decay | None:
-    """The decay of one of the three policies of Smith's paper; `Cyclical.from_mode` says more."""
-    _checks.choice("mode", mode, ("triangular", "triangular2", "exp_range"))
-    if mode == "exp_range":
-        return Exponential(gamma)
-    return Halving() if mode == "triangular2" else None
+    """Return the decay of one of the three policies of Smith's paper; see `Cyclical.from_mode`."""
+    _checks.choice("mode", mode, MODES)
+    return MODES[mode](gamma)
 
 
+@dataclass(frozen=True, repr=False)
 class Cyclical(Wave):
     """A rate that goes from base_lr up to max_lr and back, again and again.
 
@@ -56,9 +63,14 @@ class Cyclical(Wave):
 
     base_lr: float
     max_lr: float
-    shape: Shape
-    decay: Decay | None
-    _layout: layout.Uniform | layout.Even
+    step_size: int | float | None
+    step_size_down: int | float | None = None
+    total_steps: int | None = None
+    cycles: int | None = None
+    rise: float | None = None
+    shape: Shape = "triangular"
+    decay: Decay | None = None
+    _layout: layout.Uniform | layout.Even = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -73,22 +85,22 @@ class Cyclical(Wave):
         up = _checks.integer("step_size", step_size, at_least=1, fix=_LENGTH_FIX)
         down = up if step_size_down is None else step_size_down
         down = _checks.integer("step_size_down", down, at_least=1, fix=_LENGTH_FIX)
-        self._init(base_lr, max_lr, layout.Uniform(up, down), shape, decay)
+        self._init(base_lr, max_lr, shape, decay, layout.Uniform(up, down))
 
     def _init(
-        self, base_lr: float, max_lr: float, cycles: layout.Uniform | layout.Even, shape: str, decay: Decay | None
-    ) -> None:
-        low, high = _checks.bounds(base_lr, max_lr)
-        _checks.choice("shape", shape, SHAPES)
-        self._set(base_lr=low, max_lr=high, shape=shape, decay=checked_decay(decay), _layout=cycles)
-
-    @classmethod
-    def _with_layout(
-        cls, base_lr: float, max_lr: float, cycles: layout.Uniform | layout.Even, shape: str, decay: Decay | None
+        self, base_lr: float, max_lr: float, shape: Shape, decay: Decay | None, cycles: layout.Uniform | layout.Even
     ) -> Self:
-        schedule = cls.__new__(cls)
-        schedule._init(base_lr, max_lr, cycles, shape, decay)
-        return schedule
+        lengths: dict[str, Any]
+        if isinstance(cycles, layout.Even):
+            rise = float(cycles.rise)
+            lengths = {"step_size": None, "total_steps": cycles.span + 1, "cycles": cycles.count, "rise": rise}
+        else:
+            up, down = _steps(cycles.up, cycles.ticks), _steps(cycles.down, cycles.ticks)
+            lengths = {"step_size": up, "step_size_down": None if down == up else down}
+        set_fields(self, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay, _layout=cycles, **lengths)
+        self.__post_init__()
+        _checks.choice("shape", shape, SHAPES)
+        return self
 
     @classmethod
     def from_mode(cls, mode: Mode, base_lr: float, max_lr: float, step_size: int, gamma: float = 1.0) -> Self:
@@ -154,48 +166,45 @@ class Cyclical(Wave):
         cycles_in_span = layout.Even(span, count, Fraction(repr(part)))
         if span % count == 0:
             up = cycles_in_span.up(span // count)
-            return cls._with_layout(base_lr, max_lr, layout.Uniform(up, span // count - up), shape, decay)
-        return cls._with_layout(base_lr, max_lr, cycles_in_span, shape, decay)
+            return cls(base_lr, max_lr, up, step_size_down=span // count - up, shape=shape, decay=decay)
+        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, cycles_in_span)
 
     @classmethod
-    def _fractional(
+    def fractional(
         cls,
         base_lr: float,
         max_lr: float,
         step_size: float,
         step_size_down: float | None = None,
         decay: Decay | None = None,
-        shape: str = "triangular",
+        shape: Shape = "triangular",
     ) -> Self:
-        """Cycles of a fractional number of steps, which may peak between two steps; for the drop-ins alone."""
+        """Return cycles of a fractional number of steps, which may peak between two steps; made for the drop-ins.
+
+        Args:
+            step_size, step_size_down: steps on the way up and on the way down, ≥ 1, to 4 decimals.
+            base_lr, max_lr, decay, shape: as for `Cyclical`.
+
+        Raises:
+            TypeError, ValueError: a length is not a finite number ≥ 1, or an argument that `Cyclical` rejects.
+
+        Example:
+            >>> import cyclr
+            >>> cyclr.Cyclical.fractional(0.0, 1.0, 2.5)(5)
+            0.0
+        """
         fix = "It is a number of steps, such as 4 * steps_per_epoch."
         up = _checks.number("step_size", step_size, at_least=1, fix=fix)
         down = up if step_size_down is None else _checks.number("step_size_down", step_size_down, at_least=1, fix=fix)
-        lengths = (Fraction(length).limit_denominator(10**4) for length in (up, down))
-        return cls._with_layout(base_lr, max_lr, layout.Uniform(*lengths), shape, decay)
-
-    def arguments(self) -> dict[str, Any]:
-        lengths: dict[str, Any]
-        if isinstance(self._layout, layout.Even):
-            rise = float(self._layout.rise)
-            lengths = {"total_steps": self._layout.span + 1, "cycles": self._layout.count, "rise": rise}
-        else:
-            up, down = (_whole_or_float(Fraction(n, self._layout.ticks)) for n in (self._layout.up, self._layout.down))
-            lengths = {"step_size": up, "step_size_down": None if down == up else down}
-        return {"base_lr": self.base_lr, "max_lr": self.max_lr, **lengths, "shape": self.shape, "decay": self.decay}
-
-    def __repr__(self) -> str:
-        text = super().__repr__()
-        return text.replace("Cyclical(", "Cyclical.over(", 1) if isinstance(self._layout, layout.Even) else text
+        cycles = layout.Uniform.of_steps(*(Fraction(length).limit_denominator(10**4) for length in (up, down)))
+        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, cycles)
 
     @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        arguments = {**arguments, "decay": Decay.from_description(arguments.get("decay"))}
-        if "total_steps" in arguments:
-            return cls.over(**arguments)
-        if any(isinstance(arguments.get(name), float) for name in ("step_size", "step_size_down")):
-            return cls._fractional(**arguments)
-        return cls(**arguments)
+    def _constructor(cls, given: dict[str, Any]) -> Any:
+        if "total_steps" in given:
+            return cls.over
+        fractional = any(isinstance(given.get(name), float) for name in ("step_size", "step_size_down"))
+        return cls.fractional if fractional else cls
 
     @property
     def cycle_length(self) -> int | Fraction:
@@ -203,61 +212,15 @@ class Cyclical(Wave):
         length = self._layout.length
         return length.numerator if length.denominator == 1 else length
 
-    def _place(self, xp: Namespace, step: Any) -> layout.Place:
-        return layout.Place(*self._layout.locator(xp)(step))
-
-    def _cycle(self, xp: Namespace, step: Any) -> Any:
-        return self._place(xp, step).cycle
-
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        return (self._place(xp, step).offset == 0) & (step > 0)
-
-    def _wave(self, xp: Namespace) -> Callable[[Any], tuple[Any, Any]]:
-        """The function from a step to the height of the undecayed wave, and the cycle."""
-        locate, shape, where, ratio = self._layout.locator(xp), SHAPES[self.shape], xp.where, xp.ratio
-
-        def wave(step: Any) -> tuple[Any, Any]:
-            cycle, offset, up, down = locate(step)
-            return shape(xp, where(offset <= up, ratio(offset, up), ratio(up + down - offset, down))), cycle
-
-        return wave
-
-    def _formula(self, xp: Namespace) -> Callable[[Any], Any]:
-        wave, low, high, decay, clip = self._wave(xp), self.base_lr, self.max_lr, self.decay, xp.clip
-
-        def constant(step: Any) -> Any:
-            height, _ = wave(step)
-            return clip(low * (1.0 - height) + high * height, low, high)
-
-        def decaying(step: Any) -> Any:
-            height, cycle = wave(step)
-            return between(xp, *decayed(xp, low, high, decay, step, cycle), height)
-
-        return constant if decay is None else decaying
-
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        return self._formula(xp)(step)
-
-    def _bounds_at(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        return decayed(xp, self.base_lr, self.max_lr, self.decay, step, self._cycle(xp, step))
-
-    def _height(self, xp: Namespace, step: Any) -> Any:
-        return self._height_formula(xp)(step)
-
-    def _height_formula(self, xp: Namespace) -> Callable[[Any], Any]:
-        wave, decay = self._wave(xp), self.decay
-        if decay is None or decay.bounds == "both":
-            return lambda step: wave(step)[0]
-
-        def decaying(step: Any) -> Any:
-            height, cycle = wave(step)
-            return height * decay.factor(xp, step, cycle)
-
-        return decaying
+    def place(self, xp: Namespace, step: Any) -> Place:
+        cycle, offset, up, down = self._layout.locate(xp, step)
+        x = xp.where(offset <= up, xp.ratio(offset, up), xp.ratio(up + down - offset, down))
+        wave = SHAPES[self.shape](xp, x)
+        return self.base_lr, self.max_lr, wave, 1.0, cycle, (offset == 0) & (step > 0)
 
 
-def _whole_or_float(length: Fraction) -> int | float:
-    return length.numerator if length.denominator == 1 else float(length)
+def _steps(ticks: int, ticks_per_step: int) -> int | float:
+    return ticks // ticks_per_step if ticks % ticks_per_step == 0 else ticks / ticks_per_step
 
 
 _LENGTH_FIX = "Lengths count optimizer updates; cyclr.step_size(samples, batch_size) computes one."

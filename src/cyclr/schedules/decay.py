@@ -7,21 +7,23 @@ A decay gives a factor s in [0, 1] for a step t in cycle c (both from 0). Of the
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from cyclr import _checks
-from cyclr.errors import ScheduleError
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace
-from cyclr.schedules.base import Described
+from cyclr.schedules.base import Described, set_fields
 
 Shrinks = Literal["max", "both"]
 
 
-class Decay(Described):
-    """Base of all decays; `Halving`, `Exponential`, `PerCycle` and `PerStep` are the ones there are.
+class Decay(Described, family="decay"):
+    """Base of all decays: `Halving`, `Exponential`, `PerCycle`, `PerStep`, and those of your own.
+
+    A decay of your own is a frozen dataclass with the method `factor`.
 
     Example:
         >>> import cyclr
@@ -34,42 +36,16 @@ class Decay(Described):
 
     @abstractmethod
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        """The factor s in [0, 1] for a step and the cycle that it lies in."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A description for JSON; see `Schedule.to_dict`."""
-        return {"decay": type(self).__name__, **self.arguments()}
-
-    @staticmethod
-    def from_description(description: Any) -> Any:
-        """The decay that a schedule's description holds; what is no description stays what it is."""
-        return Decay.from_dict(description) if isinstance(description, dict) else description
-
-    @staticmethod
-    def from_dict(description: dict[str, Any]) -> "Decay":
-        """The decay that `to_dict` described."""
-        arguments = dict(description)
-        kinds = {kind.__name__: kind for kind in (Halving, Exponential)}
-        return kinds[_checks.choice("decay", arguments.pop("decay", None), kinds)](**arguments)
+        """Return the factor s in [0, 1] for a step and its cycle; `xp` has the operations on steps of their kind."""
 
 
-def checked_decay(decay: Any) -> Decay | None:
-    """Return a decay or None, or raise."""
+def check_decay(decay: Any) -> None:
+    """Raise if a value is neither a decay nor None."""
     if decay is not None and not isinstance(decay, Decay):
         raise TypeError(f"decay must be a Decay or None; got decay={decay!r}. Try decay=cyclr.Halving().")
-    return decay
 
 
-def decayed(xp: Namespace, low: float, high: float, decay: Decay | None, step: Any, cycle: Any) -> tuple[Any, Any]:
-    """The bounds that a decay leaves of two at a step in a cycle."""
-    if decay is None:
-        return low, high
-    factor = decay.factor(xp, step, cycle)
-    if decay.bounds == "both":
-        return low * factor, high * factor
-    return low, xp.minimum(xp.maximum(low * (1.0 - factor) + high * factor, low), high)
-
-
+@dataclass(frozen=True, repr=False)
 class Halving(Decay):
     """Halve the amplitude after every cycle: s = 2^(−c). Smith's `triangular2`.
 
@@ -82,13 +58,11 @@ class Halving(Decay):
     Source: Smith 2017, arXiv:1506.01186, section 3.1.
     """
 
-    def arguments(self) -> dict[str, Any]:
-        return {}
-
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
         return xp.exp2(-xp.to_float(cycle))
 
 
+@dataclass(frozen=True, repr=False)
 class Exponential(Decay):
     """Shrink with every step, s = gamma^t (Smith's `exp_range`), or with every cycle, s = gamma^c.
 
@@ -99,7 +73,7 @@ class Exponential(Decay):
         per: `"step"` or `"cycle"`.
 
     Raises:
-        TypeError, ValueError: gamma is no number in (0, 1], or `bounds` or `per` is neither name.
+        TypeError, ValueError: gamma is not a number in (0, 1], or `bounds` or `per` is not one of its names.
 
     Example:
         >>> import cyclr
@@ -111,46 +85,34 @@ class Exponential(Decay):
     """
 
     gamma: float
-    per: Literal["step", "cycle"]
+    bounds: Shrinks = "max"
+    per: Literal["step", "cycle"] = "step"
 
-    def __init__(self, gamma: float, bounds: Shrinks = "max", per: Literal["step", "cycle"] = "step") -> None:
-        self._set(
-            gamma=_checks.number(
-                "gamma", gamma, above=0, at_most=1, fix="It is a factor per step or cycle, such as 0.9999."
-            ),
-            bounds=cast(Shrinks, _checks.choice("bounds", bounds, ("max", "both"))),
-            per=_checks.choice("per", per, ("step", "cycle")),
-        )
-
-    def arguments(self) -> dict[str, Any]:
-        return {"gamma": self.gamma, "bounds": self.bounds, "per": self.per}
+    def __post_init__(self) -> None:
+        fix = "It is a factor per step or cycle, such as 0.9999."
+        gamma = _checks.number("gamma", self.gamma, above=0, at_most=1, fix=fix)
+        _checks.choice("bounds", self.bounds, ("max", "both"))
+        _checks.choice("per", self.per, ("step", "cycle"))
+        set_fields(self, gamma=gamma)
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
         # The logarithm is taken in float64: gamma itself, rounded to float32, would be off by 0.3 % after 10⁵ steps.
         return xp.exp2(xp.to_float(step if self.per == "step" else cycle) * math.log2(self.gamma))
 
 
+@dataclass(frozen=True, repr=False)
 class _Function(Decay):
     """A decay by a user's function of one integer."""
 
     fn: Callable[[Any], Any]
+    in_json = False
     _argument: ClassVar[str]
 
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        if not callable(fn):
-            raise TypeError(f"fn must be a function of the {self._argument}; got fn={fn!r}.")
-        self._set(fn=fn)
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"fn must be a function of the {self._argument}; got fn={self.fn!r}.")
         for index in (0, 1, 2, 10):
             self._checked(SCALAR, index)
-
-    def arguments(self) -> dict[str, Any]:
-        return {"fn": self.fn}
-
-    def to_dict(self) -> dict[str, Any]:
-        raise ScheduleError(
-            f"{self!r} holds a Python function, which JSON cannot hold. "
-            "Use Halving() or Exponential(gamma), or build the schedule anew in code after loading."
-        )
 
     def _number(self, index: int) -> float:
         factor = self.fn(index)
@@ -173,6 +135,7 @@ class _Function(Decay):
         return xp.minimum(xp.maximum(xp.to_float(factor), 0.0), 1.0)
 
 
+@dataclass(frozen=True, repr=False)
 class PerCycle(_Function):
     """Shrink the amplitude by a function of your own of the cycle: s = fn(c).
 
@@ -182,7 +145,7 @@ class PerCycle(_Function):
             tensors have (such as `lambda c: 1 / (1 + c)`) work and a factor outside [0, 1] is cut off.
 
     Raises:
-        TypeError: fn is no function, or returns what is no number.
+        TypeError: fn is not a function, or returns something that is not a number.
         ValueError: fn leaves [0, 1] (tried at once for cycles 0, 1, 2 and 10, then at every call).
 
     Example:
@@ -198,6 +161,7 @@ class PerCycle(_Function):
         return self._checked(xp, cycle)
 
 
+@dataclass(frozen=True, repr=False)
 class PerStep(_Function):
     """Shrink the amplitude by a function of your own of the step: s = fn(t).
 
@@ -205,7 +169,7 @@ class PerStep(_Function):
         fn: function of the step, from 0, that returns a factor in [0, 1]; as for `PerCycle`.
 
     Raises:
-        TypeError: fn is no function, or returns what is no number.
+        TypeError: fn is not a function, or returns something that is not a number.
         ValueError: fn leaves [0, 1] (tried at once for steps 0, 1, 2 and 10, then at every call).
 
     Example:

@@ -1,4 +1,4 @@
-"""Where a step lies in its cycle, in integers alone: which cycle, how far into it, how long the ways up and down are.
+"""Where a step lies in its cycle, in integers only: which cycle, how far into it, how long the ways up and down are.
 
 Every number here is an integer and is reduced by a period first, so step 10¹² is as exact as step 0. Only `//`, `%`,
 `*`, `+` and `-` are used, which ints, NumPy arrays, tracers and tensors all have.
@@ -6,74 +6,64 @@ Every number here is an integer and is reduced by a period first, so step 10¹²
 
 import bisect
 import math
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Self
 
 from cyclr.schedules._namespace import SCALAR, Namespace
-from cyclr.schedules.base import Described
 
 
-class Place(NamedTuple):
-    """A step's place: `offset` ticks into cycle `cycle`, which goes up for `up` ticks, then down for `down` ticks."""
-
-    cycle: Any
-    offset: Any
-    up: Any
-    down: Any
-
-
-class Uniform(Described):
-    """Cycles that all have the same length: `up + down` ticks, with `ticks` ticks to a step (1 but for fractions)."""
+@dataclass(frozen=True)
+class Uniform:
+    """Cycles that all have the same length: `up + down` ticks, with `ticks` ticks to a step."""
 
     up: int
     down: int
-    ticks: int
+    ticks: int = 1
+    period: int = field(init=False)
 
-    def __init__(self, up: Fraction | int, down: Fraction | int) -> None:
-        ticks = math.lcm(Fraction(up).denominator, Fraction(down).denominator)
-        self._set(up=int(up * ticks), down=int(down * ticks), ticks=ticks)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "period", self.up + self.down)
 
-    def arguments(self) -> dict[str, Any]:
-        return {"up": self.up, "down": self.down, "ticks": self.ticks}
+    @classmethod
+    def of_steps(cls, up: Fraction, down: Fraction) -> Self:
+        """Make cycles whose ways up and down need not be whole steps."""
+        ticks = math.lcm(up.denominator, down.denominator)
+        return cls(int(up * ticks), int(down * ticks), ticks)
 
     @property
     def length(self) -> Fraction:
         """Length of a cycle in steps."""
-        return Fraction(self.up + self.down, self.ticks)
+        return Fraction(self.period, self.ticks)
 
-    def locator(self, xp: Namespace) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
-        """The function from a step to its `Place`, as a plain tuple."""
-        up, down, ticks = self.up, self.down, self.ticks
-        period = up + down
-        check_range(period * ticks, xp)
-
-        def whole(step: Any) -> tuple[Any, Any, Any, Any]:
-            return step // period, step % period, up, down
-
-        def fractional(step: Any) -> tuple[Any, Any, Any, Any]:
-            within = (step % period) * ticks
-            return (step // period) * ticks + within // period, within % period, up, down
-
-        return whole if ticks == 1 else fractional
+    def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any, int, int]:
+        """Return the cycle of a step, the ticks since it started, and the ticks of its ways up and down."""
+        period, ticks = self.period, self.ticks
+        if xp is not SCALAR:
+            check_range(period * ticks, xp)
+        if ticks == 1:
+            return step // period, step % period, self.up, self.down
+        within = (step % period) * ticks
+        return (step // period) * ticks + within // period, within % period, self.up, self.down
 
 
-class Even(Described):
+@dataclass(frozen=True)
+class Even:
     """`count` cycles in `span` steps, each a whole number of steps long, their lengths differing by one step at most.
 
-    Cycle i of a span starts at step floor(i · span / count), so every cycle begins, peaks and ends on a step, and the
+    Cycle i of a span starts at step floor(i · span / count), so every cycle starts, peaks and ends on a step, and the
     last one ends with the span.
     """
 
     span: int
     count: int
     rise: Fraction
+    _ups: tuple[int, int] = field(init=False)
+    """The ways up of the shorter and of the longer cycles."""
 
-    def __init__(self, span: int, count: int, rise: Fraction) -> None:
-        self._set(span=span, count=count, rise=rise)
-
-    def arguments(self) -> dict[str, Any]:
-        return {"span": self.span, "count": self.count, "rise": self.rise}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ups", (self.up(self.span // self.count), self.up(self.span // self.count + 1)))
 
     @property
     def length(self) -> Fraction:
@@ -81,81 +71,76 @@ class Even(Described):
         return Fraction(self.span, self.count)
 
     def up(self, length: int) -> int:
-        """Steps on the way up in a cycle of `length` steps."""
+        """Return the steps on the way up in a cycle of `length` steps."""
         return min(max(length * self.rise.numerator // self.rise.denominator, 1), length - 1)
 
-    def locator(self, xp: Namespace) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
-        """The function from a step to its `Place`, as a plain tuple."""
+    def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the cycle of a step, the steps since it started, and the steps of its ways up and down."""
         span, count = self.span, self.count
-        check_range(span * count, xp)
-        short = span // count
-        up_short, up_long = self.up(short), self.up(short + 1)
-
-        def locate(step: Any) -> tuple[Any, Any, Any, Any]:
-            place = step % span
-            index = ((place + 1) * count - 1) // span
-            start = index * span // count
-            length = (index + 1) * span // count - start
-            up = up_short + (length - short) * (up_long - up_short)
-            return (step // span) * count + index, place - start, up, length - up
-
-        return locate
+        if xp is not SCALAR:
+            check_range(span * count, xp)
+        place = step % span
+        index = ((place + 1) * count - 1) // span
+        start = index * span // count
+        length = (index + 1) * span // count - start
+        short, long = self._ups
+        up = short + (length - span // count) * (long - short)
+        return (step // span) * count + index, place - start, up, length - up
 
 
-class Restarts(Described):
-    """Cycles one after another, each `growth` times as long as the one before, in whole steps.
-
-    Cycle i takes `pause` steps and then floor(first · growth^i + 1/2) steps, its length.
-    """
+@dataclass(frozen=True)
+class Restarts:
+    """Cycles one after another, each `growth` times as long as the one before, in whole steps; see `restarts`."""
 
     first: int
     growth: Fraction
     pause: int
-    _lengths: tuple[int, ...]
-    _starts: tuple[int, ...]
-
-    def __init__(self, first: int, growth: Fraction, pause: int = 0) -> None:
-        lengths, starts = [min(first, LONGEST)], [0]
-        # The exact length as a fraction that is not reduced, which takes most of the time where there are many cycles.
-        above, below = first, 1
-        while growth != 1 and starts[-1] + lengths[-1] + pause <= LARGEST_STEP:
-            starts.append(starts[-1] + lengths[-1] + pause)
-            above, below = above * growth.numerator, below * growth.denominator
-            lengths.append(min((2 * above + below) // (2 * below), LONGEST))
-        self._set(first=first, growth=growth, pause=pause, _lengths=tuple(lengths), _starts=tuple(starts))
-
-    def arguments(self) -> dict[str, Any]:
-        return {"first": self.first, "growth": self.growth, "pause": self.pause}
+    lengths: tuple[int, ...]
+    starts: tuple[int, ...]
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """The cycle's index, and the steps since it began, its pause included."""
+        """Return the cycle of a step, and the steps since the cycle started, its pause included."""
         if self.growth == 1:
             period = self.first + self.pause
             check_range(period, xp)
             return step // period, step % period
         if xp is SCALAR and step > LARGEST_STEP:
             raise ValueError(f"step must be at most {LARGEST_STEP} where cycles grow; got step={step}.")
-        starts = self._starts[: self._count(xp)]
+        starts = self.starts[: self._reached(xp)]
         cycle = xp.index_in(starts, step)
         return cycle, step - xp.take(starts, cycle)
 
     def left(self, xp: Namespace, cycle: Any, offset: Any) -> tuple[Any, Any]:
-        """The steps left of a cycle that has no pause, and its length, both as floats."""
+        """Return the steps left of a cycle without a pause, and their share of the cycle."""
         if self.growth == 1:
-            return xp.to_float(self.first - offset), xp.to_float(self.first)
-        lengths = self._lengths[: self._count(xp)]
-        if lengths[-1] <= xp.int_limit:
-            length = xp.take(lengths, cycle)
-            return xp.to_float(length - offset), xp.to_float(length)
-        # The last cycle that such steps reach does not end for them: what is beyond them is added as a float.
-        limit = int(xp.int_limit)
-        length = xp.take((*lengths[:-1], limit), cycle)
-        beyond = xp.where(cycle == len(lengths) - 1, float(lengths[-1] - limit), 0.0)
-        return xp.to_float(length - offset) + beyond, xp.to_float(length) + beyond
+            left = self.first - offset
+            return left, xp.ratio(left, self.first)
+        lengths, limit = self.lengths[: self._reached(xp)], xp.int_limit
+        beyond: Any = 0.0
+        if lengths[-1] > limit:
+            # The last cycle that such steps reach does not end for them: what is beyond them is added as a float.
+            beyond = xp.where(cycle == len(lengths) - 1, float(lengths[-1] - int(limit)), 0.0)
+            lengths = (*lengths[:-1], int(limit))
+        length = xp.take(lengths, cycle)
+        left = xp.to_float(length - offset) + beyond
+        return left, left / (xp.to_float(length) + beyond)
 
-    def _count(self, xp: Namespace) -> int:
+    def _reached(self, xp: Namespace) -> int:
         """How many of the cycles steps of this kind reach."""
-        return bisect.bisect_right(self._starts, xp.int_limit)
+        return bisect.bisect_right(self.starts, xp.int_limit)
+
+
+@lru_cache(maxsize=128)
+def restarts(first: int, growth: Fraction, pause: int = 0) -> Restarts:
+    """Lay out the cycles: cycle i takes `pause` steps, and then floor(first · growth^i + 1/2) steps, its length."""
+    lengths, starts = [min(first, LONGEST)], [0]
+    # The exact length as a fraction that is not reduced, which takes most of the time if there are many cycles.
+    above, below = first, 1
+    while growth != 1 and starts[-1] + lengths[-1] + pause <= LARGEST_STEP:
+        starts.append(starts[-1] + lengths[-1] + pause)
+        above, below = above * growth.numerator, below * growth.denominator
+        lengths.append(min((2 * above + below) // (2 * below), LONGEST))
+    return Restarts(first, growth, pause, tuple(lengths), tuple(starts))
 
 
 LARGEST_STEP = 2**63 - 1

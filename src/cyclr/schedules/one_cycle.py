@@ -1,17 +1,20 @@
 """One cycle for a whole run."""
 
 import math
+from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules._namespace import Namespace
+from cyclr.schedules.base import set_fields
 from cyclr.schedules.layout import check_range
 from cyclr.schedules.shape import SHAPES, Shape
-from cyclr.schedules.wave import Wave, between
+from cyclr.schedules.wave import Place, Wave
 
 
+@dataclass(frozen=True, repr=False)
 class OneCycle(Wave):
     """A rate that goes up once and down once, to far below where it began: Smith's 1cycle policy.
 
@@ -48,78 +51,49 @@ class OneCycle(Wave):
     base_lr: float
     max_lr: float
     total_steps: int
-    rise: float | int
-    fall: float | int | None
-    final_lr: float
-    shape: Shape
-    _up: int
-    _down: int
+    _: KW_ONLY
+    rise: float | int = 0.3
+    fall: float | int | None = None
+    final_lr: float | None = None
+    shape: Shape = "sinusoidal"
+    _up: int = field(init=False, compare=False)
+    _down: int = field(init=False, compare=False)
+    _final: float = field(init=False, compare=False)
 
-    def __init__(
-        self,
-        base_lr: float,
-        max_lr: float,
-        total_steps: int,
-        *,
-        rise: float | int = 0.3,
-        fall: float | int | None = None,
-        final_lr: float | None = None,
-        shape: Shape = "sinusoidal",
-    ) -> None:
-        low, high = _checks.bounds(base_lr, max_lr)
-        final = low / 10_000 if final_lr is None else _checks.number("final_lr", final_lr, at_least=0, below=high)
-        _checks.choice("shape", shape, SHAPES)
-        phases = 2 if fall is None else 3
-        total = _checks.integer("total_steps", total_steps, at_least=phases + 1, fix="It counts optimizer updates.")
-        rise, up = _phase("rise", rise, total - 1, left_over=phases - 1)
-        down = total - 1 - up
-        if fall is not None:
-            fall, down = _phase("fall", fall, total - 1, left_over=up + 1)
-        self._set(base_lr=low, max_lr=high, total_steps=total, rise=rise, fall=fall, final_lr=final, shape=shape)
-        self._set(_up=up, _down=down)
-
-    def arguments(self) -> dict[str, Any]:
-        names = ("base_lr", "max_lr", "total_steps", "rise", "fall", "final_lr", "shape")
-        return {name: getattr(self, name) for name in names}
-
-    def _phases(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any]:
-        """The bounds of the phase that a step lies in, and the height between them."""
-        check_range(self.total_steps, xp, "the phases")
-        step = xp.minimum(step, self.total_steps - 1)
-        top = self._up + self._down
-        first = xp.to_float(step) / self._up
-        second = xp.to_float(top - step) / self._down
-        low = self.final_lr if self.fall is None else self.base_lr
-        x = xp.where(step <= self._up, first, second)
-        low, high = xp.where(step <= self._up, self.base_lr, low), self.max_lr
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        final = self.base_lr / 10_000
+        if self.final_lr is not None:
+            final = _checks.number("final_lr", self.final_lr, at_least=0, below=self.max_lr)
+        _checks.choice("shape", self.shape, SHAPES)
+        phases = 2 if self.fall is None else 3
+        fix = "It counts optimizer updates."
+        total = _checks.integer("total_steps", self.total_steps, at_least=phases + 1, fix=fix)
+        rise, up = _phase("rise", self.rise, total - 1, left_over=phases - 1)
+        fall, down = None, total - 1 - up
         if self.fall is not None:
-            lower, upper = min(self.final_lr, self.base_lr), max(self.final_lr, self.base_lr)
-            last = xp.to_float(self.total_steps - 1 - step) / (self.total_steps - 1 - top)
-            x, low = xp.where(step <= top, x, last), xp.where(step <= top, low, lower)
-            high = xp.where(step <= top, high, upper)
-        # The branches that are not taken lie outside [0, 1].
-        height = SHAPES[self.shape](xp, xp.minimum(xp.maximum(x, 0.0), 1.0))
-        if self.fall is not None and self.final_lr > self.base_lr:
-            height = xp.where(step <= top, height, 1.0 - height)
-        return low, high, height
+            fall, down = _phase("fall", self.fall, total - 1, left_over=up + 1)
+        set_fields(self, total_steps=total, rise=rise, fall=fall, final_lr=final, _up=up, _down=down, _final=final)
 
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        return between(xp, *self._phases(xp, step))
-
-    def _bounds_at(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        low, high, _ = self._phases(xp, step)
-        return low, high
-
-    def _height(self, xp: Namespace, step: Any) -> Any:
-        height = self._phases(xp, step)[2]
-        return height if self.fall is None else xp.where(step <= self._up + self._down, height, 0.0 * height)
-
-    def _cycle(self, xp: Namespace, step: Any) -> Any:
-        return step * 0
-
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
+    def place(self, xp: Namespace, step: Any) -> Place:
         check_range(self.total_steps, xp, "the phases")
-        return step == self.total_steps - 1
+        last, up, top = self.total_steps - 1, self._up, self._up + self._down
+        low, high, final, share = self.base_lr, self.max_lr, self._final, 1.0
+        ends, step = step == last, xp.minimum(step, last)
+        rises = step <= up
+        x = xp.where(rises, xp.ratio(step, up), xp.ratio(top - step, self._down))
+        if self.fall is None:
+            low = xp.where(rises, low, final)
+        else:
+            cycles = step <= top
+            x = xp.where(cycles, x, xp.ratio(last - step, last - top))
+            low, high = xp.where(cycles, low, min(final, low)), xp.where(cycles, high, max(final, low))
+            share = xp.where(cycles, 1.0, 0.0)
+        # The branches that are not taken lie outside [0, 1].
+        wave = SHAPES[self.shape](xp, xp.minimum(xp.maximum(x, 0.0), 1.0))
+        if self.fall is not None and final > self.base_lr:
+            wave = xp.where(cycles, wave, 1.0 - wave)
+        return low, high, wave, share, step * 0, ends
 
 
 def _phase(name: str, length: Any, span: int, left_over: int) -> tuple[float | int, int]:

@@ -1,14 +1,16 @@
 """Lengths in the units that people think in, turned into steps: the one place where that is done."""
 
 import re
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
 from cyclr import _checks
-from cyclr.schedules.base import Described
+from cyclr.schedules.base import set_fields
 
 
-class Run(Described):
+@dataclass(frozen=True)
+class Run:
     """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
 
     Schedules take their lengths in steps (optimizer updates). This turns others into steps, wherever a length is asked
@@ -31,16 +33,16 @@ class Run(Described):
     """
 
     total_steps: int
-    steps_per_epoch: int | None
-    cycles: int | None
+    _: KW_ONLY
+    steps_per_epoch: int | None = None
+    cycles: int | None = None
 
-    def __init__(self, total_steps: int, *, steps_per_epoch: int | None = None, cycles: int | None = None) -> None:
-        total = _checks.integer("total_steps", total_steps, at_least=1, fix="It counts optimizer updates.")
-        if steps_per_epoch is not None:
-            steps_per_epoch = _checks.integer("steps_per_epoch", steps_per_epoch, at_least=1)
-        if cycles is not None:
-            cycles = _checks.integer("cycles", cycles, at_least=1)
-        self._set(total_steps=total, steps_per_epoch=steps_per_epoch, cycles=cycles)
+    def __post_init__(self) -> None:
+        total = _checks.integer("total_steps", self.total_steps, at_least=1, fix="It counts optimizer updates.")
+        set_fields(self, total_steps=total)
+        for name in ("steps_per_epoch", "cycles"):
+            if (length := getattr(self, name)) is not None:
+                set_fields(self, **{name: _checks.integer(name, length, at_least=1)})
 
     @classmethod
     def of(cls, *, samples: int, batch_size: int, epochs: int, cycles: int | None = None) -> Self:
@@ -59,9 +61,6 @@ class Run(Described):
         per_epoch = -(-_checks.integer("samples", samples, at_least=1) // size)
         total = per_epoch * _checks.integer("epochs", epochs, at_least=1)
         return cls(total, steps_per_epoch=per_epoch, cycles=cycles)
-
-    def arguments(self) -> dict[str, Any]:
-        return {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "cycles": self.cycles}
 
     def steps(self, length: int | str) -> int:
         """A length in steps, at least 1 and rounded to the nearest.

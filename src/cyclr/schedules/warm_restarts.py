@@ -1,19 +1,22 @@
 """Rates that fall, and jump up again."""
 
+from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules import layout
 from cyclr.schedules._namespace import Namespace
-from cyclr.schedules.decay import Decay, checked_decay, decayed
+from cyclr.schedules.base import set_fields
+from cyclr.schedules.decay import Decay
 from cyclr.schedules.shape import SHAPES, Shape
-from cyclr.schedules.wave import Wave, between
+from cyclr.schedules.wave import Place, Wave
 
 SLOWEST_GROWTH = 1.005
 """Cycles that grow more slowly would be too many to lay out."""
 
 
+@dataclass(frozen=True, repr=False)
 class WarmRestarts(Wave):
     """A rate that falls from max_lr towards base_lr, then jumps up and falls again: SGDR.
 
@@ -44,60 +47,24 @@ class WarmRestarts(Wave):
     base_lr: float
     max_lr: float
     cycle_length: int
-    growth: float
-    shape: Shape
-    decay: Decay | None
-    _layout: layout.Restarts
+    _: KW_ONLY
+    growth: float = 1
+    shape: Shape = "sinusoidal"
+    decay: Decay | None = None
+    _layout: layout.Restarts = field(init=False, compare=False)
 
-    def __init__(
-        self,
-        base_lr: float,
-        max_lr: float,
-        cycle_length: int,
-        *,
-        growth: float = 1,
-        shape: Shape = "sinusoidal",
-        decay: Decay | None = None,
-    ) -> None:
-        low, high = _checks.bounds(base_lr, max_lr)
-        length = _checks.integer("cycle_length", cycle_length, at_least=1, fix="It counts optimizer updates.")
-        factor = _checks.number("growth", growth, at_least=1, fix="Cycles may stay as they are or grow.")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        length = _checks.integer("cycle_length", self.cycle_length, at_least=1, fix="It counts optimizer updates.")
+        factor = _checks.number("growth", self.growth, at_least=1, fix="Cycles may stay as they are or grow.")
         if 1 < factor < SLOWEST_GROWTH:
-            raise ValueError(f"growth must be 1 or at least {SLOWEST_GROWTH}; got growth={growth!r}.")
-        growth = growth if type(growth) is int else factor
-        _checks.choice("shape", shape, SHAPES)
-        self._set(base_lr=low, max_lr=high, cycle_length=length, growth=growth, shape=shape)
-        self._set(decay=checked_decay(decay), _layout=layout.Restarts(length, Fraction(repr(growth))))
+            raise ValueError(f"growth must be 1 or at least {SLOWEST_GROWTH}; got growth={self.growth!r}.")
+        growth = self.growth if type(self.growth) is int else factor
+        _checks.choice("shape", self.shape, SHAPES)
+        cycles = layout.restarts(length, Fraction(repr(growth)))
+        set_fields(self, cycle_length=length, growth=growth, _layout=cycles)
 
-    def arguments(self) -> dict[str, Any]:
-        names = ("base_lr", "max_lr", "cycle_length", "growth", "shape", "decay")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        return cls(**{**arguments, "decay": Decay.from_description(arguments.get("decay"))})
-
-    def _wave(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """The height of the undecayed wave, and the cycle."""
+    def place(self, xp: Namespace, step: Any) -> Place:
         cycle, offset = self._layout.locate(xp, step)
-        left, length = self._layout.left(xp, cycle, offset)
-        return SHAPES[self.shape](xp, left / length), cycle
-
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        height, cycle = self._wave(xp, step)
-        return between(xp, *decayed(xp, self.base_lr, self.max_lr, self.decay, step, cycle), height)
-
-    def _bounds_at(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        return decayed(xp, self.base_lr, self.max_lr, self.decay, step, self._cycle(xp, step))
-
-    def _height(self, xp: Namespace, step: Any) -> Any:
-        height, cycle = self._wave(xp, step)
-        if self.decay is None or self.decay.bounds == "both":
-            return height
-        return height * self.decay.factor(xp, step, cycle)
-
-    def _cycle(self, xp: Namespace, step: Any) -> Any:
-        return self._layout.locate(xp, step)[0]
-
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        return self._layout.left(xp, *self._layout.locate(xp, step))[0] == 1
+        left, x = self._layout.left(xp, cycle, offset)
+        return self.base_lr, self.max_lr, SHAPES[self.shape](xp, x), 1.0, cycle, left == 1

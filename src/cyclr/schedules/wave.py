@@ -1,16 +1,32 @@
-"""What all schedules have in common that move between two bounds."""
+"""Schedules that move between two bounds."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from cyclr import _checks
-from cyclr.schedules._namespace import Namespace
-from cyclr.schedules.base import Schedule
+from cyclr.schedules._namespace import SCALAR, Namespace, resolve
+from cyclr.schedules.base import Schedule, set_fields
+from cyclr.schedules.decay import Decay, check_decay
+
+Place = tuple[Any, Any, Any, Any, Any, Any]
+"""Where a step stands in a `Wave`, before the decay: `low, high, wave, share, cycle, ends`.
+
+- low, high: the bounds of the value at this step.
+- wave: how far the value is above `low`, from 0 to 1: the value is low · (1 − wave) + high · wave.
+- share: 1.0, or 0.0 at steps where a mirrored schedule does not move.
+- cycle: 0-based index of the cycle.
+- ends: True if this step is the minimum that ends a cycle.
+
+A plain tuple, because a class would double the cost of a call with an int.
+"""
 
 
 class Wave(Schedule):
     """Base of the schedules that move between a lower and an upper bound, in one cycle or in many.
+
+    A wave of your own is a frozen dataclass with the fields `base_lr` and `max_lr`, perhaps `decay`, and the method
+    `place`. `cycle`, `envelope`, `height`, `is_cycle_end` and `mirrored` follow from it.
 
     Example:
         >>> import cyclr
@@ -18,18 +34,56 @@ class Wave(Schedule):
         [True, False]
     """
 
+    base_lr: float
+    max_lr: float
+    decay: Decay | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = _checks.bounds(self.base_lr, self.max_lr)
+        check_decay(self.decay)
+        set_fields(self, base_lr=low, max_lr=high)
+
+    @abstractmethod
+    def place(self, xp: Namespace, step: Any) -> Place:
+        """Return where a step that was checked stands, before the decay: `low, high, wave, share, cycle, ends`.
+
+        - low, high: the bounds of the value at this step.
+        - wave: how far the value is above `low`, from 0 to 1: the value is low · (1 − wave) + high · wave.
+        - share: 1.0, or 0.0 at a step where a mirrored schedule does not move.
+        - cycle: 0-based index of the cycle.
+        - ends: True if this step is the minimum that ends a cycle.
+
+        `xp` has the operations on steps of this kind; `step` is an int, a NumPy array of int64 or a tensor of integers.
+        """
+
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
+        low, high, wave, _, cycle, _ = self.place(xp, step)
+        if self.decay is not None:
+            low, high, _ = self._decayed(xp, step, low, high, cycle)
+        return between(xp, low, high, wave)
+
+    @property
+    def largest(self) -> float:
+        return self.max_lr
+
+    def is_cycle_end(self, step: Any) -> Any:
+        step, xp = resolve(step)
+        return self.place(xp, step)[5]
+
     def cycle(self, step: Any) -> Any:
-        """The 0-based index of the cycle that a step lies in.
+        """Return the 0-based index of the cycle of a step.
 
         Example:
             >>> import cyclr
             >>> cyclr.Cyclical(0.0, 1.0, step_size=5).cycle(10)
             1
         """
-        return self._at(step, self._cycle)
+        step, xp = resolve(step)
+        return self.place(xp, step)[4]
 
     def envelope(self, step: Any) -> tuple[Any, Any]:
-        """The lower and the upper bound at a step, after the decay; the value is never outside them.
+        """Return the lower and the upper bound at a step, after the decay; the value is never outside them.
 
         Example:
             >>> import cyclr
@@ -37,30 +91,43 @@ class Wave(Schedule):
             >>> schedule.envelope(10)
             (0.1, 0.5)
         """
-
-        def bounds(xp: Namespace, step: Any) -> tuple[Any, Any]:
-            low, high = self._bounds_at(xp, step)
-            nought = 0.0 * xp.to_float(step)
-            return xp.to_float(low + nought), xp.to_float(high + nought)
-
-        low, high = self._at(step, bounds)
-        return low, high
+        step, xp = resolve(step)
+        low, high, _, _, cycle, _ = self.place(xp, step)
+        low, high, _ = self._decayed(xp, step, low, high, cycle)
+        zero = 0.0 * xp.to_float(step)
+        return xp.to_float(low + zero), xp.to_float(high + zero)
 
     def height(self, step: Any) -> Any:
-        """How far a step is up between the bounds, from 0 to 1, an amplitude's decay included.
+        """Return how far a step is up between the bounds, from 0 to 1, an amplitude's decay included.
 
         Example:
             >>> import cyclr
             >>> cyclr.Cyclical(0.1, 0.9, step_size=4).height(1)
             0.25
         """
-        return self._at(step, self._height)
+        step, xp = resolve(step)
+        return self._height(xp, step)
+
+    def _height(self, xp: Namespace, step: Any) -> Any:
+        low, high, wave, share, cycle, _ = self.place(xp, step)
+        if self.decay is None:
+            return wave * share
+        return wave * (share * self._decayed(xp, step, low, high, cycle)[2])
+
+    def _decayed(self, xp: Namespace, step: Any, low: Any, high: Any, cycle: Any) -> tuple[Any, Any, Any]:
+        """The bounds after the decay, and the factor of the amplitude."""
+        if self.decay is None:
+            return low, high, 1.0
+        factor = self.decay.factor(xp, step, cycle)
+        if self.decay.bounds == "both":
+            return low * factor, high * factor, 1.0
+        return low, between(xp, low, high, factor), factor
 
     def mirrored(self, low: float, high: float) -> "Mirrored":
-        """The schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
+        """Return the schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
 
-        Made for momentum, which is lowered while the learning rate is raised (Smith 2018, arXiv:1803.09820). Where the
-        amplitude of this schedule decays, the mirrored one stays as much nearer to `high`.
+        Made for momentum, which is lowered while the learning rate is raised (Smith 2018, arXiv:1803.09820). If the
+        amplitude of this schedule decays, that of the mirrored one decays towards `high`.
 
         Args:
             low, high: bounds of the mirrored value, 0 ≤ low < high.
@@ -73,32 +140,17 @@ class Wave(Schedule):
         """
         return Mirrored(self, low, high)
 
-    @abstractmethod
-    def _cycle(self, xp: Namespace, step: Any) -> Any:
-        """The index of the cycle."""
 
-    @abstractmethod
-    def _bounds_at(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """The bounds at a step; numbers where they are the same at all steps."""
-
-    @abstractmethod
-    def _height(self, xp: Namespace, step: Any) -> Any:
-        """How far up between the bounds, an amplitude's decay included."""
-
-    def _height_formula(self, xp: Namespace) -> Callable[[Any], Any]:
-        """The same for one kind of step."""
-        return lambda step: self._height(xp, step)
-
-
+@dataclass(frozen=True, repr=False)
 class Mirrored(Schedule):
-    """high − (high − low) · height of a schedule between bounds; made by its `mirrored`, whose docstring says more.
+    """high − (high − low) · height of a wave; made by its method `mirrored`, whose docstring says more.
 
     Args:
         of: the schedule to mirror: `Cyclical`, `OneCycle` or `WarmRestarts`.
         low, high: bounds of the mirrored value, 0 ≤ low < high.
 
     Raises:
-        TypeError, ValueError: `of` is no such schedule, or the bounds are no bounds.
+        TypeError, ValueError: `of` is not a wave, or the bounds are illegal.
 
     Example:
         >>> import cyclr
@@ -111,30 +163,27 @@ class Mirrored(Schedule):
     low: float
     high: float
 
-    def __init__(self, of: Wave, low: float, high: float) -> None:
-        if not isinstance(of, Wave):
-            raise TypeError(f"of must be a Cyclical, OneCycle or WarmRestarts; got of={of!r}.")
-        low, high = _checks.bounds(low, high, base="low", top="high")
-        self._set(of=of, low=low, high=high)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.of, Wave):
+            raise TypeError(f"of must be a Cyclical, OneCycle or WarmRestarts; got of={self.of!r}.")
+        low, high = _checks.bounds(self.low, self.high, base="low", top="high")
+        set_fields(self, low=low, high=high)
 
-    def arguments(self) -> dict[str, Any]:
-        return {"of": self.of, "low": self.low, "high": self.high}
+    def evaluate(self, xp: Namespace, step: Any) -> Any:
+        return between(xp, self.low, self.high, 1.0 - self.of._height(xp, step))
 
-    @classmethod
-    def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
-        return cls(**{**arguments, "of": Schedule.from_dict(arguments.get("of", {}))})
+    @property
+    def largest(self) -> float:
+        return self.high
 
-    def _formula(self, xp: Namespace) -> Callable[[Any], Any]:
-        low, high, height = self.low, self.high, self.of._height_formula(xp)
-        return lambda step: between(xp, low, high, 1.0 - height(step))
-
-    def _value(self, xp: Namespace, step: Any) -> Any:
-        return self._formula(xp)(step)
-
-    def _is_cycle_end(self, xp: Namespace, step: Any) -> Any:
-        return self.of._is_cycle_end(xp, step)
+    def is_cycle_end(self, step: Any) -> Any:
+        return self.of.is_cycle_end(step)
 
 
 def between(xp: Namespace, low: Any, high: Any, height: Any) -> Any:
     """The weighted mean low · (1 − height) + high · height: both bounds exactly, and never outside them by rounding."""
-    return xp.clip(low * (1.0 - height) + high * height, low, high)
+    value = low * (1.0 - height) + high * height
+    if xp is SCALAR:
+        return low if value < low else high if value > high else value
+    return xp.clip(value, low, high)

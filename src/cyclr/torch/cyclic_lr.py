@@ -70,7 +70,7 @@ class CyclicLR(Scheduler):
         self._scale_fn, self._scale_mode = scale_fn, _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
         bounds = _of_groups(optimizer, base_lr, max_lr)
         decay = self._decay(mode, gamma)
-        rates = [Cyclical._fractional(low, high, step_size_up, step_size_down, decay) for low, high in bounds]
+        rates = [Cyclical.fractional(low, high, step_size_up, step_size_down, decay) for low, high in bounds]
         momenta = _momenta(optimizer, rates[0], base_momentum, max_momentum) if cycle_momentum else None
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         for group, (low, _) in zip(optimizer.param_groups, bounds, strict=True):
@@ -101,7 +101,7 @@ class CyclicLR(Scheduler):
         down = state_dict["total_size"] - up
         decay = self._decay(state_dict["mode"], state_dict["gamma"])
         bounds = list(zip(state_dict["base_lrs"], state_dict["max_lrs"], strict=True))
-        rates = [Cyclical._fractional(low, high, _whole(up), _whole(down), decay) for low, high in bounds]
+        rates = [Cyclical.fractional(low, high, _whole(up), _whole(down), decay) for low, high in bounds]
         momenta = None
         if state_dict["cycle_momentum"]:
             momenta = _momenta(self.optimizer, rates[0], state_dict["base_momentums"], state_dict["max_momentums"])
