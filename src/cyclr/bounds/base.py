@@ -67,16 +67,21 @@ class Bounds:
                 object.__setattr__(self, name, value)
 
     @property
+    def numbers(self) -> tuple[float, float] | None:
+        """(base_lr, max_lr), or None if the curve gives no bounds."""
+        return None if self.base_lr is None or self.max_lr is None else (self.base_lr, self.max_lr)
+
+    @property
     def usable(self) -> bool:
         """True if both bounds are numbers."""
-        return self.base_lr is not None and self.max_lr is not None
+        return self.numbers is not None
 
     @property
     def in_words(self) -> str:
         """The bounds as a sentence: the only wording of them, which every output uses."""
-        if self.base_lr is None or self.max_lr is None:
+        if self.numbers is None:
             return "This curve gives no bounds."
-        return f"Cycle between base_lr={self.base_lr:.3g} and max_lr={self.max_lr:.3g}."
+        return "Cycle between base_lr={:.3g} and max_lr={:.3g}.".format(*self.numbers)
 
     def schedule(
         self,
@@ -101,9 +106,9 @@ class Bounds:
             BoundsError: the bounds are None; the message says what to change.
             TypeError, ValueError: an argument that `Cyclical.over` rejects.
         """
-        if self.base_lr is None or self.max_lr is None:
+        if self.numbers is None:
             raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
-        return Cyclical.over(total_steps, cycles, self.base_lr, self.max_lr, rise=rise, shape=shape, decay=decay)
+        return Cyclical.over(total_steps, cycles, *self.numbers, rise=rise, shape=shape, decay=decay)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""

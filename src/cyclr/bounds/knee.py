@@ -109,10 +109,10 @@ def knee(
     if np.size(lr) == np.size(loss) == 0:
         return _too_few(0, cut_short)
     curve = smooth(lr, loss)
-    return read(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
+    return read_bounds(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
 
 
-def read(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
+def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
     """Read bounds from a smoothed curve; `knee` says how."""
     if len(curve.lr) < MIN_POINTS:
         return _too_few(len(curve.lr), cut_short)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, check_curve
-from cyclr.bounds.knee import read
+from cyclr.bounds.knee import read_bounds
 from cyclr.drawing.picture import RangePicture
 from cyclr.range_test import stopping
 from cyclr.range_test.stopping import StopReason
@@ -65,14 +65,16 @@ class RangeTestResult:
     updates_per_rate: int = 1
 
     def __post_init__(self) -> None:
-        _set(self, lr=_checks.floats("lr", self.lr, "a vector"), loss=_checks.floats("loss", self.loss, "a vector"))
+        vars(self).update(
+            lr=_checks.floats("lr", self.lr, "a vector"), loss=_checks.floats("loss", self.loss, "a vector")
+        )
         check_curve(self.lr, self.loss)
         self._check_runs()
         low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
         fewest = max(2, self.lr.size)
         steps = _checks.integer("steps", self.steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
         updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1, at_most=MOST_UPDATES)
-        _set(self, min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
+        vars(self).update(min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
         # Rates in single precision are rounded.
         if self.lr[0] < low * (1 - 1e-6) or self.lr[-1] > high * (1 + 1e-6):
             raise ValueError(
@@ -90,7 +92,7 @@ class RangeTestResult:
             )
         if not np.allclose(_mean(runs), self.loss, rtol=1e-9, atol=0):
             raise ValueError("loss must be the mean of runs; got other values.")
-        _set(self, runs=runs)
+        vars(self).update(runs=runs)
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
@@ -149,7 +151,7 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
-        return read(
+        return read_bounds(
             self.curve,
             unstable_end=stopping.is_unstable(self.stop_reason),
             cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
@@ -178,7 +180,7 @@ class RangeTestResult:
             curve=self.curve.shown,
             noise=self.curve.noise,
             scale="log" if self.spacing == "exponential" else "linear",
-            bounds=None if bounds.base_lr is None or bounds.max_lr is None else (bounds.base_lr, bounds.max_lr),
+            bounds=bounds.numbers,
             status=bounds.status,
             verdict=bounds.in_words,
             reason=bounds.reason,
@@ -253,7 +255,7 @@ class RangeTestResult:
                 updates_per_rate=description.get("updates_per_rate", 1),
             )
             if "bounds" in description:
-                _set(result, bounds=Bounds(**description["bounds"]))
+                vars(result).update(bounds=Bounds(**description["bounds"]))
         except TypeError as error:
             raise ValueError(
                 f"the description of a range test must hold legal values; got one where {error}"
@@ -291,11 +293,6 @@ class RangeTestResult:
         from cyclr.drawing.svg import svg_and_table
 
         return svg_and_table(self.picture())
-
-
-def _set(result: RangeTestResult, **values: Any) -> None:
-    """Set fields of a frozen result, or bounds that would be computed."""
-    vars(result).update(values)
 
 
 def _mean(runs: NDArray[np.float64]) -> NDArray[np.float64]:
