@@ -25,8 +25,8 @@ from ground_truth import SEEDS, load, path_of
 from tasks import DEFAULT_RATE, TASKS, Task
 from training import sweep, train
 
-from cyclr import RangeTest, RangeTestResult
-from cyclr.range_test.repeats import repeated
+from cyclr import RangeTestResult
+from cyclr.range_test.repeats import Sweep
 
 FOLDER = Path(__file__).with_name("compared")
 
@@ -34,14 +34,16 @@ FOLDER = Path(__file__).with_name("compared")
 def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
     """cyclr's range test of a task, as `cyclr.torch.range_test` and the others make it."""
 
+    sweep_of_task = Sweep(**arguments)
+
     def run(repeat: int | None) -> RangeTestResult:
-        test = RangeTest(**arguments)
+        test = sweep_of_task.test()
         losses = sweep(task, test.learning_rates, seed, repeat or 0)
         for _ in test:
             test.record(losses[test.recorded])
         return test.result()
 
-    return repeated(run, 0, None)
+    return sweep_of_task.run(run)
 
 
 def _cyclr(task: Task, seed: int) -> tuple[Any, int, bool]:
