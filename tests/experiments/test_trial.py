@@ -242,7 +242,7 @@ def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
 
     from cyclr.experiments import workloads
     from cyclr.experiments.data import load
-    from cyclr.keras.random_state import seed_all
+    from cyclr.keras.state import seed_all
 
     data = load("digits")
     x, y = data.x_train[:550], data.y_train[:550]

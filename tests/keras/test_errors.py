@@ -117,3 +117,57 @@ def test_a_mistake_in_the_data_is_said_by_keras_and_leaves_the_model(model):
         np.testing.assert_array_equal(before, after)
     assert model.train_function is None
     assert range_test(model, X, Y, steps=3, max_lr=1e-3).stop_reason == "completed"
+
+
+def stop(*arguments):
+    raise StopIteration("no more")
+
+
+class StoppingStep(keras.Model):
+    """A model whose training step iterates over something that has ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    train_step = stop
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["not built", "built"])
+def test_stop_iteration_in_train_step_is_an_error_and_not_the_end_of_the_data(built):
+    model = StoppingStep()
+    model.compile("sgd", "mse")
+    if built:
+        model(X[:1])
+    with pytest.raises(RuntimeError, match="train_step raised StopIteration: no more"):
+        range_test(model, X, Y, steps=5)
+    assert "train_step" not in vars(model)
+
+
+@pytest.mark.parametrize("name", ["on_step", "evaluate"])
+def test_stop_iteration_in_a_function_of_the_user_is_an_error_and_not_the_end_of_the_data(name, model):
+    with pytest.raises(RuntimeError, match=f"{name} raised StopIteration: no more"):
+        range_test(model, X, Y, **{name: stop})
+
+
+def test_stop_iteration_in_the_loss_is_an_error_in_a_model_that_was_trained():
+    """JAX has compiled the step by then, and calls the loss no more unless the shapes are new."""
+    calls = []
+
+    def loss(y_true, y_pred):
+        if calls:
+            stop()
+        return keras.ops.mean(y_pred)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
+    model.fit(X, Y, batch_size=4, verbose=0)
+    calls.append(1)
+    if keras.backend.backend() == "jax":
+        assert range_test(model, X, Y, batch_size=4, steps=5, max_lr=1e-3).stop_reason == "completed"
+        return
+    with pytest.raises(RuntimeError, match="train_step raised StopIteration: no more"):
+        range_test(model, X, Y, batch_size=4, steps=5, max_lr=1e-3)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cyclr.keras import _private
-from cyclr.keras import random_state as state
+from cyclr.keras import _private, state
 
 BACKEND = keras.backend.backend()
 X = np.ones((4, 3), "float32")

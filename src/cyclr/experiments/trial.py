@@ -173,9 +173,9 @@ def _frameworks() -> set[str]:
 def _seed(seed: int) -> None:
     """Seed the generators of the frameworks that are loaded, and Python's and NumPy's."""
     if "keras" in sys.modules:
-        from cyclr.keras import random_state
+        from cyclr.keras.state import seed_all
 
-        random_state.seed_all(seed)
+        seed_all(seed)
     else:
         _generators.seed_all(seed)
 

@@ -1,10 +1,16 @@
-"""Schedules attached to an optimizer that exists: its rate, momentum and weight decay become functions of its counter.
+"""Attach schedules to an existing optimizer: its rate, momentum and weight decay are computed from its step counter.
 
 Keras reads these hyperparameters as attributes of the optimizer, within the compiled step. While schedules are
-attached, the optimizer's class is a subclass of its own in which the attributes are properties that compute
-`schedule(iterations)`. So they are part of the compiled step, cost nothing between steps, and are right however many
-steps run in one call. What is saved (variables, config, the name of the class) stays that of the plain optimizer: it
-gives the plain class as its `__class__`, which is where Keras looks for the name.
+attached, the optimizer's class is a subclass in which the attributes are properties that compute
+`schedule(iterations)`. They are part of the compiled step, cost nothing between steps, and are right however many steps
+run in one call. What is saved (variables, config, the name of the class) stays that of the plain optimizer: it returns
+the plain class as its `__class__`, which is where Keras looks for the name.
+
+| state | entered by | class of the optimizer | compiled step of the model |
+|---|---|---|---|
+| plain | creation, `detach` | its own | `plain` |
+| attached | `attach`, the end of `suspended` | the subclass | `scheduled`, or `plain` if nothing is scheduled |
+| suspended | `suspended` | its own | made and restored by the caller |
 """
 
 import contextlib
@@ -16,120 +22,115 @@ from typing import Any, cast
 
 import keras
 
-from cyclr.keras import _optimizer, _private
-from cyclr.keras._compiled import make_anew
+from cyclr.keras import _private
+from cyclr.keras.schedule import retrace, value_at
 from cyclr.schedules import Schedule
 
 MOMENTUM_NAMES = ("momentum", "beta_1", "rho")
 _CLASS: Any = vars(object)["__class__"]
-"""Sets the class of an object whatever the object says that it is."""
+"""Sets the real class of an object, even if the object overrides `__class__`."""
+_KEY = "_cyclr_attachment"
 
 
 @dataclass
 class _Attachment:
-    """What is attached to an optimizer, and held by it."""
+    """The schedules attached to an optimizer, which holds it."""
 
     values: dict[str, Callable[[Any], Any]]
-    """By the name of the attribute, what computes it from the optimizer."""
+    """By attribute, the function that computes its value from the optimizer."""
     offset: int
-    """What is added to the optimizer's counter to get the step."""
+    """Added to the optimizer's counter to get the step."""
     plain: Any = None
     """The model's compiled step without schedules."""
     scheduled: Any = None
-    """The one with them; None if none was needed."""
-    applying: bool = False
-    """Whether an update is being applied."""
+    """The model's compiled step with them; None if none was needed."""
     shown: float | None = None
-    """A rate to show to whoever asks outside an update."""
-
-
-_KEY = "_cyclr_attachment"
-
-
-def _of(optimizer: Any) -> _Attachment | None:
-    attachment: _Attachment | None = getattr(_private.inner(optimizer), _KEY, None)
-    return attachment
+    """The learning rate that the optimizer returns outside an update, if it is not that of the next update."""
 
 
 def attach(
     model: Any, schedules: dict[str, Schedule], offset: int = 0, earlier: _Attachment | None = None
 ) -> _Attachment:
-    """Let schedules decide over hyperparameters of a model's optimizer, in place of what it was made with.
+    """Let schedules set hyperparameters of a model's optimizer, in place of the values that it was created with.
 
     Args:
         model: a compiled model.
-        schedules: by the name of the attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. Without any,
-            the optimizer merely becomes one that can `show` a rate.
-        offset: what is added to the optimizer's counter to get the step.
-        earlier: what an earlier call for the same schedules returned.
+        schedules: by attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. Without any, the optimizer
+            only becomes one that can `show` a rate.
+        offset: added to the optimizer's counter to get the step.
+        earlier: the attachment that an earlier call for the same schedules returned.
 
     Returns:
-        What is attached now: to be passed the next time, so that nothing is compiled twice.
+        The attachment. Pass it the next time, so that nothing is compiled twice.
     """
     detach(model)
     optimizer = _private.inner(model.optimizer)
     attachment = _Attachment(
         {name: _value_of(optimizer, name, schedule, offset) for name, schedule in schedules.items()}, offset
     )
-    # Not by setattr: it is nothing that Keras should track and save.
-    vars(optimizer)[_KEY] = attachment
     kind: type = type(optimizer)
-    _CLASS.__set__(optimizer, _scheduled_class(kind, tuple(sorted({"learning_rate", *schedules}))))
+    _add(optimizer, attachment, _scheduled_class(kind, tuple(sorted({"learning_rate", *schedules}))))
     if schedules:
-        # By the step that it has without schedules, a model that was compiled anew is told from what it was before.
+        # The plain step identifies the compilation: a model that was compiled again has another one.
         if model.train_function is None:
             model.make_train_function()
         attachment.plain = model.train_function
         if earlier is not None and (earlier.plain, earlier.offset) == (attachment.plain, offset):
             model.train_function = earlier.scheduled
         else:
-            make_anew(model)
+            retrace(model)
         attachment.scheduled = model.train_function
     return attachment
 
 
 def detach(model: Any) -> None:
-    """Make the model's optimizer what it was before `attach`; it is no error if nothing is attached."""
-    optimizer = _private.inner(model.optimizer)
-    attachment = vars(optimizer).pop(_KEY, None)
-    if attachment is not None:
-        _CLASS.__set__(optimizer, optimizer.__class__)
-        if attachment.scheduled is not None and model.train_function is attachment.scheduled:
-            model.train_function = attachment.plain
-        elif attachment.scheduled is not None and model.train_function is not None:
-            # `change_schedule` has made another one since, with what is attached in it.
-            make_anew(model)
+    """Restore the model's optimizer to what it was before `attach`. If nothing is attached, do nothing."""
+    attachment = _remove(_private.inner(model.optimizer))
+    if attachment is None or attachment.scheduled is None:
+        return
+    if model.train_function is attachment.scheduled:
+        model.train_function = attachment.plain
+    elif model.train_function is not None:
+        # `change_schedule` has compiled another step since, with the attached schedules in it.
+        retrace(model)
 
 
 @contextlib.contextmanager
 def suspended(optimizer: Any) -> Iterator[bool]:
-    """Make an optimizer a plain one meanwhile; yields whether anything is attached. Compiled steps are the caller's."""
+    """Make an optimizer a plain one inside the context, which receives True if schedules were attached.
+
+    Compiled steps are up to the caller.
+    """
     optimizer = _private.inner(optimizer)
-    attachment, kind = vars(optimizer).pop(_KEY, None), type(optimizer)
-    if attachment is not None:
-        _CLASS.__set__(optimizer, optimizer.__class__)
+    kind, attachment = type(optimizer), _remove(optimizer)
     try:
         yield attachment is not None
     finally:
         if attachment is not None:
-            vars(optimizer)[_KEY] = attachment
-            _CLASS.__set__(optimizer, kind)
+            _add(optimizer, attachment, kind)
 
 
-def holds(optimizer: Any, attachment: _Attachment | None) -> bool:
-    """Whether what `attach` returned is attached still, to this very optimizer."""
-    return _of(optimizer) is attachment
+def _add(optimizer: Any, attachment: _Attachment, kind: type) -> None:
+    # Not by setattr, because Keras would track it and save it.
+    vars(optimizer)[_KEY] = attachment
+    _CLASS.__set__(optimizer, kind)
 
 
-def offset_of(optimizer: Any) -> int:
-    """What is added to the optimizer's counter to get the step; 0 if nothing is attached."""
-    attachment = _of(optimizer)
-    return 0 if attachment is None else attachment.offset
+def _remove(optimizer: Any) -> _Attachment | None:
+    attachment: _Attachment | None = vars(optimizer).pop(_KEY, None)
+    if attachment is not None:
+        _CLASS.__set__(optimizer, optimizer.__class__)
+    return attachment
+
+
+def attached(optimizer: Any) -> _Attachment | None:
+    """Return what is attached to an optimizer, or None."""
+    return getattr(_private.inner(optimizer), _KEY, None)
 
 
 def show(optimizer: Any, rate: float | None) -> None:
-    """Show a rate to whoever asks the optimizer for its own outside an update; None shows the next update's again."""
-    attachment = _of(optimizer)
+    """Let the optimizer return `rate` as its learning rate outside an update; None: that of the next update."""
+    attachment = attached(optimizer)
     if attachment is not None:
         attachment.shown = rate
 
@@ -157,46 +158,45 @@ def momentum_name(optimizer: Any) -> str:
 
 def _value_of(optimizer: Any, name: str, schedule: Schedule, offset: int) -> Callable[[Any], Any]:
     def value(optimizer: Any) -> Any:
-        return _optimizer.value_at(schedule, optimizer.iterations, offset)
+        return value_at(schedule, optimizer.iterations, offset)
 
     if name == "learning_rate":
         return value
-    made_with = vars(optimizer).get(name)
-    made_with = 0.0 if made_with is None else made_with
+    initial = vars(optimizer).get(name) or 0.0
     if keras.backend.backend() == "torch":
-        return lambda optimizer: _number(made_with, value(optimizer))
+        return lambda optimizer: _scheduled_number(initial, value(optimizer))
     to_optimizer = weakref.ref(optimizer)
-    variable = _ScheduledValue(made_with, lambda: value(to_optimizer()))
+    variable = _ScheduledValue(initial, lambda: value(to_optimizer()))
     return lambda optimizer: variable
 
 
-class _Answering:
-    """Formulas ask in Python whether there is a momentum at all (`if self.momentum != 0`).
+class _ComparesAsInitial:
+    """A value that compares as the value that the optimizer was created with.
 
-    No tensor can answer that while a step is compiled, and a momentum that passes through 0 must not lose its memory.
-    So it is answered for the number that the optimizer was made with.
+    Keras' formulas ask in Python whether there is a momentum at all (`if self.momentum != 0`). No tensor can answer
+    that while a step is compiled, and a momentum that passes through 0 must not lose its buffers.
     """
 
-    made_with: float
+    initial: float
 
     def __eq__(self, other: object) -> bool:
-        return self.made_with == other
+        return self.initial == other
 
     def __ne__(self, other: object) -> bool:
-        return self.made_with != other
+        return self.initial != other
 
     def __gt__(self, other: float) -> bool:
-        return self.made_with > other
+        return self.initial > other
 
     __hash__ = object.__hash__
 
 
-class _ScheduledValue(_Answering, keras.Variable):  # type: ignore[misc]
-    """A hyperparameter for Keras' formulas: any operation takes it as it takes a variable; its value is computed."""
+class _ScheduledValue(_ComparesAsInitial, keras.Variable):  # type: ignore[misc]
+    """A hyperparameter for Keras' formulas: operations take it as they take a variable; its value is computed."""
 
-    def __init__(self, made_with: float, compute: Callable[[], Any]) -> None:
-        super().__init__(float(made_with), trainable=False, name="scheduled")
-        self.made_with = made_with
+    def __init__(self, initial: float, compute: Callable[[], Any]) -> None:
+        super().__init__(float(initial), trainable=False, name="scheduled")
+        self.initial = initial
         self._compute = compute
 
     @property
@@ -204,26 +204,26 @@ class _ScheduledValue(_Answering, keras.Variable):  # type: ignore[misc]
         return self._compute()
 
 
-class _ScheduledNumber(_Answering, float):
-    """The same for torch, whose formulas take numbers."""
+class _ScheduledNumber(_ComparesAsInitial, float):
+    """A hyperparameter for torch, whose formulas take numbers."""
 
 
-def _number(made_with: float, value: Any) -> Any:
+def _scheduled_number(initial: float, value: Any) -> Any:
     if not isinstance(value, float):
         return value
     number = _ScheduledNumber(value)
-    number.made_with = made_with
+    number.initial = initial
     return number
 
 
 @functools.cache
 def _scheduled_class(kind: type, names: tuple[str, ...]) -> type:
-    """The subclass of an optimizer's class in which the attributes of these names may be computed."""
+    """Return the subclass of an optimizer's class in which the attributes of these names may be computed."""
 
     def property_of(name: str) -> property:
         def value(self: Any) -> Any:
             attachment = vars(self)[_KEY]
-            if name == "learning_rate" and attachment.shown is not None and not attachment.applying:
+            if name == "learning_rate" and attachment.shown is not None:
                 return attachment.shown
             return attachment.values[name](self) if name in attachment.values else getattr(super(made, self), name)
 
@@ -240,11 +240,11 @@ def _scheduled_class(kind: type, names: tuple[str, ...]) -> type:
 
     def apply(self: Any, *arguments: Any, **keywords: Any) -> Any:
         attachment = vars(self)[_KEY]
-        attachment.applying = True
+        shown, attachment.shown = attachment.shown, None
         try:
             return super(made, self).apply(*arguments, **keywords)
         finally:
-            attachment.applying = False
+            attachment.shown = shown
 
     def get_config(self: Any) -> Any:
         plain: Any = object.__new__(kind)

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from cyclr.keras import _attach, _optimizer, _private
-from cyclr.keras._clock import Clock
+from cyclr.keras import _attach, _private
+from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
 
@@ -43,13 +43,12 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
             raise TypeError(f"schedule must be a cyclr schedule or None; got schedule={schedule!r}.")
         self._fn = fn
         self._given = schedule
-        self._clock = Clock(self)
+        self._updates = UpdateCounter(self)
         self._start_step = 0
-        self._micro_batches = 1
         self._last_step = -1
 
     def _followed(self) -> Schedule | None:
-        """The schedule whose cycles are meant; that of the optimizer as it is now, after `change_schedule` too."""
+        """Return the schedule whose cycles are meant, which `change_schedule` may have replaced."""
         own = _private.rate(getattr(_private.unsynced_model(self), "optimizer", None))
         return own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
 
@@ -65,28 +64,26 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
                 f"CycleEnd needs steps_per_execution=1; got steps_per_execution={model.steps_per_execution}, which "
                 "runs past a minimum before any callback is called."
             )
-        self._micro_batches = _optimizer.micro_batches(model.optimizer)
         self._last_step = -1
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        own = _private.rate(self.model.optimizer)
-        # Only now, when every ScheduleCallback in the list has begun.
-        self._start_step = own.start_step if isinstance(own, LearningRate) else _attach.offset_of(self.model.optimizer)
-        self._clock.begin_epoch()
+        # Every ScheduleCallback in the list has attached its schedules by now.
+        own, attachment = _private.rate(self.model.optimizer), _attach.attached(self.model.optimizer)
+        offset = 0 if attachment is None else attachment.offset
+        self._start_step = own.start_step if isinstance(own, LearningRate) else offset
+        self._updates.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._clock.begin_batch(batch)
+        self._updates.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        update = self._clock.end_batch(batch)
+        update = self._updates.end_batch(batch)
         step = update + self._start_step
         followed = self._followed()
-        if followed is not None and step != self._last_step and followed.is_cycle_end(step):
-            model = self.model
-            # Not before the last of its micro-batches, and not if loss scaling skipped it.
-            if _optimizer.updates_done(model.optimizer) > update:
-                self._last_step = step
-                self._fn(model, step)
+        is_end = followed is not None and step != self._last_step and followed.is_cycle_end(step)
+        if is_end and self._updates.made(update):
+            self._last_step = step
+            self._fn(self.model, step)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._clock.end_epoch()
+        self._updates.end_epoch()

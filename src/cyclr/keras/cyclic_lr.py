@@ -8,6 +8,7 @@ import keras
 from cyclr import _checks
 from cyclr.keras import _optimizer
 from cyclr.keras._batch import BatchValues
+from cyclr.keras._updates import UpdateCounter
 from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 
@@ -83,9 +84,7 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         self._schedule = self._make_schedule()
         self._rate = _optimizer.RateControl("CyclicLR")
         self._batch = BatchValues()
-        self._micro_batches: list[dict[str, Any]] = []
-        self._updates = 0
-        self._never_came = _optimizer.BatchThatNeverCame()
+        self._updates = UpdateCounter(self, every_batch=True)
 
     def _make_schedule(self) -> Cyclical:
         decay: Decay | None
@@ -123,40 +122,34 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._rate.begin(self.model)
-        self._micro_batches = []
-        self._never_came = _optimizer.BatchThatNeverCame()
+        self._updates.restart()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         self._rate.check(model.optimizer)
         self._batch.begin(model)
-        if not self._micro_batches:
-            self._updates = _optimizer.updates_done(model.optimizer)
-        # Set for every micro-batch: JAX forgets a rate that was set for a batch that never came.
+        # Set for every micro-batch: JAX loses a rate that was set for a batch without data.
         self._rate.set(model.optimizer, self.clr())
-        self._never_came.begin(model.optimizer)
+        self._updates.begin_batch()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        model = self.model
         logs = {} if logs is None else logs
-        self._never_came.end()
-        self._micro_batches.append(self._batch.end(model, logs))
+        own = self._batch.end(self.model, logs)
         logs["learning_rate"] = self.clr()
-        if _optimizer.updates_done(model.optimizer) > self._updates:
-            self._record_update()
+        micro_batches = self._updates.gather(own)
+        if micro_batches:
+            self._record_update(micro_batches)
 
-    def _record_update(self) -> None:
-        own = self._micro_batches
+    def _record_update(self, own: list[dict[str, Any]]) -> None:
         self.trn_iterations += 1
         values = {name: sum(batch[name] for batch in own) / len(own) for name in own[0]}
         for name, value in {"lr": self.clr(), "iterations": self.trn_iterations, **values}.items():
             self.history.setdefault(name, []).append(value)
         self.clr_iterations += 1
-        self._micro_batches = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        self._never_came.end_epoch()
+        self._updates.end_epoch()
         self._batch.end_epoch(logs)
         if self.history.get("lr"):
             logs["learning_rate"] = self.history["lr"][-1]

@@ -10,7 +10,8 @@ from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.keras import _optimizer
 from cyclr.keras._batch import BatchValues
-from cyclr.keras.snapshot import Snapshot
+from cyclr.keras._updates import UpdateCounter, accumulation
+from cyclr.keras.state import TrainingState
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
@@ -75,12 +76,10 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         self.figure: Any = None
         self._rate = _optimizer.RateControl("LRFinder")
         self._batch = BatchValues()
-        self._snapshot: Snapshot | None = None
+        self._start: TrainingState | None = None
         self._losses: list[float] = []
-        self._micro_batches: list[float] = []
-        self._updates = 0
         self._lr: float | None = None
-        self._never_came = _optimizer.BatchThatNeverCame()
+        self._updates = UpdateCounter(self, every_batch=True)
 
     def _new_test(self, points: int) -> None:
         self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
@@ -106,14 +105,13 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             )
         if not model.optimizer.built:
             _optimizer.build(model.optimizer, model)
-        self._snapshot = None
-        self._losses, self._micro_batches = [], []
-        self._lr = None
-        self._never_came = _optimizer.BatchThatNeverCame()
+        self._start = None
+        self._losses, self._lr = [], None
+        self._updates.restart()
         self.result = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._snapshot is None:
+        if self._start is None:
             # Only now it is known which epoch `fit` begins with.
             self._new_test(self._points((self.params.get("epochs") or 1) - epoch))
 
@@ -124,7 +122,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
-        updates = steps * epochs // _optimizer.micro_batches(self.model.optimizer)
+        updates = steps * epochs // accumulation(self.model.optimizer)
         points: int = updates // self.batches_lr_update
         if points < 2:
             raise ValueError(
@@ -136,35 +134,31 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         self._rate.check(model.optimizer)
-        if not self._micro_batches:
-            if not self._losses:
-                self._back_to_start(model)
-            self._updates = _optimizer.updates_done(model.optimizer)
+        if not self._updates.within_update and not self._losses:
+            self._back_to_start(model)
         if self._lr is None:
             self._lr = next(self._test)
-        # For every batch: JAX forgets a rate that was set for one that never came.
+        # Set for every batch: JAX loses a rate that was set for a batch without data.
         self._rate.set(model.optimizer, self._lr)
         self._batch.begin(model)
-        self._never_came.begin(model.optimizer)
+        self._updates.begin_batch()
 
     def _back_to_start(self, model: Any) -> None:
-        if self._snapshot is None:
+        if self._start is None:
             optimizers = _optimizer.all_of(model, model.optimizer)
-            self._snapshot = Snapshot(model, optimizers, metrics=False)
+            self._start = TrainingState(model, optimizers, metrics=False)
         elif self.reload_weights:
-            self._snapshot.restore_variables()
+            self._start.restore_variables()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         logs = {} if logs is None else logs
-        self._never_came.end()
         loss = self._batch.end(model, logs).get("loss", np.nan)
         logs["learning_rate"] = _optimizer.learning_rate(model.optimizer)
-        self._micro_batches.append(loss)
         failed = not np.isfinite(loss)
-        if failed or _optimizer.updates_done(model.optimizer) > self._updates:
-            self._losses.append(float(np.mean(self._micro_batches)))
-            self._micro_batches = []
+        micro_batches = self._updates.gather(loss, last=failed)
+        if micro_batches:
+            self._losses.append(float(np.mean(micro_batches)))
         if failed or len(self._losses) == self.batches_lr_update:
             informative = self._losses[1:] or self._losses
             self._test.record(float(np.mean(informative)))
@@ -174,7 +168,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._never_came.end_epoch()
+        self._updates.end_epoch()
         self._batch.end_epoch({} if logs is None else logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -194,8 +188,8 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def restore(self) -> None:
         """Put the model back to where it was when the test began; for a `fit` that raised or was interrupted."""
-        if self._snapshot is not None:
-            self._snapshot.restore_variables()
+        if self._start is not None:
+            self._start.restore_variables()
 
 
 def _show(figure: Any) -> None:

@@ -1,23 +1,28 @@
 """The range test of a compiled Keras model, which is left as it was."""
 
 import contextlib
+import itertools
+import math
 import os
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.keras import _attach, _optimizer, _private
-from cyclr.keras.random_state import Generators, seed_all
-from cyclr.keras.snapshot import Attributes, Snapshot, modes_kept
+from cyclr.keras._updates import UpdateCounter, accumulation, updates_done
+from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test import repeats as repetition
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.repeats import Sweep
+
+SKIPPED_AT_MOST = 100
+"""Updates that loss scaling may skip, because it halves its scale from 2^15."""
 
 
 def range_test(
@@ -90,8 +95,7 @@ def range_test(
 
     Example:
         >>> import keras
-        >>> import numpy as np
-        >>> from cyclr.keras import range_test
+        >>>         >>> from cyclr.keras import range_test
         >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
         >>> y = x @ np.array([1.0, -2.0, 0.5, 3.0], dtype="float32")
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -102,86 +106,97 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    sweep = Sweep(
+        min_lr=min_lr,
+        max_lr=max_lr,
+        steps=steps,
+        spacing=spacing,
+        stop_factor=stop_factor,
+        smoothing=smoothing,
+        updates_per_rate=updates_per_rate,
+        repeats=repeats,
+        seed=seed,
+    )
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
-
-    def new_test() -> RangeTest:
-        return RangeTest(
-            min_lr,
-            max_lr,
-            steps,
-            spacing,
-            stop_factor=stop_factor,
-            smoothing=smoothing,
-            updates_per_rate=updates_per_rate,
-            evaluate=None if evaluate is None else lambda: _evaluated(model, evaluate),
-        )
-
-    new_test()
+        evaluate = _without_stop_iteration(evaluate, "evaluate")
     swept = _checked_optimizer(model, optimizer)
-    repetition.check(seed, repeats)
-    if isinstance(x, types.GeneratorType) and repeats is not None and repeats > 1:
+    read_once = isinstance(x, types.GeneratorType)
+    if read_once and repeats is not None and repeats > 1:
         raise ValueError(
             f"repeats must be 1 for a generator, which can only be read once; got repeats={repeats}. Pass data that "
             "can be read again, such as arrays, a tf.data.Dataset or a keras.utils.PyDataset."
         )
-    _refuse_no_batches(x)
+    _check_not_empty(x)
     fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
     with contextlib.ExitStack() as undo:
         undo.enter_context(_expected_warnings_ignored())
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(Generators(x).restore)
         if not _optimizer.has_weights(model):
-            undo.callback(Snapshot(model, []).restore)
+            undo.callback(TrainingState(model, []).restore)
         x = _build(model, swept, x, y)
 
-        def run(seed: int | None) -> RangeTestResult:
-            with contextlib.ExitStack() as undo_run:
-                undo_run.callback(Attributes(model).restore)
-                undo_run.callback(Snapshot(model, _optimizer.all_of(model, swept), folder=folder).restore)
+        def once(seed: int | None) -> RangeTestResult:
+            with contextlib.ExitStack() as undo_once:
+                optimizers = _optimizer.all_of(model, swept)
+                undo_once.callback(TrainingState(model, optimizers, folder=folder).restore)
                 if seed is not None:
                     seed_all(seed, x)
-                return _run(new_test(), model, swept, monitor, on_step, x, y, fit)
+                test = sweep.test(None if evaluate is None else partial(_evaluated, model, evaluate))
+                suspended = [undo_once.enter_context(_attach.suspended(held)) for held in optimizers]
+                is_new = any(suspended)
+                if not _optimizer.has_settable_rate(swept):
+                    is_new, holder = True, _private.inner(swept)
+                    undo_once.callback(setattr, holder, "learning_rate", _private.rate(swept))
+                    holder.learning_rate = _Rates(test.upcoming(len(test) * updates_per_rate), updates_done(swept))
+                _prepare_step(model, is_new)
+                # Every epoch has at least one batch; the callback ends the training.
+                epochs = (len(test) * updates_per_rate + 1) * accumulation(swept) + SKIPPED_AT_MOST
+                driver = _Driver(test, swept, monitor, read_once, on_step)
+                try:
+                    model.fit(x, y, epochs=epochs, callbacks=[driver], verbose=0, **fit)
+                except StopIteration:
+                    # Keras raises it on JAX and torch for data without a batch.
+                    test.stop("data_exhausted")
+                return test.result()
 
-        return repetition.repeated(run, seed, repeats, read_once=isinstance(x, types.GeneratorType))
+        return sweep.run(once, read_once=read_once)
 
 
-def _run(
-    test: RangeTest, model: Any, swept: Any, monitor: str, on_step: Any, x: Any, y: Any, fit: dict[str, Any]
-) -> RangeTestResult:
-    """One sweep by `fit`; what it changes is put back by the caller, but for the schedule of the optimizer."""
-    with contextlib.ExitStack() as undo:
-        attached = [undo.enter_context(_attach.suspended(held)) for held in _optimizer.all_of(model, swept)]
-        if any(attached):
-            _retrace(model)
-        updates = test.upcoming(len(test) * test.updates_per_rate)
-        if not _optimizer.has_settable_rate(swept):
-            rates = _Rates(updates, _optimizer.updates_done(swept))
-            undo.callback(_optimizer.swap_schedule, swept, _optimizer.swap_schedule(swept, rates))
-            _retrace(model)
-        model.steps_per_execution = 1
-        model.train_function = None
-        # Every epoch holds a batch at least; the test ends the training itself.
-        epochs = (len(updates) + 1) * _optimizer.micro_batches(swept) + _SKIPPED_AT_MOST
-        sweep = _Sweep(test, swept, monitor, isinstance(x, types.GeneratorType), on_step)
+def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Let a function of the user raise RuntimeError for StopIteration, which Keras takes for the end of the data."""
+
+    def call(*arguments: Any) -> Any:
         try:
-            model.fit(x, y, epochs=epochs, callbacks=[sweep], verbose=0, **fit)
-        except StopIteration:
-            # What Keras raises on JAX and torch for data without one batch.
-            test.stop("data_exhausted")
-    return test.result()
+            return function(*arguments)
+        except StopIteration as error:
+            raise RuntimeError(f"{name} raised StopIteration: {error}") from error
+
+    return call
 
 
 def _evaluated(model: Any, evaluate: Callable[[Any], Any]) -> Any:
-    with modes_kept(model):
+    modes = Modes(model)
+    try:
         return evaluate(model)
+    finally:
+        modes.restore()
 
 
-_SKIPPED_AT_MOST = 100
-"""Updates that loss scaling may skip, as it halves its scale from 2^15."""
+def _prepare_step(model: Any, is_new: bool) -> None:
+    """Let the next `fit` make a training step of its own, one update a call. `TrainingState` restores the model's.
+
+    JAX keeps traces by function: with the same `train_step` it uses the trace that it has, unless the step `is_new`.
+    """
+    model.steps_per_execution = 1
+    is_traced = keras.backend.backend() == "jax" and model.jit_compile and not model.run_eagerly
+    if is_new or not is_traced or model.train_function is None:
+        model.train_step = _without_stop_iteration(model.train_step, "train_step")
+    model.train_function = None
 
 
-class _Sweep(keras.callbacks.Callback):  # type: ignore[misc]
+class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
     """Drives a range test from within `fit`."""
 
     def __init__(
@@ -197,42 +212,36 @@ class _Sweep(keras.callbacks.Callback):  # type: ignore[misc]
         self._optimizer = optimizer
         self._monitor = monitor
         self._read_once = read_once
-        self._on_step = on_step
-        self._losses: list[float] = []
-        self._updates = 0
+        self._on_step = None if on_step is None else _without_stop_iteration(on_step, "on_step")
         self._lr: float | None = None
         self._batches_in_epoch = 0
-        self._never_came = _optimizer.BatchThatNeverCame()
+        self._counter = UpdateCounter(self, optimizer, every_batch=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches_in_epoch = 0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        model = self.model
-        model.reset_metrics()
-        # Where the length of the data is not known, a batch begins that never comes: its rate waits for the next one.
-        # By then JAX has lost the rate.
+        self.model.reset_metrics()
         if self._lr is None:
             self._lr = next(self._test)
-            self._updates = _optimizer.updates_done(self._optimizer)
+        # Set for every batch: if data of unknown length ends, Keras begins a batch without data, and the rate is for
+        # the next one. JAX has lost it by then.
         if _optimizer.has_settable_rate(self._optimizer):
             self._optimizer.learning_rate = self._lr
-        self._never_came.begin(self._optimizer)
+        self._counter.begin_batch()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
-        self._never_came.end()
         if not logs or self._monitor not in logs:
             names = ", ".join(sorted(logs or {})) or "nothing"
             raise RangeTestError(
                 f"monitor must name a loss in the model's logs; got monitor={self._monitor!r}, the logs hold {names}."
             )
         loss = float(logs[self._monitor])
-        self._losses.append(loss)
         self._batches_in_epoch += 1
-        if not np.isfinite(loss) or _optimizer.updates_done(self._optimizer) > self._updates:
-            self._test.record(sum(self._losses) / len(self._losses))
-            self._losses = []
+        losses = self._counter.gather(loss, last=not math.isfinite(loss))
+        if losses:
+            self._test.record(sum(losses) / len(losses))
             self._lr = None
             if self._on_step is not None:
                 self._on_step(self._test)
@@ -240,14 +249,14 @@ class _Sweep(keras.callbacks.Callback):  # type: ignore[misc]
             model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._never_came.end_epoch()
+        self._counter.end_epoch()
         if self._read_once or self._batches_in_epoch == 0:
             self._test.stop("data_exhausted")
             self.model.stop_training = True
 
 
 class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """The rates of a sweep by the number of the update; for an optimizer that was made with a schedule."""
+    """The rates of a sweep as a schedule, for an optimizer that was created with a schedule."""
 
     def __init__(self, rates: Any, first_update: int) -> None:
         self._rates = rates
@@ -260,12 +269,6 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
 
     def get_config(self) -> dict[str, Any]:
         return {"rates": list(self._rates), "first_update": self._first_update}
-
-
-def _retrace(model: Any) -> None:
-    """Make the next compiled step be traced anew: JAX keeps traces by function, with the old schedule in them."""
-    train_step = model.train_step
-    model.train_step = lambda *arguments: train_step(*arguments)
 
 
 def _checked_optimizer(model: Any, optimizer: Any) -> Any:
@@ -283,7 +286,7 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
 
 @contextlib.contextmanager
 def _expected_warnings_ignored() -> Iterator[None]:
-    """Silence what Keras says about data that ends and about shuffling a data set, both of which are meant here."""
+    """Silence Keras' warnings about exhausted data and about `shuffle=True` with a dataset. Both are expected here."""
     with warnings.catch_warnings():
         for message in ("Your input ran out of data", "`shuffle=True` was passed"):
             warnings.filterwarnings("ignore", message)
@@ -291,7 +294,7 @@ def _expected_warnings_ignored() -> Iterator[None]:
 
 
 def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-    """Make the variables that the first `fit` would make, and return the data, whole again."""
+    """Create the variables that the first `fit` would create, and return the data, complete again."""
     if not _optimizer.has_weights(model):
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
@@ -303,8 +306,8 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return x
 
 
-def _refuse_no_batches(x: Any) -> None:
-    """Raise for a data set that knows that it has none, before Keras says so in words of its own."""
+def _check_not_empty(x: Any) -> None:
+    """Raise if the dataset has length 0. Keras would raise too, with a less helpful message."""
     is_data_set = not hasattr(x, "shape") and not isinstance(x, list | tuple | dict)
     try:
         batches = len(x) if is_data_set else 1
@@ -315,7 +318,7 @@ def _refuse_no_batches(x: Any) -> None:
 
 
 def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
-    """The first batch of the data, and the data again."""
+    """Return the first batch of the data, and the data again."""
     is_array = y is not None or hasattr(x, "shape") or isinstance(x, list | tuple | dict)
     if is_array and any(len(array) == 0 for array in keras.tree.flatten(x)):
         batches: Iterator[Any] = iter([])
@@ -324,10 +327,6 @@ def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
     first = next(batches, None)
     if first is None:
         raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-    return first, _generator([first], batches) if isinstance(x, types.GeneratorType) else x
-
-
-def _generator(*parts: Iterable[Any]) -> Any:
-    """One generator out of several iterables: Keras tells kinds of data by their type."""
-    for part in parts:
-        yield from part
+    # Keras distinguishes data by its type, so a generator stays one.
+    again = (batch for batch in itertools.chain([first], batches))
+    return first, again if isinstance(x, types.GeneratorType) else x

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 
 from cyclr import _checks
-from cyclr.keras import _optimizer, _private
-from cyclr.keras._compiled import make_anew
+from cyclr.keras import _private
 from cyclr.schedules import Schedule
 
 
@@ -53,11 +52,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
     def __call__(self, step: Any) -> Any:
         """The rate at the optimizer's counter `step`; asked directly, at the update number `step`."""
-        micro_batches = _private.calling_optimizer_accumulation()
+        accumulation = _private.calling_optimizer_accumulation()
         if isinstance(step, int):
-            return self.schedule(step // micro_batches + self.start_step)
+            return self.schedule(step // accumulation + self.start_step)
         step = keras.ops.convert_to_tensor(step)
-        return _optimizer.value_at(self.schedule, step // micro_batches if micro_batches > 1 else step, self.start_step)
+        return value_at(self.schedule, step // accumulation if accumulation > 1 else step, self.start_step)
 
     def get_config(self) -> dict[str, Any]:
         """The schedule's description; a schedule with a Python function in it raises `cyclr.ScheduleError`."""
@@ -103,4 +102,36 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
         )
     _private.inner(model.optimizer).learning_rate = LearningRate(schedule, current.start_step)
     if model.train_function is not None:
-        make_anew(model)
+        retrace(model)
+
+
+def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
+    """Return the value of a schedule at an optimizer's counter, within a compiled step or outside of one."""
+    step = step.value if isinstance(step, keras.Variable) else step
+    on_host = keras.backend.backend() == "torch" and step.device.type == "cpu" and step.ndim == 0
+    if on_host and not step.is_floating_point() and not _torch_is_compiling():
+        # One Python number is cheaper than twenty operations on tensors of one element. A fraction would be cut off.
+        return schedule(int(step) + offset)
+    return schedule(step + offset if offset else step)
+
+
+def _torch_is_compiling() -> bool:
+    import torch
+
+    return bool(torch.compiler.is_compiling())
+
+
+def retrace(model: Any) -> None:
+    """Give the model a training step that is traced again, with its optimizer as it is now.
+
+    JAX keeps traces by function and would reuse the old one for the same method, so another function is passed to it.
+    """
+    held = vars(model).get("train_step")
+    train_step = model.train_step
+    model.train_step = lambda *arguments: train_step(*arguments)
+    try:
+        model.make_train_function(force=True)
+    finally:
+        del model.train_step
+        if held is not None:
+            model.train_step = held

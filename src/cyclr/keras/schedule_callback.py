@@ -6,7 +6,7 @@ import keras
 
 from cyclr import _checks
 from cyclr.keras import _attach, _optimizer, _private
-from cyclr.keras._clock import Clock
+from cyclr.keras._updates import UpdateCounter, updates_done
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
 
@@ -64,13 +64,12 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._schedules: dict[str, Schedule] = {}
         self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
-        self._clock = Clock(self)
-        self._offset: int | None = None
-        self._found = 0
+        self._offset = 0
         self._counted: Any = None
         self._logged: dict[str, tuple[Schedule, int]] = {}
         self._attachment: Any = None
         self._attached_by_hand = False
+        self._updates = UpdateCounter(self)
 
     def _update(self, **schedules: Schedule | None) -> None:
         given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
@@ -96,7 +95,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         before = self._schedules, self._attachment
         attached = self._is_attached()
         self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        # No step that was compiled with the old schedules is used again.
+        # Steps that were compiled with the old schedules must not be used again.
         self._attachment = None
         if attached:
             try:
@@ -110,12 +109,12 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self.detach()
         super().set_model(model)
         optimizer = getattr(model, "optimizer", None)
-        if optimizer is not self._counted:
-            # Another model, or one that was compiled with a new optimizer: it has a count of its own.
-            self._counted, self._offset = optimizer, None
-        if self._offset is None and optimizer is not None:
-            # As `fit` finds it, before another callback restores the backup of an interrupted run.
-            self._found = _optimizer.updates_done(optimizer)
+        if optimizer is None or optimizer is not self._counted:
+            # An optimizer that the schedules were not attached to yet. Its count is read as `fit` finds it, before
+            # another callback restores the backup of an interrupted run.
+            self._counted = None
+            start = self.start_step
+            self._offset = 0 if start is None or optimizer is None else start - updates_done(optimizer)
 
     def attach(self, model: Any) -> None:
         """Let the schedules hold for a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
@@ -130,14 +129,13 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         model = self.model
         _attach.detach(model)
-        last = _optimizer.updates_done(model.optimizer) + (self._offset or 0) - 1
+        last = updates_done(model.optimizer) + self._offset - 1
         if "lr" in self._schedules and last >= 0 and _optimizer.has_settable_rate(model.optimizer):
             model.optimizer.learning_rate = self._schedules["lr"](last)
 
     def _is_attached(self) -> bool:
-        if self._attachment is None:
-            return False
-        return _attach.holds(_private.unsynced_model(self).optimizer, self._attachment)
+        optimizer = getattr(_private.unsynced_model(self), "optimizer", None)
+        return self._attachment is not None and _attach.attached(optimizer) is self._attachment
 
     def _attach(self, model: Any) -> None:
         optimizer = getattr(model, "optimizer", None)
@@ -153,42 +151,37 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
         if _optimizer.has_weights(model) and not optimizer.built:
             _optimizer.build(optimizer, model)
-        if self._offset is None:
-            self._offset = 0 if self.start_step is None else self.start_step - self._found
-        own = _private.rate(optimizer)
-        schedules = {
-            "learning_rate": self._schedules.get("lr"),
-            "weight_decay": self._schedules.get("weight_decay"),
-        }
+        self._counted = optimizer
+        names = {"lr": "learning_rate", "weight_decay": "weight_decay"}
         if "momentum" in self._schedules:
-            schedules[_attach.momentum_name(optimizer)] = self._schedules["momentum"]
-        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
-        if not isinstance(own, keras.Variable):
-            self._leave_rate_to(own, given)
+            names["momentum"] = _attach.momentum_name(optimizer)
+        given = {names[name]: self._schedules[name] for name in names if name in self._schedules}
+        if not _optimizer.has_settable_rate(optimizer):
+            self._check_optimizer_schedule(_private.rate(optimizer), given.pop("learning_rate", None))
         self._logged = {
             "momentum" if name in _attach.MOMENTUM_NAMES else name: (schedule, self._offset)
             for name, schedule in given.items()
         }
         self._attachment = _attach.attach(model, given, self._offset, self._attachment)
 
-    def _leave_rate_to(self, own: Any, given: dict[str, Schedule]) -> None:
-        """Leave the rate to an optimizer that has a schedule of its own, or raise if that is another one."""
-        ours = given.pop("learning_rate", None)
+    def _check_optimizer_schedule(self, own: Any, given: Schedule | None) -> None:
+        """Raise if the optimizer has a schedule of its own that is not the one given."""
         known = isinstance(own, LearningRate)
-        if ours is not None and not (known and own.schedule == ours and own.start_step == self._offset):
-            advice = "Compile with"
-            if known:
-                advice = (
-                    "The two schedules or their start_step differ, for instance after change_schedule. Pass "
-                    "ScheduleCallback() without lr, or compile with"
-                )
-            raise ValueError(
-                "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
-                f"with a {type(own).__name__} of its own. {advice} a number, such as keras.optimizers.SGD(0.01)."
+        if given is None or (known and own.schedule == given and own.start_step == self._offset):
+            return
+        advice = "Compile with"
+        if known:
+            advice = (
+                "The two schedules or their start_step differ, for instance after change_schedule. Pass "
+                "ScheduleCallback() without lr, or compile with"
             )
+        raise ValueError(
+            "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
+            f"with a {type(own).__name__} of its own. {advice} a number, such as keras.optimizers.SGD(0.01)."
+        )
 
     def _values(self, update: int) -> dict[str, float]:
-        # Asked every time, as `change_schedule` may have given it another.
+        # The optimizer's own schedule may have been replaced by `change_schedule`.
         own = _private.rate(_private.unsynced_model(self).optimizer)
         of_optimizer = {"learning_rate": (own.schedule, own.start_step)} if isinstance(own, LearningRate) else {}
         logged = {**of_optimizer, **self._logged}
@@ -198,23 +191,23 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if not self._attached_by_hand:
             self._attach(self.model)
 
-    def _require_no_way_back(self) -> None:
-        """Raise if the start_step was counted from updates that a backup has undone since."""
+    def _check_not_rewound(self, optimizer: Any) -> None:
+        """Raise if start_step was counted from updates that a backup has undone since."""
         if self.start_step is None:
             return
-        done = _optimizer.updates_done(self.model.optimizer)
-        if done < self._found:
-            self._offset = None
+        done, found = updates_done(optimizer), self.start_step - self._offset
+        if done < found:
+            self._counted = None
             _attach.detach(self.model)
             raise ValueError(
-                f"start_step={self.start_step} was meant for the update after the {self._found} that the optimizer had "
+                f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
                 f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
                 "begin with the model as it was then."
             )
 
-    def _require_attached(self) -> None:
-        """Raise if another callback has taken the place of this one."""
-        if not _attach.holds(self.model.optimizer, self._attachment):
+    def _check_attached(self, optimizer: Any) -> None:
+        """Raise if another callback has replaced this one."""
+        if _attach.attached(optimizer) is not self._attachment:
             _attach.detach(self.model)
             raise ValueError(
                 "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
@@ -223,23 +216,24 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._require_attached()
-        self._require_no_way_back()
-        _attach.show(self.model.optimizer, None)
-        self._clock.begin_epoch()
+        optimizer = self.model.optimizer
+        self._check_attached(optimizer)
+        self._check_not_rewound(optimizer)
+        _attach.show(optimizer, None)
+        self._updates.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._clock.begin_batch(batch)
+        self._updates.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            logs.update(self._values(self._clock.end_batch(batch)))
+            logs.update(self._values(self._updates.end_batch(batch)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        done = self._clock.end_epoch()
+        done = self._updates.end_epoch()
         if done > 0 and logs is not None:
             logs.update(self._values(done - 1))
-            # TensorBoard asks the optimizer, which would tell the rate of the next update.
+            # TensorBoard reads the optimizer, which would return the rate of the next update.
             _attach.show(self.model.optimizer, logs.get("learning_rate"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

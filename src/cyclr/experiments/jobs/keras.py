@@ -12,7 +12,8 @@ from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_fr
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
 from cyclr.keras import LearningRate, _optimizer, _private, range_test
-from cyclr.keras._compiled import make_anew
+from cyclr.keras._updates import accumulation
+from cyclr.keras.schedule import retrace
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
@@ -62,7 +63,7 @@ class KerasJob:
     def train(self, plan: Plan, history: History) -> None:
         """Train until the history is over, and record every update and epoch in it."""
         model = self._model
-        if (batches := _optimizer.micro_batches(model.optimizer)) != 1:
+        if (batches := accumulation(model.optimizer)) != 1:
             raise CyclrError(
                 f"the optimizer of {self._trial.workload} must update after every batch, because steps are counted in "
                 f"batches; got gradient_accumulation_steps={batches}. Use larger batches instead."
@@ -74,7 +75,7 @@ class KerasJob:
                 keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
             )
         model.steps_per_execution = 1
-        make_anew(model)
+        retrace(model)
         model.fit(
             *self._data,
             batch_size=self._batch_size,
