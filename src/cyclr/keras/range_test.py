@@ -20,9 +20,7 @@ from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
-
-SKIPPED_AT_MOST = 100
-"""Updates that loss scaling may skip, because it halves its scale from 2^15."""
+from cyclr.range_test.stopping import SKIPPED_AT_MOST
 
 
 def range_test(

@@ -19,6 +19,9 @@ IN_WORDS: dict[str, str] = {
     "interrupted": "the test was stopped before its end",
 }
 
+SKIPPED_AT_MOST = 100
+"""Updates in a row that loss scaling may skip. Each halves the scale, which starts at 2^15 (Keras) or 2^16 (torch)."""
+
 
 def divergence_threshold(initial: float, best: float, factor: float, noise: float = 0.0) -> float:
     """Return the smoothed loss above which a test has diverged.

@@ -9,10 +9,8 @@ import torch
 from torch import distributed
 
 from cyclr import _checks
+from cyclr.range_test.stopping import SKIPPED_AT_MOST
 from cyclr.torch import _private
-
-SKIPPED_AT_MOST = 100
-"""Updates in a row that loss scaling may skip. Each halves the scale, which is 2^16 by default."""
 
 _END = object()
 
