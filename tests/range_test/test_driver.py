@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclr import CyclrError, RangeTest, RangeTestError
-from cyclr.range_test import stopping
+from cyclr.range_test.driver import divergence_threshold
 
 LOWS = st.floats(1e-12, 1.0)
 RATIOS = st.floats(1.01, 1e12)
@@ -131,7 +131,7 @@ def test_a_negative_loss_that_falls_and_blows_up_diverges():
     ],
 )
 def test_the_threshold_of_divergence(initial, best, factor, threshold):
-    assert stopping.divergence_threshold(initial, best, factor) == pytest.approx(threshold)
+    assert divergence_threshold(initial, best, factor) == pytest.approx(threshold)
 
 
 @given(
@@ -141,8 +141,8 @@ def test_the_threshold_of_divergence(initial, best, factor, threshold):
     scale=st.floats(1e-3, 1e3),
 )
 def test_the_threshold_scales_with_the_loss(initial, fall, factor, scale):
-    plain = stopping.divergence_threshold(initial, initial - fall, factor)
-    scaled = stopping.divergence_threshold(scale * initial, scale * (initial - fall), factor)
+    plain = divergence_threshold(initial, initial - fall, factor)
+    scaled = divergence_threshold(scale * initial, scale * (initial - fall), factor)
     assert scaled == pytest.approx(scale * plain, rel=1e-9, abs=1e-9 * scale * 100)
 
 

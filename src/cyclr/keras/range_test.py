@@ -18,9 +18,8 @@ from cyclr.keras import _attach, _optimizer, _private
 from cyclr.keras._updates import UpdateCounter, accumulation, updates_done
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing
+from cyclr.range_test.driver import SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
-from cyclr.range_test.stopping import SKIPPED_AT_MOST
 
 
 def range_test(
