@@ -1,6 +1,6 @@
 """cyclr for Keras 3, on TensorFlow, JAX and torch.
 
-Importing this module registers `LearningRate` with Keras, which `keras.saving.load_model` needs to know.
+Importing this module registers `LearningRate` with Keras, so that `keras.saving.load_model` can load it.
 """
 
 from importlib.util import find_spec
@@ -12,9 +12,9 @@ try:
 except ImportError as error:
     installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None]
     if find_spec("keras") is not None and installed:
-        # Keras looks for TensorFlow unless it is told otherwise.
+        # Keras imports TensorFlow unless another backend is set.
         raise MissingExtraError(
-            f"cyclr.keras needs the backend that Keras is set to; Keras says: {error}. Installed: "
+            f"cyclr.keras needs the backend that Keras is set to; Keras reports: {error}. Installed: "
             f"{', '.join(installed)}. Set the environment variable KERAS_BACKEND={installed[0]} before Python starts."
         ) from error
     raise MissingExtraError(
