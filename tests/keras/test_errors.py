@@ -1,11 +1,14 @@
 """What is wrong is said at once, with what was received and how to mend it, and before anything has changed."""
 
+import importlib
 import math
 
 import keras
 import numpy as np
 import pytest
 
+import cyclr.keras
+from cyclr import MissingExtraError
 from cyclr.keras import range_test
 
 BACKEND = keras.backend.backend()
@@ -171,3 +174,10 @@ def test_stop_iteration_in_the_loss_is_an_error_in_a_model_that_was_trained():
         return
     with pytest.raises(RuntimeError, match="train_step raised StopIteration: no more"):
         range_test(model, X, Y, batch_size=4, steps=5, max_lr=1e-3)
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "3.8.0", "3.14.1"])
+def test_versions_of_keras_that_train_at_wrong_rates_are_refused(version, monkeypatch):
+    monkeypatch.setattr(keras, "__version__", version)
+    with pytest.raises(MissingExtraError, match=rf'needs Keras 3\.15 or newer; got Keras {version}.*"keras>=3\.15"'):
+        importlib.reload(cyclr.keras)

@@ -287,8 +287,8 @@ def test_momentum_and_weight_decay_count_updates_and_not_those_that_loss_scaling
 def test_momentum_of_an_optimizer_that_has_none_is_refused(name):
     run = Linear(getattr(keras.optimizers, name)(0.1))
     message = (
-        r"optimizer that has one: momentum in SGD, Muon and RMSprop, beta_1 in Adam, AdamW, Adamax, Lamb, Lion and "
-        rf"Nadam, rho in Adadelta and RMSprop; got {name}\."
+        r"needs an optimizer with momentum: momentum in SGD, Muon and RMSprop, beta_1 in Adam, AdamW, Adamax, Lamb, "
+        rf"Lion and Nadam, rho in Adadelta and RMSprop; got {name}\."
     )
     with pytest.raises(ValueError, match=message):
         run.fit(ScheduleCallback(RATE, MOMENTUM))
@@ -299,7 +299,9 @@ def test_momentum_of_an_optimizer_that_has_none_is_refused(name):
 
 def test_momentum_of_sgd_made_without_is_refused():
     run = Linear(keras.optimizers.SGD(0.1))
-    with pytest.raises(ValueError, match=r"made with one.*got SGD\(momentum=0\.0\)\. Make it with momentum=0\.9"):
+    with pytest.raises(
+        ValueError, match=r"created without one.*got SGD\(momentum=0\.0\)\. Create it with momentum=0\.9"
+    ):
         run.fit(ScheduleCallback(RATE, MOMENTUM))
     np.testing.assert_array_equal(run.model.get_weights()[0], START)
     assert type(run.optimizer) is type(keras.optimizers.SGD())

@@ -22,9 +22,10 @@ except ImportError as error:
         'pip install "cyclr[jax]" or pip install "cyclr[torch]".'
     ) from error
 
-if int(keras.__version__.split(".")[0]) < 3:
+# Older versions may train at wrong rates without an error: in 3.7 and 3.8, loss scaling does not move the counter.
+if tuple(int(part) for part in keras.__version__.split(".")[:2]) < (3, 15):
     raise MissingExtraError(
-        f'cyclr.keras needs Keras 3; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
+        f'cyclr.keras needs Keras 3.15 or newer; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
     )
 
 from cyclr.keras.cycle_end import CycleEnd
