@@ -6,12 +6,13 @@ import io
 import json
 import pickle
 import weakref
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
+from cyclr import Constant, Cyclical, Halving, PerCycle, Schedule, ScheduleError, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler
 from cyclr.torch._hooks import uncounted
 from cyclr.torch.scheduler import _State
@@ -1114,6 +1115,34 @@ def test_weights_are_averaged_at_the_ends_of_cycles():
 
 # Errors
 
+
+@dataclass(frozen=True)
+class Unbounded(Schedule):
+    """A schedule of one's own."""
+
+    low: float
+
+    def evaluate(self, xp, step):
+        return self.low + 0.1 * step
+
+
+@dataclass(frozen=True)
+class Rising(Unbounded):
+    """One that says how far it rises."""
+
+    top: float
+
+    @property
+    def largest(self):
+        return self.top
+
+
+def test_a_momentum_of_ones_own_that_stays_below_1_is_taken():
+    optimizer = sgd(momentum=0.9)
+    Scheduler(optimizer, CYCLE, momentum=Rising(low=0.5, top=0.9))
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+
+
 BAD = {
     "no optimizer": (lambda: Scheduler(torch.nn.Linear(1, 1), CYCLE), TypeError, r"^optimizer must be .*got Linear\."),
     "a number": (
@@ -1140,11 +1169,19 @@ BAD = {
         for of in (
             Constant(1.0),
             Warmup(Constant(1.5), 5),
+            Warmup(Constant(0.5), 5, start=1.5),
+            Warmup(Sequence([Constant(0.9), Constant(1.5)], [2]), 2),
+            Rising(low=0.9, top=1.5),
             Sequence([Constant(0.9), Constant(1.5)], [3]),
             Cyclical(0.8, 1.0, 3),
             CYCLE.mirrored(0.8, 1.0),
         )
     },
+    "a momentum whose largest value is not known": (
+        lambda: Scheduler(sgd(momentum=0.9), CYCLE, momentum=Unbounded(low=0.9)),
+        ScheduleError,
+        r"^momentum must stay below 1, but the largest value of Unbounded\(.*\) is not known, .*Define a property `la",
+    ),
     "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
     "weight decays": (
         lambda: Scheduler(sgd({}, {}), weight_decay=[DECAY, DECAY]),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules import Schedule, Warmup
+from cyclr.schedules import Schedule
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._groups import assign
 
@@ -168,8 +168,7 @@ class Scheduler(_private.TorchScheduler):
             "weight_decay": _schedules("weight_decay", weight_decay, groups, lists=False),
         }
         for schedule in given["momentum"]:
-            if (top := _stated_maximum(schedule)) >= 1:
-                raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {top}.")
+            _check_momentum(schedule)
         self._tracks = {
             name: _Track(_groups.key(self.optimizer, name), schedules, [])
             for name, schedules in given.items()
@@ -383,12 +382,13 @@ def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[
     return tuple(schedules)
 
 
-def _stated_maximum(schedule: Schedule) -> float:
-    """The largest value that a schedule names, and so reaches."""
-    if isinstance(schedule, Warmup):
-        return _stated_maximum(schedule.of)
-    stated = (getattr(schedule, name, 0.0) for name in ("value", "max_lr", "high"))
-    return float(max(*stated, *map(_stated_maximum, getattr(schedule, "schedules", ()))))
+def _check_momentum(schedule: Schedule) -> None:
+    try:
+        largest = schedule.largest
+    except ScheduleError as error:
+        raise ScheduleError(f"momentum must stay below 1, but {error}") from error
+    if largest >= 1:
+        raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
 
 
 def _shortened(value: Any) -> str:
