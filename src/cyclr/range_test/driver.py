@@ -140,8 +140,8 @@ class RangeTest:
             raise StopIteration
         if self._pending_update:
             raise RangeTestError(
-                "record(loss) must be called once after every update; "
-                f"got none for rate number {len(self._losses)}. Call it with the loss of the batch, after the update."
+                f"record(loss) was not called for rate number {len(self._losses)}. Call it once after every update, with "
+                "the loss of the batch."
             )
         self._pending_update = True
         return float(self.learning_rates[len(self._losses)])
@@ -167,7 +167,7 @@ class RangeTest:
         """
         if not self._pending_update:
             raise RangeTestError(
-                "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
+                "record(loss) was called without a learning rate. Take one from the test first: for lr in test: ..."
             )
         value = loss if type(loss) is float else _checks.scalar("loss", loss)
         self._pending_update = False
