@@ -223,7 +223,7 @@ def test_a_loop_cannot_give_a_reason_that_is_not_its_own(reason):
 def test_a_rate_is_refused_until_the_loss_of_the_last_one_is_recorded():
     test = RangeTest(1e-3, 1.0, 50)
     next(test)
-    with pytest.raises(RangeTestError, match=r"^record\(loss\) was not called for rate number 0\. Call it once after"):
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) was not called for rate number 0\. Call it after"):
         next(test)
 
 

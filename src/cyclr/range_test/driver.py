@@ -140,7 +140,7 @@ class RangeTest:
             raise StopIteration
         if self._pending_update:
             raise RangeTestError(
-                f"record(loss) was not called for rate number {len(self._losses)}. Call it once after every update, with "
+                f"record(loss) was not called for rate number {len(self._losses)}. Call it after every update, with "
                 "the loss of the batch."
             )
         self._pending_update = True
