@@ -11,6 +11,8 @@ import cyclr.keras
 from cyclr import MissingExtraError
 from cyclr.keras import range_test
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 X, Y = np.ones((8, 3), "float32"), np.zeros((8, 1), "float32")
 
@@ -110,6 +112,7 @@ def test_what_is_no_optimizer_is_refused(wrong, model):
         range_test(model, X, Y, optimizer=wrong)
 
 
+@pytest.mark.every_backend
 def test_a_mistake_in_the_data_is_said_by_keras_and_leaves_the_model(model):
     weights = model.get_weights()
     with pytest.raises(ValueError, match=r"(?i)shape|incompatible|cardinality"):
