@@ -24,7 +24,6 @@ def test_a_walk_visits_few_files(limits):
         assert found["files"] + found["templates"] <= limit, (name, found["order"])
 
 
-@pytest.mark.xfail(strict=False, reason="the house is being rebuilt")
 def test_private_names_of_frameworks_stand_in_private_modules_only():
     found = walks.private_names()
     assert {file for file in found if not Path(file).name.startswith("_private")} == set()
