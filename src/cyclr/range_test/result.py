@@ -194,7 +194,7 @@ class RangeTestResult:
             scale="log" if self.spacing == "exponential" else "linear",
             bounds=bounds.numbers,
             status=bounds.status,
-            verdict=bounds.in_words,
+            verdict=bounds.verdict,
             reason=bounds.reason,
             ended=f"The test took {len(self.lr)} of {self.steps} steps: {STOPPED_BECAUSE[self.stop_reason]}.",
         )
@@ -298,7 +298,7 @@ class RangeTestResult:
     def __repr__(self) -> str:
         return (
             f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason} ({self.bounds.status}). "
-            f"{self.bounds.in_words} {self.bounds.reason}>"
+            f"{self.bounds.verdict} {self.bounds.reason}>"
         )
 
     def _repr_html_(self) -> str:
