@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from cyclr.experiments import Spec, compare
+from cyclr.records import Record
 
 USERS_FILE = Path(__file__).parents[1] / "tests" / "experiments" / "blobs.py"
 
 
-def timeless(record: dict[str, Any]) -> dict[str, Any]:
+def timeless(record: Record) -> dict[str, Any]:
     """A record without what a clock put into it."""
-    kept = {name: value for name, value in record.items() if name not in ("seconds", "started")}
-    return {**kept, "epochs": {name: values for name, values in record["epochs"].items() if name != "seconds"}}
+    kept = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("seconds", "started")}
+    return {**kept, "epochs": {name: values for name, values in record.epochs.items() if name != "seconds"}}
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
             {"workload": "blobs.py:build", "policies": policies, "seeds": [0, 1], "epochs": options.epochs},
             folder=str(folder),
         )
-        rows: dict[str, tuple[float, float, list[dict[str, Any]]]] = {}
+        rows: dict[str, tuple[float, float, list[Record]]] = {}
         for engine in ("local", "ray"):
             for workers in (1, 2):
                 times: list[float] = []

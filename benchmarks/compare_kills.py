@@ -101,7 +101,7 @@ def kill_at_random(
         content = path.read_bytes() if path.exists() else b""
         is_torn = bool(content) and not content.endswith(b"\n")
         torn += is_torn
-        names = [record["trial"] for record in read_records(run)] if (run / "run.json").exists() else []
+        names = [record.trial for record in read_records(run)] if (run / "run.json").exists() else []
         lost |= reported - set(names)
         tell(f"{number + 1:>4} {moment:>7} {pause:>5.2f} {len(names):>9} {'yes' if is_torn else '':>10}")
     subprocess.run(command(spec, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)

@@ -19,8 +19,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+from cyclr import records as statistics
 from cyclr.drawing import axes as drawing
-from cyclr.experiments import Spec, compare, read_records, statistics
+from cyclr.experiments import Spec, compare, read_records
+from cyclr.records import Record
+from cyclr.report import verdict
 
 HERE = Path(__file__).parent
 STUDIES = ("headline", "adaptive", "tradeoff")
@@ -70,23 +73,26 @@ def say(event: dict[str, Any]) -> None:
     if "record" in event:
         record = event["record"]
         best = statistics.best(record)
-        print(f"{record['trial']}: {record['status']}, best {best}, {record['seconds']:.0f} s", flush=True)
+        print(f"{record.trial}: {record.status}, best {best}, {record.seconds:.0f} s", flush=True)
 
 
 def summarize(name: str, folder: Path) -> None:
     """Print the verdict and the table; write summary.json, table.csv and the figures beside the records."""
-    records = [record for record in read_records(folder) if record["status"] != "failed"]
+    records = [record for record in read_records(folder) if record.status != "failed"]
     if not records:
         return
     summary = statistics.summarize(records)
-    print(f"\n{name}: {summary.in_words()}")
+    print(f"\n{name}: {verdict.in_words(summary)}")
     for row in summary.rows:
         steps = "–" if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
         print(f"  {row.optimizer:32} {row.policy:16} seeds {row.seeds}  best {number(row.best)}  "
               f"{number(row.difference):>24}  {steps:>7} steps {ratio:>6}  {row.verdict}")  # fmt: skip
     statistics.write_csv(summary, folder / "table.csv")
-    content = {"in_words": summary.in_words(), "seconds_of_all_trials": sum(record["seconds"] for record in records)}
+    content = {
+        "in_words": verdict.in_words(summary),
+        "seconds_of_all_trials": sum(record.seconds for record in records),
+    }
     (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for file, ax in figures(name, records).items():
         save(ax, folder / file)
@@ -101,14 +107,14 @@ def number(interval: statistics.Interval) -> str:
     return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def figures(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+def figures(name: str, records: list[Record]) -> dict[str, Any]:
     """The axes of a study's figures, by the name of their file."""
     if name == "tradeoff":
         return tradeoff(records)
-    by_optimizer: dict[str, list[dict[str, Any]]] = {}
+    by_optimizer: dict[str, list[Record]] = {}
     for record in records:
-        if record["status"] == "ok":
-            by_optimizer.setdefault(record["optimizer"], []).append(record)
+        if record.status == "ok":
+            by_optimizer.setdefault(record.optimizer, []).append(record)
     if not by_optimizer:
         return {}
     columns = min(len(by_optimizer), 2)
@@ -122,19 +128,19 @@ def figures(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"accuracy.png": axes[0, 0]}
 
 
-def curves(optimizer: str, records: list[dict[str, Any]], ax: Any) -> None:
+def curves(optimizer: str, records: list[Record], ax: Any) -> None:
     """Validation accuracy against steps, the mean over seeds; a line at what the best fixed rate gets."""
-    policies: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted(records, key=lambda record: (record["lr"] or 0.0, record["total_steps"], record["policy"])):
-        policies.setdefault(record["policy"], []).append(record)
+    policies: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: (record.lr or 0.0, record.total_steps, record.policy)):
+        policies.setdefault(record.policy, []).append(record)
     drawing.draw_curves({}, xlabel="step, range test included", ylabel="validation accuracy", ax=ax)
     fixed = [policy for policy, runs in policies.items() if statistics.is_fixed(runs[0])]
     moving = [policy for policy in policies if policy not in fixed]
     colours = {policy: COLOURS[0](0.35 + 0.6 * n / max(len(fixed) - 1, 1)) for n, policy in enumerate(fixed)}
     colours |= {policy: COLOURS[1](0.35 + 0.6 * n / max(len(moving) - 1, 1)) for n, policy in enumerate(moving)}
     for policy, runs in policies.items():
-        steps = np.array(runs[0]["epochs"]["step"]) + np.mean([run["range_test_steps"] for run in runs])
-        mean = np.mean([run["epochs"][run["metric"]] for run in runs], axis=0)
+        steps = np.array(runs[0].epochs["step"]) + np.mean([run.range_test_steps for run in runs])
+        mean = np.mean([run.epochs[run.metric] for run in runs], axis=0)
         style = ":" if policy in fixed else "--" if "triangular" in policy else "-"
         ax.plot(steps, mean, label=policy, color=colours[policy], linestyle=style, marker=".")
     best = max((np.mean([statistics.best(run) for run in policies[policy]]) for policy in fixed), default=None)
@@ -142,23 +148,23 @@ def curves(optimizer: str, records: list[dict[str, Any]], ax: Any) -> None:
         ax.axhline(best, color="0.4", linewidth=0.8)
         place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 3), "textcoords": "offset points"}
         ax.annotate("the best fixed rate at its best", (0.01, best), fontsize="small", color="0.4", **place)
-    values = np.concatenate([run["epochs"][run["metric"]] for runs in policies.values() for run in runs])
+    values = np.concatenate([run.epochs[run.metric] for runs in policies.values() for run in runs])
     ax.set_ylim(np.quantile(values, 0.1) - 0.02, values.max() + 0.005)
     ax.legend(frameon=False, ncols=2, fontsize="small", loc="lower right")
     ax.set_title(optimizer, loc="left")
 
 
-def tradeoff(records: list[dict[str, Any]]) -> dict[str, Any]:
+def tradeoff(records: list[Record]) -> dict[str, Any]:
     """Accuracy against training time: single runs at the ends of their cycles, and runs of each length."""
     single, separate = {}, {}
     for record in records:
-        name = f"{record['policy']}, seed {record['seed']}"
-        if record["policy"] == "one run":
+        name = f"{record.policy}, seed {record.seed}"
+        if record.policy == "one run":
             points = statistics.tradeoff(record)
             single[name] = points["step"], points["metric"]
         elif (value := statistics.final(record)) is not None:
             steps, values = separate.setdefault("runs of their own", ([], []))
-            steps.append(record["total_steps"])
+            steps.append(record.total_steps)
             values.append(value)
     if not single:
         return {}

@@ -11,14 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from cyclr import Constant
 from cyclr.cli.app import app
 from cyclr.experiments import Spec, read_records
-from cyclr.experiments.record import RunFolder
 from cyclr.experiments.trial import empty_record
+from cyclr.records import Record, RunFolder
+from cyclr.records.record import encode
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
@@ -38,27 +41,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def filled(folder: Path, *statuses: str) -> None:
     """A run folder with two policies and as many seeds as there are states for the second."""
     spec = Spec([{"kind": "fixed", "lr": 0.1}, {"kind": "cosine", "lr": 0.2}], epochs=2, seeds=range(len(statuses)))
-    with RunFolder(folder, spec) as run:
+    with RunFolder.open(folder, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
         for trial in spec.trials():
             is_cosine = trial.policy.kind == "cosine"
             status = statuses[trial.seed] if is_cosine else "ok"
             epochs = {"step": [5, 10], "val_accuracy": [0.5, (0.7 if is_cosine else 0.6) + 0.01 * trial.seed]}
-            changes = {"epochs": epochs, "total_steps": 10, "schedule": None if is_cosine else {"schedule": "Constant"}}
-            run.append(
-                {
-                    **empty_record(trial),
-                    **changes,
-                    "status": status,
-                    "error": "[b]boom[/b]" if status == "failed" else None,
-                }
-            )
+            changes = {"epochs": epochs, "total_steps": 10, "schedule": None if is_cosine else Constant(0.1)}
+            error = "[b]boom[/b]" if status == "failed" else None
+            run.append(msgspec.structs.replace(empty_record(trial), **changes, status=status, error=error))
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> list[Spec]:
+def trained(monkeypatch: pytest.MonkeyPatch, records: list[Record]) -> list[Spec]:
     """The comparisons that are asked for from now on; instead of being run, they give these records."""
     specs: list[Spec] = []
 
-    def compare(spec: Spec, *_: Any, **__: Any) -> list[dict[str, Any]]:
+    def compare(spec: Spec, *_: Any, **__: Any) -> list[Record]:
         specs.append(spec)
         return records
 
@@ -100,26 +97,23 @@ def test_a_summary_trains_nothing(here: Path) -> None:
     assert before == ((here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes())
 
 
-def finished(policy: str, optimizer: str, seed: int, accuracy: float, status: str = "ok") -> dict[str, Any]:
+def finished(policy: str, optimizer: str, seed: int, accuracy: float, status: Any = "ok") -> Record:
     """The record of a trial of 12,000 steps."""
-    return {
-        "version": 1,
-        "trial": f"{policy} {optimizer} {seed}",
-        "workload": "cnn",
-        "policy": policy,
-        "seed": seed,
-        "optimizer": optimizer,
-        "status": status,
-        "error": None,
-        "metric": "val_accuracy",
-        "direction": "max",
-        "total_steps": 12_000,
-        "range_test_steps": 345,
-        "schedule": {"schedule": "Constant"} if policy.startswith("fixed") else None,
-        "lr": None,
-        "epochs": {"step": [12_000], "val_accuracy": [accuracy]},
-        "seconds": 1234.5,
-    }
+    return Record(
+        trial=f"{policy} {optimizer} {seed}",
+        workload="cnn",
+        policy=policy,
+        seed=seed,
+        optimizer=optimizer,
+        status=status,
+        metric="val_accuracy",
+        direction="max",
+        total_steps=12_000,
+        range_test_steps=345,
+        schedule=Constant(0.1) if policy.startswith("fixed") else None,
+        epochs={"step": [12_000], "val_accuracy": [accuracy]},
+        seconds=1234.5,
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -131,7 +125,7 @@ def test_no_column_of_the_table_is_cut(here: Path, monkeypatch: pytest.MonkeyPat
             records.append(finished("fixed 0.1", optimizer, seed, 0.80123 + seed / 700))
             records.append(finished("one_cycle, 4 epochs", optimizer, seed, 0.80734 + seed**2 / 400))
             records.append(finished("big", optimizer, seed, 0.9, "diverged" if seed else "ok"))
-    (here / "run" / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (here / "run" / "records.jsonl").write_bytes(b"".join(map(encode, records)))
     file = io.StringIO()
     if terminal:
         monkeypatch.setattr(
@@ -145,7 +139,7 @@ def test_no_column_of_the_table_is_cut(here: Path, monkeypatch: pytest.MonkeyPat
     # One title for every optimizer, above its policies.
     assert [line.strip() for line in lines if line.startswith("cnn, ")] == ["cnn, SGD(momentum=0.9)", "cnn, Adam"]
     assert [line.split()[-1] for line in lines if line.startswith("policy ")] == ["verdict"] * 2
-    for whole in ("baseline", "0.801…0.804", "+0.00885", "+0.0061…+0.013", "12,345", "1234.5"):
+    for whole in ("baseline", "0.801…0.804", "+0.00885", "-0.00072…+0.018", "12,345", "1234.5"):
         assert shown.count(whole) >= 2, whole
     if not terminal:
         assert sum(line.startswith("one_cycle, 4 epochs") and "within noise" in line for line in lines) == 2
@@ -211,7 +205,7 @@ def test_a_table_may_be_written_into_the_folder_of_the_run(
     records = read_records(here / "run")
 
     def compare(spec: Spec, folder: Path, **_: Any) -> list[dict[str, Any]]:
-        with RunFolder(folder, spec):
+        with RunFolder.open(folder, spec.to_dict(), [trial.id for trial in spec.trials()]):
             return records
 
     monkeypatch.setattr("cyclr.cli.compare.run_comparison", compare)
@@ -274,9 +268,9 @@ def test_the_direction_of_a_metric(
         (["--epochs", "1"], "a comparison needs policies"),
         (["--policy", "square", "--epochs", "1"], "kind must be one of 'fixed'"),
         (["missing.toml"], "must be a TOML file"),
-        (["--summary"], "a run folder must hold run.json"),
-        (["--policy", "cosine", "--epochs", "1", "--output", "blobs.py"], "must be one that can be written"),
-        (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds other files"),
+        (["--summary"], "is not a run folder: it has no run.json"),
+        (["--policy", "cosine", "--epochs", "1", "--output", "blobs.py"], "cannot be used as a run folder"),
+        (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds files that are not those of a comparison"),
     ],
 )
 def test_what_is_refused(here: Path, arguments: list[str], message: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cyclr.experiments import Spec
+from cyclr.records import Record
 
 TIMES = {"seconds", "started"}
 
@@ -32,12 +33,12 @@ def blob_spec(blobs: Path) -> Callable[..., Spec]:
     return make
 
 
-def timeless(record: dict[str, Any]) -> dict[str, Any]:
+def timeless(record: Record) -> dict[str, Any]:
     """A record without what a clock put into it."""
-    kept = {name: value for name, value in record.items() if name not in TIMES}
-    return {**kept, "epochs": {name: values for name, values in record["epochs"].items() if name not in TIMES}}
+    kept = {name: getattr(record, name) for name in record.__struct_fields__ if name not in TIMES}
+    return {**kept, "epochs": {name: values for name, values in record.epochs.items() if name not in TIMES}}
 
 
 @pytest.fixture(name="timeless")
-def _timeless() -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _timeless() -> Callable[[Record], dict[str, Any]]:
     return timeless

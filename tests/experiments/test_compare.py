@@ -18,7 +18,7 @@ import pytest
 from cyclr.errors import CyclrError, MissingExtraError, RunFolderError
 from cyclr.experiments import Spec, compare, local, read_records, workloads
 from cyclr.experiments import trial as trials
-from cyclr.experiments.record import RunFolder
+from cyclr.records import RunFolder
 
 for package in ("torch", "loky"):
     if importlib.util.find_spec(package) is None:
@@ -58,8 +58,8 @@ def test_two_workers_record_what_one_process_does(
     records = compare(spec, tmp_path / "run", workers=2, tell=events.append)
 
     assert len(workers_of(blobs)) == 2
-    assert {record["trial"] for record in records} == {trial.id for trial in spec.trials()}
-    by_id = {record["trial"]: timeless(record) for record in records}
+    assert {record.trial for record in records} == {trial.id for trial in spec.trials()}
+    by_id = {record.trial: timeless(record) for record in records}
     for trial in spec.trials():
         assert by_id[trial.id] == timeless(trials.run(trial))
     assert records == read_records(tmp_path / "run")
@@ -89,7 +89,7 @@ def test_a_worker_that_is_killed_in_mid_trial_is_replaced_and_its_trial_retried(
 
     records = compare(spec, tmp_path / "run", workers=1, tell=kill_first)
     assert killed
-    assert [(record["status"], record["seed"]) for record in records] == [("ok", 0), ("ok", 1)]
+    assert [(record.status, record.seed) for record in records] == [("ok", 0), ("ok", 1)]
     assert len(workers_of(blobs)) == 2
     assert timeless(records[0]) == timeless(trials.run(spec.trials()[0]))
 
@@ -98,22 +98,22 @@ def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(
     blob_spec: MakeSpec, blobs: Path, tmp_path: Path
 ) -> None:
     fatal, good = blob_spec("dies").trials()[0], blob_spec().trials()[0]
-    records = {record["workload"]: record for record in local.run([fatal, good], workers=2, retries=1)}
-    assert records["blobs.py:build"]["status"] == "ok"
-    assert records["blobs.py:dies"]["status"] == "failed"
-    assert "its worker died 2 times" in records["blobs.py:dies"]["error"]
-    assert "out of luck" in records["blobs.py:dies"]["error"]
+    records = {record.workload: record for record in local.run([fatal, good], workers=2, retries=1)}
+    assert records["blobs.py:build"].status == "ok"
+    assert records["blobs.py:dies"].status == "failed"
+    assert "its worker died 2 times" in records["blobs.py:dies"].error
+    assert "out of luck" in records["blobs.py:dies"].error
 
 
 def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs: Path, tmp_path: Path) -> None:
     spec = blob_spec()
     source = (blobs / "blobs.py").read_text()
     (blobs / "blobs.py").write_text(source.replace("def build():", "def build():\n    raise OSError('no disk')"))
-    assert compare(spec, tmp_path / "run", workers=1)[0]["error"].startswith("OSError: no disk (blobs.py, line ")
+    assert compare(spec, tmp_path / "run", workers=1)[0].error.startswith("OSError: no disk (blobs.py, line ")
     (blobs / "blobs.py").write_text(source)
-    assert compare(spec, tmp_path / "run", workers=1)[0]["status"] == "failed"
+    assert compare(spec, tmp_path / "run", workers=1)[0].status == "failed"
     (record,) = compare(spec, tmp_path / "run", workers=1, retry_failed=True)
-    assert record["status"] == "ok"
+    assert record.status == "ok"
     assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 2
 
 
@@ -154,7 +154,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_comparison_that_is_refused_leaves_its_folder_as_it_was(
     blob_spec: MakeSpec, tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
-    with RunFolder(tmp_path / "run", blob_spec()) as run:
+    with RunFolder.open(tmp_path / "run", blob_spec().to_dict(), [trial.id for trial in blob_spec().trials()]) as run:
         run.append(trials.failed_record(blob_spec().trials()[0], "a mistake of the user"))
     before = contents(tmp_path / "run")
     with pytest.raises((CyclrError, ValueError), match=message):
@@ -165,7 +165,7 @@ def test_a_comparison_that_is_refused_leaves_its_folder_as_it_was(
 def test_a_folder_that_is_finished_opens_without_the_users_file(
     blob_spec: MakeSpec, blobs: Path, tmp_path: Path
 ) -> None:
-    with RunFolder(tmp_path / "run", blob_spec()) as run:
+    with RunFolder.open(tmp_path / "run", blob_spec().to_dict(), [trial.id for trial in blob_spec().trials()]) as run:
         run.append(trials.empty_record(blob_spec().trials()[0]))
     (blobs / "blobs.py").unlink()
     assert len(compare(blob_spec(), tmp_path / "run")) == 1
@@ -190,9 +190,9 @@ def test_functions_may_be_made_in_any_way(blob_spec: MakeSpec, blobs: Path, sour
 def test_a_typo_that_is_mended_leaves_nothing_behind(blob_spec: MakeSpec, tmp_path: Path) -> None:
     for wrong in ({"metric": "val_acc"}, {"optimizer": "Admm"}):
         (record,) = compare(blob_spec(**wrong), tmp_path / "run", workers=1)
-        assert record["status"] == "failed"
+        assert record.status == "failed"
     (record,) = compare(blob_spec(), tmp_path / "run", workers=1)
-    assert record["status"] == "ok"
+    assert record.status == "ok"
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_repeat_nothing(kills: M
     )
     assert (outcome.lost, outcome.left) == (set(), set()), table
     assert sorted(outcome.records) == sorted(trial.id for trial in spec.trials()), table
-    assert {record["status"] for record in read_records(tmp_path / "run")} == {"failed"}
+    assert {record.status for record in read_records(tmp_path / "run")} == {"failed"}
     # The kills were spread over the whole of it.
     assert outcome.killed >= 15, table
     assert len({line.split()[3] for line in table[1:]}) >= 10, table
@@ -261,7 +261,7 @@ def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
         process.stdout.close()
         for worker in workers_of(blobs):
             assert gone(worker), "a worker outlived its driver"
-        names = [record["trial"] for record in read_records(run)]
+        names = [record.trial for record in read_records(run)]
         assert names[: len(recorded)] == recorded
         assert len(names) >= len(recorded) + heard.count("record")
         recorded = names
@@ -271,7 +271,7 @@ def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
     names = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
     assert sorted(names) == sorted(trial.id for trial in spec.trials())
     assert names[: len(recorded)] == recorded
-    assert all(record["status"] == "ok" for record in records)
+    assert all(record.status == "ok" for record in records)
     sample = spec.trials()[-1]
     assert timeless(trials.run(sample)) in [timeless(record) for record in records]
 
@@ -294,7 +294,7 @@ def test_a_second_process_is_refused(blob_spec: MakeSpec, tmp_path: Path) -> Non
 
     def again(event: dict[str, Any]) -> None:
         if "missing" in event:
-            with pytest.raises(RunFolderError, match="must be written by one process at a time"):
+            with pytest.raises(RunFolderError, match="is in use: process"):
                 compare(spec, tmp_path / "run")
             raise StopIteration
 

@@ -54,7 +54,7 @@ def test_a_cluster_of_two_nodes_records_what_one_process_does_and_retries_what_d
     spec = blob_spec(policies=policies, seeds=[0], range_test={"min_lr": 1e-4, "steps": 60})
     events: list[dict[str, Any]] = []
     records = compare(spec, tmp_path / "run", engine="ray", address=cluster.address, tell=events.append)
-    by_id = {record["trial"]: timeless(record) for record in records}
+    by_id = {record.trial: timeless(record) for record in records}
     for trial in spec.trials():
         assert by_id[trial.id] == timeless(trials.run(trial))
     told = [event for event in events if event.get("trial") == spec.trials()[1].id]
@@ -62,10 +62,10 @@ def test_a_cluster_of_two_nodes_records_what_one_process_does_and_retries_what_d
 
     deadly = blob_spec("dies_once", epochs=4)
     killed = list(engine.run(deadly.trials(), address=cluster.address, retries=2))
-    assert [record["status"] for record in killed] == ["ok"], killed[0]["error"]
+    assert [record.status for record in killed] == ["ok"], killed[0].error
     fatal = list(engine.run(blob_spec("dies").trials(), address=cluster.address, retries=0))
-    assert fatal[0]["status"] == "failed"
-    assert "its worker was lost" in fatal[0]["error"]
+    assert fatal[0].status == "failed"
+    assert "its worker was lost" in fatal[0].error
 
 
 def test_the_folder_of_a_file_outside_of_the_comparisons_own_is_shipped(
@@ -76,9 +76,9 @@ def test_the_folder_of_a_file_outside_of_the_comparisons_own_is_shipped(
     for workload in ("../user/user_model.py:build", f"{blobs}/user_model.py:build"):
         spec = blob_spec(epochs=1).replace(workload=workload, folder=str(tmp_path / "conf"))
         (record,) = engine.run(spec.trials(), address=cluster.address)
-        assert (record["status"], record["error"]) == ("ok", None)
-        assert (record["trial"], record["workload"]) == (spec.trials()[0].id, workload)
-        assert record["workload_sha256"] == spec.trials()[0].file_sha256
+        assert (record.status, record.error) == ("ok", None)
+        assert (record.trial, record.workload) == (spec.trials()[0].id, workload)
+        assert record.workload_sha256 == spec.trials()[0].file_sha256
 
 
 def test_a_folder_that_ray_does_not_take_is_named_with_its_size(
@@ -120,7 +120,7 @@ def test_a_driver_that_is_killed_is_started_again_on_a_ray_of_this_machine(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    before = [record["trial"] for record in read_records(run)]
+    before = [record.trial for record in read_records(run)]
     assert before
     compare(spec, run, engine="ray", workers=2, init=SMALL)
     names = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]

@@ -5,13 +5,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
-from cyclr.experiments.record import RunFolder
 from cyclr.experiments.trial import empty_record
+from cyclr.records import RunFolder
 from cyclr.schedules import Run
 
 STUDY = Path(__file__).parents[2] / "studies" / "fashion_mnist"
@@ -29,14 +30,14 @@ def study() -> ModuleType:
 
 def fill(folder: Path, spec: Spec) -> None:
     """Records of every trial whose accuracy rises with the epochs."""
-    with RunFolder(folder, spec) as run:
+    with RunFolder.open(folder, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
         for trial in spec.trials():
             epochs = trial.epochs or 1
             plan = trial.policy.plan(Run(500 * epochs, steps_per_epoch=500), Bounds(0.01, 0.1, "ok", "for a test"))
             accuracy = 0.9 - 0.1 / np.arange(1, epochs + 1) + 0.01 * trial.seed
             changes: dict[str, Any] = {
                 "total_steps": 500 * epochs,
-                "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
+                "schedule": plan.schedule,
                 "epochs": {
                     "step": [500 * (n + 1) for n in range(epochs)],
                     "val_accuracy": accuracy.tolist(),
@@ -44,7 +45,7 @@ def fill(folder: Path, spec: Spec) -> None:
                 },
                 "steps": {"learning_rate": [0.1], "loss": [1.0]},
             }
-            run.append({**empty_record(trial), **changes})
+            run.append(msgspec.structs.replace(empty_record(trial), **changes))
 
 
 @pytest.mark.parametrize(

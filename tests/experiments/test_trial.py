@@ -31,28 +31,28 @@ def only(spec: Spec) -> dict[str, Any]:
 
 def test_a_fixed_rate_in_torch(blob_spec: MakeSpec) -> None:
     record = only(blob_spec(epochs=3))
-    assert (record["status"], record["error"]) == ("ok", None)
-    assert (record["steps_per_epoch"], record["total_steps"], record["range_test_steps"]) == (10, 30, 0)
-    assert record["steps"]["learning_rate"] == [0.1] * 30
-    assert record["epochs"]["step"] == [10, 20, 30]
-    losses = np.array(record["steps"]["loss"]).reshape(3, 10)
-    np.testing.assert_allclose(record["epochs"]["loss"], losses.mean(axis=1))
-    assert record["epochs"]["val_accuracy"][-1] > 0.6
-    assert record["epochs"]["val_loss"][-1] < record["epochs"]["val_loss"][0]
-    assert record["optimizer"] == "SGD(momentum=0.9)"
-    assert record["lr"] == 0.1
+    assert (record.status, record.error) == ("ok", None)
+    assert (record.steps_per_epoch, record.total_steps, record.range_test_steps) == (10, 30, 0)
+    assert record.steps["learning_rate"] == [0.1] * 30
+    assert record.epochs["step"] == [10, 20, 30]
+    losses = np.array(record.steps["loss"]).reshape(3, 10)
+    np.testing.assert_allclose(record.epochs["loss"], losses.mean(axis=1))
+    assert record.epochs["val_accuracy"][-1] > 0.6
+    assert record.epochs["val_loss"][-1] < record.epochs["val_loss"][0]
+    assert record.optimizer == "SGD(momentum=0.9)"
+    assert record.lr == 0.1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "schedule")])
 def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) -> None:
     record = only(blob_spec(policies=[{"kind": kind}], range_test={"min_lr": 1e-4, "steps": 80}))
-    assert (record["status"], record["error"]) == ("ok", None)
-    tested = cyclr.RangeTestResult.from_dict(record["range_test"])
-    assert record["range_test_steps"] >= len(tested.lr) > 20
-    used = record["steps"]["learning_rate"]
+    assert (record.status, record.error) == ("ok", None)
+    tested = record.range_test
+    assert record.range_test_steps >= len(tested.lr) > 20
+    used = record.steps["learning_rate"]
     assert len(used) == 20
-    if record["schedule"] is not None:
-        np.testing.assert_allclose(used, cyclr.Schedule.from_dict(record["schedule"])(np.arange(20)), rtol=1e-12)
+    if record.schedule is not None:
+        np.testing.assert_allclose(used, record.schedule(np.arange(20)), rtol=1e-12)
     elif kind == "cosine":
         expected = [tested.bounds.max_lr * (1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]  # type: ignore[operator]
         np.testing.assert_allclose(used, expected)
@@ -63,58 +63,58 @@ def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) ->
 def test_the_framework_lowers_the_rate_on_a_plateau(blob_spec: MakeSpec) -> None:
     policy = {"kind": "plateau", "lr": 1e-6, "patience": 0, "factor": 0.5}
     record = only(blob_spec(policies=[policy], epochs=4))
-    assert sorted(set(record["steps"]["learning_rate"]), reverse=True) == [1e-6, 5e-7, 2.5e-7]
+    assert sorted(set(record.steps["learning_rate"]), reverse=True) == [1e-6, 5e-7, 2.5e-7]
 
 
 def test_every_update_of_a_range_test_is_counted(blob_spec: MakeSpec) -> None:
     settings = {"steps": 50, "repeats": 3, "stop_factor": None, "updates_per_rate": 2, "max_lr": 1.0}
     record = only(blob_spec(policies=[{"kind": "triangular"}], range_test=settings))
-    assert record["error"] is None
-    assert len(record["range_test"]["lr"]) == 50
-    assert record["range_test_steps"] == 300
+    assert record.error is None
+    assert len(record.range_test.lr) == 50
+    assert record.range_test_steps == 300
 
 
 def test_the_range_test_leaves_no_trace_in_the_training(blob_spec: MakeSpec) -> None:
     tested = only(blob_spec(policies=[{"kind": "cosine"}], range_test={"steps": 60}))
-    untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested["steps"]["learning_rate"][0]}]))
-    assert tested["range_test"] is not None
-    assert untested["range_test"] is None
-    assert tested["steps"] == untested["steps"]
+    untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested.steps["learning_rate"][0]}]))
+    assert tested.range_test is not None
+    assert untested.range_test is None
+    assert tested.steps == untested.steps
 
 
 def test_the_same_trial_twice_and_another_seed(blob_spec: MakeSpec, timeless: Callable[[Any], Any]) -> None:
     first, again, other = (only(blob_spec(seeds=[seed])) for seed in (0, 0, 1))
     assert timeless(first) == timeless(again)
-    assert first["steps"]["loss"] != other["steps"]["loss"]
+    assert first.steps["loss"] != other.steps["loss"]
 
 
 def test_a_budget_in_steps_may_end_within_an_epoch(blob_spec: MakeSpec) -> None:
     record = only(blob_spec(epochs=None, steps=13))
-    assert record["epochs"]["step"] == [10, 13]
-    assert len(record["steps"]["loss"]) == 13
+    assert record.epochs["step"] == [10, 13]
+    assert len(record.steps["loss"]) == 13
 
 
 def test_an_infinite_loss_ends_the_trial_as_diverged(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("infinite", policies=[{"kind": "fixed", "lr": 1.0}]))
-    assert record["status"] == "diverged"
-    assert record["error"] == f"loss not finite at update {len(record['steps']['loss']) - 1}"
-    assert record["steps"]["loss"][-1] is None
-    assert len(record["steps"]["loss"]) < 20
+    assert record.status == "diverged"
+    assert record.error == f"loss not finite at update {len(record.steps['loss']) - 1}"
+    assert record.steps["loss"][-1] is None
+    assert len(record.steps["loss"]) < 20
 
 
 def test_a_metric_that_is_never_finite_is_of_a_trial_that_diverged(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("unmeasured", metric="val_loss"))
-    assert (record["status"], record["error"]) == ("diverged", "val_loss was not finite after any epoch")
-    assert record["epochs"]["val_loss"] == [None, None]
-    assert None not in record["steps"]["loss"]
-    assert only(blob_spec("unmeasured"))["status"] == "ok"
+    assert (record.status, record.error) == ("diverged", "val_loss was not finite after any epoch")
+    assert record.epochs["val_loss"] == [None, None]
+    assert None not in record.steps["loss"]
+    assert only(blob_spec("unmeasured")).status == "ok"
 
 
 def test_a_regression_from_loaders(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("batches", metric="val_loss"))
-    assert record["error"] is None
-    assert record["direction"] == "min"
-    assert set(record["epochs"]) == {"step", "val_loss", "loss", "seconds"}
+    assert record.error is None
+    assert record.direction == "min"
+    assert set(record.epochs) == {"step", "val_loss", "loss", "seconds"}
 
 
 NEIGHBOUR = """
@@ -147,7 +147,7 @@ def test_a_file_imports_its_neighbours_in_the_function_and_may_change_the_path(
     (blobs / "lib").mkdir()
     (blobs / "lib" / "deeper.py").write_text("")
     record = only(blob_spec().replace(workload="user_model.py:build"))
-    assert (record["status"], record["error"]) == ("ok", None)
+    assert (record.status, record.error) == ("ok", None)
     assert sys.path == [str(blobs / "lib"), *before]
     assert sys.modules["user_model"].Config().width == 3
 
@@ -155,7 +155,7 @@ def test_a_file_imports_its_neighbours_in_the_function_and_may_change_the_path(
 def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: Path) -> None:
     (blobs / "random.py").write_text("import torch\ndef build():\n    raise OSError('here')\n")
     loaded = sys.modules["random"]
-    assert "OSError: here" in only(blob_spec().replace(workload="random.py:build"))["error"]
+    assert "OSError: here" in only(blob_spec().replace(workload="random.py:build")).error
     assert sys.modules["random"] is loaded
 
 
@@ -190,9 +190,9 @@ def test_what_goes_wrong_is_in_the_record(
     blob_spec: MakeSpec, function: str, changes: dict[str, Any], error: str
 ) -> None:
     record = only(blob_spec(function, **changes))
-    assert record["status"] == "failed"
-    assert re.search(error, record["error"]), record["error"]
-    assert record["traceback"].startswith("Traceback (most recent call last):")
+    assert record.status == "failed"
+    assert re.search(error, record.error), record.error
+    assert record.traceback.startswith("Traceback (most recent call last):")
 
 
 # Keras
@@ -213,9 +213,9 @@ KERAS = {"epochs": 2, "seeds": [0], "batch_size": 100, "samples": 550}
 def test_keras_uses_and_records_the_rates_of_the_policy(kind: str) -> None:
     policy = {"kind": kind, **({"lr": 0.1} if kind != "triangular" else {"base_lr": 0.01, "max_lr": 0.5})}
     record = only(Spec([policy], **KERAS))
-    assert (record["status"], record["error"]) == ("ok", None)
-    assert (record["steps_per_epoch"], record["total_steps"]) == (6, 12)
-    used = record["steps"]["learning_rate"]
+    assert (record.status, record.error) == ("ok", None)
+    assert (record.steps_per_epoch, record.total_steps) == (6, 12)
+    used = record.steps["learning_rate"]
     by_hand = {
         "triangular": cyclr.Cyclical.over(12, 1, 0.01, 0.5)(np.arange(12)),
         "cosine": [0.1 * (1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)],
@@ -223,17 +223,17 @@ def test_keras_uses_and_records_the_rates_of_the_policy(kind: str) -> None:
     }
     np.testing.assert_allclose(used, by_hand[kind], rtol=1e-5)
     _, losses = _keras_by_hand(used)
-    np.testing.assert_allclose(record["steps"]["loss"], losses, rtol=1e-4)
+    np.testing.assert_allclose(record.steps["loss"], losses, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("_tensorflow")
 def test_a_range_test_in_keras_counts_and_leaves_no_trace() -> None:
     tested = only(Spec([{"kind": "cosine"}], **KERAS, range_test={"steps": 60}))
-    assert (tested["status"], tested["error"]) == ("ok", None)
-    assert tested["range_test_steps"] >= len(tested["range_test"]["lr"]) > 20
-    _, losses = _keras_by_hand(tested["steps"]["learning_rate"])
-    np.testing.assert_allclose(tested["steps"]["loss"], losses, rtol=1e-4)
-    assert tested["workload"] == "mlp on digits"
+    assert (tested.status, tested.error) == ("ok", None)
+    assert tested.range_test_steps >= len(tested.range_test.lr) > 20
+    _, losses = _keras_by_hand(tested.steps["learning_rate"])
+    np.testing.assert_allclose(tested.steps["loss"], losses, rtol=1e-4)
+    assert tested.workload == "mlp on digits"
 
 
 def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
@@ -293,8 +293,8 @@ def test_a_range_test_takes_the_file_of_a_comparison_or_a_function_that_returns_
 
 def test_data_and_workload_of_a_comparison(tmp_path: Path) -> None:
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], data="no-such-data", folder=str(tmp_path)))
-    assert "data must be the name of a data set or a path that exists" in failed["error"]
+    assert "data must be the name of a data set or a path that exists" in failed.error
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], workload="transformer"))
-    assert failed["error"] == "CyclrError: workload must be 'cnn', 'mlp' or FILE.py:function; got 'transformer'."
+    assert failed.error == "CyclrError: workload must be 'cnn', 'mlp' or FILE.py:function; got 'transformer'."
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], validation=5000))
-    assert "validation must leave samples to train on; got validation=5000 of 1437" in failed["error"]
+    assert "validation must leave samples to train on; got validation=5000 of 1437" in failed.error

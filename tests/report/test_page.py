@@ -268,8 +268,8 @@ def test_the_command_reports_a_run_and_a_range_test(tmp_path: Path, run: Path, r
 def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     for run, said in (
-        (tmp_path, "RUN must be a folder with a run.json"),
-        (tmp_path / "missing", "RUN must be a folder"),
+        (tmp_path, "is not a run folder: it has no run.json"),
+        (tmp_path / "missing", "is not a run folder"),
         (tmp_path / "other.json", "Is it a range test's result?"),
     ):
         answer = CliRunner().invoke(app, ["report", str(run)])

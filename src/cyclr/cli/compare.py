@@ -13,9 +13,10 @@ from rich.table import Table
 from cyclr.cli.live import Board
 from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
-from cyclr.experiments import policies, statistics, tracking
-from cyclr.experiments.record import read_records, read_run
+from cyclr.experiments import policies, tracking
 from cyclr.experiments.spec import Spec
+from cyclr.records import Group, Interval, Record, Summary, read_records, summarize, write_csv
+from cyclr.report import verdict
 
 EXIT_FAILED = 1
 
@@ -77,7 +78,6 @@ def compare(
     if summary:
         _check_summary(context)
         records = read_records(output)
-        read_run(output)
     else:
         given = {
             "workload": workload,
@@ -111,13 +111,13 @@ def compare(
                 **on_ray,
             )
     _print_failures(records)
-    found = statistics.summarize(records, target=target, baseline=baseline)
+    found = summarize(records, target=target, baseline=baseline)
     _print_summary(found)
     if csv is not None:
-        statistics.write_csv(found, csv)
+        write_csv(found, csv)
     written = f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else "")
     out.print(written, highlight=False, markup=False, soft_wrap=True)
-    if failed := sum(record["status"] == "failed" for record in records):
+    if failed := sum(record.status == "failed" for record in records):
         said = f"{failed} of {len(records)} trials failed. Run again with --retry-failed to try them once more."
         out.print(said, highlight=False)
         raise typer.Exit(EXIT_FAILED)
@@ -157,34 +157,35 @@ def _can_be_written(file: Path, run: Path) -> bool:
     return os.access(file if file.exists() else file.parent, os.W_OK)
 
 
-def _print_summary(summary: statistics.Summary) -> None:
+def _print_summary(summary: Summary) -> None:
     # A file or a pipe has no width that could cut a table.
     wide = out if out.is_terminal else Console(width=_WIDEST)
+    metrics = dict.fromkeys(group.metric for group in summary.groups)
     percent = f"{100 * summary.confidence:g} %"
     out.print(
-        f"{summary.metric}: mean over seeds, and its {percent} interval below",
+        f"{', '.join(metrics)}: mean over seeds, and its {percent} interval below",
         style="italic",
         highlight=False,
         markup=False,
     )
-    groups = summary.groups
-    for where, rows in groups.items():
-        wide.print(_table(rows, ", ".join(filter(None, where)) if len(groups) > 1 else None), "")
+    for group in summary.groups:
+        where = filter(None, (group.workload, group.optimizer))
+        wide.print(_table(group, ", ".join(where) if len(summary.groups) > 1 else None), "")
     out.print(
         "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
         style="dim",
     )
-    out.print(summary.in_words(), highlight=False, markup=False)
+    out.print(verdict.in_words(summary), highlight=False, markup=False)
 
 
-def _table(rows: list[statistics.Row], title: str | None) -> Table:
+def _table(group: Group, title: str | None) -> Table:
     named = None if title is None else escape(title)
     table = Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("policy", overflow="fold")
     for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for row in rows:
+    for row in group.rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         reached = f"{row.reached} of {row.aimed}" if row.reached else "never" if row.aimed else "–"
         table.add_row(
@@ -201,7 +202,7 @@ def _table(rows: list[statistics.Row], title: str | None) -> Table:
     return table
 
 
-def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) -> str:
+def _interval(interval: Interval, sign: str = "", digits: int = 4) -> str:
     if interval.mean is None:
         return "–"
     text = f"{interval.mean:{sign}.{digits}g}"
@@ -210,8 +211,8 @@ def _interval(interval: statistics.Interval, sign: str = "", digits: int = 4) ->
     return text
 
 
-def _print_failures(records: list[dict[str, Any]]) -> None:
+def _print_failures(records: list[Record]) -> None:
     for record in records:
-        if record["status"] == "failed":
-            said = f"{record['policy']}, seed {record['seed']} failed: {record['error']}"
+        if record.status == "failed":
+            said = f"{record.policy}, seed {record.seed} failed: {record.error}"
             out.print(said, style="red", highlight=False, markup=False, soft_wrap=True)

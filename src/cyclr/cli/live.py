@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cyclr.experiments.spec import Trial
+from cyclr.records import Record
 
 
 class Board:
@@ -56,7 +57,7 @@ class Board:
         if "missing" in event:
             self._trials = {trial.id: trial for trial in event["missing"]}
             self._done_before = len(event["done"])
-            if failed := sum(record["status"] == "failed" for record in event["done"]):
+            if failed := sum(record.status == "failed" for record in event["done"]):
                 trials = "trial" if failed == 1 else "trials"
                 self._console.print(
                     f"{failed} {trials} failed before and will not be run again without --retry-failed.",
@@ -82,13 +83,12 @@ class Board:
         before = f", {self._done_before} from before" if self._done_before else ""
         return f"{len(self._finished)} of {len(self._trials)} trials{before}"
 
-    def _print(self, record: dict[str, Any]) -> None:
-        values = [value for value in record["epochs"].get(record["metric"], ()) if value is not None]
+    def _print(self, record: Record) -> None:
+        values = [value for value in record.epochs.get(record.metric, ()) if value is not None]
         said = f"{values[-1]:.4f}" if values else "–"
-        status = "" if record["status"] == "ok" else f"  [bold red]{record['status']}[/]"
+        status = "" if record.status == "ok" else f"  [bold red]{record.status}[/]"
         self._console.print(
-            f"{escape(record['policy'])}, seed {record['seed']}: {record['metric']} {said}, "
-            f"{record['seconds']:.1f} s{status}",
+            f"{escape(record.policy)}, seed {record.seed}: {record.metric} {said}, {record.seconds:.1f} s{status}",
             highlight=False,
         )
 

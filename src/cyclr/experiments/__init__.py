@@ -8,8 +8,7 @@ except ImportError as error:
     raise MissingExtraError('comparisons need msgspec. Run: pip install "cyclr[compare]".') from error
 
 from cyclr.experiments.compare import compare
-from cyclr.experiments.record import read_records
 from cyclr.experiments.spec import Spec
-from cyclr.report import statistics
+from cyclr.records import read_records
 
-__all__ = ["Spec", "compare", "read_records", "statistics"]
+__all__ = ["Spec", "compare", "read_records"]

@@ -6,9 +6,9 @@ from typing import Any, Literal, Protocol
 
 from cyclr import _checks
 from cyclr.experiments import local, workloads
-from cyclr.experiments.record import RunFolder, read_records, unrecorded
 from cyclr.experiments.spec import Spec, Trial
 from cyclr.experiments.trial import Event
+from cyclr.records import Record, RunFolder
 
 Engine = Literal["local", "ray"]
 
@@ -19,7 +19,7 @@ class Tracker(Protocol):
     def epoch(self, trial: Trial, values: dict[str, float]) -> None:
         """An epoch of a trial has ended, with these values."""
 
-    def finish(self, trial: Trial, record: dict[str, Any]) -> None:
+    def finish(self, trial: Trial, record: Record) -> None:
         """A trial has been recorded."""
 
 
@@ -33,7 +33,7 @@ def compare(
     tell: Callable[[Event], None] = lambda event: None,
     command: Iterable[str] | None = None,
     **options: Any,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Run every trial of a comparison that its folder has no record of, and return all records.
 
     Each record is on the disk before the next is waited for. A process that is killed loses the trials that were
@@ -66,41 +66,40 @@ def compare(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "model.py").write_text("def build(): raise OSError('no data')")
         ...     spec = Spec(policies, workload="model.py:build", epochs=1, seeds=[0], folder=folder)
-        ...     [record["error"] for record in compare(spec, f"{folder}/run", workers=1)]
+        ...     [record.error for record in compare(spec, f"{folder}/run", workers=1)]
         ['OSError: no data (model.py, line 1)']
     """
     _checks.choice("engine", engine, ("local", "ray"))
     listeners = list(trackers)
     # What is refused is refused before the folder is changed.
-    if missing := unrecorded(folder, spec, retry_failed):
-        workloads.check(missing[0])
+    trials = {trial.id: trial for trial in spec.trials()}
+    if missing := RunFolder.read(folder, missing_ok=True).missing(trials, retry_failed):
+        workloads.check(trials[missing[0]])
         _engine(engine)([], **options)
-    with RunFolder(folder, spec, command) as run:
-        missing = run.missing(retry_failed)
-        tell({"missing": missing, "done": [r for r in read_records(folder) if r["trial"] not in _ids(missing)]})
-        by_id = {trial.id: trial for trial in missing}
+    sha256 = next(iter(trials.values())).file_sha256
+    with RunFolder.open(folder, spec.to_dict(), trials, workload_sha256=sha256, command=command) as run:
+        missing = run.missing(trials, retry_failed)
+        tell(
+            {"missing": [trials[name] for name in missing], "done": [r for r in run.records if r.trial not in missing]}
+        )
 
         def hear(event: Event) -> None:
             tell(event)
             if "epoch" in event:
                 for tracker in listeners:
-                    tracker.epoch(by_id[event["trial"]], event["epoch"])
+                    tracker.epoch(trials[event["trial"]], event["epoch"])
 
-        for record in _engine(engine)(missing, tell=hear, **options) if missing else ():
+        for record in _engine(engine)([trials[name] for name in missing], tell=hear, **options) if missing else ():
             run.append(record)
             for tracker in listeners:
-                tracker.finish(by_id[record["trial"]], record)
-            tell({"trial": record["trial"], "record": record})
-    return read_records(folder)
+                tracker.finish(trials[record.trial], record)
+            tell({"trial": record.trial, "record": record})
+        return run.records
 
 
-def _engine(name: Engine) -> Callable[..., Iterator[dict[str, Any]]]:
+def _engine(name: Engine) -> Callable[..., Iterator[Record]]:
     if name == "ray":
         from cyclr.experiments.ray import run
 
         return run
     return local.run
-
-
-def _ids(trials: Iterable[Trial]) -> set[str]:
-    return {trial.id for trial in trials}

@@ -18,6 +18,7 @@ from cyclr.experiments import environment as environments
 from cyclr.experiments import trial as trials_
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import Event
+from cyclr.records import Record
 
 _LOOK_EVERY = 0.2
 _TELL_EVERY = 0.2
@@ -30,7 +31,7 @@ def run(
     threads: int = 1,
     retries: int = 2,
     tell: Callable[[Event], None] = lambda event: None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Run trials in worker processes, and give their records as they finish.
 
     Every worker is a process of its own: one that dies (killed, out of memory) takes no other with it, and its trial is
@@ -61,12 +62,12 @@ def run(
 
 def _run(
     waiting: list[Trial], workers: int, threads: int, retries: int, tell: Callable[[Event], None]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     deaths: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="cyclr-") as folder:
         idle = [_Worker(Path(folder, str(number)), threads) for number in range(workers)]
         every = list(idle)
-        busy: dict[Future[dict[str, Any]], _Worker] = {}
+        busy: dict[Future[Record], _Worker] = {}
         try:
             while waiting or busy:
                 while waiting and idle:
@@ -105,7 +106,7 @@ class _Worker:
         self._environment = environments.thread_variables(threads)
         self._executor: Any = None
 
-    def begin(self, trial: Trial) -> "Future[dict[str, Any]]":
+    def begin(self, trial: Trial) -> "Future[Record]":
         import loky
 
         self.trial = trial
@@ -116,10 +117,10 @@ class _Worker:
                 initializer=_begin_worker,
                 initargs=(os.getpid(), str(self._log)),
             )
-        future: Future[dict[str, Any]] = self._executor.submit(_run_in_worker, trial, str(self._channel))
+        future: Future[Record] = self._executor.submit(_run_in_worker, trial, str(self._channel))
         return future
 
-    def death_of(self, future: "Future[dict[str, Any]]") -> str | None:
+    def death_of(self, future: "Future[Record]") -> str | None:
         """Why a trial has no record, if its process died; the next trial gets a new one."""
         error = future.exception()
         if error is None:
@@ -164,7 +165,7 @@ def _begin_worker(parent: int, log: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run_in_worker(trial: Trial, channel: str) -> dict[str, Any]:
+def _run_in_worker(trial: Trial, channel: str) -> Record:
     descriptor = os.open(channel, os.O_WRONLY | os.O_APPEND)
     try:
         return trials_.run(trial, Throttle(lambda event: os.write(descriptor, (json.dumps(event) + "\n").encode())))

@@ -15,6 +15,7 @@ from cyclr.experiments import trial as trials_
 from cyclr.experiments.local import Throttle
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import Event
+from cyclr.records import Record
 
 _LOOK_EVERY = 0.5
 
@@ -30,7 +31,7 @@ def run(
     retries: int = 2,
     tell: Callable[[Event], None] = lambda event: None,
     init: Mapping[str, Any] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Run trials as Ray tasks, and give their records as they finish: the same as those of `local.run`.
 
     A Ray that is already connected is used as it is; otherwise this connects, and lets go at the end. The folder that
@@ -80,7 +81,7 @@ def _run(
     threads: int,
     tell: Callable[[Event], None],
     settings: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     with _connected(ray, trials, address, threads, settings) as shipped:
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         task = ray.remote(**resources, retry_exceptions=False)(_run_in_task)
@@ -102,9 +103,9 @@ def _as_shipped(trial: Trial) -> Trial:
     return replace(trial, folder=".", shipped_as=None if trial.file is None else trial.file.name)
 
 
-def _record_of(ray: Any, reference: Any, trial: Trial) -> dict[str, Any]:
+def _record_of(ray: Any, reference: Any, trial: Trial) -> Record:
     try:
-        record: dict[str, Any] = ray.get(reference)
+        record: Record = ray.get(reference)
     except ray.exceptions.RayError as error:
         said = str(error).strip().splitlines()
         return trials_.failed_record(trial, f"its worker was lost: {said[0] if said else type(error).__name__}")
@@ -188,7 +189,7 @@ class Mailbox:
         return events
 
 
-def _run_in_task(trial: Trial, mailbox: Any) -> dict[str, Any]:
+def _run_in_task(trial: Trial, mailbox: Any) -> Record:
     import ray
 
     last: list[Any] = []

@@ -21,7 +21,7 @@ from cyclr.experiments.data import NAMES
 from cyclr.experiments.environment import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test.repeats import Sweep
-from cyclr.report.direction import Direction, direction_of
+from cyclr.records.direction import Direction, direction_of
 
 _LARGEST_FILE = 2**24
 

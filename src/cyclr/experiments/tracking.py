@@ -6,6 +6,7 @@ from typing import Any
 
 from cyclr.errors import MissingExtraError
 from cyclr.experiments.spec import Trial
+from cyclr.records import Record
 
 
 class TensorBoard:
@@ -39,11 +40,11 @@ class TensorBoard:
                 writer.add_scalar(name, value, int(values["step"]))
         writer.flush()
 
-    def finish(self, trial: Trial, record: dict[str, Any]) -> None:
+    def finish(self, trial: Trial, record: Record) -> None:
         """Log the learning rate of every epoch's last update, and close the run."""
-        rates = record["steps"]["learning_rate"]
-        for step in record["epochs"].get("step", ()):
-            self._writer(trial).add_scalar("learning_rate", rates[step - 1], step)
+        rates = record.steps["learning_rate"]
+        for step in filter(None, record.epochs.get("step", ())):
+            self._writer(trial).add_scalar("learning_rate", rates[int(step) - 1], int(step))
         writer = self._writers.pop(trial.id, None)
         if writer is not None:
             writer.close()
@@ -87,11 +88,11 @@ class Mlflow:
             if name != "step":
                 self._client.log_metric(run, re.sub(r"[^\w\-. /]", "_", name), value, step=int(values["step"]))
 
-    def finish(self, trial: Trial, record: dict[str, Any]) -> None:
+    def finish(self, trial: Trial, record: Record) -> None:
         """Close the run, as failed if the trial failed."""
         run = self._run(trial)
-        if record["error"]:
-            self._client.set_tag(run, "error", record["error"])
-        self._client.set_tag(run, "cyclr.status", record["status"])
-        self._client.set_terminated(run, "FAILED" if record["status"] == "failed" else "FINISHED")
+        if record.error:
+            self._client.set_tag(run, "error", record.error)
+        self._client.set_tag(run, "cyclr.status", record.status)
+        self._client.set_terminated(run, "FAILED" if record.status == "failed" else "FINISHED")
         del self._runs[trial.id]

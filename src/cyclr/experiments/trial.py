@@ -1,6 +1,5 @@
 """One trial, from its description to its record, in whatever process it runs."""
 
-import datetime
 import gc
 import math
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cyclr import _generators
 from cyclr.errors import CyclrError
 from cyclr.experiments import environment, workloads
@@ -17,15 +18,14 @@ from cyclr.experiments.data import Dataset
 from cyclr.experiments.jobs.base import History, Job
 from cyclr.experiments.spec import Trial
 from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.records import Record
 from cyclr.schedules import Run
-
-FORMAT_VERSION = 1
 
 Event = dict[str, Any]
 """What a trial tells while it runs: `trial`, `stage`, `done` and `total`, or `trial` and `epoch` (its values)."""
 
 
-def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dict[str, Any]:
+def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> Record:
     """Train as the trial says, and return its record; what goes wrong in it is in the record, and nothing is raised.
 
     The same trial gives the same record wherever it runs, times apart: every generator is seeded first, and the range
@@ -35,16 +35,16 @@ def run(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> dic
         trial: what to do.
         tell: called while it runs, with every step and epoch.
     """
-    record = empty_record(trial)
+    record, found = empty_record(trial), dict[str, Any]()
     try:
         with workloads.importable_folder(trial.file):
-            _fill(record, trial, tell)
+            _fill(found, trial, tell)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
-        record["status"], record["error"] = "failed", _in_words(error, trial.file)
-        record["traceback"] = "".join(traceback.format_exception(error))
+        found |= {"status": "failed", "error": _in_words(error, trial.file)}
+        found["traceback"] = "".join(traceback.format_exception(error))
     finally:
         _forget()
-    return record
+    return msgspec.structs.replace(record, **found)
 
 
 def find_bounds(
@@ -61,37 +61,23 @@ def find_bounds(
         return _seeded(workloads.builder(trial, data), trial.seed).range_test(on_step)
 
 
-def empty_record(trial: Trial) -> dict[str, Any]:
+def empty_record(trial: Trial) -> Record:
     """The record of a trial that has not begun."""
-    return {
-        "version": FORMAT_VERSION,
-        "trial": trial.id,
-        "workload": _workload_name(trial),
-        "workload_sha256": trial.file_sha256,
-        "policy": trial.policy.name,
-        "seed": trial.seed,
-        "optimizer": trial.optimizer_name,
-        "status": "ok",
-        "error": None,
-        "traceback": None,
-        "metric": trial.metric,
-        "direction": trial.direction,
-        "steps_per_epoch": 0,
-        "total_steps": 0,
-        "range_test_steps": 0,
-        "schedule": None,
-        "range_test": None,
-        "lr": None,
-        "epochs": {},
-        "steps": {"learning_rate": [], "loss": []},
-        "seconds": 0.0,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    return Record(
+        trial=trial.id,
+        workload=_workload_name(trial),
+        workload_sha256=trial.file_sha256,
+        policy=trial.policy.name,
+        seed=trial.seed,
+        optimizer=trial.optimizer_name,
+        metric=trial.metric,
+        direction=trial.direction,
+    )
 
 
-def failed_record(trial: Trial, error: str) -> dict[str, Any]:
+def failed_record(trial: Trial, error: str) -> Record:
     """The record of a trial whose worker was lost."""
-    return {**empty_record(trial), "status": "failed", "error": error}
+    return msgspec.structs.replace(empty_record(trial), status="failed", error=error)
 
 
 def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -> None:
@@ -112,7 +98,7 @@ def _fill(record: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), None if result is None else result.bounds)
     record |= {
         "lr": plan.lr if plan.framework is None else None,
-        "schedule": None if plan.schedule is None else plan.schedule.to_dict(),
+        "schedule": plan.schedule,
     }
     _seed(trial.seed)
     history = History(total, trial.metric, step("training"), lambda values: tell({"trial": trial.id, "epoch": values}))
@@ -140,7 +126,7 @@ def _range_test(
         tell(test.recorded, len(test))
 
     result = job.range_test(count)
-    record |= {"range_test": result.to_dict(), "range_test_steps": updates}
+    record |= {"range_test": result, "range_test_steps": updates}
     return result
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from cyclr.drawing.svg import svg
 from cyclr.errors import MissingExtraError
 from cyclr.range_test import RangeTestResult
-from cyclr.report import code, run_folder, summary, verdict
-from cyclr.report.direction import known_direction
-from cyclr.report.run_folder import RunFolder, Trial
+from cyclr.records import Group, Record, Row, RunFolder, band, summarize
+from cyclr.records.direction import direction_or_none
+from cyclr.report import code, verdict
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -72,14 +74,14 @@ def of_run(folder: str | os.PathLike[str]) -> str:
         OSError: a file cannot be read.
         ValueError: a policy has two trials of one seed.
     """
-    run = run_folder.read(folder)
-    groups = summary.groups(run.trials)
+    run = RunFolder.read(folder)
+    groups = summarize(run.records).groups if run.records else []
     verdicts = [(_name(group, groups), verdict.of_group(group)) for group in groups]
     if not groups:
         verdicts = [("", ["No trial has finished yet. Look again when one has."])]
     notes = ["The last record was cut off in mid-writing and is left out."] if run.torn else []
     return _render(
-        title=run.name,
+        title=run.path.resolve().name,
         kind="Learning-rate comparison",
         verdicts=verdicts,
         tests=_tests(run),
@@ -91,21 +93,21 @@ def of_run(folder: str | os.PathLike[str]) -> str:
 
 def _tests(run: RunFolder) -> list[_Test]:
     """The range tests of a run, each once, though several policies may use it."""
-    found: dict[str, tuple[RangeTestResult, list[Trial]]] = {}
-    for trial in run.trials:
-        if trial.range_test is not None:
-            key = json.dumps([trial.workload, trial.optimizer, trial.seed, trial.range_test.to_dict()])
-            found.setdefault(key, (trial.range_test, []))[1].append(trial)
+    found: dict[str, tuple[RangeTestResult, list[Record]]] = {}
+    for record in run.records:
+        if record.range_test is not None:
+            key = json.dumps([record.workload, record.optimizer, record.seed, record.range_test.to_dict()])
+            found.setdefault(key, (record.range_test, []))[1].append(record)
     tests = []
     for result, users in found.values():
         first = users[0]
-        policies = ", ".join(dict.fromkeys(trial.policy for trial in users))
+        policies = ", ".join(dict.fromkeys(record.policy for record in users))
         label = f"{first.workload}, {first.optimizer}, seed {first.seed} ({policies})"
         tests.append(_Test(label, result, max(first.total_steps, 3), first.optimizer))
     return tests
 
 
-def _name(group: summary.Group, groups: Sequence[summary.Group]) -> str:
+def _name(group: Group, groups: Sequence[Group]) -> str:
     """What tells a group from the others; nothing if it is the only one."""
     if len(groups) == 1:
         return ""
@@ -114,7 +116,11 @@ def _name(group: summary.Group, groups: Sequence[summary.Group]) -> str:
 
 def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
     about = run.about
-    general = {"folder": run.name, "created": _shown(about.get("created")), "finished trials": str(len(run.trials))}
+    general = {
+        "folder": run.path.resolve().name,
+        "created": _shown(about.get("created")),
+        "finished trials": str(len(run.records)),
+    }
     command = about.get("command")
     if isinstance(command, list):
         general["command"] = shlex.join(str(part) for part in command)
@@ -136,7 +142,7 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _render(*, tests: list[_Test], groups: list[summary.Group], **context: Any) -> str:
+def _render(*, tests: list[_Test], groups: list[Group], **context: Any) -> str:
     content = {
         "frameworks": code.FRAMEWORKS,
         "tests": [_test_data(test) for test in tests],
@@ -212,50 +218,58 @@ def _test_data(test: _Test) -> dict[str, Any]:
     }
 
 
-def _group_data(group: summary.Group) -> dict[str, Any]:
+def _group_data(group: Group) -> dict[str, Any]:
     return {
         "metric": group.metric,
         "target": group.target,
-        "policies": [policy.name for policy in group.policies],
+        "policies": [row.policy for row in group.rows],
         "series": [
             {
                 "name": name,
-                "direction": group.direction if name == group.metric else known_direction(name),
-                "curves": [_curve(policy, name) for policy in group.policies],
+                "direction": group.direction if name == group.metric else direction_or_none(name),
+                "curves": [_curve(row, name) for row in group.rows],
             }
             for name in _series(group)
         ],
     }
 
 
-def _series(group: summary.Group) -> list[str]:
+def _series(group: Group) -> list[str]:
     """The names of the series that can be drawn: the metric first, the learning rate last."""
-    trials = [trial for policy in group.policies for trial in policy.ok]
-    names = dict.fromkeys(name for trial in trials for name in trial.epochs if name not in ("step", "seconds"))
+    records = [record for row in group.rows for record in row.finished]
+    names = dict.fromkeys(name for record in records for name in record.epochs if name not in ("step", "seconds"))
     names = {name: None for name in (group.metric, *names) if name in names}
-    if any("learning_rate" in trial.steps for trial in trials):
+    if any("learning_rate" in record.steps for record in records):
         names["learning rate"] = None
     return list(names)
 
 
-def _curve(policy: summary.Policy, series: str) -> dict[str, Any]:
+def _curve(row: Row, series: str) -> dict[str, Any]:
     if series == "learning rate":
         # Every seed may have bounds of its own; the mean of their rates would be the rate of none.
-        rates = next((trial.steps["learning_rate"] for trial in policy.ok if "learning_rate" in trial.steps), [])
+        records = sorted(row.finished, key=lambda record: record.seed)
+        rates = next((record.steps["learning_rate"] for record in records if "learning_rate" in record.steps), [])
         every = max(1, math.ceil(len(rates) / _MOST_POINTS))
         return {"step": list(range(0, len(rates), every)), "mean": _rounded(rates[::every]), "low": [], "high": []}
-    band = summary.band(policy.ok, series)
-    return {
-        "step": band.step,
-        "mean": _rounded(band.mean),
-        "low": _rounded(band.low),
-        "high": _rounded(band.high),
-    }
+    curves = [
+        {
+            step: value
+            for step, value in zip(record.epochs.get("step", ()), record.epochs[series], strict=False)
+            if step is not None and value is not None
+        }
+        for record in row.finished
+        if series in record.epochs
+    ]
+    shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    values = np.array([[curve[step] for step in shared] for curve in curves])
+    edges = band(values) if len(curves) > 1 and shared else ((), ())
+    mean = values.mean(0) if shared else ()
+    return {"step": shared, "mean": _rounded(mean), "low": _rounded(edges[0]), "high": _rounded(edges[1])}
 
 
-def _rounded(values: Iterable[float]) -> list[float | None]:
+def _rounded(values: Iterable[float | None]) -> list[float | None]:
     """Values to six digits, which a picture does not show more of; null for what is no number."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
+    return [float(f"{value:.6g}") if value is not None and math.isfinite(value) else None for value in values]
 
 
 def _duration(seconds: float) -> str:

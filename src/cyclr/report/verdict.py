@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 
 from cyclr.range_test import RangeTestResult
-from cyclr.report.statistics import Interval, Row
-from cyclr.report.summary import Group
+from cyclr.records import Group, Interval, Row, Summary
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -16,25 +15,29 @@ def of_range_test(result: RangeTestResult) -> list[str]:
     return [picture.verdict, picture.reason, picture.ended]
 
 
-def of_group(group: Group) -> list[str]:
-    """What the policies of a group did; see `of_rows`."""
-    return of_rows([policy.row for policy in group.policies], group.metric)
+def in_words(summary: Summary) -> str:
+    """Return the verdict on every workload and optimizer as one text."""
+    texts = []
+    for group in summary.groups:
+        place = f"On {group.workload} with {group.optimizer}" if group.optimizer else f"On {group.workload}"
+        sentences = of_group(group, target=summary.target, confidence=summary.confidence)
+        texts.append(f"{place}: {' '.join(sentences)}")
+    return " ".join(texts)
 
 
-def of_rows(rows: Sequence[Row], metric: str, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
-    """Which policy did best, by how much, whether that is more than the seeds' noise, and which trials were lost.
+def of_group(group: Group, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
+    """Say which policy did best, by how much, whether that is more than noise, and which trials were lost.
 
-    The best of the policies whose rate moves is compared with a baseline that has a fixed one, else the best of the
+    If the baseline is a fixed rate, it is compared with the best policy whose rate moves; else with the best of the
     others.
 
     Args:
-        rows: of one workload and optimizer, best first.
-        metric: its name.
-        target: the value to reach, where one was given.
+        group: the rows to compare.
+        target: the value to reach, if one was given.
         confidence: of the intervals of the rows.
     """
+    rows, metric, base = group.rows, group.metric, group.baseline
     done = [row for row in rows if row.best.mean is not None]
-    base = next((row for row in rows if row.verdict == "baseline"), None)
     if base is None:
         return ["No trial has ended well yet, so there is nothing to compare.", *_lost(rows)]
     if base.best.mean is None:
@@ -47,7 +50,7 @@ def of_rows(rows: Sequence[Row], metric: str, *, target: float | None = None, co
     fast = min((row for row in others if row.ratio and row.ratio < 1), key=lambda row: row.ratio or 0.0, default=one)
     return [
         f"{done[0].policy} did best of {len(done)} policies: {best}",
-        _compared(one, _named(base, done), confidence),
+        _compared(one, _named(base, done), confidence, group.comparisons),
         *_speed("It", one, base, target),
         *(_speed(f"The fastest, {fast.policy},", fast, base, target) if fast.ratio != one.ratio else ()),
         *_lost(rows),
@@ -101,18 +104,20 @@ def number(value: float) -> str:
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
-def _compared(one: Row, name: str, confidence: float) -> str:
+def _compared(one: Row, name: str, confidence: float, comparisons: int) -> str:
     """How the best metric of one differs from that of the baseline, whose name is given."""
     gap = one.difference
     if gap.mean is None:
         return f"{one.policy} shares no seed with {name}, so their difference cannot be judged."
     amount = f"{one.policy} differs by {_signed(gap.mean)} from {name}"
     if gap.low is None or gap.high is None:
-        return f"{amount}, on one seed: whether that is more than noise cannot be said. Run more seeds."
-    interval = f"{100 * confidence:g}{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired"
+        return f"{amount} (one seed, so it may be noise; run more seeds)."
+    adjusted = f", adjusted for {comparisons} comparisons" if comparisons > 1 else ""
+    interval = (
+        f"{100 * confidence:g}{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired{adjusted}"
+    )
     if one.verdict == "within noise":
-        narrow = "; of so few seeds it is too narrow" if gap.low * gap.high > 0 else ""
-        return f"{amount}, which is within noise ({interval}{narrow})."
+        return f"{amount}, which is within noise ({interval})."
     return f"{amount}: {one.verdict}, by more than noise ({interval})."
 
 

@@ -1,4 +1,4 @@
-"""Means of few values: their intervals, and whether a difference is more than noise."""
+"""Means of few values: their intervals, and those of differences."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from cyclr.errors import MissingExtraError
 
 _RESAMPLES = 9999
 _ROUNDING = 1e-6
-"""Values of the metric that differ by less of it are the same, in single precision."""
-_TOGETHER = 1_000_000
-"""Numbers that are resampled at once: more would take much memory."""
+"""Values of a metric that differ by less, relatively, are equal: metrics are computed in single precision."""
+_AT_ONCE = 1_000_000
+"""Numbers that are resampled at once; more would need much memory."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,14 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def excludes_zero(self) -> bool:
+        """True if there is an interval and 0 is not in it."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The mean and its bootstrap percentile interval; the same values give the same interval.
+    """Return the mean and its bootstrap percentile interval; the same values give the same interval.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -43,14 +48,14 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The bootstrap percentile intervals of the means of many columns at once.
+    """Return the bootstrap percentile intervals of the means of many columns at once.
 
     Args:
         values: finite, shape (seeds, n) with at least two seeds.
         confidence: of the intervals, in (0, 1).
 
     Returns:
-        Their lower and their upper ends, shape (n,) each.
+        The lower and the upper ends, shape (n,) each.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -66,37 +71,37 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float6
         axis=0,
         confidence_level=confidence,
         n_resamples=_RESAMPLES,
-        batch=max(1, _TOGETHER // array.size),
+        batch=max(1, _AT_ONCE // array.size),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return found.low, found.high
 
 
-def is_beyond_noise(differences: Sequence[float], found: Interval, resolution: float, confidence: float = 0.95) -> bool:
-    """Whether the mean of two differences or more is not 0: both by the bootstrap and by Student's t.
+def difference(gaps: Sequence[float], resolution: float, confidence: float = 0.95) -> Interval:
+    """Return the mean of paired differences with an interval that spans the bootstrap's and Student's.
 
     Args:
-        differences: paired, one for every seed.
-        found: their `interval`.
-        resolution: that of the values, as `resolution_of` finds it, ≥ 0; Student's standard deviation is at least
-            resolution / √12, which is that of rounding.
+        gaps: one difference for every seed, at least two.
+        resolution: of the values, ≥ 0. Student's standard deviation is at least resolution / √12, which is that of
+            rounding.
         confidence: of both intervals, in (0, 1).
 
     Raises:
         MissingExtraError: SciPy is not installed.
     """
-    if found.low is None or found.high is None or found.low <= 0 <= found.high:
-        return False
+    found = interval(gaps, confidence)
+    if found.mean is None or found.low is None or found.high is None:
+        return found
     from scipy.stats import t
 
-    spread = max(float(np.std(differences, ddof=1)), resolution / math.sqrt(12))
-    error = spread / math.sqrt(len(differences))
-    return abs(float(np.mean(differences))) > error * float(t.ppf((1 + confidence) / 2, len(differences) - 1))
+    spread = max(float(np.std(gaps, ddof=1)), resolution / math.sqrt(12))
+    half = spread / math.sqrt(len(gaps)) * float(t.ppf((1 + confidence) / 2, len(gaps) - 1))
+    return Interval(found.mean, min(found.low, found.mean - half), max(found.high, found.mean + half))
 
 
-def resolution_of(values: Sequence[float]) -> float:
-    """The smallest distance between values that differ by more than the rounding of single precision, else 0."""
+def resolution(values: Sequence[float]) -> float:
+    """Return the smallest distance between values that differ by more than rounding, or 0."""
     different = np.unique(values)
     distances = np.diff(different)
     distances = distances[distances > _ROUNDING * np.abs(different).max(initial=0.0)]

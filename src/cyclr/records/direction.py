@@ -18,7 +18,7 @@ _HIGH_IS_GOOD = """
 """
 
 
-def known_direction(metric: str) -> Direction | None:
+def direction_or_none(metric: str) -> Direction | None:
     """The direction of a metric by the last words of its name, or None; Keras may have put a number behind."""
     name = "_" + re.sub(r"_\d+$", "", metric.lower())
     for words, direction in ((_LOW_IS_GOOD, "min"), (_HIGH_IS_GOOD, "max")):
@@ -28,7 +28,7 @@ def known_direction(metric: str) -> Direction | None:
 
 
 def direction_of(metric: str) -> Direction:
-    """The direction of a metric, as `known_direction` knows it.
+    """The direction of a metric, as `direction_or_none` knows it.
 
     Args:
         metric: its name in the logs, such as `"val_loss"` or `"val_accuracy_1"`.
@@ -37,11 +37,11 @@ def direction_of(metric: str) -> Direction:
         ValueError: the name does not tell.
 
     Example:
-        >>> from cyclr.report.direction import direction_of
+        >>> from cyclr.records.direction import direction_of
         >>> direction_of("val_sparse_categorical_crossentropy"), direction_of("val_auc_1")
         ('min', 'max')
     """
-    if (direction := known_direction(metric)) is not None:
+    if (direction := direction_or_none(metric)) is not None:
         return direction
     raise ValueError(
         f"direction must be given for a metric whose name does not tell it; got metric={metric!r}. "

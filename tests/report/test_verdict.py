@@ -1,18 +1,16 @@
-"""What trials say together: estimates, bands, ranks, targets and differences."""
+"""The verdict in words: ranks, targets, differences and lost trials."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cyclr
-from cyclr.experiments import read_records
-from cyclr.report import run_folder, statistics, summary, verdict
-from cyclr.report.run_folder import Trial
+from cyclr.records import Group, Record, read_records, summarize
+from cyclr.report import in_words, verdict
 
 
-def trial(policy: str, seed: int, values: list[float], **more: Any) -> Trial:
+def trial(policy: str, seed: int, values: list[float], **more: Any) -> Record:
     fields: dict[str, Any] = {
         "trial": f"{policy}/{seed}",
         "workload": "w",
@@ -20,35 +18,25 @@ def trial(policy: str, seed: int, values: list[float], **more: Any) -> Trial:
         "seed": seed,
         "optimizer": "sgd",
         "status": "ok",
-        "error": None,
         "metric": "val_accuracy",
         "direction": "max",
-        "steps_per_epoch": 10,
         "total_steps": 10 * len(values),
         "range_test_steps": 0,
-        "schedule": None,
-        "range_test": None,
         "lr": 0.1 if policy.startswith("fixed") else None,
         "epochs": {"step": [10.0 * (i + 1) for i in range(len(values))], "val_accuracy": values},
         "steps": {},
         "seconds": 2.0,
     }
-    return Trial(**{**fields, **more})
+    return Record(**{**fields, **more})
 
 
-def words(trials: list[Trial]) -> str:
-    (group,) = summary.groups(trials)
-    return " ".join(verdict.of_group(group)).replace("\N{NO-BREAK SPACE}", " ")
+def only(records: list[Record]) -> Group:
+    (group,) = summarize(records).groups
+    return group
 
 
-def test_a_band_is_over_the_steps_that_all_trials_have() -> None:
-    trials = [trial("a", 0, [0.1, 0.2, 0.3]), trial("a", 1, [0.3, 0.4]), trial("a", 2, [0.5, math.nan, 0.1])]
-    band = summary.band(trials, "val_accuracy")
-    assert band.step == [10]
-    assert band.mean == pytest.approx([0.3])
-    expected = statistics.interval([0.1, 0.3, 0.5])
-    assert (band.low, band.high) == ([expected.low], [expected.high])
-    assert summary.band(trials, "missing").step == []
+def words(records: list[Record]) -> str:
+    return " ".join(verdict.of_group(only(records))).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() -> None:
@@ -58,11 +46,11 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
         trial("moving", 1, [0.0, 0.1], status="diverged"),
         trial("broken", 0, [], status="failed", epochs={}),
     ]
-    (group,) = summary.groups(trials)
-    assert [policy.name for policy in group.policies] == ["moving", "fixed", "broken"]
-    assert group.policies[0].row.best.mean == 0.9
-    assert group.policies[0].row.final.mean == 0.8
-    assert group.policies[0].row.seconds == 2.0
+    group = only(trials)
+    assert [row.policy for row in group.rows] == ["moving", "fixed", "broken"]
+    assert group.rows[0].best.mean == 0.9
+    assert group.rows[0].final.mean == 0.8
+    assert group.rows[0].seconds == 2.0
     lost = (
         "2 trials diverged or failed and count in no mean (moving: 1 of 2 seeds diverged; broken: 1 of 1 seed failed)"
     )
@@ -71,10 +59,10 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
 
 def test_less_is_better_where_less_is_asked_for() -> None:
     trials = [trial("fixed", 0, [3.0, 2.0], direction="min"), trial("moving", 0, [2.5, 1.0], direction="min")]
-    (group,) = summary.groups(trials)
-    assert [policy.name for policy in group.policies] == ["moving", "fixed"]
+    group = only(trials)
+    assert [row.policy for row in group.rows] == ["moving", "fixed"]
     assert group.target == 2.0
-    assert group.policies[0].row.steps_to_target == 20
+    assert group.rows[0].steps_to_target == 20
     assert "moving differs by \N{MINUS SIGN}1 from the best fixed rate, fixed" in words(trials)
 
 
@@ -85,8 +73,8 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
         trial("moving", 0, [0.6, 0.2, 0.1], range_test_steps=5),
         trial("slow", 0, [0.1, 0.1, 0.1]),
     ]
-    (group,) = summary.groups(trials)
-    reached = {policy.name: policy.row.steps_to_target for policy in group.policies}
+    group = only(trials)
+    reached = {row.policy: row.steps_to_target for row in group.rows}
     assert group.target == 0.5
     assert reached == {"moving": 15, "fixed 1": 20, "fixed 2": None, "slow": None}
     assert "in 15 steps instead of 20 (0.75 times as many, those of its range test counted)" in words(trials)
@@ -95,19 +83,19 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
 def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
     cosine = trial("cosine", 0, [0.9], lr=0.1, steps={"learning_rate": [0.1, 0.05]})
     constant = trial("constant", 0, [0.5], lr=0.1, schedule=cyclr.Constant(0.1), steps={"learning_rate": [0.1, 0.1]})
-    (group,) = summary.groups([cosine, constant])
-    assert {policy.name: policy.row.fixed for policy in group.policies} == {"cosine": False, "constant": True}
+    group = only([cosine, constant])
+    assert {row.policy: row.fixed for row in group.rows} == {"cosine": False, "constant": True}
     assert group.target == 0.5
 
 
 def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
     trials = [trial("fixed", seed, [0.8]) for seed in range(2)]
     trials += [trial("fixed", 2, [], status="failed", epochs={}, lr=None), trial("moving", 0, [0.9])]
-    (group,) = summary.groups(trials)
+    group = only(trials)
     assert group.baseline is not None
-    assert (group.baseline.name, group.target) == ("fixed", 0.8)
+    assert (group.baseline.policy, group.target) == ("fixed", 0.8)
     # Also one that failed so early that it had no optimizer yet.
-    (group,) = summary.groups([*trials, trial("fixed", 3, [], status="failed", epochs={}, lr=None, optimizer="")])
+    group = only([*trials, trial("fixed", 3, [], status="failed", epochs={}, lr=None, optimizer="")])
     assert "2 trials diverged or failed and count in no mean (fixed: 2 of 4 seeds failed)" in " ".join(
         verdict.of_group(group)
     )
@@ -115,21 +103,21 @@ def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
 
 def test_a_fixed_rate_that_diverged_is_no_target() -> None:
     trials = [trial("fixed 1", 0, [0.95, 0.1], status="diverged"), trial("fixed", 0, [0.8]), trial("moving", 0, [0.9])]
-    (group,) = summary.groups(trials)
+    group = only(trials)
     assert group.target == 0.8
     assert "moving differs by +0.1 from the best fixed rate, fixed" in words(trials)
 
 
 def test_without_a_fixed_rate_there_is_no_target() -> None:
     trials = [trial("a", 0, [0.1]), trial("b", 0, [0.2])]
-    (group,) = summary.groups(trials)
+    group = only(trials)
     assert group.target is None
     assert "a differs by \N{MINUS SIGN}0.1 from the best, b" in words(trials)
 
 
 def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
     trials = [trial("a", 0, [0.1]), trial("a", 0, [0.1], workload="x"), trial("a", 0, [0.1], optimizer="adam")]
-    assert len(summary.groups(trials)) == 3
+    assert len(summarize(trials).groups) == 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +129,7 @@ def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
             [0.68, 0.69, 0.70],
             "moving differs by \N{MINUS SIGN}0.01 from the best fixed rate, fixed: worse, by more than noise",
         ),
-        ([0.9], "on one seed: whether that is more than noise cannot be said"),
+        ([0.9], "(one seed, so it may be noise; run more seeds)"),
     ],
 )
 def test_a_difference_is_called_what_it_is(moving: list[float], said: str) -> None:
@@ -159,8 +147,7 @@ def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:
     assert "the only policy" in words([trial("a", 0, [0.5])])
 
 
-def test_the_page_has_the_statistics_and_the_words_of_the_command_line(run: Path) -> None:
-    (group,) = summary.groups(run_folder.read(run).trials)
-    found = statistics.summarize(read_records(run))
-    assert [policy.row for policy in group.policies] == found.rows
-    assert found.in_words() == f"On digits with sgd: {' '.join(verdict.of_group(group))}"
+def test_one_text_holds_the_verdicts_on_all_groups(run: Path) -> None:
+    summary = summarize(read_records(run))
+    (group,) = summary.groups
+    assert in_words(summary) == f"On digits with sgd: {' '.join(verdict.of_group(group))}"

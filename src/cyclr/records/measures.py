@@ -1,0 +1,71 @@
+"""What the record of one trial says: its best and last values, its steps to a target, its trade-off against time."""
+
+from cyclr.records.record import Record
+from cyclr.schedules import Constant
+
+
+def is_fixed(record: Record) -> bool:
+    """True if the trial used a constant learning rate.
+
+    Its schedule is `Constant`, or it has none and the recorded rates are all equal.
+    """
+    if record.schedule is not None:
+        return isinstance(record.schedule, Constant)
+    return record.lr is not None and len(set(record.steps.get("learning_rate", ()))) <= 1
+
+
+def values(record: Record) -> list[float]:
+    """Return the finite values of the metric at the ends of epochs."""
+    return [value for value in record.epochs.get(record.metric, ()) if value is not None]
+
+
+def best(record: Record) -> float | None:
+    """Return the best value of the metric at the end of an epoch, or None."""
+    found = values(record)
+    return (max if record.direction == "max" else min)(found) if found else None
+
+
+def final(record: Record) -> float | None:
+    """Return the value of the metric at the end of the last epoch, or None."""
+    found = record.epochs.get(record.metric)
+    return found[-1] if found else None
+
+
+def steps_to(record: Record, target: float | None) -> int | None:
+    """Return the updates until an epoch first ended with the target reached, or None if none did.
+
+    The updates of the range test are included.
+    """
+    if target is None:
+        return None
+    sign = 1.0 if record.direction == "max" else -1.0
+    for step, value in zip(record.epochs.get("step", ()), record.epochs.get(record.metric, ()), strict=False):
+        if step is not None and value is not None and sign * value >= sign * target:
+            return int(step + record.range_test_steps)
+    return None
+
+
+def tradeoff(record: Record) -> dict[str, list[float]]:
+    """Return the trade-off of the metric against training time that one cyclical run traces.
+
+    Args:
+        record: of a policy whose schedule has cycles, `"multiplicative"` above all.
+
+    Returns:
+        `step`, `seconds` and `metric` at every epoch that ends where a cycle ends, the end of the run included if a
+        cycle ends there; empty lists for a schedule without cycles.
+
+    Source: Portes et al. 2022, arXiv:2206.00832.
+    """
+    points: dict[str, list[float]] = {"step": [], "seconds": [], "metric": []}
+    if record.schedule is None:
+        return points
+    series = (record.epochs.get(name, ()) for name in ("step", "seconds", record.metric))
+    for step, seconds, value in zip(*series, strict=False):
+        if step is None or seconds is None or value is None:
+            continue
+        # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
+        if record.schedule.is_cycle_end(int(step) - 1) or record.schedule.is_cycle_end(int(step)):
+            for name, number in (("step", step), ("seconds", seconds), ("metric", value)):
+                points[name].append(float(number))
+    return points

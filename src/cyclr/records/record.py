@@ -1,0 +1,176 @@
+"""The record of one trial, and its JSON: one reader and one writer for every user."""
+
+import datetime
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclr.errors import MissingExtraError, RunFolderError
+from cyclr.range_test import RangeTestResult
+from cyclr.records.direction import Direction
+from cyclr.records.redact import redact
+from cyclr.schedules import Schedule
+
+try:
+    import msgspec
+except ImportError as error:
+    raise MissingExtraError('records need msgspec. Run: pip install "cyclr[report]".') from error
+
+VERSION = 1
+"""Version of the files of a run folder."""
+
+if TYPE_CHECKING:
+    _Schedule = Schedule | None
+    _RangeTest = RangeTestResult | None
+else:
+    # Read and written by their own methods: msgspec would take dataclasses field by field.
+    _Schedule = _RangeTest = Any
+_OBJECTS = (("schedule", Schedule), ("range_test", RangeTestResult))
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Series = dict[str, list[float | None]]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished trial: a policy trained from one seed. The defaults are those of a trial that has not started.
+
+    Credentials in URIs and home folders are removed from its texts; see `cyclr.records.redact`.
+
+    Attributes:
+        version: of the format, 1.
+        trial: id of the trial; see `cyclr.experiments.Spec`.
+        workload: what was trained.
+        workload_sha256: SHA-256 of the user's file, or None.
+        policy, seed, optimizer: how it was trained, and from which seed; optimizer `""` if it was never created.
+        status: `"ok"`, `"diverged"` or `"failed"`.
+        error, traceback: why the trial diverged or failed, or None.
+        metric, direction: what is compared, and whether more (`"max"`) or less (`"min"`) of it is better.
+        steps_per_epoch, total_steps: lengths in steps (optimizer updates).
+        range_test_steps: updates of the range test, those of its repeats included.
+        schedule, range_test, lr: the schedule, the range test with its bounds, the fixed learning rate; or None.
+        epochs: series by name with one value an epoch, all of one length: `"step"`, `"seconds"`, `"loss"` and metrics;
+            None where a value was not finite.
+        steps: the series `"learning_rate"` and `"loss"`, with one value a step.
+        seconds: wall time of range test and training.
+        started: when the trial started, ISO 8601.
+
+    Raises:
+        ValueError: the series of `epochs` or of `steps` differ in length.
+    """
+
+    version: Literal[1] = VERSION  # type: ignore[assignment]
+    trial: str
+    workload: str
+    workload_sha256: str | None = None
+    policy: str
+    seed: _Count
+    optimizer: str
+    status: Literal["ok", "diverged", "failed"] = "ok"
+    error: str | None = None
+    traceback: str | None = None
+    metric: str
+    direction: Direction
+    steps_per_epoch: _Count = 0
+    total_steps: _Count = 0
+    range_test_steps: _Count = 0
+    schedule: _Schedule = None
+    range_test: _RangeTest = None
+    lr: float | None = None
+    epochs: _Series = {}
+    steps: _Series = msgspec.field(default_factory=lambda: {"learning_rate": [], "loss": []})
+    seconds: float = 0.0
+    started: str = msgspec.field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        for name in ("workload", "error", "traceback"):
+            msgspec.structs.force_setattr(self, name, redact(getattr(self, name)))
+        for name in ("epochs", "steps"):
+            lengths = sorted({len(values) for values in getattr(self, name).values()})
+            if len(lengths) > 1:
+                raise ValueError(f"{name} must hold lists of one length; got lengths {lengths}.")
+
+
+_OPTIONAL = {"workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "started"}
+"""Fields that a line may lack: older records have no `workload_sha256`."""
+_REQUIRED = [name for name in Record.__struct_fields__ if name not in _OPTIONAL]
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as one line of JSON, with its line feed.
+
+    Raises:
+        ValueError: a number is not finite.
+        ScheduleError: the schedule holds a Python function, which JSON cannot hold.
+    """
+    content = {name: getattr(record, name) for name in record.__struct_fields__}
+    content |= {name: content[name].to_dict() for name, _ in _OBJECTS if content[name] is not None}
+    return (json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def decode(line: bytes, where: str) -> Record:
+    """Return the record in a line of JSON.
+
+    Args:
+        line: the line, with or without its line feed.
+        where: its file and line number, for the message of an error.
+
+    Raises:
+        RunFolderError: the line is not the record of a trial.
+    """
+    content = decode_json(line, where)
+    check_version(content, where)
+    missing = [name for name in _REQUIRED if name not in content]
+    try:
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        for name, kind in _OBJECTS:
+            if content.get(name) is not None:
+                content[name] = kind.from_dict(content[name])
+        return msgspec.convert(content, Record)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise RunFolderError(
+            f"{where} is not the record of a trial: {_shortened(error)}. It was changed or damaged; remove the line, "
+            "and its trial is run again."
+        ) from error
+
+
+def decode_json(text: bytes, where: str) -> dict[str, Any]:
+    """Return the object in a JSON text, which must hold finite numbers only.
+
+    Raises:
+        RunFolderError: the text is not a JSON object.
+    """
+    try:
+        content = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
+        if not isinstance(content, dict):
+            raise TypeError(f"expected an object, got {type(content).__name__}")
+    except (ValueError, TypeError, RecursionError) as error:
+        start = f"{text[:40]!r}{' …' if len(text) > 40 else ''}"
+        raise RunFolderError(f"{where} is not a JSON object: {_shortened(error)}; got {start}.") from error
+    return content
+
+
+def check_version(content: dict[str, Any], where: str) -> None:
+    """Raise `RunFolderError` unless a JSON object has the version of this reader."""
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        raise RunFolderError(
+            f"{where} must have version {VERSION}; got version={str(version)[:40]}. "
+            "Was it written by another version of cyclr?"
+        )
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return value
+
+
+def _shortened(error: BaseException) -> str:
+    """Return the first 200 characters of a message: it may quote a value of any length."""
+    text = str(error).rstrip(".")
+    return text if len(text) <= 200 else f"{text[:200]} …"

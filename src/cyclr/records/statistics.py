@@ -1,0 +1,360 @@
+"""What the records of a comparison say: means, intervals, differences beyond noise, and steps to a target."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from cyclr import _checks
+from cyclr.records.direction import Direction
+from cyclr.records.estimates import Interval, difference, interval, resolution
+from cyclr.records.measures import best, final, is_fixed, steps_to, values
+from cyclr.records.record import Record
+
+Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The results of one policy on a workload with an optimizer.
+
+    Attributes:
+        workload, optimizer, policy: whose results these are.
+        records: all of its records.
+        fixed: True if its finished trials used a constant learning rate; False without finished trials.
+        final, best: the metric after the last epoch, and at its best.
+        difference: of `best` to the baseline's, seed by seed; see `summarize` for its interval.
+        verdict: `"better"` or `"worse"` only if the interval of the difference excludes 0.
+        target: the value to reach; the mean over seeds if it differs.
+        aimed: number of trials that had a target. By default a seed has no target if the baseline's trial failed or
+            diverged.
+        reached: number of trials that reached it, of `aimed`.
+        steps_to_target: mean optimizer updates until then, those of the range test included; None if one did not.
+        ratio: steps_to_target over the baseline's, in the same seeds.
+    """
+
+    workload: str
+    optimizer: str
+    policy: str
+    records: tuple[Record, ...] = field(repr=False)
+    fixed: bool
+    final: Interval
+    best: Interval
+    difference: Interval
+    verdict: Verdict
+    target: float | None
+    aimed: int
+    reached: int
+    steps_to_target: float | None
+    ratio: float | None
+
+    @property
+    def finished(self) -> list[Record]:
+        """The records of finished trials; those that diverged or failed are in no mean."""
+        return [record for record in self.records if record.status == "ok"]
+
+    @property
+    def seeds(self) -> int:
+        """Number of finished trials."""
+        return len(self.finished)
+
+    @property
+    def diverged(self) -> int:
+        """Number of diverged trials."""
+        return sum(record.status == "diverged" for record in self.records)
+
+    @property
+    def failed(self) -> int:
+        """Number of failed trials."""
+        return sum(record.status == "failed" for record in self.records)
+
+    @property
+    def total_steps(self) -> float:
+        """Mean updates of a finished trial, those of the range test included."""
+        return _mean(record.total_steps + record.range_test_steps for record in self.finished) or 0.0
+
+    @property
+    def range_test_steps(self) -> float:
+        """Mean updates of the range test alone."""
+        return _mean(record.range_test_steps for record in self.finished) or 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Mean wall time of a finished trial."""
+        return _mean(record.seconds for record in self.finished) or 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that can be compared: of one workload, optimizer and metric.
+
+    Attributes:
+        direction: whether more (`"max"`) or less (`"min"`) of the metric is better.
+        rows: best first.
+    """
+
+    workload: str
+    optimizer: str
+    metric: str
+    direction: Direction
+    rows: list[Row]
+
+    @property
+    def baseline(self) -> Row | None:
+        """The row that the others are compared with."""
+        return next((row for row in self.rows if row.verdict == "baseline"), None)
+
+    @property
+    def target(self) -> float | None:
+        """The best of the baseline, the mean over seeds; None if the baseline is not a fixed rate."""
+        return self.baseline.best.mean if self.baseline is not None and self.baseline.fixed else None
+
+    @property
+    def comparisons(self) -> int:
+        """Number of differences that were tested."""
+        return sum(row.verdict in ("better", "worse", "within noise") for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The groups in the order in which they first appear, and how they were made.
+
+    Attributes:
+        confidence: of the intervals.
+        target: the value to reach, if one was given.
+    """
+
+    groups: list[Group]
+    confidence: float
+    target: float | None
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all groups."""
+        return [row for group in self.groups for row in group.rows]
+
+
+def summarize(
+    records: Iterable[Record],
+    *,
+    target: float | None = None,
+    baseline: str | None = None,
+    confidence: float = 0.95,
+) -> Summary:
+    """Compare the policies over their seeds; nothing is trained.
+
+    - Intervals are bootstrap percentile intervals of the mean over seeds. For few seeds they are too narrow.
+    - A difference to the baseline is paired, seed by seed. Its interval spans the bootstrap interval of its mean and
+      Student's, which is honest for few seeds: mean ± t · max(s, r / √12) / √n, for n differences with standard
+      deviation s. r is the resolution of the metric, the smallest distance between two of its values in the group;
+      equal differences may hide a spread of r / √12, the standard deviation of rounding.
+    - A policy is better or worse if this interval excludes 0. If m policies are compared with the baseline, Holm's
+      procedure keeps the probability of any false verdict in a group at 1 - confidence: of the m differences, those
+      whose interval of level 1 - (1 - confidence) / m excludes 0 are more than noise; the rest is tested again with the
+      number of the rest for m, until none is left or none is more than noise. `Row.difference` has the interval that
+      decided.
+    - Steps to a target are those of the first epoch that ends with it, plus those of the range test. The default
+      target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by definition; a
+      seed whose baseline trial failed or diverged has none, and is in no number about targets.
+
+    Args:
+        records: as `read_records` gives them.
+        target: value of the metric to reach.
+        baseline: policy to compare with. The default is the fixed rate with the best mean: among those without a failed
+            or diverged trial, or else among all of them; the best policy if there is no fixed rate.
+        confidence: of the intervals, in (0, 1).
+
+    Raises:
+        ValueError: no records, two of one policy and seed, or a baseline without a record.
+        MissingExtraError: SciPy is not installed.
+
+    Example:
+        >>> from cyclr import Constant, OneCycle
+        >>> from cyclr.records import Record, summarize
+        >>> def record(policy, seed, schedule, accuracy):
+        ...     what = {"trial": f"{policy}-{seed}", "workload": "cnn", "optimizer": "SGD", "schedule": schedule}
+        ...     measured = {"metric": "val_accuracy", "direction": "max", "total_steps": 20}
+        ...     epochs = {"step": [10, 20], "val_accuracy": accuracy}
+        ...     return Record(policy=policy, seed=seed, epochs=epochs, **what, **measured)
+        >>> records = [record("fixed 0.1", seed, Constant(0.1), [0.7, 0.8 + seed / 99]) for seed in (0, 1)]
+        >>> cycle = OneCycle(0.1, 1.0, 20)
+        >>> records += [record("1cycle", seed, cycle, [0.85, 0.9 + seed / 99]) for seed in (0, 1)]
+        >>> [(row.policy, row.verdict, row.steps_to_target) for row in summarize(records).rows]
+        [('1cycle', 'better', 10.0), ('fixed 0.1', 'baseline', 20.0)]
+
+    Source:
+        S. Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979.
+    """
+    found = with_optimizers(list(records))
+    _checks.number("confidence", confidence, above=0, below=1)
+    if not found:
+        raise ValueError("records is empty. Wait until a trial has finished.")
+    names = sorted({record.policy for record in found})
+    if baseline is not None and baseline not in names:
+        raise ValueError(
+            f"baseline must be one of {', '.join(map(repr, names))}; got baseline={baseline!r}. "
+            "Choose a policy that has a record."
+        )
+    groups: dict[tuple[str, str, str, Direction], dict[str, list[Record]]] = {}
+    for record in found:
+        group = groups.setdefault((record.workload, record.optimizer, record.metric, record.direction), {})
+        group.setdefault(record.policy, []).append(record)
+    for (workload, optimizer, *_), group in groups.items():
+        for policy, members in group.items():
+            seeds = sorted(record.seed for record in members)
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(
+                    f"{policy!r} on {workload} with {optimizer or 'no optimizer'} has a seed twice: seeds={seeds}. "
+                    "Give different policies different names, and summarize comparisons one by one."
+                )
+    return Summary(
+        [Group(*key, _rows(key, group, target, baseline, confidence)) for key, group in groups.items()],
+        confidence,
+        target,
+    )
+
+
+def with_optimizers(records: Sequence[Record]) -> list[Record]:
+    """Return the records, with the workload's own optimizer if it is known for those that failed before they had it.
+
+    It is known if other seeds of a policy that failed in this way have it: an optimizer that was chosen by name is in
+    the record of every seed.
+    """
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for record in records:
+        seeds.setdefault((record.workload, record.policy, record.optimizer), set()).add(record.seed)
+    own: dict[str, set[str]] = {}
+    for (workload, policy, optimizer), having in seeds.items():
+        lacking = seeds.get((workload, policy, ""))
+        if optimizer and lacking and not having & lacking:
+            own.setdefault(workload, set()).add(optimizer)
+    known = {workload: names.pop() for workload, names in own.items() if len(names) == 1}
+    return [
+        record
+        if record.optimizer or record.workload not in known
+        else msgspec.structs.replace(record, optimizer=known[record.workload])
+        for record in records
+    ]
+
+
+def _rows(
+    key: tuple[str, str, str, Direction],
+    group: dict[str, list[Record]],
+    target: float | None,
+    baseline: str | None,
+    confidence: float,
+) -> list[Row]:
+    workload, optimizer, _, direction = key
+    sign = 1.0 if direction == "max" else -1.0
+    finished = {policy: [r for r in records if r.status == "ok"] for policy, records in group.items()}
+    measured = {policy: [r for r in records if best(r) is not None] for policy, records in finished.items()}
+    means = {policy: sign * mean for policy, rs in measured.items() if (mean := _mean(map(best, rs))) is not None}
+    # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
+    fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, measured[policy]))}
+    whole = {policy: mean for policy, mean in fixed.items() if len(measured[policy]) == len(group[policy])}
+    choice = whole or fixed or means
+    base = baseline if baseline in group else max(choice, key=choice.__getitem__, default=None)
+    of_base = {record.seed: record for record in measured.get(base or "", ())}
+    gaps = {
+        policy: [_float(best(record)) - _float(best(of_base[record.seed])) for record in rs if record.seed in of_base]
+        for policy, rs in measured.items()
+    }
+    finest = resolution([value for records in measured.values() for record in records for value in values(record)])
+    decided = _holm({policy: gs for policy, gs in gaps.items() if policy != base and len(gs) > 1}, finest, confidence)
+    rows = []
+    for policy, records in group.items():
+        ended = finished[policy]
+        found = decided.get(policy) or interval(gaps[policy], confidence)
+        best_of_base = {seed: best(record) for seed, record in of_base.items()}
+        aims = [target if target is not None else best_of_base.get(record.seed) for record in ended]
+        aimed = [(record, aim) for record, aim in zip(ended, aims, strict=True) if aim is not None]
+        steps = [steps_to(record, aim) for record, aim in aimed]
+        base_steps = [steps_to(of_base[r.seed], aim) if r.seed in of_base else None for r, aim in aimed]
+        all_reached = bool(steps) and None not in steps
+        rows.append(
+            Row(
+                workload,
+                optimizer,
+                policy,
+                tuple(records),
+                fixed=policy in fixed,
+                final=interval([value for r in ended if (value := final(r)) is not None], confidence),
+                best=interval([_float(best(r)) for r in measured[policy]], confidence),
+                difference=found,
+                verdict="baseline" if policy == base else _verdict(found, sign),
+                target=_mean(aims),
+                aimed=len(aimed),
+                reached=sum(one is not None for one in steps),
+                steps_to_target=_mean(steps) if all_reached else None,
+                ratio=_float(_mean(steps)) / _float(_mean(base_steps))
+                if all_reached and None not in base_steps
+                else None,
+            )
+        )
+    return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
+
+
+def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, Interval]:
+    """Return the interval of each mean difference at the level of the step of Holm's procedure that decided on it."""
+    decided: dict[str, Interval] = {}
+    while rest := [policy for policy in gaps if policy not in decided]:
+        level = 1 - (1 - confidence) / len(rest)
+        found = {policy: difference(gaps[policy], finest, level) for policy in rest}
+        decided |= {policy: one for policy, one in found.items() if one.excludes_zero} or found
+    return decided
+
+
+def _verdict(found: Interval, sign: float) -> Verdict:
+    if found.mean is None:
+        return "no result"
+    if found.low is None:
+        return "one seed"
+    if not found.excludes_zero:
+        return "within noise"
+    return "better" if sign * found.mean > 0 else "worse"
+
+
+_COLUMNS = (
+    *("workload", "optimizer", "policy", "fixed", "seeds", "diverged", "failed", "final", "best", "difference"),
+    *(
+        "verdict",
+        "target",
+        "aimed",
+        "reached",
+        "steps_to_target",
+        "ratio",
+        "total_steps",
+        "range_test_steps",
+        "seconds",
+    ),
+)
+
+
+def write_csv(summary: Summary, path: str | Path) -> None:
+    """Write the rows as CSV; an interval makes three columns, and unknown values are left empty."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for row in [None, *summary.rows]:
+            cells: list[object] = []
+            for name in _COLUMNS:
+                value = getattr(row, name, None)
+                if name in ("final", "best", "difference"):
+                    parts = ("mean", "low", "high")
+                    cells += [f"{name}_{part}" if row is None else getattr(value, part) for part in parts]
+                else:
+                    cells.append(name if row is None else value)
+            writer.writerow(["" if cell is None else cell for cell in cells])
+
+
+def _mean(found: Iterable[float | None]) -> float | None:
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value

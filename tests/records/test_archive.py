@@ -1,0 +1,119 @@
+"""Files that version 0.1.0 wrote stay readable, with the same ids, values and summary; `tests/archive` holds them."""
+
+import csv
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import cyclr
+from cyclr.cli.app import app
+from cyclr.experiments import Spec
+from cyclr.records import RunFolder, read_records, summarize, write_csv
+
+ARCHIVE = Path(__file__).parents[1] / "archive"
+IDS = json.loads((ARCHIVE / "ids.json").read_text())
+LINES = [json.loads(line) for line in (ARCHIVE / "run" / "records.jsonl").read_text().splitlines()]
+SCHEDULES = json.loads((ARCHIVE / "schedules.json").read_text())
+
+
+def test_the_ids_of_a_specification_are_those_of_its_records() -> None:
+    trials = Spec.from_toml(ARCHIVE / "spec.toml").trials()
+    assert [trial.id for trial in trials] == IDS["spec.toml"]
+    held = json.loads((ARCHIVE / "run" / "run.json").read_text())["spec"]
+    assert [trial.id for trial in Spec.from_dict(held).trials()] == IDS["spec.toml"]
+    assert sorted(IDS["run"]) == sorted(IDS["spec.toml"])
+
+
+def test_every_record_is_read_with_every_value() -> None:
+    run = RunFolder.read(ARCHIVE / "run")
+    assert [record.trial for record in run.records] == IDS["run"]
+    assert not run.torn
+    for record, line in zip(run.records, LINES, strict=True):
+        for name, value in line.items():
+            found = getattr(record, name)
+            assert (found.to_dict() if name in ("schedule", "range_test") and found else found) == value
+    assert {record.status for record in run.records} == {"ok", "diverged", "failed"}
+    assert any(None in record.epochs.get("val_loss", ()) for record in run.records)
+    assert any(record.range_test is not None and len(record.range_test.runs) == 2 for record in run.records)
+    (resumed,) = run.about["resumed"]
+    assert list(resumed["dropped"]) == ["fixed-0.2-seed-0-d35f92835c"]
+
+
+def test_an_incomplete_last_record_is_left_out() -> None:
+    run = RunFolder.read(ARCHIVE / "torn")
+    assert run.torn
+    assert [record.trial for record in run.records] == IDS["run"][:3]
+
+
+def test_a_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
+    for name in ("run", "torn"):
+        shutil.copytree(ARCHIVE / name, tmp_path / name)
+        spec = Spec.from_toml(ARCHIVE / "spec.toml")
+        trials = {trial.id: trial for trial in spec.trials()}
+        sha256 = next(iter(trials.values())).file_sha256
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run = RunFolder.open(tmp_path / name, spec.to_dict(), trials, workload_sha256=sha256)
+        with run:
+            assert set(run.missing(trials)) == (set() if name == "run" else set(trials) - set(IDS["run"][:3]))
+
+
+def test_the_summary_has_the_numbers_that_it_had(tmp_path: Path) -> None:
+    write_csv(summarize(read_records(ARCHIVE / "run")), tmp_path / "table.csv")
+    with (ARCHIVE / "table.csv").open(newline="") as before, (tmp_path / "table.csv").open(newline="") as now:
+        rows, found = list(csv.DictReader(before)), list(csv.DictReader(now))
+    assert list(found[0]) == list(rows[0])
+    # The intervals of differences are adjusted for the number of policies since; of two seeds they prove nothing.
+    since = {"difference_low", "difference_high", "verdict"}
+    assert {row["policy"]: row["verdict"] for row in rows if row["verdict"] == "worse"} == {"fixed 0.01": "worse"}
+    assert {row["verdict"] for row in found} == {"baseline", "within noise", "no result"}
+    for row, one in zip(rows, found, strict=True):
+        assert {name: value for name, value in one.items() if name not in since} == {
+            name: value for name, value in row.items() if name not in since
+        }
+
+
+def test_the_command_line_prints_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ARCHIVE)
+    monkeypatch.setenv("COLUMNS", "80")
+    said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
+    assert said.exit_code == 1, said.output
+    assert said.output == (ARCHIVE / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize("name", SCHEDULES["schedules"])
+def test_schedules_are_read_and_give_the_values_that_they_gave(name: str) -> None:
+    held = SCHEDULES["schedules"][name]
+    schedule = cyclr.Schedule.from_dict(held["description"])
+    assert schedule.to_dict() == held["description"]
+    assert [schedule(step) for step in SCHEDULES["steps"]] == pytest.approx(held["values"], rel=1e-15, abs=0)
+
+
+def results() -> list[Any]:
+    content = json.loads((ARCHIVE / "demo" / "results.json").read_text())
+    return [json.loads((ARCHIVE / "range_test.json").read_text()), content["range_test"]]
+
+
+@pytest.mark.parametrize("held", results(), ids=["with repeats", "of the demo"])
+def test_range_tests_are_read_with_their_bounds(held: dict[str, Any]) -> None:
+    result = cyclr.RangeTestResult.from_dict(held)
+    assert result.to_dict() == held
+    assert result.bounds.to_dict() == held["bounds"]
+
+
+def test_the_schedule_of_a_demo_is_read() -> None:
+    content = json.loads((ARCHIVE / "demo" / "results.json").read_text())
+    assert cyclr.Schedule.from_dict(content["schedule"]).to_dict() == content["schedule"]
+
+
+def test_nothing_in_the_archive_names_a_person_or_a_machine() -> None:
+    for path in ARCHIVE.rglob("*.json*"):
+        text = path.read_text()
+        assert "/home/" not in text
+        assert "/root/" not in text
+    assert json.loads((ARCHIVE / "run" / "run.json").read_text())["hardware"]["host"] == "machine"
