@@ -10,6 +10,7 @@ import numpy as np
 from cyclr import _checks, _generators
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.repeats import Sweep
 
 
 def range_test(
@@ -35,27 +36,27 @@ def range_test(
     NumPy, of torch if it is loaded, and those of a torch `DataLoader` are restored. You restore any other generator,
     and the position of an iterator.
 
-    Several updates run in one compiled call (`jax.lax.scan`), after which the losses are looked at; so a small model is
-    not bound by the time that calls take. Updates after the one that stops the test are thrown away.
+    Several updates run in one compiled call (`jax.lax.scan`), whose losses are then recorded. So a small model is not
+    limited by the time of the calls. Updates after the one that stops the test are discarded.
 
     Args:
         step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
             function of pytrees of arrays; with Optax, make the optimizer by `optax.inject_hyperparams` or scale the
-            updates by lr. That is weakly typed, as a Python number is: what it multiplies keeps its dtype, bfloat16
-            also.
+            updates by lr. The learning rate is weakly typed, as a Python number is: what it multiplies keeps its dtype,
+            bfloat16 also.
         state: parameters, optimizer state, a random key: any pytree of arrays.
-        batches: any iterable of pytrees of arrays of JAX or NumPy; begun again when it ends, but for an iterator, which
-            can only be read once.
+        batches: any iterable of pytrees of arrays of JAX or NumPy. It is read again when it ends, except an iterator,
+            which can be read only once.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(state)` returns what is recorded instead of the loss of the batches, at the end of every
-            rate: a loss on validation data, or 1 − accuracy. The updates of one rate are then a chunk.
+        evaluate: `evaluate(state)` returns the number to record at the end of every rate instead of the mean loss of
+            its batches: a loss on validation data, or 1 − accuracy. The updates of one rate are then a chunk.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
-        The result; `result.bounds` are the bounds to train with. Where the order of the batches or a random key in the
-        state is yours to change, `RangeTestResult.of_repeats` makes one result of several tests.
+        The result; `result.bounds` are the bounds to train with. To repeat a noisy test, change the order of the
+        batches or a random key in the state, and combine the results with `RangeTestResult.of_repeats`.
 
     Raises:
         TypeError, ValueError: an argument out of range.
@@ -78,32 +79,31 @@ def range_test(
     """
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the state that returns a number")
-    test = RangeTest(
-        min_lr,
-        max_lr,
-        steps,
-        spacing,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        updates_per_rate=updates_per_rate,
-        # By then the state is the one after the chunk.
-        evaluate=None if evaluate is None else lambda: evaluate(state),
-    )
     if not callable(step_fn):
         raise TypeError(f"step_fn must be a function of state, batch and learning rate; got step_fn={step_fn!r}.")
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
+    test = Sweep(
+        min_lr=min_lr,
+        max_lr=max_lr,
+        steps=steps,
+        spacing=spacing,
+        stop_factor=stop_factor,
+        smoothing=smoothing,
+        updates_per_rate=updates_per_rate,
+        # It is called when `state` is the one after the chunk.
+    ).test(None if evaluate is None else lambda: evaluate(state))
     size = size if evaluate is None else updates_per_rate
-    updates = _one_by_one(step_fn) if chunk is None else _compiled(step_fn)
-    # A step that is called as it is may take anything.
+    updates = _eager_updates(step_fn) if chunk is None else _compiled_updates(step_fn)
+    # A step that is not compiled here may take anything as a batch.
     source = _repeated(batches) if chunk is None else map(_checked, _repeated(batches))
-    waiting: list[Any] = []
+    pending: list[Any] = []
     made = 0
     with contextlib.ExitStack() as undo:
         undo.callback(_generators.Generators(batches).restore)
         while not test.stopped:
-            # With `evaluate`, what is left of this rate where batches of another shape cut it short.
+            # With `evaluate`, the rest of this rate if batches of another shape ended the chunk before.
             rates = test.upcoming(size - made)
-            taken, waiting = _alike(source, waiting, len(rates))
+            taken, pending = _same_shape_batches(source, pending, len(rates))
             if not taken:
                 test.stop("data_exhausted")
                 break
@@ -119,41 +119,41 @@ def range_test(
 _Updates = Callable[[Any, list[Any], list[float]], tuple[Any, Any]]
 
 
-def _one_by_one(step_fn: Any) -> _Updates:
+def _eager_updates(step_fn: Any) -> _Updates:
     def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
         losses = []
         for batch, lr in zip(batches, rates, strict=True):
             state, loss = step_fn(state, batch, jax.numpy.asarray(lr))
-            losses.append(float(loss))
+            losses.append(_checks.scalar("loss", loss))
         return state, losses
 
     return updates
 
 
-def _compiled(step_fn: Any) -> _Updates:
-    """All updates of a chunk in one call; a chunk of another length or shape is compiled anew."""
+def _compiled_updates(step_fn: Any) -> _Updates:
+    """Make all updates of a chunk in one call, which is compiled for each length and shape of chunks."""
 
     def scanned(state: Any, batches: Any, rates: Any) -> Any:
-        # Weakly typed, as a Python number is and an array is not.
+        # Filled by a Python number, because an array is not weakly typed.
         given = batches, jax.numpy.full(rates.shape, 0.0).at[:].set(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
     scan: Any = jax.jit(scanned)
 
     def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
-        state, losses = scan(state, jax.tree.map(_stacked, *batches), np.asarray(rates))
+        state, losses = scan(state, jax.tree.map(_stack, *batches), np.asarray(rates))
         return state, np.asarray(losses, dtype=np.float64)
 
     return updates
 
 
-def _stacked(*leaves: Any) -> Any:
+def _stack(*leaves: Any) -> Any:
     # JAX compiles for every number of arrays, and slowly for many.
     return (np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jax.numpy).stack(leaves)
 
 
 def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches again and again; those of an iterator once."""
+    """Read the batches again and again, those of an iterator once."""
     while True:
         empty = True
         for batch in batches:
@@ -164,7 +164,7 @@ def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _checked(batch: Any) -> Any:
-    """The batch, unless it holds torch's tensors."""
+    """Return the batch, or raise if it holds tensors of torch."""
     for leaf in jax.tree.leaves(batch):
         if type(leaf).__module__.split(".")[0] == "torch":
             raise TypeError(
@@ -174,12 +174,12 @@ def _checked(batch: Any) -> Any:
     return batch
 
 
-def _alike(source: Iterator[Any], waiting: list[Any], count: int) -> tuple[list[Any], list[Any]]:
-    """Up to `count` batches of the same shape, and the one after them if it has another."""
-    taken = list(waiting)
+def _same_shape_batches(source: Iterator[Any], pending: list[Any], count: int) -> tuple[list[Any], list[Any]]:
+    """Return up to `count` batches of the same shape, and the one after them if it has another shape."""
+    taken = list(pending)
     while len(taken) < count:
-        batch = next(source, _NONE)
-        if batch is _NONE:
+        batch = next(source, _END)
+        if batch is _END:
             break
         if taken and _shape(batch) != _shape(taken[0]):
             return taken, [batch]
@@ -187,7 +187,7 @@ def _alike(source: Iterator[Any], waiting: list[Any], count: int) -> tuple[list[
     return taken, []
 
 
-_NONE = object()
+_END = object()
 
 
 def _shape(batch: Any) -> Any:
