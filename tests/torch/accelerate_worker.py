@@ -1,4 +1,4 @@
-"""Accelerate in one of several processes: `torchrun accelerate_worker.py FOLDER EXAMPLE` writes what each got.
+"""Accelerate in one of several processes.
 
 https://github.com/huggingface/accelerate/issues/1382, https://github.com/huggingface/accelerate/issues/2318
 """
@@ -6,8 +6,6 @@ https://github.com/huggingface/accelerate/issues/1382, https://github.com/huggin
 import contextlib
 import importlib.util
 import io
-import json
-import sys
 from pathlib import Path
 
 import torch
@@ -20,6 +18,7 @@ from cyclr.torch import Scheduler, range_test
 
 ROWS, BATCH, EPOCHS = 48, 4, 3
 CYCLE = Cyclical(0.01, 0.05, 4)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "accelerate" / "train.py"
 
 
 def train(accumulate, *, prepared):
@@ -130,7 +129,8 @@ def output_of(example):
     return output.getvalue()
 
 
-def main():
+def results():
+    """What this process gets, by the name of the case."""
     found = {
         f"{accumulate}, {'prepared' if prepared else 'plain'}": train(accumulate, prepared=prepared)
         for accumulate in (1, 2)
@@ -139,13 +139,6 @@ def main():
     found["wrapped"] = wrapped()
     found["seedable"] = seedable()
     found["within an epoch"] = within_an_epoch()
-    found["example"] = output_of(sys.argv[2])
-    accelerator = Accelerator(cpu=True)
-    found["world"] = accelerator.num_processes
-    Path(sys.argv[1], f"{accelerator.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
-    accelerator.end_training()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    found["example"] = output_of(EXAMPLE)
+    found["world"] = Accelerator(cpu=True).num_processes
+    return found

@@ -2,9 +2,18 @@
 
 import gc
 import importlib.util
+import json
+import os
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
+from tests.processes import run
+
+WORLD = 2
+PARTS = {"ddp": "torch", "accelerate": "accelerate", "lightning": "lightning"}
+"""Workers beside this file, and the package that each needs."""
 
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -20,3 +29,15 @@ def _one_thread() -> Iterable[None]:
     yield
     torch.set_num_threads(threads)
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    """What each of two processes got, by worker and rank. Both are started once, and run all workers."""
+    folder = tmp_path_factory.mktemp("processes")
+    parts = [part for part, package in PARTS.items() if importlib.util.find_spec(package)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    run([*command, Path(__file__).with_name("processes_worker.py"), folder, *parts], env=environment)
+    ranks = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(WORLD)]
+    return {part: [found[part] for found in ranks] for part in parts}

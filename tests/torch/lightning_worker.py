@@ -1,14 +1,10 @@
-"""A fit with a range test in one of several processes: `torchrun lightning_worker.py FOLDER` writes what each got."""
+"""A fit with a range test in one of several processes."""
 
-import json
 import os
-import sys
-import warnings
-from pathlib import Path
 
 import lightning
 import torch
-from torch import distributed
+from lightning.pytorch.plugins import MixedPrecision
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -78,15 +74,13 @@ def run(changes):
     return {**found_by(finder), "updates": trainer.global_step, "same training": same}
 
 
-def main():
-    warnings.simplefilter("ignore")
+def results():
+    """What this process gets, by the name of the case."""
     found = {name: run(changes) for name, changes in WAYS.items()}
-    finder = RangeTestCallback(**SWEEP, then_train=False)
-    fit([finder], Linear(nan_on=1))
-    found["NaN on one"] = found_by(finder)
-    Path(sys.argv[1], f"{distributed.get_rank()}.json").write_text(json.dumps(found), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()
+    for name in ("NaN on one", "NaN on one, with a scaler"):
+        finder = RangeTestCallback(**SWEEP, then_train=False)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        plugins = [MixedPrecision("16-mixed", "cpu", scaler)] if "scaler" in name else None
+        fit([finder], Linear(nan_on=1), plugins=plugins)
+        found[name] = found_by(finder)
+    return found

@@ -3,12 +3,8 @@
 https://github.com/huggingface/accelerate/issues/1382, https://github.com/huggingface/accelerate/issues/2318
 """
 
+import importlib
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,39 +13,25 @@ import torch
 if importlib.util.find_spec("accelerate") is None:
     pytest.skip("Accelerate is not installed", allow_module_level=True)
 
-WORKER = Path(__file__).with_name("accelerate_worker.py")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "accelerate" / "train.py"
 WORLD = 2
 
 # One xdist worker starts the processes, and has all tests that share them.
-pytestmark = pytest.mark.xdist_group("accelerate-processes")
-
-_spec = importlib.util.spec_from_file_location("cyclr_tests_accelerate_worker", WORKER)
-worker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(worker)
+pytestmark = pytest.mark.xdist_group("torch-processes")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What every process got; they are started once."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
-    done = subprocess.run(
-        [*program, str(WORKER), str(folder), str(EXAMPLE)],
-        env=environment,
-        timeout=200,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(WORLD)]
-    assert [one["world"] for one in found] == [WORLD] * WORLD
-    return found
+def worker():
+    return importlib.import_module("tests.torch.accelerate_worker")
 
 
-def by_hand(updates, rows):
+@pytest.fixture
+def ranks(processes):
+    """What every process got."""
+    assert [one["world"] for one in processes["accelerate"]] == [WORLD] * WORLD
+    return processes["accelerate"]
+
+
+def by_hand(worker, updates, rows):
     """Weights after so many updates on the global batches, at the rates of the cycle."""
     torch.manual_seed(3)
     x = torch.randn(worker.ROWS, 3)
@@ -66,12 +48,14 @@ def by_hand(updates, rows):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("how", ["plain", "prepared"])
-def test_update_t_uses_the_value_at_t_in_every_process(accumulate, how, ranks):
+def test_update_t_uses_the_value_at_t_in_every_process(accumulate, how, ranks, worker):
     updates = worker.EPOCHS * worker.ROWS // (worker.BATCH * WORLD * accumulate)
     for found in (one[f"{accumulate}, {how}"] for one in ranks):
         assert found["rates"] == [worker.CYCLE(step) for step in range(updates)]
         assert found["counted"] == updates
-        for one, other in zip(found["weights"], by_hand(updates, worker.BATCH * WORLD * accumulate), strict=True):
+        for one, other in zip(
+            found["weights"], by_hand(worker, updates, worker.BATCH * WORLD * accumulate), strict=True
+        ):
             np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
@@ -83,7 +67,7 @@ def test_a_seedable_sampler_goes_on_with_the_epoch_it_was_in(ranks):
     assert [found["seedable"] for found in ranks] == [{"alike": True, "iteration": 0, "repeats differ": True}] * WORLD
 
 
-def test_a_range_test_leaves_no_loader_open(ranks):
+def test_a_range_test_leaves_no_loader_open(ranks, worker):
     for plain, tested in (found["within an epoch"] for found in ranks):
         assert tested == plain
         assert plain[0] == [False, False, worker.BATCH * WORLD]

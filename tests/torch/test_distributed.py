@@ -3,48 +3,24 @@
 https://github.com/fastai/fastai/issues/2485, https://github.com/Lightning-AI/pytorch-lightning/issues/8983
 """
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from tests.torch import ddp_worker as worker
 from torch.nn.functional import mse_loss
 
 from cyclr.torch import range_test
 
-WORKER = Path(__file__).with_name("ddp_worker.py")
 WORLD = 2
 
 # One xdist worker starts the processes, and has all tests that share them.
 pytestmark = pytest.mark.xdist_group("torch-processes")
 
-_spec = importlib.util.spec_from_file_location("cyclr_tests_ddp_worker", WORKER)
-worker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(worker)
 
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What every process got, by the name of the case; they are started once."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
-    done = subprocess.run(
-        [*program, str(WORKER), str(folder)],
-        env=environment,
-        timeout=150,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(WORLD)]
-    return {name: [one[name] for one in found] for name in found[0]}
+@pytest.fixture
+def ranks(processes):
+    """What every process got, by the name of the case."""
+    return {name: [found[name] for found in processes["ddp"]] for name in processes["ddp"][0]}
 
 
 NAMES = [*worker.cases(0, WORLD), "skipped on one", *worker.sharded_cases(0, WORLD)]

@@ -5,13 +5,8 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/1726
 """
 
 import importlib.util
-import json
 import multiprocessing
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +20,15 @@ from cyclr.torch import Scheduler, range_test
 if importlib.util.find_spec("lightning") is None:
     pytest.skip("Lightning is not installed", allow_module_level=True)
 
-import lightning
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.utilities import CombinedLoader
-from torchmetrics import MeanMetric, Metric
 
-from cyclr.torch.lightning import RangeTestCallback, _mute
+class _Parts:
+    """`lightning_parts`, imported when a test first uses it: Lightning takes seconds, and each process collects."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("tests.torch.lightning_parts"), name)
+
+
+parts = _Parts()
 
 pytestmark = [
     # Lightning advises on workers, and on intervals of logging.
@@ -52,95 +49,6 @@ def data(**changes):
     return DataLoader(TensorDataset(X, Y), **{"batch_size": 8, "shuffle": True, **changes})
 
 
-class Recorder(Logger):
-    """A logger and what it was told."""
-
-    name = version = "recorder"
-
-    def __init__(self):
-        super().__init__()
-        self.told = []
-
-    def log_metrics(self, metrics, step=None):
-        self.told.append((step, dict(metrics)))
-
-    def log_hyperparams(self, *arguments, **keywords):
-        pass
-
-
-class Listener(lightning.Callback):
-    """Writes down what the trainer tells its callbacks, with the counters that they see."""
-
-    def __init__(self):
-        self.heard = []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, index):
-        self.heard.append(("batch", index, trainer.global_step, batch[0].sum().item() if len(batch) == 2 else None))
-
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        self.heard.append(("update", trainer.global_step, float(optimizer.param_groups[0]["lr"])))
-
-    def on_after_backward(self, trainer, pl_module):
-        self.heard.append(("backward", trainer.global_step))
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self.heard.append(("epoch", trainer.current_epoch, {k: v.item() for k, v in trainer.callback_metrics.items()}))
-
-
-class InPlace(Metric):
-    """A metric that adds up in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.add_state("total", torch.zeros(()), "sum")
-
-    def update(self, value):
-        self.total.add_(value.detach())
-
-    def compute(self):
-        return self.total
-
-
-class Module(lightning.LightningModule):
-    """Everything that a step may change: statistics, metrics, lists, counters, and it draws and logs."""
-
-    def __init__(self, make=None):
-        super().__init__()
-        torch.manual_seed(3)
-        parts = [torch.nn.Linear(3, 6), torch.nn.BatchNorm1d(6), torch.nn.Dropout(0.3), torch.nn.Linear(6, 1)]
-        self.layers = torch.nn.Sequential(*parts)
-        self.make = make or (lambda p: torch.optim.Adam(p, 0.01))
-        self.total = InPlace()
-        self.mean, self.outputs, self.by_index, self.count = MeanMetric(nan_strategy="ignore"), [], {"sizes": [0]}, 0
-
-    def training_step(self, batch, number):
-        x, y = batch
-        loss = mse_loss(self.layers(x), y) + 0.01 * random.random() + 0.01 * np.random.random()
-        self.mean(loss)
-        self.total.update(loss)
-        self.logger.log_metrics({"at once": loss.item()})
-        self.log("mean", self.mean, on_step=False, on_epoch=True)
-        self.log_dict({"loss": loss}, on_step=True, on_epoch=True)
-        self.outputs.append(loss.detach())
-        self.by_index["sizes"].append(len(x))
-        self.by_index[number] = self.count
-        self.count += 1
-        if self.count > 60:
-            self.trainer.should_stop = True
-        return {"loss": loss, "more": 1}
-
-    def configure_optimizers(self):
-        optimizer = self.make(self.parameters())
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=40, cycle_momentum=False)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def trainer_of(callbacks=(), **changes):
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    arguments = {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "logger": False, **quiet, **changes}
-    return lightning.Trainer(callbacks=list(callbacks), **arguments)
-
-
 def bits(values):
     """Values that can be compared by their repr; tensors by their bits."""
     if isinstance(values, torch.Tensor):
@@ -153,11 +61,11 @@ def bits(values):
 class Fit:
     """A fit and everything about it that can be compared."""
 
-    def __init__(self, callbacks=(), loader=data, make=None, error=None, module=Module, **trainer):
-        self.module, self.logger, self.listener = module(make), Recorder(), Listener()
+    def __init__(self, callbacks=(), loader=data, make=None, error=None, module="Module", **trainer):
+        self.module, self.logger, self.listener = getattr(parts, module)(make), parts.Recorder(), parts.Listener()
         torch.manual_seed(11), random.seed(11), np.random.seed(11)
         self.loader = loader()
-        self.trainer = trainer_of([self.listener, *callbacks], logger=self.logger, log_every_n_steps=1, **trainer)
+        self.trainer = parts.trainer_of([self.listener, *callbacks], logger=self.logger, log_every_n_steps=1, **trainer)
         if error is None:
             self.trainer.fit(self.module, self.loader)
         else:
@@ -217,7 +125,7 @@ def rates_of(state):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_fit_is_bitwise_the_fit_without_it(name):
-    finder = RangeTestCallback(**{**SWEEP, "repeats": 3 if name == "plain" else 1})
+    finder = parts.RangeTestCallback(**{**SWEEP, "repeats": 3 if name == "plain" else 1})
     found, wanted = Fit([finder], **WAYS[name]).state(), Fit(**WAYS[name]).state()
     assert found.pop("callbacks") == [*wanted.pop("callbacks"), "RangeTestCallback"]
     assert repr(found) == repr(wanted)
@@ -239,18 +147,10 @@ def raising(error, step):
     return on_step
 
 
-class Blind(Module):
-    def training_step(self, batch, number):
-        super().training_step(batch, number)
-        if self.count == 4:
-            raise ArithmeticError
-        return None
-
-
 ENDS = {
     "error": ({"on_step": raising(ZeroDivisionError(), 5)}, ZeroDivisionError, {}),
     "Ctrl-C": ({"on_step": raising(KeyboardInterrupt(), 5)}, (KeyboardInterrupt, SystemExit), {}),
-    "no loss returned": ({}, RangeTestError, {"module": Blind}),
+    "no loss returned": ({}, RangeTestError, {"module": "Blind"}),
     "NaN at once": ({}, RangeTestError, {"loader": lambda: DataLoader(TensorDataset(X * float("nan"), Y), 8)}),
     "an optimizer that is not there": ({"optimizer": 1}, ValueError, {}),
 }
@@ -259,11 +159,11 @@ ENDS = {
 @pytest.mark.parametrize(("changes", "error", "ways"), ENDS.values(), ids=ENDS)
 def test_an_error_in_the_midst_leaves_everything_as_it_was(changes, error, ways):
     # At the same place of a fit without a range test, another callback raises the same.
-    class Raises(lightning.Callback):
+    class Raises(parts.lightning.Callback):
         def on_train_start(self, trainer, pl_module):
             raise ZeroDivisionError
 
-    finder = RangeTestCallback(**{**SWEEP, **changes})
+    finder = parts.RangeTestCallback(**{**SWEEP, **changes})
     found = Fit([finder], error=error, **ways).state()
     wanted = Fit([Raises()], error=ZeroDivisionError, **ways).state()
     found.pop("callbacks"), wanted.pop("callbacks")
@@ -273,43 +173,25 @@ def test_an_error_in_the_midst_leaves_everything_as_it_was(changes, error, ways)
 
 @pytest.mark.parametrize("own", [{}, {"log": print}])
 def test_the_log_of_a_module_is_restored_by_what_replaced_it(own):
-    module = Linear()
+    module = parts.Linear()
     vars(module).update(own)
-    restore = _mute(module)
+    restore = parts._mute(module)
     module.log("loss", 1.0)
     module.log_dict({"loss": 1.0})
     restore()
     assert {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)} == own
 
 
-class Linear(lightning.LightningModule):
-    """Linear regression with known weights."""
-
-    def __init__(self, make=None):
-        super().__init__()
-        self.linear = torch.nn.Linear(3, 1)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.tensor([[0.5, 0.25, -0.5]]))
-            self.linear.bias.fill_(0.125)
-        self.make = make or (lambda p: torch.optim.SGD(p, 0.01, momentum=0.9))
-
-    def training_step(self, batch):
-        return mse_loss(self.linear(batch[0]), batch[1])
-
-    def configure_optimizers(self):
-        return self.make(self.parameters())
-
-
 def found_by(module, loader, changes=None, **trainer):
-    finder = RangeTestCallback(**{**SWEEP, **(changes or {})}, then_train=False)
-    one = trainer_of([finder], **trainer)
+    finder = parts.RangeTestCallback(**{**SWEEP, **(changes or {})}, then_train=False)
+    one = parts.trainer_of([finder], **trainer)
     one.fit(module, loader)
     assert (one.global_step, one.current_epoch) == (0, 0)
     return finder.result
 
 
 def expected(loader, changes=None, **arguments):
-    module = Linear()
+    module = parts.Linear()
     optimizer = module.configure_optimizers()
     return range_test(module.linear, optimizer, mse_loss, loader, **{**SWEEP, **(changes or {})}, **arguments)
 
@@ -324,7 +206,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_a_finder_finds_what_the_range_test_finds_and_does_not_train(changes):
-    module = Linear()
+    module = parts.Linear()
     before = bits(module.state_dict())
     result = found_by(module, data(), changes)
     assert bits(module.state_dict()) == before
@@ -335,17 +217,17 @@ def test_a_finder_finds_what_the_range_test_finds_and_does_not_train(changes):
 def test_accumulation_makes_one_point_of_every_update():
     """https://github.com/Lightning-AI/pytorch-lightning/issues/1726"""
     loader = data(batch_size=11, shuffle=False)  # four batches, so that an epoch ends with an update
-    result = found_by(Linear(), loader, accumulate_grad_batches=2)
+    result = found_by(parts.Linear(), loader, accumulate_grad_batches=2)
     np.testing.assert_allclose(result.loss, expected(loader, accumulate=2).loss, rtol=1e-6)
 
 
 def test_loss_scaling_that_skips_makes_no_point():
-    class Scaled(Linear):
+    class Scaled(parts.Linear):
         def training_step(self, batch):
             # The gradient passes through half precision here.
             return (64 * super().training_step(batch)).half().float()
 
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**20))
+    plugin = parts.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**20))
     loader = data(batch_size=44, shuffle=False)
     result = found_by(Scaled(), loader, {"min_lr": 1e-3 / 64, "max_lr": 0.05 / 64}, plugins=[plugin])
     assert (result.stop_reason, len(result.lr)) == ("completed", 14)
@@ -354,7 +236,7 @@ def test_loss_scaling_that_skips_makes_no_point():
 
 
 def test_gradients_that_no_scale_helps_stop_the_test():
-    class Broken(Linear):
+    class Broken(parts.Linear):
         calls = 0
 
         def training_step(self, batch):
@@ -364,60 +246,26 @@ def test_gradients_that_no_scale_helps_stop_the_test():
                 loss.register_hook(lambda gradient: gradient * float("nan"))
             return loss
 
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1.0))
+    plugin = parts.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1.0))
     result = found_by(Broken(), data(), plugins=[plugin])
     assert (result.stop_reason, len(result.lr)) == ("non_finite", 3)
 
 
 def test_gradients_are_clipped_as_in_training():
-    result = found_by(Linear(lambda p: torch.optim.SGD(p, 0.01)), data(), gradient_clip_val=1e-9)
-    constant = found_by(Linear(lambda p: torch.optim.SGD(p, 0.01)), data(), {"min_lr": 1e-12, "max_lr": 1e-11})
+    result = found_by(parts.Linear(lambda p: torch.optim.SGD(p, 0.01)), data(), gradient_clip_val=1e-9)
+    constant = found_by(parts.Linear(lambda p: torch.optim.SGD(p, 0.01)), data(), {"min_lr": 1e-12, "max_lr": 1e-11})
     np.testing.assert_allclose(result.loss, constant.loss, rtol=1e-6)
-
-
-class Gan(lightning.LightningModule):
-    """Two optimizers, a training step that updates by itself, and their schedulers."""
-
-    def __init__(self, used):
-        super().__init__()
-        torch.manual_seed(0)
-        self.automatic_optimization = False
-        # What the range test puts back is all that the module itself holds.
-        self.note = lambda number: lambda optimizer, *_: used[number].append(optimizer.param_groups[0]["lr"])
-        self.generator, self.discriminator = torch.nn.Linear(3, 1), torch.nn.Linear(1, 1)
-
-    def training_step(self, batch):
-        g, d = self.optimizers()
-        g.zero_grad()
-        fake = self.discriminator(self.generator(batch[0])).sub(1).square().mean()
-        self.manual_backward(fake)
-        g.step()
-        d.zero_grad()
-        real = self.discriminator(batch[1]).sub(1).square().mean()
-        self.manual_backward(real + self.discriminator(self.generator(batch[0]).detach()).square().mean())
-        d.step()
-        for scheduler in self.lr_schedulers():
-            scheduler.step()
-        self.log("fake", fake)
-        return fake
-
-    def configure_optimizers(self):
-        optimizers = [torch.optim.Adam(part.parameters(), 0.01) for part in (self.generator, self.discriminator)]
-        for number, optimizer in enumerate(optimizers):
-            optimizer.register_step_pre_hook(self.note(number))
-        ours = Scheduler(optimizers[0], Cyclical(0.01, 0.05, 3))
-        return optimizers, [ours, torch.optim.lr_scheduler.StepLR(optimizers[1], 2)]
 
 
 @pytest.mark.parametrize("swept", [0, 1])
 def test_one_of_several_optimizers_is_swept_and_all_are_put_back(swept):
     """https://github.com/davidtvs/pytorch-lr-finder/issues/16"""
-    finder, ends = RangeTestCallback(**SWEEP, optimizer=swept), []
+    finder, ends = parts.RangeTestCallback(**SWEEP, optimizer=swept), []
     for callbacks in ([finder], []):
         used = [], []
-        module = Gan(used)
+        module = parts.Gan(used)
         torch.manual_seed(4)
-        trainer = trainer_of(callbacks, max_epochs=1)
+        trainer = parts.trainer_of(callbacks, max_epochs=1)
         trainer.fit(module, data())
         schedulers = [config.scheduler.last_epoch for config in trainer.lr_scheduler_configs]
         ends.append((bits(module.state_dict()), schedulers, trainer.global_step, [rates[-6:] for rates in used]))
@@ -431,12 +279,12 @@ def test_one_of_several_optimizers_is_swept_and_all_are_put_back(swept):
 
 @pytest.mark.parametrize("mode", ["min_size", "max_size_cycle"])
 def test_several_loaders_at_once(mode):
-    class Several(Linear):
+    class Several(parts.Linear):
         def training_step(self, batch):
             return mse_loss(self.linear(batch["left"][0]), batch["right"][1])
 
     loaders = {"left": data(shuffle=False), "right": data(shuffle=False, batch_size=8)}
-    result = found_by(Several(), CombinedLoader(loaders, mode))
+    result = found_by(Several(), parts.CombinedLoader(loaders, mode))
     np.testing.assert_allclose(result.loss, expected(data(shuffle=False)).loss, rtol=1e-6)
 
 
@@ -447,18 +295,18 @@ def test_data_that_are_no_data_loader():
         def __iter__(self):
             return iter(batches)
 
-    np.testing.assert_allclose(found_by(Linear(), Rows()).loss, expected(batches).loss, rtol=1e-6)
+    np.testing.assert_allclose(found_by(parts.Linear(), Rows()).loss, expected(batches).loss, rtol=1e-6)
 
 
 def test_an_iterator_is_refused_as_training_could_not_read_it_again():
     with pytest.raises(ValueError, match=r"^the training data must be readable twice.*; got generator, which is an"):
-        found_by(Linear(), (pair for pair in [(X, Y)] * 30))
+        found_by(parts.Linear(), (pair for pair in [(X, Y)] * 30))
 
 
 @pytest.mark.parametrize("swept", [lambda wrapper: wrapper, lambda wrapper: wrapper.optimizer], ids=["wrapper", "held"])
 def test_updates_of_an_optimizer_that_fabric_wraps_are_not_counted_either(swept):
     model = torch.nn.Linear(3, 1)
-    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    fabric = parts.lightning.Fabric(accelerator="cpu", devices=1)
     model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), 0.1))
     schedulers = [Scheduler(one, Cyclical(0.01, 0.05, 4)) for one in (optimizer, optimizer.optimizer)]
     range_test(model, swept(optimizer), mse_loss, data(), **SWEEP)
@@ -469,14 +317,14 @@ def test_updates_of_an_optimizer_that_fabric_wraps_are_not_counted_either(swept)
 
 def test_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found_by(Linear(), data(), enable_checkpointing=True)
+    found_by(parts.Linear(), data(), enable_checkpointing=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_runs_at_the_beginning_of_every_fit():
     torch.manual_seed(0)
-    finder = RangeTestCallback(**SWEEP)
-    module, trainer = Linear(), trainer_of([finder], max_epochs=1)
+    finder = parts.RangeTestCallback(**SWEEP)
+    module, trainer = parts.Linear(), parts.trainer_of([finder], max_epochs=1)
     trainer.fit(module, data())
     first = finder.result
     trainer.fit_loop.max_epochs = 2
@@ -495,7 +343,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "error", "message"), BAD.values(), ids=BAD)
 def test_a_bad_argument_is_an_error_at_once(arguments, error, message):
     with pytest.raises(error, match=message):
-        RangeTestCallback(**arguments)
+        parts.RangeTestCallback(**arguments)
 
 
 @pytest.mark.parametrize("least", [{"min_epochs": 1}, {"min_steps": 3}])
@@ -503,43 +351,18 @@ def test_a_finder_needs_a_trainer_that_may_stop_at_once(least):
     with pytest.raises(
         ValueError, match=r"^then_train=False needs a trainer that may stop before its first epoch; got"
     ):
-        found_by(Linear(), data(), **least)
+        found_by(parts.Linear(), data(), **least)
 
 
 # Several processes
 
-WORKER = Path(__file__).with_name("lightning_worker.py")
-_spec = importlib.util.spec_from_file_location("cyclr_tests_lightning_worker", WORKER)
-worker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(worker)
 
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What each of two processes got, by the name of the case; they are started once."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={worker.WORLD}"]
-    done = subprocess.run(
-        [*program, str(WORKER), str(folder)],
-        env=environment,
-        timeout=150,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(worker.WORLD)]
-    return {name: [one[name] for one in found] for name in found[0]}
-
-
-# One xdist worker starts the processes, and has all tests that share them.
-@pytest.mark.xdist_group("lightning-processes")
+@pytest.mark.xdist_group("torch-processes")
 @pytest.mark.parametrize(("name", "accumulate"), [("plain", 1), ("accumulation", 2)])
-def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_without(name, accumulate, ranks):
+def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_without(name, accumulate, processes):
     """https://github.com/Lightning-AI/pytorch-lightning/issues/8983"""
-    first, second = ranks[name]
-    wanted = worker.alone(accumulate)
+    first, second = (found[name] for found in processes["lightning"])
+    wanted = importlib.import_module("tests.torch.lightning_worker").alone(accumulate)
     assert first == second
     assert first["same training"]
     assert (first["updates"], first["reason"]) == (6 // accumulate, "completed")
@@ -547,8 +370,9 @@ def test_two_processes_find_what_one_finds_with_the_global_batch_and_train_as_wi
     np.testing.assert_allclose(first["loss"], wanted.loss, rtol=1e-9)
 
 
-@pytest.mark.xdist_group("lightning-processes")
-def test_nan_in_one_process_stops_both(ranks):
-    first, second = ranks["NaN on one"]
+@pytest.mark.xdist_group("torch-processes")
+@pytest.mark.parametrize(("name", "points"), [("NaN on one", 4), ("NaN on one, with a scaler", 4)])
+def test_nan_in_one_process_stops_both(name, points, processes):
+    first, second = (found[name] for found in processes["lightning"])
     assert first == second
-    assert (first["reason"], len(first["lr"])) == ("non_finite", 4)
+    assert (first["reason"], len(first["lr"])) == ("non_finite", points)
