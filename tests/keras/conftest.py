@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +24,35 @@ if importlib.util.find_spec("keras") and _INSTALLED:
     os.environ.setdefault("KERAS_BACKEND", _INSTALLED[0])
 else:
     collect_ignore_glob = ["test_*.py"]
+
+
+THIRDS = {"tensorflow": 0, "jax": 1}
+"""The backends on which a third of the `any_backend` tests run, and which. All run on torch, which compiles nothing."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "any_backend: runs no code of one backend; a third of these run on each of THIRDS"
+    )
+    config.addinivalue_line("markers", "every_backend: runs on every backend, although its module is any_backend")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    third = None if "ALL_BACKENDS" in os.environ else THIRDS.get(os.environ.get("KERAS_BACKEND", ""))
+    if third is not None:
+        kept = [item for item in items if runs_in(item, third)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+
+
+def runs_in(item: pytest.Item, third: int) -> bool:
+    """True for a test of this third, and for those of which there are no thirds, as another backend skips them."""
+    if item.get_closest_marker("any_backend") is None:
+        return True
+    if item.get_closest_marker("every_backend") or item.get_closest_marker("skipif"):
+        return True
+    return zlib.crc32(item.nodeid.encode()) % 3 == third
 
 
 @pytest.fixture(autouse=True)

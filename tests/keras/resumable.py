@@ -1,6 +1,6 @@
 """A training script that may be killed at any moment and started again, and what starts it, kills it and reads it.
 
-    python resumable.py FORM DIRECTORY SAVE_FREQ EPOCHS
+    python resumable.py FORM DIRECTORY SAVE_FREQ EPOCHS [KILL_AFTER]
 
 FORM is "graph" (`LearningRate`) or "callback" (`ScheduleCallback`). Every update adds a line to DIRECTORY/updates: its
 number and the rate that it used. The rate is read off the optimizer: one bias has the gradient 1 in every update, so
@@ -9,6 +9,8 @@ that its velocity goes from v to momentum * v - rate.
 SAVE_FREQ is that of Keras' `BackupAndRestore`. With "epoch" a run goes on just as if nothing had been. With a number of
 batches the optimizer and its counter go on from the last backup, but Keras begins the epoch again from its first batch:
 the rates follow the counter, the data repeat. Two backups are kept, as a kill may leave the newer one half written.
+
+After KILL_AFTER updates it kills itself.
 """
 
 import os
@@ -29,7 +31,7 @@ BATCHES, BATCH = 10, 4
 """In an epoch; samples in a batch."""
 
 
-def train(form: str, directory: Path, save_freq: str | int, epochs: int) -> None:
+def train(form: str, directory: Path, save_freq: str | int, epochs: int, kill_after: int = 0) -> None:
     import keras
 
     from cyclr.keras import LearningRate, ScheduleCallback
@@ -37,7 +39,7 @@ def train(form: str, directory: Path, save_freq: str | int, epochs: int) -> None
     class Recorder(keras.callbacks.Callback):
         def __init__(self, path: Path) -> None:
             super().__init__()
-            self.file = path.open("ab", buffering=0)
+            self.file, self.made = path.open("ab", buffering=0), 0
 
         def velocity(self) -> float:
             return float(keras.ops.convert_to_numpy(self.model.optimizer.momentums[-1])[1])
@@ -52,6 +54,9 @@ def train(form: str, directory: Path, save_freq: str | int, epochs: int) -> None
             update = int(self.model.optimizer.iterations) - 1
             # In one write, so that no line is half written.
             self.file.write(f"{update} {rate!r}\n".encode())
+            self.made += 1
+            if self.made == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
 
         def on_train_end(self, logs: Any = None) -> None:
             self.file.close()
@@ -97,10 +102,10 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._arguments = [form, str(directory), str(save_freq), str(epochs)]
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self, *more: str) -> "subprocess.Popen[bytes]":
         with (self.directory / "output").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, __file__, *self._arguments], stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, __file__, *self._arguments, *more], stdout=output, stderr=subprocess.STDOUT
             )
 
     def _lines(self) -> int:
@@ -125,6 +130,11 @@ class Run:
             raise RuntimeError((self.directory / "output").read_text())
         return code == -signal.SIGKILL
 
+    def kill_itself_after(self, updates: int) -> None:
+        """Start it, and let it kill itself when it has made this many more updates."""
+        if self._start(str(updates)).wait() != -signal.SIGKILL:
+            raise RuntimeError((self.directory / "output").read_text())
+
     def finish(self) -> None:
         """Start it, and wait for its end."""
         if self._start().wait():
@@ -144,5 +154,6 @@ class Run:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _, form, directory, save_freq, epochs = sys.argv
-    train(form, Path(directory), int(save_freq) if save_freq.isdigit() else save_freq, int(epochs))
+    _, form, directory, save_freq, epochs, *kill_after = sys.argv
+    every = int(save_freq) if save_freq.isdigit() else save_freq
+    train(form, Path(directory), every, int(epochs), *map(int, kill_after))

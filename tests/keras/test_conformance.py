@@ -139,6 +139,7 @@ class Training:
             assert logged == (self.schedule(done - sum(other < done for other in skipped) - 1) if done else None)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("form", ["in graph", "callback"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_update_t_uses_the_schedule_at_t(schedule, form, probe):
@@ -157,6 +158,7 @@ def test_tensors_give_what_numpy_gives(schedule):
     assert one_by_one == [schedule(int(step)) for step in steps]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("schedule", JSON_SCHEDULES.values(), ids=JSON_SCHEDULES)
 def test_serialization_gives_an_equal_one(schedule):
     description = keras.saving.serialize_keras_object(LearningRate(schedule, start_step=3))
@@ -284,7 +286,9 @@ WAYS = [
 TWO = {"in graph": "halving", "in graph, with logs": "growing restarts", "callback": "one cycle in three phases"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param("in graph", marks=pytest.mark.any_backend), "in graph, with logs", "callback"]
+)
 @pytest.mark.parametrize(("train", "arguments"), WAYS)
 def test_no_way_of_training_changes_which_rate_an_update_uses(train, arguments, form, probe):
     training = Training(probe, form, SCHEDULES[TWO[form]], **arguments)

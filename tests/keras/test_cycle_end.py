@@ -7,6 +7,8 @@ import pytest
 from cyclr import Constant, Cyclical, OneCycle, Sequence, WarmRestarts, Warmup
 from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback, change_schedule
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 LOW, HIGH, UPDATES = 0.125, 0.5, 16
 TOLERANCE = 8 * float(np.finfo("float32").eps) * HIGH
@@ -50,6 +52,7 @@ def test_it_is_called_right_after_the_update_at_every_minimum(schedule, ends, pr
     seen.check(ends, schedule)
 
 
+@pytest.mark.every_backend
 def test_steps_go_on_over_several_fits_and_epochs(probe):
     seen = Snapshots()
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE)), UPDATES)
@@ -85,6 +88,7 @@ def test_with_accumulation_it_is_called_after_the_last_micro_batch(parts, probe)
     seen.check(ENDS, SCHEDULE)
 
 
+@pytest.mark.every_backend
 def test_with_accumulation_it_is_called_when_the_update_is_made_though_the_fit_began_within_it(probe):
     steps = []
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE), gradient_accumulation_steps=4), 4, micro_batches=4)
@@ -104,6 +108,7 @@ def test_an_update_that_loss_scaling_skips_ends_no_cycle(overflow, probe, mixed_
     seen.check([1, 5], SCHEDULE)
 
 
+@pytest.mark.every_backend
 def test_loss_scaling_with_accumulation(probe, mixed_float16):
     seen = Snapshots()
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE), gradient_accumulation_steps=2), 8, micro_batches=2)
@@ -129,6 +134,7 @@ def test_it_follows_the_schedule_of_the_optimizer_when_that_is_changed(probe):
     assert steps == [1, 5, 8, 16]
 
 
+@pytest.mark.every_backend
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_no_minimum_is_missed_where_the_length_of_the_data_is_not_known(probe):
     """TensorFlow counts an update that never was at the end of every epoch, which skips a step of the schedule."""
@@ -210,6 +216,7 @@ def test_without_a_schedule_to_be_found_it_says_so(rate, probe):
     np.testing.assert_array_equal(run.rates, 0)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
 def test_several_steps_per_call_are_refused(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SCHEDULE)), 4, steps_per_execution=2)

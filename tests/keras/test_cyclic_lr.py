@@ -10,6 +10,8 @@ from keras import ops
 from cyclr import Cyclical
 from cyclr.keras import CyclicLR, LearningRate
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(24, 3)).astype("float32")
@@ -65,6 +67,7 @@ def test_defaults_and_order_of_arguments_are_those_of_the_original():
     assert (clr.clr(), clr.gamma, clr.scale_mode) == (0.1, 0.9, "iterations")
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("step_size", [4, 3.5])
 @pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
 def test_the_rate_recorded_is_the_rate_used(mode, step_size, probe):
@@ -80,6 +83,7 @@ def test_the_rate_recorded_is_the_rate_used(mode, step_size, probe):
     assert (clr.clr_iterations, clr.trn_iterations) == (20, 20)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("cut", [6, 7], ids=["between updates", "in the midst of one"])
 def test_gradient_accumulation_counts_updates(cut, probe):
     clr = CyclicLR(0.125, 0.5, 2)
@@ -92,6 +96,7 @@ def test_gradient_accumulation_counts_updates(cut, probe):
     assert clr.history["iterations"] == list(range(1, 9))
 
 
+@pytest.mark.every_backend
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_data_of_unknown_length_gets_the_rate_of_every_update(probe):
     """A batch begins at the end of every epoch that never comes: JAX forgets its rate, TensorFlow counts it."""
@@ -106,6 +111,7 @@ def test_data_of_unknown_length_gets_the_rate_of_every_update(probe):
     assert int(ops.convert_to_numpy(run.model.optimizer.iterations)) == 20
 
 
+@pytest.mark.every_backend
 def test_an_update_that_loss_scaling_skips_does_not_count(probe, mixed_float16):
     """https://github.com/pytorch/pytorch/issues/44511"""
     clr = CyclicLR(0.125, 0.5, 3)
@@ -150,6 +156,7 @@ def fit(model, *callbacks, **arguments):
     return model.fit(**arguments, callbacks=list(callbacks)).history
 
 
+@pytest.mark.every_backend
 def test_the_loss_in_history_is_that_of_the_very_batch(linear_model, losses_by_hand):
     """The original records the mean over the epoch so far: https://github.com/keras-team/tf-keras/issues/393"""
     clr = CyclicLR(0.01, 0.05, 4)
@@ -161,6 +168,7 @@ def test_the_loss_in_history_is_that_of_the_very_batch(linear_model, losses_by_h
     np.testing.assert_allclose(clr.history["mse"], wanted, rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_with_accumulation_the_loss_is_the_mean_over_the_update(linear_model, losses_by_hand):
     clr = CyclicLR(0.01, 0.05, 4)
     fit(linear_model(keras.optimizers.SGD(gradient_accumulation_steps=2)), clr)
@@ -263,6 +271,7 @@ class Watched(keras.layers.Dense):
         return outputs
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "jax", reason="Keras itself fails with a metric that a model has twice")
 def test_a_metric_that_the_model_has_twice_keeps_its_running_mean():
     def train(optimizer, *callbacks):
@@ -358,6 +367,7 @@ def test_a_new_callback_goes_on_from_the_updates_that_it_is_told(probe):
     np.testing.assert_allclose(run.rates, Cyclical(0.125, 0.5, 4)(np.arange(12)), rtol=1e-6)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
 def test_several_steps_per_call_are_refused(linear_model):
     model = linear_model("sgd", steps_per_execution=4)

@@ -1,12 +1,17 @@
 """What is wrong is said at once, with what was received and how to mend it, and before anything has changed."""
 
+import importlib
 import math
 
 import keras
 import numpy as np
 import pytest
 
+import cyclr.keras
+from cyclr import MissingExtraError
 from cyclr.keras import range_test
+
+pytestmark = pytest.mark.any_backend
 
 BACKEND = keras.backend.backend()
 X, Y = np.ones((8, 3), "float32"), np.zeros((8, 1), "float32")
@@ -107,6 +112,7 @@ def test_what_is_no_optimizer_is_refused(wrong, model):
         range_test(model, X, Y, optimizer=wrong)
 
 
+@pytest.mark.every_backend
 def test_a_mistake_in_the_data_is_said_by_keras_and_leaves_the_model(model):
     weights = model.get_weights()
     with pytest.raises(ValueError, match=r"(?i)shape|incompatible|cardinality"):
@@ -171,3 +177,10 @@ def test_stop_iteration_in_the_loss_is_an_error_in_a_model_that_was_trained():
         return
     with pytest.raises(RuntimeError, match="train_step raised StopIteration: no more"):
         range_test(model, X, Y, batch_size=4, steps=5, max_lr=1e-3)
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "3.8.0", "3.14.1"])
+def test_versions_of_keras_that_train_at_wrong_rates_are_refused(version, monkeypatch):
+    monkeypatch.setattr(keras, "__version__", version)
+    with pytest.raises(MissingExtraError, match=rf'needs Keras 3\.15 or newer; got Keras {version}.*"keras>=3\.15"'):
+        importlib.reload(cyclr.keras)

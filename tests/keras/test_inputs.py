@@ -10,6 +10,8 @@ from keras import ops
 from cyclr import RangeTestError
 from cyclr.keras import range_test
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(11)
 ROWS, BATCH = 24, 4
@@ -104,6 +106,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", [*WHOLE, *ONE_BY_ONE])
 def test_every_form_of_data_gives_the_same_losses(kind, linear_model, losses_by_hand):
     model = linear_model("sgd")
@@ -115,6 +118,7 @@ def test_every_form_of_data_gives_the_same_losses(kind, linear_model, losses_by_
     np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, X, Y, batch_size=BATCH), rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_batches_may_come_from_several_workers(linear_model, losses_by_hand):
     result = range_test(linear_model("sgd"), Finite(X, Y, workers=2), **SWEEP)
     # On JAX and torch, the first fit of Keras begins with the second batch then.
@@ -235,6 +239,7 @@ def test_a_model_without_weights_yet_is_built_from_the_data(kind):
     assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
 
 
+@pytest.mark.every_backend
 def test_a_model_that_keras_calls_built_may_have_no_weights_yet(built_by_shape):
     model = built_by_shape("sgd", (None, 3))
     result = range_test(model, X, Y, **SWEEP, batch_size=BATCH)
@@ -270,6 +275,7 @@ def test_a_generator_of_the_data_loader_s_own_is_seeded_and_put_back(holder, lin
     np.testing.assert_array_equal(with_test.get_weights()[0], without.get_weights()[0])
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("rate", ["number", "schedule"])
 def test_data_of_unknown_length_gets_every_rate(rate, probe):
     """On TensorFlow, Keras counts an update that never happens whenever such data ends."""

@@ -11,6 +11,8 @@ from keras import ops
 from cyclr import Cyclical, RangeTestError, RangeTestResult
 from cyclr.keras import CyclicLR, LearningRate, LRFinder
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(9)
 X = RNG.normal(size=(24, 3)).astype("float32")
@@ -94,6 +96,7 @@ def test_the_rates_grow_over_the_epochs_that_fit_runs(linear_model):
     assert finder.result.stop_reason == "completed"
 
 
+@pytest.mark.every_backend
 def test_one_update_at_every_rate(linear_model):
     finder, watch = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1), Watch()
     fit(linear_model("sgd"), finder, watch)
@@ -101,6 +104,7 @@ def test_one_update_at_every_rate(linear_model):
     np.testing.assert_allclose(finder.losses, squared_errors(watch.weights), rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_gradient_accumulation_counts_updates(linear_model):
     finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
     model = linear_model(keras.optimizers.SGD(gradient_accumulation_steps=2))
@@ -130,6 +134,7 @@ def values_of(model):
     return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_trained_model_is_put_back(name):
     """https://github.com/davidtvs/pytorch-lr-finder/issues/11"""
@@ -141,6 +146,7 @@ def test_a_trained_model_is_put_back(name):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.every_backend
 def test_a_fresh_model_is_put_back():
     model = noisy_model(keras.optimizers.Adam(0.01))
     before = [np.array(ops.convert_to_numpy(variable)) for variable in model.variables]
@@ -176,6 +182,7 @@ def test_divergence_stops_the_fit(reload_weights, linear_model):
         assert np.array_equal(before, after) is reload_weights
 
 
+@pytest.mark.every_backend
 def test_nan_stops_the_fit_and_is_not_recorded(linear_model):
     finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
     model = linear_model("sgd")
@@ -379,12 +386,14 @@ def test_an_optimizer_with_a_schedule_of_its_own_is_refused(linear_model):
         fit(model, LRFinder(1e-4, 1e-2))
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
 def test_several_steps_per_call_are_refused(linear_model):
     with pytest.raises(ValueError, match="between updates, which steps_per_execution=2"):
         fit(linear_model("sgd", steps_per_execution=2), LRFinder(1e-4, 1e-2))
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
 @pytest.mark.parametrize("dropout", [False, True], ids=["without variables", "with the seed of a dropout"])
 def test_a_model_that_is_not_built_is_refused(dropout):
@@ -394,6 +403,7 @@ def test_a_model_that_is_not_built_is_refused(dropout):
         fit(model, LRFinder(1e-4, 1e-2))
 
 
+@pytest.mark.every_backend
 def test_a_model_that_keras_calls_built_without_weights_is_refused_and_the_way_out_works(built_by_shape):
     model, finder = built_by_shape("sgd", (None, 3)), LRFinder(1e-4, 1e-2)
     if BACKEND == "tensorflow":
@@ -404,6 +414,7 @@ def test_a_model_that_keras_calls_built_without_weights_is_refused_and_the_way_o
     assert finder.result.stop_reason == "completed"
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
 def test_a_model_that_is_not_built_is_put_back_to_the_weights_it_was_built_with():
     keras.utils.set_random_seed(1)

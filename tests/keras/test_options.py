@@ -9,6 +9,8 @@ from keras import ops
 
 from cyclr.keras import range_test
 
+pytestmark = pytest.mark.any_backend
+
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(40, 4)).astype("float32")
 Y = (X @ np.array([[1.0], [-2.0], [0.5], [0.0]])).astype("float32")
@@ -79,6 +81,7 @@ def test_nothing_is_left_behind_wherever_it_is_interrupted(step, error, spill, s
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.every_backend
 def test_a_snapshot_on_disk_is_all_of_the_state(tmp_path):
     model, sizes = make(), []
 

@@ -11,6 +11,8 @@ from keras import ops
 from cyclr import Constant, Cyclical, RangeTestError
 from cyclr.keras import LearningRate, ScheduleCallback, range_test
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 several_per_call = pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
 RNG = np.random.default_rng(7)
@@ -42,11 +44,13 @@ def test_the_loss_is_that_of_the_very_batch(spacing, momentum, linear_model, los
     np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, X, Y, batch_size=8, momentum=momentum), rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_the_last_and_smaller_batch_counts_as_it_is(linear_model, losses_by_hand):
     result = range_test(linear_model(keras.optimizers.SGD()), X, Y, **{**SWEEP, "batch_size": 20, "max_lr": 0.05})
     np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, X, Y, batch_size=20), rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_steps_per_execution_is_set_aside_and_put_back(linear_model, losses_by_hand):
     model = linear_model(keras.optimizers.SGD(0.05), steps_per_execution=4 if BACKEND != "torch" else 1)
     before = model.steps_per_execution
@@ -55,6 +59,7 @@ def test_steps_per_execution_is_set_aside_and_put_back(linear_model, losses_by_h
     assert model.steps_per_execution == before
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("micro_batches", [2, 3])
 def test_accumulation_makes_one_point_of_every_update(micro_batches, linear_model, losses_by_hand):
     """https://github.com/Lightning-AI/pytorch-lightning/issues/1726"""
@@ -99,6 +104,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("trained_before", [False, True], ids=["fresh", "trained"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_rates_recorded_are_the_rates_used(name, trained_before, probe):
@@ -136,6 +142,7 @@ def test_a_schedule_is_back_afterwards_and_works(make, scaled, probe):
     np.testing.assert_allclose(run.rates, wanted, rtol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_updates_that_loss_scaling_skips_make_no_point(probe, mixed_float16):
     """https://github.com/davidtvs/pytorch-lr-finder/issues/90"""
     run = probe(keras.optimizers.SGD(0.3), 40)
@@ -156,6 +163,7 @@ def test_updates_that_loss_scaling_skips_make_no_point(probe, mixed_float16):
 SHUFFLED = {**SWEEP, "shuffle": True, "steps": 8}
 
 
+@pytest.mark.every_backend
 def test_same_seed_same_result_and_other_seeds_others():
     """https://github.com/fastai/fastai/issues/3658"""
     model = dropout_model()
@@ -181,6 +189,7 @@ def test_same_seed_same_result_whatever_was_drawn_and_trained_between():
     assert second == range_test(model, X, Y, **SHUFFLED, seed=3)
 
 
+@pytest.mark.every_backend
 def test_without_a_seed_the_generators_decide():
     model = dropout_model()
     sweep = {**SHUFFLED, "seed": None}
@@ -303,6 +312,7 @@ def test_a_name_that_is_not_in_the_logs_is_an_error_that_lists_them(linear_model
         range_test(model, X, Y, **SWEEP, monitor="nope")
 
 
+@pytest.mark.every_backend
 def test_nothing_is_printed(capfd, linear_model):
     range_test(linear_model(keras.optimizers.SGD()), X, Y, **{**SWEEP, "steps": 9})
     assert capfd.readouterr().out == ""
@@ -371,6 +381,7 @@ class CustomStep(keras.Model):
         return logs, (trainable, others, optimizer, [*metrics[:first], *updated, *metrics[first + size :]])
 
 
+@pytest.mark.every_backend
 def test_a_training_step_of_ones_own(state_of, losses_by_hand):
     inputs = keras.Input((3,))
     model = CustomStep(inputs, keras.layers.Dense(1)(inputs))
@@ -415,6 +426,7 @@ def generator_loss(model, data):
     return ops.mean(ops.square(model.discriminator(model.generator(noise)) - 1))
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "jax", reason="a training step with two optimizers needs state of one's own on JAX")
 @pytest.mark.parametrize("built", [(True, True), (False, True), (False, False)], ids=str)
 def test_one_of_two_optimizers_is_swept_and_both_are_put_back(built, state_of):
@@ -449,6 +461,7 @@ def test_one_of_two_optimizers_is_swept_and_both_are_put_back(built, state_of):
         np.testing.assert_array_equal(one, another)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "jax", reason="a training step with two optimizers needs state of one's own on JAX")
 def test_schedules_attached_to_another_optimizer_than_the_swept_are_suspended():
     class Holder(TinyGAN):

@@ -74,6 +74,7 @@ def test_the_last_steps_that_a_counter_can_hold_are_exact(step):
     assert float(ops.convert_to_numpy(got)) == pytest.approx(schedule(step), abs=TOLERANCE)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("step", [2.5, 2.0, np.float64(2.5), np.float32(2.5), np.array([0.5])], ids=repr)
 def test_a_fractional_step_is_refused(step):
     for asked in (step, ops.convert_to_tensor(step)):
@@ -81,6 +82,7 @@ def test_a_fractional_step_is_refused(step):
             LearningRate(SCHEDULE)(asked)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("micro_batches", [1, 3])
 @pytest.mark.parametrize("cut", [1, 7, 11])
 def test_a_saved_model_goes_on_where_it_was(cut, micro_batches, probe, tmp_path):
@@ -98,6 +100,7 @@ def test_a_saved_model_goes_on_where_it_was(cut, micro_batches, probe, tmp_path)
     np.testing.assert_allclose(run.rates, values(SCHEDULE), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("decay", [PerCycle(lambda cycle: 1 / (1 + cycle)), PerStep(lambda step: 1 / (1 + step))])
 def test_a_function_cannot_be_saved_and_says_so(decay, probe, tmp_path):
     rate = LearningRate(Cyclical(LOW, HIGH, 3, decay=decay))
@@ -108,6 +111,7 @@ def test_a_function_cannot_be_saved_and_says_so(decay, probe, tmp_path):
         model.save(tmp_path / "model.keras")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "schedule",
     [0.1, None, "triangular", lambda step: 0.1, keras.optimizers.schedules.CosineDecay(0.1, 10), Cyclical],
@@ -118,6 +122,7 @@ def test_anything_but_a_schedule_is_rejected(schedule):
         LearningRate(schedule)
 
 
+@pytest.mark.any_backend
 def test_repr_names_the_schedule():
     assert repr(LearningRate(Cyclical(0.1, 0.5, 3))) == f"LearningRate({Cyclical(0.1, 0.5, 3)!r})"
     assert repr(LearningRate(Constant(0.1), start_step=7)) == "LearningRate(Constant(value=0.1), start_step=7)"
@@ -133,6 +138,7 @@ def test_the_first_update_takes_the_start_step(micro_batches, probe):
     np.testing.assert_allclose(run.rates, SCHEDULE(np.arange(5, 14)), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("wrong", "error"), [(-1, ValueError), (0.5, TypeError), ("3", TypeError), (None, TypeError), (True, TypeError)]
 )
@@ -141,6 +147,7 @@ def test_a_start_step_that_is_no_step_is_rejected(wrong, error):
         LearningRate(SCHEDULE, start_step=wrong)
 
 
+@pytest.mark.any_backend
 def test_a_config_without_start_step_begins_at_0():
     again = LearningRate.from_config({"schedule": SCHEDULE.to_dict()})
     assert (again.schedule, again.start_step) == (SCHEDULE, 0)
@@ -169,6 +176,7 @@ def changed(at, updates=16):
     return np.concatenate([SHORT(np.arange(at)), LONG(np.arange(at, updates))])
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("form", ["plain", "accumulation", "loss scaling"])
 def test_a_schedule_changed_between_fits_holds_from_the_next_update_on(form, probe):
     micro_batches = 2 if form == "accumulation" else 1
@@ -209,6 +217,7 @@ def test_a_schedule_changed_at_the_end_of_an_epoch_holds_from_the_next_update_on
     np.testing.assert_allclose(run.rates, wanted, rtol=0, atol=3 * TOLERANCE)
 
 
+@pytest.mark.any_backend
 def test_a_changed_schedule_goes_on_from_the_start_step(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SHORT, start_step=4)), 8)
     run.fit(slice(0, 3))
@@ -217,6 +226,7 @@ def test_a_changed_schedule_goes_on_from_the_start_step(probe):
     np.testing.assert_allclose(run.rates, changed(7, 12)[4:], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.any_backend
 def test_a_sequence_lets_a_new_schedule_begin_at_its_own_step_0(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SHORT)), 12)
     run.fit(slice(0, 7))
@@ -226,6 +236,7 @@ def test_a_sequence_lets_a_new_schedule_begin_at_its_own_step_0(probe):
     np.testing.assert_allclose(run.rates, wanted, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.any_backend
 def test_a_changed_schedule_is_what_is_saved(probe):
     run = probe(keras.optimizers.SGD(LearningRate(SHORT)))
     run.fit(slice(0, 2))
@@ -234,6 +245,7 @@ def test_a_changed_schedule_is_what_is_saved(probe):
     assert again._learning_rate.schedule == LONG
 
 
+@pytest.mark.any_backend
 def test_only_a_learning_rate_can_be_changed(linear_model):
     with pytest.raises(ValueError, match=r"compiled with a cyclr\.keras\.LearningRate.*ScheduleCallback.*change\(\)"):
         change_schedule(linear_model("sgd"), LONG)
@@ -245,6 +257,7 @@ def test_only_a_learning_rate_can_be_changed(linear_model):
     assert model.optimizer._learning_rate.schedule == SHORT
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Lion"])
 def test_every_optimizer_takes_it(name):
     optimizer = getattr(keras.optimizers, name)(LearningRate(SCHEDULE))

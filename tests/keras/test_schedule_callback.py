@@ -13,6 +13,8 @@ from keras import ops
 from cyclr import Constant, Cyclical, OneCycle
 from cyclr.keras import CyclicLR, LearningRate, LRFinder, ScheduleCallback, change_schedule
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 UPDATES, SHAPE = 10, (4, 3)
 RATE = OneCycle(0.02, 0.2, UPDATES, rise=0.4, final_lr=0.01)
@@ -127,12 +129,14 @@ def test_weight_decay_alone_leaves_rate_and_momentum():
     assert_weights(run.kept.weights, sgd_by_hand(run.gradients(), Constant(0.125), Constant(0.5), DECAY))
 
 
+@pytest.mark.every_backend
 def test_momentum_goes_with_a_learning_rate_in_the_graph():
     run = Linear(keras.optimizers.SGD(LearningRate(RATE), momentum=0.5))
     run.fit(ScheduleCallback(momentum=MOMENTUM))
     assert_weights(run.kept.weights, sgd_by_hand(run.gradients(), RATE, MOMENTUM))
 
 
+@pytest.mark.every_backend
 def test_momentum_may_pass_through_0():
     """Keras asks whether there is a momentum at all, and drops the velocity if there is none."""
     momentum = Cyclical(0.0, 0.9, 2)
@@ -236,6 +240,7 @@ def after_updates(run, micro_batches, steps_per_execution=1, batches=None):
     return looked_at, [ends[index] // micro_batches - 1 for index in looked_at]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("way", "kind"),
     [
@@ -272,6 +277,7 @@ def test_no_way_of_training_changes_momentum_and_weight_decay(way, kind):
     )
 
 
+@pytest.mark.every_backend
 def test_momentum_and_weight_decay_count_updates_and_not_those_that_loss_scaling_skips(mixed_float16):
     run = Linear(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.9, momentum=0.5), initial_scale=16.0))
     run.x = np.round(run.x * 8) / 8
@@ -287,8 +293,8 @@ def test_momentum_and_weight_decay_count_updates_and_not_those_that_loss_scaling
 def test_momentum_of_an_optimizer_that_has_none_is_refused(name):
     run = Linear(getattr(keras.optimizers, name)(0.1))
     message = (
-        r"optimizer that has one: momentum in SGD, Muon and RMSprop, beta_1 in Adam, AdamW, Adamax, Lamb, Lion and "
-        rf"Nadam, rho in Adadelta and RMSprop; got {name}\."
+        r"needs an optimizer with momentum: momentum in SGD, Muon and RMSprop, beta_1 in Adam, AdamW, Adamax, Lamb, "
+        rf"Lion and Nadam, rho in Adadelta and RMSprop; got {name}\."
     )
     with pytest.raises(ValueError, match=message):
         run.fit(ScheduleCallback(RATE, MOMENTUM))
@@ -299,7 +305,9 @@ def test_momentum_of_an_optimizer_that_has_none_is_refused(name):
 
 def test_momentum_of_sgd_made_without_is_refused():
     run = Linear(keras.optimizers.SGD(0.1))
-    with pytest.raises(ValueError, match=r"made with one.*got SGD\(momentum=0\.0\)\. Make it with momentum=0\.9"):
+    with pytest.raises(
+        ValueError, match=r"created without one.*got SGD\(momentum=0\.0\)\. Create it with momentum=0\.9"
+    ):
         run.fit(ScheduleCallback(RATE, MOMENTUM))
     np.testing.assert_array_equal(run.model.get_weights()[0], START)
     assert type(run.optimizer) is type(keras.optimizers.SGD())

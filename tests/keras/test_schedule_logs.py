@@ -9,6 +9,8 @@ import pytest
 from cyclr import Constant, Cyclical, OneCycle
 from cyclr.keras import LearningRate, ScheduleCallback, change_schedule
 
+pytestmark = pytest.mark.any_backend
+
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM, DECAY = OneCycle(0.125, 0.5, 12), Cyclical(0.1, 0.9, 3).mirrored(0.5, 0.9), Cyclical(0.0625, 0.25, 2)
 NAMED = {"learning_rate": RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
@@ -50,6 +52,7 @@ def of_schedules(logs):
     return [{name: one[name] for name in NAMED} for one in logs]
 
 
+@pytest.mark.every_backend
 @every_form
 def test_a_logger_sees_what_every_update_used(form, probe):
     """https://github.com/keras-team/keras/issues/16087"""
@@ -96,6 +99,7 @@ def test_a_change_of_the_optimizer_s_own_schedule_is_seen(same, probe):
     assert logger.epochs[0]["learning_rate"] == 0.375
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras forbids steps_per_execution > 1 on torch")
 @every_form
 def test_several_steps_per_call_show_the_values_of_the_last(form, probe):
@@ -207,6 +211,7 @@ def test_the_optimizer_tells_the_next_rate_between_batches_and_the_last_at_the_e
     assert ask.epochs == pytest.approx([RATE(t) for t in (3, 7, 11)], rel=1e-6)
 
 
+@pytest.mark.every_backend
 def test_loggers_that_keras_need_not_wait_for_see_the_same(probe, mixed_float16):
     """Keras then calls them from threads of its own, in any order."""
 

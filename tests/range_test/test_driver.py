@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclr import CyclrError, RangeTest, RangeTestError
-from cyclr.range_test import stopping
+from cyclr.range_test.driver import divergence_threshold
 
 LOWS = st.floats(1e-12, 1.0)
 RATIOS = st.floats(1.01, 1e12)
@@ -131,7 +131,7 @@ def test_a_negative_loss_that_falls_and_blows_up_diverges():
     ],
 )
 def test_the_threshold_of_divergence(initial, best, factor, threshold):
-    assert stopping.divergence_threshold(initial, best, factor) == pytest.approx(threshold)
+    assert divergence_threshold(initial, best, factor) == pytest.approx(threshold)
 
 
 @given(
@@ -141,8 +141,8 @@ def test_the_threshold_of_divergence(initial, best, factor, threshold):
     scale=st.floats(1e-3, 1e3),
 )
 def test_the_threshold_scales_with_the_loss(initial, fall, factor, scale):
-    plain = stopping.divergence_threshold(initial, initial - fall, factor)
-    scaled = stopping.divergence_threshold(scale * initial, scale * (initial - fall), factor)
+    plain = divergence_threshold(initial, initial - fall, factor)
+    scaled = divergence_threshold(scale * initial, scale * (initial - fall), factor)
     assert scaled == pytest.approx(scale * plain, rel=1e-9, abs=1e-9 * scale * 100)
 
 
@@ -198,14 +198,14 @@ def test_the_first_reason_is_kept():
     assert test.result().stop_reason == "completed"
 
 
-def test_a_test_that_is_left_is_interrupted():
+def test_the_result_before_the_end_is_interrupted():
     test = RangeTest(1e-3, 1.0, 50)
     drive(test, lambda number, lr: 1.0, steps=10)
     result = test.result()
     assert (result.stop_reason, len(result.lr)) == ("interrupted", 10)
 
 
-def test_a_test_that_was_left_goes_on_where_it_was():
+def test_a_loop_can_be_continued_after_a_break():
     test = RangeTest(1e-3, 1.0, 50)
     first = drive(test, lambda number, lr: 1.0, steps=20)
     assert len(test.result().lr) == 20
@@ -220,10 +220,10 @@ def test_a_loop_cannot_give_a_reason_that_is_not_its_own(reason):
         RangeTest().stop(reason)
 
 
-def test_a_rate_without_a_loss_for_the_last_one_is_an_error():
+def test_a_rate_is_refused_until_the_loss_of_the_last_one_is_recorded():
     test = RangeTest(1e-3, 1.0, 50)
     next(test)
-    with pytest.raises(RangeTestError, match=r"^record\(loss\) must be called once after every update; got none for"):
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) was not called for rate number 0\. Call it after"):
         next(test)
 
 
@@ -231,7 +231,7 @@ def test_a_rate_without_a_loss_for_the_last_one_is_an_error():
 def test_a_loss_without_a_rate_is_an_error(driven):
     test = RangeTest(1e-3, 1.0, 50)
     drive(test, lambda number, lr: 1.0, steps=driven) if driven else None
-    with pytest.raises(RangeTestError, match=r"^record\(loss\) must follow a learning rate; got a loss without one\."):
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) was called without a learning rate\. Take one from"):
         test.record(1.0)
     assert test.recorded == driven
 
@@ -239,12 +239,12 @@ def test_a_loss_without_a_rate_is_an_error(driven):
 def test_a_loss_after_the_end_is_an_error():
     test = RangeTest(1e-3, 1.0, 5)
     drive(test, lambda number, lr: 1.0)
-    with pytest.raises(RangeTestError, match="must follow a learning rate"):
+    with pytest.raises(RangeTestError, match="was called without a learning rate"):
         test.record(1.0)
 
 
 @pytest.mark.parametrize("loss", [None, "no number", object(), [1.0], np.ones(2)], ids=lambda loss: type(loss).__name__)
-def test_what_is_no_loss_is_an_error_and_the_rate_goes_on_waiting(loss):
+def test_an_illegal_loss_is_an_error_and_a_legal_one_can_follow(loss):
     test = RangeTest(1e-3, 1.0, 5)
     next(test)
     with pytest.raises((TypeError, ValueError)):
@@ -311,7 +311,7 @@ def test_losses_of_any_kind_that_is_one_number_are_taken(kind):
     [None, "1.0", b"1", np.array("1.0"), np.array([1.0, 2.0]), np.array([]), [1.0], 10**400],
     ids=lambda loss: repr(loss)[:20],
 )
-def test_a_loss_that_is_no_number_is_a_type_error_and_can_be_mended(loss):
+def test_a_loss_that_is_not_a_number_is_a_type_error_and_a_number_can_follow(loss):
     test = RangeTest(1e-3, 1.0, 10)
     next(test)
     with pytest.raises(TypeError, match=r"^loss must be a number, or an array or tensor of one element; got loss"):
@@ -466,7 +466,7 @@ def test_any_loss_of_a_rate_that_is_not_finite_stops_the_test(number):
 
 
 @given(updates=st.integers(1, 4), made=st.integers(0, 40), count=st.integers(1, 60))
-def test_upcoming_rates_are_those_that_come(updates, made, count):
+def test_upcoming_gives_the_rates_that_follow(updates, made, count):
     test = RangeTest(1e-3, 1.0, 10, stop_factor=None, updates_per_rate=updates)
     drive(test, lambda number, lr: 1.0, steps=made) if made else None
     expected = test.upcoming(count).tolist()

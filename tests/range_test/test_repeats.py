@@ -27,13 +27,13 @@ def sweep(run, seed, repeats, read_once=False):
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_as_many_as_asked_for(repeats):
+def test_a_given_number_of_repeats_is_made(repeats):
     run, seeds = runner(noise=0.1)
     assert len(sweep(run, 5, repeats).runs) == repeats
     assert seeds == [5, 6, 7][:repeats]
 
 
-def test_one_does_for_a_curve_that_can_be_read():
+def test_a_clear_curve_is_tested_once():
     run, seeds = runner(noise=0.05)
     assert sweep(run, 5, None).bounds.status == "ok"
     assert seeds == [5]
@@ -50,7 +50,7 @@ def test_more_are_made_while_the_curve_is_noisy():
     assert several == RangeTestResult.of_repeats([run(seed) for seed in list(seeds)])
 
 
-def test_there_is_an_end_to_it():
+def test_repeats_of_noise_end():
     run, seeds = runner(noise=5.0)
     sweep(run, 0, None)
     assert len(seeds) <= MOST
@@ -86,7 +86,7 @@ def test_one_that_a_bad_batch_ends_early_does_not_hide_the_others(end):
 
 
 @pytest.mark.parametrize("arguments", [{"seed": None}, {"seed": 0, "read_once": True}])
-def test_what_cannot_be_repeated_is_not(arguments):
+def test_tests_without_a_seed_or_of_data_read_once_are_not_repeated(arguments):
     run, seeds = runner(noise=1.9)
     sweep(run, repeats=None, **arguments)
     assert len(seeds) == 1

@@ -563,6 +563,16 @@ def test_the_largest_and_smallest_losses_give_a_result_and_pictures(loss):
     assert np.all(np.isfinite(both.picture().band))
 
 
+@pytest.mark.parametrize("loss", HUGE.values(), ids=HUGE)
+def test_the_largest_and_smallest_losses_can_be_plotted_and_have_a_page(loss, tmp_path):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pytest.importorskip("plotly")
+    make(loss=loss).plot().figure.canvas.draw()
+    pyplot.close("all")
+    make(loss=loss).to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+
+
 def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path):
     path = tmp_path / "result.json"
     result = make()

@@ -397,7 +397,7 @@ BAD = {
     "no momentum": (
         lambda: CyclicLR(torch.optim.Adagrad(weights()), 0.1, 0.5),
         ValueError,
-        r"^momentum must be the schedule of an optimizer that has one",
+        r"^momentum= needs an optimizer with momentum",
     ),
     "last_epoch": (lambda: CyclicLR(sgd(), 0.1, 0.5, last_epoch=-2), ValueError, r"^last_epoch must be an integer"),
 }

@@ -6,12 +6,13 @@ import io
 import json
 import pickle
 import weakref
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from cyclr import Constant, Cyclical, Halving, PerCycle, Sequence, Warmup
+from cyclr import Constant, Cyclical, Halving, PerCycle, Schedule, ScheduleError, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler
 from cyclr.torch._hooks import uncounted
 from cyclr.torch.scheduler import _State
@@ -281,7 +282,7 @@ def test_momentum_alone_leaves_the_rates():
 @pytest.mark.parametrize("make", [torch.optim.Adagrad, torch.optim.Rprop, torch.optim.ASGD])
 def test_an_optimizer_without_momentum_is_an_error_that_says_what_has_one(make):
     optimizer = make(weights(), lr=0.5)
-    message = rf"^momentum must be .*momentum \(SGD, RMSprop\), betas \(Adam.*rho \(Adadelta\); got {make.__name__}\.$"
+    message = rf"^momentum= needs an optimizer with momentum, such as SGD, .* Adam or Adadelta; got {make.__name__}\.$"
     with pytest.raises(ValueError, match=message):
         Scheduler(optimizer, CYCLE, momentum=MOMENTUM)
     assert optimizer.param_groups[0]["lr"] == 0.5
@@ -704,7 +705,7 @@ BAD_STATES = {
     "no step": ({"version": 1, "schedules": {}}, "new", "of version 1"),
     "a negative step": ({"version": 1, "step": -1, "schedules": {}}, "new", "^step must be an integer of at least 0"),
     "an unknown word": (saved_at(3, CYCLE)[0], "newest", "^schedules must be one of 'same', 'new', 'saved'"),
-    "a function": (saved_at(3, FUNCTION)[0], "saved", "^the saved schedules must hold no function"),
+    "a function": (saved_at(3, FUNCTION)[0], "saved", "^the saved state contains a Python function, which"),
     "more groups": (saved_at(3, LISTED, groups=2)[0], "saved", "^lr must be one schedule, or one for each of the 1"),
     "more momenta": (
         saved_at(3, OTHER, [MOMENTUM] * 2, groups=2)[0],
@@ -733,7 +734,7 @@ def test_saved_schedules_of_a_momentum_that_is_not_there_change_nothing():
     optimizer = torch.optim.Adagrad(weights(), lr=0.5)
     scheduler = Scheduler(optimizer, CYCLE)
     before = everything(optimizer, scheduler)
-    with pytest.raises(ValueError, match=r"^momentum must be the schedule of an optimizer that has one"):
+    with pytest.raises(ValueError, match=r"^momentum= needs an optimizer with momentum"):
         scheduler.load_state_dict(state, schedules="saved")
     assert everything(optimizer, scheduler) == before
 
@@ -1114,6 +1115,34 @@ def test_weights_are_averaged_at_the_ends_of_cycles():
 
 # Errors
 
+
+@dataclass(frozen=True)
+class Unbounded(Schedule):
+    """A schedule of one's own."""
+
+    low: float
+
+    def evaluate(self, xp, step):
+        return self.low + 0.1 * step
+
+
+@dataclass(frozen=True)
+class Rising(Unbounded):
+    """One that says how far it rises."""
+
+    top: float
+
+    @property
+    def largest(self):
+        return self.top
+
+
+def test_a_momentum_of_ones_own_that_stays_below_1_is_taken():
+    optimizer = sgd(momentum=0.9)
+    Scheduler(optimizer, CYCLE, momentum=Rising(low=0.5, top=0.9))
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+
+
 BAD = {
     "no optimizer": (lambda: Scheduler(torch.nn.Linear(1, 1), CYCLE), TypeError, r"^optimizer must be .*got Linear\."),
     "a number": (
@@ -1140,11 +1169,19 @@ BAD = {
         for of in (
             Constant(1.0),
             Warmup(Constant(1.5), 5),
+            Warmup(Constant(0.5), 5, start=1.5),
+            Warmup(Sequence([Constant(0.9), Constant(1.5)], [2]), 2),
+            Rising(low=0.9, top=1.5),
             Sequence([Constant(0.9), Constant(1.5)], [3]),
             Cyclical(0.8, 1.0, 3),
             CYCLE.mirrored(0.8, 1.0),
         )
     },
+    "a momentum whose largest value is not known": (
+        lambda: Scheduler(sgd(momentum=0.9), CYCLE, momentum=Unbounded(low=0.9)),
+        ScheduleError,
+        r"^momentum must stay below 1, but the largest value of Unbounded\(.*\) is not known, .*Define a property `la",
+    ),
     "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
     "weight decays": (
         lambda: Scheduler(sgd({}, {}), weight_decay=[DECAY, DECAY]),
@@ -1154,7 +1191,7 @@ BAD = {
     "no weight decay": (
         lambda: Scheduler(torch.optim.LBFGS(weights()), weight_decay=DECAY),
         ValueError,
-        r"^weight_decay must be the schedule of an optimizer that has one; got LBFGS\.$",
+        r"^weight_decay= needs an optimizer with weight decay; got LBFGS\.$",
     ),
     "start": (
         lambda: Scheduler(sgd(), CYCLE, start_step=-1),

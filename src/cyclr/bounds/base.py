@@ -77,7 +77,7 @@ class Bounds:
         return self.numbers is not None
 
     @property
-    def in_words(self) -> str:
+    def verdict(self) -> str:
         """The bounds as a sentence: the only wording of them, which every output uses."""
         if self.numbers is None:
             return "This curve gives no bounds."

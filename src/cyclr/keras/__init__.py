@@ -1,6 +1,6 @@
 """cyclr for Keras 3, on TensorFlow, JAX and torch.
 
-Importing this module registers `LearningRate` with Keras, which `keras.saving.load_model` needs to know.
+Importing this module registers `LearningRate` with Keras, so that `keras.saving.load_model` can load it.
 """
 
 from importlib.util import find_spec
@@ -12,9 +12,9 @@ try:
 except ImportError as error:
     installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None]
     if find_spec("keras") is not None and installed:
-        # Keras looks for TensorFlow unless it is told otherwise.
+        # Keras imports TensorFlow unless another backend is set.
         raise MissingExtraError(
-            f"cyclr.keras needs the backend that Keras is set to; Keras says: {error}. Installed: "
+            f"cyclr.keras needs the backend that Keras is set to; Keras reports: {error}. Installed: "
             f"{', '.join(installed)}. Set the environment variable KERAS_BACKEND={installed[0]} before Python starts."
         ) from error
     raise MissingExtraError(
@@ -22,9 +22,10 @@ except ImportError as error:
         'pip install "cyclr[jax]" or pip install "cyclr[torch]".'
     ) from error
 
-if int(keras.__version__.split(".")[0]) < 3:
+# Older versions may train at wrong rates without an error: in 3.7 and 3.8, loss scaling does not move the counter.
+if tuple(int(part) for part in keras.__version__.split(".")[:2]) < (3, 15):
     raise MissingExtraError(
-        f'cyclr.keras needs Keras 3; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
+        f'cyclr.keras needs Keras 3.15 or newer; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
     )
 
 from cyclr.keras.cycle_end import CycleEnd

@@ -136,10 +136,10 @@ def show(optimizer: Any, rate: float | None) -> None:
 
 
 def momentum_name(optimizer: Any) -> str:
-    """The attribute that is the optimizer's momentum.
+    """Return the name of the attribute that is the optimizer's momentum.
 
     Raises:
-        ValueError: it has none, or was made without.
+        ValueError: the optimizer has no momentum, or was created without.
     """
     inner = _private.inner(optimizer)
     for name in MOMENTUM_NAMES:
@@ -147,11 +147,11 @@ def momentum_name(optimizer: Any) -> str:
             return name
     if hasattr(inner, "momentum"):
         raise ValueError(
-            f"momentum needs an optimizer that was made with one, as it has no memory for it otherwise; got "
-            f"{type(inner).__name__}(momentum={inner.momentum!r}). Make it with momentum=0.9."
+            "cannot schedule the momentum of an optimizer created without one (no momentum buffers exist); got "
+            f"{type(inner).__name__}(momentum={inner.momentum!r}). Create it with momentum=0.9."
         )
     raise ValueError(
-        "momentum must be the schedule of an optimizer that has one: momentum in SGD, Muon and RMSprop, beta_1 in "
+        "momentum= needs an optimizer with momentum: momentum in SGD, Muon and RMSprop, beta_1 in "
         f"Adam, AdamW, Adamax, Lamb, Lion and Nadam, rho in Adadelta and RMSprop; got {type(inner).__name__}."
     )
 

@@ -1,4 +1,4 @@
-"""The values of one batch, out of a framework that reports running means."""
+"""The loss and metrics of single batches; Keras reports running means."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import keras
 
 
 class BatchValues:
-    """Makes one batch's logs hold that batch's own loss and metrics, then puts the running means back.
+    """Computes the loss and the metrics of one batch, and restores the running means after it.
 
-    Keras logs the mean over the epoch so far. Before a batch every mean is set to empty, so that what is logged for it
-    is its own value, exactly; afterwards the sums are added up again, so that epoch logs and progress bars stay what
-    they were. Metrics that are no means (such as AUC) are left alone and keep their running value.
+    Keras logs the mean over the epoch so far. Before a batch every mean is emptied, so that Keras logs the value of
+    this batch exactly. After the batch the earlier sums are added again, so that epoch logs and progress bars do not
+    change. Metrics that are not means (such as AUC) are not touched, and are logged as running values.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class BatchValues:
             metric.reset_state()
 
     def end(self, model: Any, logs: dict[str, Any]) -> dict[str, Any]:
-        """Call after the batch: returns its own values, and turns `logs` into running means for other callbacks."""
+        """Call after the batch. Returns its own values, and changes `logs` to running means for other callbacks."""
         own = {name: _plain(value) for name, value in logs.items()}
         for metric, total, count in self._sums:
             metric.total.assign(metric.total + total)
@@ -41,9 +41,10 @@ class BatchValues:
         return own
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
-        """Call when an epoch ends: where the length of the data is not known, a batch may begin that never comes.
+        """Call when an epoch ends.
 
-        The means are then still empty, or hold what validation left in them; their own sums give the epoch's logs.
+        If data of unknown length ended, Keras has begun a batch without data. The means are then empty, or hold values
+        of the validation, and the epoch's logs are computed from the earlier sums.
         """
         for metric, total, count in self._sums:
             metric.total.assign(total)
@@ -54,7 +55,7 @@ class BatchValues:
 
 
 def _plain(value: Any) -> Any:
-    """A value as Keras logs it: a number, or an array of those of a metric that has several, such as F1Score."""
+    """Return a value as Keras logs it: a number, or an array if the metric has several values, such as F1Score."""
     if isinstance(value, float):
         return value
     array = keras.ops.convert_to_numpy(value)
@@ -62,7 +63,7 @@ def _plain(value: Any) -> Any:
 
 
 def _leaves(metrics: list[Any]) -> list[Any]:
-    """The metrics themselves, out of the container that `compile(metrics=...)` makes of them."""
+    """Return the metrics themselves, without the container that `compile(metrics=...)` makes of them."""
     leaves: list[Any] = []
     for metric in metrics:
         parts = getattr(metric, "metrics", None)

@@ -1,4 +1,4 @@
-"""Something to do at the end of every cycle."""
+"""A callback that calls a function at the end of every cycle."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +14,18 @@ from cyclr.schedules import Schedule
 class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
     """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
 
-    The function is called right after the update at the minimum, before the next one, with the weights that it made.
+    The function is called after the update at the minimum and before the next one, so it sees the weights of that
+    update.
 
     Args:
         fn: called with the model and the step, the number of that update, from 0.
-        schedule: whose cycles are meant (see `Schedule.is_cycle_end`); by default that of the `LearningRate` that the
-            optimizer was made with.
+        schedule: the schedule whose cycles are meant (see `Schedule.is_cycle_end`). By default, the schedule of the
+            `LearningRate` that the optimizer was created with.
 
     Raises:
-        TypeError: fn is no function, or schedule no schedule.
-        ValueError: when training begins, there is no schedule to be found, or `steps_per_execution` > 1, which runs
-            past the minimum.
+        TypeError: fn is not a function, or schedule is not a schedule.
+        ValueError: when training starts, no schedule is found, or `steps_per_execution` > 1, which runs past the
+            minimum.
 
     Example:
         >>> import cyclr

@@ -20,32 +20,32 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
     `cyclr.keras.LearningRate` does the same inside the compiled step, at no cost.
 
     Update t of the training uses `base_lr + (max_lr − base_lr) · max(0, 1 − x) · scale`, with
-    cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter goes on over several
-    calls of `fit` until `reset`; it counts updates, not micro-batches of gradient accumulation. It is the callback's
-    own, and saved with nothing: in a process that goes on with a saved model, set `clr_iterations` to the updates done,
-    or use `LearningRate`, which follows the optimizer's counter.
+    cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter t continues over several
+    calls of `fit` until `reset`. It counts updates, not micro-batches of gradient accumulation. It belongs to the
+    callback and is not saved: to resume from a saved model, set `clr_iterations` to the number of updates done, or use
+    `LearningRate`, which follows the optimizer's counter.
 
     Args:
         base_lr: lower bound, ≥ 0.
         max_lr: upper bound, > base_lr.
-        step_size: updates in half a cycle, ≥ 1; may be a fraction, and then the peak falls between two updates.
+        step_size: updates in half a cycle, ≥ 1. With a fraction the peak is between two updates.
         mode: `"triangular"`, `"triangular2"` (amplitude halved per cycle) or `"exp_range"` (amplitude times gamma^t);
             not used if scale_fn is given.
         gamma: factor per update for `"exp_range"`, in (0, 1].
-        scale_fn: function of your own that returns the factor of the amplitude, in [0, 1].
-        scale_mode: what scale_fn is called with: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0).
+        scale_fn: a function that returns the factor of the amplitude, in [0, 1].
+        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0).
 
     Attributes:
         history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
-            number, from 1), and `"loss"` and every metric of that batch alone; running metrics that are no means, such
-            as AUC, are as Keras logs them, and arrays where a metric has several values.
-        clr_iterations: updates since the last reset: t of the next update.
-        trn_iterations: updates in all.
+            number, from 1), and `"loss"` and every metric of that batch only. Metrics that are not means, such as AUC,
+            are running values as Keras logs them; a metric with several values gives arrays.
+        clr_iterations: updates since the last reset, which is t of the next update.
+        trn_iterations: updates in total.
 
     Raises:
-        TypeError, ValueError: bounds, lengths, modes or factors out of range; when training begins, a model whose
-            learning rate no callback can set (a schedule of its own, `steps_per_execution` > 1); while it runs, another
-            callback that sets the learning rate too.
+        TypeError, ValueError: bounds, lengths, modes or factors out of range. When training starts: a model whose
+            learning rate no callback can set, because its optimizer has a schedule, or `steps_per_execution` > 1.
+            During training: another callback that sets the learning rate too.
 
     Example:
         >>> from cyclr.keras import CyclicLR
@@ -102,10 +102,10 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
     def reset(
         self, new_base_lr: float | None = None, new_max_lr: float | None = None, new_step_size: float | None = None
     ) -> None:
-        """Begin a new cycle at the next update, with new bounds or a new length if given; `history` is kept.
+        """Start a new cycle at the next update, with new bounds or a new length if given. `history` is kept.
 
         Raises:
-            TypeError, ValueError: bounds or lengths out of range; the old ones then stay.
+            TypeError, ValueError: bounds or lengths out of range. The old ones are then kept.
         """
         before = self.base_lr, self.max_lr, self.step_size
         self.base_lr = self.base_lr if new_base_lr is None else new_base_lr

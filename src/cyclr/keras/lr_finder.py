@@ -19,29 +19,29 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
     """Run a range test as a callback of `fit`: the classic finder.
 
     Takes the arguments of the original (WittmannF's LRFinder). The rates grow exponentially over all updates of the
-    call of `fit` that it is given to, `batches_lr_update` updates at each rate. When the test ends, the model is put
-    back, and the curve is drawn (and shown, where there is a display). In new code `cyclr.keras.range_test` needs no
-    call of `fit` and puts the model back even if it is interrupted; after an interrupted `fit` call `restore()`
-    yourself.
+    call of `fit` that it is passed to, `batches_lr_update` updates at each rate. When the test ends, the model is
+    restored, and the curve is drawn (and shown, if there is a display). In new code use `cyclr.keras.range_test`, which
+    needs no call of `fit` and restores the model even if it is interrupted. After an interrupted `fit`, call
+    `restore()` yourself.
 
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
         mom: momentum of the running mean of the loss by which divergence is judged, in [0, 1).
-        stop_multiplier: stop when that mean has left its lowest value by stop_multiplier − 1 times that value (or times
-            the whole fall, if that is more); > 1. By default 10 − 20 · mom / 3: 4 for mom = 0.9, 10 for mom = 0.
-        reload_weights: go back to the model at the start before every new rate, so that each is tried from the same
-            weights, and at the end. If False, training goes through and is kept at the end.
+        stop_multiplier: stop when that mean is above its lowest value by stop_multiplier − 1 times that value (or times
+            the total fall, if that is more); > 1. By default 10 − 20 · mom / 3: 4 for mom = 0.9, 10 for mom = 0.
+        reload_weights: restore the weights of the start before every new rate, so that every rate is tried from the
+            same weights, and at the end. If False, training continues from rate to rate, and is kept at the end.
         batches_lr_update: updates at every learning rate, ≥ 1; at least 2 with reload_weights.
 
     Attributes:
         result: the `cyclr.RangeTestResult` after the test; `result.bounds` are the bounds to train with.
-        learning_rates, losses: rates tried and the loss at each: the mean over its batches but the first, whose loss
-            does not depend on the rate yet.
+        learning_rates, losses: rates tried and the loss at each: the mean over its batches without the first, whose
+            loss does not depend on the rate yet.
         figure: the Matplotlib figure that was drawn.
 
     Raises:
-        TypeError, ValueError: an argument out of range; when training begins, a model whose learning rate no callback
+        TypeError, ValueError: an argument out of range. When training starts: a model whose learning rate no callback
             can set, or a `fit` that is too short or of unknown length.
 
     Example:
@@ -112,7 +112,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._start is None:
-            # Only now it is known which epoch `fit` begins with.
+            # The epoch that `fit` begins with is not known before.
             self._new_test(self._points((self.params.get("epochs") or 1) - epoch))
 
     def _points(self, epochs: int) -> int:
@@ -187,13 +187,13 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         _show(self.figure)
 
     def restore(self) -> None:
-        """Put the model back to where it was when the test began; for a `fit` that raised or was interrupted."""
+        """Restore the model to its state before the test, after a `fit` that raised or was interrupted."""
         if self._start is not None:
             self._start.restore_variables()
 
 
 def _show(figure: Any) -> None:
-    """Show a figure where there is a display to show it on; a notebook shows it by itself."""
+    """Show a figure if there is a display. A notebook shows figures by itself."""
     import matplotlib
     from matplotlib.backends import BackendFilter, backend_registry
 

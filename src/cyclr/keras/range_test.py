@@ -1,4 +1,4 @@
-"""The range test of a compiled Keras model, which is left as it was."""
+"""The range test of a compiled Keras model, which is restored afterwards."""
 
 import contextlib
 import itertools
@@ -18,9 +18,8 @@ from cyclr.keras import _attach, _optimizer, _private
 from cyclr.keras._updates import UpdateCounter, accumulation, updates_done
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing
+from cyclr.range_test.driver import SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
-from cyclr.range_test.stopping import SKIPPED_AT_MOST
 
 
 def range_test(
@@ -47,17 +46,17 @@ def range_test(
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
-    """Train for `steps` updates with a rising learning rate, record each batch's loss, and put everything back.
+    """Train for `steps` updates with a rising learning rate, record each batch's loss, and restore everything.
 
-    Afterwards the model, its optimizer and every random number generator are as they were before, also if the test
-    raises or is interrupted: training goes on as if there had been none. (A model and an optimizer that have no
-    variables yet are built.) Data is repeated when an epoch ends; a generator can only be read once, and stays where
-    the test left it. State that other data holds moves on as well: that of a `tf.data` shuffle, of a `PyDataset` that
-    shuffles in `on_epoch_end`, of an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached
-    is suspended.
+    Afterwards the model, its optimizer and all random number generators are as before, even if the test raises or is
+    interrupted: training continues as if there had been no test. (A model and an optimizer that have no variables yet
+    are built.) Data is repeated when an epoch ends. A generator can only be read once, and is not rewound. State that
+    other data holds is not restored: that of a `tf.data` shuffle, of a `PyDataset` that shuffles in `on_epoch_end`, of
+    an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached is suspended during the test.
 
-    The recorded loss is the loss of the very batch, not Keras' running mean, computed before that batch's update. With
-    `gradient_accumulation_steps=k`, or where loss scaling skips updates, it is the mean over the batches of the update.
+    The recorded loss is the loss of the batch itself, not Keras' running mean, computed before that batch's update.
+    With `gradient_accumulation_steps=k`, or if loss scaling skips updates, it is the mean over the batches of the
+    update.
 
     Args:
         model: a compiled `keras.Model`.
@@ -71,17 +70,17 @@ def range_test(
         optimizer: the optimizer to sweep, for a model with a `train_step` of its own that holds several;
             `model.optimizer` by default.
         monitor: name in the logs of the loss to record.
-        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
+        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of this many updates makes a point.
+        evaluate: `evaluate(model)` returns the value to record instead of the loss of the batches, at the end of every
             rate: a loss on validation data, such as `lambda model: model.evaluate(x_val, y_val, verbose=0)` of a model
             without metrics, or 1 − accuracy.
-        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
-            their losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the
-            second differs from the first; of a generator, one.
-        seed: seed of the order of the data and of unseeded random operations, ≥ 0; None draws from the generators as
-            they are. Same seed, same result, on a deterministic backend and with data that holds no state of its own.
-        snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
-            there is gone after the test.
+        repeats: number of tests from the same start, ≥ 1, with the seeds seed, seed + 1, …. The bounds are read from
+            the mean of their losses. By default one, and up to three more while the curve is too noisy to read, or
+            flat, and the second differs from the first. For a generator, one.
+        seed: seed of the order of the data and of unseeded random operations, ≥ 0. None draws from the generators as
+            they are. The same seed gives the same result on a deterministic backend, if the data holds no state.
+        snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
+            deleted after the test.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
@@ -89,7 +88,8 @@ def range_test(
 
     Raises:
         TypeError, ValueError: an argument out of range; a model that is not compiled.
-        RangeTestError: no loss could be recorded, as the data is empty or the first loss is not finite.
+        RangeTestError: no loss was recorded, because the data is empty or the first loss is not finite.
+        RuntimeError: `train_step`, `evaluate` or `on_step` raised StopIteration.
 
     Example:
         >>> import keras

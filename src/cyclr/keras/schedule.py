@@ -13,24 +13,24 @@ from cyclr.schedules import Schedule
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A cyclr schedule as the learning rate of any Keras optimizer, computed inside the compiled step.
 
-    The rate is a function of the optimizer's own counter, so the clock contract holds by itself: update t uses
-    `schedule(t)` under `steps_per_execution`, `jit_compile` and several calls of `fit`, and a saved and loaded model
-    goes on where it was. After a backup of Keras' `BackupAndRestore` in mid-epoch, Keras takes the data from the first
-    batch of the epoch again; the rate still follows the counter. With `gradient_accumulation_steps=k` Keras hands its
-    schedules the number of the micro-batch; this one asks the optimizer for k and counts updates.
+    The rate is a function of the optimizer's own counter. Therefore update t uses `schedule(t)` under
+    `steps_per_execution`, `jit_compile` and several calls of `fit`, and a loaded model continues where it was saved. If
+    Keras' `BackupAndRestore` restores a backup from the middle of an epoch, Keras reads the data from the first batch
+    of the epoch again; the rate still follows the counter. With `gradient_accumulation_steps=k` Keras passes the number
+    of the micro-batch to schedules; this one reads k from the optimizer and counts updates.
 
-    One case needs help: on TensorFlow, when data of unknown length (`from_generator`, `filter`) ends, or data with
-    fewer batches than `steps_per_epoch`, Keras counts an update that never was. Add `ScheduleCallback()` to the
-    callbacks, which puts the counter right at the end of every epoch.
+    One case needs a callback: on TensorFlow, if data of unknown length (`from_generator`, `filter`) or data with fewer
+    batches than `steps_per_epoch` ends, Keras counts one update too many. Add `ScheduleCallback()` to the callbacks,
+    which corrects the counter at the end of every epoch.
 
     Args:
         schedule: any `cyclr.Schedule`; its steps are optimizer updates, from 0.
-        start_step: step of the schedule at the optimizer's update 0, ≥ 0; for a run that goes on with an optimizer that
-            counts from 0 again. `load_weights` brings the counter back only to an optimizer that is compiled and built
-            (`model.optimizer.build(model.trainable_variables)`), which then needs no start_step.
+        start_step: step of the schedule at the optimizer's update 0, ≥ 0, to resume a run with an optimizer that counts
+            from 0 again. `load_weights` restores the counter only if the optimizer is compiled and built before
+            (`model.optimizer.build(model.trainable_variables)`); start_step is not needed then.
 
     Raises:
-        TypeError, ValueError: `schedule` is no `cyclr.Schedule`, or start_step no integer ≥ 0.
+        TypeError, ValueError: `schedule` is not a `cyclr.Schedule`, or start_step is not an integer ≥ 0.
 
     Example:
         >>> import cyclr, keras
@@ -51,7 +51,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         self.start_step = _checks.integer("start_step", start_step, at_least=0)
 
     def __call__(self, step: Any) -> Any:
-        """The rate at the optimizer's counter `step`; asked directly, at the update number `step`."""
+        """Return the rate at the optimizer's counter `step`. Called by anything else: at update number `step`."""
         accumulation = _private.calling_optimizer_accumulation()
         if isinstance(step, int):
             return self.schedule(step // accumulation + self.start_step)
@@ -59,12 +59,12 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return value_at(self.schedule, step // accumulation if accumulation > 1 else step, self.start_step)
 
     def get_config(self) -> dict[str, Any]:
-        """The schedule's description; a schedule with a Python function in it raises `cyclr.ScheduleError`."""
+        """Return the schedule as a dict. A schedule with a Python function in it raises `cyclr.ScheduleError`."""
         return {"schedule": self.schedule.to_dict(), "start_step": self.start_step}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LearningRate":
-        """The learning rate that `get_config` described."""
+        """Return the learning rate that `get_config` described."""
         return cls(Schedule.from_dict(config["schedule"]), config.get("start_step", 0))
 
     def __repr__(self) -> str:
@@ -73,19 +73,19 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
 
 def change_schedule(model: Any, schedule: Schedule) -> None:
-    """Let a model whose optimizer was made with a `LearningRate` go on by another schedule, from the next update on.
+    """Replace the schedule of a model whose optimizer was created with a `LearningRate`, from the next update on.
 
-    The one call for extending a run, or for changing bounds or lengths in its midst, also during `fit`. The optimizer's
-    counter goes on: the next update t takes `schedule(t)`. For one that begins at its own step 0 at update n, pass
-    `cyclr.Sequence([old, new], lengths=[n])`.
+    Use it to extend a run, or to change bounds or lengths in the middle of a run, also during `fit`. The optimizer's
+    counter continues: the next update t uses `schedule(t)`. If the new schedule is to start at its own step 0 at update
+    n, pass `cyclr.Sequence([old, new], lengths=[n])`.
 
     Args:
-        model: a compiled `keras.Model` whose optimizer was made with a `LearningRate`.
+        model: a compiled `keras.Model` whose optimizer was created with a `LearningRate`.
         schedule: the new schedule.
 
     Raises:
-        TypeError: `schedule` is no `cyclr.Schedule`.
-        ValueError: the optimizer was not made with a `LearningRate`.
+        TypeError: `schedule` is not a `cyclr.Schedule`.
+        ValueError: the optimizer was not created with a `LearningRate`.
 
     Example:
         >>> import cyclr, keras

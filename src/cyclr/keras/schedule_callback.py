@@ -14,31 +14,31 @@ from cyclr.schedules import Schedule
 class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Schedules for learning rate, momentum and weight decay of any Keras optimizer, for as long as `fit` runs.
 
-    Update t of the optimizer uses `schedule(t)`, within the compiled step, whatever runs it: `steps_per_execution`,
-    `jit_compile`, gradient accumulation, loss scaling, several calls of `fit`. The values are in the logs of every
-    batch and epoch as `learning_rate`, `momentum` and `weight_decay`; put this callback first in the list, so that all
-    others see them. Without arguments it only writes the logs, for an optimizer made with a `LearningRate`. Under
-    `steps_per_execution`, the batch log of a call that is cut short, as data of unknown length ends, is that of a full
-    one, as Keras does not tell how many batches it ran; updates and epoch logs are right.
+    Update t of the optimizer uses `schedule(t)` within the compiled step, also under `steps_per_execution`,
+    `jit_compile`, gradient accumulation, loss scaling and several calls of `fit`. The logs of every batch and epoch
+    have the values as `learning_rate`, `momentum` and `weight_decay`. Put this callback first in the list, so that all
+    others see them. Without arguments it only writes the logs, for an optimizer created with a `LearningRate`. With
+    `steps_per_execution`, if data of unknown length ends within a call, the batch log of that call is that of a full
+    call, because Keras does not report how many batches it ran. Updates and epoch logs are right.
 
-    When training ends the optimizer is a plain one again, with the learning rate of the last update. What is saved
-    meanwhile is the plain optimizer too; to go on after loading, pass the callback again. After an exception Keras
-    calls no callback: it stays attached until it is passed to `fit` again, or until `detach`.
+    When training ends, the optimizer is a plain one again, with the learning rate of the last update. Checkpoints saved
+    during training hold the plain optimizer too: to resume from one, pass the callback again. After an exception Keras
+    calls no callback, so the schedules stay attached until the next `fit` with this callback, or until `detach`.
 
     Args:
         lr: schedule of the learning rate.
-        momentum: schedule of the momentum: of `momentum` in SGD, Muon and RMSprop (made with one), `beta_1` in Adam,
-            AdamW, Adamax, Lamb, Lion and Nadam, `rho` in Adadelta and RMSprop (made without momentum).
+        momentum: schedule of `momentum` in SGD, Muon and RMSprop (created with one), of `beta_1` in Adam, AdamW,
+            Adamax, Lamb, Lion and Nadam, of `rho` in Adadelta and RMSprop (created without momentum).
         weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
-        start_step: step of the schedules that the next update takes, ≥ 0; by default the optimizer's own count of
-            updates. For a run that goes on from weights alone, whose optimizer counts from 0 again (see
-            `LearningRate`). The next update is that of the optimizer as `fit` finds it, before a `BackupAndRestore` in
+        start_step: step of the schedules that the next update uses, ≥ 0; by default the optimizer's own count of
+            updates. Use it to resume from weights only, because the optimizer then counts from 0 again (see
+            `LearningRate`). The next update is that of the optimizer when `fit` starts, before a `BackupAndRestore` in
             the list restores a later one.
 
     Raises:
-        TypeError, ValueError: something that is no schedule, or no step; when training begins, a model without an
-            optimizer, an optimizer with a schedule of its own or without a momentum; in between, another callback that
-            sets the same.
+        TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
+            an optimizer, an optimizer with a schedule of its own or without momentum. During training: another callback
+            that sets the same hyperparameter.
 
     Example:
         >>> import cyclr
@@ -50,7 +50,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """
 
     async_safe = True
-    """Keras need not wait for the device after every batch."""
+    """Keras does not need to wait for the device after every batch."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
     ) -> None:
-        """Go on by other schedules from the next update on; those not given stay. Also during `fit`.
+        """Replace schedules from the next update on, also during `fit`. Those that are not given stay.
 
-        The step goes on: the next update t takes `lr(t)`. For one that begins at its own step 0 at update n, pass
-        `cyclr.Sequence([old, new], lengths=[n])`.
+        The step continues: the next update t uses `lr(t)`. If the new schedule is to start at its own step 0 at update
+        n, pass `cyclr.Sequence([old, new], lengths=[n])`.
 
         Raises:
-            TypeError: something that is no schedule; nothing is changed then.
-            ValueError: while attached, an optimizer that cannot take them; nothing is changed then.
+            TypeError: an argument that is not a schedule. Nothing is changed then.
+            ValueError: while attached, an optimizer that cannot use the schedules. Nothing is changed then.
         """
         before = self._schedules, self._attachment
         attached = self._is_attached()
@@ -117,13 +117,13 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._offset = 0 if start is None or optimizer is None else start - updates_done(optimizer)
 
     def attach(self, model: Any) -> None:
-        """Let the schedules hold for a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
+        """Attach the schedules to a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
         self.set_model(model)
         self._attach(model)
         self._attached_by_hand = True
 
     def detach(self) -> None:
-        """Make the optimizer a plain one again, with the learning rate of the last update; if not attached, nothing."""
+        """Make the optimizer a plain one again, with the learning rate of the last update, if anything is attached."""
         self._attached_by_hand = False
         if not self._is_attached():
             return

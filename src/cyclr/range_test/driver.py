@@ -1,19 +1,22 @@
 """The range test for any training loop: it gives the learning rate of every update and records the loss."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
+from cyclr.bounds.curve import LARGEST, MIN_POINTS
+from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
-from cyclr.range_test import stopping
-from cyclr.range_test.result import MOST_STEPS, MOST_UPDATES, RangeTestResult
-from cyclr.range_test.stopping import Divergence, StopReason
+from cyclr.range_test.result import MOST_STEPS, MOST_UPDATES, STOPPED_BECAUSE, RangeTestResult, StopReason
 
 Spacing = Literal["exponential", "linear"]
+
+SKIPPED_AT_MOST = 100
+"""Updates in a row that loss scaling may skip. Each halves the scale, which starts at 2^15 (Keras) or 2^16 (torch)."""
 
 
 def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = "exponential") -> NDArray[np.float64]:
@@ -38,6 +41,24 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
             f"max_lr={max_lr!r}, steps={steps!r}. Widen the range or use fewer steps."
         )
     return rates
+
+
+def divergence_threshold(initial: float, best: float, factor: float, noise: float = 0.0) -> float:
+    """Return the smoothed loss above which a test has diverged.
+
+    It is best + (factor − 1) · max(|best|, initial − best, noise).
+
+    For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen to near 0 or below is
+    compared with how far it fell, so that noise around a tiny minimum is not divergence. A loss that starts near 0,
+    such as a critic's, is compared with its noise. The test stops at the same point if all losses are scaled.
+
+    Args:
+        initial: smoothed loss of the first point.
+        best: lowest smoothed loss so far.
+        factor: > 1.
+        noise: typical difference of neighbouring losses, ≥ 0.
+    """
+    return best + (factor - 1.0) * max(abs(best), initial - best, noise)
 
 
 class RangeTest:
@@ -99,7 +120,7 @@ class RangeTest:
         self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
         self._evaluate = None if evaluate is None else _checks.function("evaluate", evaluate, "that returns a number")
         factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
-        self._divergence = Divergence(factor, _checks.number("smoothing", smoothing, at_least=0, below=1))
+        self._divergence = _Divergence(factor, _checks.number("smoothing", smoothing, at_least=0, below=1))
         self._losses: list[float] = []
         self._pending_losses: list[float] = []
         """Losses of the current rate, of which fewer than `updates_per_rate` are known."""
@@ -119,8 +140,8 @@ class RangeTest:
             raise StopIteration
         if self._pending_update:
             raise RangeTestError(
-                "record(loss) must be called once after every update; "
-                f"got none for rate number {len(self._losses)}. Call it with the loss of the batch, after the update."
+                f"record(loss) was not called for rate number {len(self._losses)}. Call it after every update, with "
+                "the loss of the batch."
             )
         self._pending_update = True
         return float(self.learning_rates[len(self._losses)])
@@ -146,9 +167,9 @@ class RangeTest:
         """
         if not self._pending_update:
             raise RangeTestError(
-                "record(loss) must follow a learning rate; got a loss without one. Iterate over the test first."
+                "record(loss) was called without a learning rate. Take one from the test first: for lr in test: ..."
             )
-        value = _checks.scalar("loss", loss)
+        value = loss if type(loss) is float else _checks.scalar("loss", loss)
         self._pending_update = False
         if self._stop_reason is not None:
             return
@@ -200,7 +221,7 @@ class RangeTest:
             RangeTestError: no loss was recorded.
         """
         if not self._losses:
-            why = f" ({stopping.IN_WORDS[self._stop_reason]})" if self._stop_reason else ""
+            why = f" ({STOPPED_BECAUSE[self._stop_reason]})" if self._stop_reason else ""
             raise RangeTestError(
                 f"a result needs at least one finite loss; got none{why}. "
                 "Check that the data has batches and that the loss of the untrained model is finite."
@@ -215,3 +236,29 @@ class RangeTest:
             spacing=self.spacing,
             updates_per_rate=self.updates_per_rate,
         )
+
+
+class _Divergence:
+    """Follows the losses of a test, to find out when it has diverged.
+
+    Attributes:
+        smoothed: running mean of the losses so far, NaN before the first.
+    """
+
+    def __init__(self, factor: float | None, smoothing: float) -> None:
+        self._factor = factor
+        self._mean = RunningMean(smoothing)
+        self._noise = self._initial = self.smoothed = math.nan
+        self._best = math.inf
+
+    def update(self, losses: Sequence[float]) -> bool:
+        """Add the last of the losses so far, and return True if the test has diverged: after `MIN_POINTS` at least."""
+        self.smoothed = self._mean.update(min(max(losses[-1], -LARGEST), LARGEST))
+        self._best = min(self._best, self.smoothed)
+        if len(losses) == 1:
+            self._initial = self.smoothed
+        if len(losses) == MIN_POINTS:
+            self._noise = float(np.median(np.abs(np.diff(np.clip(losses, -LARGEST, LARGEST)))))
+        if self._factor is None or len(losses) < MIN_POINTS:
+            return False
+        return self.smoothed > divergence_threshold(self._initial, self._best, self._factor, self._noise)

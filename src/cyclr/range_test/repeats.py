@@ -95,15 +95,3 @@ def _would_lose_bounds(combined: RangeTestResult, result: RangeTestResult) -> bo
     lr, loss, runs = combined.lr[:n], combined.loss[:n], combined.runs[:, :n]
     shortened = replace(combined, lr=lr, loss=loss, runs=runs, stop_reason=result.stop_reason)
     return combined.bounds.usable and not shortened.bounds.usable
-
-
-def check(seed: int | None, repeats: int | None) -> None:
-    """Raise unless a `Sweep` takes these."""
-    Sweep(seed=seed, repeats=repeats)
-
-
-def repeated(
-    run: Callable[[int | None], RangeTestResult], seed: int | None, repeats: int | None, *, read_once: bool = False
-) -> RangeTestResult:
-    """Run a `Sweep` with these."""
-    return Sweep(seed=seed, repeats=repeats).run(run, read_once=read_once)

@@ -14,13 +14,21 @@ from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, check_curve
 from cyclr.bounds.knee import read_bounds
 from cyclr.drawing.picture import RangePicture
-from cyclr.range_test import stopping
-from cyclr.range_test.stopping import StopReason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT_VERSION = 1
+
+StopReason = Literal["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]
+
+STOPPED_BECAUSE: dict[str, str] = {
+    "completed": "every learning rate was tried",
+    "diverged": "the loss left its lowest value far behind",
+    "non_finite": "the loss became infinite or NaN",
+    "data_exhausted": "the data ended",
+    "interrupted": "the test was stopped before its end",
+}
 
 MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
 """Largest number of rates of a test, and of updates with every rate."""
@@ -81,7 +89,7 @@ class RangeTestResult:
                 f"lr must be within min_lr and max_lr; got rates from {self.lr[0]:g} to {self.lr[-1]:g} with "
                 f"min_lr={low:g}, max_lr={high:g}."
             )
-        _checks.choice("stop_reason", self.stop_reason, stopping.IN_WORDS)
+        _checks.choice("stop_reason", self.stop_reason, STOPPED_BECAUSE)
         _checks.choice("spacing", self.spacing, ("exponential", "linear"))
 
     def _check_runs(self) -> None:
@@ -118,7 +126,7 @@ class RangeTestResult:
         if len(results) == 1:
             return results[0]
         # Of several that are equally short, one that became unstable gives the reason.
-        shortest = min(results, key=lambda result: (result.lr.size, not stopping.is_unstable(result.stop_reason)))
+        shortest = min(results, key=lambda result: (result.lr.size, not result._became_unstable))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates = sweeps.pop()
         return cls(shortest.lr, _mean(runs), shortest.stop_reason, low, high, steps, spacing, runs, updates)
@@ -148,12 +156,16 @@ class RangeTestResult:
         """
         return self.curve.shown
 
+    @property
+    def _became_unstable(self) -> bool:
+        return self.stop_reason in ("diverged", "non_finite")
+
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
         return read_bounds(
             self.curve,
-            unstable_end=stopping.is_unstable(self.stop_reason),
+            unstable_end=self._became_unstable,
             cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
             updates_per_rate=self.updates_per_rate,
         )
@@ -182,9 +194,9 @@ class RangeTestResult:
             scale="log" if self.spacing == "exponential" else "linear",
             bounds=bounds.numbers,
             status=bounds.status,
-            verdict=bounds.in_words,
+            verdict=bounds.verdict,
             reason=bounds.reason,
-            ended=f"The test took {len(self.lr)} of {self.steps} steps: {stopping.IN_WORDS[self.stop_reason]}.",
+            ended=f"The test took {len(self.lr)} of {self.steps} steps: {STOPPED_BECAUSE[self.stop_reason]}.",
         )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -286,7 +298,7 @@ class RangeTestResult:
     def __repr__(self) -> str:
         return (
             f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason} ({self.bounds.status}). "
-            f"{self.bounds.in_words} {self.bounds.reason}>"
+            f"{self.bounds.verdict} {self.bounds.reason}>"
         )
 
     def _repr_html_(self) -> str:

@@ -27,49 +27,43 @@ def unwrapped(optimizer: Any) -> Optimizer:
     return inner
 
 
-def assign(group: dict[str, Any], value: float, name: str) -> None:
-    """Set a hyperparameter of a group: in place if it is a tensor, so that compiled and captured steps see it."""
-    held = group[name]
-    # A float is told fastest by its type, and a training loop pays for this at every update.
-    if type(held) is float or not isinstance(held, torch.Tensor):
+def assign(group: dict[str, Any], name: str, value: float) -> None:
+    """Set a hyperparameter of a group; of `betas` the first, whose tuple stays a tuple.
+
+    A tensor is filled in place, so that compiled and captured steps see the value.
+    """
+    old = group[name]
+    # The type tells a float fastest. A training loop pays for this in every update.
+    if type(old) is float:
         group[name] = value
+    elif isinstance(old, torch.Tensor):
+        old.fill_(value)
+    elif name != "betas":
+        group[name] = value
+    elif isinstance(old[0], torch.Tensor):
+        old[0].fill_(value)
     else:
-        held.fill_(value)
+        group[name] = (value, *old[1:])
 
 
 def setter(group: dict[str, Any], name: str) -> Callable[[float], object]:
     """Return what `assign` does to a hyperparameter, for as long as it stays a tensor or a number."""
-    held = group[name]
-    return held.fill_ if isinstance(held, torch.Tensor) else functools.partial(group.__setitem__, name)
+    old = group[name]
+    return old.fill_ if isinstance(old, torch.Tensor) else functools.partial(group.__setitem__, name)
 
 
-def assign_first_beta(group: dict[str, Any], value: float) -> None:
-    """Set the first of a group's betas, and leave the others; they stay a tuple."""
-    first, *others = group["betas"]
-    if isinstance(first, torch.Tensor):
-        first.fill_(value)
-    else:
-        group["betas"] = (value, *others)
-
-
-def momentum_setter(optimizer: Any) -> Callable[[dict[str, Any], float], object]:
-    """What sets the momentum of a group.
+def key(optimizer: Any, name: str) -> str:
+    """Return what the groups of an optimizer call `lr`, `momentum` or `weight_decay`.
 
     Raises:
-        ValueError: the optimizer has no momentum.
+        ValueError: the optimizer does not have it.
     """
-    setters: dict[str, Callable[[dict[str, Any], float], object]] = {
-        "momentum": functools.partial(assign, name="momentum"),
-        "betas": assign_first_beta,
-        "rho": functools.partial(assign, name="rho"),
-    }
-    for name, setter in setters.items():
-        if all(name in group for group in optimizer.param_groups):
-            return setter
-    raise ValueError(
-        "momentum must be the schedule of an optimizer that has one: momentum (SGD, RMSprop), betas (Adam and its kin) "
-        f"or rho (Adadelta); got {type(optimizer).__name__}."
-    )
+    names = ("momentum", "betas", "rho") if name == "momentum" else (name,)
+    for key in names:
+        if all(key in group for group in optimizer.param_groups):
+            return key
+    known = {"momentum": "momentum, such as SGD, RMSprop, Adam or Adadelta", "weight_decay": "weight decay"}
+    raise ValueError(f"{name}= needs an optimizer with {known[name]}; got {type(optimizer).__name__}.")
 
 
 def shares(values: list[float]) -> list[float]:
@@ -81,14 +75,6 @@ def shares(values: list[float]) -> list[float]:
 def rounded(value: float, held: Any) -> float:
     """The number that `assign` leaves in the place of a hyperparameter."""
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
-
-
-def check_weight_decay(optimizer: Any) -> None:
-    """Raise if the optimizer has no weight decay."""
-    if not all("weight_decay" in group for group in optimizer.param_groups):
-        raise ValueError(
-            f"weight_decay must be the schedule of an optimizer that has one; got {type(optimizer).__name__}."
-        )
 
 
 def separate_rates(groups: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from cyclr import _checks
-from cyclr.range_test.stopping import SKIPPED_AT_MOST
+from cyclr.range_test.driver import SKIPPED_AT_MOST
 from cyclr.torch import _private
 
 _END = object()

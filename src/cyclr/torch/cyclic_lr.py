@@ -136,7 +136,7 @@ def _momenta(optimizer: Optimizer, rate: Cyclical, base: Any, top: Any) -> Any:
     momenta: list[Schedule] = [
         Constant(low) if low == high else rate.mirrored(low, high) for low, high in _of_groups(optimizer, base, top)
     ]
-    _groups.momentum_setter(optimizer)
+    _groups.key(optimizer, "momentum")
     return _one_or_all(momenta)
 
 
