@@ -184,3 +184,14 @@ def test_versions_of_keras_that_train_at_wrong_rates_are_refused(version, monkey
     monkeypatch.setattr(keras, "__version__", version)
     with pytest.raises(MissingExtraError, match=rf'needs Keras 3\.15 or newer; got Keras {version}.*"keras>=3\.15"'):
         importlib.reload(cyclr.keras)
+
+
+def test_not_implemented_error_in_the_forward_pass_is_shown():
+    class Unfinished(keras.Model):
+        def call(self, inputs):
+            raise NotImplementedError("only for images")
+
+    model = Unfinished()
+    model.compile("sgd", "mse")
+    with pytest.raises(NotImplementedError, match="only for images"):
+        range_test(model, X, Y)

@@ -33,7 +33,7 @@ _KEY = "_cyclr_attachment"
 
 
 @dataclass
-class _Attachment:
+class Attachment:
     """The schedules attached to an optimizer, which holds it."""
 
     values: dict[str, Callable[[Any], Any]]
@@ -45,18 +45,18 @@ class _Attachment:
     scheduled: Any = None
     """The model's compiled step with them; None if none was needed."""
     shown: float | None = None
-    """The learning rate that the optimizer returns outside an update, if it is not that of the next update."""
+    """The learning rate that the optimizer returns outside an update; None for that of the next update."""
 
 
 def attach(
-    model: Any, schedules: dict[str, Schedule], offset: int = 0, earlier: _Attachment | None = None
-) -> _Attachment:
+    model: Any, schedules: dict[str, Schedule], offset: int = 0, earlier: Attachment | None = None
+) -> Attachment:
     """Let schedules set hyperparameters of a model's optimizer, in place of the values that it was created with.
 
     Args:
         model: a compiled model.
         schedules: by attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. Without any, the optimizer
-            only becomes one that can `show` a rate.
+            only becomes one that can return the rate `shown`.
         offset: added to the optimizer's counter to get the step.
         earlier: the attachment that an earlier call for the same schedules returned.
 
@@ -65,7 +65,7 @@ def attach(
     """
     detach(model)
     optimizer = _private.inner(model.optimizer)
-    attachment = _Attachment(
+    attachment = Attachment(
         {name: _value_of(optimizer, name, schedule, offset) for name, schedule in schedules.items()}, offset
     )
     kind: type = type(optimizer)
@@ -110,29 +110,22 @@ def suspended(optimizer: Any) -> Iterator[bool]:
             _add(optimizer, attachment, kind)
 
 
-def _add(optimizer: Any, attachment: _Attachment, kind: type) -> None:
+def _add(optimizer: Any, attachment: Attachment, kind: type) -> None:
     # Not by setattr, because Keras would track it and save it.
     vars(optimizer)[_KEY] = attachment
     _CLASS.__set__(optimizer, kind)
 
 
-def _remove(optimizer: Any) -> _Attachment | None:
-    attachment: _Attachment | None = vars(optimizer).pop(_KEY, None)
+def _remove(optimizer: Any) -> Attachment | None:
+    attachment: Attachment | None = vars(optimizer).pop(_KEY, None)
     if attachment is not None:
         _CLASS.__set__(optimizer, optimizer.__class__)
     return attachment
 
 
-def attached(optimizer: Any) -> _Attachment | None:
+def attached(optimizer: Any) -> Attachment | None:
     """Return what is attached to an optimizer, or None."""
     return getattr(_private.inner(optimizer), _KEY, None)
-
-
-def show(optimizer: Any, rate: float | None) -> None:
-    """Let the optimizer return `rate` as its learning rate outside an update; None: that of the next update."""
-    attachment = attached(optimizer)
-    if attachment is not None:
-        attachment.shown = rate
 
 
 def momentum_name(optimizer: Any) -> str:

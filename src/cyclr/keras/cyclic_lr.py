@@ -81,19 +81,19 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         self.clr_iterations = 0
         self.trn_iterations = 0
         self.history: dict[str, list[Any]] = {}
-        self._schedule = self._make_schedule()
+        self._schedule = self._make_schedule(base_lr, max_lr, step_size)
         self._rate = _optimizer.RateControl("CyclicLR")
         self._batch = BatchValues()
         self._updates = UpdateCounter(self, every_batch=True)
 
-    def _make_schedule(self) -> Cyclical:
+    def _make_schedule(self, base_lr: float, max_lr: float, step_size: float) -> Cyclical:
         decay: Decay | None
         if self.scale_fn is not None:
             scale = self.scale_fn
             decay = PerCycle(lambda cycle: scale(cycle + 1)) if self.scale_mode == "cycle" else PerStep(scale)
         else:
             decay = decay_of_mode(self.mode, self.gamma)
-        return Cyclical.fractional(self.base_lr, self.max_lr, self.step_size, decay=decay)
+        return Cyclical.fractional(base_lr, max_lr, step_size, decay=decay)
 
     def clr(self) -> float:
         """The learning rate of the next update."""
@@ -107,15 +107,11 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         Raises:
             TypeError, ValueError: bounds or lengths out of range. The old ones are then kept.
         """
-        before = self.base_lr, self.max_lr, self.step_size
-        self.base_lr = self.base_lr if new_base_lr is None else new_base_lr
-        self.max_lr = self.max_lr if new_max_lr is None else new_max_lr
-        self.step_size = self.step_size if new_step_size is None else new_step_size
-        try:
-            self._schedule = self._make_schedule()
-        except (TypeError, ValueError):
-            self.base_lr, self.max_lr, self.step_size = before
-            raise
+        base_lr = self.base_lr if new_base_lr is None else new_base_lr
+        max_lr = self.max_lr if new_max_lr is None else new_max_lr
+        step_size = self.step_size if new_step_size is None else new_step_size
+        self._schedule = self._make_schedule(base_lr, max_lr, step_size)
+        self.base_lr, self.max_lr, self.step_size = base_lr, max_lr, step_size
         self.clr_iterations = 0
 
     _reset = reset

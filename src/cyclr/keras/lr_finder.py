@@ -135,20 +135,16 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         model = self.model
         self._rate.check(model.optimizer)
         if not self._updates.within_update and not self._losses:
-            self._back_to_start(model)
+            if self._start is None:
+                self._start = TrainingState(model, _optimizer.all_of(model, model.optimizer), metrics=False)
+            elif self.reload_weights:
+                self.restore()
         if self._lr is None:
             self._lr = next(self._test)
         # Set for every batch: JAX loses a rate that was set for a batch without data.
         self._rate.set(model.optimizer, self._lr)
         self._batch.begin(model)
         self._updates.begin_batch()
-
-    def _back_to_start(self, model: Any) -> None:
-        if self._start is None:
-            optimizers = _optimizer.all_of(model, model.optimizer)
-            self._start = TrainingState(model, optimizers, metrics=False)
-        elif self.reload_weights:
-            self._start.restore_variables()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model

@@ -147,7 +147,7 @@ def range_test(
                 if not _optimizer.has_settable_rate(swept):
                     is_new, holder = True, _private.inner(swept)
                     undo_once.callback(setattr, holder, "learning_rate", _private.rate(swept))
-                    holder.learning_rate = _Rates(test.upcoming(len(test) * updates_per_rate), updates_done(swept))
+                    holder.learning_rate = _rate_of_update(swept, test.upcoming(len(test) * updates_per_rate))
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
                 epochs = (len(test) * updates_per_rate + 1) * accumulation(swept) + SKIPPED_AT_MOST
@@ -197,14 +197,7 @@ def _prepare_step(model: Any, is_new: bool) -> None:
 class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
     """Drives a range test from within `fit`."""
 
-    def __init__(
-        self,
-        test: RangeTest,
-        optimizer: Any,
-        monitor: str,
-        read_once: bool,
-        on_step: Callable[[RangeTest], None] | None,
-    ) -> None:
+    def __init__(self, test: RangeTest, optimizer: Any, monitor: str, read_once: bool, on_step: Any) -> None:
         super().__init__()
         self._test = test
         self._optimizer = optimizer
@@ -235,7 +228,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             raise RangeTestError(
                 f"monitor must name a loss in the model's logs; got monitor={self._monitor!r}, the logs hold {names}."
             )
-        loss = float(logs[self._monitor])
+        loss = _checks.scalar(f"logs[{self._monitor!r}]", logs[self._monitor])
         self._batches_in_epoch += 1
         losses = self._counter.gather(loss, last=not math.isfinite(loss))
         if losses:
@@ -253,20 +246,15 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
 
-class _Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """The rates of a sweep as a schedule, for an optimizer that was created with a schedule."""
+def _rate_of_update(optimizer: Any, rates: Any) -> Callable[[], Any]:
+    """Return a learning rate for an optimizer that was created with a schedule: `rates` from its next update on."""
+    first = updates_done(optimizer)
 
-    def __init__(self, rates: Any, first_update: int) -> None:
-        self._rates = rates
-        self._first_update = first_update
+    def rate() -> Any:
+        index = keras.ops.clip(optimizer.iterations - first, 0, len(rates) - 1)
+        return keras.ops.take(keras.ops.convert_to_tensor(rates, keras.backend.floatx()), index)
 
-    def __call__(self, step: Any) -> Any:
-        update = keras.ops.convert_to_tensor(step) // _private.calling_optimizer_accumulation()
-        index = keras.ops.clip(update - self._first_update, 0, len(self._rates) - 1)
-        return keras.ops.take(keras.ops.convert_to_tensor(self._rates, keras.backend.floatx()), index)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rates": list(self._rates), "first_update": self._first_update}
+    return rate
 
 
 def _checked_optimizer(model: Any, optimizer: Any) -> Any:
@@ -297,8 +285,9 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
         # A model with a training step of its own may have no forward pass, and builds its parts itself.
-        with contextlib.suppress(NotImplementedError), _private.devices(model):
-            model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
+        if type(model).call is not keras.Model.call:
+            with _private.devices(model):
+                model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
     if optimizer is model.optimizer and not optimizer.built:
         _optimizer.build(optimizer, model)
     return x

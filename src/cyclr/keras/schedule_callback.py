@@ -61,24 +61,14 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         start_step: int | None = None,
     ) -> None:
         super().__init__()
-        self._schedules: dict[str, Schedule] = {}
-        self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        self._schedules = _given(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
         self._offset = 0
         self._counted: Any = None
         self._logged: dict[str, tuple[Schedule, int]] = {}
-        self._attachment: Any = None
+        self._attachment: _attach.Attachment | None = None
         self._attached_by_hand = False
         self._updates = UpdateCounter(self)
-
-    def _update(self, **schedules: Schedule | None) -> None:
-        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
-        for name, schedule in given.items():
-            if not isinstance(schedule, Schedule):
-                raise TypeError(
-                    f"{name} must be a cyclr schedule or None; got {name}={schedule!r}. Try cyclr.Constant(value)."
-                )
-        self._schedules = {**self._schedules, **given}
 
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
@@ -92,17 +82,12 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             TypeError: an argument that is not a schedule. Nothing is changed then.
             ValueError: while attached, an optimizer that cannot use the schedules. Nothing is changed then.
         """
-        before = self._schedules, self._attachment
-        attached = self._is_attached()
-        self._update(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        # Steps that were compiled with the old schedules must not be used again.
-        self._attachment = None
-        if attached:
-            try:
-                self._attach(self.model)
-            except ValueError:
-                self._schedules, self._attachment = before
-                raise
+        schedules = {**self._schedules, **_given(lr=lr, momentum=momentum, weight_decay=weight_decay)}
+        # Steps that were compiled with the old schedules must not be used again, so no earlier attachment is passed.
+        if self._is_attached():
+            self._attach(self.model, schedules)
+        else:
+            self._schedules, self._attachment = schedules, None
 
     def set_model(self, model: Any) -> None:
         if model is not _private.unsynced_model(self):
@@ -119,7 +104,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def attach(self, model: Any) -> None:
         """Attach the schedules to a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
         self.set_model(model)
-        self._attach(model)
+        self._attach(model, self._schedules, self._attachment)
         self._attached_by_hand = True
 
     def detach(self) -> None:
@@ -134,10 +119,11 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             model.optimizer.learning_rate = self._schedules["lr"](last)
 
     def _is_attached(self) -> bool:
-        optimizer = getattr(_private.unsynced_model(self), "optimizer", None)
-        return self._attachment is not None and _attach.attached(optimizer) is self._attachment
+        if self._attachment is None:
+            return False
+        return _attach.attached(_private.unsynced_model(self).optimizer) is self._attachment
 
-    def _attach(self, model: Any) -> None:
+    def _attach(self, model: Any, schedules: dict[str, Schedule], earlier: _attach.Attachment | None = None) -> None:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             raise ValueError(
@@ -153,16 +139,17 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             _optimizer.build(optimizer, model)
         self._counted = optimizer
         names = {"lr": "learning_rate", "weight_decay": "weight_decay"}
-        if "momentum" in self._schedules:
+        if "momentum" in schedules:
             names["momentum"] = _attach.momentum_name(optimizer)
-        given = {names[name]: self._schedules[name] for name in names if name in self._schedules}
+        given = {names[name]: schedules[name] for name in names if name in schedules}
         if not _optimizer.has_settable_rate(optimizer):
             self._check_optimizer_schedule(_private.rate(optimizer), given.pop("learning_rate", None))
         self._logged = {
             "momentum" if name in _attach.MOMENTUM_NAMES else name: (schedule, self._offset)
             for name, schedule in given.items()
         }
-        self._attachment = _attach.attach(model, given, self._offset, self._attachment)
+        self._schedules = schedules
+        self._attachment = _attach.attach(model, given, self._offset, earlier)
 
     def _check_optimizer_schedule(self, own: Any, given: Schedule | None) -> None:
         """Raise if the optimizer has a schedule of its own that is not the one given."""
@@ -182,14 +169,14 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _values(self, update: int) -> dict[str, float]:
         # The optimizer's own schedule may have been replaced by `change_schedule`.
-        own = _private.rate(_private.unsynced_model(self).optimizer)
+        own = _private.rate(self._counted)
         of_optimizer = {"learning_rate": (own.schedule, own.start_step)} if isinstance(own, LearningRate) else {}
         logged = {**of_optimizer, **self._logged}
         return {name: schedule(update + offset) for name, (schedule, offset) in logged.items()}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._attached_by_hand:
-            self._attach(self.model)
+            self._attach(self.model, self._schedules, self._attachment)
 
     def _check_not_rewound(self, optimizer: Any) -> None:
         """Raise if start_step was counted from updates that a backup has undone since."""
@@ -219,7 +206,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         optimizer = self.model.optimizer
         self._check_attached(optimizer)
         self._check_not_rewound(optimizer)
-        _attach.show(optimizer, None)
+        self._show(None)
         self._updates.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -234,9 +221,23 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if done > 0 and logs is not None:
             logs.update(self._values(done - 1))
             # TensorBoard reads the optimizer, which would return the rate of the next update.
-            _attach.show(self.model.optimizer, logs.get("learning_rate"))
+            self._show(logs.get("learning_rate"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        _attach.show(self.model.optimizer, None)
+        self._show(None)
         if not self._attached_by_hand:
             self.detach()
+
+    def _show(self, rate: float | None) -> None:
+        if self._attachment is not None:
+            self._attachment.shown = rate
+
+
+def _given(**schedules: Schedule | None) -> dict[str, Schedule]:
+    given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+    for name, schedule in given.items():
+        if not isinstance(schedule, Schedule):
+            raise TypeError(
+                f"{name} must be a cyclr schedule or None; got {name}={schedule!r}. Try cyclr.Constant(value)."
+            )
+    return given
