@@ -15,7 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 from playwright.sync_api import Browser, sync_playwright
 
-from cyclr.report import page
+from cyclr.drawing.page import render
+from cyclr.report import run_page
 
 STUDY = Path(__file__).parents[1] / "studies" / "fashion_mnist" / "results" / "headline"
 TWO_FRAMES = "requestAnimationFrame(() => requestAnimationFrame(() => performance.mark('cyclr-ready')));"
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    pages = {"Plotly's bare chart": bare_chart(), f"report of {options.run.name}": page.of_run(options.run)}
+    pages = {"Plotly's bare chart": bare_chart(), f"report of {options.run.name}": render(run_page(options.run))}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         times: dict[str, list[float]] = {name: [] for name in pages}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from cyclr.drawing import code
 from cyclr.experiments import Spec
 from cyclr.experiments import trial as trials
-from cyclr.report import code
 
 if not (importlib.util.find_spec("keras") and importlib.util.find_spec("tensorflow")):
     pytest.skip("needs Keras and TensorFlow", allow_module_level=True)

@@ -4,12 +4,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 from scipy import stats
 
 import cyclr
-from cyclr.records import Interval, Record, Row, interval, summarize, tradeoff, write_csv
+from cyclr.records import Interval, Record, Row, estimates, interval, summarize, tradeoff, write_csv
 from cyclr.report import in_words
 
 from .conftest import make
@@ -276,6 +277,48 @@ def test_a_baseline_without_a_finished_trial_leaves_the_table(status: str) -> No
         "fixed 9": "baseline",
     }
     assert "The baseline, fixed 9, has no finished trial, so there is nothing to compare." in in_words(summary)
+
+
+def test_false_verdicts_of_any_policy_stay_below_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "_RESAMPLES", 199)
+    # Eight policies that do what the baseline does: at most one comparison in twenty may call any of them different.
+    random, runs, alarms = np.random.default_rng(0), 400, 0
+    for _ in range(runs):
+        base, others = random.normal(0, 1, 5), random.normal(0, 1, (8, 5))
+        records = [make("fixed", seed, [value]) for seed, value in enumerate(base.tolist())]
+        for number, other in enumerate(others.tolist()):
+            records += [make(f"up {number}", seed, [value]) for seed, value in enumerate(other)]
+        alarms += any(row.verdict in ("better", "worse") for row in summarize(records).rows)
+    assert alarms <= 0.05 * runs
+
+
+def test_a_policy_among_several_is_judged_by_the_interval_of_its_step_in_holms_procedure() -> None:
+    gaps = {"clear": [0.30, 0.301, 0.302, 0.303], "fair": [0.10, 0.12, 0.13, 0.15], "none": [-0.1, 0.1, 0.05, -0.06]}
+    records = [make("fixed", seed, [0.5]) for seed in range(4)]
+    records += [make(name, seed, [0.5 + gap]) for name, found in gaps.items() for seed, gap in enumerate(found)]
+    found = rows(records)
+    assert {name: found[name].verdict for name in gaps} == {"clear": "better", "fair": "better", "none": "within noise"}
+    # "clear" and "fair" pass at a third of 5 %, "none" fails alone; Holm's decisions are those of its p values.
+    p = {name: stats.ttest_1samp(gap, 0).pvalue for name, gap in gaps.items()}
+    assert p["clear"] < 0.05 / 3
+    assert p["fair"] < 0.05 / 3 < 0.05 < p["none"]
+    for name, level in (("clear", 1 - 0.05 / 3), ("fair", 1 - 0.05 / 3), ("none", 0.95)):
+        student = stats.ttest_1samp(gaps[name], 0).confidence_interval(level)
+        assert found[name].difference.low <= student.low + 1e-9
+        assert found[name].difference.high == pytest.approx(student.high)
+        assert found[name].difference.excludes_zero == (found[name].verdict == "better")
+    assert "adjusted for 3 comparisons" in in_words(summarize(records))
+
+
+def test_a_policy_that_passes_alone_may_not_pass_among_others() -> None:
+    gaps = [0.10, 0.12, 0.13, 0.19]
+    records = [make("fixed", seed, [0.5]) for seed in range(4)]
+    records += [make("up", seed, [0.5 + gap]) for seed, gap in enumerate(gaps)]
+    assert rows(records)["up"].verdict == "better"
+    for other in range(20):
+        records += [make(f"other {other}", seed, [0.5 + 0.1 * (-1) ** seed]) for seed in range(4)]
+    assert stats.ttest_1samp(gaps, 0).pvalue < 0.05
+    assert rows(records)["up"].verdict == "within noise"
 
 
 def test_seeds_are_paired() -> None:

@@ -18,7 +18,10 @@ from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
-from cyclr.report import code, page
+from cyclr.drawing import code, page
+from cyclr.drawing.page import range_test_page, render
+from cyclr.records import Interval, read_records, summarize
+from cyclr.report import in_words, run_page, verdict
 
 from .conftest import write_run
 
@@ -54,7 +57,7 @@ class Parts(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts(result: cyclr.RangeTestResult) -> Parts:
-    return Parts(page.of_range_test(result))
+    return Parts(render(range_test_page(result.picture(), {"steps": "100"})))
 
 
 def test_every_script_is_one_that_the_policy_names(parts: Parts) -> None:
@@ -82,7 +85,7 @@ def test_the_order_is_verdict_bounds_settings(result: cyclr.RangeTestResult, par
 
 
 def test_a_run_has_everything_in_order(run: Path, records: list[dict[str, Any]]) -> None:
-    text = " ".join(Parts(page.of_run(run)).text)
+    text = " ".join(Parts(render(run_page(run))).text)
     headings = ("Verdict", "Range test and schedule", "Training", "Policies", "Settings")
     places = [text.index(word) for word in headings]
     assert places == sorted(places)
@@ -97,7 +100,7 @@ def test_without_a_trial_that_ended_well_there_is_no_training_to_show(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     lost = [{**record, "status": "diverged"} for record in records[:2]]
-    parts = Parts(page.of_run(write_run(tmp_path, lost)))
+    parts = Parts(render(run_page(write_run(tmp_path, lost))))
     assert ("section", "aria-labelledby", "training-title") not in parts.attributes
     assert "Policies" in " ".join(parts.text)
     assert "fixed 0.003: 1 of 1 seed diverged" in " ".join(parts.text)
@@ -122,7 +125,7 @@ def test_the_schedules_are_those_of_the_first_seed_that_ended_well(
 ) -> None:
     lost = short(records[0], "up", 0, [], status="failed", schedule=None, steps={})
     trials = [lost, *(short(records[0], name, seed, [0.5]) for name in ("up", "fixed") for seed in (2, 1))]
-    text = page.of_run(write_run(tmp_path, trials))
+    text = render(run_page(write_run(tmp_path, trials)))
     said = " ".join(Parts(text).text)
     assert said.count("OneCycle(") == said.count("Constant(") == 1
     assert "OneCycle(base_lr=1.1" in said
@@ -150,7 +153,7 @@ def test_a_series_is_to_go_where_its_name_says(
 ) -> None:
     trial = short(records[0], "up", 0, [0.5])
     trial["epochs"][name] = [0.5]
-    (group,) = content(page.of_run(write_run(tmp_path, [{**trial, "direction": "min"}])))["groups"]
+    (group,) = content(render(run_page(write_run(tmp_path, [{**trial, "direction": "min"}]))))["groups"]
     assert [(one["name"], one["direction"]) for one in group["series"][:2]] == [
         ("val_accuracy", "min"),
         (name, direction),
@@ -165,7 +168,7 @@ def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_li
     trials += [short(records[0], "half", seed, [0.75 + 0.1 * seed]) for seed in range(3)]
     trials.append(short(records[0], "elsewhere", 3, [0.7]))
     run = write_run(tmp_path / "run", trials)
-    text = page.of_run(run)
+    text = render(run_page(run))
     for policy, steps in (("half", "reached by 1 of 2"), ("elsewhere", "–")):
         row = text[text.index(f'<th scope="row"><bdi>{policy}</bdi>') :]
         assert re.findall(r"<td>(.*)</td>", row)[4] == steps
@@ -176,29 +179,74 @@ def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_li
 
 def test_a_group_without_an_optimizer_has_a_name_all_the_same(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     trials = [short(records[0], "up", 0, [0.5]), short(records[0], "fixed", 0, [], status="failed", optimizer="")]
-    assert "digits, val_accuracy" in Parts(page.of_run(write_run(tmp_path, trials))).text
+    assert "digits, val_accuracy" in Parts(render(run_page(write_run(tmp_path, trials)))).text
 
 
 def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]
     (run / "run.json").write_text(json.dumps(about))
-    assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(page.of_run(run)).text)
+    assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(render(run_page(run))).text)
 
 
 def test_the_name_of_the_machine_is_left_out(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     about["hardware"] |= {"host": "secret.example", "system": "Linux-6"}
     (run / "run.json").write_text(json.dumps(about))
-    text = page.of_run(run)
+    text = render(run_page(run))
     assert "Linux-6" in text
     assert "secret.example" not in text
+
+
+def test_a_page_holds_no_credentials_and_no_home_folder(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    lost = {
+        "status": "failed",
+        "error": "OSError: https://bob:hunter2@tracker.example (/home/mallory7/model.py, line 3)",
+    }
+    run = write_run(
+        tmp_path, [{**record, "workload": "/home/mallory7/model.py:build", **lost} for record in records[:2]]
+    )
+    about = json.loads((run / "run.json").read_text())
+    about["command"] = ["/home/mallory7/bin/cyclr", "--mlflow", "https://bob:hunter2@tracker.example/?token=x1y2"]
+    about["command"] += ["--address=ray://bob:hunter2@head:10001", "--data=/home/mallory7/data"]
+    about["spec"] |= {"workload": "/home/mallory7/model.py:build", "data": "/home/mallory7/data"}
+    (run / "run.json").write_text(json.dumps(about))
+    text = render(run_page(run))
+    assert not re.search("mallory7|hunter2|x1y2|bob:", text)
+    assert "~/model.py:build" in text
+
+
+@pytest.mark.parametrize("size", [1e308, 1e200])
+@pytest.mark.filterwarnings("error")
+def test_extreme_metrics_are_shown_as_not_measured(tmp_path: Path, records: list[dict[str, Any]], size: float) -> None:
+    names = [("fixed", 0), ("fixed", 1), ("up", 0), ("up", 1)]
+    values = [[0.5, 0.6], [0.5, -size], [size, 0.7], [size, -size]]
+    trials = [short(records[0], name, seed, found) for (name, seed), found in zip(names, values, strict=True)]
+    run = write_run(tmp_path, trials)
+    text = render(run_page(run))
+    assert "up differs by +0.1 from the best fixed rate, fixed (one seed" in in_words(summarize(read_records(run)))
+    (group,) = content(text)["groups"]
+    assert [curve["step"] for curve in group["series"][0]["curves"]] == [[], [10.0]]
+
+
+@pytest.mark.parametrize("size", [1e308, 1e149, 1e-300])
+@pytest.mark.filterwarnings("error")
+def test_extreme_losses_of_a_range_test_are_drawn(size: float) -> None:
+    lr = np.geomspace(1e-6, 10, 50)
+    result = cyclr.RangeTestResult(lr, size * (-1) ** np.arange(50), "completed", 1e-6, 10.0, 50, "exponential")
+    assert "Verdict" in render(range_test_page(result.picture(), {}))
+
+
+@pytest.mark.parametrize("size", [1e149, 1e20, 12345678.9, 1e-30])
+def test_extreme_means_have_short_names(size: float) -> None:
+    for value in (Interval(size, 0.9 * size, 1.1 * size), Interval(size, -size, size), Interval(size)):
+        assert len(verdict.estimate(value)) < 60
 
 
 def test_a_torn_record_is_told(run: Path) -> None:
     with (run / "records.jsonl").open("a") as file:
         file.write('{"version": 1, "tri')
-    assert "cut off" in " ".join(Parts(page.of_run(run)).text)
+    assert "cut off" in " ".join(Parts(render(run_page(run))).text)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +288,7 @@ def test_json_has_no_numbers_that_json_does_not_know() -> None:
 def test_text_that_ends_its_element_is_never_trusted() -> None:
     for text in ("</SCRIPT >", "<!-- "):
         with pytest.raises(ValueError, match="must not end it"):
-            page._trusted(text, "script")
+            page._checked(text, "script")
 
 
 def test_to_html_writes_the_page_and_leaves_nothing_else(tmp_path: Path, result: cyclr.RangeTestResult) -> None:
@@ -299,9 +347,9 @@ except cyclr.MissingExtraError as error:
 def test_the_wheel_holds_templates_and_assets(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
-    folder = ROOT / "src" / "cyclr" / "report"
+    folder = ROOT / "src" / "cyclr" / "drawing"
     wanted = {
-        f"cyclr/report/{path.relative_to(folder)}"
+        f"cyclr/drawing/{path.relative_to(folder)}"
         for kind in ("templates", "assets")
         for path in (folder / kind).iterdir()
     }

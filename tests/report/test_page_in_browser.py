@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import cyclr
-from cyclr.report import code
-from cyclr.report import page as pages
+from cyclr.drawing import code
+from cyclr.drawing.page import render
+from cyclr.report import run_page
 
 from .conftest import ABOUT, swept, write_run
 
@@ -119,7 +120,7 @@ def opened(
     folder = tmp_path_factory.mktemp("pages")
     result.to_html(folder / "range test.html")
     run = write_run(folder / "digits run", records)
-    (folder / "run.html").write_text(pages.of_run(run), encoding="utf-8")
+    (folder / "run.html").write_text(render(run_page(run)), encoding="utf-8")
     readers = {name: Reader(browser, folder / f"{name}.html") for name in ("range test", "run")}
     for reader in readers.values():
         reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -629,7 +630,7 @@ def test_the_close_look_keeps_the_best_values_and_the_target(
     moving = [sign * value for value in (0.1, 0.2, *[0.5] * 6, 0.7, 0.85)]
     trials = [fallen(name, values, direction, records[0]) for name, values in (("fixed", fixed), ("moving", moving))]
     file = tmp_path / "report.html"
-    file.write_text(pages.of_run(write_run(tmp_path / "run", trials)), encoding="utf-8")
+    file.write_text(render(run_page(write_run(tmp_path / "run", trials))), encoding="utf-8")
     reader = read(file)
     limits = "document.getElementById('training-chart-0').layout.yaxis.range"
     low, high = sorted(sign * value for value in reader.evaluate(limits))
@@ -778,7 +779,7 @@ def test_nothing_from_a_hostile_name_runs(read: Any, tmp_path: Path, records: li
     # No file system takes a slash in a name, or a lone surrogate.
     run = write_run(tmp_path / HOSTILE[0], *hostile(tested))
     file = tmp_path / "report.html"
-    file.write_text(pages.of_run(run), encoding="utf-8")
+    file.write_text(render(run_page(run)), encoding="utf-8")
     reader = read(file)
     reader.locator("#shape").select_option("parabolic")
     reader.drag("#handle-base", -50)
@@ -871,7 +872,7 @@ def test_a_run_without_range_tests_or_trials_is_a_page_too(
 ) -> None:
     for name, some in (("fixed", [r for r in records if r["lr"] is not None]), ("empty", [])):
         file = tmp_path / f"{name}.html"
-        file.write_text(pages.of_run(write_run(tmp_path / name, some)), encoding="utf-8")
+        file.write_text(render(run_page(write_run(tmp_path / name, some))), encoding="utf-8")
         reader = read(file)
         assert reader.page.locator("#handles").count() == 0
         assert json.loads(reader.locator("#data").text_content())["tests"] == []

@@ -27,11 +27,13 @@ def report(
 
     Example: cyclr report my-run --output report.html
     """
-    from cyclr.report import page
+    from cyclr.drawing.page import render
+    from cyclr.report import run_page
 
     if run.is_file():
-        content, written = page.of_range_test(RangeTestResult.load(run)), output or run.with_suffix(".html")
+        written = output or run.with_suffix(".html")
+        RangeTestResult.load(run).to_html(written)
     else:
-        content, written = page.of_run(run), output or run / "report.html"
-    _files.write_atomically(written, content)
+        written = output or run / "report.html"
+        _files.write_atomically(written, render(run_page(run)))
     Console().print(f"Written: {written}", highlight=False, markup=False, soft_wrap=True)

@@ -224,9 +224,17 @@ class RangeTestResult:
             MissingExtraError: Plotly or Jinja2 is not installed.
             OSError: the file cannot be written.
         """
-        from cyclr.report import page
+        from platform import python_version
 
-        _files.write_atomically(path, page.of_range_test(self))
+        from cyclr.drawing import page
+
+        settings = {
+            "learning rates": f"{self.min_lr:g} to {self.max_lr:g}, {self.spacing}",
+            "steps": f"{len(self.lr)} of {self.steps}",
+            "loss": f"{self.loss.min():.4g} to {self.loss.max():.4g}",
+            "python": python_version(),
+        }
+        _files.write_atomically(path, page.render(page.range_test_page(self.picture(), settings)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description for `json.dumps`, which includes the bounds."""

@@ -1,7 +1,11 @@
 """What the record of one trial says: its best and last values, its steps to a target, its trade-off against time."""
 
+from typing import TypeGuard
+
 from cyclr.records.record import Record
 from cyclr.schedules import Constant
+
+_LARGEST = 1e150
 
 
 def is_fixed(record: Record) -> bool:
@@ -14,9 +18,14 @@ def is_fixed(record: Record) -> bool:
     return record.lr is not None and len(set(record.steps.get("learning_rate", ()))) <= 1
 
 
+def usable(value: float | None) -> TypeGuard[float]:
+    """True for a number whose square is finite; greater ones, such as a diverged loss, count as not measured."""
+    return value is not None and abs(value) <= _LARGEST
+
+
 def values(record: Record) -> list[float]:
-    """Return the finite values of the metric at the ends of epochs."""
-    return [value for value in record.epochs.get(record.metric, ()) if value is not None]
+    """Return the usable values of the metric at the ends of epochs."""
+    return [value for value in record.epochs.get(record.metric, ()) if usable(value)]
 
 
 def best(record: Record) -> float | None:
@@ -27,8 +36,8 @@ def best(record: Record) -> float | None:
 
 def final(record: Record) -> float | None:
     """Return the value of the metric at the end of the last epoch, or None."""
-    found = record.epochs.get(record.metric)
-    return found[-1] if found else None
+    found = record.epochs.get(record.metric) or [None]
+    return found[-1] if usable(found[-1]) else None
 
 
 def steps_to(record: Record, target: float | None) -> int | None:

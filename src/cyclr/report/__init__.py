@@ -1,5 +1,6 @@
-"""The verdict on a comparison in words, and the page of a run or a range test."""
+"""The verdict on a comparison in words, and the page of a run."""
 
+from cyclr.report.run import run_page
 from cyclr.report.verdict import in_words
 
-__all__ = ["in_words"]
+__all__ = ["in_words", "run_page"]

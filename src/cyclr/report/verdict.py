@@ -3,16 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from cyclr.range_test import RangeTestResult
+from cyclr.drawing.page import number
 from cyclr.records import Group, Interval, Row, Summary
 
 _NBSP = "\N{NO-BREAK SPACE}"
-
-
-def of_range_test(result: RangeTestResult) -> list[str]:
-    """What a range test says: the bounds, why, and how it ended."""
-    picture = result.picture()
-    return [picture.verdict, picture.reason, picture.ended]
 
 
 def in_words(summary: Summary) -> str:
@@ -94,14 +88,11 @@ def parts(value: Interval) -> tuple[str, str]:
         return "none", ""
     if value.low is None or value.high is None:
         return number(value.mean), ""
-    half = (value.high - value.low) / 2
+    half = value.high / 2 - value.low / 2
     places = min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
+    if max(abs(value.low), abs(value.high)) >= 1e9:
+        return number(value.mean), f"[{number(value.low)},{_NBSP}{number(value.high)}]"
     return f"{value.mean:.{places}f}", f"[{value.low:.{places}f},{_NBSP}{value.high:.{places}f}]"
-
-
-def number(value: float) -> str:
-    """A number to four digits."""
-    return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
 def _compared(one: Row, name: str, confidence: float, comparisons: int) -> str:
