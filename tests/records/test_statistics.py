@@ -283,7 +283,7 @@ def test_false_verdicts_of_any_policy_stay_below_the_level(monkeypatch: pytest.M
     # Student's interval only, for speed: with the bootstrap's, differences are wider and alarms fewer.
     monkeypatch.setattr(estimates, "band", lambda values, confidence: (values.mean(0), values.mean(0)))
     # Eight policies that do what the baseline does: at most one comparison in twenty may call any of them different.
-    random, runs, alarms = np.random.default_rng(0), 1000, 0
+    random, runs, alarms = np.random.default_rng(0), 300, 0
     for _ in range(runs):
         base, others = random.normal(0, 1, 5), random.normal(0, 1, (8, 5))
         records = [make("fixed", seed, [value]) for seed, value in enumerate(base.tolist())]
