@@ -52,6 +52,12 @@ def test_the_core_loads_nothing_heavy(code):
     assert loaded(code) == set()
 
 
+def test_importing_cyclr_loads_no_module_that_only_files_and_pages_need():
+    code = "import numpy, sys; before = set(sys.modules); import cyclr; print(*(set(sys.modules) - before))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert {"json", "html", "tempfile", "uuid", "pathlib"} & set(run.stdout.split()) == set()
+
+
 @pytest.mark.parametrize("code", ["import matplotlib", "import cyclr\nimport hypothesis.strategies"])
 def test_the_probe_sees_what_is_loaded(code):
     assert loaded(code) >= {code.split()[-1].partition(".")[0]}
