@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclr.experiments import Spec, compare
+from cyclr.experiments.events import Event, Finished
 from cyclr.records import Record
 
 USERS_FILE = Path(__file__).parents[1] / "tests" / "experiments" / "blobs.py"
@@ -41,8 +42,8 @@ def main() -> None:
             for workers in (1, 2):
                 times: list[float] = []
 
-                def tell(event: dict[str, Any], times: list[float] = times) -> None:
-                    if "record" in event:
+                def tell(event: Event, times: list[float] = times) -> None:
+                    if isinstance(event, Finished):
                         times.append(time.perf_counter())
 
                 extra: dict[str, Any] = {"init": {"object_store_memory": 80 * 2**20}} if engine == "ray" else {}

@@ -25,9 +25,9 @@ import json, sys
 from cyclr.experiments import Spec, compare
 spec = Spec.from_dict(json.loads(sys.argv[1]), folder=sys.argv[2])
 def tell(event):
-    for name in ("missing", "epoch", "record"):
-        if name in event:
-            print(name, event.get("trial", ""), flush=True)
+    name = type(event).__name__
+    if name != "Progress":
+        print(name, event.record.trial if name == "Finished" else getattr(event, "trial", ""), flush=True)
 compare(spec, sys.argv[3], workers=2, tell=tell)
 """
 
@@ -96,7 +96,7 @@ def kill_at_random(
         lines += list(heard)
         if process.stdout is not None:
             process.stdout.close()
-        reported |= {line.split()[1] for line in lines if line.startswith("record") and line.endswith("\n")}
+        reported |= {line.split()[1] for line in lines if line.startswith("Finished") and line.endswith("\n")}
         path = run / "records.jsonl"
         content = path.read_bytes() if path.exists() else b""
         is_torn = bool(content) and not content.endswith(b"\n")
@@ -106,9 +106,11 @@ def kill_at_random(
         tell(f"{number + 1:>4} {moment:>7} {pause:>5.2f} {len(names):>9} {'yes' if is_torn else '':>10}")
     subprocess.run(command(spec, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     records = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
-    time.sleep(2)
     workers = {int(path.name.partition("-")[2]) for path in Path(spec.folder).glob("worker-*")}
-    left = {pid for pid in workers if Path(f"/proc/{pid}").exists()}
+    left, end = workers, time.monotonic() + 900
+    while left and time.monotonic() < end:
+        time.sleep(0.1)
+        left = {pid for pid in left if Path(f"/proc/{pid}").exists()}
     return Outcome(killed, torn, records, lost | ({trial.id for trial in spec.trials()} - set(records)), workers, left)
 
 

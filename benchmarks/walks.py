@@ -11,6 +11,7 @@ to each other, each way at least once, are a pair "both ways". To measure anothe
 
 import ast
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -20,7 +21,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -144,21 +144,6 @@ def build():
 """
 
 
-class Here:
-    """Stands for loky's pool of processes, and runs what it is given here, so that it is seen."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        pass
-
-    def submit(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(function(*arguments, **named))
-        return future
-
-    def shutdown(self, *arguments: Any, **options: Any) -> None:
-        pass
-
-
 def command(*arguments: str) -> None:
     from cyclr.cli.main import main
 
@@ -168,17 +153,32 @@ def command(*arguments: str) -> None:
 
 def comparison() -> Walk:
     """Two policies and one seed, through the command line to the page; the trials run in this process."""
-    import loky
     import torch  # noqa: F401  # As in a worker, it is loaded before the trial runs.
 
+    from cyclr.experiments.engines.local import LocalEngine
+    from cyclr.experiments.events import Finished
+    from cyclr.experiments.trial import run_trial
+
+    class Here(LocalEngine):
+        """Runs trials in this process, so that they are seen."""
+
+        def submit(self, trial: Any) -> None:
+            self._trial = trial
+
+        def poll(self) -> list[Any]:
+            events: list[Any] = []
+            record = run_trial(self._trial, events.append)
+            return [*events, Finished(record)]
+
     walk = Walk()
+    compare = importlib.import_module("cyclr.experiments.compare")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "work.py").write_text(WORKLOAD, encoding="utf-8")
         run = f"{folder}/run"
         policies = ["--policy", "fixed:0.1", "--policy", "triangular", "--seeds", "1", "--epochs", "3"]
         options = ["--workload", f"{folder}/work.py:build", "--batch-size", "32", "--output", run, "--workers", "1"]
         shown = io.StringIO()
-        with mock.patch.object(loky, "ProcessPoolExecutor", Here), contextlib.redirect_stdout(shown), walk.seen():
+        with mock.patch.object(compare, "LocalEngine", Here), contextlib.redirect_stdout(shown), walk.seen():
             command("compare", *policies, *options)
             command("report", run)
         if not Path(run, "report.html").exists():

@@ -22,6 +22,7 @@ import numpy as np
 from cyclr import records as statistics
 from cyclr.drawing import axes as drawing
 from cyclr.experiments import Spec, compare, read_records
+from cyclr.experiments.events import Event, Finished, Started
 from cyclr.records import Record
 from cyclr.report import verdict
 
@@ -66,12 +67,12 @@ def specification(name: str, options: argparse.Namespace) -> Spec:
     return spec.replace(**{key: value for key, value in changes.items() if value is not None})
 
 
-def say(event: dict[str, Any]) -> None:
-    """A line for every trial that ends."""
-    if "missing" in event:
-        print(f"{len(event['done'])} trials are recorded, {len(event['missing'])} to run", flush=True)
-    if "record" in event:
-        record = event["record"]
+def say(event: Event) -> None:
+    """Print a line for every trial that finishes."""
+    if isinstance(event, Started):
+        print(f"{len(event.done)} trials are recorded, {len(event.missing)} to run", flush=True)
+    if isinstance(event, Finished):
+        record = event.record
         best = statistics.best(record)
         print(f"{record.trial}: {record.status}, best {best}, {record.seconds:.0f} s", flush=True)
 

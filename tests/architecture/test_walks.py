@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 # They run in processes of their own, and are not imported here.
-if not all(map(importlib.util.find_spec, ("jax", "keras", "torch", "loky", "typer"))):
-    pytest.skip("the walks need JAX, Keras, torch, loky and typer", allow_module_level=True)
+if not all(map(importlib.util.find_spec, ("jax", "keras", "torch", "typer"))):
+    pytest.skip("the walks need JAX, Keras, torch and typer", allow_module_level=True)
 
 _spec = importlib.util.spec_from_file_location("walks", Path(__file__).parents[2] / "benchmarks" / "walks.py")
 walks = importlib.util.module_from_spec(_spec)

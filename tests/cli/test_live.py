@@ -3,38 +3,34 @@
 import io
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from cyclr.cli.live import Board
 from cyclr.experiments import Spec
+from cyclr.experiments.events import Epoch, Event, Finished, Progress, Started
+from cyclr.experiments.spec import Trial
+from cyclr.experiments.trial import empty_record
 
 POLICIES = [{"kind": "fixed", "lr": 0.1, "name": "[b]bold[/b]"}, {"kind": "cosine", "lr": 0.2, "epochs": 6}]
 SPEC = Spec(POLICIES, epochs=2, seeds=[0])
 FIRST, SECOND = SPEC.trials()
-RECORD = {
-    "trial": FIRST.id,
-    "policy": FIRST.policy.name,
-    "seed": 0,
-    "status": "diverged",
-    "metric": "val_accuracy",
-    "epochs": {"val_accuracy": [0.5, None]},
-    "seconds": 1.5,
-}
+RECORD = structs.replace(empty_record(FIRST), status="diverged", epochs={"val_accuracy": [0.5, None]}, seconds=1.5)
 
 
-def drawn(terminal: bool, *events: dict[str, object]) -> str:
+def drawn(terminal: bool, *events: Event) -> str:
     console = Console(file=io.StringIO(), width=120, force_terminal=terminal, color_system=None)
     with Board(console, "val_accuracy") as board:
-        for event in ({"missing": SPEC.trials(), "done": [RECORD]}, *events):
+        for event in (Started(SPEC.trials(), [RECORD]), *events):
             board(event)
         if terminal:
-            console.print(board._drawn())
+            console.print(board._render())
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_running_trials_their_stage_and_the_whole() -> None:
-    training = {"trial": SECOND.id, "stage": "training", "done": 30, "total": 60}
-    said = drawn(True, training, {"trial": SECOND.id, "epoch": {"step": 30, "val_accuracy": 0.75}})
+    training = Progress(SECOND.id, "training", 30, 60)
+    said = drawn(True, training, Epoch(SECOND.id, {"step": 30, "val_accuracy": 0.75}))
     assert "cosine 0.2, 6 epochs" in said
     assert "training" in said
     assert "0.7500" in said
@@ -44,9 +40,7 @@ def test_running_trials_their_stage_and_the_whole() -> None:
 
 
 def test_a_trial_that_finishes_is_a_line_and_leaves_the_table() -> None:
-    said = drawn(
-        True, {"trial": FIRST.id, "stage": "loading", "done": 0, "total": 1}, {"trial": FIRST.id, "record": RECORD}
-    )
+    said = drawn(True, Progress(FIRST.id, "loading"), Finished(RECORD))
     assert "[b]bold[/b], seed 0: val_accuracy 0.5000, 1.5 s  diverged" in said
     assert "1 of 2 trials" in said
     assert "25 %" in said
@@ -54,14 +48,28 @@ def test_a_trial_that_finishes_is_a_line_and_leaves_the_table() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"val_accuracy": [None]}])
 def test_without_a_terminal_there_are_lines_alone(values: dict[str, list[None]]) -> None:
-    said = drawn(False, {"trial": FIRST.id, "record": {**RECORD, "epochs": values}})
+    said = drawn(False, Finished(structs.replace(RECORD, epochs=values)))
     assert said == "[b]bold[/b], seed 0: val_accuracy –, 1.5 s  diverged\n"
 
 
 def test_trials_that_failed_before_are_told() -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
     with Board(console, "val_accuracy") as board:
-        board({"missing": [SECOND], "done": [{**RECORD, "status": "failed"}]})
-        board({"missing": SPEC.trials(), "done": []})
+        board(Started([SECOND], [structs.replace(RECORD, status="failed")]))
+        board(Started(SPEC.trials(), []))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert said == "1 trial failed before and will not be run again without --retry-failed.\n"
+
+
+def test_an_event_costs_the_same_however_many_trials_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    weight = Trial.weight.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(Trial, "weight", property(lambda trial: asked.append(trial.id) or weight(trial)))
+    spec = Spec(POLICIES[1:], epochs=2, seeds=range(200))
+    with Board(Console(file=io.StringIO()), "val_accuracy") as board:
+        board(Started(spec.trials(), []))
+        asked.clear()
+        for trial in spec.trials():
+            board(Progress(trial.id, "training", 1, 2))
+            board(Finished(empty_record(trial)))
+    assert len(asked) <= 2 * 200

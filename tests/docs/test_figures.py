@@ -31,7 +31,6 @@ def test_the_schedules_are_drawn(tmp_path: Path) -> None:
 
 
 def test_the_study_is_drawn_from_its_records(tmp_path: Path) -> None:
-    pytest.importorskip("loky")
     draw("fashion_mnist.py", tmp_path)
     assert pictures(tmp_path / "study") == pictures(DOCS / "images" / "study")
 

@@ -1,85 +1,54 @@
-"""The demo's parts that the command line's own tests do not reach."""
+"""What `cyclr demo` compares; tests/cli runs it."""
 
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from cyclr import BoundsError, CyclrError
-from cyclr.experiments import demo
-from cyclr.experiments.data import Dataset, load
-from cyclr.range_test import RangeTestResult
+from cyclr.bounds import Bounds
+from cyclr.experiments import Spec
+from cyclr.experiments.demo import demo_spec, discard_demo
+from cyclr.experiments.trial import empty_record
+from cyclr.records import RunFolder
+from cyclr.schedules import Run
 
-CURVE = [2.0] * 40 + [2.0 - 0.05 * i for i in range(30)] + [0.5 + 0.2 * i for i in range(20)]
-
-
-def result(losses: list[float]) -> RangeTestResult:
-    lr = [1e-5 * 1.2**i for i in range(len(losses))]
-    return RangeTestResult(lr, losses, "completed", lr[0], lr[-1], len(lr), "exponential")  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits")
+BOUNDS = Bounds(0.001, 0.1, "ok", "for a test")
 
 
 @pytest.mark.parametrize(("epochs", "cycles"), [(1, 1), (8, 1), (16, 2), (30, 4)])
-def test_plan_fills_the_run_with_whole_cycles_near_smiths_rule(digits: Dataset, epochs: int, cycles: int) -> None:
-    tested = result(CURVE)
-    smith, schedule = demo.plan(digits, demo.Settings(epochs=epochs, batch_size=50), tested)
+def test_whole_cycles_near_smiths_rule_fill_the_run(epochs: int, cycles: int) -> None:
+    trial = demo_spec(epochs=epochs).trials()[0]
     total = epochs * 29
-    assert smith == 4 * 29
-    assert schedule(0) == schedule(total - 1) == tested.bounds.base_lr
-    assert schedule.cycle(total - 1) == cycles
-    assert [step for step in range(total) if schedule.is_cycle_end(step)][-1] == total - 1
+    schedule = trial.policy.plan(Run(total, steps_per_epoch=29), BOUNDS).schedule
+    assert schedule is not None
+    assert schedule(0) == schedule(total - 1) == BOUNDS.base_lr
+    ends = [step for step in range(total) if schedule.is_cycle_end(step)]
+    assert (len(ends), ends[-1]) == (cycles, total - 1)
 
 
+@pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
 @pytest.mark.parametrize(("mode", "share"), [("triangular", 1.0), ("triangular2", 0.5), ("exp_range", 0.1)])
-def test_the_amplitude_shrinks_as_the_mode_says(digits: Dataset, mode: str, share: float) -> None:
-    tested = result(CURVE)
-    _, schedule = demo.plan(digits, demo.Settings(mode=mode), tested)  # type: ignore[arg-type]
-    last = 16 * 29 - 2
-    low, high = schedule.envelope(last)
-    assert tested.bounds.max_lr is not None
-    assert (high - low) / (tested.bounds.max_lr - low) == pytest.approx(share, rel=0.02)
+def test_the_amplitude_shrinks_as_the_mode_says(mode: str, share: float, shape: str) -> None:
+    trial = demo_spec(mode=mode, shape=shape).trials()[0]
+    schedule = trial.policy.plan(Run(16 * 29, steps_per_epoch=29), BOUNDS).schedule
+    assert schedule.shape == shape  # type: ignore[union-attr]
+    low, high = schedule.envelope(16 * 29 - 2)  # type: ignore[union-attr]
+    assert (high - low) / (BOUNDS.max_lr - low) == pytest.approx(share, rel=0.02)  # type: ignore[operator]
 
 
-def test_a_flat_curve_ends_the_demo_with_the_reason(digits: Dataset) -> None:
-    with pytest.raises(BoundsError, match=r"hold no numbers \(status 'flat'\): The loss stayed at 2"):
-        demo.plan(digits, demo.Settings(), result([2.0] * 50))
+def test_both_policies_train_the_same_model_from_the_same_seed() -> None:
+    cyclical, fixed = demo_spec(seed=3).trials()
+    assert (cyclical.policy.name, fixed.policy.name, cyclical.policy.needs_range_test) == ("CLR", "fixed 0.001", True)
+    assert cyclical.seed == fixed.seed == 3
+    assert cyclical.optimizer == fixed.optimizer == {"name": "Adam"}
 
 
-def test_steps_to_an_accuracy() -> None:
-    run = demo.Run("x", [10, 20, 30], [0.5, 0.8, 0.7], [0.0] * 3, [0.0] * 3)
-    assert run.best == 0.8
-    assert run.steps_to(0.5) == 10
-    assert run.steps_to(0.75) == 20
-    assert run.steps_to(0.9) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [
-        ("epochs", 0, ValueError),
-        ("epochs", 1.5, TypeError),
-        ("batch_size", -1, ValueError),
-        ("shape", "square", ValueError),
-        ("mode", "sinusoidal", ValueError),
-        ("fixed_lr", 0.0, ValueError),
-        ("steps", 1, ValueError),
-        ("seed", -1, ValueError),
-    ],
-)
-def test_settings_are_checked_at_once(name: str, value: object, error: type[Exception]) -> None:
-    with pytest.raises(error, match=f"^{name} must be"):
-        demo.Settings(**{name: value})  # type: ignore[arg-type]
-
-
-def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
-    demo.prepare_folder(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CyclrError, match=r"output must be a folder that can be written; got '.*below'"):
-        demo.prepare_folder(tmp_path / "file" / "below")
+def test_a_demo_replaces_an_earlier_one_and_no_other_comparison(tmp_path: Path) -> None:
+    other = Spec([{"kind": "cosine"}], workload="cnn", epochs=1, seeds=[0])
+    for name, spec in (("demo", demo_spec(epochs=2)), ("other", other)):
+        with RunFolder.open(tmp_path / name, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
+            run.append(structs.replace(empty_record(spec.trials()[0])))
+        discard_demo(tmp_path / name)
+    assert RunFolder.read(tmp_path / "demo", missing_ok=True).records == []
+    assert len(RunFolder.read(tmp_path / "other").records) == 1
+    discard_demo(tmp_path / "missing")

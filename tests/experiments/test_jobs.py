@@ -22,13 +22,13 @@ SPEC: dict[str, Any] = {"policies": [{"kind": "fixed", "lr": 0.1}], "steps": 2, 
 )
 def test_the_record_names_the_optimizer_with_its_arguments(optimizer: Any, name: str | None) -> None:
     (trial,) = Spec(**SPEC, optimizer=optimizer).trials()
-    record = trials.run(trial)
+    record = trials.run_trial(trial)
     assert (record.error, record.optimizer) == (None, name or "sgd(momentum=0.5)")
 
 
 def test_the_code_to_paste_has_the_momentum_of_a_built_in_workload() -> None:
     (trial,) = Spec(**SPEC).trials()
-    shown = code.optimizer(trials.run(trial).optimizer)
+    shown = code.optimizer(trials.run_trial(trial).optimizer)
     assert shown["keras"] == "SGD(LearningRate(schedule), momentum=0.9)"
 
 

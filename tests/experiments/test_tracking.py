@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cyclr.experiments import Spec, tracking
-from cyclr.experiments import trial as trials
+from cyclr.experiments.events import Epoch
+from cyclr.experiments.trial import run_trial
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
@@ -16,7 +17,7 @@ if importlib.util.find_spec("torch") is None:
 
 def tracked(tracker: Any, spec: Spec) -> dict[str, Any]:
     (trial,) = spec.trials()
-    record = trials.run(trial, lambda event: tracker.epoch(trial, event["epoch"]) if "epoch" in event else None)
+    record = run_trial(trial, lambda event: tracker.epoch(trial, event.values) if isinstance(event, Epoch) else None)
     tracker.finish(trial, record)
     return record
 

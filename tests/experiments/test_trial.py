@@ -26,7 +26,7 @@ MakeSpec = Callable[..., Spec]
 
 def only(spec: Spec) -> dict[str, Any]:
     (trial,) = spec.trials()
-    return trials.run(trial)
+    return trials.run_trial(trial)
 
 
 def test_a_fixed_rate_in_torch(blob_spec: MakeSpec) -> None:

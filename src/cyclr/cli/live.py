@@ -1,7 +1,7 @@
-"""What is seen while a comparison runs: running trials with their progress, and the time that remains."""
+"""Live progress of a comparison: the running trials and the remaining time."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from cyclr.experiments import events
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
 
@@ -25,9 +26,10 @@ class Board:
     def __init__(self, console: Console, metric: str) -> None:
         self._console, self._metric = console, metric
         self._trials: dict[str, Trial] = {}
-        self._running: dict[str, dict[str, Any]] = {}
-        self._finished: set[str] = set()
-        self._done_before = 0
+        self._running: dict[str, events.Progress] = {}
+        self._values: dict[str, float | None] = {}
+        self._finished, self._done_before = 0, 0
+        self._finished_weight, self._total_weight = 0.0, 0.0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -37,10 +39,10 @@ class Board:
             TimeRemainingColumn(),
             console=console,
         )
-        # The time that remains is judged by all of the run so far: the next trial may be slower than the last.
+        # Estimate the remaining time from the whole run, since trials differ in speed.
         self._task = self._bar.add_task("", total=None)
         self._bar.speed_estimate_period = 3600.0
-        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -52,62 +54,65 @@ class Board:
     ) -> None:
         self._live.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Take in an event of `cyclr.experiments.compare`."""
-        if "missing" in event:
-            self._trials = {trial.id: trial for trial in event["missing"]}
-            self._done_before = len(event["done"])
-            if failed := sum(record.status == "failed" for record in event["done"]):
-                trials = "trial" if failed == 1 else "trials"
-                self._console.print(
-                    f"{failed} {trials} failed before and will not be run again without --retry-failed.",
-                    highlight=False,
-                )
-        elif "record" in event:
-            self._running.pop(event["trial"], None)
-            self._finished.add(event["trial"])
-            self._print(event["record"])
-        elif "epoch" in event:
-            self._state(event)["value"] = event["epoch"].get(self._metric)
-        else:
-            self._state(event).update(event)
-        total = sum(trial.weight for trial in self._trials.values())
-        running = sum(self._trials[name].weight * _share(state) for name, state in self._running.items())
-        finished = sum(self._trials[name].weight for name in self._finished)
-        self._bar.update(self._task, total=total, completed=finished + running, description=self._count())
-
-    def _state(self, event: dict[str, Any]) -> dict[str, Any]:
-        return self._running.setdefault(event["trial"], {})
-
-    def _count(self) -> str:
+    def __call__(self, event: events.Event) -> None:
+        """Show an event of `cyclr.experiments.compare`."""
+        match event:
+            case events.Started(missing, done):
+                self._start(missing, done)
+            case events.Progress(trial):
+                self._running[trial] = event
+            case events.Epoch(trial, values):
+                self._values[trial] = values.get(self._metric)
+            case events.Finished(record):
+                self._running.pop(record.trial, None)
+                self._finished += 1
+                self._finished_weight += self._trials[record.trial].weight
+                self._print(record)
+        running = sum(self._trials[name].weight * _share(progress) for name, progress in self._running.items())
         before = f", {self._done_before} from before" if self._done_before else ""
-        return f"{len(self._finished)} of {len(self._trials)} trials{before}"
+        self._bar.update(
+            self._task,
+            total=self._total_weight,
+            completed=self._finished_weight + running,
+            description=f"{self._finished} of {len(self._trials)} trials{before}",
+        )
+
+    def _start(self, missing: list[Trial], done: list[Record]) -> None:
+        self._trials = {trial.id: trial for trial in missing}
+        self._total_weight = sum(trial.weight for trial in missing)
+        self._done_before = len(done)
+        if failed := sum(record.status == "failed" for record in done):
+            trials = "trial" if failed == 1 else "trials"
+            self._console.print(
+                f"{failed} {trials} failed before and will not be run again without --retry-failed.", highlight=False
+            )
 
     def _print(self, record: Record) -> None:
         values = [value for value in record.epochs.get(record.metric, ()) if value is not None]
-        said = f"{values[-1]:.4f}" if values else "–"
+        last = f"{values[-1]:.4f}" if values else "–"
         status = "" if record.status == "ok" else f"  [bold red]{record.status}[/]"
         self._console.print(
-            f"{escape(record.policy)}, seed {record.seed}: {record.metric} {said}, {record.seconds:.1f} s{status}",
+            f"{escape(record.policy)}, seed {record.seed}: {record.metric} {last}, {record.seconds:.1f} s{status}",
             highlight=False,
         )
 
-    def _drawn(self) -> RenderableType:
+    def _render(self) -> RenderableType:
         table = Table(box=None, header_style="dim")
         for column in ("policy", "seed", "stage", "", self._metric):
             table.add_column(column)
-        for name, state in self._running.items():
-            trial, value = self._trials[name], state.get("value")
+        # A copy, because this is called by a thread.
+        for name, progress in list(self._running.items()):
+            trial, value = self._trials[name], self._values.get(name)
             table.add_row(
                 escape(trial.policy.name),
                 str(trial.seed),
-                str(state.get("stage", "")),
-                ProgressBar(total=max(1, state.get("total", 1)), completed=state.get("done", 0), width=30),
+                progress.stage,
+                ProgressBar(total=max(1, progress.total), completed=progress.done, width=30),
                 "" if value is None else f"{value:.4f}",
             )
         return Group(table, self._bar)
 
 
-def _share(state: dict[str, Any]) -> float:
-    """How much of a trial is done; the range test is short and counts as nothing."""
-    return state["done"] / max(1, state["total"]) if state.get("stage") == "training" else 0.0
+def _share(progress: events.Progress) -> float:
+    """The finished part of a trial; its range test is short and counts as nothing."""
+    return progress.done / max(1, progress.total) if progress.stage == "training" else 0.0

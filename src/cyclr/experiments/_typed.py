@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from cyclr._checks import quoted
+
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Seeds = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...], msgspec.Meta(min_length=1)]
 """As large as msgspec reads integers back from a record."""
 
-_SHOWN = 200
 _WORDS = {
     "object": "a table",
     "array": "a list",
@@ -48,7 +49,7 @@ def plain(name: str, value: Any) -> Any:
         return json.loads(json.dumps(value, allow_nan=False, default=_standard))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{name} must hold only text, booleans and finite numbers, in lists or tables; got {shown(value)}: {error}."
+            f"{name} must hold only text, booleans and finite numbers; got {quoted(value)}: {error}."
         ) from error
 
 
@@ -88,11 +89,11 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if "unknown field" in fact:
             raise ValueError(unknown(name, fact.split("`")[1], kind.__struct_fields__)) from error
         if "missing required field" in fact:
-            raise ValueError(f"{name} needs {fact.split('`')[1]}; got {shown(value)}.") from error
+            raise ValueError(f"{name} needs {fact.split('`')[1]}; got {quoted(value)}.") from error
         legal, is_type, _ = fact.removeprefix("Expected ").partition(", got ")
         legal = re.sub("`(.*?)`", lambda types: " or ".join(_WORDS.get(t, t) for t in types[1].split(" | ")), legal)
         where = f"{path.removeprefix('.')} of {name}" if path.startswith(".") else f"{name}{path}"
-        raise (TypeError if is_type else ValueError)(f"{where} must be {legal}; got {shown(value)}.") from error
+        raise (TypeError if is_type else ValueError)(f"{where} must be {legal}; got {quoted(value)}.") from error
 
 
 def unknown(name: str, given: str, known: Iterable[str]) -> str:
@@ -101,12 +102,3 @@ def unknown(name: str, given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{name} has no option {given!r}. {hint}It has {', '.join(names) or 'none'}."
-
-
-def shown(value: Any) -> str:
-    """Return the value as code, shortened to a line."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too large to print"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

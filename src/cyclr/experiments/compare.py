@@ -1,52 +1,53 @@
-"""A whole comparison: what is missing in its folder is run and recorded, trial by trial."""
+"""A whole comparison: the trials that are missing from its folder are run and recorded one by one."""
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
-from cyclr.experiments import local, workloads
+from cyclr.experiments import workloads
+from cyclr.experiments.engines.base import Engine
+from cyclr.experiments.engines.local import LocalEngine
+from cyclr.experiments.events import Epoch, Event, Finished, Started
 from cyclr.experiments.spec import Spec, Trial
-from cyclr.experiments.trial import Event
 from cyclr.records import Record, RunFolder
-
-Engine = Literal["local", "ray"]
 
 
 class Tracker(Protocol):
-    """Someone who is told about a comparison while it runs, such as TensorBoard."""
+    """A log of a comparison while it runs, such as TensorBoard."""
 
     def epoch(self, trial: Trial, values: dict[str, float]) -> None:
-        """An epoch of a trial has ended, with these values."""
+        """Log the values at the end of an epoch of a trial."""
 
     def finish(self, trial: Trial, record: Record) -> None:
-        """A trial has been recorded."""
+        """Log that a trial was recorded."""
 
 
 def compare(
     spec: Spec,
     folder: str | Path,
     *,
-    engine: Engine = "local",
+    engine: Literal["local", "ray"] = "local",
     retry_failed: bool = False,
     trackers: Iterable[Tracker] = (),
     tell: Callable[[Event], None] = lambda event: None,
     command: Iterable[str] | None = None,
     **options: Any,
 ) -> list[Record]:
-    """Run every trial of a comparison that its folder has no record of, and return all records.
+    """Run the trials that are missing from a run folder, and return all records.
 
-    Each record is on the disk before the next is waited for. A process that is killed loses the trials that were
-    running; called again, this runs them and repeats no other.
+    Each record is flushed to disk as soon as its trial finishes. After a crash or a kill, call it again: only
+    unfinished trials run. A trial that raises is recorded as failed, with its error and its traceback.
 
     Args:
         spec: the comparison.
         folder: the run folder, made if it does not exist.
-        engine: `"local"` (see `local.run`) or `"ray"` (see `ray.run`).
-        retry_failed: whether trials that failed are run again.
-        trackers: told of every epoch and every record.
-        tell: called with events: those of `trial.run`, then `{"trial": …, "record": …}` for every record, after
-            `{"missing": [trials], "done": [records]}` at the start.
+        engine: `"local"` (see `engines.local.LocalEngine`) or `"ray"` (see `engines.ray.RayEngine`).
+        retry_failed: whether failed trials are run again.
+        trackers: notified of every epoch and every record. One that raises is not notified again.
+        tell: called with every event: `Started`, then the `Progress` and `Epoch`s of running trials, and `Finished`
+            for every record; see `cyclr.experiments.events`.
         command: the command line for run.json; that of this process by default.
         **options: of the engine: `workers`, `threads`, `retries`; for Ray see there.
 
@@ -56,7 +57,7 @@ def compare(
         MissingExtraError: the engine is not installed.
 
     Warns:
-        UserWarning: the user's file is another than the one that the folder's results were made with.
+        UserWarning: the user's file has changed since the folder got its results, or a tracker raised.
 
     Example:
         >>> import tempfile
@@ -70,36 +71,50 @@ def compare(
         ['OSError: no data (model.py, line 1)']
     """
     _checks.choice("engine", engine, ("local", "ray"))
-    listeners = list(trackers)
-    # What is refused is refused before the folder is changed.
     trials = {trial.id: trial for trial in spec.trials()}
+    runner: Engine | None = None
+    # Everything that can be refused is refused before the folder is changed.
     if missing := RunFolder.read(folder, missing_ok=True).missing(trials, retry_failed):
         workloads.check(trials[missing[0]])
-        _engine(engine)([], **options)
+        runner = _engine(engine)(**options)
+    notify = _Notifier(trials, list(trackers), tell)
     sha256 = next(iter(trials.values())).file_sha256
     with RunFolder.open(folder, spec.to_dict(), trials, workload_sha256=sha256, command=command) as run:
         missing = run.missing(trials, retry_failed)
-        tell(
-            {"missing": [trials[name] for name in missing], "done": [r for r in run.records if r.trial not in missing]}
-        )
-
-        def hear(event: Event) -> None:
-            tell(event)
-            if "epoch" in event:
-                for tracker in listeners:
-                    tracker.epoch(trials[event["trial"]], event["epoch"])
-
-        for record in _engine(engine)([trials[name] for name in missing], tell=hear, **options) if missing else ():
+        done = [record for record in run.records if record.trial not in set(missing)]
+        notify(Started([trials[name] for name in missing], done))
+        for record in (runner or _engine(engine)(**options)).run([trials[name] for name in missing], notify):
             run.append(record)
-            for tracker in listeners:
-                tracker.finish(trials[record.trial], record)
-            tell({"trial": record.trial, "record": record})
+            notify(Finished(record))
         return run.records
 
 
-def _engine(name: Engine) -> Callable[..., Iterator[Record]]:
-    if name == "ray":
-        from cyclr.experiments.ray import run
+def _engine(name: str) -> type[Engine]:
+    if name == "local":
+        return LocalEngine
+    from cyclr.experiments.engines.ray import RayEngine
 
-        return run
-    return local.run
+    return RayEngine
+
+
+class _Notifier:
+    """Passes events on to `tell` and to the trackers, and drops a tracker that raises."""
+
+    def __init__(self, trials: dict[str, Trial], trackers: list[Tracker], tell: Callable[[Event], None]) -> None:
+        self._trials, self._trackers, self._tell = trials, trackers, tell
+
+    def __call__(self, event: Event) -> None:
+        self._tell(event)
+        for tracker in list(self._trackers):
+            try:
+                if isinstance(event, Epoch):
+                    tracker.epoch(self._trials[event.trial], event.values)
+                elif isinstance(event, Finished):
+                    tracker.finish(self._trials[event.record.trial], event.record)
+            except Exception as error:  # noqa: BLE001  # A tracker may raise anything, and trials go on.
+                self._trackers.remove(tracker)
+                warnings.warn(
+                    f"{type(tracker).__name__} failed and gets no further events: {type(error).__name__}: {error}. The "
+                    "comparison goes on, and its records are complete.",
+                    stacklevel=4,
+                )

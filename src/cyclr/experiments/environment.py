@@ -1,7 +1,9 @@
 """Keras' backend and the threads of a process: both are settled by its environment, before frameworks are imported."""
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -74,3 +76,12 @@ def thread_variables(threads: int) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         "XLA_FLAGS": f"{flags} {one}".strip() if threads == 1 and one not in flags else flags,
     }
+
+
+def cores() -> int:
+    """Number of cores that this process may use: its affinity, and the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    return max(1, count)

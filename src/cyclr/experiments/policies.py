@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct, structs
 
 from cyclr import _checks
+from cyclr._checks import quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
-from cyclr.experiments._typed import Count, checked, frozen, plain, shown, unknown
+from cyclr.experiments._typed import Count, checked, frozen, plain, unknown
 from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, Sequence, WarmRestarts
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 
@@ -339,7 +340,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         if not separator:
             known = KINDS[kind].__struct_fields__ if kind in KINDS else ()
             fact = f"option {name!r} has no value" if name in known else unknown(f"policy {kind!r}", name, known)
-            raise ValueError(f"{fact.removesuffix('.')}; got {shown(text)}. Policies are written KIND:option=value,…")
+            raise ValueError(f"{fact.removesuffix('.')}; got {quoted(text)}. Policies are written KIND:option=value,…")
         table[name] = _value(value)
     return [table]
 

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 from msgspec import UNSET, Meta, Struct
 
 from cyclr import _checks
+from cyclr._checks import quoted
 from cyclr.errors import CyclrError
-from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, shown, unknown
+from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, unknown
 from cyclr.experiments.data import NAMES
 from cyclr.experiments.environment import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
@@ -193,7 +194,7 @@ class Spec:
         try:
             Sweep(**self.range_test)
         except (OverflowError, MemoryError) as error:
-            raise ValueError(f"range_test is too large; got {shown(self.range_test)} ({error}). Use less.") from error
+            raise ValueError(f"range_test is too large; got {quoted(self.range_test)} ({error}). Use less.") from error
         self._check_names()
 
     def _check_names(self) -> None:
@@ -409,7 +410,7 @@ def _optimizers(given: Any) -> list[Table | None]:
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise ValueError(
-                f"optimizer must be a name or a table with a name; got {shown(table)}. For example: "
+                f"optimizer must be a name or a table with a name; got {quoted(table)}. For example: "
                 '{ name = "SGD", momentum = 0.9 }'
             )
     return [Table(table) for table in tables]

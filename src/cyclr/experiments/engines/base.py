@@ -1,0 +1,111 @@
+"""The loop that both engines share: start trials, pass on events, start again what was lost."""
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import structs
+
+from cyclr import _checks
+from cyclr.experiments.events import Epoch, Event, Finished, Progress
+from cyclr.experiments.spec import Trial
+from cyclr.experiments.trial import empty_record
+from cyclr.records import Record
+
+_SECONDS_BETWEEN_STEPS = 0.2
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker of a trial died, for this reason."""
+
+    trial: Trial
+    reason: str
+
+
+class Engine(ABC):
+    """Runs trials; made with its options, which are checked at once.
+
+    Args:
+        threads: threads of the framework in a trial, ≥ 1.
+        retries: how often a trial whose worker died is started again, ≥ 0; then its record says that it failed.
+
+    Raises:
+        TypeError, ValueError: a number out of range.
+    """
+
+    def __init__(self, *, threads: int = 1, retries: int = 2) -> None:
+        self.threads = _checks.integer("threads", threads, at_least=1)
+        self.retries = _checks.integer("retries", retries, at_least=0)
+
+    @abstractmethod
+    def open(self, trials: Sequence[Trial]) -> int:
+        """Prepare to run these trials, and return how many may be submitted at a time."""
+
+    @abstractmethod
+    def submit(self, trial: Trial) -> None:
+        """Start a trial."""
+
+    @abstractmethod
+    def poll(self) -> Iterable[Progress | Epoch | Finished | Lost]:
+        """Wait until something happens, and return it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop whatever runs."""
+
+    def run(self, trials: Iterable[Trial], tell: Callable[[Event], None] = lambda event: None) -> Iterator[Record]:
+        """Run trials, started in this order, and yield their records as they finish.
+
+        Args:
+            trials: what to run.
+            tell: called with the `Progress` and the `Epoch`s of running trials.
+        """
+        waiting = deque(trials)
+        losses: Counter[str] = Counter()
+        running = 0
+        try:
+            slots = self.open(list(waiting)) if waiting else 0
+            while waiting or running:
+                while waiting and running < slots:
+                    self.submit(waiting.popleft())
+                    running += 1
+                for event in self.poll():
+                    if isinstance(event, Finished):
+                        running -= 1
+                        yield event.record
+                    elif not isinstance(event, Lost):
+                        tell(event)
+                    else:
+                        running -= 1
+                        trial = event.trial
+                        losses[trial.id] += 1
+                        tell(Progress(trial.id, "worker died"))
+                        if losses[trial.id] <= self.retries:
+                            waiting.appendleft(trial)
+                        else:
+                            error = f"its worker died {losses[trial.id]} times; last: {event.reason}"
+                            yield structs.replace(empty_record(trial), status="failed", error=error)
+        finally:
+            self.close()
+
+
+class Throttle:
+    """Passes on events, but steps of one stage no more often than five times a second."""
+
+    def __init__(self, tell: Callable[[Any], Any]) -> None:
+        self._tell = tell
+        self._stage = ""
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            now = time.monotonic()
+            is_soon = event.stage == self._stage and now - self._last < _SECONDS_BETWEEN_STEPS
+            if is_soon and event.done < event.total:
+                return
+            self._stage, self._last = event.stage, now
+        self._tell(event)
