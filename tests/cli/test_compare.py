@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from rich.console import Console
+from tests.processes import run
 from typer.testing import CliRunner
 
 from cyclr import Constant
@@ -70,8 +70,7 @@ def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
         *("--output", "run", "--workers", "1", "--csv", "table.csv"),
         *("--tensorboard", "logs"),
     ]
-    done = subprocess.run([*COMMAND, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr + done.stdout
+    done = run([*COMMAND, *arguments], env=ENVIRONMENT)
     assert len(read_records(here / "run")) == 2
     assert "fixed 0.1" in done.stdout
     assert "baseline" in done.stdout
@@ -79,8 +78,8 @@ def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     with (here / "table.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
     assert len(list((here / "logs").iterdir())) == 2
-    run = json.loads((here / "run" / "run.json").read_text())
-    assert run["command"][1:] == ["compare", *arguments]
+    about = json.loads((here / "run" / "run.json").read_text())
+    assert about["command"][1:] == ["compare", *arguments]
 
     again = CliRunner().invoke(app, ["compare", *arguments])
     assert again.exit_code == 0, again.output
@@ -150,7 +149,10 @@ def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 1
     assert "seed 1 failed: [b]boom[/b]" in said.output
-    hint = "1 of 6 trials failed. Run again with --retry-failed to try them once more."
+    hint = (
+        "1 of 6 trials failed; their tracebacks are in run/records.jsonl. "
+        "Run again with --retry-failed to try them once more."
+    )
     assert " ".join(said.output.split()).endswith(hint)
 
 
@@ -240,10 +242,10 @@ def test_characters_that_a_pipe_cannot_encode_are_replaced(here: Path, encoding:
     filled(here / "run", "ok", "failed", "ok")
     arguments = ["--summary", "--output", "run", "--csv", "table.csv", "--baseline", "cosine 0.2"]
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
-    done = subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, timeout=300)
-    assert done.stderr == b""
-    assert b"?" in done.stdout
-    assert b"Records: run/records.jsonl; table: table.csv" in done.stdout
+    done = run([*COMMAND, *arguments], status=1, env=environment, encoding=encoding)
+    assert done.stderr == ""
+    assert "?" in done.stdout
+    assert "Records: run/records.jsonl; table: table.csv" in done.stdout
     assert (here / "table.csv").is_file()
 
 

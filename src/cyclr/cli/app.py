@@ -1,29 +1,33 @@
-"""The subcommands: each parses its options, calls the library and prints what comes back."""
+"""The `cyclr` command: its options, and the subcommands that draw, test and show."""
 
-import functools
+import bisect
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 import cyclr
 from cyclr import CyclrError, RangeTestResult, Schedule
 from cyclr.cli import compare, report
+from cyclr.cli.live import Board
+from cyclr.cli.options import (
+    BackendOption,
+    DataOption,
+    Exit,
+    ModeOption,
+    ShapeOption,
+    out,
+    prepare_folder,
+    print_written,
+    reports_errors,
+)
 from cyclr.range_test.driver import Spacing
-from cyclr.schedules.cyclical import Mode, decay_of_mode
-from cyclr.schedules.shape import Shape
-
-EXIT_ERROR, EXIT_NO_BOUNDS, EXIT_INTERRUPTED = 1, 3, 130
+from cyclr.records import Record, summarize
+from cyclr.schedules.cyclical import decay_of_mode
 
 app = typer.Typer(
     name="cyclr",
@@ -37,20 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-out, err = Console(), Console(stderr=True)
-
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="**digits** (embedded), **mnist**, **fashion_mnist**, **cifar10**, **cifar100** "
-        "(downloaded by Keras), a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test.",
-    ),
-]
-BackendOption = Annotated[
-    Literal["tensorflow", "jax", "torch"] | None,
-    typer.Option(help="Keras backend; KERAS_BACKEND, that of keras.json, or the first installed by default."),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,39 +55,22 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Options of the command itself; what the subcommands do stands with them."""
-
-
-def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors that a user can mend into one line and an exit code; anything else keeps its traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            err.print("\nInterrupted; nothing was left half-written.")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (CyclrError, ValueError, TypeError, OSError) as error:
-            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-            raise typer.Exit(EXIT_NO_BOUNDS if isinstance(error, cyclr.BoundsError) else EXIT_ERROR) from None
-
-    return wrapped
+    """Options of the command itself; each subcommand describes its own."""
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def demo(
     data: DataOption = "digits",
     backend: BackendOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Length of each of the two trainings, in epochs.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update.")] = 50,
-    shape: Annotated[Shape, typer.Option(help="Wave between the bounds.")] = "triangular",
-    mode: Annotated[
-        Mode, typer.Option(help="Bounds that stay (triangular), or an amplitude that halves per cycle or shrinks.")
-    ] = "triangular",
+    shape: ShapeOption = "triangular",
+    mode: ModeOption = "triangular",
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for plots (PNG) and results (JSON).")] = Path("cyclr-demo"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for plots (PNG) and records, which `cyclr report` reads.")
+    ] = Path("cyclr-demo"),
 ) -> None:
     """Show the whole job on real data: range test, bounds, step size, training with CLR and with a fixed rate.
 
@@ -105,42 +78,74 @@ def demo(
     more from the same weights with Adam's default rate, for the same number of steps. The default data needs no
     download and takes less than a minute.
     """
+    from cyclr.experiments import compare as run_comparison
     from cyclr.experiments import data as data_sets
-    from cyclr.experiments import demo as job
     from cyclr.experiments import environment
+    from cyclr.experiments.demo import demo_spec, discard_demo
 
-    settings = job.Settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        shape=shape,
-        mode=mode,
-        seed=seed,
-    )
-    job.prepare_folder(output)
-    chosen = environment.select_backend(backend)
-    with out.status(f"Loading {escape(data)} and Keras on {chosen} …"):
-        loaded = data_sets.load(data)
-        import keras  # noqa: F401
+    comparison = demo_spec(data, epochs=epochs, batch_size=batch_size, shape=shape, mode=mode, seed=seed)
+    prepare_folder(output)
+    discard_demo(output)
+    environment.select_backend(backend)
+    loaded = data_sets.load(data)
     out.print(
-        f"[b]{escape(loaded.name)}[/b]: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images "
-        f"of {'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
+        f"{loaded.name}: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images of "
+        f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes",
+        markup=False,
     )
-    with _progress() as progress:
-        outcome = job.run(loaded, settings, progress)
-    _print_bounds(outcome.range_test)
-    half = float(outcome.schedule.cycle_length) / 2
-    per_epoch = outcome.fixed.steps[0]
+    with Board(out, comparison.metric) as board:
+        records = run_comparison(comparison, output, tell=board, workers=1, threads=environment.cores())
+    cyclical = next((record for record in records if record.range_test is not None), records[0])
+    if cyclical.range_test is not None:
+        _print_bounds(cyclical.range_test)
+    for record in records:
+        if record.status == "failed":
+            no_bounds = str(record.error).startswith(cyclr.BoundsError.__name__)
+            raise (cyclr.BoundsError if no_bounds else CyclrError)(f"{record.policy} failed: {record.error}")
+    schedule: Any = cyclical.schedule
+    half, per_epoch = float(schedule.cycle_length) / 2, cyclical.steps_per_epoch
     out.print(
         f"[b]Step size[/b]: {half:.4g} steps, {half / per_epoch:.2g} epochs, so that whole cycles fill the run "
-        f"(Smith's rule: {outcome.smith_step_size} steps for 4 epochs)"
+        f"(Smith's rule: {4 * per_epoch} steps for 4 epochs)"
     )
-    _print_comparison(outcome)
-    files = job.save(outcome, output)
-    _print_written(*files)
+    compare.print_summary(summarize(records))
+    files = _save_pictures(records, cyclical, output)
+    print_written(*files, output / "records.jsonl")
+    out.print(f"Look at the whole run with: cyclr report {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _save_pictures(records: list[Record], cyclical: Record, folder: Path) -> list[Path]:
+    from cyclr.drawing import axes
+
+    schedule: Any = cyclical.schedule
+    test: Any = cyclical.range_test
+    rates = schedule.plot(cyclical.total_steps)
+    fixed = [record.lr for record in records if record.lr is not None and record.schedule is not schedule]
+    for lr in fixed:
+        rates.axhline(lr, color="#767676", linewidth=1, linestyle="--", label=f"fixed {lr:g}")
+    rates.set_ylabel("learning rate")
+    rates.legend(loc="upper right", frameon=False)
+    accuracy = axes.draw_curves(
+        {record.policy: [value or 0.0 for value in record.epochs[record.metric]] for record in records},
+        x=[step or 0 for step in cyclical.epochs["step"]],
+        xlabel="step (optimizer update)",
+        ylabel="validation accuracy",
+    )
+    pictures = {"range_test.png": test.plot(), "schedule.png": rates, "accuracy.png": accuracy}
+    for name, ax in pictures.items():
+        _save_picture(ax, folder / name)
+    return [folder / name for name in pictures]
+
+
+def _save_picture(ax: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    ax.figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(ax.figure)
 
 
 @app.command("range-test")
-@_reports_errors
+@reports_errors
 def range_test(
     model: Annotated[
         str,
@@ -157,7 +162,7 @@ def range_test(
     steps: Annotated[int, typer.Option(min=2, help="Updates, each at a rate of its own.")] = 150,
     spacing: Annotated[Spacing, typer.Option(help="How the rates rise.")] = "exponential",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for range_test.png and range_test.json.")] = Path(
         "cyclr-range-test"
     ),
@@ -168,10 +173,9 @@ def range_test(
     """
     from cyclr.experiments import Spec, environment, workloads
     from cyclr.experiments import data as data_sets
-    from cyclr.experiments import demo as job
-    from cyclr.experiments import trial as trials
+    from cyclr.experiments.trial import find_bounds
 
-    job.prepare_folder(output)
+    prepare_folder(output)
     in_file = ":" in model
     (trial,) = Spec(
         [{"kind": "triangular"}],
@@ -186,18 +190,20 @@ def range_test(
     if backend is not None or not in_file or importlib.util.find_spec("keras") is not None:
         environment.select_backend(backend)
     loaded = data_sets.load(data) if in_file else None
-    with _progress() as progress:
-        result = trials.find_bounds(trial, loaded, lambda test: progress("range test", test.recorded, len(test)))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out) as bars:
+        bar = bars.add_task("range test", total=steps)
+        result = find_bounds(trial, loaded, lambda test: bars.update(bar, completed=test.recorded, total=len(test)))
     _print_bounds(result)
-    result.plot().figure.savefig(output / "range_test.png", dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
+    _save_picture(result.plot(), output / "range_test.png")
     result.save(output / "range_test.json")
-    _print_written(output / "range_test.png", output / "range_test.json")
+    print_written(output / "range_test.png", output / "range_test.json")
     if not result.bounds.usable:
-        raise typer.Exit(EXIT_NO_BOUNDS)
+        raise typer.Exit(Exit.NO_BOUNDS)
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def plot(
     schedule: Annotated[
         Path | None, typer.Option("--schedule", help="JSON file of any schedule, written from its to_dict().")
@@ -206,73 +212,55 @@ def plot(
     max_lr: Annotated[float, typer.Option(help="Upper bound.")] = 0.006,
     step_size: Annotated[int, typer.Option(min=1, help="Steps in half a cycle.")] = 2000,
     step_size_down: Annotated[int | None, typer.Option(min=1, help="Steps on the way down, if they differ.")] = None,
-    shape: Annotated[Shape, typer.Option(help="Wave between the bounds.")] = "triangular",
-    mode: Annotated[Mode, typer.Option(help="How the amplitude decays.")] = "triangular",
+    shape: ShapeOption = "triangular",
+    mode: ModeOption = "triangular",
     gamma: Annotated[float, typer.Option(help="Factor per step of exp_range.")] = 0.9999,
-    steps: Annotated[int | None, typer.Option(min=2, help="Steps to draw; four cycles by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Steps to draw; the whole schedule or its first four cycles by default.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path("schedule.png"),
 ) -> None:
     """Draw a schedule.
 
     Example: cyclr plot --base-lr 0.001 --max-lr 0.1 --step-size 500 --mode triangular2
     """
+    drawn: Schedule
     if schedule is not None:
         try:
-            drawn = Schedule.from_dict(json.loads(schedule.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
+            description = json.loads(schedule.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise CyclrError(f"schedule must be a JSON file; got {str(schedule)!r} ({error}).") from error
+        drawn = Schedule.from_dict(description)
     else:
-        drawn = cyclr.Cyclical(
-            base_lr,
-            max_lr,
-            step_size,
-            step_size_down=step_size_down,
-            shape=shape,
-            decay=decay_of_mode(mode, gamma),
-        )
-    length = getattr(drawn, "cycle_length", 1000)
-    ax = drawn.plot(steps or int(4 * length) + 1)
-    ax.figure.savefig(output, dpi=130, bbox_inches="tight")  # type: ignore[union-attr]
+        shaped: Any = {"shape": shape, "decay": decay_of_mode(mode, gamma)}  # type: ignore[arg-type]  # a choice
+        drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, **shaped)
+    _save_picture(drawn.plot(steps or _steps_to_draw(drawn)), output)
     out.print(f"{drawn!r}", highlight=False, markup=False, soft_wrap=True)
-    _print_written(output)
+    print_written(output)
 
 
-app.command("compare")(_reports_errors(compare.compare))
-app.command("report")(_reports_errors(report.report))
+def _steps_to_draw(schedule: Any) -> int:
+    """All steps of a schedule that fills a run, the first four cycles of one that repeats, or else 1,000 steps."""
+    if (total := getattr(schedule, "total_steps", None)) is not None:
+        return int(total)
+    if isinstance(schedule, cyclr.Warmup):
+        return schedule.steps + _steps_to_draw(schedule.of)
+    if isinstance(schedule, cyclr.Sequence):
+        open_end = schedule.schedules[len(schedule.lengths) :]
+        return sum(schedule.lengths) + sum(map(_steps_to_draw, open_end))
+    if isinstance(schedule, cyclr.Wave):
+        return bisect.bisect_left(range(2**40), 4, key=schedule.cycle) + 1
+    return 1000
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for every stage that reports itself."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
-
-        yield report
-
-
-def _print_written(*files: Path) -> None:
-    out.print(f"Written: {', '.join(map(str, files))}", highlight=False, markup=False, soft_wrap=True)
+app.command("compare")(reports_errors(compare.compare))
+app.command("report")(reports_errors(report.report))
 
 
 def _print_bounds(result: RangeTestResult) -> None:
-    picture = result.picture()
-    out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
-
-
-def _print_comparison(outcome: Any) -> None:
-    table = Table(title=f"{outcome.data}, {outcome.fixed.steps[-1]} steps each, on {outcome.backend}")
-    for column in ("learning rate", "best validation accuracy", "final", f"steps to {outcome.fixed.best:.4f}"):
-        table.add_column(column, justify="left" if column == "learning rate" else "right")
-    low, high = outcome.range_test.bounds.base_lr, outcome.range_test.bounds.max_lr
-    for run, name in ((outcome.cyclical, f"CLR {low:.2g} to {high:.2g}"), (outcome.fixed, outcome.fixed.name)):
-        reached = run.steps_to(outcome.fixed.best)
-        table.add_row(
-            name, f"{run.best:.4f}", f"{run.val_accuracy[-1]:.4f}", "never" if reached is None else f"{reached}"
-        )
-    out.print(table)
+    bounds = result.bounds
+    numbers = "no bounds"
+    if bounds.numbers is not None:
+        numbers = "[b]base_lr {:.3g}, max_lr {:.3g}[/b]".format(*bounds.numbers)
+    stop = f"{len(result.lr)} of {result.steps} steps, {result.stop_reason.replace('_', ' ')}"
+    out.print(Panel(f"{numbers}   (status: {bounds.status}; {stop})\n{bounds.reason}", title="Range test"))

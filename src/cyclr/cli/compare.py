@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr.cli.live import Board
+from cyclr.cli.options import Exit, out
 from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, tracking
@@ -18,13 +19,9 @@ from cyclr.experiments.spec import Spec
 from cyclr.records import Group, Interval, Record, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 
-EXIT_FAILED = 1
-
 _WIDEST = 1000
 
 _OF_SUMMARY = ("summary", "output", "baseline", "target", "csv")
-
-out = Console()
 
 _POLICY_HELP = (
     "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
@@ -57,7 +54,7 @@ def compare(
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the framework in a trial.")] = 1,
-    retries: Annotated[int, typer.Option(min=0, help="How often a trial is begun again whose worker died.")] = 2,
+    retries: Annotated[int, typer.Option(min=0, help="How often a trial is restarted if its worker dies.")] = 2,
     address: Annotated[str | None, typer.Option(help="Ray cluster, such as auto; a Ray here by default.")] = None,
     cpus: Annotated[float, typer.Option(min=0, help="CPUs of a trial on Ray.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial on Ray; fractions share one.")] = 0,
@@ -112,15 +109,20 @@ def compare(
             )
     _print_failures(records)
     found = summarize(records, target=target, baseline=baseline)
-    _print_summary(found)
+    print_summary(found)
     if csv is not None:
         write_csv(found, csv)
     written = f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else "")
     out.print(written, highlight=False, markup=False, soft_wrap=True)
     if failed := sum(record.status == "failed" for record in records):
-        said = f"{failed} of {len(records)} trials failed. Run again with --retry-failed to try them once more."
-        out.print(said, highlight=False)
-        raise typer.Exit(EXIT_FAILED)
+        out.print(
+            f"{failed} of {len(records)} trials failed; their tracebacks are in {output / 'records.jsonl'}. "
+            "Run again with --retry-failed to try them once more.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(Exit.ERROR)
 
 
 def _check_summary(context: typer.Context) -> None:
@@ -157,7 +159,8 @@ def _can_be_written(file: Path, run: Path) -> bool:
     return os.access(file if file.exists() else file.parent, os.W_OK)
 
 
-def _print_summary(summary: Summary) -> None:
+def print_summary(summary: Summary) -> None:
+    """Print a table for every group, and the verdict in words."""
     # A file or a pipe has no width that could cut a table.
     wide = out if out.is_terminal else Console(width=_WIDEST)
     metrics = dict.fromkeys(group.metric for group in summary.groups)

@@ -2,6 +2,7 @@
 
 import _thread
 import io
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -30,17 +31,26 @@ def main() -> None:
 
 
 def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A `sys.unraisablehook` that interrupts once more where Python would drop a Ctrl-C.
+    """A `sys.unraisablehook` that interrupts once more if Python drops a Ctrl-C.
 
-    Where the signal comes while a finalizer or a callback of the garbage collector runs (the frameworks have many),
-    Python reports the `KeyboardInterrupt` as "ignored" and goes on. Everything else goes to the hook given.
+    If the signal comes while a finalizer or a callback of the garbage collector runs (the frameworks have many), Python
+    reports the `KeyboardInterrupt` as "ignored" and goes on. Everything else goes to the hook given.
     """
 
-    def hear(unraisable: Any) -> None:
+    def handle(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
             # Not from in here: what the hook itself raises is dropped as well.
-            threading.Timer(0.05, _thread.interrupt_main).start()
+            threading.Timer(0.05, _interrupt).start()
         else:
             hook(unraisable)
 
-    return hear
+    return handle
+
+
+def _interrupt() -> None:
+    """Send the main thread a signal: one that is only simulated does not end a wait for a lock or a pipe."""
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+    else:
+        _thread.interrupt_main()

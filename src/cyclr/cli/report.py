@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cyclr import RangeTestResult, _files
+from cyclr.cli.options import print_written
 
 
 def report(
@@ -36,4 +36,4 @@ def report(
     else:
         written = output or run / "report.html"
         _files.write_atomically(written, render(run_page(run)))
-    Console().print(f"Written: {written}", highlight=False, markup=False, soft_wrap=True)
+    print_written(written)

@@ -1,0 +1,102 @@
+"""What the subcommands share: the consoles, the exit codes and options of more than one."""
+
+import functools
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cyclr.errors import BoundsError, CyclrError
+from cyclr.schedules.cyclical import MODES
+from cyclr.schedules.shape import SHAPES
+
+out, err = Console(), Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """Exit codes; 2 is wrong usage, by typer."""
+
+    ERROR = 1
+    NO_BOUNDS = 3
+    INTERRUPTED = 130
+
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="**digits** (embedded), **mnist**, **fashion_mnist**, **cifar10**, **cifar100** "
+        "(downloaded by Keras), a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test.",
+    ),
+]
+BackendOption = Annotated[
+    Literal["tensorflow", "jax", "torch"] | None,
+    typer.Option(help="Keras backend; KERAS_BACKEND, that of keras.json, or the first installed by default."),
+]
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """A check of an option by the registry that it names, as typer's own of a `Literal`."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
+        return value
+
+    return check
+
+
+ShapeOption = Annotated[
+    str, typer.Option(help=f"Wave between the bounds: {', '.join(SHAPES)}.", callback=_one_of(SHAPES))
+]
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        help=f"Bounds that stay, or an amplitude that halves per cycle or shrinks: {', '.join(MODES)}.",
+        callback=_one_of(MODES),
+    ),
+]
+
+
+def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors that a user can fix into one line and an exit code; anything else keeps its traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            err.print("\nInterrupted. All files are complete; run the same command again to continue.")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except (CyclrError, ValueError, TypeError, OSError) as error:
+            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+            raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
+
+    return wrapped
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of `--output` and check that it can be written, before any work is done.
+
+    Raises:
+        CyclrError: it cannot.
+    """
+    probe = folder / ".cyclr-writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise CyclrError(
+            f"output must be a folder that can be written; got {str(folder)!r} ({error.strerror}). "
+            "Choose another with --output DIR."
+        ) from error
+
+
+def print_written(*files: Path) -> None:
+    """Print the paths of files, which a console would take for markup otherwise."""
+    out.print(f"Written: {', '.join(map(str, files))}", highlight=False, markup=False, soft_wrap=True)
