@@ -39,35 +39,91 @@ assert result.failed == 0 and result.attempted > 10, result
 """
 
 
-def diff_of(section: str) -> str:
+MUST_HAVE_A_CASE = "add a Case to SCHEDULES in tests/conformance/test_schedules.py for each of"
+
+
+def diffs_of(section: str) -> dict[str, str]:
+    """The diff of a section: for every file its hunks."""
     part = TEXT.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.search(r"```diff\n(.*?)```", part, re.DOTALL)[1]
+    (diff,) = re.findall(r"```diff\n(.*?)```", part, re.DOTALL)
+    files = re.split(r"^--- \S+\n\+\+\+ b/(\S+)\n", diff, flags=re.MULTILINE)[1:]
+    return dict(zip(files[::2], files[1::2], strict=True))
 
 
-def apply(diff: str, root: Path) -> None:
-    """Apply a diff whose hunks have no line numbers: each is found by its text, which must occur once."""
-    path = re.search(r"^\+\+\+ b/(\S+)$", diff, re.MULTILINE)[1]
-    text = (root / path).read_text(encoding="utf-8")
-    for hunk in diff.split("\n@@\n")[1:]:
-        lines = hunk.rstrip("\n").split("\n")
-        before = "\n".join(line[1:] for line in lines if line[:1] != "+")
-        after = "\n".join(line[1:] for line in lines if line[:1] != "-")
-        if before:
-            assert text.count(before) == 1, before
-            text = text.replace(before, after)
-    (root / path).write_text(text, encoding="utf-8")
+def apply(diffs: dict[str, str], root: Path) -> None:
+    """Apply diffs whose hunks have no line numbers: each is found by its text, which must occur once."""
+    for path, hunks in diffs.items():
+        file = root / path
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        for hunk in f"\n{hunks}".split("\n@@\n")[1:]:
+            lines = hunk.rstrip("\n").split("\n")
+            before = "\n".join(line[1:] for line in lines if line[:1] != "+")
+            after = "\n".join(line[1:] for line in lines if line[:1] != "-")
+            assert not text or text.count(before) == 1, before
+            text = text.replace(before, after) if text else f"{after}\n"
+        file.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the source and of the tests that a contribution changes."""
+    for folder in ("src", "tests/conformance", "tests/schedules"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def conformance(root: Path, chosen: str) -> subprocess.CompletedProcess[str]:
+    """Run some of the conformance tests, without those that need a framework."""
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
+    chosen = f"({chosen}) and not compiled and not keras"
+    return run(root, "-m", "pytest", *options, "tests/conformance/test_schedules.py", "-k", chosen)
 
 
 @pytest.mark.parametrize(
     ("section", "check"), [("Add a shape", TRY_THE_SHAPE), ("Add a decay", TRY_THE_DECAY)], ids=["shape", "decay"]
 )
-def test_a_diff_does_what_it_says(section: str, check: str, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
-    run = [sys.executable, "-c", check]
-
+def test_a_diff_does_what_it_says(section: str, check: str, copy: Path) -> None:
     # Without the diff it fails, so that the check checks something.
-    assert subprocess.run(run, env=environment, capture_output=True, timeout=100).returncode != 0
-    apply(diff_of(section), tmp_path)
-    result = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=100)
+    assert run(copy, "-c", check).returncode != 0
+    apply(diffs_of(section), copy)
+    result = run(copy, "-c", check)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "case", "name"),
+    [("Add a decay", "harmonic", "Harmonic"), ("Add a schedule", "inverse and root", "InverseRoot")],
+    ids=["decay", "schedule"],
+)
+def test_conformance_demands_and_runs_a_case_of_a_contribution(section, case, name, copy):
+    diffs = diffs_of(section)
+    apply({path: hunks for path, hunks in diffs.items() if path.startswith("src/")}, copy)
+    without = conformance(copy, f"registered or ({case})")
+    assert without.returncode == 1
+    assert f"{MUST_HAVE_A_CASE} ['{name}']" in without.stdout
+    assert "1 failed" in without.stdout
+
+    apply({path: hunks for path, hunks in diffs.items() if not path.startswith("src/")}, copy)
+    result = conformance(copy, f"registered or ({case})")
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 15
+
+
+def test_conformance_runs_a_shape_that_is_registered(copy):
+    assert conformance(copy, "quarter_sine").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    diffs = diffs_of("Add a shape")
+    apply({"src/cyclr/schedules/shape.py": diffs["src/cyclr/schedules/shape.py"]}, copy)
+    formulas = run(copy, "tests/schedules/formulas.py")
+    assert "tests/schedules/formulas.py must have a formula for each of" in formulas.stderr
+    apply({"tests/schedules/formulas.py": diffs["tests/schedules/formulas.py"]}, copy)
+    assert run(copy, "tests/schedules/formulas.py").returncode == 0
+    result = conformance(copy, "quarter_sine")
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 30

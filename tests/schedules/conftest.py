@@ -7,11 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from cyclr import Cyclical, Decay, Exponential, Halving, OneCycle, WarmRestarts
+from cyclr.schedules.shape import SHAPES
 
 settings.register_profile("cyclr", deadline=None, max_examples=60)
 settings.load_profile("cyclr")
 
-SHAPES = st.sampled_from(["triangular", "parabolic", "sinusoidal"])
+WAVES = st.sampled_from(list(SHAPES))
 BOUNDS = st.tuples(st.floats(0, 1e3), st.floats(0, 1e3)).filter(lambda pair: pair[0] != pair[1]).map(sorted)
 LENGTHS = st.integers(1, 12) | st.integers(1, 10**7)
 DECAYS = st.just(Halving()) | st.builds(
@@ -26,7 +27,7 @@ GROWTHS = st.sampled_from([1, 1.1, 1.5, 2, 3]) | st.floats(1.2, 50)
 @st.composite
 def cyclicals(draw):
     base_lr, max_lr = draw(BOUNDS)
-    style = {"shape": draw(SHAPES), "decay": draw(st.none() | DECAYS)}
+    style = {"shape": draw(WAVES), "decay": draw(st.none() | DECAYS)}
     if draw(st.booleans()):
         return Cyclical(base_lr, max_lr, draw(LENGTHS), step_size_down=draw(st.none() | LENGTHS), **style)
     cycles = draw(st.integers(1, 50))
@@ -42,13 +43,13 @@ def one_cycles(draw):
     up = draw(st.integers(1, total - 3))
     fall = draw(st.none() | st.integers(1, total - 2 - up))
     final_lr = draw(st.none() | st.floats(0, max_lr, exclude_max=True))
-    return OneCycle(base_lr, max_lr, total, rise=up, fall=fall, final_lr=final_lr, shape=draw(SHAPES))
+    return OneCycle(base_lr, max_lr, total, rise=up, fall=fall, final_lr=final_lr, shape=draw(WAVES))
 
 
 @st.composite
 def warm_restarts(draw):
     base_lr, max_lr = draw(BOUNDS)
-    style = {"growth": draw(GROWTHS), "shape": draw(SHAPES), "decay": draw(st.none() | DECAYS)}
+    style = {"growth": draw(GROWTHS), "shape": draw(WAVES), "decay": draw(st.none() | DECAYS)}
     return WarmRestarts(base_lr, max_lr, draw(LENGTHS), **style)
 
 

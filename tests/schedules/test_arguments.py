@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.schedules.formulas import LISTED
 
 from cyclr import Cyclical, Exponential, Halving, Mirrored, Schedule, step_size
 
@@ -104,7 +105,7 @@ MESSAGES = [
         cyclical,
         {"shape": "sawtooth"},
         ValueError,
-        "shape must be one of 'triangular', 'parabolic', 'sinusoidal'; got shape='sawtooth'.",
+        f"shape must be one of {LISTED}; got shape='sawtooth'.",
     ),
     (
         from_mode,

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.schedules.formulas import LISTED
 
 import cyclr
 from cyclr import Constant, Cyclical, OneCycle, PerStep, Schedule, ScheduleError, Sequence, WarmRestarts, Warmup
+from cyclr.schedules.shape import SHAPES
 
 EPS = np.finfo(np.float64).eps
 TINY = math.ulp(0.0)  # the last bit of a rate so small that relative errors mean nothing
@@ -21,7 +23,7 @@ PARTS = st.one_of(
     *(st.from_type(kind) for kind in (Cyclical, OneCycle, WarmRestarts)),
 )
 COUNTS = st.integers(1, 20) | st.integers(1, 10**6)
-RISES = st.tuples(COUNTS, st.floats(0, 1e3), st.sampled_from(["triangular", "parabolic", "sinusoidal"]))
+RISES = st.tuples(COUNTS, st.floats(0, 1e3), st.sampled_from(list(SHAPES)))
 CYCLES = Cyclical(0.001, 0.1, 50)
 
 
@@ -318,7 +320,7 @@ def warmup(of=CYCLES, steps=10, **more):
         (
             {"shape": "linear"},
             ValueError,
-            "shape must be one of 'triangular', 'parabolic', 'sinusoidal'; got shape='linear'.",
+            f"shape must be one of {LISTED}; got shape='linear'.",
         ),
     ],
     ids=lambda value: None,

@@ -7,22 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from tests.schedules.formulas import FORMULAS
 
 from cyclr import Cyclical, Decay, Exponential, Halving, PerCycle, PerStep, Schedule
+from cyclr.schedules.cyclical import MODES
+from cyclr.schedules.shape import SHAPES
 
 EPS = np.finfo(np.float64).eps
 TINY = math.ulp(0.0)  # the last bit of a rate so small that relative errors mean nothing
 STEPS = st.integers(0, 300) | st.integers(0, 2**63 - 1) | st.sampled_from([10**12, 10**15])
-SHAPES = ["triangular", "parabolic", "sinusoidal"]
 LENGTHS = st.integers(1, 12) | st.integers(1, 10**7)
 
-# The wave of each shape as a function of the distance from the peak, z = |it / stepsize − 2 · cycle + 1|, as in Smith
-# 2017, section 3.1: a triangle, a Welch window and a Hann window.
-WINDOWS = {
-    "triangular": lambda z: max(0.0, 1 - z),
-    "parabolic": lambda z: 1 - z**2,
-    "sinusoidal": lambda z: (1 + math.cos(math.pi * z)) / 2,
-}
 SCALES = {
     "triangular": lambda cycle, iteration, gamma: 1.0,
     "triangular2": lambda cycle, iteration, gamma: 1 / 2 ** (cycle - 1),
@@ -34,7 +29,7 @@ def paper(iteration, base_lr, max_lr, stepsize, *, mode="triangular", gamma=1.0,
     """The learning rate as the paper's own code computes it."""
     cycle = math.floor(1 + iteration / (2 * stepsize))
     z = abs(iteration / stepsize - 2 * cycle + 1)
-    return base_lr + (max_lr - base_lr) * WINDOWS[shape](z) * SCALES[mode](cycle, iteration, gamma)
+    return base_lr + (max_lr - base_lr) * FORMULAS[shape](max(0.0, 1 - z)) * SCALES[mode](cycle, iteration, gamma)
 
 
 def exact(step, base_lr, max_lr, up, down):
@@ -189,7 +184,7 @@ def test_shapes_follow_the_paper(shape, stepsize, iteration):
     assert schedule(iteration) == pytest.approx(paper(iteration, 0.001, 0.37, stepsize, shape=shape), rel=1e-9)
 
 
-@pytest.mark.parametrize("mode", list(SCALES))
+@pytest.mark.parametrize("mode", MODES)
 @given(stepsize=st.integers(1, 500), iteration=st.integers(0, 5000), gamma=st.floats(0.99, 1))
 def test_modes_follow_the_paper(mode, stepsize, iteration, gamma):
     schedule = Cyclical.from_mode(mode, 0.001, 0.37, stepsize, gamma)

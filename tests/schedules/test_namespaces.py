@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclr import Cyclical, Exponential, Halving, PerCycle, PerStep
+from cyclr.schedules.shape import SHAPES
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -20,7 +21,6 @@ jnp = jax.numpy
 INT32 = 2**31 - 1
 EPS = float(np.finfo(np.float32).eps)
 
-SHAPES = ["triangular", "parabolic", "sinusoidal"]
 DECAYS = {
     "halving": Halving(),
     "exponential": Exponential(0.999),
@@ -85,7 +85,7 @@ def test_eager_vmap_and_scan_equal_numpy(name):
 @given(
     up=st.integers(1, 10**9),
     down=st.integers(1, 10**9),
-    shape=st.sampled_from(SHAPES),
+    shape=st.sampled_from(list(SHAPES)),
     steps=st.lists(st.integers(0, INT32), min_size=20, max_size=20),
 )
 def test_cycles_of_any_length_equal_numpy(up, down, shape, steps):

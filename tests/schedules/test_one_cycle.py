@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.schedules.formulas import FORMULAS, LISTED
 
 import cyclr
 from cyclr import OneCycle, Schedule
+from cyclr.schedules.shape import SHAPES
 
 EPS = np.finfo(np.float64).eps
 TINY = math.ulp(0.0)  # the last bit of a rate so small that relative errors mean nothing
 STEPS = st.integers(0, 100) | st.integers(0, 10**7 + 100) | st.sampled_from([10**12, 10**15, 10**400])
-SHAPES = ["triangular", "parabolic", "sinusoidal"]
-WINDOWS = {
-    "triangular": lambda x: x,
-    "parabolic": lambda x: 1 - (1 - x) ** 2,
-    "sinusoidal": lambda x: math.sin(math.pi / 2 * x) ** 2,
-}
 
 
 def formula(step, base_lr, max_lr, total, up, down, final_lr, shape):
@@ -30,11 +26,11 @@ def formula(step, base_lr, max_lr, total, up, down, final_lr, shape):
     top = total - 1 if down is None else up + down
     middle = final_lr if down is None else base_lr
     if step <= up:
-        begin, end, height = max_lr, base_lr, WINDOWS[shape](Fraction(step, up))
+        begin, end, height = max_lr, base_lr, FORMULAS[shape](Fraction(step, up))
     elif step <= top:
-        begin, end, height = max_lr, middle, WINDOWS[shape](1 - Fraction(step - up, top - up))
+        begin, end, height = max_lr, middle, FORMULAS[shape](1 - Fraction(step - up, top - up))
     else:
-        begin, end, height = base_lr, final_lr, WINDOWS[shape](1 - Fraction(step - top, total - 1 - top))
+        begin, end, height = base_lr, final_lr, FORMULAS[shape](1 - Fraction(step - top, total - 1 - top))
     return end + (begin - end) * float(height)
 
 
@@ -210,7 +206,7 @@ PHASE = "A float is a fraction of the run, an int its steps."
         (
             {"shape": "cosine"},
             ValueError,
-            "shape must be one of 'triangular', 'parabolic', 'sinusoidal'; got shape='cosine'.",
+            f"shape must be one of {LISTED}; got shape='cosine'.",
         ),
     ],
     ids=lambda value: None,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyclr import Cyclical, Halving
+from cyclr.schedules.shape import SHAPES
 
 RUNS = st.integers(1, 40).flatmap(lambda cycles: st.tuples(st.integers(2 * cycles + 1, 3000), st.just(cycles)))
 RISES = st.floats(0, 1, exclude_min=True, exclude_max=True) | st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9])
@@ -40,7 +41,7 @@ def test_a_run_holds_as_many_cycles_as_asked_for_and_their_lengths_differ_by_a_s
     assert schedule.cycle_length * cycles == total_steps - 1
 
 
-@pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
+@pytest.mark.parametrize("shape", SHAPES)
 @given(run=RUNS, rise=RISES)
 def test_every_cycle_rises_to_the_upper_bound_exactly_once_and_falls_back(shape, run, rise):
     total_steps, cycles = run

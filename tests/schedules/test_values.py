@@ -3,13 +3,32 @@
 import copy
 import json
 import pickle
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cyclr
-from cyclr import Cyclical, Decay, Exponential, Halving, Mirrored, PerCycle, PerStep, Schedule, ScheduleError
+from cyclr import (
+    Constant,
+    Cyclical,
+    Decay,
+    Exponential,
+    Halving,
+    Mirrored,
+    OneCycle,
+    PerCycle,
+    PerStep,
+    Schedule,
+    ScheduleError,
+    Sequence,
+    WarmRestarts,
+    Warmup,
+    Wave,
+)
+from cyclr.schedules.shape import SHAPES
 
 PLAIN = Cyclical(0.001, 0.006, 2000)
 MOMENTUM = st.tuples(st.floats(0, 0.9), st.floats(0.91, 1))
@@ -58,7 +77,7 @@ def test_json_gives_back_a_schedule_of_fractional_lengths(up, down, decay):
     assert [again(step) for step in range(50)] == [schedule(step) for step in range(50)]
 
 
-@pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_description_of_fractional_lengths_keeps_its_shape_or_is_refused(shape):
     description = {**Cyclical.fractional(0.001, 0.1, 2.5, 1.5, None).to_dict(), "shape": shape}
     try:
@@ -241,3 +260,203 @@ def test_repr_evaluates_to_the_decay(decay: Decay):
 
 def test_repr_leaves_out_what_is_none():
     assert repr(PLAIN) == "Cyclical(base_lr=0.001, max_lr=0.006, step_size=2000, shape='triangular')"
+
+
+# Schedules nested in schedules
+
+
+def nested(depth, combine):
+    """Schedules in schedules: `depth` levels in all."""
+    schedule = Constant(0.1)
+    for _ in range(depth - 1):
+        schedule = combine(schedule)
+    return schedule
+
+
+def described(depth):
+    """The description of `depth` levels, without making them."""
+    description = {"schedule": "Constant", "version": 1, "value": 0.1}
+    for _ in range(depth - 1):
+        description = {"schedule": "Warmup", "version": 1, "of": description, "steps": 1}
+    return description
+
+
+COMBINE = {
+    "warm-up": lambda schedule: Warmup(schedule, 1),
+    "sequence": lambda schedule: Sequence([schedule, Constant(0.2)], [3]),
+}
+TOO_DEEP = (
+    r"^schedules must be nested at most 200 levels deep; got more\. A Sequence in a Sequence can be written as one"
+)
+
+
+@pytest.mark.parametrize("combine", COMBINE.values(), ids=COMBINE)
+def test_the_deepest_schedules_can_be_printed_compared_copied_and_written(combine):
+    schedule, other = nested(200, combine), nested(200, combine)
+    assert repr(schedule) == repr(other)
+    assert schedule == other
+    assert hash(schedule) == hash(other)
+    assert through_json(schedule) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule  # noqa: S301
+    assert copy.deepcopy(schedule) == schedule
+    assert schedule(1000) == other(1000)
+    assert schedule.is_cycle_end(1000) is False
+    assert schedule.largest == other.largest
+
+
+@pytest.mark.parametrize("combine", COMBINE.values(), ids=COMBINE)
+def test_deeper_schedules_are_refused_when_they_are_made(combine):
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        nested(201, combine)
+
+
+@pytest.mark.parametrize("depth", [201, 250, 400, 10_000])
+def test_deeper_descriptions_are_refused(depth):
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        Schedule.from_dict(described(depth))
+
+
+@pytest.mark.parametrize("name", ["schedule", "version", "schedules", "lengths"])
+def test_a_description_of_deeply_nested_lists_is_a_value_error(name):
+    deep = []
+    for _ in range(10_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="must be"):
+        Schedule.from_dict({"schedule": "Sequence", "version": 1, "schedules": [], "lengths": [], name: deep})
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"base_lr": [0.1]}, "the description of Cyclical has an entry of a wrong type: base_lr must be a number"),
+        ({"step_size": "10"}, "the description of Cyclical has an entry of a wrong type: step_size must be an integer"),
+        ({"decay": 0.5}, "the description of Cyclical has an entry of a wrong type: decay must be a Decay or None"),
+        (
+            {"decay": {"decay": "Exponential", "gamma": None}},
+            "the description of Exponential has an entry of a wrong type: gamma must be a number",
+        ),
+        ({1: 2}, "the description of Cyclical is not complete or has unknown entries"),
+    ],
+)
+def test_a_wrong_type_in_a_description_is_named(entries, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Schedule.from_dict({**CYCLICAL, **entries})
+
+
+def test_repr_of_fractional_cycles_evaluates_to_the_schedule():
+    for lengths in ((2.5,), (2.5, 1.75), (2, 1.5), (2.0, 3.0)):
+        schedule = Cyclical.fractional(0.001, 0.1, *lengths, decay=Halving())
+        assert eval(repr(schedule), vars(cyclr).copy()) == schedule  # noqa: S307
+
+
+# Classes of one's own
+
+
+def test_a_second_class_of_a_name_is_refused():
+    with pytest.raises(TypeError, match=r"^a schedule must have a name of its own, .* got a second Constant, besides "):
+        type("Constant", (Schedule,), {"__module__": __name__, "__qualname__": "Constant"})
+    with pytest.raises(TypeError, match=r"^a decay must have a name of its own, .* got a second Halving, besides "):
+        type("Halving", (Decay,), {"__module__": __name__, "__qualname__": "Halving"})
+    assert Schedule.kinds()["Constant"] is Constant
+    assert Decay.kinds()["Halving"] is Halving
+
+
+def test_a_schedule_that_is_not_a_frozen_dataclass_is_refused():
+    class Loose(Schedule):
+        def evaluate(self, xp, step):
+            return 0.1
+
+    with pytest.raises(TypeError, match=r"^Loose must be a frozen dataclass\. Write @dataclass\(frozen=True\) above"):
+        Loose()
+
+
+@dataclass(frozen=True)
+class Linear(Decay):
+    """A decay of one's own, with an argument, which shrinks both bounds."""
+
+    rate: float
+    bounds: str = "both"
+
+    def factor(self, xp, step, cycle):
+        return 1.0 / (1.0 + self.rate * xp.to_float(step))
+
+
+def test_a_decay_of_ones_own_is_written_to_json_and_found_again():
+    schedule = Cyclical(0.1, 0.9, 2, decay=Linear(0.5))
+    assert schedule.to_dict()["decay"] == {"decay": "Linear", "rate": 0.5, "bounds": "both"}
+    assert through_json(schedule) == schedule
+    assert schedule(2) == 0.45
+
+
+@dataclass(frozen=True)
+class Unbounded(Schedule):
+    """A schedule of one's own without a largest value."""
+
+    top: float
+
+    def evaluate(self, xp, step):
+        return 0.0 * xp.to_float(step) + self.top
+
+
+def test_a_schedule_without_a_largest_value_says_how_to_define_it():
+    for schedule in (Unbounded(2.0), Warmup(Unbounded(2.0), 5), Sequence([Constant(0.1), Unbounded(2.0)], [3])):
+        with pytest.raises(ScheduleError, match=r"^the largest value of Unbounded\(top=2\.0\) is not known, because"):
+            _ = schedule.largest
+
+
+def test_the_largest_value_of_a_rise_from_above_is_its_start():
+    assert Warmup(Constant(0.5), 10, start=1.5).largest == 1.5
+
+
+@dataclass(frozen=True)
+class SawTooth(Wave):
+    """A wave of one's own: only `place` is written."""
+
+    base_lr: float
+    max_lr: float
+    length: int
+    decay: Decay | None = None
+
+    def place(self, xp, step):
+        offset = step % self.length
+        wave = xp.ratio(offset, self.length)
+        return self.base_lr, self.max_lr, wave, 1.0, step // self.length, (offset == 0) & (step > 0)
+
+
+def test_all_of_a_wave_of_ones_own_follows_from_its_place():
+    wave = SawTooth(0.0, 1.0, 4, decay=Halving())
+    assert [wave(step) for step in (0, 3, 4, 7)] == [0.0, 0.75, 0.0, 0.375]
+    assert wave(np.array([3, 7])).tolist() == [0.75, 0.375]
+    assert (wave.cycle(7), wave.envelope(7), wave.height(7)) == (1, (0.0, 0.5), 0.375)
+    assert [step for step in range(10) if wave.is_cycle_end(step)] == [4, 8]
+    assert wave.mirrored(0.0, 1.0)(7) == 0.625
+    assert wave.largest == 1.0
+    assert through_json(Warmup(wave, 3)) == Warmup(wave, 3)
+    with pytest.raises(ValueError, match="max_lr must be greater than base_lr"):
+        SawTooth(1.0, 0.5, 4)
+
+
+def test_decay_itself_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract"):
+        Decay()
+
+
+# Lengths beyond floats
+
+
+def test_schedules_of_more_steps_than_a_float_holds_have_the_right_values():
+    long = 10**400
+    assert OneCycle(0.0, 1.0, long)(5) == 0.0
+    assert OneCycle(0.0, 1.0, long + 1, rise=0.5, shape="triangular")(long // 4) == 0.5
+    assert OneCycle(0.0, 1.0, long + 1, rise=0.25, fall=0.25, shape="triangular")(long // 4) == 1.0
+    assert Warmup(Constant(0.5), long)(5) == 0.0
+    assert Warmup(Constant(0.5), long)(long // 2) == 0.25
+    assert WarmRestarts(0.0, 1.0, long, shape="triangular")(long // 2) == 0.5
+    for call in (OneCycle(0.0, 1.0, long), Warmup(Constant(0.5), long), WarmRestarts(0.0, 1.0, long)):
+        with pytest.raises(ValueError, match=r"need integers up to 10+, but this step has a type that holds"):
+            call(np.array([5]))
+
+
+def test_many_parts_with_the_same_cycles_lay_them_out_once():
+    parts = [WarmRestarts(0.0, 0.1 * part, 10, growth=1.02) for part in range(1, 50)]
+    assert len({id(part._layout) for part in parts}) == 1

@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.schedules.formulas import FORMULAS, LISTED
 
 import cyclr
 from cyclr import Exponential, Halving, Schedule, WarmRestarts, Warmup
+from cyclr.schedules.shape import SHAPES
 
 EPS = np.finfo(np.float64).eps
 TINY = math.ulp(0.0)  # the last bit of a rate so small that relative errors mean nothing
 LARGEST = 2**63 - 1
 STEPS = st.integers(0, 300) | st.integers(0, LARGEST) | st.sampled_from([10**12, 10**15, 2**62, LARGEST])
-SHAPES = ["triangular", "parabolic", "sinusoidal"]
-WINDOWS = {
-    "triangular": lambda x: x,
-    "parabolic": lambda x: 1 - (1 - x) ** 2,
-    "sinusoidal": lambda x: math.sin(math.pi / 2 * x) ** 2,
-}
 GROWTHS = [1.5, 1.1, 2, 3, 1000]
 
 
@@ -63,7 +59,7 @@ def test_cycles_grow_exactly_up_to_the_last_step_there_is(growth, first):
 def test_values_of_growing_cycles_follow_the_formula(growth, shape, first, step):
     starts, lengths = cycles(first, growth)
     cycle = bisect_right(starts, step) - 1
-    height = WINDOWS[shape](1 - Fraction(step - starts[cycle], lengths[cycle]))
+    height = FORMULAS[shape](1 - Fraction(step - starts[cycle], lengths[cycle]))
     schedule = WarmRestarts(0.001, 0.37, first, growth=growth, shape=shape)
     assert schedule(step) == pytest.approx(0.001 + (0.37 - 0.001) * float(height), rel=0, abs=8 * EPS * 0.37)
     assert schedule(np.array([step]))[0] == pytest.approx(schedule(step), rel=0, abs=4 * EPS * 0.37)
@@ -74,7 +70,7 @@ def test_values_of_growing_cycles_follow_the_formula(growth, shape, first, step)
 @given(length=st.integers(1, 12) | st.integers(1, 10**13), step=STEPS | st.just(10**400))
 def test_values_of_equal_cycles_follow_the_formula(shape, length, step):
     schedule = WarmRestarts(0.001, 0.37, length, shape=shape)
-    height = WINDOWS[shape](1 - Fraction(step % length, length))
+    height = FORMULAS[shape](1 - Fraction(step % length, length))
     assert schedule(step) == pytest.approx(0.001 + (0.37 - 0.001) * float(height), rel=0, abs=8 * EPS * 0.37)
     assert schedule.cycle(step) == step // length
     assert schedule.is_cycle_end(step) is ((step + 1) % length == 0)
@@ -220,7 +216,7 @@ def test_a_growth_of_another_kind_is_taken_as_python_has_it(given, plain):
         (
             {"shape": "cosine"},
             ValueError,
-            "shape must be one of 'triangular', 'parabolic', 'sinusoidal'; got shape='cosine'.",
+            f"shape must be one of {LISTED}; got shape='cosine'.",
         ),
     ],
     ids=lambda value: None,
