@@ -3,6 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import fields
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from cyclr import _checks
@@ -120,11 +121,8 @@ class Described(ABC):
 
     def _fields(self) -> dict[str, Any]:
         """The public fields that are not None, by name."""
-        given = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            if not field.name.startswith("_") and (value := getattr(self, field.name)) is not None:
-                given[field.name] = value
-        return given
+        names = [field.name for field in fields(self) if not field.name.startswith("_")]  # type: ignore[arg-type]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:
@@ -139,8 +137,7 @@ class Described(ABC):
             )
         description = {self._family: type(self).__name__, **self._header}
         for name, value in self._fields().items():
-            many = isinstance(value, tuple)
-            description[name] = list(map(_plain, value)) if many else _plain(value)
+            description[name] = _plain(value)
         return description
 
     @classmethod
@@ -157,40 +154,34 @@ class Described(ABC):
                 raise ValueError(
                     f"{key} must be {value}; got {key}={found!r}. The description was made by another version of cyclr."
                 )
+        # No comprehension, which takes a frame of Python's recursion limit at each level.
         for key, value in entries.items():
-            # Loops and not comprehensions, because each level may take few frames of Python's recursion limit.
-            if isinstance(value, list):
-                entries[key] = value = list(value)
-                for index, part in enumerate(value):
-                    value[index] = _read_part(part, depth + 1)
-            else:
-                entries[key] = _read_part(value, depth + 1)
-        return _construct(legal[name], entries)
+            entries[key] = _read_part(value, depth + 1)
+        constructor = legal[name]._constructor(entries)
+        try:
+            inspect.signature(constructor).bind(**entries)
+        except TypeError as error:
+            raise ValueError(f"the description of {name} is not complete or has unknown entries: {error}.") from error
+        try:
+            return constructor(**entries)
+        except TypeError as error:
+            raise ValueError(f"the description of {name} has an entry of a wrong type: {error}") from error
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [*map(_plain, value)]
     return value._description() if isinstance(value, Described) else value
 
 
 def _read_part(value: Any, depth: int) -> Any:
-    """A schedule or decay from its description; any other value as it is."""
+    """A schedule or decay from its description, or a tuple of them from a list; any other value as it is."""
+    if isinstance(value, list):
+        return (*map(_read_part, value, repeat(depth)),)
     for key, family in _families.items() if isinstance(value, dict) else ():
         if key in value:
             return family._read(value, depth)
     return value
-
-
-def _construct(kind: type[Described], entries: dict[str, Any]) -> Any:
-    constructor = kind._constructor(entries)
-    described = f"the description of {kind.__name__}"
-    try:
-        inspect.signature(constructor).bind(**entries)
-    except TypeError as error:
-        raise ValueError(f"{described} is not complete or has unknown entries: {error}.") from error
-    try:
-        return constructor(**entries)
-    except TypeError as error:
-        raise ValueError(f"{described} has an entry of a wrong type: {error}") from error
 
 
 _TOO_DEEP = (

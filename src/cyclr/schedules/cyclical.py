@@ -1,15 +1,16 @@
 """The cyclical schedule: a shape between two bounds that may decay."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Self
 
 from cyclr import _checks
-from cyclr.schedules import layout
-from cyclr.schedules._namespace import Namespace
+from cyclr.schedules._namespace import SCALAR, Namespace
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.decay import Decay, Exponential, Halving
+from cyclr.schedules.layout import Even, check_range
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
 
@@ -34,7 +35,7 @@ class Cyclical(Wave):
 
     With t the step, U = step_size, D = step_size_down, L = U + D and p = t mod L:
 
-    - triangular position: x = p / U for p ≤ U, else (L − p) / D,
+    - triangular position: x = min(p / U, (L − p) / D),
     - height: w = shape(x), one of x, 1 − (1 − x)², (1 − cos πx) / 2,
     - value: low · (1 − w) + high · w, where low and high are base_lr and max_lr after the decay.
 
@@ -70,7 +71,10 @@ class Cyclical(Wave):
     rise: float | None = None
     shape: Shape = "triangular"
     decay: Decay | None = None
-    _layout: layout.Uniform | layout.Even = field(init=False, compare=False)
+    _ticks: tuple[int, int, int] = field(init=False, compare=False)
+    """The ways up and down in ticks, and the ticks in a step: 1, or more if the lengths are fractions."""
+    _even: Even | None = field(init=False, compare=False)
+    """Where cycles whose lengths differ by a step lie; see `over`."""
 
     def __init__(
         self,
@@ -85,19 +89,26 @@ class Cyclical(Wave):
         up = _checks.integer("step_size", step_size, at_least=1, fix=_LENGTH_FIX)
         down = up if step_size_down is None else step_size_down
         down = _checks.integer("step_size_down", down, at_least=1, fix=_LENGTH_FIX)
-        self._init(base_lr, max_lr, shape, decay, layout.Uniform(up, down))
+        self._init(base_lr, max_lr, shape, decay, up, down)
 
     def _init(
-        self, base_lr: float, max_lr: float, shape: Shape, decay: Decay | None, cycles: layout.Uniform | layout.Even
+        self,
+        base_lr: float,
+        max_lr: float,
+        shape: Shape,
+        decay: Decay | None,
+        up: int | Fraction,
+        down: int | Fraction,
+        even: Even | None = None,
     ) -> Self:
-        lengths: dict[str, Any]
-        if isinstance(cycles, layout.Even):
-            rise = float(cycles.rise)
-            lengths = {"step_size": None, "total_steps": cycles.span + 1, "cycles": cycles.count, "rise": rise}
-        else:
-            up, down = _steps(cycles.up, cycles.ticks), _steps(cycles.down, cycles.ticks)
-            lengths = {"step_size": up, "step_size_down": None if down == up else down}
-        set_fields(self, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay, _layout=cycles, **lengths)
+        ticks = math.lcm(up.denominator, down.denominator)
+        steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
+        lengths: dict[str, Any] = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
+        if even is not None:
+            rise = float(even.rise)
+            lengths = {"step_size": None, "total_steps": even.span + 1, "cycles": even.count, "rise": rise}
+        set_fields(self, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay, **lengths)
+        set_fields(self, _ticks=(int(up * ticks), int(down * ticks), ticks), _even=even)
         self.__post_init__()
         _checks.choice("shape", shape, SHAPES)
         return self
@@ -162,12 +173,10 @@ class Cyclical(Wave):
                 f"got total_steps={total}, cycles={count}. Use fewer cycles?"
             )
         part = _checks.number("rise", rise, above=0, below=1, fix="It is the fraction of a cycle on the way up.")
-        span = total - 1
-        cycles_in_span = layout.Even(span, count, Fraction(repr(part)))
-        if span % count == 0:
-            up = cycles_in_span.up(span // count)
-            return cls(base_lr, max_lr, up, step_size_down=span // count - up, shape=shape, decay=decay)
-        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, cycles_in_span)
+        even = Even(total - 1, count, Fraction(repr(part)))
+        length, remainder = divmod(total - 1, count)
+        up = even.up(length)
+        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, up, length - up, even if remainder else None)
 
     @classmethod
     def fractional(
@@ -196,8 +205,8 @@ class Cyclical(Wave):
         fix = "It is a number of steps, such as 4 * steps_per_epoch."
         up = _checks.number("step_size", step_size, at_least=1, fix=fix)
         down = up if step_size_down is None else _checks.number("step_size_down", step_size_down, at_least=1, fix=fix)
-        cycles = layout.Uniform.of_steps(*(Fraction(length).limit_denominator(10**4) for length in (up, down)))
-        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, cycles)
+        ways = [Fraction(length).limit_denominator(10**4) for length in (up, down)]
+        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, ways[0], ways[1])
 
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:
@@ -209,18 +218,26 @@ class Cyclical(Wave):
     @property
     def cycle_length(self) -> int | Fraction:
         """Steps in a whole cycle; their mean where cycles differ by a step (see `over`)."""
-        length = self._layout.length
+        up, down, ticks = self._ticks
+        length = Fraction(up + down, ticks) if self._even is None else Fraction(self._even.span, self._even.count)
         return length.numerator if length.denominator == 1 else length
 
     def place(self, xp: Namespace, step: Any) -> Place:
-        cycle, offset, up, down = self._layout.locate(xp, step)
-        x = xp.where(offset <= up, xp.ratio(offset, up), xp.ratio(up + down - offset, down))
+        if self._even is None:
+            up, down, ticks = self._ticks
+            period = up + down
+            if xp is not SCALAR:
+                check_range(period * ticks, xp)
+            if ticks == 1:
+                cycle, offset = step // period, step % period
+            else:
+                within = (step % period) * ticks
+                cycle, offset = (step // period) * ticks + within // period, within % period
+        else:
+            cycle, offset, up, down = self._even.locate(xp, step)
+        x = xp.minimum(xp.ratio(offset, up), xp.ratio(up + down - offset, down))
         wave = SHAPES[self.shape](xp, x)
         return self.base_lr, self.max_lr, wave, 1.0, cycle, (offset == 0) & (step > 0)
-
-
-def _steps(ticks: int, ticks_per_step: int) -> int | float:
-    return ticks // ticks_per_step if ticks % ticks_per_step == 0 else ticks / ticks_per_step
 
 
 _LENGTH_FIX = "Lengths count optimizer updates; cyclr.step_size(samples, batch_size) computes one."

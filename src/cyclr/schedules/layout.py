@@ -5,47 +5,12 @@ Every number here is an integer and is reduced by a period first, so step 10¹²
 """
 
 import bisect
-import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 from cyclr.schedules._namespace import SCALAR, Namespace
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Cycles that all have the same length: `up + down` ticks, with `ticks` ticks to a step."""
-
-    up: int
-    down: int
-    ticks: int = 1
-    period: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "period", self.up + self.down)
-
-    @classmethod
-    def of_steps(cls, up: Fraction, down: Fraction) -> Self:
-        """Make cycles whose ways up and down need not be whole steps."""
-        ticks = math.lcm(up.denominator, down.denominator)
-        return cls(int(up * ticks), int(down * ticks), ticks)
-
-    @property
-    def length(self) -> Fraction:
-        """Length of a cycle in steps."""
-        return Fraction(self.period, self.ticks)
-
-    def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any, int, int]:
-        """Return the cycle of a step, the ticks since it started, and the ticks of its ways up and down."""
-        period, ticks = self.period, self.ticks
-        if xp is not SCALAR:
-            check_range(period * ticks, xp)
-        if ticks == 1:
-            return step // period, step % period, self.up, self.down
-        within = (step % period) * ticks
-        return (step // period) * ticks + within // period, within % period, self.up, self.down
 
 
 @dataclass(frozen=True)
@@ -64,11 +29,6 @@ class Even:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ups", (self.up(self.span // self.count), self.up(self.span // self.count + 1)))
-
-    @property
-    def length(self) -> Fraction:
-        """Mean length of a cycle in steps."""
-        return Fraction(self.span, self.count)
 
     def up(self, length: int) -> int:
         """Return the steps on the way up in a cycle of `length` steps."""

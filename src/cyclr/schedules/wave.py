@@ -46,22 +46,23 @@ class Wave(Schedule):
 
     @abstractmethod
     def place(self, xp: Namespace, step: Any) -> Place:
-        """Return where a step that was checked stands, before the decay: `low, high, wave, share, cycle, ends`.
+        """Return where a step stands, before the decay; see `Place`.
 
-        - low, high: the bounds of the value at this step.
-        - wave: how far the value is above `low`, from 0 to 1: the value is low · (1 − wave) + high · wave.
-        - share: 1.0, or 0.0 at a step where a mirrored schedule does not move.
-        - cycle: 0-based index of the cycle.
-        - ends: True if this step is the minimum that ends a cycle.
-
-        `xp` has the operations on steps of this kind; `step` is an int, a NumPy array of int64 or a tensor of integers.
+        Args:
+            xp: the operations on steps of this kind.
+            step: an int, a NumPy array of int64, or a tensor of integers. It was checked.
         """
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
-        low, high, wave, _, cycle, _ = self.place(xp, step)
-        if self.decay is not None:
-            low, high, _ = self._decayed(xp, step, low, high, cycle)
-        return between(xp, low, high, wave)
+        if self.decay is None:
+            low, high, wave, _, _, _ = self.place(xp, step)
+        else:
+            low, high, wave, _ = self._decayed(xp, step)
+        value = low * (1.0 - wave) + high * wave
+        if xp is SCALAR:
+            # Without a call: this is what a scheduler pays after every update.
+            return low if value < low else high if value > high else value
+        return xp.clip(value, low, high)
 
     @property
     def largest(self) -> float:
@@ -92,8 +93,7 @@ class Wave(Schedule):
             (0.1, 0.5)
         """
         step, xp = resolve(step)
-        low, high, _, _, cycle, _ = self.place(xp, step)
-        low, high, _ = self._decayed(xp, step, low, high, cycle)
+        low, high, _, _ = self._decayed(xp, step)
         zero = 0.0 * xp.to_float(step)
         return xp.to_float(low + zero), xp.to_float(high + zero)
 
@@ -106,22 +106,18 @@ class Wave(Schedule):
             0.25
         """
         step, xp = resolve(step)
-        return self._height(xp, step)
+        return self._decayed(xp, step)[3]
 
-    def _height(self, xp: Namespace, step: Any) -> Any:
+    def _decayed(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
+        """The bounds after the decay, the wave, and the height of which a mirrored schedule is the mirror."""
         low, high, wave, share, cycle, _ = self.place(xp, step)
-        if self.decay is None:
-            return wave * share
-        return wave * (share * self._decayed(xp, step, low, high, cycle)[2])
-
-    def _decayed(self, xp: Namespace, step: Any, low: Any, high: Any, cycle: Any) -> tuple[Any, Any, Any]:
-        """The bounds after the decay, and the factor of the amplitude."""
-        if self.decay is None:
-            return low, high, 1.0
-        factor = self.decay.factor(xp, step, cycle)
-        if self.decay.bounds == "both":
-            return low * factor, high * factor, 1.0
-        return low, between(xp, low, high, factor), factor
+        if self.decay is not None:
+            factor = self.decay.factor(xp, step, cycle)
+            if self.decay.bounds == "both":
+                low, high = low * factor, high * factor
+            else:
+                high, share = between(xp, low, high, factor), share * factor
+        return low, high, wave, wave * share
 
     def mirrored(self, low: float, high: float) -> "Mirrored":
         """Return the schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
@@ -171,7 +167,7 @@ class Mirrored(Schedule):
         set_fields(self, low=low, high=high)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
-        return between(xp, self.low, self.high, 1.0 - self.of._height(xp, step))
+        return between(xp, self.low, self.high, 1.0 - self.of._decayed(xp, step)[3])
 
     @property
     def largest(self) -> float:
