@@ -130,7 +130,7 @@ def test_steps_beyond_64_bits_are_refused_where_cycles_grow(growth, step):
     schedule = WarmRestarts(0.0, 0.1, 10, growth=growth)
     warmed = Warmup(schedule, 5, every_cycle=True)
     for call in (schedule, schedule.cycle, schedule.is_cycle_end, schedule.envelope, schedule.height, warmed):
-        with pytest.raises(ValueError, match=rf"^step must be at most {LARGEST} where cycles grow; got step={step}\.$"):
+        with pytest.raises(ValueError, match=rf"^step must be at most {LARGEST} if cycles grow; got step={step}\.$"):
             call(step)
     assert 0.0 <= schedule(LARGEST) <= 0.1
 

@@ -1,9 +1,9 @@
-"""The few operations that a schedule's formula needs, for each kind of step.
+"""The operations that the formulas of schedules use, for each kind of step.
 
-A formula is written once, against `Namespace`, with `//`, `%`, `*`, `+` and `-` on integers. It then runs on a Python
-int (through `math`, so that a training loop pays a microsecond and not an array operation), on a NumPy array, on a JAX
-array or tracer, and on a Keras tensor of whichever backend runs. No framework is imported here: a step can only be a
-JAX or Keras tensor if somebody else has imported that framework already.
+A formula is written once, with the operations of a `Namespace` and `//`, `%`, `*`, `+` and `-` on integers. It then
+runs on a Python int (through `math`, because an array operation takes ten times as long), on a NumPy array, on a JAX
+array or tracer, and on a Keras tensor of the current backend. No framework is imported here: a step can only be a JAX
+or Keras tensor if that framework was imported before.
 """
 
 import bisect
@@ -22,7 +22,16 @@ from cyclr import _checks
 
 @dataclass(frozen=True)
 class Namespace:
-    """Element-wise operations on one kind of value."""
+    """Element-wise operations on steps of one kind, with which the formula of a schedule, shape or decay is written.
+
+    Integers support `+`, `-`, `*`, `//` and `%` themselves.
+
+    Example:
+        >>> import cyclr
+        >>> from cyclr.schedules import Namespace
+        >>> def formula(xp: Namespace, step):
+        ...     return xp.sin(xp.ratio(step % 10, 10)) ** 2
+    """
 
     where: Callable[[Any, Any, Any], Any]
     minimum: Callable[[Any, Any], Any]
@@ -35,9 +44,9 @@ class Namespace:
     exp2: Callable[[Any], Any]
     to_float: Callable[[Any], Any]
     elementwise: Callable[[Callable[[Any], Any], Any], Any]
-    """Apply a user's function: to every element where elements can be seen, to the tensor as a whole elsewhere."""
+    """Apply a user's function to every element of an array, or to a tensor as a whole."""
     index_in: Callable[[Sequence[int], Any], Any]
-    """The index of the last entry of an increasing table that is not above the value."""
+    """The index of the last entry of an increasing table that is at most the value."""
     take: Callable[[Sequence[int], Any], Any]
     """The entry of a table of integers at an index."""
     int_limit: float
@@ -96,8 +105,8 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
     """Return the checked step and the namespace that its kind needs.
 
     Raises `TypeError` for anything but an int, a NumPy array of integers, a JAX array or a Keras tensor of integers,
-    and `ValueError` for a negative int or NumPy step (the values of tensors are not looked at, which would wait for
-    the device, and cannot be while a graph is being traced).
+    and `ValueError` for a negative int or NumPy step. Values of tensors are not read: that would wait for the device,
+    and is impossible while a graph is traced.
     """
     if type(step) is int:
         if step < 0:
@@ -136,7 +145,7 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
 
 
 def _imported(name: str, *attributes: str) -> Any:
-    """A framework that somebody has imported, whole; another module of its name, or an old version, is none."""
+    """The framework of a name if it was imported and has these attributes, else None."""
     module = sys.modules.get(name)
     return module if all(hasattr(module, attribute) for attribute in attributes) else None
 
@@ -181,7 +190,7 @@ def _keras_namespace(keras: Any, dtype: str) -> Namespace:
         exp2=ops.exp2,
         to_float=to_float,
         elementwise=_call,
-        # Keras' searchsorted takes vectors alone; the tables are short.
+        # Keras' searchsorted takes only vectors. The tables are short.
         index_in=lambda table, x: (
             ops.sum(ops.cast(ops.expand_dims(x, -1) >= ops.convert_to_tensor(table, dtype), dtype), axis=-1) - 1
         ),

@@ -193,8 +193,8 @@ _TOO_DEEP = (
 class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION}):
     """A value (a learning rate, a momentum, a weight decay) for every optimizer update.
 
-    `schedule(step)` is the value that update number `step` uses. It depends on the step alone: there is no state, so
-    resuming is calling the schedule with the restored step, and any step costs the same.
+    `schedule(step)` is the value that update number `step` uses. It depends only on the step. A schedule has no
+    state: to resume, call it with the restored step. Every step costs the same.
 
     A schedule of your own is a frozen dataclass with the method `evaluate`. It then can be called, compared, printed,
     pickled, written to JSON by its fields and combined with others.

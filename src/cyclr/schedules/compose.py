@@ -22,7 +22,7 @@ class Constant(Schedule):
         value: the value, ≥ 0.
 
     Raises:
-        TypeError, ValueError: the value is no finite number ≥ 0.
+        TypeError, ValueError: the value is not a finite number ≥ 0.
 
     Example:
         >>> import cyclr
@@ -47,16 +47,16 @@ class Constant(Schedule):
 class Sequence(Schedule):
     """One schedule after another, each from its own step 0.
 
-    The value is `schedules[i](step − s_i)`, where s_i, the sum of the lengths before, is where schedule i begins. A
-    sequence in a sequence gives the same values as one sequence of all the parts.
+    The value is `schedules[i](step − s_i)`. Schedule i starts at step s_i, the sum of the lengths before it. A sequence
+    in a sequence gives the same values as one sequence of all the parts.
 
     Args:
         schedules: the schedules, in order; at least one.
-        lengths: steps (optimizer updates) that each of them lasts, ≥ 1: one for every schedule but the last, which then
-            goes on for ever; or one for every schedule, and then the value of the last step stays.
+        lengths: steps (optimizer updates) that each of them lasts, ≥ 1: one for every schedule except the last, which
+            then goes on for ever; or one for every schedule, after which the last value stays.
 
     Raises:
-        TypeError, ValueError: parts that are no schedules, or lengths that do not belong to them.
+        TypeError, ValueError: a part is not a schedule, or the number of lengths does not fit.
 
     Example:
         >>> import cyclr
@@ -121,20 +121,20 @@ class Sequence(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Warmup(Schedule):
-    """A rise to where a schedule begins, once or before every cycle; the schedule then starts from its own step 0.
+    """A rise to the first value of a schedule, once or before every cycle; the schedule then starts at its own step 0.
 
     With n = steps, w the shape and s the schedule: start + (s(0) − start) · w(t / n) for t < n, s(t − n) afterwards.
     Before every cycle (of `WarmRestarts`): n steps from start to the cycle's first value, then the cycle.
 
     Args:
-        of: the schedule to warm up for, any; with `every_cycle` a `WarmRestarts`.
+        of: the schedule to warm up for: any schedule, or a `WarmRestarts` if `every_cycle` is True.
         steps: steps (optimizer updates) of the rise, ≥ 1.
         start: value at step 0, ≥ 0.
         shape: `"triangular"` (linear), `"parabolic"` or `"sinusoidal"` (cosine).
-        every_cycle: whether there is a rise before every cycle, and not the first alone.
+        every_cycle: True for a rise before every cycle, False for one rise.
 
     Raises:
-        TypeError, ValueError: an argument out of range; `every_cycle` with a schedule that never jumps up.
+        TypeError, ValueError: an argument is out of range, or `every_cycle` is True and `of` is not a `WarmRestarts`.
 
     Example:
         >>> import cyclr
@@ -177,7 +177,7 @@ class Warmup(Schedule):
         if xp is SCALAR and offset >= self.steps:
             return value
         height = SHAPES[self.shape](xp, xp.minimum(xp.ratio(offset, self.steps), 1.0))
-        # In the rise, `value` is the one that it leads to, and rounding must not lead above it.
+        # During the rise `value` is the value that it leads to, and rounding must not exceed it.
         rising = self.start * (1.0 - height) + value * height
         rising = xp.clip(rising, xp.minimum(value, self.start), xp.maximum(value, self.start))
         return xp.where(offset < self.steps, rising, value)

@@ -50,8 +50,8 @@ class Cyclical(Wave):
         decay: `Halving()`, `Exponential(gamma)`, `PerCycle(fn)`, `PerStep(fn)`, or None for bounds that stay.
 
     Raises:
-        TypeError: a bound is no number, a length no integer, the decay no `Decay`.
-        ValueError: bounds that are negative, swapped, equal or not finite; a length below 1; an unknown shape.
+        TypeError: a bound is not a number, a length not an integer, or the decay not a `Decay`.
+        ValueError: the bounds are negative, swapped, equal or not finite, a length is below 1, or the shape is unknown.
 
     Example:
         >>> import cyclr
@@ -115,16 +115,16 @@ class Cyclical(Wave):
 
     @classmethod
     def from_mode(cls, mode: Mode, base_lr: float, max_lr: float, step_size: int, gamma: float = 1.0) -> Self:
-        """One of the three policies of Smith's paper, by the name used there.
+        """Return one of the three policies of Smith's paper, by its name there.
 
         Args:
             mode: `"triangular"` (bounds that stay), `"triangular2"` (amplitude halved per cycle) or `"exp_range"`
                 (amplitude times gamma^step).
             base_lr, max_lr, step_size: as for `Cyclical`.
-            gamma: factor per step in (0, 1]; used by `"exp_range"` alone.
+            gamma: factor per step in (0, 1]; only used by `"exp_range"`.
 
         Raises:
-            ValueError: an unknown mode, or what `Cyclical` rejects.
+            ValueError: the mode is unknown, or an argument is illegal for `Cyclical`.
 
         Example:
             >>> import cyclr
@@ -145,10 +145,10 @@ class Cyclical(Wave):
         shape: Shape = "triangular",
         decay: Decay | None = None,
     ) -> Self:
-        """Whole cycles that fill a run: the first and the last of `total_steps` steps are at base_lr.
+        """Return whole cycles that fill a run: the first and the last of `total_steps` steps are at base_lr.
 
-        Where `total_steps − 1` is no multiple of `cycles`, cycle lengths differ by one step, so that every cycle still
-        begins, peaks and ends on a step.
+        If `total_steps − 1` is not a multiple of `cycles`, cycle lengths differ by one step, so that every cycle still
+        starts, peaks and ends on a step.
 
         Args:
             total_steps: steps (optimizer updates) of the run, at least `2 · cycles + 1`.
@@ -157,7 +157,7 @@ class Cyclical(Wave):
             rise: fraction of a cycle spent on the way up, in (0, 1).
 
         Raises:
-            TypeError, ValueError: too few steps for so many cycles, or what `Cyclical` rejects.
+            TypeError, ValueError: too few steps for so many cycles, or an argument that is illegal for `Cyclical`.
 
         Example:
             >>> import cyclr
@@ -195,7 +195,7 @@ class Cyclical(Wave):
             base_lr, max_lr, decay, shape: as for `Cyclical`.
 
         Raises:
-            TypeError, ValueError: a length is not a finite number ≥ 1, or an argument that `Cyclical` rejects.
+            TypeError, ValueError: a length is not a finite number ≥ 1, or an argument is illegal for `Cyclical`.
 
         Example:
             >>> import cyclr
@@ -217,7 +217,7 @@ class Cyclical(Wave):
 
     @property
     def cycle_length(self) -> int | Fraction:
-        """Steps in a whole cycle; their mean where cycles differ by a step (see `over`)."""
+        """Steps in a whole cycle; the mean if cycles differ by a step (see `over`)."""
         up, down, ticks = self._ticks
         length = Fraction(up + down, ticks) if self._even is None else Fraction(self._even.span, self._even.count)
         return length.numerator if length.denominator == 1 else length

@@ -65,7 +65,7 @@ class Restarts:
             check_range(period, xp)
             return step // period, step % period
         if xp is SCALAR and step > LARGEST_STEP:
-            raise ValueError(f"step must be at most {LARGEST_STEP} where cycles grow; got step={step}.")
+            raise ValueError(f"step must be at most {LARGEST_STEP} if cycles grow; got step={step}.")
         starts = self.starts[: self._reached(xp)]
         cycle = xp.index_in(starts, step)
         return cycle, step - xp.take(starts, cycle)
@@ -78,7 +78,7 @@ class Restarts:
         lengths, limit = self.lengths[: self._reached(xp)], xp.int_limit
         beyond: Any = 0.0
         if lengths[-1] > limit:
-            # The last cycle that such steps reach does not end for them: what is beyond them is added as a float.
+            # The last cycle that such steps reach is longer than their type holds: the rest is added as a float.
             beyond = xp.where(cycle == len(lengths) - 1, float(lengths[-1] - int(limit)), 0.0)
             lengths = (*lengths[:-1], int(limit))
         length = xp.take(lengths, cycle)

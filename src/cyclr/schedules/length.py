@@ -8,7 +8,7 @@ from cyclr import _checks
 
 
 def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
-    """Half a cycle in steps, by Smith's rule: `epochs` epochs, of ceil(samples / batch_size) steps each.
+    """Return half a cycle in steps, by Smith's rule: `epochs` epochs, of ceil(samples / batch_size) steps each.
 
     Args:
         samples: training samples in an epoch, ≥ 1.
@@ -19,7 +19,7 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
         Steps (optimizer updates), at least 1, rounded to the nearest.
 
     Raises:
-        TypeError, ValueError: samples or batch_size is no integer ≥ 1, or epochs no number > 0.
+        TypeError, ValueError: samples or batch_size is not an integer ≥ 1, or epochs is not a number > 0.
 
     Example:
         >>> import cyclr
@@ -36,5 +36,5 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
         warnings.warn(
             f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises", stacklevel=2
         )
-    # Exact, as `Run` is: the 2.01 that is meant, and not the float next to it.
+    # By its decimals, as in `Run`: 2.01 is not exactly a float.
     return max(1, math.floor(Fraction(repr(length)) * steps_per_epoch + Fraction(1, 2)))

@@ -16,7 +16,7 @@ from cyclr.schedules.wave import Place, Wave
 
 @dataclass(frozen=True, repr=False)
 class OneCycle(Wave):
-    """A rate that goes up once and down once, to far below where it began: Smith's 1cycle policy.
+    """A rate that goes up once and down once, to far below its first value: Smith's 1cycle policy.
 
     With n = total_steps − 1, u steps up and d steps down, w the shape and x the share of a phase that is done:
 
@@ -31,12 +31,12 @@ class OneCycle(Wave):
         max_lr: the peak, > base_lr.
         total_steps: steps (optimizer updates) of the run, at least one more than there are phases.
         rise: the way up: a fraction of the run in (0, 1), rounded down to whole steps, or a number of steps ≥ 1.
-        fall: the way down to base_lr, as `rise`, which makes three phases; None makes two. `fall=rise` is symmetric.
+        fall: the way down to base_lr, in the units of `rise`, for three phases; None for two. `fall=rise` is symmetric.
         final_lr: rate at the last step, ≥ 0 and < max_lr; base_lr / 10,000 by default.
         shape: `"sinusoidal"` (cosine), `"triangular"` (linear) or `"parabolic"`.
 
     Raises:
-        TypeError, ValueError: bounds that are no bounds, or phases that do not fit into the run.
+        TypeError, ValueError: the bounds are illegal, or the phases do not fit into the run.
 
     Example:
         >>> import cyclr
@@ -45,7 +45,7 @@ class OneCycle(Wave):
         (0.01, 0.1, 0.05, 0.0, 0.0)
 
     Source: Smith & Topin 2018, *Super-Convergence*, arXiv:1708.07120; two phases as in fastai. torch's `OneCycleLR` and
-    Optax' one-cycle schedules give the same values where they reach their peak.
+    Optax' one-cycle schedules give the same values if they reach their peak.
     """
 
     base_lr: float

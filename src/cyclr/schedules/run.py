@@ -1,4 +1,4 @@
-"""Lengths in the units that people think in, turned into steps: the one place where that is done."""
+"""Lengths in epochs, cycles and shares of a run, converted to steps."""
 
 import re
 from dataclasses import KW_ONLY, dataclass
@@ -13,8 +13,8 @@ from cyclr.schedules.base import set_fields
 class Run:
     """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
 
-    Schedules take their lengths in steps (optimizer updates). This turns others into steps, wherever a length is asked
-    for, so that nothing changes when the batch size or the data do.
+    Schedules take their lengths in steps (optimizer updates). A `Run` converts other units to steps, so that code which
+    measures in epochs stays right if the batch size or the data change.
 
     Args:
         total_steps: steps (optimizer updates) of the run, ≥ 1.
@@ -22,7 +22,7 @@ class Run:
         cycles: cycles in the run, ≥ 1; for lengths in cycles.
 
     Raises:
-        TypeError, ValueError: a number that is no integer ≥ 1.
+        TypeError, ValueError: a number is not an integer ≥ 1.
 
     Example:
         >>> import cyclr
@@ -46,7 +46,7 @@ class Run:
 
     @classmethod
     def of(cls, *, samples: int, batch_size: int, epochs: int, cycles: int | None = None) -> Self:
-        """The run over `epochs` epochs of ceil(samples / batch_size) steps each.
+        """Return the run over `epochs` epochs of ceil(samples / batch_size) steps each.
 
         Args:
             samples: training samples in an epoch, ≥ 1.
@@ -55,7 +55,7 @@ class Run:
             cycles: as for `Run`.
 
         Raises:
-            TypeError, ValueError: a number that is no integer ≥ 1.
+            TypeError, ValueError: a number is not an integer ≥ 1.
         """
         size = _checks.integer("batch_size", batch_size, at_least=1)
         per_epoch = -(-_checks.integer("samples", samples, at_least=1) // size)
@@ -63,7 +63,7 @@ class Run:
         return cls(total, steps_per_epoch=per_epoch, cycles=cycles)
 
     def steps(self, length: int | str) -> int:
-        """A length in steps, at least 1 and rounded to the nearest.
+        """Return a length in steps, at least 1 and rounded to the nearest.
 
         Args:
             length: steps as an int, or a text of a number and a unit: `"2000 steps"`, `"4 epochs"`, `"2 cycles"`
@@ -71,8 +71,8 @@ class Run:
                 total_steps.
 
         Raises:
-            TypeError: the length is neither.
-            ValueError: no such unit, nothing above 0, or a unit that this run does not know the length of.
+            TypeError: the length is neither an int nor a text.
+            ValueError: the unit is unknown, the length is 0, or the run was made without the length of the unit.
 
         Example:
             >>> import cyclr

@@ -20,9 +20,9 @@ SLOWEST_GROWTH = 1.005
 class WarmRestarts(Wave):
     """A rate that falls from max_lr towards base_lr, then jumps up and falls again: SGDR.
 
-    In cycle i, of L_i = floor(cycle_length · growth^i + 1/2) steps, and p steps after it began, the value is
-    low + (high − low) · w(1 − p / L_i), where w is the shape and low and high are base_lr and max_lr after the decay.
-    So it is max_lr when a cycle begins, and base_lr would be reached just where the next one does.
+    In cycle i, of L_i = floor(cycle_length · growth^i + 1/2) steps, and p steps after its start, the value is
+    low + (high − low) · w(1 − p / L_i): w is the shape, low and high are base_lr and max_lr after the decay. A cycle
+    starts at max_lr. The step at which it would reach base_lr is the first step of the next cycle.
 
     Args:
         base_lr: lower bound, ≥ 0.
@@ -33,7 +33,7 @@ class WarmRestarts(Wave):
         decay: how the bounds shrink; `Exponential(0.8, per="cycle")` makes every peak 0.8 times as high above base_lr.
 
     Raises:
-        TypeError, ValueError: bounds that are no bounds, a length below 1, a growth that shrinks, an unknown shape.
+        TypeError, ValueError: the bounds are illegal, a length is below 1, cycles shrink, or the shape is unknown.
 
     Example:
         >>> import cyclr
