@@ -276,13 +276,6 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         return axes.draw_schedule(step, self(step), envelope, ax=ax)
 
 
-def check_schedule(name: str, value: Any) -> Schedule:
-    """Return a schedule, or raise."""
-    if not isinstance(value, Schedule):
-        raise TypeError(f"{name} must be a cyclr schedule; got {name}={value!r}. Try cyclr.Constant(value).")
-    return value
-
-
 def set_fields(made: object, /, **values: object) -> None:
     """Set fields of a frozen dataclass while it is made."""
     for name, value in values.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules._namespace import SCALAR, Namespace, resolve
-from cyclr.schedules.base import Schedule, check_schedule, set_fields
+from cyclr.schedules.base import Schedule, set_fields
 from cyclr.schedules.layout import Restarts, check_range, restarts
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.warm_restarts import WarmRestarts
@@ -155,7 +155,9 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        of = check_schedule("of", self.of)
+        of = self.of
+        if not isinstance(of, Schedule):
+            raise TypeError(f"of must be a cyclr schedule; got of={of!r}. Try cyclr.Constant(value).")
         if not isinstance(self.every_cycle, bool):
             raise TypeError(f"every_cycle must be True or False; got every_cycle={self.every_cycle!r}.")
         steps = _checks.integer("steps", self.steps, at_least=1, fix="It counts optimizer updates.")

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from cyclr import _checks
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace
 from cyclr.schedules.base import Described, set_fields
@@ -119,20 +117,17 @@ class _Function(Decay):
         value = factor.item() if getattr(factor, "shape", None) == () else factor
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"fn must return a factor between 0 and 1; got {factor!r} at {self._argument} {index}.")
-        return float(value)
+        number = float(value)
+        if not 0.0 <= number <= 1.0 + 1e-9:
+            raise ValueError(
+                f"fn must return a factor between 0 and 1; got {number} at {self._argument} {index}. "
+                "Divide it by its largest value?"
+            )
+        return number
 
     def _checked(self, xp: Namespace, index: Any) -> Any:
         factor = xp.elementwise(self._number if xp is SCALAR or xp is NUMPY else self.fn, index)
-        if xp is SCALAR or xp is NUMPY:
-            lowest, highest = (factor, factor) if xp is SCALAR else (factor.min(initial=0.0), factor.max(initial=0.0))
-            if not (lowest >= 0.0 and highest <= 1.0 + 1e-9):
-                factors, indices = np.atleast_1d(factor), np.atleast_1d(index)
-                first = int(np.flatnonzero(~((factors >= 0.0) & (factors <= 1.0 + 1e-9)).ravel())[0])
-                raise ValueError(
-                    f"fn must return a factor between 0 and 1; got {factors.ravel()[first]} "
-                    f"at {self._argument} {indices.ravel()[first]}. Divide it by its largest value?"
-                )
-        return xp.minimum(xp.maximum(xp.to_float(factor), 0.0), 1.0)
+        return xp.clip(xp.to_float(factor), 0.0, 1.0)
 
 
 @dataclass(frozen=True, repr=False)
