@@ -237,7 +237,7 @@ def test_what_is_no_number_is_a_type_error(name, value):
 @pytest.mark.parametrize("name", ["base_lr", "max_lr", "growth"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 10**400], ids=lambda value: f"{value!r:.5}")
 def test_what_is_no_legal_number_is_a_value_error(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be a finite number .*; got {name}={value}\."):
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number .*; got {name}={str(value)[:9]}"):
         restarts(**{name: value})
 
 

@@ -143,7 +143,7 @@ class Described(ABC):
     @classmethod
     def _read(cls, description: Any, depth: int) -> Any:
         if not isinstance(description, dict):
-            raise TypeError(f"description must be a dict made by to_dict(); got {description!r}.")
+            raise TypeError(f"description must be a dict made by to_dict(); got {_checks.quoted(description)}.")
         if depth > DEEPEST:
             raise ValueError(_TOO_DEEP)
         entries = dict(description)
@@ -152,7 +152,8 @@ class Described(ABC):
         for key, value in cls._header.items():
             if type(found := entries.pop(key, None)) is not type(value) or found != value:
                 raise ValueError(
-                    f"{key} must be {value}; got {key}={found!r}. The description was made by another version of cyclr."
+                    f"{key} must be {value}; got {key}={_checks.quoted(found)}. "
+                    "The description was made by another version of cyclr."
                 )
         # No comprehension, which takes a frame of Python's recursion limit at each level.
         for key, value in entries.items():

@@ -73,7 +73,9 @@ class Sequence(Schedule):
         parts = tuple(_listed("schedules", schedules))
         for part in parts:
             if not isinstance(part, Schedule):
-                raise TypeError(f"schedules must hold cyclr schedules; got {part!r}. Try cyclr.Constant(value).")
+                raise TypeError(
+                    f"schedules must hold cyclr schedules; got {_checks.quoted(part)}. Try cyclr.Constant(value)."
+                )
         counts = tuple(
             _checks.integer(f"lengths[{index}]", length, at_least=1, fix="It counts optimizer updates.")
             for index, length in enumerate(_listed("lengths", lengths))
@@ -157,9 +159,9 @@ class Warmup(Schedule):
         super().__post_init__()
         of = self.of
         if not isinstance(of, Schedule):
-            raise TypeError(f"of must be a cyclr schedule; got of={of!r}. Try cyclr.Constant(value).")
+            raise TypeError(f"of must be a cyclr schedule; got of={_checks.quoted(of)}. Try cyclr.Constant(value).")
         if not isinstance(self.every_cycle, bool):
-            raise TypeError(f"every_cycle must be True or False; got every_cycle={self.every_cycle!r}.")
+            raise TypeError(f"every_cycle must be True or False; got every_cycle={_checks.quoted(self.every_cycle)}.")
         steps = _checks.integer("steps", self.steps, at_least=1, fix="It counts optimizer updates.")
         start = _checks.number("start", self.start, at_least=0)
         _checks.choice("shape", self.shape, SHAPES)
@@ -167,8 +169,8 @@ class Warmup(Schedule):
         if self.every_cycle:
             if not isinstance(of, WarmRestarts):
                 raise TypeError(
-                    f"of must be a WarmRestarts with every_cycle=True; got of={of!r}, which has no cycle to warm up "
-                    "for but the first."
+                    f"of must be a WarmRestarts with every_cycle=True; got of={_checks.quoted(of)}, which has no cycle "
+                    "to warm up for but the first."
                 )
             cycles = restarts(of.cycle_length, Fraction(repr(of.growth)), pause=steps)
         set_fields(self, steps=steps, start=start, _layout=cycles)
@@ -206,5 +208,5 @@ class Warmup(Schedule):
 
 def _listed(name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list; got {name}={values!r}.")
+        raise TypeError(f"{name} must be a list; got {name}={_checks.quoted(values)}.")
     return list(values)

@@ -40,7 +40,7 @@ class Decay(Described, family="decay"):
 def check_decay(decay: Any) -> None:
     """Raise if a value is neither a decay nor None."""
     if decay is not None and not isinstance(decay, Decay):
-        raise TypeError(f"decay must be a Decay or None; got decay={decay!r}. Try decay=cyclr.Halving().")
+        raise TypeError(f"decay must be a Decay or None; got decay={_checks.quoted(decay)}. Try decay=cyclr.Halving().")
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +108,7 @@ class _Function(Decay):
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
-            raise TypeError(f"fn must be a function of the {self._argument}; got fn={self.fn!r}.")
+            raise TypeError(f"fn must be a function of the {self._argument}; got fn={_checks.quoted(self.fn)}.")
         for index in (0, 1, 2, 10):
             self._checked(SCALAR, index)
 

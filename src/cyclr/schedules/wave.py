@@ -162,7 +162,7 @@ class Mirrored(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.of, Wave):
-            raise TypeError(f"of must be a Cyclical, OneCycle or WarmRestarts; got of={self.of!r}.")
+            raise TypeError(f"of must be a Cyclical, OneCycle or WarmRestarts; got of={_checks.quoted(self.of)}.")
         low, high = _checks.bounds(self.low, self.high, base="low", top="high")
         set_fields(self, low=low, high=high)
 
