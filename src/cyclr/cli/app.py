@@ -258,9 +258,5 @@ app.command("report")(reports_errors(report.report))
 
 
 def _print_bounds(result: RangeTestResult) -> None:
-    bounds = result.bounds
-    numbers = "no bounds"
-    if bounds.numbers is not None:
-        numbers = "[b]base_lr {:.3g}, max_lr {:.3g}[/b]".format(*bounds.numbers)
-    stop = f"{len(result.lr)} of {result.steps} steps, {result.stop_reason.replace('_', ' ')}"
-    out.print(Panel(f"{numbers}   (status: {bounds.status}; {stop})\n{bounds.reason}", title="Range test"))
+    picture = result.picture()
+    out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
