@@ -11,7 +11,7 @@ import pytest
 import cyclr
 from cyclr import errors
 
-PACKAGES = ["cyclr", "cyclr.schedules", "cyclr.bounds", "cyclr.range_test"]
+PACKAGES = ["cyclr", "cyclr.schedules", "cyclr.bounds", "cyclr.range_test", "cyclr.records", "cyclr.report"]
 MODULES = [
     *PACKAGES,
     "cyclr.errors",
