@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -99,74 +100,66 @@ def repeat_skipped(
     return math.nan
 
 
+@dataclass
 class Update:
-    """Updates a model, once for each call, from as many batches as the update takes.
+    """Updates a model, once for each call, from as many batches as an update takes. Fields as for `range_test`."""
 
-    Args:
-        model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast: as for `range_test`.
-        batches: where the batches are taken from.
-        processes: those that train together.
-    """
+    model: Any
+    optimizer: Any
+    loss_fn: Any
+    step_fn: Any
+    accumulate: int
+    scaler: Any
+    autocast: torch.dtype | None
+    batches: Batches
+    processes: Processes
 
-    def __init__(
-        self,
-        model: Any,
-        optimizer: Any,
-        loss_fn: Any,
-        step_fn: Any,
-        *,
-        accumulate: int,
-        scaler: Any,
-        autocast: torch.dtype | None,
-        batches: Batches,
-        processes: Processes,
-    ) -> None:
-        self._model, self._optimizer, self._loss_fn, self._step_fn = model, optimizer, loss_fn, step_fn
-        self._accumulate, self._scaler = accumulate, scaler
-        self._batches, self._processes = batches, processes
-        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        self._context: Callable[[], Any] = contextlib.nullcontext
-        if autocast is not None:
-            self._context = lambda: torch.autocast(self._device.type, dtype=autocast)
+    def __post_init__(self) -> None:
+        self._device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
     def __call__(self) -> float | None:
         """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
-        if not self._batches:
+        if not self.batches:
             return None
         losses: list[float] = []
-        if self._step_fn is not None:
-            loss: float | None = number(self._step_fn(next(self._batches)))
-        elif self._scaler is None:
+        if self.step_fn is not None:
+            loss: float | None = number(self.step_fn(next(self.batches)))
+        elif self.scaler is None:
             loss = self._attempt(losses)
         else:
-            more = self._batches.__bool__
-            loss = repeat_skipped(self._optimizer, lambda: self._attempt(losses), self._processes, more)
-        return None if loss is None else self._processes.mean(loss)
+            attempt = lambda: self._attempt(losses)  # noqa: E731
+            loss = repeat_skipped(self.optimizer, attempt, self.processes, self.batches.__bool__)
+        return None if loss is None else self.processes.mean(loss)
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with those of the batches added."""
-        self._optimizer.zero_grad(set_to_none=True)
-        for micro_batch in range(self._accumulate):
-            if micro_batch > 0 and self._processes.any(not self._batches)[0]:
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro_batch in range(self.accumulate):
+            if micro_batch > 0 and self.processes.any(not self.batches)[0]:
                 break
-            with self._context():
-                loss = self._loss(_moved(next(self._batches), self._device))
+            with self._autocast():
+                loss = self._loss(_moved(next(self.batches), self._device))
             losses.append(number(loss))
             # A division by 1, and its gradient, would be felt on a small model.
-            part = loss if self._accumulate == 1 else loss / self._accumulate
-            (part if self._scaler is None else self._scaler.scale(part)).backward()
-        if self._scaler is None:
-            self._optimizer.step()
+            part = loss if self.accumulate == 1 else loss / self.accumulate
+            (part if self.scaler is None else self.scaler.scale(part)).backward()
+        if self.scaler is None:
+            self.optimizer.step()
         else:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return sum(losses) / len(losses)
 
+    def _autocast(self) -> Any:
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=self.autocast)
+
     def _loss(self, batch: Any) -> Any:
-        if self._loss_fn is None and isinstance(batch, Mapping):
-            return self._model(**batch).loss
-        if self._loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
-            return self._loss_fn(self._model(batch[0]), batch[1])
+        if self.loss_fn is None and isinstance(batch, Mapping):
+            return self.model(**batch).loss
+        if self.loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
+            return self.loss_fn(self.model(batch[0]), batch[1])
         raise TypeError(
             "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
             f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."

@@ -1,4 +1,4 @@
-"""The range test within Lightning's `trainer.fit`, which goes on as if there had been none."""
+"""The range test at the start of Lightning's `trainer.fit`, which then trains as if there had been no test."""
 
 import contextlib
 import copy
@@ -14,7 +14,7 @@ from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
-from cyclr.torch import _private
+from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import Processes, repeat_skipped
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
@@ -25,8 +25,6 @@ try:
     from lightning.pytorch.loggers.logger import DummyLogger
     from lightning.pytorch.utilities import CombinedLoader
     from torchmetrics import Metric
-
-    from cyclr.torch import _private_lightning
 except ImportError as error:
     raise MissingExtraError(
         'cyclr.torch.lightning needs Lightning. Install it: pip install "cyclr[lightning]".'
@@ -34,29 +32,28 @@ except ImportError as error:
 
 
 class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
-    """A callback that runs `cyclr.torch.range_test` when training begins: `trainer.fit` then goes on as without it.
+    """A callback that runs `cyclr.torch.range_test` when training starts. `trainer.fit` then trains as without it.
 
-    The test trains by the module's own `training_step`, on the trainer's optimizer, training data, device, precision,
-    gradient clipping and accumulation, in one process or in many, and is then taken back: weights, optimizers,
-    schedulers, metrics, what attributes of the module hold, random number generators, counters and logs are as they
-    were, also if the test raises or is interrupted. Other callbacks and loggers hear nothing of it, and of the module's
-    hooks only those around a batch's transfer, the backward pass and the update are called. Data that can be read only
-    once cannot be tested on.
+    The test uses the module's own `training_step` with the trainer's optimizer, training data, device, precision,
+    gradient clipping and accumulation, in one process or in several. Then everything is restored, also if the test
+    raises or is interrupted: weights, optimizers, schedulers, metrics, contents of the module's attributes, random
+    number generators, counters and logs. Other callbacks and loggers are not called, and of the module's hooks only
+    those around a batch's transfer, the backward pass and the update. The training data must be readable twice.
 
-    The recorded loss is what `training_step` returns, the mean over the batches of an update; one point is one update
-    of the optimizer.
+    Each point is one update of the optimizer. Its loss is what `training_step` returns, the mean over the batches of
+    the update.
 
     Args:
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, on_step: as for
             `cyclr.torch.range_test`.
-        optimizer: number of the optimizer to sweep, for a module with several, which steps by itself; ≥ 0.
-        then_train: whether `fit` goes on; False ends it after the test, for a trainer that is a finder only.
+        optimizer: index of the optimizer to sweep, ≥ 0, for a module that has several and updates by itself.
+        then_train: False ends `fit` after the test, for a trainer that only finds bounds.
 
     Attributes:
         result: the `RangeTestResult` of the last `fit`; None before.
 
     Raises:
-        TypeError, ValueError: an argument out of range; in `fit`, a trainer that the test cannot run in.
+        TypeError, ValueError: an argument out of range; in `fit`, a trainer or data that the test cannot use.
         RangeTestError: in `fit`, no loss could be recorded.
 
     Example:
@@ -105,7 +102,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         if stage == "fit" and not self._then_train and (trainer.min_epochs or trainer.min_steps):
             raise ValueError(
                 "then_train=False needs a trainer that may stop before its first epoch; got "
-                f"min_epochs={trainer.min_epochs!r}, min_steps={trainer.min_steps!r}. Make it without them."
+                f"min_epochs={trainer.min_epochs!r}, min_steps={trainer.min_steps!r}. Create it without them."
             )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -136,7 +133,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         if trainer.strategy.handles_gradient_accumulation:
             raise ValueError(
                 "the range test needs a strategy that leaves the updates to the trainer; got "
-                f"{type(trainer.strategy).__name__}, which makes them by itself. Test on one device or by DDP."
+                f"{type(trainer.strategy).__name__}, which makes the updates itself. Test on one device or with DDP."
             )
         if self._optimizer >= len(trainer.optimizers):
             raise ValueError(
@@ -147,7 +144,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
 
 
 class _Data:
-    """The trainer's training data, read by iterators of its own: the batches of one update at a time."""
+    """The trainer's training data, read by separate iterators: the batches of one update at a time."""
 
     def __init__(self, trainer: Any) -> None:
         combined = _private_lightning.training_data(trainer)
@@ -168,11 +165,11 @@ class _Data:
 
 
 def _read_apart(loader: Any) -> Any:
-    """A loader of the same data that shares no iterator with this one, which training has begun to read."""
+    """Return a loader of the same data with an iterator of its own, because training already reads this one."""
     if isinstance(loader, Iterator):
         raise ValueError(
             "the training data must be readable twice, by the range test and by the training after it; got "
-            f"{type(loader).__name__}, which is an iterator. Pass a DataLoader, or any iterable that begins anew."
+            f"{type(loader).__name__}, which is an iterator. Pass a DataLoader, or an iterable that starts again."
         )
     if not isinstance(loader, torch.utils.data.DataLoader):
         return loader
@@ -182,16 +179,16 @@ def _read_apart(loader: Any) -> Any:
 
 
 class _Update:
-    """One update by the module's own training step, as the trainer's loop makes it."""
+    """Updates once by the module's `training_step`, as the trainer's loop does."""
 
     def __init__(self, trainer: Any, module: Any, optimizer: Any, scaler: Any) -> None:
         self._trainer, self._module, self._optimizer, self._scaler = trainer, module, optimizer, scaler
         self._processes = Processes(module)
-        # The name of the second argument is the user's.
+        # Users choose the name of the second argument.
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
 
     def __call__(self, group: list[tuple[Any, int]]) -> float | None:
-        """Update once, and return the mean loss of the batches."""
+        """Return the mean loss of the batches."""
         if not self._module.automatic_optimization:
             ((batch, index),) = group
             return float(self._loss(batch, index).item())
@@ -211,9 +208,9 @@ class _Update:
         strategy = self._trainer.strategy
         with torch.enable_grad():
             for number, (batch, index) in enumerate(group):
-                # Gradients are exchanged once, by the last of the batches.
-                alone = getattr(strategy, "block_backward_sync", contextlib.nullcontext)
-                with contextlib.nullcontext() if number == len(group) - 1 else alone():
+                # Processes exchange their gradients once, with the last batch.
+                no_exchange = getattr(strategy, "block_backward_sync", contextlib.nullcontext)
+                with contextlib.nullcontext() if number == len(group) - 1 else no_exchange():
                     loss = self._loss(batch, index)
                     losses.append(loss.item())
                     if number == 0:
@@ -230,7 +227,7 @@ class _Update:
         if not isinstance(loss, torch.Tensor):
             raise RangeTestError(
                 'training_step must return the loss to record, or a dict with a "loss"; got '
-                f"{type(output).__name__}. Return it also where the step updates by itself."
+                f"{type(output).__name__}. Return it also if the step updates by itself."
             )
         return loss
 
@@ -272,7 +269,8 @@ def _mute(module: Any) -> Callable[[], None]:
     own.update(log=_ignore, log_dict=_ignore)
 
     def restore() -> None:
-        del own["log"], own["log_dict"]
+        for name in ("log", "log_dict"):
+            own.pop(name, None)
         own.update(replaced)
 
     return restore

@@ -1,4 +1,4 @@
-"""The range test of a torch model, which is left as it was, in one process or in many."""
+"""The range test of a torch model, which is restored after it, in one process or in several."""
 
 import contextlib
 import inspect
@@ -16,7 +16,7 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks
-from cyclr.torch._update import Batches, Processes, Update, number
+from cyclr.torch._update import Batches, Processes, Update
 from cyclr.torch.state import LoaderState, TrainingState
 
 
@@ -45,45 +45,44 @@ def range_test(
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
-    """Train for `steps` updates with a rising learning rate, record each update's loss, and put everything back.
+    """Train for `steps` updates with a rising learning rate, record each update's loss, and restore everything.
 
-    Afterwards parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are as they
-    were, also if the test raises or is interrupted; in place, and with one copy of the state held meanwhile. The loader
-    is begun again when it ends; one that has a `state_dict` is put back too, and so are the epochs that samplers count
-    and workers that live on, beside which the test has its own. An iterator can only be read once.
+    Parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are restored in place,
+    also if the test raises or is interrupted. During the test there is one copy of the state. The loader is read again
+    when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and persistent workers are
+    restored too; the test starts workers of its own. An iterator can be read only once.
 
-    The recorded loss is that of the batch, computed before its update; with `accumulate` or where the scaler skips
-    updates, the mean over the batches of the update. Where several processes train together
-    (`torch.distributed`), it is the mean over all of them, and they all stop at the same step: also if one of them sees
-    NaN or runs out of data.
+    The recorded loss is that of the batch, computed before its update. With `accumulate`, or if the scaler skips
+    updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
+    it is the mean over all of them, and all stop at the same step: also if one of them sees NaN or runs out of data.
 
     Args:
-        model: the model; under `DistributedDataParallel` the wrapped one. In the mode that training will be in: there
-            is a warning if that is evaluation, unless a step_fn may set it.
+        model: the model, wrapped if it trains under `DistributedDataParallel`, in the mode that it will train in.
+            Evaluation mode gives a warning, unless there is a step_fn, which may set the mode.
         optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
-            rate, others keep their ratio to it.
+            learning rate, the others keep their ratios to it.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
             arguments, `model(**batch).loss`, or with a step_fn. Batches are moved to the device of the parameters.
-        loader: batches: a `DataLoader`, a list, any iterable.
+        loader: the batches: a `DataLoader`, a list, any iterable.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
-        step_fn: a whole update of your own, for any batch and any loop: called with a batch, it updates once with the
-            optimizer as it is and returns the loss.
-        optimizers: other optimizers that step_fn uses, to be put back too.
+        step_fn: an update of your own, for any batch and any loop: called with a batch, it updates once with the
+            optimizer as it is, and returns the loss.
+        optimizers: other optimizers that step_fn uses, to restore them too.
         accumulate: batches whose gradients are averaged for one update, ≥ 1.
         scaler: `torch.amp.GradScaler`; an update that it skips makes no point.
         autocast: dtype of `torch.autocast`, such as `torch.bfloat16`.
-        group: number of the one parameter group to sweep, while the others keep their own rates: one test for each
-            group suggests bounds for each. All groups together by default.
+        group: index of the one parameter group to sweep; the others keep their own learning rates. One test for each
+            group gives bounds for each. All groups together by default.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(model)` returns what is recorded instead of the loss of the batches, at the end of every
-            rate: a loss on validation data, or 1 − accuracy. Modes that it changes are put back.
-        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …; the bounds are read off the mean of
-            their losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the
-            second differs from the first. Of a sampler with `set_epoch`, the seed is added to the epoch.
+        evaluate: `evaluate(model)` returns the number to record at the end of every rate instead of the mean loss of
+            its batches: a loss on validation data, or 1 − accuracy. Modes that it changes are restored.
+        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …. The bounds are read from their mean
+            losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the second
+            differs from the first. If a sampler has `set_epoch`, the seed is added to its epoch.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
-            are. Same seed, same result, on deterministic hardware.
-        snapshot_dir: folder for the copy of the training state, which is held in memory by default; what is written
-            there is gone after the test.
+            are. The same seed gives the same result on deterministic hardware.
+        snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
+            after the test.
         on_step: called with the running test after every update, to show progress.
 
     Returns:
@@ -135,8 +134,7 @@ def range_test(
         )
     if step_fn is None and not model.training:
         warnings.warn(
-            "model is in evaluation mode, and is tested in it: the rates of training may be others; call model.train() "
-            "first.",
+            "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
             stacklevel=2,
         )
     swept = _swept(optimizer, group)
@@ -158,14 +156,7 @@ def range_test(
             batches = Batches(loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-            update = Update(
-                *(model, optimizer, loss_fn, step_fn),
-                accumulate=accumulate,
-                scaler=scaler,
-                autocast=autocast,
-                batches=batches,
-                processes=processes,
-            )
+            update = Update(model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
             for lr in test:
                 for set_rate, ratio in setters:
                     set_rate(lr * ratio)
@@ -186,7 +177,7 @@ def range_test(
 
 
 def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any], float]]:
-    """The parameter groups to sweep, each with its share of the rate."""
+    """Return the parameter groups to sweep, each with its ratio to the learning rate."""
     groups = optimizer.param_groups
     if group is None:
         rates = [float(settings.get("initial_lr", settings["lr"])) for settings in groups]
@@ -205,7 +196,7 @@ def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.no_grad():
-            return number(evaluate(model))
+            return _checks.scalar("evaluate()", evaluate(model))
     finally:
         for module, training in modes:
             module.training = training
