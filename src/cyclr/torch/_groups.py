@@ -1,4 +1,4 @@
-"""What schedulers ask of an optimizer's parameter groups, in one place."""
+"""Reading and setting the hyperparameters in the parameter groups of an optimizer."""
 
 import functools
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from cyclr.torch import _private
 
 
 def unwrapped(optimizer: Any) -> Optimizer:
-    """The optimizer of torch, also out of a wrapper that runs no hooks by itself, such as Accelerate's.
+    """Return the optimizer of torch, taken from a wrapper that calls no hooks itself, such as Accelerate's.
 
     Raises:
-        TypeError: there is none.
+        TypeError: not an optimizer of torch, or a wrapper without one.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
@@ -66,19 +66,19 @@ def key(optimizer: Any, name: str) -> str:
     raise ValueError(f"{name}= needs an optimizer with {known[name]}; got {type(optimizer).__name__}.")
 
 
-def shares(values: list[float]) -> list[float]:
-    """Each value as a multiple of the first that is not 0; all 1 if there is none."""
+def ratios(values: list[float]) -> list[float]:
+    """Return each value as a multiple of the first that is not 0; all 1 if all are 0."""
     first = next((value for value in values if value != 0), None)
     return [1.0 if first is None else value / first for value in values]
 
 
 def rounded(value: float, held: Any) -> float:
-    """The number that `assign` leaves in the place of a hyperparameter."""
+    """Return the number that `assign` stores: a tensor rounds it to its dtype."""
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
 
 
 def separate_rates(groups: list[dict[str, Any]]) -> None:
-    """Give every group a tensor of its own, where the optimizer gave all of them its default."""
+    """Give every group its own tensor if the optimizer gave several groups the same default."""
     first: dict[int, dict[str, Any]] = {}
     for group in groups:
         owner = first.setdefault(id(group["lr"]), group)

@@ -1,4 +1,4 @@
-"""torch's `CyclicLR`, by cyclr's schedules."""
+"""`CyclicLR` with the signature of torch's, on cyclr's schedules."""
 
 import functools
 import warnings
@@ -17,25 +17,25 @@ from cyclr.torch.scheduler import Resumed, Scheduler
 class CyclicLR(Scheduler):
     """`torch.optim.lr_scheduler.CyclicLR` with the same arguments and values, and without its defects.
 
-    With c the 1-based cycle, x the triangular position and t the update, the rate of a group is
-    `base_lr + (max_lr − base_lr) · x · scale(c or t)`, its momentum goes from max_momentum to base_momentum by the same
-    factor. Unlike torch's: it counts updates and not calls (see `Scheduler`), any step is finite and exact, bounds are
-    checked, an optimizer made without momentum is left without, and a group may be added later.
+    With c the 1-based cycle, x the triangular position and t the update, the learning rate of a group is
+    `base_lr + (max_lr − base_lr) · x · scale(c or t)`, and its momentum goes from max_momentum to base_momentum by the
+    same factor. Unlike torch's, it counts updates, not calls (see `Scheduler`); every step is finite and exact; bounds
+    are checked; an optimizer created without momentum stays without; and groups may be added later.
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
         base_lr, max_lr: bounds, 0 ≤ base_lr < max_lr; numbers, or lists of one for every parameter group.
-        step_size_up, step_size_down: updates on the way up and down, ≥ 1, may be fractions; down as up by default.
+        step_size_up, step_size_down: updates on the way up and down, ≥ 1, may be fractions; equal by default.
         mode: `"triangular"`, `"triangular2"` or `"exp_range"`; not used if scale_fn is given.
         gamma: factor per update of `"exp_range"`, in (0, 1].
         scale_fn: function of your own that returns the factor of the amplitude, in [0, 1].
-        scale_mode: what scale_fn is called with: `"cycle"` (from 1) or `"iterations"` (from 0).
+        scale_mode: the argument of scale_fn: `"cycle"` (from 1) or `"iterations"` (from 0).
         cycle_momentum: cycle the momentum, or the first of `betas`, against the rate.
-        base_momentum, max_momentum: its bounds, base_momentum ≤ max_momentum; numbers or one list for all groups alike.
-        last_epoch: number of the last update of an earlier run to go on from; −1 begins.
+        base_momentum, max_momentum: bounds of the momentum, base_momentum ≤ max_momentum; numbers or lists as above.
+        last_epoch: index of the last update of the run to continue; −1 starts a run.
 
     Raises:
-        TypeError, ValueError: an argument out of range, or an optimizer without the momentum to be cycled.
+        TypeError, ValueError: an argument out of range, or an optimizer without a momentum to cycle.
 
     Example:
         >>> import torch
@@ -68,13 +68,13 @@ class CyclicLR(Scheduler):
     ) -> None:
         optimizer = _groups.unwrapped(optimizer)
         self._scale_fn, self._scale_mode = scale_fn, _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
-        bounds = _of_groups(optimizer, base_lr, max_lr)
+        bounds = _per_group(optimizer, base_lr, max_lr)
         decay = self._decay(mode, gamma)
         rates = [Cyclical.fractional(low, high, step_size_up, step_size_down, decay) for low, high in bounds]
         momenta = _momenta(optimizer, rates[0], base_momentum, max_momentum) if cycle_momentum else None
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         for group, (low, _) in zip(optimizer.param_groups, bounds, strict=True):
-            # torch takes the lower bound for the initial rate too.
+            # As in torch's.
             group["initial_lr"] = low
         super().__init__(optimizer, _one_or_all(rates), momenta, start_step=last + 1)
 
@@ -84,14 +84,13 @@ class CyclicLR(Scheduler):
         if not callable(self._scale_fn):
             raise TypeError(f"scale_fn must be a function of the cycle or the step; got scale_fn={self._scale_fn!r}.")
         if self._scale_mode == "cycle":
-            return PerCycle(functools.partial(_from_one, self._scale_fn))
+            return PerCycle(functools.partial(_one_based, self._scale_fn))
         return PerStep(self._scale_fn)
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
-        """Go on at the saved step: as `Scheduler.load_state_dict`, and states of torch's own `CyclicLR` are taken over.
+        """Continue at the saved step, as `Scheduler.load_state_dict`, also from a state of torch's own `CyclicLR`.
 
-        A state of torch's brings its bounds, lengths, mode and momentum with it, as it does in torch; a function does
-        not come with it.
+        A state of torch's replaces bounds, lengths, mode and momentum, as it does in torch, but holds no scale_fn.
         """
         if not (isinstance(state_dict, dict) and {"step_ratio", "total_size", "max_lrs"} <= state_dict.keys()):
             super().load_state_dict(state_dict, schedules)
@@ -109,13 +108,13 @@ class CyclicLR(Scheduler):
         self.step(step)
 
 
-def _from_one(scale: Callable[[Any], float], cycle: Any) -> float:
-    """The factor of a cycle that is counted from 0."""
+def _one_based(scale: Callable[[Any], float], cycle: Any) -> float:
+    """Return the factor of a cycle that is counted from 0."""
     return scale(cycle + 1)
 
 
-def _of_groups(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:
-    """Numbers, or lists of one for every group, as one tuple for every group."""
+def _per_group(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:
+    """Return a tuple for each group from numbers, or lists with a number for each group."""
     groups = len(optimizer.param_groups)
     lists = [list(value) if isinstance(value, list | tuple) else [value] * groups for value in values]
     if any(len(held) != groups for held in lists):
@@ -125,26 +124,26 @@ def _of_groups(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:
 
 
 def _momenta(optimizer: Optimizer, rate: Cyclical, base: Any, top: Any) -> Any:
-    """The momentum of every group; None for an optimizer that was made without."""
+    """Return the momentum of all groups or of each, or None for an optimizer created without momentum."""
     if all(group.get("momentum") == 0 for group in optimizer.param_groups):
         warnings.warn(
-            f"CyclicLR leaves {type(optimizer).__name__} without momentum, as it was made without; pass "
-            "cycle_momentum=False to say so, or make it with momentum=0.9.",
+            f"CyclicLR leaves {type(optimizer).__name__} without momentum, because it was created without; pass "
+            "cycle_momentum=False, or create it with momentum=0.9.",
             stacklevel=3,
         )
         return None
     momenta: list[Schedule] = [
-        Constant(low) if low == high else rate.mirrored(low, high) for low, high in _of_groups(optimizer, base, top)
+        Constant(low) if low == high else rate.mirrored(low, high) for low, high in _per_group(optimizer, base, top)
     ]
     _groups.key(optimizer, "momentum")
     return _one_or_all(momenta)
 
 
 def _one_or_all(schedules: Any) -> Any:
-    """One schedule if all are the same, which then holds for groups that are added later too."""
+    """Return one schedule if all are equal: it then also holds for groups that are added later."""
     return schedules[0] if len(set(schedules)) == 1 else schedules
 
 
 def _whole(length: float) -> float:
-    """A length without the rounding of torch's division and multiplication."""
+    """Return a length without the rounding of torch's division and multiplication."""
     return round(length) if abs(length - round(length)) < 1e-6 else length

@@ -181,7 +181,7 @@ def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any]
     groups = optimizer.param_groups
     if group is None:
         rates = [float(settings.get("initial_lr", settings["lr"])) for settings in groups]
-        return list(zip(groups, _groups.shares(rates), strict=True))
+        return list(zip(groups, _groups.ratios(rates), strict=True))
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
     return [(groups[group], 1.0)]

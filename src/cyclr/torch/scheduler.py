@@ -18,22 +18,22 @@ from cyclr.torch._groups import assign
 FORMAT_VERSION = 1
 
 IDLE_CALLS = 1000
-"""Calls of `step()` without an update ever seen, after which there is a warning."""
+"""Calls of `step()` before the first update, after which there is a warning."""
 
 Resumed = Literal["same", "new", "saved"]
 
 
 class _State(enum.Enum):
-    """What a `Scheduler` has to do with the learning rates that its optimizer holds.
+    """Whether a `Scheduler` sets the learning rates of its optimizer, alone or in a `SequentialLR` of torch.
 
-    | state   | entered when                                   | the groups hold          | saved as  |
-    |---------|------------------------------------------------|--------------------------|-----------|
-    | ALONE   | made, or given other schedules when it loads   | its rates, unless edited | in charge |
-    | PENDING | a `SequentialLR` puts `last_epoch` back        | those of another one     | not       |
-    | ACTIVE  | a pending or ended one makes a step            | its rates                | in charge |
-    | ENDED   | an active one finds other rates in the groups  | those of another one     | not       |
+    | state   | entered when                                        | the groups hold                  | in charge |
+    |---------|-----------------------------------------------------|----------------------------------|-----------|
+    | ALONE   | it is made; other schedules are given when it loads | its rates, unless a user edits   | if so     |
+    | PENDING | a `SequentialLR` takes its first step back          | the rates of another scheduler   | no        |
+    | ACTIVE  | it makes a step while it is pending or has ended    | its rates                        | yes       |
+    | ENDED   | it is active, and the groups hold other rates       | the rates of another scheduler   | no        |
 
-    `step()` sets the values of its step in every state: nothing calls it while it is pending, or after its turn.
+    `step()` sets the values of its step in every state: torch does not call it before or after its turn.
     """
 
     ALONE = enum.auto()
@@ -51,32 +51,32 @@ class _Track(NamedTuple):
 
 
 class Scheduler(_private.TorchScheduler):
-    """Learning rate, momentum and weight decay of a torch optimizer by schedules; an `LRScheduler` like torch's own.
+    """Schedules of a torch optimizer's learning rate, momentum and weight decay; an `LRScheduler` like torch's own.
 
-    Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as always: it counts updates
-    that really happened, and not its own calls. So an update that `GradScaler` skips does not advance, calling it after
-    every micro-batch or once per process changes nothing, and update 0 uses `lr(0)` whatever touched the optimizer
-    before.
+    Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as usual. It counts the
+    optimizer's updates, not its own calls: an update that `GradScaler` skips does not advance the schedule, a call
+    after every micro-batch or in every process changes nothing, and update 0 uses `lr(0)` whatever changed the
+    optimizer before.
 
-    With one schedule the first group follows it, and other groups keep the ratio of their learning rates to the first
-    one's; a group that is added later does the same. Weight decay keeps its ratios too, so that a group without any
-    stays without. A hyperparameter that is a tensor is filled in place, so that neither `torch.compile` nor a
-    capturable optimizer notices.
+    With one schedule, the first parameter group follows it and the others keep the ratios of their learning rates to
+    the first, also groups that are added later. Weight decay keeps its ratios too, so a group without weight decay
+    stays without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
 
     Args:
         optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within.
         lr: schedule of the learning rate, or one for each parameter group.
-        momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and its kin) or `rho` (Adadelta), or
+        momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and others) or `rho` (Adadelta), or
             one for each parameter group; < 1.
         weight_decay: schedule of the weight decay.
         start_step: step of the schedules that the next update takes, ≥ 0.
         counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
-            CUDA graph. Where `step()` is called and no update is ever seen, there is a warning.
-        last_epoch: start_step − 1, by the name of torch's schedulers, for code that passes it to all of them.
+            CUDA graph. If `step()` is called and no update is ever seen, there is a warning.
+        last_epoch: start_step − 1, under the name that torch's schedulers give it, for code that passes it.
 
     Raises:
-        TypeError, ValueError: something that is no schedule, no optimizer or no step; not one schedule for every group;
-            an optimizer without a momentum.
+        TypeError, ValueError: an argument of another type or out of range; a list with another number of schedules than
+            groups; an optimizer without the hyperparameter; a momentum of 1 or more.
+        ScheduleError: the largest value of a momentum schedule of your own is not known.
 
     Example:
         >>> import cyclr, torch
@@ -120,7 +120,7 @@ class Scheduler(_private.TorchScheduler):
         self._set_to(self._offset)
 
     def _attach(self) -> None:
-        """Count the optimizer's updates; it does not keep this scheduler alive."""
+        """Register the hooks; the optimizer does not keep this scheduler alive."""
         _hooks.attach(
             self,
             self.optimizer,
@@ -194,22 +194,22 @@ class Scheduler(_private.TorchScheduler):
             if name == "lr" or name in self._tracks
         }
         self.base_lrs = self._initial["lr"]
-        for name, track in self._tracks.items():
-            keeps = len(track.schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
-            ratios = _groups.shares(self._initial[name]) if keeps else [1.0] * len(groups)
-            self._tracks[name] = track._replace(ratios=ratios)
+        for name, (key, schedules, _) in self._tracks.items():
+            keeps = len(schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
+            ratios = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
+            self._tracks[name] = _Track(key, schedules, ratios)
 
     def _enter(self, state: _State) -> None:
         self._state = state
 
     @property
     def last_epoch(self) -> int:
-        """The step whose values the groups hold, in updates; the name is torch's."""
+        """The step whose values the groups hold, a number of updates. torch chose the name."""
         return self._last_step
 
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
-        # A SequentialLR takes back the first step of its schedulers by this. Ignite's wrapper moves it forward.
+        # SequentialLR takes the first step of its schedulers back by this. Ignite's wrapper moves it forward.
         self._last_step = step
         if step < max(self._offset, 0):
             self._enter(_State.PENDING)
@@ -218,14 +218,14 @@ class Scheduler(_private.TorchScheduler):
 
     @property
     def _position(self) -> int:
-        """The step of the next update, also if `step()` was not yet called after the last update, or is pending."""
+        """The step of the next update, also if `step()` is yet to be called, or while pending."""
         return max(self._last_step, self._offset, 0) if self._counts_calls else self._updates + self._offset
 
     def step(self, epoch: int | None = None) -> None:
-        """Set what the next update will use; call it after `optimizer.step()`.
+        """Set the values that the next update uses. Call it after `optimizer.step()`.
 
         Args:
-            epoch: go to this step (a number of updates, in spite of the name that torch gave it) instead.
+            epoch: the step to go to, a number of updates. torch chose the name.
         """
         if epoch is not None:
             step = _checks.integer("epoch", epoch, at_least=0)
@@ -244,7 +244,7 @@ class Scheduler(_private.TorchScheduler):
             warnings.warn(
                 f"step() of {type(self).__name__} was called {IDLE_CALLS} times, and no update of "
                 f"{type(self.optimizer).__name__} was seen: the learning rate stands still, unless you accumulate over "
-                "more batches than that. Updates are counted, not calls; where they run no hooks, make a "
+                "more batches than that. Updates are counted, not calls; if they run no hooks, create a "
                 'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
                 stacklevel=3,
             )
@@ -267,12 +267,12 @@ class Scheduler(_private.TorchScheduler):
                     assign(group, key, schedule(step))
 
     def get_last_lr(self) -> list[float | Any]:
-        """The learning rates that the next update will use, one for every parameter group."""
-        held = (group["lr"] for group in self.optimizer.param_groups)
-        return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in held]
+        """Return the learning rates that the next update uses, one for each parameter group."""
+        rates = (group["lr"] for group in self.optimizer.param_groups)
+        return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in rates]
 
     def get_lr(self) -> list[float | Any]:
-        """The learning rates at `last_epoch`, for code that moves it and sets the rates by itself, such as Ignite's."""
+        """Return the learning rates at `last_epoch`, for code that changes it and sets the rates itself, as Ignite."""
         computed = self._rates_at(max(self._last_step, 0))
         return [*computed, *self.get_last_lr()[len(computed) :]]
 
@@ -283,7 +283,7 @@ class Scheduler(_private.TorchScheduler):
         return [value * ratio for value, ratio in zip(values * len(ratios), ratios, strict=False)]
 
     def _owns_rates(self) -> bool:
-        """Return True if the groups hold the rates of this scheduler."""
+        """Return True if this scheduler set the current learning rates, False before and after its turn."""
         if self._state is _State.PENDING:
             return False
         owns = all(
@@ -295,7 +295,7 @@ class Scheduler(_private.TorchScheduler):
         return owns
 
     def state_dict(self) -> dict[str, Any]:
-        """The step and the schedules' descriptions: nothing that `torch.load(weights_only=True)` cannot read."""
+        """Return the step and descriptions of the schedules, which `torch.load(weights_only=True)` can read."""
         return {
             "version": FORMAT_VERSION,
             "step": self._position,
@@ -307,17 +307,17 @@ class Scheduler(_private.TorchScheduler):
         return {name: [_description(schedule) for schedule in track.schedules] for name, track in self._tracks.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
-        """Go on at the saved step.
+        """Continue at the saved step.
 
-        In a `SequentialLR` of torch, one that was saved when it was not its turn leaves the rates to the others.
+        In a `SequentialLR` of torch, a scheduler that was saved before or after its turn does not set the rates.
 
         Args:
-            state_dict: what `state_dict` returned.
-            schedules: `"same"`: the saved schedules are those of this scheduler, anything else is an error; `"new"`: go
-                on by this scheduler's, to extend or change a run; `"saved"`: go on by the saved ones.
+            state_dict: the dict that `state_dict` returned.
+            schedules: `"same"`: the saved schedules must equal those of this scheduler; `"new"`: continue by those of
+                this scheduler, to extend or change a run; `"saved"`: continue by the saved schedules.
 
         Raises:
-            ValueError: no such state, or other schedules than those of this scheduler; nothing is changed then.
+            ValueError: not a state of a `Scheduler`, or one with other schedules; nothing is changed.
         """
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
@@ -356,7 +356,7 @@ def _description(schedule: Schedule) -> Any:
     try:
         return schedule.to_dict()
     except ScheduleError:
-        # It holds a function, which only code can give back.
+        # It holds a function, which JSON cannot.
         return None
 
 
@@ -371,7 +371,7 @@ def _from_descriptions(descriptions: list[Any] | None) -> Any:
 
 
 def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[Schedule, ...]:
-    """None, one for all groups, or one for each."""
+    """Return no schedule, one for all groups, or one for each."""
     schedules = () if given is None else (given,) if isinstance(given, Schedule) else given if lists else None
     if not isinstance(schedules, tuple | list) or not all(isinstance(schedule, Schedule) for schedule in schedules):
         raise TypeError(f"{name} must be a cyclr schedule; got {name}={given!r}. Try cyclr.Constant(value).")
