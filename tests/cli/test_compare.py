@@ -272,7 +272,7 @@ def test_the_direction_of_a_metric(
         (["missing.toml"], "must be a TOML file"),
         (["--summary"], "is not a run folder: it has no run.json"),
         (["--policy", "cosine", "--epochs", "1", "--output", "blobs.py"], "cannot be used as a run folder"),
-        (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds files that are not those of a comparison"),
+        (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds files that do not belong to a comparison"),
     ],
 )
 def test_what_is_refused(here: Path, arguments: list[str], message: str) -> None:

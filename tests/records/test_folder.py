@@ -190,7 +190,7 @@ def test_records_of_before_there_were_checksums_are_readable(tmp_path: Path) -> 
 
 def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunFolderError, match="holds files that are not those of a comparison"):
+    with pytest.raises(RunFolderError, match="holds files that do not belong to a comparison"):
         opened(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "thesis.tex"]
     with pytest.raises(RunFolderError, match="cannot be used as a run folder"):

@@ -149,7 +149,7 @@ def test_trials_that_came_to_no_end_are_counted_apart() -> None:
     assert (found["up"].seeds, found["up"].diverged, found["up"].failed) == (4, 1, 1)
     assert found["broken"].verdict == "no result"
     assert found["broken"].best == Interval()
-    assert "No trial has ended well yet" in in_words(summarize([make("broken", 0, [], status="failed")]))
+    assert "No trial has finished yet" in in_words(summarize([make("broken", 0, [], status="failed")]))
 
 
 def test_a_fixed_rate_that_diverged_is_no_baseline() -> None:
@@ -188,7 +188,7 @@ def test_a_fixed_rate_that_lost_a_seed_is_the_baseline_only_where_each_did() -> 
         "fixed 1": "one seed",
         "up": "better",
     }
-    assert "from the best fixed rate that lost no trial, fixed 0.1: better" in in_words(summarize(records))
+    assert "from the best fixed rate whose trials all finished, fixed 0.1: better" in in_words(summarize(records))
     lost = [r if r.trial != "fixed 0.1-0" else replace(r, status="diverged") for r in records]
     assert rows(lost)["fixed 1"].verdict == "baseline"
     assert "from the best fixed rate, fixed 1" in in_words(summarize(lost))

@@ -1,6 +1,6 @@
-"""The code that the page offers to paste: constants alone, so that no string of a user's gets into it.
+"""The code that a page offers to paste: constants only, so that it holds no string of a user.
 
-The page puts the schedule where `@schedule@` stands; `model` is the reader's own.
+The page replaces `@schedule@`; `model` is the reader's own.
 """
 
 import re
@@ -44,7 +44,7 @@ NAMES = {
     "rmsprop": ("RMSprop", "RMSprop", "rmsprop"),
     "adagrad": ("Adagrad", "Adagrad", "adagrad"),
 }
-"""What Keras, torch and Optax call an optimizer."""
+"""The names of an optimizer in Keras, torch and Optax."""
 
 UNSURE = "  # or the one you tested with"
 
@@ -52,12 +52,12 @@ _ARGUMENT = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII
 
 
 def optimizer(name: str | None) -> dict[str, str]:
-    """The constructor to show for an optimizer that a record names, by framework.
+    """Return the constructor of an optimizer in each framework.
 
     Args:
-        name: such as `"SGD(momentum=0.9, nesterov=True)"`. What is not known by name, or has arguments besides these,
-            gets a comment that says to use one's own, and so does a name alone, which older records have also of
-            optimizers with arguments; None and unknown names are shown as SGD with momentum.
+        name: as a record has it, such as `"SGD(momentum=0.9, nesterov=True)"`. A comment says to use one's own if other
+            arguments are given, or none: older records leave arguments out. None and unknown names give SGD with
+            momentum.
 
     Example:
         >>> optimizer("SGD(momentum=0.9)")["keras"]

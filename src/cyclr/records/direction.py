@@ -1,4 +1,4 @@
-"""Whether more or less of a metric is better."""
+"""The direction of a metric: whether more or less of it is better."""
 
 import re
 from typing import Literal, cast
@@ -19,7 +19,7 @@ _HIGH_IS_GOOD = """
 
 
 def direction_or_none(metric: str) -> Direction | None:
-    """The direction of a metric by the last words of its name, or None; Keras may have put a number behind."""
+    """Return the direction of a metric by the last words of its name, or None; Keras may have appended a number."""
     name = "_" + re.sub(r"_\d+$", "", metric.lower())
     for words, direction in ((_LOW_IS_GOOD, "min"), (_HIGH_IS_GOOD, "max")):
         if any(name.endswith(f"_{word}") for word in words.split()):
@@ -28,13 +28,13 @@ def direction_or_none(metric: str) -> Direction | None:
 
 
 def direction_of(metric: str) -> Direction:
-    """The direction of a metric, as `direction_or_none` knows it.
+    """Return the direction of a metric by its name.
 
     Args:
         metric: its name in the logs, such as `"val_loss"` or `"val_accuracy_1"`.
 
     Raises:
-        ValueError: the name does not tell.
+        ValueError: the name does not say it.
 
     Example:
         >>> from cyclr.records.direction import direction_of
@@ -44,6 +44,6 @@ def direction_of(metric: str) -> Direction:
     if (direction := direction_or_none(metric)) is not None:
         return direction
     raise ValueError(
-        f"direction must be given for a metric whose name does not tell it; got metric={metric!r}. "
-        'Say direction = "max" if more of it is better, "min" if less.'
+        f"direction is needed, because the name of the metric does not say it; got metric={metric!r}. "
+        'Set direction = "max" if more is better, or "min" if less is better.'
     )

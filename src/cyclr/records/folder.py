@@ -1,4 +1,4 @@
-"""The folder of a comparison: what is to run, and an append-only file of what was run.
+"""The folder of a comparison: a description of it, and an append-only file of its records.
 
     RUN/run.json        the comparison, versions, hardware and command; replaced atomically
     RUN/records.jsonl   one line of JSON for every finished trial, written in one call and flushed to the disk
@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cyclr import _files
@@ -103,7 +102,7 @@ class RunFolder:
             description: the comparison, with its `direction`, as run.json keeps it.
             ids: the ids of its trials.
             workload_sha256: SHA-256 of the user's file, or None.
-            command: the command line for run.json; by default that of this process.
+            command: the command line for run.json; by default the one of this process.
 
         Raises:
             RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
@@ -121,22 +120,19 @@ class RunFolder:
         }
         try:
             run._start(description, ids, started)
-        except OSError as error:
+        except BaseException as error:
             run.close()
+            if not isinstance(error, OSError):
+                raise
             raise RunFolderError(
                 f"{str(folder)!r} cannot be used as a run folder: {error.strerror or error}. Choose another folder."
             ) from error
-        except BaseException:
-            run.close()
-            raise
         return run
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -211,10 +207,8 @@ class RunFolder:
 
     def _start(self, description: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         self._hold(self._lock)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         for left_by_a_kill in (*self.path.glob(".run.json.*.tmp"), *self.path.glob(".records.jsonl.*.tmp")):
             left_by_a_kill.unlink(missing_ok=True)
         about = {"version": VERSION, "spec": dict(description), **started, "resumed": []}
@@ -225,18 +219,20 @@ class RunFolder:
             about = {**self.about, "spec": dict(description), "resumed": [*self.about.get("resumed", []), started]}
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise RunFolderError(
-                f"{str(self.path)!r} holds files that are not those of a comparison. Choose a new or an empty folder."
+                f"{str(self.path)!r} holds files that do not belong to a comparison. Choose a new or an empty folder."
             )
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         self.about = redact(about)
         _files.write_json(self.path / "run.json", self.about)
         file = self._open_records() if self._file is None else self._file
         os.ftruncate(file, (self.path / "records.jsonl").read_bytes().rfind(b"\n") + 1)
         os.fsync(file)
         self.torn = False
-        _sync_folder(self.path)
+        _files.sync_folder(self.path)
 
     def _open_records(self) -> int:
-        self._file = os.open(self.path / "records.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._file = os.open(self.path / "records.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         # The lock file may be deleted while it is locked; then this lock keeps a second writer out.
         self._hold(self._file)
         return self._file
@@ -347,11 +343,3 @@ def _processor() -> str:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
     except OSError:
         return platform.processor()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The verdict in words, which a reader may stop after."""
+"""The verdict on a comparison in words."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def in_words(summary: Summary) -> str:
 
 
 def of_group(group: Group, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
-    """Say which policy did best, by how much, whether that is more than noise, and which trials were lost.
+    """Say which policy did best, by how much, whether that is more than noise, and which trials diverged or failed.
 
     If the baseline is a fixed rate, it is compared with the best policy whose rate moves; else with the best of the
     others.
@@ -33,7 +33,7 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
     rows, metric, base = group.rows, group.metric, group.baseline
     done = [row for row in rows if row.best.mean is not None]
     if base is None:
-        return ["No trial has ended well yet, so there is nothing to compare.", *_lost(rows)]
+        return ["No trial has finished yet, so there is nothing to compare.", *_lost(rows)]
     if base.best.mean is None:
         return [f"The baseline, {base.policy}, has no finished trial, so there is nothing to compare.", *_lost(rows)]
     best = f"best {metric} {_estimated(done[0], confidence)}."
@@ -52,23 +52,23 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
 
 
 def _estimated(row: Row, confidence: float) -> str:
-    """The best metric with its interval, in words."""
+    """Return the best metric with its interval, in words."""
     interval = f"in brackets the {100 * confidence:g}{_NBSP}% interval of the mean"
     return f"{estimate(row.best)} ({'one seed' if row.seeds == 1 else f'{row.seeds} seeds; {interval}'})"
 
 
 def _named(base: Row, done: Sequence[Row]) -> str:
-    """The baseline with what makes it one."""
+    """Return the name of the baseline, with the reason why it is the baseline."""
     fixed = [row for row in done if row.fixed]
     if base in fixed[:1]:
         return f"the best fixed rate, {base.policy}"
     if base in [row for row in fixed if not row.diverged + row.failed][:1]:
-        return f"the best fixed rate that lost no trial, {base.policy}"
+        return f"the best fixed rate whose trials all finished, {base.policy}"
     return f"the {'best' if base is done[0] else 'baseline'}, {base.policy}"
 
 
 def estimate(value: Interval) -> str:
-    """A mean with its interval, to the digits that the interval allows.
+    """Return a mean with its interval, with as many digits as the interval justifies.
 
     Example:
         >>> estimate(Interval(0.91234, 0.90778, 0.9169)).split()
@@ -78,7 +78,7 @@ def estimate(value: Interval) -> str:
 
 
 def parts(value: Interval) -> tuple[str, str]:
-    """The mean and the interval in brackets, which is empty where there is none.
+    """Return the mean, and the interval in brackets or `""`.
 
     Example:
         >>> parts(Interval(0.5))
@@ -96,7 +96,7 @@ def parts(value: Interval) -> tuple[str, str]:
 
 
 def _compared(one: Row, name: str, confidence: float, comparisons: int) -> str:
-    """How the best metric of one differs from that of the baseline, whose name is given."""
+    """Say how the best metric of a policy differs from the baseline's."""
     gap = one.difference
     if gap.mean is None:
         return f"{one.policy} shares no seed with {name}, so their difference cannot be judged."
@@ -130,7 +130,7 @@ def _speed(subject: str, one: Row, base: Row, target: float | None) -> list[str]
 
 
 def _lost(rows: Sequence[Row]) -> list[str]:
-    """How many trials diverged or failed, and of which policies."""
+    """Say how many trials diverged or failed, and of which policies."""
     count = sum(row.diverged + row.failed for row in rows)
     if not count:
         return []
