@@ -315,6 +315,25 @@ def test_the_generators_that_batches_draw_from_are_put_back(fails):
     assert results[1:] == results[:-1]
 
 
+def test_batches_of_a_torch_loader_come_in_the_same_order_after_a_test():
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+
+    class Loader(torch.utils.data.DataLoader):
+        def __iter__(self):
+            return ((x.numpy(), y.numpy()) for x, y in super().__iter__())
+
+    for loader in (Loader(rows, 8, shuffle=True), Loader(rows, 8, shuffle=True, generator=generator)):
+        orders = []
+        for tested in (False, True):
+            torch.manual_seed(2), generator.manual_seed(2)
+            if tested:
+                range_test(step, jnp.zeros(3), loader, **SWEEP)
+            orders.append([y.tolist() for _, y in loader])
+        assert orders[0] == orders[1]
+
+
 @pytest.mark.parametrize(("chunk", "steps", "traces"), [(10, 40, 1), (10, 45, 2), (1, 40, 1), (40, 40, 1)])
 def test_nothing_is_traced_again(chunk, steps, traces):
     """Once for every length of a chunk; so the last one, if it is shorter, is a second."""

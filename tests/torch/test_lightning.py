@@ -4,6 +4,7 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/6675,
 https://github.com/Lightning-AI/pytorch-lightning/issues/1726
 """
 
+import contextlib
 import importlib.util
 import multiprocessing
 import random
@@ -175,10 +176,10 @@ def test_an_error_in_the_midst_leaves_everything_as_it_was(changes, error, ways)
 def test_the_log_of_a_module_is_restored_by_what_replaced_it(own):
     module = parts.Linear()
     vars(module).update(own)
-    restore = parts._mute(module)
-    module.log("loss", 1.0)
-    module.log_dict({"loss": 1.0})
-    restore()
+    with contextlib.ExitStack() as undo:
+        parts._mute(module, undo)
+        module.log("loss", 1.0)
+        module.log_dict({"loss": 1.0})
     assert {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)} == own
 
 

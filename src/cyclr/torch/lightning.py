@@ -255,25 +255,20 @@ def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> None:
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
     for part in module.modules():
         if isinstance(part, lightning.LightningModule):
-            undo.callback(_mute(part))
+            _mute(part, undo)
     for config in trainer.lr_scheduler_configs:
         # A `Scheduler` does not count the updates of a range test.
         if not isinstance(config.scheduler, Scheduler):
             undo.callback(config.scheduler.load_state_dict, copy.deepcopy(config.scheduler.state_dict()))
 
 
-def _mute(module: Any) -> Callable[[], None]:
-    """Let `self.log` and `self.log_dict` do nothing, and return the function that restores them."""
+def _mute(module: Any, undo: contextlib.ExitStack) -> None:
+    """Let `self.log` and `self.log_dict` do nothing."""
     own = vars(module)
-    replaced = {name: own[name] for name in ("log", "log_dict") if name in own}
-    own.update(log=_ignore, log_dict=_ignore)
-
-    def restore() -> None:
-        for name in ("log", "log_dict"):
-            own.pop(name, None)
-        own.update(replaced)
-
-    return restore
+    undo.callback(own.update, {name: own[name] for name in ("log", "log_dict") if name in own})
+    for name in ("log", "log_dict"):
+        own[name] = _ignore
+        undo.callback(own.pop, name, None)
 
 
 def _ignore(*arguments: Any, **keywords: Any) -> None:

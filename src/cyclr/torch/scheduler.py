@@ -321,9 +321,9 @@ class Scheduler(_private.TorchScheduler):
         """
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
+            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
             raise ValueError(
-                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got "
-                f"{_shortened(state_dict)}."
+                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got {received}."
             )
         step = _checks.integer("step", state_dict["step"], at_least=0)
         saved = state_dict.get("schedules", {})
@@ -389,7 +389,3 @@ def _check_momentum(schedule: Schedule) -> None:
         raise ScheduleError(f"momentum must stay below 1, but {error}") from error
     if largest >= 1:
         raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
-
-
-def _shortened(value: Any) -> str:
-    return f"keys {sorted(value)}" if isinstance(value, dict) else repr(value)
