@@ -233,7 +233,7 @@ def test_a_summary_refuses_what_it_would_ignore(here: Path, ignored: list[str], 
     filled(here / "run", "ok")
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run", *ignored])
     assert said.exit_code == 1, said.output
-    message = "--summary must be given with --output, --baseline, --target, --csv alone, as it shows what is recorded; "
+    message = "--summary shows recorded results and takes only --output, --baseline, --target, --csv; "
     assert f"{message}got {named}. Leave out either." in said.output
 
 

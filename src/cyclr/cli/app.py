@@ -159,7 +159,7 @@ def range_test(
     backend: BackendOption = None,
     min_lr: Annotated[float, typer.Option(help="First learning rate.")] = 1e-6,
     max_lr: Annotated[float, typer.Option(help="Last learning rate.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=2, help="Updates, each at a rate of its own.")] = 150,
+    steps: Annotated[int, typer.Option(min=2, help="Updates, each at another rate.")] = 150,
     spacing: Annotated[Spacing, typer.Option(help="How the rates rise.")] = "exponential",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,

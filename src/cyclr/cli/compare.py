@@ -48,7 +48,7 @@ def compare(
     metric: Annotated[str | None, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = None,
     direction: Annotated[
         Literal["max", "min"] | None,
-        typer.Option(help="Whether more or less of the metric is better; by its name by default (min for losses)."),
+        typer.Option(help="Which values of the metric are better; by default from its name (min for losses)."),
     ] = None,
     backend: Annotated[Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
@@ -136,8 +136,8 @@ def _check_summary(context: typer.Context) -> None:
     ]
     if ignored:
         raise CyclrError(
-            f"--summary must be given with {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])} alone, as it shows "
-            f"what is recorded; got {', '.join(ignored)}. Leave out either."
+            f"--summary shows recorded results and takes only {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])}; "
+            f"got {', '.join(ignored)}. Leave out either."
         )
 
 
@@ -151,7 +151,7 @@ def _check(comparison: Spec, output: Path, baseline: str | None, csv: Path | Non
 
 
 def _can_be_written(file: Path, run: Path) -> bool:
-    """Whether a file can be written once the folder of the run is there, which is made with those that it is in."""
+    """True if a file can be written after the folder of the run and its parents are made."""
     if file.is_dir() or run.is_relative_to(file.resolve()):
         return False
     if not file.parent.is_dir():

@@ -19,7 +19,7 @@ class Board:
     """A live table of running trials above a bar for all of them; without a terminal, a line for each that finishes.
 
     Args:
-        console: where to draw.
+        console: the console to draw on.
         metric: the metric to show.
     """
 

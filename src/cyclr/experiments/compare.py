@@ -18,7 +18,7 @@ class Tracker(Protocol):
     """A log of a comparison while it runs, such as TensorBoard."""
 
     def epoch(self, trial: Trial, values: dict[str, float]) -> None:
-        """Log the values at the end of an epoch of a trial."""
+        """Log the values at the end of an epoch."""
 
     def finish(self, trial: Trial, record: Record) -> None:
         """Log that a trial was recorded."""
@@ -48,7 +48,7 @@ def compare(
         trackers: notified of every epoch and every record. One that raises is not notified again.
         tell: called with every event: `Started`, then the `Progress` and `Epoch`s of running trials, and `Finished`
             for every record; see `cyclr.experiments.events`.
-        command: the command line for run.json; that of this process by default.
+        command: the command line for run.json; by default that of this process.
         **options: of the engine: `workers`, `threads`, `retries`; for Ray see there.
 
     Raises:

@@ -83,12 +83,12 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
 
     Args:
         source: a name or a path. A name wins over a file of that name: `"./digits"` is the path.
-        seed: of the random split, an integer from 0 to 2³² − 1; unused where the source has two parts.
+        seed: of the random split, an integer from 0 to 2³² − 1; unused if the source has two parts.
 
     Raises:
         DataError: there is no such source, it cannot be read or downloaded, or it does not hold what is said above.
         MissingExtraError: scikit-learn (for a split) or Keras (for its names) is not installed.
-        TypeError, ValueError: source is no string or path, or seed no integer ≥ 0.
+        TypeError, ValueError: source is not a string or path, or seed not an integer ≥ 0.
 
     Example:
         >>> from cyclr.experiments.data import load
@@ -132,13 +132,16 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         An array of the file's shape and type, in the machine's byte order.
 
     Raises:
-        DataError: the file cannot be opened or unzipped, is no IDX file, is shorter or longer than its header says, or
-            is a gzip file that unpacks to more than 64 MiB and 100 times its size.
+        DataError: the file cannot be opened or unzipped, is not an IDX file, has another length than its header says,
+            or is a gzip file that unpacks to more than 64 MiB and 100 times its size.
 
     Source: LeCun, Cortes & Burges, *The MNIST Database of Handwritten Digits*, "the IDX file format".
     """
     path = Path(path)
-    again = "Copy or download it again."
+
+    def wrong(message: str) -> DataError:
+        return DataError(f"{path} {message}{'' if message.endswith('?') else '.'} Copy or download it again.")
+
     try:
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
@@ -147,17 +150,15 @@ def read_idx(path: str | Path) -> NDArray[Any]:
             file: Any = gzip.GzipFile(fileobj=plain) if packed else plain
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
-                raise DataError(
-                    f"{path} must begin like an IDX file, with two zero bytes, a type code "
-                    f"({', '.join(f'{code:02X}' for code in _IDX_TYPES)}) and the number of dimensions; "
-                    f"got the bytes {head.hex(' ').upper() or '(none)'}. Is it another file? {again}"
+                codes = ", ".join(f"{code:02X}" for code in _IDX_TYPES)
+                found = head.hex(" ").upper() or "(none)"
+                raise wrong(
+                    f"must begin like an IDX file, with two zero bytes, a type code ({codes}) and the number of "
+                    f"dimensions; got the bytes {found}. Is it another file?"
                 )
-            start, sizes = 4 + 4 * head[3], file.read(4 * head[3])
-            if 4 + len(sizes) < start:
-                raise DataError(
-                    f"{path} is cut short: its header of {head[3]} dimensions takes {start} bytes; "
-                    f"found {4 + len(sizes)}. {again}"
-                )
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise wrong(f"is cut short in its header of {head[3]} dimensions; found {4 + len(sizes)} bytes")
             dtype, shape = np.dtype(_IDX_TYPES[head[2]]), struct.unpack(f">{head[3]}I", sizes)
             expected = math.prod(shape) * dtype.itemsize
             data = bytearray()
@@ -165,21 +166,16 @@ def read_idx(path: str | Path) -> NDArray[Any]:
             while len(data) <= min(expected, limit) and (part := file.read(min(2**20, expected + 1 - len(data)))):
                 data += part
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is it there, and whole? {again}") from error
+        raise wrong(f"cannot be read: {error}. Is it there, and whole?") from error
     if packed and len(data) > limit:
         raise DataError(f"{path} unpacks to more than {limit:,} bytes, 100 times its size. Unpack it to use it.")
     if len(data) != expected:
-        raise DataError(
-            f"{path} is {'cut short' if len(data) < expected else 'too long'}: {start + expected} bytes are expected "
-            f"for {dtype.name} values of shape {shape}; found {start + len(data)}"
-            f"{' or more' if len(data) > expected else ''}. {again}"
-        )
+        problem, more = ("is cut short", "") if len(data) < expected else ("is too long", " or more")
+        raise wrong(f"{problem}: {dtype.name} values of shape {shape} take {expected} bytes; found {len(data)}{more}")
     try:
         return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
     except ValueError as error:
-        raise DataError(
-            f"{path} has a shape that NumPy cannot hold: {error}. Use fewer or smaller dimensions."
-        ) from error
+        raise wrong(f"has a shape that NumPy cannot hold: {error}") from error
 
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

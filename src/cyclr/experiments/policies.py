@@ -21,7 +21,7 @@ EPOCHS_PER_CYCLE = 8
 
 Rate = Annotated[float, Meta(gt=0)]
 Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
-"""An integer stays one: records hold it as it was given."""
+"""An integer stays an integer in records."""
 
 
 @dataclass(frozen=True)
@@ -195,18 +195,8 @@ class FromSchedule(Kind, frozen=True, tag="schedule"):
 KINDS: dict[str, type[Kind]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        Fixed,
-        Triangular,
-        Triangular2,
-        ExpRange,
-        Parabolic,
-        Sinusoidal,
-        OneCyclePolicy,
-        Restarts,
-        Multiplicative,
-        Cosine,
-        Plateau,
-        FromSchedule,
+        *(Fixed, Triangular, Triangular2, ExpRange, Parabolic, Sinusoidal),
+        *(OneCyclePolicy, Restarts, Multiplicative, Cosine, Plateau, FromSchedule),
     )
 }
 """Every kind of policy by its name."""
@@ -261,11 +251,11 @@ class Policy:
         return bool(rates) and getattr(self._settings, rates[0]) is None
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
-        """What a training of a certain length does.
+        """Return what a training of a certain length does.
 
         Args:
             run: length of the training.
-            bounds: those of the range test, for a policy that needs one.
+            bounds: bounds of the range test, for a policy that needs one.
 
         Raises:
             BoundsError: the bounds hold no numbers.

@@ -1,4 +1,4 @@
-"""What a comparison is to run: a description that is checked at once, and the trials that it stands for."""
+"""The description of a comparison, checked when it is made, and its trials."""
 
 import functools
 import hashlib
@@ -32,15 +32,14 @@ class Trial:
     """One training: everything that its outcome depends on, in plain values.
 
     Attributes:
-        workload: as in `Spec`.
         data: `source`, `validation` and `samples`, as in `Spec`; None if the workload brings its own.
         policy: the policy.
         seed: of weights, of the order of the data and of the range test.
         optimizer: name and arguments, or None for the workload's own.
         epochs, steps: the budget; one of them is None.
-        batch_size, metric, direction, range_test, backend: as in `Spec`.
-        folder: where relative paths begin; not a part of what the trial is.
-        shipped_as: path of the workload's file where it was shipped to another machine; no part of it either.
+        workload, batch_size, metric, direction, range_test, backend: as in `Spec`.
+        folder: the folder of relative paths; not a part of the definition.
+        shipped_as: path of the workload's file on another machine that it was shipped to; no part either.
     """
 
     workload: str
@@ -128,13 +127,12 @@ class Spec:
     Args:
         policies: tables with `kind` (one of `policies.KINDS`) and its options; a list of rates for `lr` in `"fixed"`
             makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
-            and `optimizer`, to be run with that alone. `"schedule"` takes `file` or an inline `schedule`.
+            and an `optimizer`, the only one it runs with. `"schedule"` takes `file` or an inline `schedule`.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
         data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.
-        validation: where a built-in workload gets its validation data: `"test"`, the part that the data set has for
-            it, or a number of samples that are taken off the end of the training part, which leaves the test part
-            unseen.
+        validation: validation data of a built-in workload: `"test"`, that part of the data set, or a number of samples
+            from the end of the training part, so that the test part stays unseen.
         samples: training samples of a built-in workload that are used; all by default.
         seeds: seeds, each from 0 to 2⁶³ − 1 and once.
         epochs, steps: the budget of a training, one of them, ≥ 1.
@@ -142,11 +140,11 @@ class Spec:
         optimizer: a name, a table with `name` and arguments, or a list of these; the workload's own by default
             (SGD with momentum 0.9 for the built-in ones and for torch).
         metric: what is compared, a validation metric by its name in the logs.
-        direction: `"max"` or `"min"`; by default that of the metric's name (`"min"` for losses and errors, `"max"` for
-            accuracies and their like), and to be given where the name does not tell.
-        range_test: arguments of the range tests: those of `cyclr.RangeTest`, and `repeats`.
-        backend: Keras backend; that of the environment by default.
-        folder: where relative paths begin.
+        direction: `"max"` or `"min"`; by default from the metric's name (`"min"` for losses and errors, `"max"` for
+            accuracies and others). It must be given if the name does not say.
+        range_test: arguments of the range tests, as for `cyclr.RangeTest`, and `repeats`.
+        backend: Keras backend; by default from the environment.
+        folder: the folder of relative paths.
 
     Raises:
         TypeError, ValueError: an argument out of range, no budget or two of them, policies that are equal.
@@ -219,7 +217,7 @@ class Spec:
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any], folder: str = ".") -> "Spec":
-        """The comparison that a table describes, such as that of a TOML file or of `to_dict`.
+        """Return the comparison that a table describes, from a TOML file or `to_dict`.
 
         Raises:
             TypeError, ValueError: an unknown key, or what `Spec` rejects.
@@ -236,50 +234,45 @@ class Spec:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Spec":
-        """The comparison in a TOML file; relative paths in it begin at its folder.
+        """Return the comparison in a TOML file; relative paths in it are relative to its folder.
 
         Raises:
-            CyclrError: the file cannot be read or is no TOML.
+            CyclrError: the file cannot be read or is not TOML.
             TypeError, ValueError: what `from_dict` rejects.
         """
         return cls.from_dict(*_toml(path))
 
     @classmethod
     def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
-        """The comparison in a TOML file, if there is one, with some arguments set over it; None sets nothing.
+        """Return the comparison in a TOML file, if `path` is given, with the options that are not None set over it.
 
-        Relative paths in the file begin at its folder, those in the arguments at the current one.
-
-        Raises:
-            CyclrError: the file cannot be read or is no TOML.
-            TypeError, ValueError: what `from_dict` rejects.
+        Relative paths in the file are relative to its folder, and those in the options to the current one. Errors are
+        those of `from_toml`.
         """
         given = {name: value for name, value in options.items() if value is not None}
         if path is None:
             return cls.from_dict(given)
         description, folder = _toml(path)
-        dropped = set()
         if given.keys() & {"epochs", "steps"}:
-            dropped |= {"epochs", "steps"}
+            description |= {"epochs": None, "steps": None}
         if given.get("metric", description.get("metric")) != description.get("metric"):
-            dropped.add("direction")
+            description["direction"] = None
         if "policies" in given:
-            dropped.add("policy")
-        kept = {name: value for name, value in description.items() if name not in dropped}
-        return cls.from_dict({**kept, **_relative_to(folder, given)}, folder)
+            description.pop("policy", None)
+        return cls.from_dict({**description, **_relative_to(folder, given)}, folder)
 
     def to_dict(self) -> dict[str, Any]:
-        """The description for JSON; files of schedules are read into it."""
+        """Return the description for JSON; it includes the contents of schedule files."""
         described = {name: getattr(self, name) for name in _field_types()}
         described["policies"] = [self._with_schedule(table) for table in self.policies]
         return {name: plain(name, value) for name, value in described.items() if value is not None}
 
     def replace(self, **changes: Any) -> "Spec":
-        """The same comparison with some arguments changed; the direction of a new metric is that of its name."""
+        """Return the comparison with some arguments changed; a new metric gets the direction of its name."""
         return replace(self, **({"direction": None} if "metric" in changes else {}) | changes)
 
     def trials(self) -> list[Trial]:
-        """Every trial: seed after seed, so that an interrupted comparison has whole seeds."""
+        """Return every trial, seed after seed, so that an interrupted comparison has whole seeds."""
         return list(self._trials)
 
     @functools.cached_property
@@ -305,6 +298,8 @@ class Spec:
             _check_budget(epochs, steps, f"policy {kind!r}")
         else:
             epochs, steps = self.epochs, self.steps
+        names = ("workload", "batch_size", "metric", "direction", "range_test", "backend", "folder")
+        shared: dict[str, Any] = {name: getattr(self, name) for name in names}
         options = [table]
         if kind == "fixed" and isinstance(table.get("lr"), list):
             options = [{**table, "lr": lr} for lr in table["lr"]]
@@ -318,19 +313,7 @@ class Spec:
                 policy = replace(policy, name=f"{policy.name}, {budget}")
             for optimizer, seed in itertools.product(optimizers, own.seeds or self.seeds):
                 yield Trial(
-                    self.workload,
-                    self._data,
-                    policy,
-                    seed,
-                    optimizer,
-                    epochs,
-                    steps,
-                    self.batch_size,
-                    self.metric,
-                    self.direction or "max",
-                    self.range_test,
-                    self.backend,
-                    self.folder,
+                    data=self._data, policy=policy, seed=seed, optimizer=optimizer, epochs=epochs, steps=steps, **shared
                 )
 
     @functools.cached_property
@@ -376,7 +359,7 @@ def _json(path: Path) -> Any:
 
 
 def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments whose relative paths begin at the current folder, with paths that begin at another."""
+    """Options whose relative paths are relative to `folder` instead of the current one."""
 
     def moved(path: Any) -> Any:
         return path if not isinstance(path, str) or Path(path).is_absolute() else os.path.relpath(path, folder)

@@ -46,14 +46,8 @@ def mlp(input_shape: tuple[int, ...], classes: int) -> Any:
     """A network with one hidden layer of 64 units, not compiled: enough for digits, and quick."""
     from keras import Input, Sequential, layers
 
-    return Sequential(
-        [
-            Input(input_shape),
-            layers.Flatten(),
-            layers.Dense(64, activation="relu"),
-            layers.Dense(classes, activation="softmax"),
-        ]
-    )
+    hidden, output = layers.Dense(64, activation="relu"), layers.Dense(classes, activation="softmax")
+    return Sequential([Input(input_shape), layers.Flatten(), hidden, output])
 
 
 BUILT_IN = {"cnn": classic_cnn, "mlp": mlp}
@@ -63,8 +57,8 @@ BUILT_IN = {"cnn": classic_cnn, "mlp": mlp}
 def builder(trial: Trial, data: Dataset | None = None) -> Callable[[], Job]:
     """Return a function that builds the model and the data of a trial, ready to be tested and trained.
 
-    What involves no chance is done at once: frameworks are imported, files are read. The function that is returned
-    draws initial weights, and is to be called with seeded generators.
+    Frameworks are imported and files are read at once. The returned function draws initial weights; call it with seeded
+    generators.
 
     A function of a user's file returns `(model, data)`, where the model is a compiled `keras.Model` or a
     `torch.nn.Module`, and data is `((x, y), (x_val, y_val))`, `(x, y, x_val, y_val)` or two iterables of batches,
@@ -185,7 +179,7 @@ def importable_folder(file: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # By its value: the file may have put entries of its own before it.
+        # Removed by value, because the file may have inserted entries before it.
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
 

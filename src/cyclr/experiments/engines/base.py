@@ -27,7 +27,7 @@ class Lost:
 
 
 class Engine(ABC):
-    """Runs trials; made with its options, which are checked at once.
+    """Runs trials. Its options are checked when it is made.
 
     Args:
         threads: threads of the framework in a trial, ≥ 1.

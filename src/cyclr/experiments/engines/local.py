@@ -94,7 +94,7 @@ class _Worker:
         self.connection, theirs = Pipe()
         descriptor, name = tempfile.mkstemp(dir=folder)
         self._log = Path(name)
-        # A session of its own: Ctrl-C is for the parent to handle, and processes of a worker can be killed with it.
+        # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with it.
         self._process = subprocess.Popen(  # noqa: S603  # This interpreter, with code of this file.
             [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps([*map(str, sys.path)]), str(os.getpid())],
             env={**os.environ, **environment.thread_variables(threads)},

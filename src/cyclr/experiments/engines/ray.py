@@ -27,9 +27,9 @@ _SECONDS_FOR_LATE_MESSAGES = 5.0
 class RayEngine(Engine):
     """Runs trials as Ray tasks; their records are the same as those of `LocalEngine`.
 
-    A Ray that is already connected is used as it is; otherwise this connects, and disconnects at the end. The folder
-    of the user's file is shipped with the job (as Ray's `working_dir`); cyclr and the frameworks have to be installed
-    on every node. A trial whose worker or node dies is started again.
+    A Ray that is already connected is used; otherwise this connects, and disconnects at the end. The folder of the
+    user's file is shipped with the job (as Ray's `working_dir`). cyclr and the frameworks have to be installed on every
+    node. A trial whose worker or node dies is started again.
 
     Args:
         address: of a cluster, such as `"auto"` or `"HOST:PORT"`; by default a Ray is started here.
@@ -77,7 +77,7 @@ class RayEngine(Engine):
         self._connected = False
 
     def open(self, trials: Sequence[Trial]) -> int:
-        """Connect to Ray, which has a queue of its own: all trials may be submitted.
+        """Connect to Ray. It has a queue, so all trials may be submitted.
 
         Raises:
             CyclrError: the cluster cannot be reached, or the folder cannot be shipped.
@@ -150,7 +150,7 @@ class RayEngine(Engine):
         self._connected = True
         try:
             with warnings.catch_warnings():
-                # Ray warns about a future change of its own.
+                # Ray warns about its own future changes.
                 warnings.filterwarnings("ignore", category=FutureWarning, module="ray.*")
                 ray.init(
                     address=self._address or "local",

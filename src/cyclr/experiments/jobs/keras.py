@@ -110,7 +110,7 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
     """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
 
     Args:
-        history: where to.
+        history: the history.
         read_rate: True to record the optimizer's rate, which Keras' own callbacks change only between epochs.
     """
 
