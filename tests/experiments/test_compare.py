@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -61,8 +62,9 @@ def test_two_workers_record_what_one_process_does(
 ) -> None:
     spec = blob_spec(policies=POLICIES, seeds=[0, 1], range_test=RANGE_TEST)
     events: list[Event] = []
+    filters = list(warnings.filters)
     records = compare(spec, tmp_path / "run", workers=2, tell=events.append)
-
+    assert warnings.filters == filters
     assert len(workers_of(blobs)) == 2
     assert {record.trial for record in records} == {trial.id for trial in spec.trials()}
     by_id = {record.trial: timeless(record) for record in records}

@@ -26,7 +26,7 @@ from cyclr.cli.options import (
     reports_errors,
 )
 from cyclr.range_test.driver import Spacing
-from cyclr.records import Record, summarize
+from cyclr.records import Record, best, summarize
 from cyclr.schedules.cyclical import decay_of_mode
 
 app = typer.Typer(
@@ -120,9 +120,12 @@ def _save_pictures(records: list[Record], cyclical: Record, folder: Path) -> lis
     schedule: Any = cyclical.schedule
     test: Any = cyclical.range_test
     rates = schedule.plot(cyclical.total_steps)
-    fixed = [record.lr for record in records if record.lr is not None and record.schedule is not schedule]
-    for lr in fixed:
-        rates.axhline(lr, color="#767676", linewidth=1, linestyle="--", label=f"fixed {lr:g}")
+    marks: dict[str, float] = {}
+    for record in records:
+        if record.lr is not None:
+            rates.axhline(record.lr, color="#767676", linewidth=1, linestyle="--", label=record.policy)
+            if (reached := best(record)) is not None:
+                marks[f"best of {record.policy}: {reached:.4f}"] = reached
     rates.set_ylabel("learning rate")
     rates.legend(loc="upper right", frameon=False)
     accuracy = axes.draw_curves(
@@ -130,6 +133,7 @@ def _save_pictures(records: list[Record], cyclical: Record, folder: Path) -> lis
         x=[step or 0 for step in cyclical.epochs["step"]],
         xlabel="step (optimizer update)",
         ylabel="validation accuracy",
+        marks=marks,
     )
     pictures = {"range_test.png": test.plot(), "schedule.png": rates, "accuracy.png": accuracy}
     for name, ax in pictures.items():
