@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -187,13 +188,15 @@ def test_a_comparison_that_is_refused_leaves_its_folder_as_it_was(
     assert contents(tmp_path / "run") == before
 
 
-def test_a_folder_that_is_finished_opens_without_the_users_file(
-    blob_spec: MakeSpec, blobs: Path, tmp_path: Path
+def test_a_folder_that_is_finished_opens_without_the_users_file_and_the_engine(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RunFolder.open(tmp_path / "run", blob_spec().to_dict(), [trial.id for trial in blob_spec().trials()]) as run:
         run.append(trials.empty_record(blob_spec().trials()[0]))
     (blobs / "blobs.py").unlink()
-    assert len(compare(blob_spec(), tmp_path / "run")) == 1
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for engine in ("local", "ray"):
+        assert len(compare(blob_spec(), tmp_path / "run", engine=engine)) == 1
 
 
 @pytest.mark.parametrize(
@@ -344,6 +347,21 @@ def test_a_tracker_that_raises_is_reported_once_and_ends_no_trial(blob_spec: Mak
     assert len(warned) == 1
     assert [record.status for record in records] == ["ok"] * 3
     assert (broken.calls, whole.calls) == (2, 9)
+
+
+def test_workers_end_when_a_record_cannot_be_saved(
+    blob_spec: MakeSpec, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: RunFolder, record: Record) -> None:
+        raise RunFolderError("the disk is full")
+
+    monkeypatch.setattr(RunFolder, "append", refuse)
+    with pytest.raises(RunFolderError, match="the disk is full") as raised:
+        compare(blob_spec(seeds=[0, 1]), tmp_path / "run", workers=1)
+    # The traceback, which holds the frames, is still there.
+    assert raised.tb is not None
+    assert workers_of(blobs)
+    assert all(gone(worker) for worker in workers_of(blobs))
 
 
 def test_a_second_process_is_refused(blob_spec: MakeSpec, tmp_path: Path) -> None:

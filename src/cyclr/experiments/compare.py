@@ -1,5 +1,6 @@
 """A whole comparison: the trials that are missing from its folder are run and recorded one by one."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -83,9 +84,12 @@ def compare(
         missing = run.missing(trials, retry_failed)
         done = [record for record in run.records if record.trial not in set(missing)]
         notify(Started([trials[name] for name in missing], done))
-        for record in (runner or _engine(engine)(**options)).run([trials[name] for name in missing], notify):
-            run.append(record)
-            notify(Finished(record))
+        if missing:
+            runner = runner or _engine(engine)(**options)
+            with contextlib.closing(runner.run([trials[name] for name in missing], notify)) as finished:
+                for record in finished:
+                    run.append(record)
+                    notify(Finished(record))
         return run.records
 
 

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,9 @@ class Engine(ABC):
     def close(self) -> None:
         """Stop whatever runs."""
 
-    def run(self, trials: Iterable[Trial], tell: Callable[[Event], None] = lambda event: None) -> Iterator[Record]:
+    def run(
+        self, trials: Iterable[Trial], tell: Callable[[Event], None] = lambda event: None
+    ) -> Generator[Record, None, None]:
         """Run trials, started in this order, and yield their records as they finish.
 
         Args:
