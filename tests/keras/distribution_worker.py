@@ -14,7 +14,8 @@ from pathlib import Path
 DEVICES = 2
 MADE_HERE = __name__ == "__main__"
 if MADE_HERE and os.environ["KERAS_BACKEND"] == "jax":
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+    devices = f"--xla_force_host_platform_device_count={DEVICES}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {devices}"
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
