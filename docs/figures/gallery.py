@@ -84,6 +84,13 @@ CASES: dict[str, tuple[Callable[[], RangeTestResult], set[str]]] = {
 }
 
 
+def draw(result: RangeTestResult, file: Path) -> None:
+    figure, ax = plt.subplots(figsize=(7, 4.4))
+    result.plot(ax)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
 def main() -> None:
     folder = Path(sys.argv[1]) / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,10 +100,7 @@ def main() -> None:
         if result.bounds.status not in statuses:
             wrong.append(f"{name}: {result.bounds.status}, and not one of {sorted(statuses)}")
         print(f"{name}: {result!r}")
-        figure, ax = plt.subplots(figsize=(7, 4.4))
-        result.plot(ax)
-        figure.savefig(folder / f"{name}.png", dpi=100)
-        plt.close(figure)
+        draw(result, folder / f"{name}.png")
     if wrong:
         raise SystemExit("the page says otherwise: " + "; ".join(wrong))
 

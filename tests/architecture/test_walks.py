@@ -1,4 +1,4 @@
-"""How many files a reader goes through from a call to its result, and where private names of frameworks stand."""
+"""How many files a reader goes through, from a call to its result."""
 
 import importlib.util
 from pathlib import Path
@@ -22,19 +22,3 @@ FILES = [{"learning-rate": 5, "range-test": 11}, {"compare": 36}]
 def test_a_walk_visits_few_files(limits):
     for (name, limit), found in zip(limits.items(), walks.measured(*limits), strict=True):
         assert found["files"] + found["templates"] <= limit, (name, found["order"])
-
-
-def test_private_names_of_frameworks_stand_in_private_modules_only():
-    found = walks.private_names()
-    assert {file for file in found if not Path(file).name.startswith("_private")} == set()
-
-
-def test_private_names_are_found(tmp_path, monkeypatch):
-    (tmp_path / "module.py").write_text(
-        "from keras.src.backend import common\n"
-        "class Own:\n"
-        "    def _method(self): self._field = self._method\n"
-        "model._layers, getattr(model, '_hooks', None), pair._fields, Own()._field, model.__class__\n"
-    )
-    monkeypatch.setattr(walks, "SOURCE", tmp_path)
-    assert walks.private_names() == {"module.py": {"_layers": 1, "_hooks": 1, "keras.src.backend": 1}}

@@ -1,22 +1,44 @@
 """The pictures on the pages are drawn by code in the repository; here it draws them."""
 
-import os
-import subprocess
+import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-pytest.importorskip("matplotlib")
+if importlib.util.find_spec("matplotlib") is None:
+    pytest.skip("Matplotlib is not installed", allow_module_level=True)
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def draw(script: str, folder: Path, *options: str) -> None:
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(DOCS / "figures" / script), str(folder), *options]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
+@pytest.fixture(autouse=True)
+def _without_a_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    before = plt.get_backend()
+    plt.switch_backend("Agg")
+    # Scripts add to it to find their neighbours.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+def loaded(script: str) -> ModuleType:
+    """The script as a module, in this process, as starting another takes longer than drawing."""
+    spec = importlib.util.spec_from_file_location(f"cyclr_figures_{script}", DOCS / "figures" / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    loaded(script).main()
 
 
 def pictures(folder: Path) -> set[str]:
@@ -25,43 +47,37 @@ def pictures(folder: Path) -> set[str]:
     return set(found)
 
 
-def test_the_schedules_are_drawn(tmp_path: Path) -> None:
-    draw("schedules.py", tmp_path)
+def test_the_schedules_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("schedules", monkeypatch, tmp_path)
     assert pictures(tmp_path) == {"schedules.png"}
 
 
-def test_the_study_is_drawn_from_its_records(tmp_path: Path) -> None:
-    draw("fashion_mnist.py", tmp_path)
+def test_the_study_is_drawn_from_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("loky")
+    run("fashion_mnist", monkeypatch, tmp_path)
     assert pictures(tmp_path / "study") == pictures(DOCS / "images" / "study")
 
 
-def test_the_gallery_is_drawn_and_its_verdicts_are_those_of_the_page(tmp_path: Path) -> None:
+def test_the_verdicts_of_the_gallery_are_those_of_the_page(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    draw("gallery.py", tmp_path)
-    assert pictures(tmp_path / "gallery") == pictures(DOCS / "images" / "gallery")
+    gallery = loaded("gallery")
+    results = {name: measure() for name, (measure, _) in gallery.CASES.items()}
+    assert {f"{name}.png" for name in results} == pictures(DOCS / "images" / "gallery")
+    for name, (_, statuses) in gallery.CASES.items():
+        assert results[name].bounds.status in statuses, name
+    # All are drawn by the same code.
+    gallery.draw(results["good"], tmp_path / "good.png")
+    assert pictures(tmp_path) == {"good.png"}
 
 
-def test_pages_draw_the_pictures_that_they_show(tmp_path: Path) -> None:
+def test_pages_draw_the_pictures_that_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The blocks of the other pages run as tests; that each picture has its place is the same code for all.
-    draw("tutorial.py", tmp_path, "shapes", "decays")
-    assert pictures(tmp_path) == {
-        name for name in pictures(DOCS / "images") if name.startswith(("tutorial/shapes", "tutorial/decays"))
-    }
+    run("tutorial", monkeypatch, tmp_path, "shapes")
+    assert pictures(tmp_path) == {name for name in pictures(DOCS / "images") if name.startswith("tutorial/shapes")}
 
 
 def test_a_picture_too_few_is_found(tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-
-sys.path.insert(0, sys.argv[1])
-import tutorial
-
-page = Path(sys.argv[2]) / "page.md"
-page.write_text("```python\\nimport matplotlib.pyplot as plt\\nplt.figure()\\n```\\n")
-tutorial.draw(page, page.parent)
-"""
-    command = [sys.executable, "-c", program, str(DOCS / "figures"), str(tmp_path)]
-    result = subprocess.run(command, env={**os.environ, "MPLBACKEND": "Agg"}, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "1 figures drawn above no picture" in result.stderr
+    page = tmp_path / "page.md"
+    page.write_text("```python\nimport matplotlib.pyplot as plt\nplt.figure()\n```\n")
+    with pytest.raises(SystemExit, match="1 figures drawn above no picture"):
+        loaded("tutorial").draw(page, tmp_path)
