@@ -1,6 +1,7 @@
 """The Ray engine on a real Ray: started here, and as a cluster of two nodes."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from cyclr.experiments import Spec, compare, read_records
 from cyclr.experiments import trial as trials
 from cyclr.experiments.engines.ray import RayEngine
 from cyclr.experiments.events import Epoch, Event
+from cyclr.experiments.spec import Trial
 
 for package in ("torch", "ray"):
     if importlib.util.find_spec(package) is None:
@@ -162,6 +165,29 @@ def test_a_ray_that_fails_without_a_file_to_ship_is_told_as_it_is(
     spec = Spec([{"kind": "fixed", "lr": 0.1}], epochs=1, seeds=[0])
     with pytest.raises(CyclrError, match=f"Ray did not start {message}"):
         list(RayEngine().run(spec.trials()))
+
+
+def test_a_task_sends_a_message_each_half_second_and_its_last_events_with_the_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules[RayEngine.__module__]
+    (trial,) = Spec([{"kind": "fixed", "lr": 0.1}], epochs=1, seeds=[0]).trials()
+    events = [Epoch(trial.id, {"step": step}) for step in range(100)]
+    now, sent = [0.0], list[Any]()
+
+    def run(trial: Trial, tell: Callable[[Event], None]) -> str:
+        for event in events:
+            now[0] += 0.1
+            tell(event)
+        return "the record"
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "run_trial", run)
+    mailbox = SimpleNamespace(put=SimpleNamespace(remote=lambda trial, batch: sent.append(batch)))
+    record, last, messages = module._run_in_task(trial, mailbox)
+    assert record == "the record"
+    assert messages == len(sent) <= 20
+    assert [*itertools.chain(*sent), *last] == events
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

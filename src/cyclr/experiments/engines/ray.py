@@ -134,6 +134,7 @@ class RayEngine(Engine):
         self._running = {}
         if hasattr(self, "_mailbox"):
             self._ray.kill(self._mailbox)
+            del self._mailbox
         if self._connected:
             self._ray.shutdown()
             self._connected = False
