@@ -35,7 +35,7 @@ class Cyclical(Wave):
 
     With t the step, U = step_size, D = step_size_down, L = U + D and p = t mod L:
 
-    - triangular position: x = min(p / U, (L − p) / D),
+    - triangular position: x = p / U for p ≤ U, else (L − p) / D,
     - height: w = shape(x), one of x, 1 − (1 − x)², (1 − cos πx) / 2,
     - value: low · (1 − w) + high · w, where low and high are base_lr and max_lr after the decay.
 
@@ -235,7 +235,7 @@ class Cyclical(Wave):
                 cycle, offset = (step // period) * ticks + within // period, within % period
         else:
             cycle, offset, up, down = self._even.locate(xp, step)
-        x = xp.minimum(xp.ratio(offset, up), xp.ratio(up + down - offset, down))
+        x = xp.where(offset <= up, xp.ratio(offset, up), xp.ratio(up + down - offset, down))
         wave = SHAPES[self.shape](xp, x)
         return self.base_lr, self.max_lr, wave, 1.0, cycle, (offset == 0) & (step > 0)
 
