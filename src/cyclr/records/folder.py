@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from cyclr import _files
 from cyclr.errors import CyclrError, RunFolderError
-from cyclr.records.record import VERSION, Record, check_version, decode, decode_json, encode
+from cyclr.records.record import VERSION, Record, decode, decode_json, encode
 from cyclr.records.redact import redact
 
 _PACKAGES = ("cyclr", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ray", "scipy")
@@ -191,13 +191,13 @@ class RunFolder:
     def _read(self) -> None:
         file = self.path / "records.jsonl"
         try:
-            self.about = redact(decode_json((self.path / "run.json").read_bytes(), str(self.path / "run.json")))
+            about = (self.path / "run.json").read_bytes()
             content = file.read_bytes() if file.is_file() else b""
         except OSError as error:
             raise RunFolderError(
                 f"{str(self.path)!r} cannot be read: {error.strerror or error}. Check its files."
             ) from error
-        check_version(self.about, str(self.path / "run.json"))
+        self.about = redact(decode_json(about, str(self.path / "run.json")))
         if not isinstance(self.about.get("resumed", []), list):
             raise RunFolderError(f"resumed in {str(self.path / 'run.json')!r} must be a list. Was the file edited?")
         *lines, rest = content.split(b"\n")

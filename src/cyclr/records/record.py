@@ -14,7 +14,7 @@ from cyclr.schedules import Schedule
 try:
     import msgspec
 except ImportError as error:
-    raise MissingExtraError('records need msgspec. Run: pip install "cyclr[report]".') from error
+    raise MissingExtraError('records need msgspec. Run: pip install "cyclr[compare]".') from error
 
 VERSION = 1
 """Version of the files of a run folder."""
@@ -121,7 +121,6 @@ def decode(line: bytes, where: str) -> Record:
         RunFolderError: the line is not the record of a trial.
     """
     content = decode_json(line, where)
-    check_version(content, where)
     missing = [name for name in _REQUIRED if name not in content]
     try:
         if missing:
@@ -138,10 +137,10 @@ def decode(line: bytes, where: str) -> Record:
 
 
 def decode_json(text: bytes, where: str) -> dict[str, Any]:
-    """Return the object in a JSON text, which must hold finite numbers only.
+    """Return the object in a JSON text of this version, which must hold finite numbers only.
 
     Raises:
-        RunFolderError: the text is not a JSON object.
+        RunFolderError: the text is not a JSON object, or has another version.
     """
     try:
         content = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
@@ -150,17 +149,13 @@ def decode_json(text: bytes, where: str) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         start = f"{text[:40]!r}{' …' if len(text) > 40 else ''}"
         raise RunFolderError(f"{where} is not a JSON object: {_shortened(error)}; got {start}.") from error
-    return content
-
-
-def check_version(content: dict[str, Any], where: str) -> None:
-    """Raise `RunFolderError` unless a JSON object has the version of this reader."""
     version = content.get("version")
     if type(version) is not int or version != VERSION:
         raise RunFolderError(
             f"{where} must have version {VERSION}; got version={str(version)[:40]}. "
             "Was it written by another version of cyclr?"
         )
+    return content
 
 
 def _finite(text: str) -> float:
