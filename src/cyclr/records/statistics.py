@@ -266,16 +266,16 @@ def _rows(
     }
     finest = resolution([value for records in measured.values() for record in records for value in values(record)])
     decided = _holm({policy: gs for policy, gs in gaps.items() if policy != base and len(gs) > 1}, finest, confidence)
+    best_of_base = {seed: best(record) for seed, record in of_base.items()}
     rows = []
     for policy, records in group.items():
         ended = finished[policy]
         found = decided.get(policy) or interval(gaps[policy], confidence)
-        best_of_base = {seed: best(record) for seed, record in of_base.items()}
         aims = [target if target is not None else best_of_base.get(record.seed) for record in ended]
         aimed = [(record, aim) for record, aim in zip(ended, aims, strict=True) if aim is not None]
         steps = [steps_to(record, aim) for record, aim in aimed]
         base_steps = [steps_to(of_base[r.seed], aim) if r.seed in of_base else None for r, aim in aimed]
-        all_reached = bool(steps) and None not in steps
+        mean_steps, mean_base = (_mean(found) if None not in found else None for found in (steps, base_steps))
         rows.append(
             Row(
                 workload,
@@ -290,10 +290,8 @@ def _rows(
                 target=_mean(aims),
                 aimed=len(aimed),
                 reached=sum(one is not None for one in steps),
-                steps_to_target=_mean(steps) if all_reached else None,
-                ratio=_float(_mean(steps)) / _float(_mean(base_steps))
-                if all_reached and None not in base_steps
-                else None,
+                steps_to_target=mean_steps,
+                ratio=mean_steps / mean_base if mean_steps is not None and mean_base is not None else None,
             )
         )
     return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
