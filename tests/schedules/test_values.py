@@ -3,7 +3,7 @@
 import copy
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -260,6 +260,23 @@ def test_repr_evaluates_to_the_decay(decay: Decay):
 
 def test_repr_leaves_out_what_is_none():
     assert repr(PLAIN) == "Cyclical(base_lr=0.001, max_lr=0.006, step_size=2000, shape='triangular')"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "changes", "expected"),
+    [
+        (PLAIN, {"max_lr": 0.01}, Cyclical(0.001, 0.01, 2000)),
+        (OneCycle(0.01, 0.1, 100), {"total_steps": 200}, OneCycle(0.01, 0.1, 200)),
+        (WarmRestarts(0.0, 0.1, 10, growth=2), {"growth": 3}, WarmRestarts(0.0, 0.1, 10, growth=3)),
+        (Warmup(PLAIN, 10), {"steps": 20}, Warmup(PLAIN, 20)),
+        (Sequence([PLAIN, PLAIN], [5]), {"lengths": [6]}, Sequence([PLAIN, PLAIN], [6])),
+        (Exponential(0.9), {"gamma": 0.8}, Exponential(0.8)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_field_can_be_replaced_in_a_copy(schedule, changes, expected):
+    assert replace(schedule, **changes) == expected
+    assert replace(schedule, **changes).to_dict() == expected.to_dict()
 
 
 # Schedules nested in schedules

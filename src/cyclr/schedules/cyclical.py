@@ -66,9 +66,9 @@ class Cyclical(Wave):
     max_lr: float
     step_size: int | float | None
     step_size_down: int | float | None = None
-    total_steps: int | None = None
-    cycles: int | None = None
-    rise: float | None = None
+    total_steps: int | None = field(default=None, init=False)
+    cycles: int | None = field(default=None, init=False)
+    rise: float | None = field(default=None, init=False)
     shape: Shape = "triangular"
     decay: Decay | None = None
     _ticks: tuple[int, int, int] = field(init=False, compare=False)
