@@ -1,10 +1,10 @@
 """What importing cyclr loads: NumPy, and no framework, no plotting, no command line. Shown in a fresh interpreter."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from tests.processes import run
 
 HEAVY = {
     *(
@@ -43,8 +43,8 @@ test.result().bounds, repr(test.result()), test.result()._repr_html_()
 def loaded(code: str) -> set[str]:
     """The heavy packages that a fresh interpreter has loaded after running the code."""
     probe = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=120)
-    return HEAVY & set(run.stdout.split())
+    result = run([sys.executable, "-c", probe])
+    return HEAVY & set(result.stdout.split())
 
 
 @pytest.mark.parametrize("code", ["import cyclr", CORE, USE], ids=["package", "every module of the core", "in use"])
@@ -54,8 +54,8 @@ def test_the_core_loads_nothing_heavy(code):
 
 def test_importing_cyclr_loads_no_module_that_only_files_and_pages_need():
     code = "import numpy, sys; before = set(sys.modules); import cyclr; print(*(set(sys.modules) - before))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert {"json", "html", "tempfile", "uuid", "pathlib"} & set(run.stdout.split()) == set()
+    result = run([sys.executable, "-c", code])
+    assert {"json", "html", "tempfile", "uuid", "pathlib"} & set(result.stdout.split()) == set()
 
 
 @pytest.mark.parametrize("code", ["import matplotlib", "import cyclr\nimport hypothesis.strategies"])
@@ -67,5 +67,7 @@ def test_a_backend_that_keras_does_not_find_is_answered_with_one_that_is_install
     code = "import sys; sys.modules['tensorflow'] = None; import cyclr.keras"
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert "Installed: jax, torch. Set the environment variable KERAS_BACKEND=jax before Python starts." in run.stderr
+    result = run(command, status=1, env=environment)
+    assert (
+        "Installed: jax, torch. Set the environment variable KERAS_BACKEND=jax before Python starts." in result.stderr
+    )

@@ -1,10 +1,13 @@
 """The public names: listed, sorted, documented, with examples that run."""
 
+import ast
 import doctest
 import importlib
 import inspect
 import pkgutil
 import types
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +105,15 @@ def test_every_example_runs(module):
 
 def test_examples_are_found_where_they_are():
     assert doctest.testmod(importlib.import_module("cyclr.schedules.wave")).attempted > 10
+
+
+# Each framework has its own, so that a program changes an import and nothing else.
+ONE_A_FRAMEWORK = {"CyclicLR", "TrainingState", "Generators"}
+
+
+def test_no_two_classes_have_one_name():
+    files = Path(cyclr.__file__).parent.rglob("*.py")
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    shared = {name for name, count in names.items() if count > 1 and not name.startswith("_")}
+    assert shared - ONE_A_FRAMEWORK == set()

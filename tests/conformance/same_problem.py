@@ -1,4 +1,6 @@
-"""One tiny problem for every framework: `python same_problem.py FRAMEWORK` prints the range test that it gives there.
+"""One tiny problem for every framework: `python same_problem.py NAME...` prints the range tests that it gives there.
+
+Several names share a process if Keras has one backend for all of them.
 
 Multinomial regression of scanned digits from zero weights by SGD, on the same batches in the same order;
 float64 where the framework has it.
@@ -100,14 +102,16 @@ RUNS = {
 
 
 def main():
-    name = sys.argv[1]
-    os.environ["KERAS_BACKEND"] = name.removeprefix("keras-")
-    if name.endswith("jax"):
-        os.environ["JAX_ENABLE_X64"] = "1"
-    result = RUNS[name]()
-    bounds = result.bounds
-    found = {"lr": result.lr.tolist(), "loss": result.loss.tolist(), "reason": result.stop_reason}
-    json.dump({**found, "bounds": [bounds.base_lr, bounds.max_lr, bounds.status]}, sys.stdout)
+    names = sys.argv[1:]
+    os.environ["KERAS_BACKEND"] = names[0].removeprefix("keras-")
+    os.environ["JAX_ENABLE_X64"] = "1"
+    found = {}
+    for name in names:
+        result = RUNS[name]()
+        bounds = result.bounds
+        found[name] = {"lr": result.lr.tolist(), "loss": result.loss.tolist(), "reason": result.stop_reason}
+        found[name]["bounds"] = [bounds.base_lr, bounds.max_lr, bounds.status]
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

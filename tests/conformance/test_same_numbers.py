@@ -6,12 +6,12 @@ To cover a new one, add a function to `same_problem.py`.
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.processes import run
 
 PROGRAM = Path(__file__).with_name("same_problem.py")
 _spec = importlib.util.spec_from_file_location("cyclr_tests_same_problem", PROGRAM)
@@ -27,25 +27,31 @@ def wanted():
     return problem.by_hand()
 
 
-@pytest.mark.parametrize("name", [name for name in problem.RUNS if name != "driver"])
-def test_every_framework_gives_the_same_numbers(name, wanted):
-    needed = [part for part in name.split("-") if importlib.util.find_spec(part) is None]
+# What shares a process, and so the import of a framework.
+TOGETHER = [["keras-tensorflow"], ["keras-jax", "jax"], ["keras-torch", "torch"]]
+
+
+def test_every_framework_has_a_process():
+    assert sorted(sum(TOGETHER, ["driver"])) == sorted(problem.RUNS)
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=" and ".join)
+def test_every_framework_gives_the_same_numbers(names, wanted):
+    needed = {part for name in names for part in name.split("-") if importlib.util.find_spec(part) is None}
     if needed:
-        pytest.skip(f"{', '.join(needed)} is not installed")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", str(PROGRAM), name],
-        env=environment,
-        timeout=150,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
+        pytest.skip(f"{', '.join(sorted(needed))} is not installed")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    output = run([sys.executable, "-W", "ignore", str(PROGRAM), *names], env=environment).stdout
+    every = json.loads(output.splitlines()[-1])
+    assert list(every) == names
+    for name in names:
+        check(every[name], wanted, TOLERANCES[name])
+
+
+def check(found, wanted, tolerance):
     assert found["lr"] == wanted.lr.tolist()
     assert found["reason"] == wanted.stop_reason
-    np.testing.assert_allclose(found["loss"], wanted.loss, rtol=TOLERANCES[name])
+    np.testing.assert_allclose(found["loss"], wanted.loss, rtol=tolerance)
     base_lr, max_lr, status = found["bounds"]
     assert (base_lr, max_lr, status) == (wanted.bounds.base_lr, wanted.bounds.max_lr, "ok")
 

@@ -3,11 +3,12 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from tests.processes import run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
@@ -73,17 +74,16 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(root: Path, *arguments: str) -> CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return run([sys.executable, *arguments], status=None, cwd=root, env=environment)
 
 
-def conformance(root: Path, chosen: str) -> subprocess.CompletedProcess[str]:
+def conformance(root: Path, chosen: str) -> CompletedProcess[str]:
     """Run some of the conformance tests, without those that need a framework."""
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
     chosen = f"({chosen}) and not compiled and not keras"
-    return run(root, "-m", "pytest", *options, "tests/conformance/test_schedules.py", "-k", chosen)
+    return python(root, "-m", "pytest", *options, "tests/conformance/test_schedules.py", "-k", chosen)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def conformance(root: Path, chosen: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_diff_does_what_it_says(section: str, check: str, copy: Path) -> None:
     # Without the diff it fails, so that the check checks something.
-    assert run(copy, "-c", check).returncode != 0
+    assert python(copy, "-c", check).returncode != 0
     apply(diffs_of(section), copy)
-    result = run(copy, "-c", check)
+    result = python(copy, "-c", check)
     assert result.returncode == 0, result.stderr
 
 
@@ -120,10 +120,10 @@ def test_conformance_runs_a_shape_that_is_registered(copy):
     assert conformance(copy, "quarter_sine").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     diffs = diffs_of("Add a shape")
     apply({"src/cyclr/schedules/shape.py": diffs["src/cyclr/schedules/shape.py"]}, copy)
-    formulas = run(copy, "tests/schedules/formulas.py")
+    formulas = python(copy, "tests/schedules/formulas.py")
     assert "tests/schedules/formulas.py must have a formula for each of" in formulas.stderr
     apply({"tests/schedules/formulas.py": diffs["tests/schedules/formulas.py"]}, copy)
-    assert run(copy, "tests/schedules/formulas.py").returncode == 0
+    assert python(copy, "tests/schedules/formulas.py").returncode == 0
     result = conformance(copy, "quarter_sine")
     assert result.returncode == 0, result.stdout
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 30

@@ -3,12 +3,12 @@
 import ast
 import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from tests.processes import run
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -23,12 +23,12 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def run_pytest(folder: Path) -> "subprocess.CompletedProcess[str]":
+def run_pytest(folder: Path, status: int) -> str:
     """Run pytest on a folder of pages, with the configuration of this project."""
     (folder / "conftest.py").write_bytes((ROOT / "conftest.py").read_bytes())
     (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(folder)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return run(command, status=status, cwd=folder).stdout
 
 
 def test_a_broken_block_fails(tmp_path: Path) -> None:
@@ -63,18 +63,16 @@ def test_a_broken_block_fails(tmp_path: Path) -> None:
     ```
     """
     (tmp_path / "page.md").write_text(textwrap.dedent(page))
-    result = run_pytest(tmp_path)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert "3 failed, 1 passed" in result.stdout
-    assert "line:12,column:1 - AssertionError" in result.stdout
-    assert "ValueError: what came of it" in result.stdout
-    assert "outside the 2 to 10" in result.stdout
+    output = run_pytest(tmp_path, status=1)
+    assert "3 failed, 1 passed" in output
+    assert "line:12,column:1 - AssertionError" in output
+    assert "ValueError: what came of it" in output
+    assert "outside the 2 to 10" in output
 
 
 def test_a_page_writes_into_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text('```python\nopen("left-behind", "w").close()\n```\n')
-    result = run_pytest(tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_pytest(tmp_path, status=0)
     assert not list(tmp_path.rglob("left-behind"))
 
 
@@ -167,7 +165,7 @@ def test_a_notebook_runs_and_shows_its_pictures(tmp_path: Path) -> None:
     program = """
     import sys, nbformat, nbclient
     notebook = nbformat.read(sys.argv[1], as_version=4)
-    nbclient.NotebookClient(notebook, timeout=100, resources={"metadata": {"path": sys.argv[2]}}).execute()
+    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": sys.argv[2]}}).execute()
     nbformat.write(notebook, sys.argv[1])
     """
     file = tmp_path / "page.ipynb"
@@ -175,8 +173,7 @@ def test_a_notebook_runs_and_shows_its_pictures(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(program), str(file), str(tmp_path)]
     # A notebook shows pictures by a backend of its own.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert result.returncode == 0, result.stderr
+    run(command, env=environment)
     outputs = [output for cell in nbformat.read(file, as_version=4).cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == sum(len(block.images) for block in pages.blocks(text)) == 2

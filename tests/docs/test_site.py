@@ -3,12 +3,12 @@
 import ast
 import os
 import re
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
+from tests.processes import run
 
 pytest.importorskip("mkdocs")
 
@@ -23,19 +23,18 @@ PUBLIC = [
 ]
 
 
-def build(config: Path, site: Path) -> "subprocess.CompletedProcess[str]":
+def build(config: Path, site: Path, status: int = 0) -> str:
+    """Build a site, and return what is written to standard error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(site)]
     # Without the advertisement for its successor, in which the theme speaks of a warning.
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return run(command, status=status, cwd=ROOT, env=environment).stderr
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    result = build(ROOT / "mkdocs.yml", folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "WARNING" not in result.stderr
+    assert "WARNING" not in build(ROOT / "mkdocs.yml", folder)
     return folder
 
 
@@ -96,6 +95,4 @@ def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("[nowhere](nowhere.md)\n")
     (tmp_path / "mkdocs.yml").write_text("site_name: broken\nstrict: true\n")
-    result = build(tmp_path / "mkdocs.yml", tmp_path / "site")
-    assert result.returncode == 1
-    assert "nowhere.md" in result.stderr
+    assert "nowhere.md" in build(tmp_path / "mkdocs.yml", tmp_path / "site", status=1)

@@ -153,7 +153,7 @@ class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
         return Plan(Sequence(parts, [length * times for length, times in equal]))
 
 
-class Restarts(Multiplicative, frozen=True, tag="warm_restarts"):
+class RestartsPolicy(Multiplicative, frozen=True, tag="warm_restarts"):
     """SGDR: a cosine down in every cycle; cycles of `cycle_length`, or as many as fill the run."""
 
     cycles: Count | None = None  # type: ignore[misc]
@@ -196,7 +196,7 @@ KINDS: dict[str, type[Kind]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         *(Fixed, Triangular, Triangular2, ExpRange, Parabolic, Sinusoidal),
-        *(OneCyclePolicy, Restarts, Multiplicative, Cosine, Plateau, FromSchedule),
+        *(OneCyclePolicy, RestartsPolicy, Multiplicative, Cosine, Plateau, FromSchedule),
     )
 }
 """Every kind of policy by its name."""

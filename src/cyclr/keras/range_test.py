@@ -93,7 +93,8 @@ def range_test(
 
     Example:
         >>> import keras
-        >>>         >>> from cyclr.keras import range_test
+        >>> import numpy as np
+        >>> from cyclr.keras import range_test
         >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
         >>> y = x @ np.array([1.0, -2.0, 0.5, 3.0], dtype="float32")
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
