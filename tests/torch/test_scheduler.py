@@ -89,7 +89,7 @@ def test_update_0_uses_the_value_of_step_0_whatever_touched_the_optimizer(touch)
     del kept
 
 
-def test_a_step_is_an_update_and_not_a_call():
+def test_the_schedule_advances_with_updates_and_not_with_calls_of_step():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     used = []
@@ -967,7 +967,7 @@ def test_new_schedules_hold_in_a_sequence_until_another_one_has_its_turn():
 
 @pytest.mark.parametrize("counts", ["updates", "calls"])
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
-def test_one_that_waits_goes_on_waiting_after_a_state_from_an_earlier_start(counts):
+def test_a_pending_scheduler_stays_pending_after_a_state_from_an_earlier_start(counts):
     def sequence(start):
         optimizer = sgd()
         ours = Scheduler(optimizer, CYCLE, start_step=start, counts=counts)
@@ -1062,7 +1062,7 @@ def test_within_ignite():
     assert used == values(CYCLE, 12)
 
 
-def test_calls_without_any_update_are_told_once():
+def test_calls_without_any_update_give_one_warning():
     optimizer = sgd(momentum=0.9)
     schedulers = Scheduler(optimizer, CYCLE), CyclicLR(optimizer, 0.25, 0.75, 3)
     for scheduler in schedulers:
@@ -1077,7 +1077,7 @@ def test_calls_without_any_update_are_told_once():
             scheduler.step()
 
 
-def test_calls_between_updates_are_not_told():
+def test_calls_between_updates_give_no_warning():
     optimizer = sgd()
     scheduler, calls = Scheduler(optimizer, CYCLE), Scheduler(sgd(), CYCLE, counts="calls")
     update(optimizer)
@@ -1091,7 +1091,7 @@ def test_calls_between_updates_are_not_told():
             other.step()
 
 
-def test_accumulation_over_many_batches_is_not_told():
+def test_accumulation_over_many_batches_gives_no_warning():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     for batch in range(1024):
