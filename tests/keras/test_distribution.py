@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from tests.processes import run
 
 BACKEND = keras.backend.backend()
 if BACKEND == "torch":
@@ -29,15 +29,7 @@ def several(tmp_path_factory):
     """What `results` and `traces` give on two devices; they are started once."""
     file = tmp_path_factory.mktemp("devices") / "found.json"
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run(
-        [sys.executable, str(WORKER), str(file)],
-        env=environment,
-        timeout=300,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run([sys.executable, str(WORKER), str(file)], env=environment)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
