@@ -1,16 +1,17 @@
 """Every example runs as a program, on real data that is embedded; a run in two parts ends where a whole one does."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import re
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.processes import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN_FOLDER = Path(__file__).with_name("run_folder.py")
@@ -37,43 +38,69 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def run(command: list[str], folder: Path, ports: Sequence[int] = ()) -> str:
-    # Nothing may be downloaded, and no display may be needed.
-    environment = {
-        "KERAS_BACKEND": "tensorflow",
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "MPLBACKEND": "Agg",
-        "OMP_NUM_THREADS": "1",
-        "PORTS": " ".join(map(str, ports)),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+TUTORIAL = "keras_mnist_clr"
+TOGETHER = {
+    "keras": ["keras", TUTORIAL],
+    "torch": ["torch", "skorch", "accelerate", "lightning", "transformers"],
+    "jax": ["equinox", "flax"],
+    "ddp": ["ddp"],
+}
+"""The programs of one process, which imports a framework once."""
+PROCESS = {name: process for process, names in TOGETHER.items() for name in names}
 
 
-def test_the_classic_tutorial_runs(tmp_path: Path) -> None:
-    program = EXAMPLES / "keras_mnist_clr.py"
-    output = run([sys.executable, str(program), "--data", "digits", "--epochs", "8"], tmp_path)
-    assert (tmp_path / "keras-mnist-clr" / "range_test.png").exists()
-    assert (tmp_path / "keras-mnist-clr" / "training.png").exists()
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
+    """What the programs of a framework print, and the folder that they write into; each process runs once."""
+
+    @functools.cache
+    def started(process: str) -> tuple[dict[str, str], Path]:
+        folder = tmp_path_factory.mktemp(process)
+        launcher = ["-W", "ignore"]
+        if process == "ddp":
+            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        names = [name for name in TOGETHER[process] if importlib.util.find_spec(NEEDS.get(name, "keras"))]
+        paths = [str(EXAMPLES / (f"{name}.py" if name == TUTORIAL else name)) for name in names]
+        # Nothing may be downloaded, and no display may be needed.
+        environment = {
+            "KERAS_BACKEND": "tensorflow",
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "MPLBACKEND": "Agg",
+            "OMP_NUM_THREADS": "1",
+            "PORTS": " ".join(map(str, free_ports(5))) if process == "ddp" else "",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        command = [sys.executable, *launcher, str(RUN_FOLDER), *paths]
+        parts = re.split(r"^=== (.+)\n", run(command, cwd=folder, env=environment).stdout, flags=re.MULTILINE)
+        return dict(zip(parts[1::2], parts[2::2], strict=True)), folder
+
+    def result(name: str) -> tuple[str, Path]:
+        outputs, folder = started(PROCESS[name])
+        return outputs[name], folder / name
+
+    return result
+
+
+@pytest.mark.xdist_group("examples of keras")
+def test_the_classic_tutorial_runs(results: Callable[[str], tuple[str, Path]]) -> None:
+    output, folder = results(TUTORIAL)
+    assert (folder / "keras-mnist-clr" / "range_test.png").exists()
+    assert (folder / "keras-mnist-clr" / "training.png").exists()
     assert float(output.split("final validation accuracy ")[1].split(",")[0]) > 0.9
 
 
-@pytest.mark.parametrize(("name", "framework"), NEEDS.items(), ids=NEEDS)
-def test_the_programs_of_a_framework_run(name: str, framework: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(framework) is None:
-        pytest.skip(f"{framework} is not installed")
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name == "ddp" else ["-W", "ignore"]
-    )
-    command = [sys.executable, *launcher, str(RUN_FOLDER), str(EXAMPLES / name)]
-    output = run(command, tmp_path, free_ports(5) if name == "ddp" else ())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"examples of {PROCESS[name]}")) for name in NEEDS]
+)
+def test_the_programs_of_a_framework_run(name: str, results: Callable[[str], tuple[str, Path]]) -> None:
+    if importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
+    output, folder = results(name)
 
     assert "The loss" in output.split("== train")[0]
-    assert (tmp_path / "range_test.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "range_test.json").exists()
+    assert (folder / "range_test.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "range_test.json").exists()
     assert float(output.split("accuracy ")[1].split()[0]) > 0.95
 
     ends = re.findall(r"updates (\d+), of (\d+); mean weight (\S+)", output)
