@@ -508,7 +508,7 @@ def test_an_optimizer_compiled_in_after_attaching_by_hand_is_refused_until_detac
     callback = ScheduleCallback(SHORT)
     callback.attach(run.model)
     run.model.compile(keras.optimizers.SGD(0.875), run.model.loss)
-    with pytest.raises(ValueError, match=r"compiled anew with another optimizer.*detach\(\) what was attached by hand"):
+    with pytest.raises(ValueError, match=r"compiled again with another optimizer.*detach\(\) what was attached"):
         run.fit(callbacks=[callback])
     np.testing.assert_array_equal(run.rates, 0)
     callback.detach()

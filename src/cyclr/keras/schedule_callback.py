@@ -189,7 +189,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             raise ValueError(
                 f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
                 f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
-                "begin with the model as it was then."
+                "start with the model as it was then."
             )
 
     def _check_attached(self, optimizer: Any) -> None:
@@ -198,7 +198,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             _attach.detach(self.model)
             raise ValueError(
                 "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
-                "took its place, or the model was compiled anew with another optimizer. Pass all schedules to one "
+                "took its place, or the model was compiled again with another optimizer. Pass all schedules to one "
                 "callback, ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
             )
 
