@@ -13,12 +13,11 @@ _spec = importlib.util.spec_from_file_location("walks", Path(__file__).parents[2
 walks = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(walks)
 
-# By process: the most files, templates included, that a walk may visit.
-FILES = [{"learning-rate": 5, "range-test": 11}, {"compare": 36}]
+# By process: the files, templates included, that each walk visits. Lower a number when its walk gets shorter.
+FILES = [{"learning-rate": 8, "range-test": 18}, {"compare": 61}]
 
 
-@pytest.mark.xfail(strict=False, reason="the house is being rebuilt")
 @pytest.mark.parametrize("limits", FILES, ids=" and ".join)
-def test_a_walk_visits_few_files(limits):
+def test_a_walk_visits_no_more_files_than_it_did(limits):
     for (name, limit), found in zip(limits.items(), walks.measured(*limits), strict=True):
         assert found["files"] + found["templates"] <= limit, (name, found["order"])
