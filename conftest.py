@@ -1,4 +1,4 @@
-"""Runs the Python code blocks of the pages as tests."""
+"""Runs the Python code blocks of the pages as tests, and everything in one thread."""
 
 import os
 import sys
@@ -9,6 +9,9 @@ from typing import Any
 from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import PythonCodeBlockParser
+
+# There is a worker of pytest-xdist for every core. More threads wait for one another, and longer on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _of_sybil = SybilItem._traceback_filter
 

@@ -1,11 +1,6 @@
 """What all tests share."""
 
-import os
-
 import pytest
-
-# There is a worker of pytest-xdist for every core. More threads wait for one another, and longer on a busy machine.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(trylast=True)
