@@ -22,6 +22,7 @@ from cyclr.drawing import code, page
 from cyclr.drawing.page import range_test_page, render
 from cyclr.records import Interval, read_records, summarize
 from cyclr.report import in_words, run_page, verdict
+from cyclr.schedules.shape import curves
 
 from .conftest import write_run
 
@@ -57,7 +58,7 @@ class Parts(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts(result: cyclr.RangeTestResult) -> Parts:
-    return Parts(render(range_test_page(result.picture(), {"steps": "100"})))
+    return Parts(render(range_test_page(result.picture(), curves(), {"steps": "100"})))
 
 
 def test_every_script_is_one_that_the_policy_names(parts: Parts) -> None:
@@ -234,7 +235,7 @@ def test_extreme_metrics_are_shown_as_not_measured(tmp_path: Path, records: list
 def test_extreme_losses_of_a_range_test_are_drawn(size: float) -> None:
     lr = np.geomspace(1e-6, 10, 50)
     result = cyclr.RangeTestResult(lr, size * (-1) ** np.arange(50), "completed", 1e-6, 10.0, 50, "exponential")
-    assert "Verdict" in render(range_test_page(result.picture(), {}))
+    assert "Verdict" in render(range_test_page(result.picture(), curves(), {}))
 
 
 @pytest.mark.parametrize("size", [1e149, 1e20, 12345678.9, 1e-30])

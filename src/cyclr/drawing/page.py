@@ -75,6 +75,7 @@ class Page:
         title, kind: of the page.
         verdicts: (name of the group, sentences).
         settings: (heading, values by name).
+        shapes: the height of every shape at equally spaced positions from 0 to 1, by its name.
         tests, groups: range tests and groups of policies.
         schedules: (policy, schedule).
         lost: (policy, seed, status, error) of the trials that diverged or failed.
@@ -85,6 +86,7 @@ class Page:
     kind: str
     verdicts: Sequence[tuple[str, Sequence[str]]]
     settings: Sequence[tuple[str, Mapping[str, str]]]
+    shapes: Mapping[str, Sequence[float]]
     tests: Sequence[PageTest] = ()
     groups: Sequence[PageGroup] = ()
     schedules: Sequence[tuple[str, str]] = ()
@@ -92,13 +94,14 @@ class Page:
     notes: Sequence[str] = ()
 
 
-def range_test_page(picture: RangePicture, settings: Mapping[str, str]) -> Page:
+def range_test_page(picture: RangePicture, shapes: Mapping[str, Sequence[float]], settings: Mapping[str, str]) -> Page:
     """Return the page of one range test."""
     return Page(
         title="Learning-rate range test",
         kind="Range test",
         verdicts=[("", [picture.verdict, picture.reason, picture.ended])],
         settings=[("Range test", settings)],
+        shapes=shapes,
         tests=[PageTest("range test", picture)],
     )
 
@@ -173,6 +176,7 @@ def _drawn(page: Page) -> dict[str, Any]:
     """Return what the scripts of the page draw."""
     return {
         "frameworks": code.FRAMEWORKS,
+        "shapes": {name: rounded(heights) for name, heights in page.shapes.items()},
         "tests": [_test(test) for test in page.tests],
         "groups": [
             {

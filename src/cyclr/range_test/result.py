@@ -227,6 +227,7 @@ class RangeTestResult:
         from platform import python_version
 
         from cyclr.drawing import page
+        from cyclr.schedules import shape
 
         settings = {
             "learning rates": f"{self.min_lr:g} to {self.max_lr:g}, {self.spacing}",
@@ -234,7 +235,7 @@ class RangeTestResult:
             "loss": f"{self.loss.min():.4g} to {self.loss.max():.4g}",
             "python": python_version(),
         }
-        _files.write_atomically(path, page.render(page.range_test_page(self.picture(), settings)))
+        _files.write_atomically(path, page.render(page.range_test_page(self.picture(), shape.curves(), settings)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description for `json.dumps`, which includes the bounds."""

@@ -15,6 +15,7 @@ from cyclr.records import Group, Record, Row, RunFolder, band, summarize
 from cyclr.records.direction import direction_or_none
 from cyclr.records.measures import usable
 from cyclr.report import verdict
+from cyclr.schedules.shape import curves
 
 _MOST_POINTS = 1000
 
@@ -36,6 +37,7 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
         kind="Learning-rate comparison",
         verdicts=verdicts or [("", ["No trial has finished yet. Look again when one has."])],
         settings=_settings(run),
+        shapes=curves(),
         tests=_tests(run.records),
         groups=[_group(_name(group, groups), group) for group in groups],
         schedules=[(policy, repr(schedule)) for policy, schedule in scheduled],

@@ -16,7 +16,9 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from cyclr.schedules._namespace import Namespace
+import numpy as np
+
+from cyclr.schedules._namespace import NUMPY, Namespace
 
 Shape = Literal["triangular", "parabolic", "sinusoidal"]
 
@@ -40,3 +42,8 @@ SHAPES: dict[str, Callable[[Namespace, Any], Any]] = {
     "parabolic": _parabolic,
     "sinusoidal": _sinusoidal,
 }
+
+
+def curves() -> dict[str, list[float]]:
+    """Return every shape by its name, as w(x) at 0, 0.001, …, 1, for pages."""
+    return {name: shape(NUMPY, np.linspace(0.0, 1.0, 1001)).tolist() for name, shape in SHAPES.items()}

@@ -2,26 +2,14 @@
 // The schedule that cyclr.Cyclical.over(total_steps, cycles, base_lr, max_lr, rise=, shape=, decay=) is, and its code.
 // The integers are reduced first and divided once, as in cyclr.
 
-const SHAPES = {
-  triangular: (x) => x,
-  parabolic: (x) => 1 - (1 - x) * (1 - x),
-  sinusoidal: (x) => Math.sin(x * (Math.PI / 2)) ** 2,
-};
+const tenth = (total, step) => 2 ** (step * Math.log2(0.1 ** (1 / total)));
 
 // The factor by which the bounds have shrunk, and how cyclr writes it.
 const DECAYS = {
-  none: { factor: () => 1, code: () => null, both: false },
-  halving: { factor: (total, step, cycle) => 2 ** -cycle, code: () => "cyclr.Halving()", both: false },
-  exponential: {
-    factor: (total, step) => 2 ** (step * Math.log2(0.1 ** (1 / total))),
-    code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}))`,
-    both: false,
-  },
-  both: {
-    factor: (total, step) => 2 ** (step * Math.log2(0.1 ** (1 / total))),
-    code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}), bounds="both")`,
-    both: true,
-  },
+  none: { factor: () => 1 },
+  halving: { factor: (total, step, cycle) => 2 ** -cycle, code: () => "cyclr.Halving()" },
+  exponential: { factor: tenth, code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}))` },
+  both: { factor: tenth, code: (total) => `cyclr.Exponential(0.1 ** (1 / ${total}), bounds="both")`, both: true },
 };
 
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -40,15 +28,23 @@ function place(plan, step) {
   return { cycle: Math.floor(step / span) * plan.cycles + index, offset: within - begin, up, down: length - up };
 }
 
+// The height of a shape, interpolated between the heights that cyclr has computed.
+function height(shape, x) {
+  const heights = data.shapes[shape];
+  const at = x * (heights.length - 1);
+  const left = Math.min(Math.floor(at), heights.length - 2);
+  return heights[left] * (left + 1 - at) + heights[left + 1] * (at - left);
+}
+
 // The value at a step, and the bounds that it lies between. A plan holds base, max, shape, rise, decay, cycles and total.
 function scheduled(plan, step) {
   const { cycle, offset, up, down } = place(plan, step);
-  const height = SHAPES[plan.shape](offset <= up ? offset / up : (up + down - offset) / down);
+  const wave = height(plan.shape, offset <= up ? offset / up : (up + down - offset) / down);
   const { factor, both } = DECAYS[plan.decay];
   const share = factor(plan.total, step, cycle);
   const low = both ? plan.base * share : plan.base;
   const high = both ? plan.max * share : clip(plan.base * (1 - share) + plan.max * share, plan.base, plan.max);
-  return { value: clip(low * (1 - height) + high * height, low, high), low, high };
+  return { value: clip(low * (1 - wave) + high * wave, low, high), low, high };
 }
 
 // The steps to draw: about a thousand, and the corners of every cycle, so that none is missed.
@@ -65,7 +61,7 @@ function drawn(plan) {
 }
 
 function scheduleCode(plan) {
-  const decay = DECAYS[plan.decay].code(plan.total);
+  const decay = DECAYS[plan.decay].code?.(plan.total);
   const given = [
     `total_steps=${plan.total}`,
     `cycles=${plan.cycles}`,
