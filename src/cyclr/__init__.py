@@ -1,6 +1,6 @@
 """cyclr finds good learning-rate bounds for a model and trains it with cyclical learning rates.
 
-This package needs NumPy alone. `cyclr.keras` attaches it to Keras 3.
+This package needs only NumPy. `cyclr.keras`, `cyclr.torch` and `cyclr.jax` attach it to a framework.
 """
 
 from cyclr.bounds import Bounds
