@@ -55,8 +55,7 @@ class RunFolder:
         self.about: dict[str, Any] = {}
         self.torn = False
         self._records: dict[str, Record] = {}
-        self._lock: int | None = None
-        self._file: int | None = None
+        self._locked: dict[str, int] = {}
 
     @property
     def records(self) -> list[Record]:
@@ -114,8 +113,8 @@ class RunFolder:
         started = {
             "command": list(sys.argv if command is None else command),
             "workload_sha256": workload_sha256,
-            "versions": versions(),
-            "hardware": hardware(),
+            "versions": _versions(),
+            "hardware": _hardware(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         try:
@@ -137,10 +136,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the folder."""
-        for descriptor in (self._file, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._file = self._lock = None
+        while self._locked:
+            os.close(self._locked.popitem()[1])
 
     def missing(self, ids: Iterable[str], retry_failed: bool = False) -> list[str]:
         """Return the ids that have no record, in order.
@@ -159,24 +156,24 @@ class RunFolder:
             RunFolderError: the folder is not open, was deleted, or cannot be written; the trial then counts as missing.
             ValueError: a number of the record is not finite.
         """
-        if self._file is None or self._lock is None:
+        if not self._locked:
             raise RunFolderError(f"{str(self.path)!r} is not open for writing. Use RunFolder.open in a with statement.")
-        for name, descriptor in (("records.jsonl", self._file), (".lock", self._lock)):
-            if os.fstat(descriptor).st_nlink == 0:
+        for name in ("records.jsonl", ".lock"):
+            if os.fstat(self._locked[name]).st_nlink == 0:
                 raise RunFolderError(
                     f"{str(self.path / name)!r} was deleted or replaced while a comparison was writing to its folder; "
                     f"{record.trial} is not saved. Run the comparison again."
                 )
-        line = encode(record)
-        end = os.fstat(self._file).st_size
+        file, line = self._locked["records.jsonl"], encode(record)
+        end = os.fstat(file).st_size
         try:
-            if os.write(self._file, line) < len(line):
+            if os.write(file, line) < len(line):
                 raise OSError("the disk is full")
-            os.fsync(self._file)
+            os.fsync(file)
         except OSError as error:
             # A line that the disk has not confirmed must not count as done.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, end)
+                os.ftruncate(file, end)
             raise RunFolderError(
                 f"the record of {record.trial} cannot be saved in {str(self.path)!r}: {error.strerror or error}. "
                 "Make room on the disk or check it, and run the comparison again."
@@ -207,44 +204,40 @@ class RunFolder:
 
     def _start(self, description: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        self._hold(self._lock)
+        self._lock(".lock")
         for left_by_a_kill in (*self.path.glob(".run.json.*.tmp"), *self.path.glob(".records.jsonl.*.tmp")):
             left_by_a_kill.unlink(missing_ok=True)
         about = {"version": VERSION, "spec": dict(description), **started, "resumed": []}
         if (self.path / "run.json").exists():
-            self._open_records()
+            # The lock file may be deleted while it is locked; then the lock of the records keeps a second writer out.
+            self._lock("records.jsonl")
             self._read()
-            started |= self._drop_failed(description, ids, started["workload_sha256"])
+            started |= self._drop_failed(description, set(ids), started["workload_sha256"])
             about = {**self.about, "spec": dict(description), "resumed": [*self.about.get("resumed", []), started]}
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise RunFolderError(
                 f"{str(self.path)!r} holds files that do not belong to a comparison. Choose a new or an empty folder."
             )
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        os.ftruncate(self._locked[".lock"], 0)
+        os.write(self._locked[".lock"], f"process {os.getpid()} on {socket.gethostname()}".encode())
         self.about = redact(about)
         _files.write_json(self.path / "run.json", self.about)
-        file = self._open_records() if self._file is None else self._file
-        os.ftruncate(file, (self.path / "records.jsonl").read_bytes().rfind(b"\n") + 1)
-        os.fsync(file)
+        if "records.jsonl" not in self._locked:
+            self._lock("records.jsonl")
+        os.ftruncate(self._locked["records.jsonl"], (self.path / "records.jsonl").read_bytes().rfind(b"\n") + 1)
+        os.fsync(self._locked["records.jsonl"])
         self.torn = False
         _files.sync_folder(self.path)
 
-    def _open_records(self) -> int:
-        self._file = os.open(self.path / "records.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        # The lock file may be deleted while it is locked; then this lock keeps a second writer out.
-        self._hold(self._file)
-        return self._file
-
-    def _hold(self, descriptor: int) -> None:
-        """Lock an open file of the folder; the system releases it when the process ends, however that happens."""
+    def _lock(self, name: str) -> None:
+        """Open and lock a file of the folder; the system releases it when the process ends, however that happens."""
         try:
             import fcntl
         except ImportError as error:
             raise CyclrError("comparisons need the file locks of Linux or macOS. On Windows, use WSL.") from error
+        self._locked[name] = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._locked[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = (self.path / ".lock").read_text(errors="replace")[:200].strip()
             raise RunFolderError(
@@ -252,56 +245,39 @@ class RunFolder:
                 "choose another folder."
             ) from error
 
-    def _drop_failed(
-        self, description: Mapping[str, Any], ids: Collection[str], workload_sha256: str | None
-    ) -> dict[str, Any]:
-        """Remove the failed trials that are not of this comparison; raise if there are results that are not.
-
-        Returns:
-            `dropped`, the errors of those trials by their ids, or nothing.
-        """
-        known, direction = set(ids), description.get("direction")
-        results = [record for record in self.records if record.status != "failed"]
-        others = [record.trial for record in results if record.trial not in known]
-        if others:
+    def _drop_failed(self, description: Mapping[str, Any], ids: set[str], sha256: str | None) -> dict[str, Any]:
+        """Remove failed trials that are not of this comparison, and return their errors; raise if others are not."""
+        direction = description.get("direction")
+        foreign = [record for record in self.records if record.trial not in ids or record.direction != direction]
+        results = [record for record in foreign if record.status != "failed"]
+        if others := [record.trial for record in results if record.trial not in ids]:
             raise RunFolderError(
                 f"{str(self.path)!r} already holds results of another comparison ({len(others)} trials, such as "
                 f"{others[0]}). Choose another folder, or restore the original policies, budget and settings."
             )
-        turned = [record for record in results if record.direction != direction]
-        if turned:
+        if results:
             raise RunFolderError(
-                f"direction is {direction!r}, but {len(turned)} records in {str(self.path)!r} have "
-                f"{turned[0].direction!r}. Restore it, or choose another folder."
+                f"direction is {direction!r}, but {len(results)} records in {str(self.path)!r} have "
+                f"{results[0].direction!r}. Restore it, or choose another folder."
             )
-        self._warn_of_changed_file(description, results, workload_sha256)
-        dropped = {
-            record.trial: record.error
-            for record in self.records
-            if record.status == "failed" and (record.trial not in known or record.direction != direction)
-        }
-        if not dropped:
-            return {}
-        path = self.path / "records.jsonl"
-        lines = path.read_bytes().split(b"\n")[:-1]
-        kept = [line for line in lines if decode(line, str(path)).trial not in dropped]
-        _files.write_atomically(path, b"".join(line + b"\n" for line in kept).decode())
-        self._records = {name: record for name, record in self._records.items() if name not in dropped}
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        return {"dropped": dropped}
-
-    def _warn_of_changed_file(self, description: Mapping[str, Any], results: Iterable[Record], now: str | None) -> None:
-        before = {record.workload_sha256 for record in results} - {None, now}
-        if now is not None and before:
+        before = {record.workload_sha256 for record in self.records if record.status != "failed"} - {None, sha256}
+        if sha256 is not None and before:
             name = str(description.get("workload")).rpartition(":")[0]
             sums = ", ".join(f"{one[:12]}…" for one in sorted(map(str, before)))
             warnings.warn(
-                f"{name} has changed since {str(self.path)!r} got results (SHA-256 {now[:12]}…, before {sums}): new "
+                f"{name} has changed since {str(self.path)!r} got results (SHA-256 {sha256[:12]}…, before {sums}): new "
                 "results may not be comparable with them. Restore the file, or choose another folder.",
-                stacklevel=6,
+                stacklevel=5,
             )
+        if not foreign:
+            return {}
+        path = self.path / "records.jsonl"
+        dropped = {name: self._records.pop(name).error for name in [record.trial for record in foreign]}
+        lines = path.read_bytes().split(b"\n")[:-1]
+        kept = [line + b"\n" for line in lines if decode(line, str(path)).trial not in dropped]
+        _files.write_atomically(path, b"".join(kept).decode())
+        os.close(self._locked.pop("records.jsonl"))
+        return {"dropped": dropped}
 
 
 def read_records(folder: str | os.PathLike[str]) -> list[Record]:
@@ -317,8 +293,7 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
     return RunFolder.read(folder).records
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that results depend on."""
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -326,20 +301,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
-    """Return the operating system, processor, number of cores and host name of this machine."""
+def _hardware() -> dict[str, Any]:
+    processor = platform.processor()
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        processor = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), processor)
     return {
         "system": platform.platform(),
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor,
         "cores": os.cpu_count(),
         "host": socket.gethostname(),
     }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()

@@ -190,16 +190,12 @@ def summarize(
     Source:
         S. Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979.
     """
-    found = with_optimizers(list(records))
+    found = _with_optimizers(list(records))
     _checks.number("confidence", confidence, above=0, below=1)
     if not found:
         raise ValueError("records is empty. Wait until a trial has finished.")
-    names = sorted({record.policy for record in found})
-    if baseline is not None and baseline not in names:
-        raise ValueError(
-            f"baseline must be one of {', '.join(map(repr, names))}; got baseline={baseline!r}. "
-            "Choose a policy that has a record."
-        )
+    if baseline is not None:
+        _checks.choice("baseline", baseline, sorted({record.policy for record in found}))
     groups: dict[tuple[str, str, str, Direction], dict[str, list[Record]]] = {}
     for record in found:
         group = groups.setdefault((record.workload, record.optimizer, record.metric, record.direction), {})
@@ -219,7 +215,7 @@ def summarize(
     )
 
 
-def with_optimizers(records: Sequence[Record]) -> list[Record]:
+def _with_optimizers(records: Sequence[Record]) -> list[Record]:
     """Return the records, with the workload's own optimizer if it is known for those that failed before they had it.
 
     It is known if other seeds of a policy that failed in this way have it: an optimizer that was chosen by name is in
@@ -235,10 +231,8 @@ def with_optimizers(records: Sequence[Record]) -> list[Record]:
             own.setdefault(workload, set()).add(optimizer)
     known = {workload: names.pop() for workload, names in own.items() if len(names) == 1}
     return [
-        record
-        if record.optimizer or record.workload not in known
-        else msgspec.structs.replace(record, optimizer=known[record.workload])
-        for record in records
+        msgspec.structs.replace(r, optimizer=known[r.workload]) if not r.optimizer and r.workload in known else r
+        for r in records
     ]
 
 
@@ -251,30 +245,36 @@ def _rows(
 ) -> list[Row]:
     workload, optimizer, _, direction = key
     sign = 1.0 if direction == "max" else -1.0
-    finished = {policy: [r for r in records if r.status == "ok"] for policy, records in group.items()}
-    measured = {policy: [r for r in records if best(r) is not None] for policy, records in finished.items()}
-    means = {policy: sign * mean for policy, rs in measured.items() if (mean := _mean(map(best, rs))) is not None}
-    # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
-    fixed = {policy: mean for policy, mean in means.items() if all(map(is_fixed, measured[policy]))}
-    whole = {policy: mean for policy, mean in fixed.items() if len(measured[policy]) == len(group[policy])}
-    choice = whole or fixed or means
-    base = baseline if baseline in group else max(choice, key=choice.__getitem__, default=None)
-    of_base = {record.seed: record for record in measured.get(base or "", ())}
-    gaps = {
-        policy: [_float(best(record)) - _float(best(of_base[record.seed])) for record in rs if record.seed in of_base]
-        for policy, rs in measured.items()
+    bests = {
+        policy: {r.seed: value for r in records if r.status == "ok" and (value := best(r)) is not None}
+        for policy, records in group.items()
     }
-    finest = resolution([value for records in measured.values() for record in records for value in values(record)])
+    means = {policy: sign * float(np.mean([*found.values()])) for policy, found in bests.items() if found}
+    # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
+    fixed = {
+        policy: mean
+        for policy, mean in means.items()
+        if all(is_fixed(record) for record in group[policy] if record.seed in bests[policy])
+    }
+    whole = {policy: mean for policy, mean in fixed.items() if len(bests[policy]) == len(group[policy])}
+    choice = whole or fixed or means
+    base = baseline if baseline in group else max(choice, key=choice.__getitem__, default="")
+    base_best = bests.get(base, {})
+    base_records = {record.seed: record for record in group.get(base, ()) if record.seed in base_best}
+    gaps = {
+        policy: [value - base_best[seed] for seed, value in found.items() if seed in base_best]
+        for policy, found in bests.items()
+    }
+    finest = resolution([v for records in group.values() for r in records if r.status == "ok" for v in values(r)])
     decided = _holm({policy: gs for policy, gs in gaps.items() if policy != base and len(gs) > 1}, finest, confidence)
-    best_of_base = {seed: best(record) for seed, record in of_base.items()}
     rows = []
     for policy, records in group.items():
-        ended = finished[policy]
+        finished = [record for record in records if record.status == "ok"]
         found = decided.get(policy) or interval(gaps[policy], confidence)
-        aims = [target if target is not None else best_of_base.get(record.seed) for record in ended]
-        aimed = [(record, aim) for record, aim in zip(ended, aims, strict=True) if aim is not None]
+        aims = [(record, base_best.get(record.seed) if target is None else target) for record in finished]
+        aimed = [(record, aim) for record, aim in aims if aim is not None]
         steps = [steps_to(record, aim) for record, aim in aimed]
-        base_steps = [steps_to(of_base[r.seed], aim) if r.seed in of_base else None for r, aim in aimed]
+        base_steps = [steps_to(base_records[r.seed], aim) if r.seed in base_records else None for r, aim in aimed]
         mean_steps, mean_base = (_mean(found) if None not in found else None for found in (steps, base_steps))
         rows.append(
             Row(
@@ -283,18 +283,18 @@ def _rows(
                 policy,
                 tuple(records),
                 fixed=policy in fixed,
-                final=interval([value for r in ended if (value := final(r)) is not None], confidence),
-                best=interval([_float(best(r)) for r in measured[policy]], confidence),
+                final=interval([value for r in finished if (value := final(r)) is not None], confidence),
+                best=interval([*bests[policy].values()], confidence),
                 difference=found,
                 verdict="baseline" if policy == base else _verdict(found, sign),
-                target=_mean(aims),
+                target=_mean(aim for _, aim in aimed),
                 aimed=len(aimed),
                 reached=sum(one is not None for one in steps),
                 steps_to_target=mean_steps,
                 ratio=mean_steps / mean_base if mean_steps is not None and mean_base is not None else None,
             )
         )
-    return sorted(rows, key=lambda row: -math.inf if row.best.mean is None else sign * row.best.mean, reverse=True)
+    return sorted(rows, key=lambda row: means.get(row.policy, -math.inf), reverse=True)
 
 
 def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, Interval]:
@@ -319,40 +319,28 @@ def _verdict(found: Interval, sign: float) -> Verdict:
 
 _COLUMNS = (
     *("workload", "optimizer", "policy", "fixed", "seeds", "diverged", "failed", "final", "best", "difference"),
-    *(
-        "verdict",
-        "target",
-        "aimed",
-        "reached",
-        "steps_to_target",
-        "ratio",
-        "total_steps",
-        "range_test_steps",
-        "seconds",
-    ),
+    *("verdict", "target", "aimed", "reached", "steps_to_target", "ratio"),
+    *("total_steps", "range_test_steps", "seconds"),
 )
 
 
 def write_csv(summary: Summary, path: str | Path) -> None:
     """Write the rows as CSV; an interval makes three columns, and unknown values are left empty."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for row in [None, *summary.rows]:
-            cells: list[object] = []
-            for name in _COLUMNS:
-                value = getattr(row, name, None)
-                if name in ("final", "best", "difference"):
-                    parts = ("mean", "low", "high")
-                    cells += [f"{name}_{part}" if row is None else getattr(value, part) for part in parts]
-                else:
-                    cells.append(name if row is None else value)
-            writer.writerow(["" if cell is None else cell for cell in cells])
+        rows = [_cells(row) for row in summary.rows]
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _cells(row: Row) -> dict[str, object]:
+    cells: dict[str, object] = {}
+    for name in _COLUMNS:
+        value = getattr(row, name)
+        cells |= {f"{name}_{k}": v for k, v in vars(value).items()} if isinstance(value, Interval) else {name: value}
+    return cells
 
 
 def _mean(found: Iterable[float | None]) -> float | None:
     known = [value for value in found if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _float(value: float | None) -> float:
-    return math.nan if value is None else value
