@@ -10,7 +10,6 @@ of the comparison.
 """
 
 import contextlib
-import datetime
 import os
 import platform
 import socket
@@ -23,7 +22,7 @@ from typing import Any, Self
 
 from cyclr import _files
 from cyclr.errors import CyclrError, RunFolderError
-from cyclr.records.record import VERSION, Record, decode, decode_json, encode
+from cyclr.records.record import VERSION, Record, decode, decode_json, encode, now
 from cyclr.records.redact import redact
 
 _PACKAGES = ("cyclr", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ray", "scipy")
@@ -115,7 +114,7 @@ class RunFolder:
             "workload_sha256": workload_sha256,
             "versions": _versions(),
             "hardware": _hardware(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": now(),
         }
         try:
             run._start(description, ids, started)

@@ -30,7 +30,8 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Series = dict[str, list[float | None]]
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time of now in UTC, as ISO 8601 to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -82,7 +83,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     epochs: _Series = {}
     steps: _Series = msgspec.field(default_factory=lambda: {"learning_rate": [], "loss": []})
     seconds: float = 0.0
-    started: str = msgspec.field(default_factory=_now)
+    started: str = msgspec.field(default_factory=now)
 
     def __post_init__(self) -> None:
         for name in ("workload", "error", "traceback"):
@@ -105,7 +106,7 @@ def encode(record: Record) -> bytes:
         ValueError: a number is not finite.
         ScheduleError: the schedule holds a Python function, which JSON cannot hold.
     """
-    content = {name: getattr(record, name) for name in record.__struct_fields__}
+    content = msgspec.structs.asdict(record)
     content |= {name: content[name].to_dict() for name, _ in _OBJECTS if content[name] is not None}
     return (json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
@@ -147,8 +148,7 @@ def decode_json(text: bytes, where: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise TypeError(f"expected an object, got {type(content).__name__}")
     except (ValueError, TypeError, RecursionError) as error:
-        start = f"{text[:40]!r}{' …' if len(text) > 40 else ''}"
-        raise RunFolderError(f"{where} is not a JSON object: {_shortened(error)}; got {start}.") from error
+        raise RunFolderError(f"{where} is not a JSON object: {_shortened(error)}; got {text[:40]!r}.") from error
     version = content.get("version")
     if type(version) is not int or version != VERSION:
         raise RunFolderError(
