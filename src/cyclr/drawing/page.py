@@ -15,36 +15,18 @@ from cyclr.drawing.picture import RangePicture
 from cyclr.drawing.svg import svg
 from cyclr.errors import MissingExtraError
 
-DEFAULT_STEPS = 1000
-"""Length of the training that the page proposes a schedule for if it is unknown; the reader changes it on the page."""
-
 _TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
 
 @dataclass(frozen=True)
 class PageTest:
-    """A range test on a page, with the length and the optimizer of the training that it was made for."""
+    """A range test on a page, with the length and the optimizer of the training that it was made for, if known."""
 
     label: str
     picture: RangePicture
-    total_steps: int = DEFAULT_STEPS
+    total_steps: int = 1000
     optimizer: str | None = None
-
-
-@dataclass(frozen=True)
-class PageRow:
-    """A policy in the table of a page; every cell is text, and the metric has its interval apart."""
-
-    policy: str
-    seeds: str
-    best: tuple[str, str]
-    final: tuple[str, str]
-    verdict: str
-    steps: str
-    ratio: str
-    range_test_steps: str
-    seconds: str
 
 
 @dataclass(frozen=True)
@@ -55,15 +37,15 @@ class PageGroup:
         name: what tells the group from the others, or `""`.
         metric: name of the metric.
         target: what the best fixed rate reached; None without one.
-        rows: the policies, best first.
-        series: what the chart can show: `name`, `direction`, and `curves`, one for each row, with `step`, `mean`, `low`
-            and `high`.
+        table: the policies, best first, each with its cells by column: a text, and small print if any.
+        series: what the chart can show: `name`, `direction`, and `curves`, one a policy, with `step`, `mean`, `low` and
+            `high`.
     """
 
     name: str
     metric: str
     target: float | None
-    rows: Sequence[PageRow]
+    table: Mapping[str, Mapping[str, Sequence[str]]]
     series: Sequence[Mapping[str, Any]]
 
 
@@ -114,12 +96,13 @@ def render(page: Page) -> str:
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise MissingExtraError('reports need Plotly and Jinja2. Run: pip install "cyclr[report]".') from error
 
-    plotly, script = _newlines(get_plotlyjs()), "\n".join(_asset(name) for name in _SCRIPTS)
+    # Browsers read every end of a line as one character, and compute hashes from what they have read.
+    plotly = get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
+    script = "\n".join(_asset(name) for name in _SCRIPTS)
     environment = Environment(
         loader=PackageLoader("cyclr.drawing"),
         autoescape=True,
@@ -129,23 +112,15 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    # Marked as safe: our own files, JSON without the characters of HTML, and SVG that is escaped where it is made.
+    # The templates mark as safe: our own files, JSON without the characters of HTML, and SVG that svg() has escaped.
     return environment.get_template("page.html.j2").render(
         page=page,
-        sketch=Markup(svg(page.tests[0].picture)) if page.tests else "",  # noqa: S704
-        policy=" ".join(
-            [
-                "default-src 'none';",
-                f"script-src {_hash(plotly)} {_hash(script)};",
-                "style-src 'unsafe-inline';",
-                "img-src data: blob:;",
-                "base-uri 'none'; form-action 'none'",
-            ]
-        ),
-        style=Markup(_checked(_asset("page.css"), "style")),  # noqa: S704
-        plotly=Markup(_checked(plotly, "script")),  # noqa: S704
-        script=Markup(_checked(script, "script")),  # noqa: S704
-        data=Markup(json_for_html(_drawn(page))),  # noqa: S704
+        sketch=svg(page.tests[0].picture) if page.tests else "",
+        hashes=f"{_hash(plotly)} {_hash(script)}",
+        style=_checked(_asset("page.css"), "style"),
+        plotly=_checked(plotly, "script"),
+        script=_checked(script, "script"),
+        data=json_for_html(_drawn(page)),
     )
 
 
@@ -182,7 +157,7 @@ def _drawn(page: Page) -> dict[str, Any]:
             {
                 "metric": group.metric,
                 "target": group.target,
-                "policies": [row.policy for row in group.rows],
+                "policies": list(group.table),
                 "series": group.series,
             }
             for group in page.groups
@@ -192,15 +167,16 @@ def _drawn(page: Page) -> dict[str, Any]:
 
 def _test(test: PageTest) -> dict[str, Any]:
     picture = test.picture
-    base_lr, max_lr = picture.bounds or (None, None)
     return {
         "lr": picture.lr.tolist(),
         "loss": rounded(picture.dots.tolist()),
         "spread": [rounded(edge.tolist()) for edge in picture.band or ()],
         "smoothed": rounded(picture.curve.tolist()),
-        "spacing": "linear" if picture.scale == "linear" else "exponential",
-        "limits": list(picture.limits),
-        "bounds": {"base_lr": base_lr, "max_lr": max_lr, "status": picture.status, "reason": picture.reason},
+        "scale": picture.scale,
+        "limits": picture.limits,
+        "bounds": picture.bounds,
+        "status": picture.status,
+        "reason": picture.reason,
         "ended": picture.ended,
         "total": test.total_steps,
         "optimizer": code.optimizer(test.optimizer),
@@ -218,12 +194,7 @@ def _legible(value: Any) -> Any:
 
 
 def _asset(name: str) -> str:
-    return _newlines(resources.files("cyclr.drawing").joinpath("assets", name).read_text(encoding="utf-8"))
-
-
-def _newlines(text: str) -> str:
-    """Return text as a browser reads it: one character for every end of a line. Its hash depends on that."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return resources.files("cyclr.drawing").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _checked(text: str, element: str) -> str:

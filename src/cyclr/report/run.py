@@ -5,11 +5,12 @@ import math
 import os
 import shlex
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from cyclr.drawing.page import Page, PageGroup, PageRow, PageTest, rounded
+from cyclr.drawing.page import Page, PageGroup, PageTest, rounded
 from cyclr.range_test import RangeTestResult
 from cyclr.records import Group, Record, Row, RunFolder, band, summarize
 from cyclr.records.direction import direction_or_none
@@ -18,6 +19,7 @@ from cyclr.report import verdict
 from cyclr.schedules.shape import curves
 
 _MOST_POINTS = 1000
+_seed = attrgetter("seed")
 
 
 def run_page(folder: str | os.PathLike[str]) -> Page:
@@ -29,9 +31,11 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     """
     run = RunFolder.read(folder)
     groups = summarize(run.records).groups if run.records else []
-    verdicts: list[tuple[str, Sequence[str]]] = [(_name(group, groups), verdict.of_group(group)) for group in groups]
+    # A name tells a group from the others.
+    names = [", ".join(filter(None, (one.workload, one.optimizer, one.metric))) for one in groups]
+    names = names if len(groups) > 1 else [""] * len(groups)
+    verdicts = list(zip(names, map(verdict.of_group, groups), strict=True))
     rows = [row for group in groups for row in group.rows]
-    scheduled = [(row.policy, first.schedule) for row in rows if (first := _first(row)) and first.schedule]
     return Page(
         title=run.path.resolve().name,
         kind="Learning-rate comparison",
@@ -39,8 +43,13 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
         settings=_settings(run),
         shapes=curves(),
         tests=_tests(run.records),
-        groups=[_group(_name(group, groups), group) for group in groups],
-        schedules=[(policy, repr(schedule)) for policy, schedule in scheduled],
+        groups=[_group(name, group) for name, group in zip(names, groups, strict=True)],
+        schedules=[
+            (row.policy, repr(first.schedule))
+            for row in rows
+            for first in sorted(row.finished, key=_seed)[:1]
+            if first.schedule is not None
+        ],
         lost=[
             (record.policy, record.seed, record.status, record.error or "No reason was recorded.")
             for row in rows
@@ -49,15 +58,6 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
         ],
         notes=["The last record was cut off in the middle of writing and is left out."] if run.torn else [],
     )
-
-
-def _seed(record: Record) -> int:
-    return record.seed
-
-
-def _first(row: Row) -> Record | None:
-    """Return the finished record of the lowest seed."""
-    return min(row.finished, key=_seed, default=None)
 
 
 def _tests(records: Sequence[Record]) -> list[PageTest]:
@@ -74,12 +74,6 @@ def _tests(records: Sequence[Record]) -> list[PageTest]:
         label = f"{first.workload}, {first.optimizer}, seed {first.seed} ({policies})"
         tests.append(PageTest(label, result.picture(), max(first.total_steps, 3), first.optimizer))
     return tests
-
-
-def _name(group: Group, groups: Sequence[Group]) -> str:
-    """Return what tells a group from the others, or `""` if it is the only one."""
-    parts = (group.workload, group.optimizer, group.metric) if len(groups) > 1 else ()
-    return ", ".join(filter(None, parts))
 
 
 def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
@@ -118,32 +112,33 @@ def _group(name: str, group: Group) -> PageGroup:
         }
         for one in _series(group)
     ]
-    return PageGroup(name, group.metric, group.target, [_row(row) for row in group.rows], series)
+    return PageGroup(name, group.metric, group.target, {row.policy: _cells(group, row) for row in group.rows}, series)
 
 
-def _row(row: Row) -> PageRow:
+def _cells(group: Group, row: Row) -> dict[str, Sequence[str]]:
+    """Return the cells of a policy in the table by their columns."""
     steps = f"reached by {row.reached} of {row.aimed}" if row.reached else "not reached" if row.aimed else "–"
-    return PageRow(
-        row.policy,
-        str(row.seeds) if row.seeds == len(row.records) else f"{row.seeds} of {len(row.records)}",
-        verdict.parts(row.best),
-        verdict.parts(row.final),
-        row.verdict,
-        steps if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
-        "–" if row.ratio is None else f"{row.ratio:.2f}",
-        f"{round(row.range_test_steps):,}",
-        duration(row.seconds),
-    )
+    towards_target = {
+        "steps to the target": [steps if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"],
+        "ratio": ["–" if row.ratio is None else f"{row.ratio:.2f}"],
+    }
+    return {
+        "seeds": [str(row.seeds) if row.seeds == len(row.records) else f"{row.seeds} of {len(row.records)}"],
+        f"best {group.metric}": verdict.parts(row.best),
+        "final": verdict.parts(row.final),
+        "verdict": [row.verdict],
+        **(towards_target if group.target is not None else {}),
+        "range test": [f"{round(row.range_test_steps):,}"],
+        "time per trial": [duration(row.seconds)],
+    }
 
 
 def _series(group: Group) -> list[str]:
     """Return the names of the series that can be drawn: the metric first, the learning rate last."""
     records = [record for row in group.rows for record in row.finished]
     names = dict.fromkeys(name for record in records for name in record.epochs if name not in ("step", "seconds"))
-    names = {name: None for name in (group.metric, *names) if name in names}
-    if any("learning_rate" in record.steps for record in records):
-        names["learning rate"] = None
-    return list(names)
+    moving = ["learning rate"] if any("learning_rate" in record.steps for record in records) else []
+    return [*sorted(names, key=lambda name: name != group.metric), *moving]
 
 
 def _curve(row: Row, series: str) -> dict[str, Any]:
@@ -156,11 +151,11 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
     curves = [
         {
             step: value
-            for step, value in zip(record.epochs.get("step", ()), found, strict=False)
+            for step, value in zip(r.epochs.get("step", ()), r.epochs[series], strict=False)
             if step and usable(value)
         }
-        for record in row.finished
-        if (found := record.epochs.get(series)) is not None
+        for r in row.finished
+        if series in r.epochs
     ]
     shared = sorted(set.intersection(*map(set, curves))) if curves else []
     values = np.array([[curve[step] for step in shared] for curve in curves])

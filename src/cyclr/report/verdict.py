@@ -74,20 +74,20 @@ def estimate(value: Interval) -> str:
         >>> estimate(Interval(0.91234, 0.90778, 0.9169)).split()
         ['0.9123', '[0.9078,', '0.9169]']
     """
-    return _NBSP.join(part for part in parts(value) if part)
+    return _NBSP.join(parts(value))
 
 
-def parts(value: Interval) -> tuple[str, str]:
-    """Return the mean, and the interval in brackets or `""`.
+def parts(value: Interval) -> tuple[str, ...]:
+    """Return the mean, and the interval in brackets if there is one.
 
     Example:
         >>> parts(Interval(0.5))
-        ('0.5000', '')
+        ('0.5000',)
     """
     if value.mean is None:
-        return "none", ""
+        return ("none",)
     if value.low is None or value.high is None:
-        return number(value.mean), ""
+        return (number(value.mean),)
     half = value.high / 2 - value.low / 2
     places = min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
     if max(abs(value.low), abs(value.high)) >= 1e9:
@@ -136,8 +136,7 @@ def _lost(rows: Sequence[Row]) -> list[str]:
         return []
     parts = []
     for row in rows:
-        trials = row.seeds + row.diverged + row.failed
-        of = f" of {trials} {'seed' if trials == 1 else 'seeds'}"
+        of = f" of {len(row.records)} {'seed' if len(row.records) == 1 else 'seeds'}"
         ends = [f"{n}{of} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         parts += [f"{row.policy}: {' and '.join(ends)}"] if ends else []
     counted = "1 trial diverged or failed and counts" if count == 1 else f"{count} trials diverged or failed and count"

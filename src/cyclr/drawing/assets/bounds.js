@@ -31,7 +31,7 @@ class Bounds {
   choose(index) {
     this.test = this.data.tests[index];
     this.axis = rateAxis(this.test);
-    const { status, reason } = this.test.bounds;
+    const { status, reason } = this.test;
     if (byId("status")) {
       byId("status").textContent = status.replace(/_/g, " ");
       byId("status").className = `status ${status === "ok" ? "good" : "doubtful"}`;
@@ -48,11 +48,10 @@ class Bounds {
 
   // The bounds found; without any, the middle third of the rates, for the reader to move.
   reset() {
-    const { base_lr: base, max_lr: max } = this.test.bounds;
-    byId("reset").textContent = base === null ? "Back to the middle" : "Back to the bounds found";
-    const found = { base: base ?? this.rate(1 / 3), max: max ?? this.rate(2 / 3) };
-    const [low, high] = [digits(found.base), digits(found.max)];
-    this.change(low > 0 && high > low ? { base: low, max: high } : found);
+    const [base, max] = this.test.bounds ?? [this.rate(1 / 3), this.rate(2 / 3)];
+    byId("reset").textContent = this.test.bounds ? "Back to the bounds found" : "Back to the middle";
+    const [low, high] = [digits(base), digits(max)];
+    this.change(low > 0 && high > low ? { base: low, max: high } : { base, max });
   }
 
   // A rate from the place between the left (0) and the right end (1) of the axis, and the other way round.

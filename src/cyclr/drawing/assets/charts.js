@@ -48,7 +48,7 @@ function draw(id, traces, given) {
 
 function rateAxis(test) {
   const [first, last] = [test.lr[0], test.lr[test.lr.length - 1]];
-  if (test.spacing === "linear") return { type: "linear", range: spread(first, last) };
+  if (test.scale === "linear") return { type: "linear", range: spread(first, last) };
   const range = spread(Math.log10(first), Math.log10(last));
   return range[1] - range[0] < 1 ? { type: "log", range } : { type: "log", range, ...decades(range) };
 }
