@@ -53,7 +53,7 @@ def test_the_schedules_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_study_is_drawn_from_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("loky")
+    pytest.importorskip("msgspec")
     run("fashion_mnist", monkeypatch, tmp_path)
     assert pictures(tmp_path / "study") == pictures(DOCS / "images" / "study")
 
