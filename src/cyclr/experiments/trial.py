@@ -22,6 +22,8 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.records import Record
 from cyclr.schedules import Run
 
+_SECONDS_BETWEEN_STEPS = 0.2
+
 _frozen: set[str] = set()
 
 
@@ -33,7 +35,7 @@ def run_trial(trial: Trial, tell: Callable[[Event], None] = lambda event: None) 
 
     Args:
         trial: what to do.
-        tell: called with its `Progress` after every step, and with every `Epoch`.
+        tell: called with its `Progress`, for steps at most five times a second, and with every `Epoch`.
     """
     record, found = empty_record(trial), dict[str, Any]()
     try:
@@ -43,7 +45,10 @@ def run_trial(trial: Trial, tell: Callable[[Event], None] = lambda event: None) 
         found |= {"status": "failed", "error": _error_line(error, trial.file)}
         found["traceback"] = "".join(traceback.format_exception(error))
     finally:
-        _clear_session()
+        # Keras keeps the graphs of models, and a worker runs many trials.
+        if "keras" in sys.modules:
+            sys.modules["keras"].utils.clear_session()
+        gc.collect()
     return structs.replace(record, **found)
 
 
@@ -78,23 +83,39 @@ def empty_record(trial: Trial) -> Record:
 
 def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) -> None:
     def progress(stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: tell(Progress(trial.id, stage, done, total))
+        last = -math.inf
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if done >= total or now - last >= _SECONDS_BETWEEN_STEPS:
+                last = now
+                tell(Progress(trial.id, stage, done, total))
+
+        return report
 
     tell(Progress(trial.id, "loading"))
     if trial.backend is not None:
         environment.select_backend(trial.backend)
     job = _seeded(workloads.builder(trial), trial.seed)
     per_epoch = job.steps_per_epoch
-    total = trial.steps if trial.epochs is None else trial.epochs * per_epoch
-    if total is None:
-        raise CyclrError(f"a trial must have a budget in epochs or in steps; got neither in {trial.id}.")
+    # One of them is None.
+    total = (trial.steps or 0) + (trial.epochs or 0) * per_epoch
     found |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
     started = time.perf_counter()
     bounds = None
     if trial.policy.needs_range_test:
-        result, updates = _range_test(job, progress("range test"))
-        found |= {"range_test": result, "range_test_steps": updates}
-        bounds = result.bounds
+        report, updates = progress("range test"), 0
+
+        def count(test: RangeTest) -> None:
+            # Those of repeats, and one whose loss was not finite, count too.
+            nonlocal updates
+            updates += 1
+            report(test.recorded, len(test))
+
+        found["range_test"] = job.range_test(count)
+        found["range_test_steps"] = updates
+        bounds = found["range_test"].bounds
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), bounds)
     found |= {"lr": plan.lr if plan.framework is None else None, "schedule": plan.schedule}
     _seed(trial.seed)
@@ -112,46 +133,30 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         found |= {"status": "diverged", "error": f"{trial.metric} was not finite after any epoch"}
 
 
-def _range_test(job: Job, progress: Callable[[int, int], None]) -> tuple[RangeTestResult, int]:
-    """The result, and the number of updates: those of repeats, and one whose loss was not finite, count too."""
-    updates = 0
-
-    def count(test: RangeTest) -> None:
-        nonlocal updates
-        updates += 1
-        progress(test.recorded, len(test))
-
-    return job.range_test(count), updates
-
-
 def _finite(values: list[float]) -> list[float | None]:
     """The values with None, which JSON knows, for NaN and infinity."""
     return [value if math.isfinite(value) else None for value in values]
 
 
 def _seeded(build: Callable[[], Job], seed: int) -> Job:
-    """Build with seeded generators; again if the build was the first to load a framework."""
-    _seed(seed)
-    _freeze_frameworks()
-    job = build()
-    if not _frameworks() <= _frozen:
-        del job
-        _freeze_frameworks()
+    """Build with seeded generators; again if the build was the first to load a framework.
+
+    Loaded frameworks are excluded from garbage collections, which would walk their 300,000 objects after every trial.
+    """
+    while True:
+        if not _loaded() <= _frozen:
+            gc.collect()
+            gc.freeze()
+            _frozen.update(_loaded())
         _seed(seed)
         job = build()
-    return job
+        if _loaded() <= _frozen:
+            return job
+        del job
 
 
-def _frameworks() -> set[str]:
+def _loaded() -> set[str]:
     return {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
-
-
-def _freeze_frameworks() -> None:
-    """Exclude loaded frameworks from garbage collections, which would walk their 300,000 objects after every trial."""
-    if not _frameworks() <= _frozen:
-        gc.collect()
-        gc.freeze()
-        _frozen.update(_frameworks())
 
 
 def _seed(seed: int) -> None:
@@ -162,14 +167,6 @@ def _seed(seed: int) -> None:
         seed_all(seed)
     else:
         _generators.seed_all(seed)
-
-
-def _clear_session() -> None:
-    """Free the models of this trial: Keras keeps graphs, and a worker runs many trials."""
-    keras = sys.modules.get("keras")
-    if keras is not None:
-        keras.utils.clear_session()
-    gc.collect()
 
 
 def _error_line(error: BaseException, file: Path | None) -> str:

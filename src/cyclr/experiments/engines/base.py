@@ -1,11 +1,9 @@
 """The loop that both engines share: start trials, pass on events, start again what was lost."""
 
-import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import structs
 
@@ -14,8 +12,6 @@ from cyclr.experiments.events import Epoch, Event, Finished, Progress
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import empty_record
 from cyclr.records import Record
-
-_SECONDS_BETWEEN_STEPS = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,38 +72,20 @@ class Engine(ABC):
                     self.submit(waiting.popleft())
                     running += 1
                 for event in self.poll():
-                    if isinstance(event, Finished):
-                        running -= 1
-                        yield event.record
-                    elif not isinstance(event, Lost):
-                        tell(event)
-                    else:
-                        running -= 1
-                        trial = event.trial
-                        losses[trial.id] += 1
-                        tell(Progress(trial.id, "worker died"))
-                        if losses[trial.id] <= self.retries:
-                            waiting.appendleft(trial)
-                        else:
-                            error = f"its worker died {losses[trial.id]} times; last: {event.reason}"
-                            yield structs.replace(empty_record(trial), status="failed", error=error)
+                    match event:
+                        case Finished(record):
+                            running -= 1
+                            yield record
+                        case Lost(trial, reason):
+                            running -= 1
+                            losses[trial.id] += 1
+                            tell(Progress(trial.id, "worker died"))
+                            if losses[trial.id] <= self.retries:
+                                waiting.appendleft(trial)
+                            else:
+                                error = f"its worker died {losses[trial.id]} times; last: {reason}"
+                                yield structs.replace(empty_record(trial), status="failed", error=error)
+                        case _:
+                            tell(event)
         finally:
             self.close()
-
-
-class Throttle:
-    """Passes on events, but steps of one stage no more often than five times a second."""
-
-    def __init__(self, tell: Callable[[Any], Any]) -> None:
-        self._tell = tell
-        self._stage = ""
-        self._last = 0.0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            now = time.monotonic()
-            is_soon = event.stage == self._stage and now - self._last < _SECONDS_BETWEEN_STEPS
-            if is_soon and event.done < event.total:
-                return
-            self._stage, self._last = event.stage, now
-        self._tell(event)

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
+from typing import Any
 
 from cyclr import _checks
 from cyclr.experiments import environment
-from cyclr.experiments.engines.base import Engine, Lost, Throttle
+from cyclr.experiments.engines.base import Engine, Lost
 from cyclr.experiments.events import Epoch, Finished, Progress
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import run_trial
@@ -48,13 +48,12 @@ class LocalEngine(Engine):
 
     def open(self, trials: Sequence[Trial]) -> int:
         """Return the number of workers; each starts with its first trial."""
-        self._logs = tempfile.TemporaryDirectory(prefix="cyclr-")
         return min(self._count, len(trials))
 
     def submit(self, trial: Trial) -> None:
         """Start a trial in a worker that is idle, or in a new one."""
         if not self._idle:
-            self._idle.append(_Worker(Path(self._logs.name), self.threads))
+            self._idle.append(_Worker(self.threads))
         worker = self._idle.pop()
         worker.trial = trial
         self._busy[worker.connection] = worker
@@ -70,7 +69,8 @@ class LocalEngine(Engine):
                 event = worker.connection.recv()
             except (EOFError, OSError):
                 del self._busy[worker.connection]
-                yield Lost(worker.trial, worker.close())
+                # Its connection has ended, so that it is about to.
+                yield Lost(worker.trial, worker.close(patience=5))
                 continue
             if isinstance(event, Finished):
                 self._idle.append(self._busy.pop(worker.connection))
@@ -79,10 +79,8 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Kill the workers."""
         for worker in (*self._idle, *self._busy.values()):
-            worker.close(kill=True)
+            worker.close()
         self._idle, self._busy = [], {}
-        if hasattr(self, "_logs"):
-            self._logs.cleanup()
 
 
 class _Worker:
@@ -90,34 +88,32 @@ class _Worker:
 
     trial: Trial
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         self.connection, theirs = Pipe()
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        self._log = Path(name)
+        self._log: Any = tempfile.TemporaryFile()  # noqa: SIM115  # Closed by `close`.
         # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with it.
         self._process = subprocess.Popen(  # noqa: S603  # This interpreter, with code of this file.
             [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps([*map(str, sys.path)]), str(os.getpid())],
             env={**os.environ, **environment.thread_variables(threads)},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
+            stdout=self._log,
+            stderr=self._log,
             start_new_session=True,
         )
-        os.close(descriptor)
         theirs.close()
 
-    def close(self, kill: bool = False) -> str:
-        """End the process, and return why it ended."""
-        if not kill:
-            # Its connection has ended, so that it is about to.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=5)
+    def close(self, patience: float = 0) -> str:
+        """Wait this many seconds for the process to end, kill what is left of it, and return why it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=patience)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self.connection.close()
-        printed = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        self._log.seek(0)
+        printed = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
+        self._log.close()
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return reason + (f". Its last output: {' / '.join(printed)}" if printed else "")
 
@@ -134,4 +130,4 @@ def work() -> None:
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
     while True:
-        connection.send(Finished(run_trial(connection.recv(), Throttle(connection.send))))
+        connection.send(Finished(run_trial(connection.recv(), connection.send)))
