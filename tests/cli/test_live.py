@@ -24,7 +24,7 @@ def drawn(terminal: bool, *events: Event) -> str:
         for event in (Started(SPEC.trials(), [RECORD]), *events):
             board(event)
         if terminal:
-            console.print(board._render())
+            console.print(board.get_renderable())
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 

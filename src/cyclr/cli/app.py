@@ -22,8 +22,8 @@ from cyclr.cli.options import (
     ShapeOption,
     out,
     prepare_folder,
-    print_written,
     reports_errors,
+    say,
 )
 from cyclr.range_test.driver import Spacing
 from cyclr.records import Record, best, summarize
@@ -88,14 +88,13 @@ def demo(
     discard_demo(output)
     environment.select_backend(backend)
     loaded = data_sets.load(data)
-    out.print(
+    say(
         f"{loaded.name}: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images of "
-        f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes",
-        markup=False,
+        f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
     )
     with Board(out, comparison.metric) as board:
         records = run_comparison(comparison, output, tell=board, workers=1, threads=environment.cores())
-    cyclical = next((record for record in records if record.range_test is not None), records[0])
+    cyclical = records[0]
     if cyclical.range_test is not None:
         _print_bounds(cyclical.range_test)
     for record in records:
@@ -109,17 +108,17 @@ def demo(
         f"(Smith's rule: {4 * per_epoch} steps for 4 epochs)"
     )
     compare.print_summary(summarize(records))
-    files = _save_pictures(records, cyclical, output)
-    print_written(*files, output / "records.jsonl")
-    out.print(f"Look at the whole run with: cyclr report {output}", highlight=False, markup=False, soft_wrap=True)
+    pictures = _save_pictures(records, output)
+    say(f"Written: {pictures}, {output / 'records.jsonl'}")
+    say(f"Look at the whole run with: cyclr report {output}")
 
 
-def _save_pictures(records: list[Record], cyclical: Record, folder: Path) -> list[Path]:
+def _save_pictures(records: list[Record], folder: Path) -> str:
+    """Draw the demo, and return the paths of the pictures."""
     from cyclr.drawing import axes
 
-    schedule: Any = cyclical.schedule
-    test: Any = cyclical.range_test
-    rates = schedule.plot(cyclical.total_steps)
+    cyclical: Any = records[0]
+    rates = cyclical.schedule.plot(cyclical.total_steps)
     marks: dict[str, float] = {}
     for record in records:
         if record.lr is not None:
@@ -130,22 +129,21 @@ def _save_pictures(records: list[Record], cyclical: Record, folder: Path) -> lis
     rates.legend(loc="upper right", frameon=False)
     accuracy = axes.draw_curves(
         {record.policy: [value or 0.0 for value in record.epochs[record.metric]] for record in records},
-        x=[step or 0 for step in cyclical.epochs["step"]],
+        x=cyclical.epochs["step"],
         xlabel="step (optimizer update)",
         ylabel="validation accuracy",
         marks=marks,
     )
-    pictures = {"range_test.png": test.plot(), "schedule.png": rates, "accuracy.png": accuracy}
-    for name, ax in pictures.items():
-        _save_picture(ax, folder / name)
-    return [folder / name for name in pictures]
+    pictures = {"range_test": cyclical.range_test.plot(), "schedule": rates, "accuracy": accuracy}
+    return ", ".join(_save_picture(ax, folder / f"{name}.png") for name, ax in pictures.items())
 
 
-def _save_picture(ax: Any, path: Path) -> None:
+def _save_picture(ax: Any, path: Path) -> str:
     import matplotlib.pyplot as plt
 
     ax.figure.savefig(path, dpi=130, bbox_inches="tight")
     plt.close(ax.figure)
+    return str(path)
 
 
 @app.command("range-test")
@@ -199,9 +197,9 @@ def range_test(
         bar = bars.add_task("range test", total=steps)
         result = find_bounds(trial, loaded, lambda test: bars.update(bar, completed=test.recorded, total=len(test)))
     _print_bounds(result)
-    _save_picture(result.plot(), output / "range_test.png")
+    picture = _save_picture(result.plot(), output / "range_test.png")
     result.save(output / "range_test.json")
-    print_written(output / "range_test.png", output / "range_test.json")
+    say(f"Written: {picture}, {output / 'range_test.json'}")
     if not result.bounds.usable:
         raise typer.Exit(Exit.NO_BOUNDS)
 
@@ -236,11 +234,10 @@ def plot(
             raise CyclrError(f"schedule must be a JSON file; got {str(schedule)!r} ({error}).") from error
         drawn = Schedule.from_dict(description)
     else:
-        shaped: Any = {"shape": shape, "decay": decay_of_mode(mode, gamma)}  # type: ignore[arg-type]  # a choice
-        drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, **shaped)
-    _save_picture(drawn.plot(steps or _steps_to_draw(drawn)), output)
-    out.print(f"{drawn!r}", highlight=False, markup=False, soft_wrap=True)
-    print_written(output)
+        decay = decay_of_mode(mode, gamma)
+        drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, shape=shape, decay=decay)
+    picture = _save_picture(drawn.plot(steps or _steps_to_draw(drawn)), output)
+    say(f"{drawn!r}\nWritten: {picture}")
 
 
 def _steps_to_draw(schedule: Any) -> int:

@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr.cli.live import Board
-from cyclr.cli.options import Exit, out
+from cyclr.cli.options import BackendOption, Exit, out, say
 from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, tracking
 from cyclr.experiments.spec import Spec
-from cyclr.records import Group, Interval, Record, Summary, read_records, summarize, write_csv
+from cyclr.records import Group, Interval, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 
 _WIDEST = 1000
@@ -50,7 +50,7 @@ def compare(
         Literal["max", "min"] | None,
         typer.Option(help="Which values of the metric are better; by default from its name (min for losses)."),
     ] = None,
-    backend: Annotated[Literal["tensorflow", "jax", "torch"] | None, typer.Option(help="Keras backend.")] = None,
+    backend: BackendOption = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the framework in a trial.")] = 1,
@@ -107,20 +107,18 @@ def compare(
                 retries=retries,
                 **on_ray,
             )
-    _print_failures(records)
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        say(f"{record.policy}, seed {record.seed} failed: {record.error}", style="red")
     found = summarize(records, target=target, baseline=baseline)
     print_summary(found)
     if csv is not None:
         write_csv(found, csv)
-    written = f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else "")
-    out.print(written, highlight=False, markup=False, soft_wrap=True)
-    if failed := sum(record.status == "failed" for record in records):
-        out.print(
-            f"{failed} of {len(records)} trials failed; their tracebacks are in {output / 'records.jsonl'}. "
-            "Run again with --retry-failed to try them once more.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+    say(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""))
+    if failed:
+        say(
+            f"{len(failed)} of {len(records)} trials failed; their tracebacks are in {output / 'records.jsonl'}. "
+            "Run again with --retry-failed to try them once more."
         )
         raise typer.Exit(Exit.ERROR)
 
@@ -165,12 +163,7 @@ def print_summary(summary: Summary) -> None:
     wide = out if out.is_terminal else Console(width=_WIDEST)
     metrics = dict.fromkeys(group.metric for group in summary.groups)
     percent = f"{100 * summary.confidence:g} %"
-    out.print(
-        f"{', '.join(metrics)}: mean over seeds, and its {percent} interval below",
-        style="italic",
-        highlight=False,
-        markup=False,
-    )
+    say(f"{', '.join(metrics)}: mean over seeds, and its {percent} interval below", style="italic")
     for group in summary.groups:
         where = filter(None, (group.workload, group.optimizer))
         wide.print(_table(group, ", ".join(where) if len(summary.groups) > 1 else None), "")
@@ -212,10 +205,3 @@ def _interval(interval: Interval, sign: str = "", digits: int = 4) -> str:
     if interval.low is not None and interval.high is not None:
         text += f"\n[dim]{interval.low:{sign}.{digits - 1}g}…{interval.high:{sign}.{digits - 1}g}[/]"
     return text
-
-
-def _print_failures(records: list[Record]) -> None:
-    for record in records:
-        if record.status == "failed":
-            said = f"{record.policy}, seed {record.seed} failed: {record.error}"
-            out.print(said, style="red", highlight=False, markup=False, soft_wrap=True)

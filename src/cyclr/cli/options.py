@@ -1,7 +1,8 @@
 """What the subcommands share: the consoles, the exit codes and options of more than one."""
 
 import functools
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cyclr.errors import BoundsError, CyclrError
-from cyclr.schedules.cyclical import MODES
-from cyclr.schedules.shape import SHAPES
+from cyclr.schedules.cyclical import Mode
+from cyclr.schedules.shape import Shape
 
 out, err = Console(), Console(stderr=True)
 
@@ -39,26 +40,9 @@ BackendOption = Annotated[
 ]
 
 
-def _one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """A check of an option by the registry that it names, as typer's own of a `Literal`."""
-
-    def check(value: str) -> str:
-        if value not in names:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
-        return value
-
-    return check
-
-
-ShapeOption = Annotated[
-    str, typer.Option(help=f"Wave between the bounds: {', '.join(SHAPES)}.", callback=_one_of(SHAPES))
-]
+ShapeOption = Annotated[Shape, typer.Option(help="Wave between the bounds.")]
 ModeOption = Annotated[
-    str,
-    typer.Option(
-        help=f"Bounds that stay, or an amplitude that halves per cycle or shrinks: {', '.join(MODES)}.",
-        callback=_one_of(MODES),
-    ),
+    Mode, typer.Option(help="Bounds that stay, or an amplitude that halves per cycle or shrinks per step.")
 ]
 
 
@@ -85,11 +69,9 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         CyclrError: it cannot.
     """
-    probe = folder / ".cyclr-writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise CyclrError(
             f"output must be a folder that can be written; got {str(folder)!r} ({error.strerror}). "
@@ -97,6 +79,6 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
-def print_written(*files: Path) -> None:
-    """Print the paths of files, which a console would take for markup otherwise."""
-    out.print(f"Written: {', '.join(map(str, files))}", highlight=False, markup=False, soft_wrap=True)
+def say(text: str, style: str | None = None) -> None:
+    """Print text with names in it: nothing is taken for markup, and paths are not broken."""
+    out.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cyclr import RangeTestResult, _files
-from cyclr.cli.options import print_written
+from cyclr.cli.options import say
 
 
 def report(
@@ -36,4 +36,4 @@ def report(
     else:
         written = output or run / "report.html"
         _files.write_atomically(written, render(run_page(run)))
-    print_written(written)
+    say(f"Written: {written}")
