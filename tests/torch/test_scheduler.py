@@ -1117,7 +1117,7 @@ def test_weights_are_averaged_at_the_ends_of_cycles():
 
 
 @dataclass(frozen=True)
-class Unbounded(Schedule):
+class Steep(Schedule):
     """A schedule of one's own."""
 
     low: float
@@ -1127,7 +1127,7 @@ class Unbounded(Schedule):
 
 
 @dataclass(frozen=True)
-class Rising(Unbounded):
+class Rising(Steep):
     """One that says how far it rises."""
 
     top: float
@@ -1178,9 +1178,9 @@ BAD = {
         )
     },
     "a momentum whose largest value is not known": (
-        lambda: Scheduler(sgd(momentum=0.9), CYCLE, momentum=Unbounded(low=0.9)),
+        lambda: Scheduler(sgd(momentum=0.9), CYCLE, momentum=Steep(low=0.9)),
         ScheduleError,
-        r"^momentum must stay below 1, but the largest value of Unbounded\(.*\) is not known, .*Define a property `la",
+        r"^momentum must stay below 1, but the largest value of Steep\(.*\) is not known, .*Define a property `la",
     ),
     "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
     "weight decays": (
