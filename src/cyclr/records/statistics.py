@@ -251,14 +251,9 @@ def _rows(
     }
     means = {policy: sign * float(np.mean([*found.values()])) for policy, found in bests.items() if found}
     # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
-    fixed = {
-        policy: mean
-        for policy, mean in means.items()
-        if all(is_fixed(record) for record in group[policy] if record.seed in bests[policy])
-    }
-    whole = {policy: mean for policy, mean in fixed.items() if len(bests[policy]) == len(group[policy])}
-    choice = whole or fixed or means
-    base = baseline if baseline in group else max(choice, key=choice.__getitem__, default="")
+    fixed = {policy for policy in means if all(is_fixed(r) for r in group[policy] if r.seed in bests[policy])}
+    whole = {policy for policy in fixed if len(bests[policy]) == len(group[policy])}
+    base = baseline if baseline in group else max(means, key=lambda p: (p in fixed, p in whole, means[p]), default="")
     base_best = bests.get(base, {})
     base_records = {record.seed: record for record in group.get(base, ()) if record.seed in base_best}
     gaps = {
