@@ -138,21 +138,18 @@ function drawTraining(id, group, series, shown, whole) {
     });
     seen.push(...curve.mean);
   });
-  const aimed = group.target !== null && series.name === group.metric;
-  const shapes = aimed
-    ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: group.target, y1: group.target,
-        line: { color: colour("soft"), width: 1.2, dash: "dash" } }]
-    : [];
-  const annotations = aimed
-    ? [{ xref: "paper", x: 0, xanchor: "left", y: group.target, yanchor: "bottom", showarrow: false,
-        text: "best of the baseline" }]
-    : [];
-  const target = aimed ? group.target : null;
+  const target = series.name === group.metric ? group.target : null;
+  const marked = target === null ? {} : {
+    shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
+      line: { color: colour("soft"), width: 1.2, dash: "dash" } }],
+    annotations: [{ xref: "paper", x: 0, xanchor: "left", y: target, yanchor: "bottom", showarrow: false,
+      text: "best of the baseline" }],
+  };
   const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
   const yaxis = {
     rangemode: "tozero", title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power",
     nticks: 7,
   };
-  return draw(id, [...bands, ...lines], layout(xaxis, yaxis, { shapes, annotations }));
+  return draw(id, [...bands, ...lines], layout(xaxis, yaxis, marked));
 }
