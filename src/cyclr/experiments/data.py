@@ -8,11 +8,11 @@ to at most 100 times its size.
 
 import difflib
 import gzip
+import importlib
 import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ from cyclr.errors import DataError, MissingExtraError
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 """The data sets known by name: `"digits"` is embedded in scikit-learn, the others are those of `keras.datasets`."""
+
+_Part = tuple[NDArray[np.float32], NDArray[np.int64]]
+_Arrays = tuple[NDArray[Any], NDArray[Any], str, str]
+"""Images, labels, and what to call each in errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +103,33 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
     if not isinstance(source, str | Path):
         raise TypeError(f"source must be a name or a path; got source={source!r} of type {type(source).__name__}.")
     _checks.integer("seed", seed, at_least=0)
+    name, parts = _read(source)
+    train, *rest = (_part(*part) for part in parts)
+    train, val = (train, *rest) if rest else _split(train, seed, parts[0][2])
+    data = Dataset(name, *train, *val)
+    shapes = f"{data.input_shape} and {data.x_val.shape[1:]}"
+    both = f"training and validation images of {name}"
+    _require(data.input_shape == data.x_val.shape[1:], both, "have one shape", shapes, "Resize one part.")
+    legal, largest = f"be below the number of classes in training, {data.classes}", data.y_val.max()
+    add = "Move samples of every class into the training part."
+    _require(largest < data.classes, f"validation labels of {name}", legal, largest, add)
+    return data
+
+
+def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
+    """Return the name of the data, and its one or two parts as they are."""
     if source == "digits":
-        return _digits(seed)
+        digits = _imported("sklearn.datasets", "data 'digits'").load_digits()
+        images = (digits.images / 16).astype(np.float32)  # 17 shades of grey, 0 … 16
+        return "digits", [(images, digits.target, "images of 'digits'", "labels of 'digits'")]
     if isinstance(source, str) and source in NAMES:
-        return _from_keras(source)
+        return source, _from_keras(source)
     path = Path(source)
     try:
         if source and path.is_dir():
-            return _from_folder(path)
+            return path.absolute().name, _from_folder(path)
         if path.is_file():
-            return _from_npz(path, seed)
+            return path.stem, _from_npz(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}. Check the path and its permissions.") from error
     close = difflib.get_close_matches(str(source), NAMES, n=1)
@@ -146,7 +167,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
-            limit = _most_unpacked(path) if packed else path.stat().st_size
+            limit = _most_unpacked(path)
             file: Any = gzip.GzipFile(fileobj=plain) if packed else plain
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
@@ -167,7 +188,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
                 data += part
     except (OSError, EOFError, zlib.error) as error:
         raise wrong(f"cannot be read: {error}. Is it there, and whole?") from error
-    if packed and len(data) > limit:
+    if len(data) > limit:
         raise DataError(f"{path} unpacks to more than {limit:,} bytes, 100 times its size. Unpack it to use it.")
     if len(data) != expected:
         problem, more = ("is cut short", "") if len(data) < expected else ("is too long", " or more")
@@ -184,29 +205,20 @@ _NPZ_KEYS = (("x_train", "y_train", "x_val", "y_val"), ("x_train", "y_train", "x
 _FILES = "a folder of the four IDX files of MNIST, or to an .npz with x_train, y_train, x_test, y_test"
 _MOST_CLASSES = 100_000  # Larger labels are identifiers, not indices, and would make a model of that many outputs.
 
-_Part = tuple[NDArray[np.float32], NDArray[np.int64]]
-_Problems = Iterator[tuple[Any, str, str, str]]
-
 
 def _most_unpacked(path: Path) -> int:
     return max(2**26, 100 * path.stat().st_size)
 
 
-def _digits(seed: int) -> Dataset:
+def _imported(module: str, what: str, package: str = "scikit-learn", extra: str = "cli") -> Any:
     try:
-        from sklearn.datasets import load_digits
+        return importlib.import_module(module)
     except ImportError as error:
-        raise _missing("'digits'", "scikit-learn", "cli", error) from error
-    digits = load_digits()
-    images = (digits.images / 16).astype(np.float32)  # 17 shades of grey, 0 … 16
-    return _dataset("digits", *_split(_part(images, digits.target, "digits images", "digits labels"), seed, "'digits'"))
+        raise MissingExtraError(f'{what} needs {package} ({error}). Run: pip install "cyclr[{extra}]"') from error
 
 
-def _from_keras(name: str) -> Dataset:
-    try:
-        import keras
-    except ImportError as error:
-        raise _missing(repr(name), "Keras and a backend", "tensorflow", error) from error
+def _from_keras(name: str) -> list[_Arrays]:
+    keras = _imported("keras", f"data {name!r}", "Keras and a backend", "tensorflow")
     try:
         parts = getattr(keras.datasets, name).load_data()
     except Exception as error:  # A failed download is a plain Exception in Keras.
@@ -218,136 +230,99 @@ def _from_keras(name: str) -> Dataset:
         ) from error
     if keras.config.image_data_format() == "channels_first":
         parts = [(np.moveaxis(x, 1, -1) if x.ndim == 4 else x, y) for x, y in parts]
-    names = [(f"{part} images of {name}", f"{part} labels of {name}") for part in ("training", "test")]
-    return _dataset(name, *(_part(x, y, *what) for (x, y), what in zip(parts, names, strict=True)))
+    named = zip(("training", "test"), parts, strict=True)
+    return [(x, y, f"{part} images of {name}", f"{part} labels of {name}") for part, (x, y) in named]
 
 
-def _from_folder(folder: Path) -> Dataset:
-    files = [
-        next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None) for name in _IDX_FILES
-    ]
-    missing = [name for name, path in zip(_IDX_FILES, files, strict=True) if path is None]
+def _from_folder(folder: Path) -> list[_Arrays]:
+    paths = [path if (path := folder / name).is_file() else folder / f"{name}.gz" for name in _IDX_FILES]
+    missing = [path.stem for path in paths if not path.is_file()]
     if missing:
         raise DataError(
             f"folder {folder} must hold the four IDX files of MNIST, each plain or with .gz; it lacks "
             f"{', '.join(missing)}. Put them there under these names, or pass an .npz."
         )
-    x, y, x_val, y_val = ((read_idx(path), str(path)) for path in files if path is not None)
-    return _dataset(
-        folder.absolute().name, _part(x[0], y[0], x[1], y[1]), _part(x_val[0], y_val[0], x_val[1], y_val[1])
-    )
+    return [(read_idx(x), read_idx(y), str(x), str(y)) for x, y in (paths[:2], paths[2:])]
 
 
-def _from_npz(path: Path, seed: int) -> Dataset:
+def _from_npz(path: Path) -> list[_Arrays]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no .npz archive, or is cut short. A path must lead to {_FILES}.")
-    wanted = {key for keys in _NPZ_KEYS for key in keys}
-    limit = _most_unpacked(path)
     try:
         # NumPy leaves a file open that it opened itself and found damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             present = archive.files
-            sizes = {part.filename.removesuffix(".npy"): part.file_size for part in archive.zip.infolist()}
-            unpacked = sum(size for key, size in sizes.items() if key in wanted)
-            arrays = {key: np.asarray(archive[key]) for key in present if key in wanted and unpacked <= limit}
+            keys = next((keys for keys in _NPZ_KEYS if {*keys} <= {*present}), ())
+            unpacked = sum(archive.zip.getinfo(f"{key}.npy").file_size for key in keys)
+            if unpacked > _most_unpacked(path):
+                raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
+            arrays = {key: np.asarray(archive[key]) for key in keys}
     except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
         raise DataError(
-            f"{path} cannot be read: {error}. It is damaged, or holds Python objects, which are never unpickled; "
-            "write it again from numeric arrays with numpy.savez."
+            f"{path} cannot be read: {error}. It is damaged, compressed too far, or holds Python objects, which are "
+            "never unpickled; write it again from numeric arrays with numpy.savez."
         ) from error
-    if unpacked > limit:
-        raise DataError(
-            f"{path} unpacks to {unpacked:,} bytes, more than 100 times its size. Save it with numpy.savez, which does "
-            "not compress."
-        )
-    keys = next((keys for keys in _NPZ_KEYS if arrays.keys() >= set(keys)), None)
-    if keys is None:
+    if not keys:
         raise DataError(
             f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or x and y alone to be split; "
             f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
         )
     pairs = zip(keys[::2], keys[1::2], strict=True)
-    parts = [_part(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}") for x, y in pairs]
-    return _dataset(path.stem, *(parts if len(parts) == 2 else _split(parts[0], seed, str(path))))
-
-
-def _dataset(name: str, train: _Part, val: _Part) -> Dataset:
-    """The two parts as one data set, if they go together."""
-    data = Dataset(name, *train, *val)
-    if data.x_val.shape[1:] != data.input_shape:
-        raise DataError(
-            f"training and validation images of {name} must have one shape; got {data.input_shape} and "
-            f"{data.x_val.shape[1:]}. Resize one part."
-        )
-    if data.y_val.max() >= data.classes:
-        raise DataError(
-            f"validation labels of {name} must be below the number of classes in training, {data.classes}; "
-            f"got {data.y_val.max()}. Move samples of every class into the training part."
-        )
-    return data
+    return [(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}") for x, y in pairs]
 
 
 def _part(x: NDArray[Any], y: NDArray[Any], images: str, labels: str) -> _Part:
     """Check images and labels, and convert them; `images` and `labels` name them in errors."""
-    _check(images, _problems_of_images(x))
+    _check_images(x, images)
     pixels = x.astype(np.float32)
     if x.dtype.kind in "iu":
         pixels /= 255
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    _check(labels, _problems_of_labels(y, len(x)))
+    _check_labels(y, len(x), labels)
     return pixels[..., np.newaxis] if pixels.ndim == 3 else pixels, y.astype(np.int64)
 
 
-def _check(what: str, problems: _Problems) -> None:
-    for wrong, legal, found, remedy in problems:
-        if wrong:
-            raise DataError(f"{what} must {legal}; got {found}. {remedy}")
+def _require(holds: Any, what: str, legal: str, found: Any, remedy: str) -> None:
+    if not holds:
+        raise DataError(f"{what} must {legal}; got {found}. {remedy}")
 
 
-def _problems_of_images(x: NDArray[Any]) -> _Problems:
-    """What may be wrong, what is legal, what was found and the remedy; each is asked only if those before hold."""
+def _check_images(x: NDArray[Any], what: str) -> None:
+    """Each check relies on the checks before it."""
     reshape = "Give flat samples their shape back, as in x.reshape(-1, 28, 28)."
     shapes = "be images, of shape (samples, height, width) or (samples, height, width, channels)"
-    yield x.ndim not in (3, 4), shapes, f"shape {x.shape}", reshape
-    yield x.size == 0, "hold at least one image of at least one pixel", f"shape {x.shape}", "Add samples."
-    yield x.dtype.kind not in "biuf", "be real numbers", str(x.dtype), "Save the pixels as uint8 or float32."
+    _require(x.ndim in (3, 4), what, shapes, f"shape {x.shape}", reshape)
+    _require(x.size, what, "hold at least one image of at least one pixel", f"shape {x.shape}", "Add samples.")
+    _require(x.dtype.kind in "biuf", what, "be real numbers", x.dtype, "Save the pixels as uint8 or float32.")
     bad = np.count_nonzero(~np.isfinite(x)) if x.dtype.kind == "f" else 0
     replace = "Drop these images, or replace the pixels as with numpy.nan_to_num."
-    yield bad > 0, "be finite", f"{bad} pixels that are NaN or infinite", replace
+    _require(bad == 0, what, "be finite", f"{bad} pixels that are NaN or infinite", replace)
     low, high = x.min(), x.max()
     limit, kind = (255, "integers") if x.dtype.kind in "iu" else (1, "floats")
     legal, found = f"lie in [0, {limit}], as {kind} do here", f"{x.dtype} from {low} to {high}"
-    yield low < 0 or high > limit, legal, found, "Scale them to floats in [0, 1] first."
+    _require(low >= 0 and high <= limit, what, legal, found, "Scale them to floats in [0, 1] first.")
 
 
-def _problems_of_labels(y: NDArray[Any], samples: int) -> _Problems:
-    """As `_problems_of_images`."""
+def _check_labels(y: NDArray[Any], samples: int, what: str) -> None:
+    """As `_check_images`."""
     one_hot = "Turn one-hot rows into indices with y.argmax(axis=1)."
-    yield y.ndim != 1, "be one class index per image, of shape (samples,)", f"shape {y.shape}", one_hot
-    yield len(y) != samples, f"be as many as the images, {samples}", str(len(y)), "Save both parts again."
+    _require(y.ndim == 1, what, "be one class index per image, of shape (samples,)", f"shape {y.shape}", one_hot)
+    _require(len(y) == samples, what, f"be as many as the images, {samples}", len(y), "Save both parts again.")
     number = "Number the classes with numpy.unique(y, return_inverse=True)."
-    text = y.dtype.kind not in "biuf"
-    yield text, "be whole numbers from 0", f"{y.dtype}, such as {y[0].item()!r}", number
-    wrong = (y < 0) | (y >= _MOST_CLASSES) | (y != np.floor(y) if y.dtype.kind == "f" else False)
-    found = repr(y[wrong][0].item()) if wrong.any() else ""
-    yield found, f"be whole numbers from 0 to {_MOST_CLASSES - 1}", found, number
+    text = f"{y.dtype}, such as {y[0].item()!r}"
+    _require(y.dtype.kind in "biuf", what, "be whole numbers from 0", text, number)
+    wrong = y[(y < 0) | (y >= _MOST_CLASSES) | (y != np.floor(y) if y.dtype.kind == "f" else False)]
+    found = repr(wrong[0].item()) if wrong.size else ""
+    _require(not found, what, f"be whole numbers from 0 to {_MOST_CLASSES - 1}", found, number)
 
 
 def _split(part: _Part, seed: int, what: str) -> tuple[_Part, _Part]:
     """Hold out a fifth (rounded up), by class if that is possible."""
-    try:
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise _missing(what, "scikit-learn", "cli", error) from error
+    split = _imported("sklearn.model_selection", f"the split of {what}").train_test_split
     x, y = part
-    if len(y) < 2:
-        raise DataError(f"{what} must hold at least two samples to be split; got {len(y)}. Add samples.")
+    _require(len(y) >= 2, what, "hold at least two samples to be split", len(y), "Add samples.")
     held_out = -(-len(y) // 5)
     counts = np.unique(y, return_counts=True)[1]
     by_class = y if counts.min() >= 2 and len(counts) <= held_out else None
-    x_train, x_val, y_train, y_val = train_test_split(x, y, test_size=held_out, random_state=seed, stratify=by_class)
+    x_train, x_val, y_train, y_val = split(x, y, test_size=held_out, random_state=seed, stratify=by_class)
     return (x_train, y_train), (x_val, y_val)
-
-
-def _missing(what: str, package: str, extra: str, error: ImportError) -> MissingExtraError:
-    return MissingExtraError(f'data {what} needs {package} ({error}). Run: pip install "cyclr[{extra}]"')
