@@ -72,9 +72,7 @@ def builder(trial: Trial, data: Dataset | None = None) -> Callable[[], Job]:
     Raises:
         CyclrError: no such workload, or (when the builder is called) a function that returns something else.
     """
-    if trial.file is None:
-        return _built_in(trial)
-    function = _load_function(trial.workload, trial.file)
+    function = _built_in(trial) if trial.file is None else _load_function(trial.workload, trial.file)
     return lambda: _job(function(), trial, data)
 
 
@@ -87,12 +85,18 @@ def _job(made: Any, trial: Trial, data: Dataset | None) -> Job:
             f"{trial.workload} must return a compiled keras.Model or a torch.nn.Module, and data; "
             f"got a {type(model).__name__}."
         )
-    if not rest and data is None:
+    given = rest[0] if rest else data
+    if isinstance(given, Dataset):
+        given = given.x_train, given.y_train, given.x_val, given.y_val
+    parts = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(parts) not in (2, 4):
+        received = f"data of type {type(given).__name__}" if rest else f"only a {type(model).__name__}"
+        length = f" and length {len(parts)}" if isinstance(given, tuple | list) else ""
         raise CyclrError(
-            f"{trial.workload} must return (model, data); got only a {type(model).__name__}. "
-            "Data is ((x, y), (x_val, y_val)), or two iterables of batches."
+            f"{trial.workload} must return (model, data); got {received}{length}. Data is ((x, y), (x_val, y_val)), "
+            "(x, y, x_val, y_val) or two iterables of batches."
         )
-    training, validation = _training_and_validation(trial.workload, rest[0] if rest else data)
+    training, validation = parts if len(parts) == 2 else (parts[:2], parts[2:])
     if is_keras:
         from cyclr.experiments.jobs.keras import KerasJob
 
@@ -125,47 +129,28 @@ def check(trial: Trial) -> None:
         raise _no_function(name, function_name, [symbol.get_name() for symbol in symbols if symbol.is_namespace()])
 
 
-def _built_in(trial: Trial) -> Callable[[], Job]:
+def _built_in(trial: Trial) -> Callable[[], Any]:
+    """Return a function as one of a user's file."""
     check(trial)
     environment.select_backend(trial.backend)
     import keras
 
-    from cyclr.experiments.jobs.keras import KerasJob
-
-    given = dict(trial.data or {})
-    source = given["source"]
+    given: Any = trial.data
+    source, held_out = given["source"], given["validation"]
     data = load(source if source in NAMES else Path(trial.folder, source))
-    training, validation = (data.x_train, data.y_train), (data.x_val, data.y_val)
-    if given["validation"] != "test":
-        held = int(given["validation"])
-        if held >= len(data.x_train):
-            raise CyclrError(
-                f"validation must leave samples to train on; got validation={held} of {len(data.x_train)}."
-            )
-        validation = data.x_train[-held:], data.y_train[-held:]
-        training = data.x_train[:-held], data.y_train[:-held]
-    training = training[0][: given["samples"]], training[1][: given["samples"]]
+    x, y, x_val, y_val = data.x_train, data.y_train, data.x_val, data.y_val
+    if held_out != "test":
+        if held_out >= len(x):
+            raise CyclrError(f"validation must leave samples to train on; got validation={held_out} of {len(x)}.")
+        x, y, x_val, y_val = x[:-held_out], y[:-held_out], x[-held_out:], y[-held_out:]
+    x, y = x[: given["samples"]], y[: given["samples"]]
 
-    def build() -> Job:
+    def build() -> Any:
         model = BUILT_IN[trial.workload](data.input_shape, data.classes)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return KerasJob(model, training, validation, trial)
+        return model, (x, y, x_val, y_val)
 
     return build
-
-
-def _training_and_validation(workload: str, data: Any) -> tuple[Any, Any]:
-    """Pairs of arrays, or iterables of batches."""
-    if isinstance(data, Dataset):
-        return (data.x_train, data.y_train), (data.x_val, data.y_val)
-    if isinstance(data, tuple | list) and len(data) == 4:
-        return (data[0], data[1]), (data[2], data[3])
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return data[0], data[1]
-    raise CyclrError(
-        f"the data of {workload} must be ((x, y), (x_val, y_val)), (x, y, x_val, y_val) or two iterables of batches; "
-        f"got a {type(data).__name__}" + (f" of {len(data)}." if isinstance(data, tuple | list) else ".")
-    )
 
 
 @contextlib.contextmanager
