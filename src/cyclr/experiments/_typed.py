@@ -71,12 +71,7 @@ def frozen(value: Any) -> Any:
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:
-    """Convert plain values to a type.
-
-    Args:
-        name: the argument or table, for the message.
-        value: plain values.
-        kind: a type that msgspec knows.
+    """Convert plain values to a type that msgspec knows; errors name the argument or table.
 
     Raises:
         TypeError: a value has another type.

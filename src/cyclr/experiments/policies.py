@@ -12,12 +12,10 @@ from cyclr import _checks
 from cyclr._checks import quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
-from cyclr.experiments._typed import Count, checked, frozen, plain, unknown
+from cyclr.experiments._typed import Count, checked, frozen, plain
 from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, Sequence, WarmRestarts
+from cyclr.schedules.base import set_fields
 from cyclr.schedules.cyclical import Mode, decay_of_mode
-
-EPOCHS_PER_CYCLE = 8
-"""Two of Smith's step sizes of four epochs: the cycle length that is aimed at if none is given."""
 
 Rate = Annotated[float, Meta(gt=0)]
 Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
@@ -239,16 +237,14 @@ class Policy:
                 f"got only {given[0]}."
             )
         name = self.name or " ".join([self.kind, *itertools.starmap(_in_name, options.items())])
-        for field_, value in (("options", frozen(options)), ("name", name), ("_settings", settings)):
-            object.__setattr__(self, field_, value)
+        set_fields(self, options=frozen(options), name=name, _settings=settings)
         # What the schedule itself checks is checked before anything is trained, also if the bounds are still to come.
         self.plan(Run(10**6, steps_per_epoch=10**5), Bounds(1e-3, 1e-1, "ok", "placeholder"))
 
     @property
     def needs_range_test(self) -> bool:
         """True if its rates come from a range test."""
-        rates = self._settings.from_bounds
-        return bool(rates) and getattr(self._settings, rates[0]) is None
+        return any(getattr(self._settings, name) is None for name in self._settings.from_bounds)
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
         """Return what a training of a certain length does.
@@ -281,7 +277,7 @@ def _in_name(option: str, value: Any) -> str:
 
 def cycles_in(run: Run) -> int:
     """Cycles of about 8 epochs, two of Smith's step sizes of four, that fill a run; at least one."""
-    return max(1, round(run.total_steps / (EPOCHS_PER_CYCLE * (run.steps_per_epoch or run.total_steps))))
+    return max(1, round(run.total_steps / (8 * (run.steps_per_epoch or run.total_steps))))
 
 
 def _filling(total: int, count: int, growth: float) -> list[int]:
@@ -327,10 +323,9 @@ def parse(text: str) -> list[dict[str, Any]]:
     table: dict[str, Any] = {"kind": kind}
     for part in parts:
         name, separator, value = (word.strip() for word in part.partition("="))
-        if not separator:
-            known = KINDS[kind].__struct_fields__ if kind in KINDS else ()
-            fact = f"option {name!r} has no value" if name in known else unknown(f"policy {kind!r}", name, known)
-            raise ValueError(f"{fact.removesuffix('.')}; got {quoted(text)}. Policies are written KIND:option=value,…")
+        # Policy reports unknown kinds and options.
+        if not separator and kind in KINDS and name in KINDS[kind].__struct_fields__:
+            raise ValueError(f"option {name!r} has no value; got {quoted(text)}. Write KIND:option=value,…")
         table[name] = _value(value)
     return [table]
 
