@@ -238,7 +238,10 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
         ({"range_test": {"speed": 1}}, "range_test has no option 'speed'. It has min_lr, max_lr, steps"),
         ({"range_test": {"repeats": 0}}, "repeats must be an integer of at least 1"),
         ({"range_test": {"steps": 1}}, "steps must be an integer of at least 2"),
-        ({"optimizer": {"momentum": 0.9}}, "optimizer must be a name or a table with a name"),
+        (
+            {"optimizer": {"momentum": 0.9}},
+            r"optimizer must be a name, a table with a name, or .*; got {'momentum': 0\.9}\. For example: { name =",
+        ),
         ({"workload": "model.py:f", "data": "mnist"}, "data, samples and validation must be left out"),
         ({"range_test": 5}, "range_test must be a table; got 5"),
         ({"range_test": {"max_lr": math.inf}}, "range_test must hold only text, booleans and finite numbers"),
@@ -267,6 +270,7 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
             "two different policies are named 'a'",
         ),
         ({"validation": 0}, "validation must be an integer >= 1; got 0"),
+        ({"validation": "val"}, "validation must be one of 'test'; got validation='val'"),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from msgspec import UNSET, Meta, Struct
 
@@ -59,19 +59,12 @@ class Trial:
 
     def definition(self) -> dict[str, Any]:
         """Return what the outcome depends on, for JSON. Options are those given, without defaults."""
+        names = ("workload", "data", "seed", "optimizer", "epochs", "steps", "batch_size", "metric", "backend")
         return {
-            "workload": self.workload,
-            "data": self.data,
+            **{name: getattr(self, name) for name in names},
             "kind": self.policy.kind,
             "options": self.policy.options,
-            "seed": self.seed,
-            "optimizer": self.optimizer,
-            "epochs": self.epochs,
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "metric": self.metric,
             "range_test": self.range_test if self.policy.needs_range_test else None,
-            "backend": self.backend,
         }
 
     @property
@@ -176,42 +169,39 @@ class Spec:
         for name, kind in _field_types().items():
             value = checked(name, plain(name, getattr(self, name)), kind)
             object.__setattr__(self, name, frozen(value))
-        _check_budget(self.epochs, self.steps, "the comparison")
+        object.__setattr__(self, "policies", tuple(self._with_schedule(table) for table in self.policies))
+        _check_budget(self, "the comparison")
         if not self.metric.startswith("val_"):
             raise ValueError(
                 f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
             )
         if self.direction is None:
             object.__setattr__(self, "direction", direction_of(self.metric))
-        _checks.choice("direction", self.direction, ("max", "min"))
-        if self.backend is not None:
-            _checks.choice("backend", self.backend, BACKENDS)
+        for name, legal in (("validation", ("test",)), ("direction", get_args(Direction)), ("backend", BACKENDS)):
+            if isinstance(getattr(self, name), str):
+                _checks.choice(name, getattr(self, name), legal)
         known = [argument.name for argument in fields(Sweep) if argument.name != "seed"]
         for name in self.range_test.keys() - known:
             raise ValueError(unknown("range_test", name, known))
-        try:
-            Sweep(**self.range_test)
-        except (OverflowError, MemoryError) as error:
-            raise ValueError(f"range_test is too large; got {quoted(self.range_test)} ({error}). Use less.") from error
+        Sweep(**self.range_test)
         self._check_names()
 
     def _check_names(self) -> None:
         """Trials with one name must be of one policy, and so differ only in their seeds."""
         ids: set[str] = set()
-        named: dict[tuple[str, str], Trial] = {}
-        own_optimizer: dict[str, bool] = {}
+        named: dict[str, Trial] = {}
+        with_optimizer: dict[tuple[str, str], Trial] = {}
         for trial in self._trials:
             if trial.id in ids:
                 raise ValueError(f"trial {trial.id!r} is there twice. Is a policy or a seed repeated?")
             ids.add(trial.id)
-            first = named.setdefault((trial.policy.name, trial.optimizer_name), trial)
-            is_same = trial.policy is first.policy and trial.optimizer is first.optimizer
-            if not is_same and replace(trial, seed=first.seed) != first:
-                raise ValueError(f"two different policies are named {trial.policy.name!r}. Give them names (name = …).")
-            own = trial.optimizer is None
-            if own_optimizer.setdefault(trial.policy.name, own) != own:
+            name = trial.policy.name
+            first = with_optimizer.setdefault((name, trial.optimizer_name), trial)
+            if replace(trial, seed=first.seed) != first:
+                raise ValueError(f"two different policies are named {name!r}. Give them names (name = …).")
+            if (named.setdefault(name, trial).optimizer is None) != (trial.optimizer is None):
                 raise ValueError(
-                    f"two policies are named {trial.policy.name!r}: one uses the workload's own optimizer, the other "
+                    f"two policies are named {name!r}: one uses the workload's own optimizer, the other "
                     "sets one, so their results could not be told apart. Give them different names (name = …)."
                 )
 
@@ -264,7 +254,6 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Return the description for JSON; it includes the contents of schedule files."""
         described = {name: getattr(self, name) for name in _field_types()}
-        described["policies"] = [self._with_schedule(table) for table in self.policies]
         return {name: plain(name, value) for name, value in described.items() if value is not None}
 
     def replace(self, **changes: Any) -> "Spec":
@@ -277,56 +266,52 @@ class Spec:
 
     @functools.cached_property
     def _trials(self) -> tuple[Trial, ...]:
-        found = [trial for table in self.policies for trial in self._trials_of(self._with_schedule(table))]
+        found = [trial for table in self.policies for trial in self._trials_of(table)]
         order = {seed: place for place, seed in enumerate(dict.fromkeys(trial.seed for trial in found))}
         return tuple(sorted(found, key=lambda trial: order[trial.seed]))
 
-    def _with_schedule(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        table: dict[str, Any] = plain("policies", given)
+    def _with_schedule(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace the path of a schedule by the contents of the file."""
         if table.get("kind") != "schedule" or "file" not in table:
             return table
-        path = Path(self.folder, str(table.pop("file")))
-        return {"name": path.stem, **table, "schedule": _json(path)}
+        path = Path(self.folder, str(table["file"]))
+        rest = {name: value for name, value in table.items() if name != "file"}
+        return Table({"name": path.stem, **rest, "schedule": frozen(_json(path))})
 
-    def _trials_of(self, table: dict[str, Any]) -> Iterator[Trial]:
+    def _trials_of(self, given: Mapping[str, Any]) -> Iterator[Trial]:
+        table = plain("policies", given)
         kind = table.pop("kind", None)
-        own = {name: table.pop(name) for name in _Own.__struct_fields__ if name in table}
-        own = checked(f"policy {kind!r}", own, _Own)
-        epochs, steps = own.epochs, own.steps
-        has_budget = (epochs, steps) != (None, None)
-        if has_budget:
-            _check_budget(epochs, steps, f"policy {kind!r}")
-        else:
-            epochs, steps = self.epochs, self.steps
-        names = ("workload", "batch_size", "metric", "direction", "range_test", "backend", "folder")
-        shared: dict[str, Any] = {name: getattr(self, name) for name in names}
-        options = [table]
+        what = f"policy {kind!r}"
+        own = checked(what, {name: table.pop(name) for name in _Own.__struct_fields__ if name in table}, _Own)
+        budget = self if own.epochs is own.steps is None else own
+        _check_budget(budget, what)
+        many = [table]
         if kind == "fixed" and isinstance(table.get("lr"), list):
-            options = [{**table, "lr": lr} for lr in table["lr"]]
-            if not options:
+            many = [{**table, "lr": lr} for lr in table["lr"]]
+            if not many:
                 raise ValueError("lr of policy 'fixed' must be a number or a list of length >= 1; got [].")
+        names = ("workload", "batch_size", "metric", "direction", "range_test", "backend", "folder")
+        shared = {name: getattr(self, name) for name in names}
+        shared |= {"data": self._data(), "epochs": budget.epochs, "steps": budget.steps}
         optimizers = _optimizers(self.optimizer if own.optimizer is UNSET else own.optimizer)
-        for chosen in options:
-            policy = Policy(kind, chosen, own.name if len(options) == 1 else "")
-            if has_budget and not own.name:
-                budget = f"{epochs} epochs" if epochs else f"{steps} steps"
-                policy = replace(policy, name=f"{policy.name}, {budget}")
+        for options in many:
+            policy = Policy(kind, options, own.name if len(many) == 1 else "")
+            if budget is not self and not own.name:
+                length = f"{own.epochs} epochs" if own.epochs else f"{own.steps} steps"
+                policy = replace(policy, name=f"{policy.name}, {length}")
             for optimizer, seed in itertools.product(optimizers, own.seeds or self.seeds):
-                yield Trial(
-                    data=self._data, policy=policy, seed=seed, optimizer=optimizer, epochs=epochs, steps=steps, **shared
-                )
+                yield Trial(policy=policy, seed=seed, optimizer=optimizer, **shared)
 
-    @functools.cached_property
     def _data(self) -> Table | None:
         """Where the data comes from and what is taken of it; None if the workload brings its own."""
-        if ":" in self.workload:
-            if self.data is not None or self.samples is not None or self.validation != "test":
-                raise ValueError(
-                    "data, samples and validation must be left out if a function of a file gives the data; "
-                    f"got workload={self.workload!r}. Choose them in the function."
-                )
-            return None
-        return Table({"source": self.data or "digits", "validation": self.validation, "samples": self.samples})
+        if ":" not in self.workload:
+            return Table(source=self.data or "digits", validation=self.validation, samples=self.samples)
+        if (self.data, self.samples, self.validation) != (None, None, "test"):
+            raise ValueError(
+                "data, samples and validation must be left out if a function of a file gives the data; "
+                f"got workload={self.workload!r}. Choose them in the function."
+            )
+        return None
 
 
 @functools.cache
@@ -334,7 +319,7 @@ def _field_types() -> dict[str, Any]:
     types = get_type_hints(Spec, include_extras=True)
     del types["folder"]
     lists = {"policies": Annotated[list[dict[str, Any]], Meta(min_length=1)], "seeds": Seeds}
-    return {**types, **lists, "range_test": dict[str, Any], "direction": str | None}
+    return {**types, **lists, "range_test": dict[str, Any], "direction": str | None, "validation": Count | str}
 
 
 def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
@@ -377,23 +362,20 @@ def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return seen
 
 
-def _check_budget(epochs: Any, steps: Any, of: str) -> None:
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"{of} must have a budget in epochs or in steps; got epochs={epochs!r}, steps={steps!r}.")
+def _check_budget(of: "Spec | _Own", what: str) -> None:
+    if (of.epochs is None) == (of.steps is None):
+        raise ValueError(f"{what} must have a budget in epochs or in steps; got epochs={of.epochs}, steps={of.steps}.")
 
 
 def _optimizers(given: Any) -> list[Table | None]:
     """None, a name, a table, or a list of these, as a list of tables."""
     if given is None:
         return [None]
-    many = list(given) if isinstance(given, list | tuple) else [given]
+    many = given if isinstance(given, list | tuple) else [given]
     tables = [{"name": one} if isinstance(one, str) else one for one in many]
-    if not tables:
-        raise ValueError("optimizer must be a name, a table with a name, or a list of length >= 1; got [].")
-    for table in tables:
-        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-            raise ValueError(
-                f"optimizer must be a name or a table with a name; got {quoted(table)}. For example: "
-                '{ name = "SGD", momentum = 0.9 }'
-            )
+    if not tables or not all(isinstance(table, Mapping) and isinstance(table.get("name"), str) for table in tables):
+        raise ValueError(
+            "optimizer must be a name, a table with a name, or a list of length >= 1; got "
+            f'{quoted(plain("optimizer", given))}. For example: {{ name = "SGD", momentum = 0.9 }}'
+        )
     return [Table(table) for table in tables]
