@@ -1,6 +1,7 @@
 """Argument checks with one shape of message: what is legal, what was received, how to fix it."""
 
 import math
+import operator
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -22,28 +23,20 @@ def number(
     """Return `value` as a float. Raise if it is not finite or is out of range."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(_message(name, "a number", value, fix, kind=True))
-    limits: list[str] = []
-    if above is not None:
-        limits.append(f"greater than {above:g}")
-    if at_least is not None:
-        limits.append(f"at least {at_least:g}")
-    if at_most is not None:
-        limits.append(f"at most {at_most:g}")
-    if below is not None:
-        limits.append(f"less than {below:g}")
+    rules = (
+        ("greater than", operator.gt, above),
+        ("at least", operator.ge, at_least),
+        ("at most", operator.le, at_most),
+        ("less than", operator.lt, below),
+    )
+    given = [(words, holds, limit) for words, holds, limit in rules if limit is not None]
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
-    legal = (
-        math.isfinite(result)
-        and (above is None or result > above)
-        and (at_least is None or result >= at_least)
-        and (at_most is None or result <= at_most)
-        and (below is None or result < below)
-    )
-    if not legal:
-        raise ValueError(_message(name, "a finite number " + " and ".join(limits), value, fix))
+    if not math.isfinite(result) or not all(holds(result, limit) for _, holds, limit in given):
+        limits = " and ".join(f"{words} {limit:g}" for words, _, limit in given)
+        raise ValueError(_message(name, f"a finite number {limits}", value, fix))
     return result
 
 
@@ -63,8 +56,7 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
     """Return `value` if it is one of the `legal` names. The error lists them all."""
     names = list(legal)
     if value not in names:
-        listed = ", ".join(repr(n) for n in names)
-        raise ValueError(f"{name} must be one of {listed}; got {name}={quoted(value)}.")
+        raise ValueError(_message(name, "one of " + ", ".join(map(repr, names)), value, ""))
     return str(value)
 
 
