@@ -11,13 +11,11 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
-
-from cyclr import _checks
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ SCALAR = Namespace(
 )
 
 
-def _array_namespace(np: Any, dtype: str, float_type: Callable[[], Any], elementwise: Callable[..., Any]) -> Namespace:
-    """The operations of NumPy, or of JAX's module of the same functions, on steps of a type."""
+def _array_namespace(np: Any, dtype: str, to_float: Callable[[Any], Any]) -> Namespace:
+    """The operations of NumPy, or of a module that has its functions, on steps of a type."""
     return Namespace(
         where=np.where,
         minimum=np.minimum,
@@ -93,11 +91,37 @@ def _array_namespace(np: Any, dtype: str, float_type: Callable[[], Any], element
         ratio=np.true_divide,
         sin=np.sin,
         exp2=np.exp2,
-        to_float=lambda x: np.asarray(x, dtype=float_type()),
-        elementwise=elementwise,
+        to_float=to_float,
+        elementwise=lambda fn, x: fn(x),
         index_in=lambda table, x: np.searchsorted(np.asarray(table, dtype), x, side="right").astype(dtype) - 1,
         take=lambda table, index: np.asarray(table, dtype)[index],
-        int_limit=_int_limit(dtype),
+        int_limit={"int32": 2**31 - 1, "uint32": 2**32 - 1}.get(dtype, 2**63 - 1),
+    )
+
+
+NUMPY = replace(_array_namespace(np, "int64", lambda x: np.asarray(x, np.float64)), elementwise=_apply_to_elements)
+
+
+@cache
+def _jax_namespace(jax: Any, dtype: str) -> Namespace:
+    return _array_namespace(jax.numpy, dtype, lambda x: jax.numpy.asarray(x, jax.numpy.result_type(float)))
+
+
+@cache
+def _keras_namespace(keras: Any, dtype: str) -> Namespace:
+    ops = keras.ops
+
+    def to_float(x: Any) -> Any:
+        return ops.cast(x, keras.backend.floatx())
+
+    return replace(
+        _array_namespace(ops, dtype, to_float),
+        ratio=lambda a, b: to_float(a) / to_float(b),
+        # Keras' searchsorted takes only vectors. The tables are short.
+        index_in=lambda table, x: (
+            ops.sum(ops.cast(ops.expand_dims(x, -1) >= ops.convert_to_tensor(table, dtype), dtype), axis=-1) - 1
+        ),
+        take=lambda table, index: ops.take(ops.convert_to_tensor(table, dtype), ops.cast(index, "int32")),
     )
 
 
@@ -122,10 +146,6 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
         return step.astype(np.int64, copy=False), NUMPY
     if isinstance(step, np.integer):
         return resolve(int(step))
-    if isinstance(step, bool | float | str):
-        raise TypeError(_kind_message(repr(step)))
-    if isinstance(step, Sequence):
-        raise TypeError(_kind_message(repr(step), "Convert it with numpy.array(step)."))
     jax = _imported("jax", "Array")
     if jax is not None and isinstance(step, jax.Array):
         if not jax.numpy.issubdtype(step.dtype, jax.numpy.integer):
@@ -139,9 +159,11 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
             raise TypeError(_kind_message(f"a Keras tensor of {dtype}"))
         wide = dtype if dtype in ("int32", "uint32", "int64", "uint64") else "int32"
         return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
-    if not hasattr(step, "__index__"):
+    if isinstance(step, Sequence) and not isinstance(step, str):
+        raise TypeError(_kind_message(repr(step), "Convert it with numpy.array(step)."))
+    if isinstance(step, bool) or not hasattr(step, "__index__"):
         raise TypeError(_kind_message(repr(step)))
-    return resolve(_checks.integer("step", step.__index__(), at_least=0))
+    return resolve(operator.index(step))
 
 
 def _imported(name: str, *attributes: str) -> Any:
@@ -154,46 +176,4 @@ def _kind_message(received: str, fix: str = "Convert it with int(step) if it is 
     return (
         "step must be an integer, or an array or tensor of integers, counting optimizer updates from 0; "
         f"got {received}. {fix}"
-    )
-
-
-def _int_limit(dtype: str) -> int:
-    return {"int32": 2**31 - 1, "uint32": 2**32 - 1}.get(dtype, 2**63 - 1)
-
-
-def _call(fn: Callable[[Any], Any], values: Any) -> Any:
-    return fn(values)
-
-
-NUMPY = _array_namespace(np, "int64", lambda: np.float64, _apply_to_elements)
-
-
-@cache
-def _jax_namespace(jax: Any, dtype: str) -> Namespace:
-    return _array_namespace(jax.numpy, dtype, lambda: jax.numpy.result_type(float), _call)
-
-
-@cache
-def _keras_namespace(keras: Any, dtype: str) -> Namespace:
-    ops = keras.ops
-
-    def to_float(x: Any) -> Any:
-        return ops.cast(x, keras.backend.floatx())
-
-    return Namespace(
-        where=ops.where,
-        minimum=ops.minimum,
-        maximum=ops.maximum,
-        clip=lambda x, low, high: ops.minimum(ops.maximum(x, low), high),
-        ratio=lambda a, b: to_float(a) / to_float(b),
-        sin=ops.sin,
-        exp2=ops.exp2,
-        to_float=to_float,
-        elementwise=_call,
-        # Keras' searchsorted takes only vectors. The tables are short.
-        index_in=lambda table, x: (
-            ops.sum(ops.cast(ops.expand_dims(x, -1) >= ops.convert_to_tensor(table, dtype), dtype), axis=-1) - 1
-        ),
-        take=lambda table, index: ops.take(ops.convert_to_tensor(table, dtype), ops.cast(index, "int32")),
-        int_limit=_int_limit(dtype),
     )
