@@ -3,8 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
@@ -114,10 +113,33 @@ class Described(ABC):
             ValueError: it names no known class, comes from another version, has missing, unknown or illegal entries,
                 or is nested more than 200 levels deep. The message names the entry.
         """
+        if not isinstance(description, dict):
+            raise TypeError(f"description must be a dict made by to_dict(); got {_checks.quoted(description)}.")
+        entries = dict(description)
+        legal = {name: kind for name, kind in _families[cls._family].kinds().items() if kind.in_json}
+        name = _checks.choice(cls._family, entries.pop(cls._family, None), legal)
+        for key, value in cls._header.items():
+            if type(found := entries.pop(key, None)) is not type(value) or found != value:
+                raise ValueError(
+                    f"{key} must be {value}; got {key}={_checks.quoted(found)}. "
+                    "The description was made by another version of cyclr."
+                )
         try:
-            return cast(Self, cls._read(description, 1))
+            # No comprehension, which takes a frame of Python's recursion limit at each level.
+            for key, value in entries.items():
+                entries[key] = _read_part(value)
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
+        constructor = legal[name]._constructor(entries)
+        try:
+            inspect.signature(constructor).bind(**entries)
+        except TypeError as error:
+            raise ValueError(f"the description of {name} is not complete or has unknown entries: {error}.") from error
+        try:
+            made: Self = constructor(**entries)
+        except TypeError as error:
+            raise ValueError(f"the description of {name} has an entry of a wrong type: {error}") from error
+        return made
 
     def _fields(self) -> dict[str, Any]:
         """The public fields that are not None, by name."""
@@ -140,34 +162,6 @@ class Described(ABC):
             description[name] = _plain(value)
         return description
 
-    @classmethod
-    def _read(cls, description: Any, depth: int) -> Any:
-        if not isinstance(description, dict):
-            raise TypeError(f"description must be a dict made by to_dict(); got {_checks.quoted(description)}.")
-        if depth > DEEPEST:
-            raise ValueError(_TOO_DEEP)
-        entries = dict(description)
-        legal = {name: kind for name, kind in _families[cls._family].kinds().items() if kind.in_json}
-        name = _checks.choice(cls._family, entries.pop(cls._family, None), legal)
-        for key, value in cls._header.items():
-            if type(found := entries.pop(key, None)) is not type(value) or found != value:
-                raise ValueError(
-                    f"{key} must be {value}; got {key}={_checks.quoted(found)}. "
-                    "The description was made by another version of cyclr."
-                )
-        # No comprehension, which takes a frame of Python's recursion limit at each level.
-        for key, value in entries.items():
-            entries[key] = _read_part(value, depth + 1)
-        constructor = legal[name]._constructor(entries)
-        try:
-            inspect.signature(constructor).bind(**entries)
-        except TypeError as error:
-            raise ValueError(f"the description of {name} is not complete or has unknown entries: {error}.") from error
-        try:
-            return constructor(**entries)
-        except TypeError as error:
-            raise ValueError(f"the description of {name} has an entry of a wrong type: {error}") from error
-
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
@@ -175,13 +169,13 @@ def _plain(value: Any) -> Any:
     return value._description() if isinstance(value, Described) else value
 
 
-def _read_part(value: Any, depth: int) -> Any:
+def _read_part(value: Any) -> Any:
     """A schedule or decay from its description, or a tuple of them from a list; any other value as it is."""
     if isinstance(value, list):
-        return (*map(_read_part, value, repeat(depth)),)
+        return (*map(_read_part, value),)
     for key, family in _families.items() if isinstance(value, dict) else ():
         if key in value:
-            return family._read(value, depth)
+            return family.from_dict(value)
     return value
 
 
