@@ -5,9 +5,8 @@ from cyclr.schedules.base import Schedule
 from cyclr.schedules.compose import Constant, Sequence, Warmup
 from cyclr.schedules.cyclical import Cyclical
 from cyclr.schedules.decay import Decay, Exponential, Halving, PerCycle, PerStep
-from cyclr.schedules.length import step_size
 from cyclr.schedules.one_cycle import OneCycle
-from cyclr.schedules.run import Run
+from cyclr.schedules.run import Run, step_size
 from cyclr.schedules.warm_restarts import WarmRestarts
 from cyclr.schedules.wave import Mirrored, Place, Wave
 

@@ -1,6 +1,7 @@
-"""Lengths in epochs, cycles and shares of a run, converted to steps."""
+"""Lengths in epochs, cycles and shares of a run, and the length of half a cycle, in steps."""
 
 import re
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from typing import Self
@@ -82,30 +83,58 @@ class Run:
         """
         if not isinstance(length, str):
             return _checks.integer("length", length, at_least=1, fix=_UNITS_FIX)
+        units: dict[str, Fraction | int | None] = {
+            "step": 1,
+            "epoch": self.steps_per_epoch,
+            "cycle": self.cycles and Fraction(self.total_steps - 1, self.cycles),
+            "%": Fraction(self.total_steps, 100),
+        }
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]+)\s*", length)
         unit = match.group(2).removesuffix("s") if match else ""
-        if match is None or unit not in ("step", "epoch", "cycle", "%"):
+        if match is None or unit not in units:
             raise ValueError(f"length must be a number and a unit; got length={length!r}. {_UNITS_FIX}")
-        exact = Fraction(match.group(1)) * self._unit(unit, length)
+        if (steps := units[unit]) is None:
+            missing = "steps_per_epoch" if unit == "epoch" else "cycles"
+            raise ValueError(
+                f"{missing} must be given to measure in {unit}s; got length={length!r} and {self!r}. "
+                f"Make it with cyclr.Run(total_steps, {missing}=...)."
+            )
+        exact = Fraction(match.group(1)) * steps
         if exact <= 0:
             why = " A run of one step has no cycle." if unit == "cycle" and self.total_steps == 1 else ""
             raise ValueError(f"length must be greater than 0; got length={length!r}.{why}")
         return max(1, int(exact + Fraction(1, 2)))
 
-    def _unit(self, unit: str, length: str) -> Fraction | int:
-        if unit == "%":
-            return Fraction(self.total_steps, 100)
-        if unit == "epoch" and self.steps_per_epoch is not None:
-            return self.steps_per_epoch
-        if unit == "cycle" and self.cycles is not None:
-            return Fraction(self.total_steps - 1, self.cycles)
-        if unit == "step":
-            return 1
-        missing = "steps_per_epoch" if unit == "epoch" else "cycles"
-        raise ValueError(
-            f"{missing} must be given to measure in {unit}s; got length={length!r} and {self!r}. "
-            f"Make it with cyclr.Run(total_steps, {missing}=...)."
+
+def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
+    """Return half a cycle in steps, by Smith's rule: `epochs` epochs, of ceil(samples / batch_size) steps each.
+
+    Args:
+        samples: training samples in an epoch, ≥ 1.
+        batch_size: samples in one optimizer update (all micro-batches and processes together), ≥ 1.
+        epochs: length of half a cycle in epochs, > 0. Smith advises 2 to 10; outside that a `UserWarning` is issued.
+
+    Returns:
+        Steps (optimizer updates), at least 1, rounded to the nearest.
+
+    Raises:
+        TypeError, ValueError: samples or batch_size is not an integer ≥ 1, or epochs is not a number > 0.
+
+    Example:
+        >>> import cyclr
+        >>> cyclr.step_size(60_000, 250, epochs=2), cyclr.step_size(60_000, 250, epochs=10)
+        (480, 2400)
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.2.
+    """
+    per_epoch = Run.of(samples=samples, batch_size=batch_size, epochs=1).total_steps
+    length = _checks.number("epochs", epochs, above=0)
+    if not 2 <= length <= 10:
+        warnings.warn(
+            f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises", stacklevel=2
         )
+    # By its decimals: 2.01 is not exactly a float.
+    return max(1, int(Fraction(repr(length)) * per_epoch + Fraction(1, 2)))
 
 
 _UNITS_FIX = 'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).'
