@@ -89,28 +89,19 @@ class Cyclical(Wave):
         up = _checks.integer("step_size", step_size, at_least=1, fix=_LENGTH_FIX)
         down = up if step_size_down is None else step_size_down
         down = _checks.integer("step_size_down", down, at_least=1, fix=_LENGTH_FIX)
-        self._init(base_lr, max_lr, shape, decay, up, down)
+        self._init(up, down, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay)
 
-    def _init(
-        self,
-        base_lr: float,
-        max_lr: float,
-        shape: Shape,
-        decay: Decay | None,
-        up: int | Fraction,
-        down: int | Fraction,
-        even: Even | None = None,
-    ) -> Self:
+    def _init(self, up: int | Fraction, down: int | Fraction, even: Even | None = None, **values: Any) -> Self:
+        """Set the fields from the lengths of the ways up and down, and from bounds, shape and decay."""
         ticks = math.lcm(up.denominator, down.denominator)
         steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
         lengths: dict[str, Any] = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
         if even is not None:
             rise = float(even.rise)
             lengths = {"step_size": None, "total_steps": even.span + 1, "cycles": even.count, "rise": rise}
-        set_fields(self, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay, **lengths)
-        set_fields(self, _ticks=(int(up * ticks), int(down * ticks), ticks), _even=even)
+        set_fields(self, **values, **lengths, _ticks=(int(up * ticks), int(down * ticks), ticks), _even=even)
         self.__post_init__()
-        _checks.choice("shape", shape, SHAPES)
+        _checks.choice("shape", self.shape, SHAPES)
         return self
 
     @classmethod
@@ -175,8 +166,8 @@ class Cyclical(Wave):
         part = _checks.number("rise", rise, above=0, below=1, fix="It is the fraction of a cycle on the way up.")
         even = Even(total - 1, count, Fraction(repr(part)))
         length, remainder = divmod(total - 1, count)
-        up = even.up(length)
-        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, up, length - up, even if remainder else None)
+        up, values = even.up(length), {"base_lr": base_lr, "max_lr": max_lr, "shape": shape, "decay": decay}
+        return cls.__new__(cls)._init(up, length - up, even if remainder else None, **values)
 
     @classmethod
     def fractional(
@@ -205,8 +196,8 @@ class Cyclical(Wave):
         fix = "It is a number of steps, such as 4 * steps_per_epoch."
         up = _checks.number("step_size", step_size, at_least=1, fix=fix)
         down = up if step_size_down is None else _checks.number("step_size_down", step_size_down, at_least=1, fix=fix)
-        ways = [Fraction(length).limit_denominator(10**4) for length in (up, down)]
-        return cls.__new__(cls)._init(base_lr, max_lr, shape, decay, ways[0], ways[1])
+        ways = (Fraction(up).limit_denominator(10**4), Fraction(down).limit_denominator(10**4))
+        return cls.__new__(cls)._init(*ways, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay)
 
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:

@@ -37,12 +37,6 @@ class Decay(Described, family="decay"):
         """Return the factor s in [0, 1] for a step and its cycle; `xp` has the operations on steps of their kind."""
 
 
-def check_decay(decay: Any) -> None:
-    """Raise if a value is neither a decay nor None."""
-    if decay is not None and not isinstance(decay, Decay):
-        raise TypeError(f"decay must be a Decay or None; got decay={_checks.quoted(decay)}. Try decay=cyclr.Halving().")
-
-
 @dataclass(frozen=True, repr=False)
 class Halving(Decay):
     """Halve the amplitude after every cycle: s = 2^(−c). Smith's `triangular2`.

@@ -23,14 +23,6 @@ from cyclr.schedules._namespace import NUMPY, Namespace
 Shape = Literal["triangular", "parabolic", "sinusoidal"]
 
 
-def _triangular(xp: Namespace, x: Any) -> Any:
-    return x
-
-
-def _parabolic(xp: Namespace, x: Any) -> Any:
-    return 1.0 - (1.0 - x) * (1.0 - x)
-
-
 def _sinusoidal(xp: Namespace, x: Any) -> Any:
     # sin²(πx/2) is (1 − cos πx)/2 without the cancellation near 0 that would show in float32.
     half = xp.sin(x * (math.pi / 2))
@@ -38,8 +30,8 @@ def _sinusoidal(xp: Namespace, x: Any) -> Any:
 
 
 SHAPES: dict[str, Callable[[Namespace, Any], Any]] = {
-    "triangular": _triangular,
-    "parabolic": _parabolic,
+    "triangular": lambda xp, x: x,
+    "parabolic": lambda xp, x: 1.0 - (1.0 - x) * (1.0 - x),
     "sinusoidal": _sinusoidal,
 }
 

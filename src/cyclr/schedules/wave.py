@@ -7,7 +7,7 @@ from typing import Any
 from cyclr import _checks
 from cyclr.schedules._namespace import SCALAR, Namespace, resolve
 from cyclr.schedules.base import Schedule, set_fields
-from cyclr.schedules.decay import Decay, check_decay
+from cyclr.schedules.decay import Decay
 
 Place = tuple[Any, Any, Any, Any, Any, Any]
 """Where a step stands in a `Wave`, before the decay: `low, high, wave, share, cycle, ends`.
@@ -41,7 +41,10 @@ class Wave(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = _checks.bounds(self.base_lr, self.max_lr)
-        check_decay(self.decay)
+        if self.decay is not None and not isinstance(self.decay, Decay):
+            raise TypeError(
+                f"decay must be a Decay or None; got decay={_checks.quoted(self.decay)}. Try decay=cyclr.Halving()."
+            )
         set_fields(self, base_lr=low, max_lr=high)
 
     @abstractmethod
