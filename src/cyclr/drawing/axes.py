@@ -44,11 +44,9 @@ def draw_schedule(
         ax.fill_between(steps, *envelope, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
         ax.legend(loc="upper right", frameon=False)
     ax.plot(steps, values, color=_BLUE, linewidth=1.6)
-    ax.set_xlabel("step (optimizer update)")
-    ax.set_ylabel("value")
     ax.margins(x=0)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
-    _tidy(ax)
+    _tidy(ax, "step (optimizer update)", "value")
     return ax
 
 
@@ -77,14 +75,12 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
                 color=_ORANGE,
             )
     ax.set_ylim(*picture.limits)
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("loss")
     ax.ticklabel_format(axis="y", useOffset=False)
     lines = _wrapped(picture.reason, ax)
     ax.set_title(picture.title, loc="left", fontweight="bold", pad=10 + 14 * len(lines))
     ax.text(0, 1.02, "\n".join(lines), transform=ax.transAxes, fontsize=9, verticalalignment="bottom")
     ax.legend(loc="best" if picture.bounds is None else "upper left", frameon=False)
-    _tidy(ax)
+    _tidy(ax, "learning rate", "loss")
     ax.figure.tight_layout()  # type: ignore[union-attr]
     return ax
 
@@ -114,11 +110,9 @@ def draw_curves(
         ax.plot(steps, values, color=color, linestyle=line, linewidth=1.8, label=name)
     for name, height in (marks or {}).items():
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
     if series or marks:
         ax.legend(frameon=False)
-    _tidy(ax)
+    _tidy(ax, xlabel, ylabel)
     return ax
 
 
@@ -148,10 +142,8 @@ def draw_tradeoff(
     for name, (times, values) in (separate or {}).items():
         ax.plot(times, values, linestyle="", marker="x", markersize=7, markeredgewidth=1.8, color=_ORANGE, label=name)
     ax.set_xscale("log")
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
     ax.legend(frameon=False)
-    _tidy(ax)
+    _tidy(ax, xlabel, ylabel)
     return ax
 
 
@@ -165,6 +157,7 @@ def _wrapped(text: str, ax: Axes) -> list[str]:
     return textwrap.wrap(text, max(24, int(14 * inches)))
 
 
-def _tidy(ax: Axes) -> None:
+def _tidy(ax: Axes, xlabel: str, ylabel: str) -> None:
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
