@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cyclr import _checks
-from cyclr.bounds.curve import LARGEST, check_curve
+from cyclr.bounds.curve import checked_curve
 from cyclr.bounds.smoothing import Floats, exponential
 
 MOMENTUM = 0.98
@@ -15,11 +15,6 @@ MOMENTUM = 0.98
 
 LEFT_OUT_AT_END = 5
 """Points left out at the end, because the loss has diverged there; a tenth of all steps is left out at the start."""
-
-
-def _minimum(lr: Floats, loss: Floats) -> float:
-    """Return a tenth of the rate with the lowest loss."""
-    return float(lr[np.argmin(loss)]) / 10
 
 
 def _steepest(lr: Floats, loss: Floats) -> float:
@@ -50,7 +45,7 @@ def _valley(lr: Floats, loss: Floats) -> float:
 METHODS: dict[str, Callable[[Floats, Floats], float]] = {
     "steepest": _steepest,
     "valley": _valley,
-    "minimum": _minimum,
+    "minimum": lambda lr, loss: float(lr[np.argmin(loss)]) / 10,
 }
 
 
@@ -81,9 +76,7 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = 
     Source: fastai's `Learner.lr_find` (valley, minimum, and steep before the minimum).
     """
     rule = METHODS[_checks.choice("method", method, METHODS)]
-    rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
-    check_curve(rates, losses)
-    losses = np.clip(losses, -LARGEST, LARGEST)
+    rates, losses = checked_curve(lr, loss)
     first = _checks.integer("steps", len(rates) if steps is None else steps, at_least=len(rates)) // 10
     kept = slice(first, len(rates) - LEFT_OUT_AT_END) if len(rates) - LEFT_OUT_AT_END - first >= 2 else slice(None)
     return rule(rates[kept], exponential(losses, MOMENTUM)[kept])

@@ -88,9 +88,7 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     Raises:
         ValueError: rates that do not rise, losses that are not finite, or not as many of both.
     """
-    rates, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
-    check_curve(rates, losses)
-    losses = np.clip(losses, -LARGEST, LARGEST)
+    rates, losses = checked_curve(lr, loss)
     n = len(rates)
     position = np.log10(rates)
     # In a sweep with equal differences the first quarter of the points would reach far beyond the fall.
@@ -131,8 +129,9 @@ def _noise(losses: Floats) -> float:
     return noise or scale * float(np.sqrt(np.mean((steps / scale) ** 2) / 2))
 
 
-def check_curve(lr: Floats, loss: Floats) -> None:
-    """Raise `ValueError` unless these are rising rates > 0 and as many finite losses."""
+def checked_curve(rates: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
+    """Return new arrays, losses clipped. Raise `ValueError` unless rates > 0 rise and as many losses are finite."""
+    lr, loss = np.array(rates, dtype=np.float64), np.array(losses, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape or lr.size == 0:
         raise ValueError(
             f"lr and loss must be vectors of one length, of at least 1; got shapes {lr.shape} and {loss.shape}."
@@ -145,3 +144,4 @@ def check_curve(lr: Floats, loss: Floats) -> None:
     if not np.all(np.isfinite(loss)):
         at = int(np.isfinite(loss).argmin())
         raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out the others.")
+    return lr, np.clip(loss, -LARGEST, LARGEST)

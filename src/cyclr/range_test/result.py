@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
-from cyclr.bounds.curve import LARGEST, check_curve
+from cyclr.bounds.curve import LARGEST, checked_curve
 from cyclr.bounds.knee import read_bounds
 from cyclr.drawing.picture import RangePicture
 
@@ -73,34 +73,28 @@ class RangeTestResult:
     updates_per_rate: int = 1
 
     def __post_init__(self) -> None:
-        vars(self).update(
-            lr=_checks.floats("lr", self.lr, "a vector"), loss=_checks.floats("loss", self.loss, "a vector")
-        )
-        check_curve(self.lr, self.loss)
-        self._check_runs()
+        lr, loss = _checks.floats("lr", self.lr, "a vector"), _checks.floats("loss", self.loss, "a vector")
+        checked_curve(lr, loss)
+        runs = _checks.floats("runs", [loss] if self.runs is None else self.runs, "rows")
+        if runs.ndim != 2 or runs.shape[1:] != loss.shape or not np.all(np.isfinite(runs)):
+            raise ValueError(
+                f"runs must be finite and of shape (repeats, {loss.size}); got runs={_checks.quoted(runs)}."
+            )
+        if not np.allclose(_mean(runs), loss, rtol=1e-9, atol=0):
+            raise ValueError("loss must be the mean of runs; got other values.")
         low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
-        fewest = max(2, self.lr.size)
+        fewest = max(2, lr.size)
         steps = _checks.integer("steps", self.steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
         updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1, at_most=MOST_UPDATES)
-        vars(self).update(min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
         # Rates in single precision are rounded.
-        if self.lr[0] < low * (1 - 1e-6) or self.lr[-1] > high * (1 + 1e-6):
+        if lr[0] < low * (1 - 1e-6) or lr[-1] > high * (1 + 1e-6):
             raise ValueError(
-                f"lr must be within min_lr and max_lr; got rates from {self.lr[0]:g} to {self.lr[-1]:g} with "
+                f"lr must be within min_lr and max_lr; got rates from {lr[0]:g} to {lr[-1]:g} with "
                 f"min_lr={low:g}, max_lr={high:g}."
             )
         _checks.choice("stop_reason", self.stop_reason, STOPPED_BECAUSE)
         _checks.choice("spacing", self.spacing, ("exponential", "linear"))
-
-    def _check_runs(self) -> None:
-        runs = _checks.floats("runs", [self.loss] if self.runs is None else self.runs, "rows")
-        if runs.ndim != 2 or runs.shape[1:] != self.loss.shape or not np.all(np.isfinite(runs)):
-            raise ValueError(
-                f"runs must be finite and of shape (repeats, {self.loss.size}); got runs={_checks.quoted(runs)}."
-            )
-        if not np.allclose(_mean(runs), self.loss, rtol=1e-9, atol=0):
-            raise ValueError("loss must be the mean of runs; got other values.")
-        vars(self).update(runs=runs)
+        vars(self).update(lr=lr, loss=loss, runs=runs, min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
@@ -140,8 +134,6 @@ class RangeTestResult:
         if not isinstance(other, RangeTestResult):
             return NotImplemented
         return self.to_dict() == other.to_dict()
-
-    __hash__ = None  # type: ignore[assignment]
 
     @cached_property
     def curve(self) -> Curve:
