@@ -10,8 +10,6 @@ from cyclr.schedules.shape import Shape
 
 Status = Literal["ok", "flat", "no_divergence", "too_few_points", "noisy"]
 
-_WITH_NUMBERS, _WITHOUT = ("ok", "no_divergence", "noisy"), ("too_few_points",)
-
 ADVICE: dict[str, str] = {
     "flat": "Raise max_lr of the range test, and check that the model learns at all.",
     "no_divergence": "Raise max_lr of the range test to see where training turns unstable.",
@@ -56,11 +54,10 @@ class Bounds:
                 "base_lr and max_lr must be both numbers or both None; "
                 f"got base_lr={_checks.quoted(self.base_lr)}, max_lr={_checks.quoted(self.max_lr)}."
             )
-        if self.status in (_WITHOUT if self.usable else _WITH_NUMBERS):
-            wanted = ", ".join(map(repr, _WITH_NUMBERS))
+        if self.status in (("too_few_points",) if self.usable else ("ok", "no_divergence", "noisy")):
             raise ValueError(
-                f"bounds must hold numbers if their status is one of {wanted}, and none if it is {_WITHOUT[0]!r}; "
-                f"got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
+                "bounds must hold numbers if their status is one of 'ok', 'no_divergence', 'noisy', and none if it is "
+                f"'too_few_points'; got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
             )
         if self.usable:
             for name, value in zip(("base_lr", "max_lr"), _checks.bounds(self.base_lr, self.max_lr), strict=True):
