@@ -1,7 +1,7 @@
 """The range test for any training loop: it gives the learning rate of every update and records the loss."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -119,8 +119,10 @@ class RangeTest:
         self.spacing: Spacing = spacing
         self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
         self._evaluate = None if evaluate is None else _checks.function("evaluate", evaluate, "that returns a number")
-        factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
-        self._divergence = _Divergence(factor, _checks.number("smoothing", smoothing, at_least=0, below=1))
+        self._stop_factor = None if stop_factor is None else _checks.number("stop_factor", stop_factor, above=1)
+        self._mean = RunningMean(_checks.number("smoothing", smoothing, at_least=0, below=1))
+        self._initial = self._smoothed = self._noise = math.nan
+        self._best = math.inf
         self._losses: list[float] = []
         self._pending_losses: list[float] = []
         """Losses of the current rate, of which fewer than `updates_per_rate` are known."""
@@ -181,17 +183,27 @@ class RangeTest:
             mean = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
             value = mean if self._evaluate is None else _checks.scalar("evaluate()", self._evaluate())
         self._pending_losses = []
-        self._add_point(value)
-
-    def _add_point(self, loss: float) -> None:
-        if not math.isfinite(loss):
+        if not math.isfinite(value):
             self._stop_reason = "non_finite"
             return
-        self._losses.append(loss)
-        if self._divergence.update(self._losses):
+        self._losses.append(value)
+        if self._diverged():
             self._stop_reason = "diverged"
         elif len(self._losses) == len(self):
             self._stop_reason = "completed"
+
+    def _diverged(self) -> bool:
+        """Smooth the last loss, and return True if the test has diverged: after `MIN_POINTS` losses at least."""
+        recorded = len(self._losses)
+        self._smoothed = self._mean.update(min(max(self._losses[-1], -LARGEST), LARGEST))
+        self._best = min(self._best, self._smoothed)
+        if recorded == 1:
+            self._initial = self._smoothed
+        if recorded == MIN_POINTS:
+            self._noise = float(np.median(np.abs(np.diff(np.clip(self._losses, -LARGEST, LARGEST)))))
+        if self._stop_factor is None or recorded < MIN_POINTS:
+            return False
+        return self._smoothed > divergence_threshold(self._initial, self._best, self._stop_factor, self._noise)
 
     def stop(self, reason: StopReason) -> None:
         """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
@@ -212,7 +224,7 @@ class RangeTest:
     @property
     def smoothed_loss(self) -> float:
         """The running mean of the losses so far, NaN before the first."""
-        return self._divergence.smoothed
+        return self._smoothed
 
     def result(self) -> RangeTestResult:
         """Return the recorded losses with the bounds read from them; `stop_reason` is `"interrupted"` before the end.
@@ -236,29 +248,3 @@ class RangeTest:
             spacing=self.spacing,
             updates_per_rate=self.updates_per_rate,
         )
-
-
-class _Divergence:
-    """Follows the losses of a test, to find out when it has diverged.
-
-    Attributes:
-        smoothed: running mean of the losses so far, NaN before the first.
-    """
-
-    def __init__(self, factor: float | None, smoothing: float) -> None:
-        self._factor = factor
-        self._mean = RunningMean(smoothing)
-        self._noise = self._initial = self.smoothed = math.nan
-        self._best = math.inf
-
-    def update(self, losses: Sequence[float]) -> bool:
-        """Add the last of the losses so far, and return True if the test has diverged: after `MIN_POINTS` at least."""
-        self.smoothed = self._mean.update(min(max(losses[-1], -LARGEST), LARGEST))
-        self._best = min(self._best, self.smoothed)
-        if len(losses) == 1:
-            self._initial = self.smoothed
-        if len(losses) == MIN_POINTS:
-            self._noise = float(np.median(np.abs(np.diff(np.clip(losses, -LARGEST, LARGEST)))))
-        if self._factor is None or len(losses) < MIN_POINTS:
-            return False
-        return self.smoothed > divergence_threshold(self._initial, self._best, self._factor, self._noise)
