@@ -37,14 +37,8 @@ optimizer = optax.@optimizer@
 
 FRAMEWORKS = {"keras": KERAS, "torch": TORCH, "optax": OPTAX}
 
-NAMES = {
-    "sgd": ("SGD", "SGD", "sgd"),
-    "adam": ("Adam", "Adam", "adam"),
-    "adamw": ("AdamW", "AdamW", "adamw"),
-    "rmsprop": ("RMSprop", "RMSprop", "rmsprop"),
-    "adagrad": ("Adagrad", "Adagrad", "adagrad"),
-}
-"""The names of an optimizer in Keras, torch and Optax."""
+NAMES = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
+"""The names of optimizers in Optax, and in Keras and torch."""
 
 UNSURE = "  # or the one you tested with"
 
@@ -67,13 +61,13 @@ def optimizer(name: str | None) -> dict[str, str]:
     """
     kind, _, rest = (name or "").replace(" ", "").partition("(")
     given = [argument for argument in rest.removesuffix(")").split(",") if argument]
-    known = kind.lower() if kind.lower() in NAMES else None
-    taken = [argument for argument in given if known == "sgd" and _ARGUMENT.fullmatch(argument)]
+    known = kind.lower() in NAMES
+    taken = [argument for argument in given if kind.lower() == "sgd" and _ARGUMENT.fullmatch(argument)]
     note = "" if taken and taken == given else UNSURE
-    keras, torch, optax = NAMES[known or "sgd"]
+    optax = kind.lower() if known else "sgd"
     more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
     return {
-        "keras": f"{keras}(LearningRate(schedule){more}){note}",
-        "torch": f"{torch}(model.parameters(), lr=schedule(0){more}){note}",
+        "keras": f"{NAMES[optax]}(LearningRate(schedule){more}){note}",
+        "torch": f"{NAMES[optax]}(model.parameters(), lr=schedule(0){more}){note}",
         "optax": f"{optax}(schedule{more}){note}",
     }

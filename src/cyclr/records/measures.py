@@ -66,15 +66,9 @@ def tradeoff(record: Record) -> dict[str, list[float]]:
 
     Source: Portes et al. 2022, arXiv:2206.00832.
     """
-    points: dict[str, list[float]] = {"step": [], "seconds": [], "metric": []}
-    if record.schedule is None:
-        return points
+    ends = record.schedule.is_cycle_end if record.schedule is not None else lambda step: False
     series = (record.epochs.get(name, ()) for name in ("step", "seconds", record.metric))
-    for step, seconds, value in zip(*series, strict=False):
-        if step is None or seconds is None or value is None:
-            continue
-        # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
-        if record.schedule.is_cycle_end(int(step) - 1) or record.schedule.is_cycle_end(int(step)):
-            for name, number in (("step", step), ("seconds", seconds), ("metric", value)):
-                points[name].append(float(number))
-    return points
+    rows = [[float(value) for value in row if value is not None] for row in zip(*series, strict=False)]
+    # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
+    kept = [row for row in rows if len(row) == 3 and (ends(int(row[0]) - 1) or ends(int(row[0])))]
+    return {name: [row[index] for row in kept] for index, name in enumerate(("step", "seconds", "metric"))}

@@ -196,23 +196,11 @@ def summarize(
         raise ValueError("records is empty. Wait until a trial has finished.")
     if baseline is not None:
         _checks.choice("baseline", baseline, sorted({record.policy for record in found}))
-    groups: dict[tuple[str, str, str, Direction], dict[str, list[Record]]] = {}
+    groups: dict[tuple[str, ...], dict[str, list[Record]]] = {}
     for record in found:
-        group = groups.setdefault((record.workload, record.optimizer, record.metric, record.direction), {})
-        group.setdefault(record.policy, []).append(record)
-    for (workload, optimizer, *_), group in groups.items():
-        for policy, members in group.items():
-            seeds = sorted(record.seed for record in members)
-            if len(set(seeds)) < len(seeds):
-                raise ValueError(
-                    f"{policy!r} on {workload} with {optimizer or 'no optimizer'} has a seed twice: seeds={seeds}. "
-                    "Give different policies different names, and summarize comparisons one by one."
-                )
-    return Summary(
-        [Group(*key, _rows(key, group, target, baseline, confidence)) for key, group in groups.items()],
-        confidence,
-        target,
-    )
+        key = (record.workload, record.optimizer, record.metric, record.direction)
+        groups.setdefault(key, {}).setdefault(record.policy, []).append(record)
+    return Summary([_group(policies, target, baseline, confidence) for policies in groups.values()], confidence, target)
 
 
 def _with_optimizers(records: Sequence[Record]) -> list[Record]:
@@ -236,34 +224,37 @@ def _with_optimizers(records: Sequence[Record]) -> list[Record]:
     ]
 
 
-def _rows(
-    key: tuple[str, str, str, Direction],
-    group: dict[str, list[Record]],
-    target: float | None,
-    baseline: str | None,
-    confidence: float,
-) -> list[Row]:
-    workload, optimizer, _, direction = key
-    sign = 1.0 if direction == "max" else -1.0
+def _group(policies: dict[str, list[Record]], target: float | None, baseline: str | None, confidence: float) -> Group:
+    one = next(iter(policies.values()))[0]
+    for policy, records in policies.items():
+        seeds = sorted(record.seed for record in records)
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(
+                f"{policy!r} on {one.workload} with {one.optimizer or 'no optimizer'} has a seed twice: seeds={seeds}. "
+                "Give different policies different names, and summarize comparisons one by one."
+            )
+    sign = 1.0 if one.direction == "max" else -1.0
     bests = {
         policy: {r.seed: value for r in records if r.status == "ok" and (value := best(r)) is not None}
-        for policy, records in group.items()
+        for policy, records in policies.items()
     }
     means = {policy: sign * float(np.mean([*found.values()])) for policy, found in bests.items() if found}
     # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
-    fixed = {policy for policy in means if all(is_fixed(r) for r in group[policy] if r.seed in bests[policy])}
-    whole = {policy for policy in fixed if len(bests[policy]) == len(group[policy])}
-    base = baseline if baseline in group else max(means, key=lambda p: (p in fixed, p in whole, means[p]), default="")
+    fixed = {policy for policy in means if all(is_fixed(r) for r in policies[policy] if r.seed in bests[policy])}
+    whole = {policy for policy in fixed if len(bests[policy]) == len(policies[policy])}
+    base = (
+        baseline if baseline in policies else max(means, key=lambda p: (p in fixed, p in whole, means[p]), default="")
+    )
     base_best = bests.get(base, {})
-    base_records = {record.seed: record for record in group.get(base, ()) if record.seed in base_best}
+    base_records = {record.seed: record for record in policies.get(base, ()) if record.seed in base_best}
     gaps = {
         policy: [value - base_best[seed] for seed, value in found.items() if seed in base_best]
         for policy, found in bests.items()
     }
-    finest = resolution([v for records in group.values() for r in records if r.status == "ok" for v in values(r)])
+    finest = resolution([v for records in policies.values() for r in records if r.status == "ok" for v in values(r)])
     decided = _holm({policy: gs for policy, gs in gaps.items() if policy != base and len(gs) > 1}, finest, confidence)
     rows = []
-    for policy, records in group.items():
+    for policy, records in policies.items():
         finished = [record for record in records if record.status == "ok"]
         found = decided.get(policy) or interval(gaps[policy], confidence)
         aims = [(record, base_best.get(record.seed) if target is None else target) for record in finished]
@@ -273,10 +264,7 @@ def _rows(
         mean_steps, mean_base = (_mean(found) if None not in found else None for found in (steps, base_steps))
         rows.append(
             Row(
-                workload,
-                optimizer,
-                policy,
-                tuple(records),
+                *(one.workload, one.optimizer, policy, tuple(records)),
                 fixed=policy in fixed,
                 final=interval([value for r in finished if (value := final(r)) is not None], confidence),
                 best=interval([*bests[policy].values()], confidence),
@@ -284,12 +272,13 @@ def _rows(
                 verdict="baseline" if policy == base else _verdict(found, sign),
                 target=_mean(aim for _, aim in aimed),
                 aimed=len(aimed),
-                reached=sum(one is not None for one in steps),
+                reached=len(steps) - steps.count(None),
                 steps_to_target=mean_steps,
                 ratio=mean_steps / mean_base if mean_steps is not None and mean_base is not None else None,
             )
         )
-    return sorted(rows, key=lambda row: means.get(row.policy, -math.inf), reverse=True)
+    rows.sort(key=lambda row: means.get(row.policy, -math.inf), reverse=True)
+    return Group(one.workload, one.optimizer, one.metric, one.direction, rows)
 
 
 def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, Interval]:
