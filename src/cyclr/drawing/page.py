@@ -5,13 +5,13 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from cyclr.drawing import code
-from cyclr.drawing.picture import RangePicture
+from cyclr.drawing.picture import Floats, RangePicture
 from cyclr.drawing.svg import svg
 from cyclr.errors import MissingExtraError
 
@@ -68,7 +68,7 @@ class Page:
     kind: str
     verdicts: Sequence[tuple[str, Sequence[str]]]
     settings: Sequence[tuple[str, Mapping[str, str]]]
-    shapes: Mapping[str, Sequence[float]]
+    shapes: Mapping[str, Floats]
     tests: Sequence[PageTest] = ()
     groups: Sequence[PageGroup] = ()
     schedules: Sequence[tuple[str, str]] = ()
@@ -76,7 +76,7 @@ class Page:
     notes: Sequence[str] = ()
 
 
-def range_test_page(picture: RangePicture, shapes: Mapping[str, Sequence[float]], settings: Mapping[str, str]) -> Page:
+def range_test_page(picture: RangePicture, shapes: Mapping[str, Floats], settings: Mapping[str, str]) -> Page:
     """Return the page of one range test."""
     return Page(
         title="Learning-rate range test",
@@ -129,19 +129,20 @@ def number(value: float) -> str:
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
-def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Return values with six digits, more than a picture shows; None for those that are not finite."""
-    return [float(f"{value:.6g}") if value is not None and math.isfinite(value) else None for value in values]
+def _rounded(values: Floats) -> list[float | None]:
+    """Return an array with six digits, more than a picture shows; None for values that are not finite."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
 def json_for_html(content: Any) -> str:
-    r"""Return JSON for a `<script>` element: without the characters that HTML looks for.
+    r"""Return JSON for a `<script>` element: without the characters that HTML looks for, and with arrays rounded.
 
     Example:
         >>> print(json_for_html("</script><!--"))
         "\u003c/script\u003e\u003c!--"
     """
-    text = _legible(json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
+    written = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_rounded)
+    text = _legible(written)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return str(text)
@@ -151,36 +152,20 @@ def _drawn(page: Page) -> dict[str, Any]:
     """Return what the scripts of the page draw."""
     return {
         "frameworks": code.FRAMEWORKS,
-        "shapes": {name: rounded(heights) for name, heights in page.shapes.items()},
+        "shapes": page.shapes,
         "tests": [_test(test) for test in page.tests],
         "groups": [
-            {
-                "metric": group.metric,
-                "target": group.target,
-                "policies": list(group.table),
-                "series": group.series,
-            }
-            for group in page.groups
+            {"metric": one.metric, "target": one.target, "policies": list(one.table), "series": one.series}
+            for one in page.groups
         ],
     }
 
 
 def _test(test: PageTest) -> dict[str, Any]:
-    picture = test.picture
-    return {
-        "lr": picture.lr.tolist(),
-        "loss": rounded(picture.dots.tolist()),
-        "spread": [rounded(edge.tolist()) for edge in picture.band or ()],
-        "smoothed": rounded(picture.curve.tolist()),
-        "scale": picture.scale,
-        "limits": picture.limits,
-        "bounds": picture.bounds,
-        "status": picture.status,
-        "reason": picture.reason,
-        "ended": picture.ended,
-        "total": test.total_steps,
-        "optimizer": code.optimizer(test.optimizer),
-    }
+    names = ("dots", "curve", "band", "scale", "limits", "bounds", "status", "reason", "ended")
+    picture = {name: getattr(test.picture, name) for name in names}
+    optimizer = code.optimizer(test.optimizer)
+    return {**picture, "lr": test.picture.lr.tolist(), "total": test.total_steps, "optimizer": optimizer}
 
 
 def _legible(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclr.drawing.page import Page, PageGroup, PageTest, rounded
+from cyclr.drawing.page import Page, PageGroup, PageTest
 from cyclr.range_test import RangeTestResult
 from cyclr.records import Group, Record, Row, RunFolder, band, summarize
 from cyclr.records.direction import direction_or_none
@@ -84,7 +84,7 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
     }
     command = run.about.get("command")
     if isinstance(command, list):
-        general["command"] = shlex.join(str(part) for part in command)
+        general["command"] = shlex.join(map(str, command))
     sections = [("Run", general)]
     for name, title in (("spec", "Settings"), ("versions", "Versions"), ("hardware", "Hardware")):
         content = run.about.get(name)
@@ -116,7 +116,6 @@ def _group(name: str, group: Group) -> PageGroup:
 
 
 def _cells(group: Group, row: Row) -> dict[str, Sequence[str]]:
-    """Return the cells of a policy in the table by their columns."""
     steps = f"reached by {row.reached} of {row.aimed}" if row.reached else "not reached" if row.aimed else "–"
     towards_target = {
         "steps to the target": [steps if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"],
@@ -147,7 +146,8 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
         having = [record for record in row.finished if "learning_rate" in record.steps]
         rates = min(having, key=_seed).steps["learning_rate"] if having else []
         every = max(1, math.ceil(len(rates) / _MOST_POINTS))
-        return {"step": list(range(0, len(rates), every)), "mean": rounded(rates[::every]), "low": [], "high": []}
+        mean = np.array(rates[::every], dtype=float)
+        return {"step": list(range(0, len(rates), every)), "mean": mean, "low": [], "high": []}
     curves = [
         {
             step: value
@@ -159,9 +159,8 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
     ]
     shared = sorted(set.intersection(*map(set, curves))) if curves else []
     values = np.array([[curve[step] for step in shared] for curve in curves])
-    edges = band(values) if len(curves) > 1 and shared else ((), ())
-    mean = values.mean(0) if shared else ()
-    return {"step": shared, "mean": rounded(mean), "low": rounded(edges[0]), "high": rounded(edges[1])}
+    low, high = band(values) if len(curves) > 1 and shared else ((), ())
+    return {"step": shared, "mean": values.mean(0) if shared else (), "low": low, "high": high}
 
 
 def duration(seconds: float) -> str:

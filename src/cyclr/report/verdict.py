@@ -52,7 +52,6 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
 
 
 def _estimated(row: Row, confidence: float) -> str:
-    """Return the best metric with its interval, in words."""
     interval = f"in brackets the {100 * confidence:g}{_NBSP}% interval of the mean"
     return f"{estimate(row.best)} ({'one seed' if row.seeds == 1 else f'{row.seeds} seeds; {interval}'})"
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclr.schedules._namespace import NUMPY, Namespace
 
@@ -36,6 +37,6 @@ SHAPES: dict[str, Callable[[Namespace, Any], Any]] = {
 }
 
 
-def curves() -> dict[str, list[float]]:
+def curves() -> dict[str, NDArray[np.float64]]:
     """Return every shape by its name, as w(x) at 0, 0.001, …, 1, for pages."""
-    return {name: shape(NUMPY, np.linspace(0.0, 1.0, 1001)).tolist() for name, shape in SHAPES.items()}
+    return {name: shape(NUMPY, np.linspace(0.0, 1.0, 1001)) for name, shape in SHAPES.items()}

@@ -177,7 +177,7 @@ class Bounds {
 
   loss(rate) {
     const index = this.test.lr.findIndex((lr) => lr >= rate);
-    return this.test.smoothed[index < 0 ? this.test.lr.length - 1 : index];
+    return this.test.curve[index < 0 ? this.test.lr.length - 1 : index];
   }
 
   // What the controls hold is what is drawn.

@@ -72,15 +72,14 @@ const area = (x, low, high, own, alpha) => ({
 });
 
 function drawRange(test) {
-  const repeated = test.spread.length > 0;
   const traces = [
-    ...(repeated ? [area(test.lr, ...test.spread, colour("soft"), 0.16)] : []),
+    ...(test.band ? [area(test.lr, ...test.band, colour("soft"), 0.16)] : []),
     {
-      x: test.lr, y: test.loss, type: "scatter", mode: "markers", name: repeated ? "mean loss" : "loss of a batch",
+      x: test.lr, y: test.dots, type: "scatter", mode: "markers", name: test.band ? "mean loss" : "loss of a batch",
       marker: { color: colour("soft"), size: 4, opacity: 0.55 },
     },
     {
-      x: test.lr, y: test.smoothed, type: "scatter", mode: "lines", name: "smoothed",
+      x: test.lr, y: test.curve, type: "scatter", mode: "lines", name: "smoothed",
       line: { color: colour("blue"), width: 2.5 },
     },
   ];
