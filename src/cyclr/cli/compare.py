@@ -19,8 +19,6 @@ from cyclr.experiments.spec import Spec
 from cyclr.records import Group, Interval, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 
-_WIDEST = 1000
-
 _OF_SUMMARY = ("summary", "output", "baseline", "target", "csv")
 
 _POLICY_HELP = (
@@ -160,13 +158,12 @@ def _can_be_written(file: Path, run: Path) -> bool:
 def print_summary(summary: Summary) -> None:
     """Print a table for every group, and the verdict in words."""
     # A file or a pipe has no width that could cut a table.
-    wide = out if out.is_terminal else Console(width=_WIDEST)
-    metrics = dict.fromkeys(group.metric for group in summary.groups)
-    percent = f"{100 * summary.confidence:g} %"
-    say(f"{', '.join(metrics)}: mean over seeds, and its {percent} interval below", style="italic")
+    wide = out if out.is_terminal else Console(width=1000)
+    metrics = ", ".join(dict.fromkeys(group.metric for group in summary.groups))
+    say(f"{metrics}: mean over seeds, and its {100 * summary.confidence:g} % interval below", style="italic")
     for group in summary.groups:
-        where = filter(None, (group.workload, group.optimizer))
-        wide.print(_table(group, ", ".join(where) if len(summary.groups) > 1 else None), "")
+        where = ", ".join(filter(None, (group.workload, group.optimizer)))
+        wide.print(_table(group, escape(where) if len(summary.groups) > 1 else None), "")
     out.print(
         "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
         style="dim",
@@ -175,8 +172,7 @@ def print_summary(summary: Summary) -> None:
 
 
 def _table(group: Group, title: str | None) -> Table:
-    named = None if title is None else escape(title)
-    table = Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("policy", overflow="fold")
     for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
         table.add_column(column, justify="right", no_wrap=True)

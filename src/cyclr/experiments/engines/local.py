@@ -62,7 +62,6 @@ class LocalEngine(Engine):
             worker.connection.send(trial)
 
     def poll(self) -> Iterable[Progress | Epoch | Finished | Lost]:
-        """Wait until a worker reports or dies."""
         for connection in wait(list(self._busy)):
             worker = self._busy[connection]  # type: ignore[index]
             try:
@@ -77,7 +76,6 @@ class LocalEngine(Engine):
             yield event
 
     def close(self) -> None:
-        """Kill the workers."""
         for worker in (*self._idle, *self._busy.values()):
             worker.close()
         self._idle, self._busy = [], {}

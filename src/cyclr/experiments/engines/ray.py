@@ -56,7 +56,8 @@ class RayEngine(Engine):
         except ImportError as error:
             raise MissingExtraError('the engine needs Ray. Run: pip install "cyclr[ray]".') from error
         self._ray: Any = ray
-        self._address, self._init = address, dict(init or {})
+        self._address = address
+        self._init = {**({} if address else {"include_dashboard": False}), **(init or {})}
         self._resources = {
             "num_cpus": _checks.number("cpus", cpus, at_least=0),
             "num_gpus": _checks.number("gpus", gpus, at_least=0),
@@ -88,10 +89,9 @@ class RayEngine(Engine):
         return len(trials)
 
     def submit(self, trial: Trial) -> None:
-        """Start a task."""
         sent = trial
-        if self._ships:
-            sent = replace(trial, folder=".", shipped_as=None if trial.file is None else trial.file.name)
+        if self._ships and trial.file is not None:
+            sent = replace(trial, folder=".", shipped_as=trial.file.name)
         self._running[self._task.remote(sent, self._messages)] = trial
 
     def poll(self) -> Iterable[Progress | Epoch | Finished | Lost]:
@@ -128,7 +128,6 @@ class RayEngine(Engine):
         if file is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
             runtime |= {"working_dir": str(file.parent), "excludes": ["records.jsonl"]}
             self._ships = True
-        started_here = {} if self._address else {"include_dashboard": False}
         self._connected = True
         try:
             with warnings.catch_warnings():
@@ -139,7 +138,7 @@ class RayEngine(Engine):
                     runtime_env=runtime,
                     log_to_driver=False,
                     logging_level="ERROR",
-                    **{**started_here, **self._init},
+                    **self._init,
                 )
         except ray.exceptions.RayError as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -35,22 +35,18 @@ class KerasJob:
         if not model.compiled:
             raise CyclrError(f"{trial.workload} must return a compiled model. Call model.compile(...) in it.")
         self._model, self._trial = model, trial
-        self._training, self._validation = training, validation
-        self._is_arrays = isinstance(training, tuple | list) and len(training) == 2
         if trial.optimizer is not None:
             model.optimizer = optimizer_from(keras.optimizers, trial.optimizer)
         self.optimizer_name = trial.optimizer_name or optimizer_name(_private.inner(model.optimizer))
-        if self._is_arrays:
+        # What `fit` and `range_test` take: arrays with a size of batches, or batches.
+        self._data, self._validation, self._batch_size = (training,), validation, None
+        if isinstance(training, tuple | list) and len(training) == 2:
+            self._data, self._validation, self._batch_size = (*training,), tuple(validation), trial.batch_size
             self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
         else:
             self.steps_per_epoch = number_of_batches(trial.workload, training)
 
-        # What `fit` and `range_test` take: arrays with a size of batches, or batches.
-        self._data = (*training,) if self._is_arrays else (training,)
-        self._batch_size = trial.batch_size if self._is_arrays else None
-
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
-        """Run the range test of the trial; the model is left as it was."""
         return range_test(
             self._model,
             *self._data,
@@ -61,7 +57,6 @@ class KerasJob:
         )
 
     def train(self, plan: Plan, history: History) -> None:
-        """Train until the history is over, and record every update and epoch in it."""
         model = self._model
         if (batches := accumulation(model.optimizer)) != 1:
             raise CyclrError(
@@ -69,7 +64,7 @@ class KerasJob:
                 f"batches; got gradient_accumulation_steps={batches}. Use larger batches instead."
             )
         rate = self._set_rate(plan, history.total_steps)
-        callbacks = [_Recorder(history, read_rate=rate is None)]
+        callbacks = [_Recorder(history)]
         if plan.framework == "plateau":
             callbacks.append(
                 keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
@@ -80,7 +75,7 @@ class KerasJob:
             *self._data,
             batch_size=self._batch_size,
             epochs=-(-history.total_steps // self.steps_per_epoch),
-            validation_data=tuple(self._validation) if self._is_arrays else self._validation,
+            validation_data=self._validation,
             verbose=0,
             callbacks=callbacks,
         )
@@ -109,27 +104,22 @@ class KerasJob:
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
     """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
 
-    Args:
-        history: the history.
-        read_rate: True to record the optimizer's rate, which Keras' own callbacks change only between epochs.
+    The rate is that of the epoch's start: Keras' own callbacks change it only between epochs.
     """
 
-    def __init__(self, history: History, read_rate: bool) -> None:
+    def __init__(self, history: History) -> None:
         super().__init__()
-        self._history, self._read_rate = history, read_rate
-        self._rate = 0.0
+        self._history = history
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._read_rate:
-            self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._history.add_step(float((logs or {})["loss"]))
-        if self._read_rate:
-            self._history.lr.append(self._rate)
+        self._history.lr.append(self._rate)
         if self._history.is_over:
             self.model.stop_training = True
 

@@ -51,7 +51,6 @@ class TorchJob:
             )
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
-        """Run the range test of the trial; the model is left as it was."""
         return range_test(
             self._model,
             self._optimizer,
@@ -63,7 +62,6 @@ class TorchJob:
         )
 
     def train(self, plan: Plan, history: History) -> None:
-        """Train until the history is over, and record every update and epoch in it."""
         scheduler = self._scheduler(plan, history.total_steps)
         for _ in range(-(-history.total_steps // self.steps_per_epoch)):
             self._model.train()
@@ -122,16 +120,14 @@ class TorchJob:
 
 def default_loss(outputs: Any, targets: Any) -> Any:
     """Cross-entropy for integer targets, the squared error for others."""
-    functional = torch.nn.functional
-    if targets.is_floating_point():
-        if outputs.shape != targets.shape:
-            raise CyclrError(
-                "the squared error needs outputs and targets of one shape; got outputs of "
-                f"{tuple(outputs.shape)}, targets of {tuple(targets.shape)}. Return targets[:, None] as targets, or "
-                "outputs.squeeze(1) from the model?"
-            )
-        return functional.mse_loss(outputs, targets)
-    return functional.cross_entropy(outputs, targets)
+    if not targets.is_floating_point():
+        return torch.nn.functional.cross_entropy(outputs, targets)
+    if outputs.shape != targets.shape:
+        raise CyclrError(
+            f"the squared error needs outputs and targets of one shape; got outputs of {tuple(outputs.shape)}, targets "
+            f"of {tuple(targets.shape)}. Return targets[:, None] as targets, or outputs.squeeze(1) from the model?"
+        )
+    return torch.nn.functional.mse_loss(outputs, targets)
 
 
 def _tensors(pair: Any) -> TensorDataset:
