@@ -16,21 +16,27 @@ from cyclr.cli import compare, report
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
     BackendOption,
+    Commands,
     DataOption,
     Exit,
     ModeOption,
     ShapeOption,
     out,
     prepare_folder,
-    reports_errors,
     say,
 )
+from cyclr.experiments import Spec, environment, workloads
+from cyclr.experiments import compare as run_comparison
+from cyclr.experiments import data as data_sets
+from cyclr.experiments.demo import demo_spec, discard_demo
+from cyclr.experiments.trial import find_bounds
 from cyclr.range_test.driver import Spacing
 from cyclr.records import Record, best, summarize
 from cyclr.schedules.cyclical import decay_of_mode
 
 app = typer.Typer(
     name="cyclr",
+    cls=Commands,
     help="Find good learning-rate bounds for a model and train it with cyclical learning rates.",
     epilog=(
         "Exit codes: 0 done, 1 error, 2 wrong usage, 3 the range test found no bounds, 130 interrupted. "
@@ -59,7 +65,6 @@ def _options(
 
 
 @app.command()
-@reports_errors
 def demo(
     data: DataOption = "digits",
     backend: BackendOption = None,
@@ -78,11 +83,6 @@ def demo(
     more from the same weights with Adam's default rate, for the same number of steps. The default data needs no
     download and takes less than a minute.
     """
-    from cyclr.experiments import compare as run_comparison
-    from cyclr.experiments import data as data_sets
-    from cyclr.experiments import environment
-    from cyclr.experiments.demo import demo_spec, discard_demo
-
     comparison = demo_spec(data, epochs=epochs, batch_size=batch_size, shape=shape, mode=mode, seed=seed)
     prepare_folder(output)
     discard_demo(output)
@@ -147,7 +147,6 @@ def _save_picture(ax: Any, path: Path) -> str:
 
 
 @app.command("range-test")
-@reports_errors
 def range_test(
     model: Annotated[
         str,
@@ -173,10 +172,6 @@ def range_test(
 
     Example: cyclr range-test --model model.py:build --data mnist --batch-size 64
     """
-    from cyclr.experiments import Spec, environment, workloads
-    from cyclr.experiments import data as data_sets
-    from cyclr.experiments.trial import find_bounds
-
     prepare_folder(output)
     in_file = ":" in model
     (trial,) = Spec(
@@ -205,7 +200,6 @@ def range_test(
 
 
 @app.command()
-@reports_errors
 def plot(
     schedule: Annotated[
         Path | None, typer.Option("--schedule", help="JSON file of any schedule, written from its to_dict().")
@@ -254,8 +248,8 @@ def _steps_to_draw(schedule: Any) -> int:
     return 1000
 
 
-app.command("compare")(reports_errors(compare.compare))
-app.command("report")(reports_errors(report.report))
+app.command()(compare.compare)
+app.command()(report.report)
 
 
 def _print_bounds(result: RangeTestResult) -> None:

@@ -1,8 +1,6 @@
 """What the subcommands share: the consoles, the exit codes and options of more than one."""
 
-import functools
 import tempfile
-from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from cyclr.errors import BoundsError, CyclrError
 from cyclr.schedules.cyclical import Mode
@@ -46,21 +45,18 @@ ModeOption = Annotated[
 ]
 
 
-def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors that a user can fix into one line and an exit code; anything else keeps its traceback."""
+class Commands(TyperGroup):
+    """Turns errors that a user can fix into one line and an exit code; anything else keeps its traceback."""
 
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def invoke(self, ctx: Any) -> Any:
         try:
-            command(*args, **kwargs)
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             err.print("\nInterrupted. All files are complete; run the same command again to continue.")
             raise typer.Exit(Exit.INTERRUPTED) from None
         except (CyclrError, ValueError, TypeError, OSError) as error:
             err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
             raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
-
-    return wrapped
 
 
 def prepare_folder(folder: Path) -> None:

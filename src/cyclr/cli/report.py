@@ -7,6 +7,8 @@ import typer
 
 from cyclr import RangeTestResult, _files
 from cyclr.cli.options import say
+from cyclr.drawing.page import render
+from cyclr.report import run_page
 
 
 def report(
@@ -27,9 +29,6 @@ def report(
 
     Example: cyclr report my-run --output report.html
     """
-    from cyclr.drawing.page import render
-    from cyclr.report import run_page
-
     if run.is_file():
         written = output or run.with_suffix(".html")
         RangeTestResult.load(run).to_html(written)
