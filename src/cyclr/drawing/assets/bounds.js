@@ -8,8 +8,7 @@ const byId = (id) => document.getElementById(id);
 const digits = (value) => Number(value.toPrecision(3));
 
 class Bounds {
-  constructor(data) {
-    this.data = data;
+  constructor() {
     this.plan = { base: NaN, max: NaN, shape: "parabolic", rise: 30, decay: "none", cycles: 1, total: 1000 };
     this.handles = { base: byId("handle-base"), max: byId("handle-max") };
     this.inputs = { base: byId("base-lr"), max: byId("max-lr") };
@@ -29,7 +28,7 @@ class Bounds {
   }
 
   choose(index) {
-    this.test = this.data.tests[index];
+    this.test = data.tests[index];
     this.axis = rateAxis(this.test);
     const { status, reason } = this.test;
     if (byId("status")) {
@@ -201,7 +200,7 @@ class Bounds {
       `${cycles === 1 ? "One cycle" : `${cycles} cycles`} of ${long} steps between ${base} and ${max}, ` +
       `a ratio of ${digits(max / base)}; the last of ${total} steps is at ${digits(last)}.${shrinks}`;
     for (const name of FRAMEWORKS) {
-      byId(`code-${name}`).textContent = code(this.data.frameworks[name], this.plan, this.test.optimizer[name]);
+      byId(`code-${name}`).textContent = code(data.frameworks[name], this.plan, this.test.optimizer[name]);
     }
   }
 

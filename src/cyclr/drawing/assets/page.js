@@ -69,7 +69,7 @@ async function copy() {
 function page() {
   const root = document.documentElement;
   root.classList.add("scripted");
-  const bounds = data.tests.length > 0 ? new Bounds(data) : null;
+  const bounds = data.tests.length > 0 ? new Bounds() : null;
   const charts = [bounds, ...data.groups.map((group, index) => (group.series.length ? new Training(group, index) : null))];
   const redraw = () => charts.forEach((chart) => chart?.redraw());
   if (bounds) {
