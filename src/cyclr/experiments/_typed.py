@@ -40,11 +40,7 @@ class Table(dict[str, Any]):
 
 
 def plain(name: str, value: Any) -> Any:
-    """Return a copy of `value` in the types of JSON; NumPy's numbers and arrays become Python's.
-
-    Raises:
-        ValueError: JSON cannot represent the value, for example NaN, a date or 10,000 lists in one another.
-    """
+    """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 10,000 nested lists."""
     try:
         return json.loads(json.dumps(value, allow_nan=False, default=_standard))
     except (TypeError, ValueError, RecursionError) as error:

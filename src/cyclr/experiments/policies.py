@@ -263,8 +263,7 @@ class Policy:
             why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.reason}"
             raise BoundsError(f"policy {self.name!r} needs the bounds of a range test, but {why}")
         found = {"base_lr": bounds.base_lr, "max_lr": bounds.max_lr, "lr": bounds.max_lr}
-        filled = {name: found[name] for name in self._settings.from_bounds}
-        return structs.replace(self._settings, **filled).plan(run)
+        return structs.replace(self._settings, **{name: found[name] for name in self._settings.from_bounds}).plan(run)
 
 
 def _in_name(option: str, value: Any) -> str:
@@ -286,15 +285,12 @@ def _filling(total: int, count: int, growth: float) -> list[int]:
     Cycles of less than a step are left out.
     """
     count = min(count, total)
-
-    def share(cycles: int) -> float:
-        """The part of the run that its first cycles take."""
-        if growth == 1:
-            return cycles / count
+    shares = [cycles / count for cycles in range(count + 1)]
+    if growth != 1:
         # (growth^cycles − 1) / (growth^count − 1), without powers that overflow.
-        return (growth ** (cycles - count) - growth**-count) / (1 - growth**-count)
-
-    ends = [round(total * share(cycles)) for cycles in range(count + 1)]
+        rest = growth**-count
+        shares = [(growth ** (cycles - count) - rest) / (1 - rest) for cycles in range(count + 1)]
+    ends = [round(total * share) for share in shares]
     return sorted(end - start for start, end in itertools.pairwise(ends) if end > start)
 
 

@@ -24,8 +24,6 @@ from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test.repeats import Sweep
 from cyclr.records.direction import Direction, direction_of
 
-_LARGEST_FILE = 2**24
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -276,7 +274,7 @@ class Spec:
             return table
         path = Path(self.folder, str(table["file"]))
         rest = {name: value for name, value in table.items() if name != "file"}
-        return Table({"name": path.stem, **rest, "schedule": frozen(_json(path))})
+        return Table({"name": path.stem, **rest, "schedule": _json(path)})
 
     def _trials_of(self, given: Mapping[str, Any]) -> Iterator[Trial]:
         table = plain("policies", given)
@@ -336,9 +334,7 @@ def _json(path: Path) -> Any:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
-        if path.stat().st_size > _LARGEST_FILE:
-            raise OSError(f"it is larger than {_LARGEST_FILE // 2**20} MiB")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return frozen(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
 
