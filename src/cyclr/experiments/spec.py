@@ -228,7 +228,7 @@ class Spec:
             CyclrError: the file cannot be read or is not TOML.
             TypeError, ValueError: what `from_dict` rejects.
         """
-        return cls.from_dict(*_toml(path))
+        return cls.from_options(path, {})
 
     @classmethod
     def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
@@ -240,13 +240,18 @@ class Spec:
         given = {name: value for name, value in options.items() if value is not None}
         if path is None:
             return cls.from_dict(given)
-        description, folder = _toml(path)
+        try:
+            with Path(path).open("rb") as file:
+                description = tomllib.load(file)
+        except (OSError, ValueError, RecursionError) as error:
+            raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
         if given.keys() & {"epochs", "steps"}:
             description |= {"epochs": None, "steps": None}
         if given.get("metric", description.get("metric")) != description.get("metric"):
             description["direction"] = None
         if "policies" in given:
             description.pop("policy", None)
+        folder = str(Path(path).resolve().parent)
         return cls.from_dict({**description, **_relative_to(folder, given)}, folder)
 
     def to_dict(self) -> dict[str, Any]:
@@ -274,7 +279,14 @@ class Spec:
             return table
         path = Path(self.folder, str(table["file"]))
         rest = {name: value for name, value in table.items() if name != "file"}
-        return Table({"name": path.stem, **rest, "schedule": _json(path)})
+        try:
+            # A pipe or a device may never end.
+            if path.exists() and not path.is_file():
+                raise OSError("it is not a regular file")
+            schedule = frozen(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
+        return Table({"name": path.stem, **rest, "schedule": schedule})
 
     def _trials_of(self, given: Mapping[str, Any]) -> Iterator[Trial]:
         table = plain("policies", given)
@@ -318,25 +330,6 @@ def _field_types() -> dict[str, Any]:
     del types["folder"]
     lists = {"policies": Annotated[list[dict[str, Any]], Meta(min_length=1)], "seeds": Seeds}
     return {**types, **lists, "range_test": dict[str, Any], "direction": str | None, "validation": Count | str}
-
-
-def _toml(path: str | Path) -> tuple[dict[str, Any], str]:
-    """What a TOML file holds, and its folder."""
-    try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file), str(Path(path).resolve().parent)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
-
-
-def _json(path: Path) -> Any:
-    """What a JSON file holds; only regular files are opened, because a pipe or a device may never end."""
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a regular file")
-        return frozen(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
 
 
 def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
