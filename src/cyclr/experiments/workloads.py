@@ -72,6 +72,7 @@ def builder(trial: Trial, data: Dataset | None = None) -> Callable[[], Job]:
     Raises:
         CyclrError: no such workload, or (when the builder is called) a function that returns something else.
     """
+    check(trial)
     function = _built_in(trial) if trial.file is None else _load_function(trial.workload, trial.file)
     return lambda: _job(function(), trial, data)
 
@@ -112,15 +113,20 @@ def check(trial: Trial) -> None:
     Raises:
         CyclrError: no such workload, file or function, or a file that is not Python.
     """
-    if trial.file is None:
+    file = trial.file
+    if file is None:
         if trial.workload not in BUILT_IN:
             raise CyclrError(
                 f"workload must be {', '.join(map(repr, BUILT_IN))} or FILE.py:function; got {trial.workload!r}."
             )
         return
-    name, function_name = _parse(trial.workload, trial.file)
+    name, _, function_name = trial.workload.rpartition(":")
+    if not function_name or file.suffix != ".py":
+        raise CyclrError(f"a workload in a file is FILE.py:function, such as model.py:build; got {trial.workload!r}.")
+    if not file.is_file():
+        raise CyclrError(f"there is no file {name!r} for the workload {trial.workload!r}. Check the path.")
     try:
-        source = importlib.util.decode_source(trial.file.read_bytes())
+        source = importlib.util.decode_source(file.read_bytes())
         symbols = symtable.symtable(source, name, "exec").get_symbols()
     except (SyntaxError, ValueError) as error:
         raise CyclrError(f"the workload's file must be Python; {name!r} is not: {error}.") from error
@@ -131,7 +137,6 @@ def check(trial: Trial) -> None:
 
 def _built_in(trial: Trial) -> Callable[[], Any]:
     """Return a function as one of a user's file."""
-    check(trial)
     environment.select_backend(trial.backend)
     import keras
 
@@ -171,7 +176,7 @@ def importable_folder(file: Path | None) -> Iterator[None]:
 
 def _load_function(workload: str, file: Path) -> Callable[[], Any]:
     """Run the user's file, and return its function; both need `importable_folder`."""
-    name, function_name = _parse(workload, file)
+    name, _, function_name = workload.rpartition(":")
     loaded = sys.modules.get(file.stem)
     is_free = loaded is None or getattr(loaded, "__file__", None) == str(file)
     module_name = file.stem if is_free else f"workload_{file.stem}"
@@ -191,16 +196,6 @@ def _load_function(workload: str, file: Path) -> Callable[[], Any]:
         functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise _no_function(name, function_name, functions)
     return function  # type: ignore[no-any-return]
-
-
-def _parse(workload: str, file: Path) -> tuple[str, str]:
-    """The names of file and function in `FILE.py:function`, after a check that the file exists."""
-    name, _, function_name = workload.rpartition(":")
-    if not function_name or file.suffix != ".py":
-        raise CyclrError(f"a workload in a file is FILE.py:function, such as model.py:build; got {workload!r}.")
-    if not file.is_file():
-        raise CyclrError(f"there is no file {name!r} for the workload {workload!r}. Check the path.")
-    return name, function_name
 
 
 def _no_function(file: str, name: str, known: list[str]) -> CyclrError:
