@@ -73,9 +73,7 @@ def demo(
     shape: ShapeOption = "triangular",
     mode: ModeOption = "triangular",
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
-    output: Annotated[
-        Path, typer.Option(help="Folder for plots (PNG) and records, which `cyclr report` reads.")
-    ] = Path("cyclr-demo"),
+    output: Annotated[Path, typer.Option(help="Folder for pictures and records.")] = Path("cyclr-demo"),
 ) -> None:
     """Show the whole job on real data: range test, bounds, step size, training with CLR and with a fixed rate.
 
@@ -164,9 +162,7 @@ def range_test(
     spacing: Annotated[Spacing, typer.Option(help="How the rates rise.")] = "exponential",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for range_test.png and range_test.json.")] = Path(
-        "cyclr-range-test"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for the picture and the JSON.")] = Path("cyclr-range-test"),
 ) -> None:
     """Find the learning-rate bounds of your own model.
 

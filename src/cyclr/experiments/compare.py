@@ -78,7 +78,24 @@ def compare(
     if missing := RunFolder.read(folder, missing_ok=True).missing(trials, retry_failed):
         workloads.check(trials[missing[0]])
         runner = _engine(engine)(**options)
-    notify = _Notifier(trials, list(trackers), tell)
+    logs = list(trackers)
+
+    def notify(event: Event) -> None:
+        tell(event)
+        for log in list(logs):
+            try:
+                if isinstance(event, Epoch):
+                    log.epoch(trials[event.trial], event.values)
+                elif isinstance(event, Finished):
+                    log.finish(trials[event.record.trial], event.record)
+            except Exception as error:  # noqa: BLE001  # A tracker may raise anything, and trials go on.
+                logs.remove(log)
+                warnings.warn(
+                    f"{type(log).__name__} failed and gets no further events: {type(error).__name__}: {error}. The "
+                    "comparison goes on, and its records are complete.",
+                    stacklevel=4,
+                )
+
     sha256 = next(iter(trials.values())).file_sha256
     with RunFolder.open(folder, spec.to_dict(), trials, workload_sha256=sha256, command=command) as run:
         missing = run.missing(trials, retry_failed)
@@ -99,26 +116,3 @@ def _engine(name: str) -> type[Engine]:
     from cyclr.experiments.engines.ray import RayEngine
 
     return RayEngine
-
-
-class _Notifier:
-    """Passes events on to `tell` and to the trackers, and drops a tracker that raises."""
-
-    def __init__(self, trials: dict[str, Trial], trackers: list[Tracker], tell: Callable[[Event], None]) -> None:
-        self._trials, self._trackers, self._tell = trials, trackers, tell
-
-    def __call__(self, event: Event) -> None:
-        self._tell(event)
-        for tracker in list(self._trackers):
-            try:
-                if isinstance(event, Epoch):
-                    tracker.epoch(self._trials[event.trial], event.values)
-                elif isinstance(event, Finished):
-                    tracker.finish(self._trials[event.record.trial], event.record)
-            except Exception as error:  # noqa: BLE001  # A tracker may raise anything, and trials go on.
-                self._trackers.remove(tracker)
-                warnings.warn(
-                    f"{type(tracker).__name__} failed and gets no further events: {type(error).__name__}: {error}. The "
-                    "comparison goes on, and its records are complete.",
-                    stacklevel=4,
-                )

@@ -1,5 +1,6 @@
 """What `cyclr demo` compares: one cyclical policy with bounds of a range test, and Adam's default rate."""
 
+import contextlib
 from pathlib import Path
 
 from cyclr.errors import RunFolderError
@@ -40,12 +41,8 @@ def demo_spec(
 
 def discard_demo(folder: Path) -> None:
     """Remove the records of an earlier demo from a folder, so that the next one runs; others are an error later."""
-    if not (folder / "run.json").is_file():
-        return
-    try:
-        spec = RunFolder.read(folder).about.get("spec", {})
-    except RunFolderError:
-        return
-    if spec.get("workload") == "cnn" and [table.get("name") for table in spec.get("policies", [])] == [_NAME, None]:
-        for name in ("records.jsonl", "run.json"):
-            (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(RunFolderError):
+        spec = RunFolder.read(folder, missing_ok=True).about.get("spec", {})
+        if spec.get("workload") == "cnn" and [table.get("name") for table in spec.get("policies", [])] == [_NAME, None]:
+            for name in ("records.jsonl", "run.json"):
+                (folder / name).unlink(missing_ok=True)

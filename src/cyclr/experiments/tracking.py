@@ -27,14 +27,11 @@ class TensorBoard:
         self._make, self._folder = Writer, Path(folder)
         self._writers: dict[str, Any] = {}
 
-    def _writer(self, trial: Trial) -> Any:
-        if trial.id not in self._writers:
-            self._writers[trial.id] = self._make(str(self._folder / trial.id))
-        return self._writers[trial.id]
-
     def epoch(self, trial: Trial, values: dict[str, float]) -> None:
         """Log the values of an epoch."""
-        writer = self._writer(trial)
+        if trial.id not in self._writers:
+            self._writers[trial.id] = self._make(str(self._folder / trial.id))
+        writer = self._writers[trial.id]
         for name, value in values.items():
             if name != "step":
                 writer.add_scalar(name, value, int(values["step"]))
@@ -42,11 +39,9 @@ class TensorBoard:
 
     def finish(self, trial: Trial, record: Record) -> None:
         """Log the learning rate of every epoch's last update, and close the run."""
-        rates = record.steps["learning_rate"]
-        for step in filter(None, record.epochs.get("step", ())):
-            self._writer(trial).add_scalar("learning_rate", rates[int(step) - 1], int(step))
-        writer = self._writers.pop(trial.id, None)
-        if writer is not None:
+        if writer := self._writers.pop(trial.id, None):
+            for step in filter(None, record.epochs.get("step", ())):
+                writer.add_scalar("learning_rate", record.steps["learning_rate"][int(step) - 1], int(step))
             writer.close()
 
 
