@@ -91,19 +91,12 @@ def compare(
         _check(comparison, output, baseline, csv)
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
-        on_ray: dict[str, Any] = {"address": address, "cpus": cpus, "gpus": gpus} if engine == "ray" else {}
+        options: dict[str, Any] = {"workers": workers, "threads": threads, "retries": retries}
+        if engine == "ray":
+            options |= {"address": address, "cpus": cpus, "gpus": gpus}
         with Board(out, comparison.metric) as board:
             records = run_comparison(
-                comparison,
-                output,
-                engine=engine,
-                retry_failed=retry_failed,
-                trackers=trackers,
-                tell=board,
-                workers=workers,
-                threads=threads,
-                retries=retries,
-                **on_ray,
+                comparison, output, engine=engine, retry_failed=retry_failed, trackers=trackers, tell=board, **options
             )
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
