@@ -136,7 +136,7 @@ def check(trial: Trial) -> None:
 
 
 def _built_in(trial: Trial) -> Callable[[], Any]:
-    """Return a function as one of a user's file."""
+    """Return a function that returns a compiled model and its data, like the function of a user's file."""
     environment.select_backend(trial.backend)
     import keras
 
