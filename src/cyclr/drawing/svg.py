@@ -41,9 +41,12 @@ def svg(picture: RangePicture) -> str:
     shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int)).tolist()
     inside = [i for i in shown if low <= picture.loss[i] <= high]
     dots = "".join(f"M{point}h0" for point in line(inside, picture.loss))
+    bottom = _HEIGHT - _BOTTOM
+    rates = [(x(at), text) for at, text in _rate_ticks(left, right, logarithmic)]
+    levels = [(y(at), text) for at, text in _loss_ticks(low, high)]
     parts = [
-        *(_tick_below(x(at), text) for at, text in _rate_ticks(left, right, logarithmic)),
-        *(_tick_beside(y(at), text) for at, text in _loss_ticks(low, high)),
+        *(_tick(f"M{at:.1f} {_TOP}V{bottom}", at, bottom + 16, text, "middle") for at, text in rates),
+        *(_tick(f"M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}", _LEFT - 7, at + 4, text, "end") for at, text in levels),
         f'<path d="{dots}" stroke="currentColor" stroke-opacity=".4" stroke-width="4" stroke-linecap="round"></path>',
         f'<path d="M{"L".join(line(shown, picture.curve))}" fill="none" stroke="{_BLUE}" stroke-width="2.2" '
         'stroke-linejoin="round"></path>',
@@ -112,14 +115,8 @@ def _loss_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(at * step, f"{at * step:.6g}") for at in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _tick_below(x: float, text: str) -> str:
-    line = f'<path d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="currentColor" stroke-opacity=".14"></path>'
-    return line + _text(x, _HEIGHT - _BOTTOM + 16, text, "middle")
-
-
-def _tick_beside(y: float, text: str) -> str:
-    line = f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" stroke-opacity=".14"></path>'
-    return line + _text(_LEFT - 7, y + 4, text, "end")
+def _tick(path: str, x: float, y: float, text: str, anchor: str) -> str:
+    return f'<path d="{path}" stroke="currentColor" stroke-opacity=".14"></path>' + _text(x, y, text, anchor)
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "currentColor") -> str:
