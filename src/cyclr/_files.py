@@ -61,12 +61,8 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator["Path | None"]:
     """Create a folder within `parent`, and delete it with its content at the end; None if `parent` is None.
 
-    Args:
-        parent: an existing folder.
-        name: name of the argument, for the error.
-
     Raises:
-        ValueError: the folder does not exist or cannot be written.
+        ValueError: `parent`, called `name` in the message, does not exist or cannot be written.
     """
     import tempfile
     from pathlib import Path

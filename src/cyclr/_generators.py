@@ -14,10 +14,6 @@ def seed_all(seed: int, data: Any = None) -> None:
     """Seed the generators of Python, NumPy, torch (if it is loaded) and of the loaders and samplers in `data`.
 
     Samplers that order the data by the number of the epoch are moved `seed` epochs ahead.
-
-    Args:
-        seed: an integer ≥ 0.
-        data: the training data: a torch `DataLoader`, or anything else.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -37,9 +33,6 @@ class Generators:
     """A copy of the state of all generators that `seed_all` seeds, and of the epochs that samplers count.
 
     If torch is loaded, the copy includes the generators of its accelerator, on every device.
-
-    Args:
-        data: the training data: a torch `DataLoader`, or anything else.
     """
 
     def __init__(self, data: Any = None) -> None:

@@ -18,19 +18,7 @@ def exponential(values: ArrayLike, momentum: float) -> Floats:
     """Return the exponential running mean, as it is known while a curve is recorded.
 
     m_t = momentum · m_(t−1) + (1 − momentum) · v_t from m_(−1) = 0, divided by 1 − momentum^(t+1), so that the weights
-    of the values sum to one at every t.
-
-    Args:
-        values: shape (n,).
-        momentum: weight of the past, in [0, 1); 0 returns the values themselves.
-
-    Returns:
-        Shape (n,).
-
-    Example:
-        >>> from cyclr.bounds.smoothing import exponential
-        >>> exponential([1.0, 1.0, 4.0], momentum=0.5).round(3).tolist()
-        [1.0, 1.0, 2.714]
+    of the values sum to one at every t. The momentum is in [0, 1); 0 returns the values themselves.
     """
     mean = RunningMean(momentum)
     return np.array([mean.update(value) for value in np.asarray(values, dtype=np.float64)], dtype=np.float64)
@@ -64,14 +52,6 @@ def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
         position: x, shape (n,), such as the logarithm of the learning rate.
         values: v, shape (n,).
         bandwidth: standard deviation of the weights, in units of x, ≥ 0; 0 returns the values themselves.
-
-    Returns:
-        Shape (n,).
-
-    Example:
-        >>> from cyclr.bounds.smoothing import kernel
-        >>> kernel([0.0, 1.0, 2.0], [5.0, 5.0, 5.0], bandwidth=1.0).tolist()
-        [5.0, 5.0, 5.0]
     """
     x, v = np.asarray(position, dtype=np.float64), np.asarray(values, dtype=np.float64)
     width = _checks.number("bandwidth", bandwidth, at_least=0)
@@ -112,42 +92,14 @@ def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
 
 
 def kernel_weights(at: Floats, position: Floats, bandwidth: float) -> Floats:
-    """Return the weights of all values in the `kernel` mean at some places; the weights of a place sum to one.
-
-    Args:
-        at: the places, shape (m,).
-        position: x of the values, shape (n,).
-        bandwidth: as for `kernel`, > 0.
-
-    Returns:
-        Shape (m, n).
-
-    Example:
-        >>> import numpy as np
-        >>> from cyclr.bounds.smoothing import kernel_weights
-        >>> kernel_weights(np.array([0.0]), np.array([-1.0, 0.0, 1.0]), bandwidth=1.0).round(3).tolist()
-        [[0.274, 0.452, 0.274]]
-    """
+    """Return the weights, shape (m, n), of n values in the `kernel` mean at m places; those of a place sum to one."""
     weights = np.exp(-0.5 * ((at[:, None] - position[None, :]) / bandwidth) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
 
 
 def running_median(values: ArrayLike, window: int) -> Floats:
-    """Return the median of the `window` values around every point (fewer at the ends), which removes single outliers.
-
-    Args:
-        values: shape (n,).
-        window: an odd number of points, ≥ 1.
-
-    Returns:
-        Shape (n,).
-
-    Example:
-        >>> from cyclr.bounds.smoothing import running_median
-        >>> running_median([1.0, 9.0, 2.0, 3.0], window=3).tolist()
-        [5.0, 2.0, 3.0, 2.5]
-    """
+    """Return the median of the `window` values (odd) around every point, fewer at the ends; it removes outliers."""
     v = np.asarray(values, dtype=np.float64)
     size = _checks.integer("window", window, at_least=1)
     if size % 2 == 0:
@@ -163,12 +115,6 @@ def unimodal(values: ArrayLike) -> Floats:
 
     Of all sequences with u_0 ≥ … ≥ u_k ≤ … ≤ u_(n−1) for some k, the one with the smallest Σ (u_i − v_i)². A dip of
     noise disappears, because it does not pay for the points around it; there is no width to choose.
-
-    Args:
-        values: v, shape (n,).
-
-    Returns:
-        Shape (n,).
 
     Example:
         >>> from cyclr.bounds.smoothing import unimodal

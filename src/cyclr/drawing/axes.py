@@ -31,14 +31,7 @@ def draw_schedule(
     envelope: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the values of a schedule.
-
-    Args:
-        steps: steps, rising, shape (n,).
-        values: values at these steps, shape (n,).
-        envelope: lower and upper bounds at these steps, each of shape (n,); drawn as a band if they change.
-        ax: axes to draw on; new ones by default.
-    """
+    """Draw the values of a schedule at rising steps, and its bounds at these steps as a band if they change."""
     ax = _axes(ax, (8, 3.6))
     if envelope is not None and any(np.ptp(bound) > 0 for bound in envelope):
         ax.fill_between(steps, *envelope, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
@@ -76,7 +69,8 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
             )
     ax.set_ylim(*picture.limits)
     ax.ticklabel_format(axis="y", useOffset=False)
-    lines = _wrapped(picture.reason, ax)
+    # A character of 9 points is a fourteenth of an inch wide.
+    lines = textwrap.wrap(picture.reason, max(24, int(14 * ax.get_window_extent().width / ax.figure.dpi)))
     ax.set_title(picture.title, loc="left", fontweight="bold", pad=10 + 14 * len(lines))
     ax.text(0, 1.02, "\n".join(lines), transform=ax.transAxes, fontsize=9, verticalalignment="bottom")
     ax.legend(loc="best" if picture.bounds is None else "upper left", frameon=False)
@@ -149,12 +143,6 @@ def draw_tradeoff(
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout=None)[1] if ax is None else ax
-
-
-def _wrapped(text: str, ax: Axes) -> list[str]:
-    """The lines of a text of 9 points that is as wide as the axes."""
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    return textwrap.wrap(text, max(24, int(14 * inches)))
 
 
 def _tidy(ax: Axes, xlabel: str, ylabel: str) -> None:

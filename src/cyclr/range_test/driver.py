@@ -23,11 +23,6 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
     """Return the rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
 
     With f = i / (steps − 1), rate i is min_lr · (max_lr / min_lr)^f (exponential) or min_lr + (max_lr − min_lr) · f.
-
-    Example:
-        >>> from cyclr.range_test.driver import learning_rates
-        >>> learning_rates(1e-3, 1e1, 5).tolist()
-        [0.001, 0.01, 0.1, 1.0, 10.0]
     """
     low = _checks.number("min_lr", min_lr, above=0, fix="A sweep starts at a tiny rate, such as 1e-6.")
     low, high = _checks.bounds(low, max_lr, base="min_lr", top="max_lr")
@@ -44,19 +39,11 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
 
 
 def divergence_threshold(initial: float, best: float, factor: float, noise: float = 0.0) -> float:
-    """Return the smoothed loss above which a test has diverged.
-
-    It is best + (factor − 1) · max(|best|, initial − best, noise).
+    """Return the smoothed loss above which a test has diverged, by the formula of `RangeTest`.
 
     For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen to near 0 or below is
     compared with how far it fell, so that noise around a tiny minimum is not divergence. A loss that starts near 0,
     such as a critic's, is compared with its noise. The test stops at the same point if all losses are scaled.
-
-    Args:
-        initial: smoothed loss of the first point.
-        best: lowest smoothed loss so far.
-        factor: > 1.
-        noise: typical difference of neighbouring losses, ≥ 0.
     """
     return best + (factor - 1.0) * max(abs(best), initial - best, noise)
 
