@@ -47,16 +47,8 @@ class Sweep:
 
     def test(self, evaluate: Callable[[], Any] | None = None) -> RangeTest:
         """Return a new range test with these arguments; `evaluate` as for `RangeTest`."""
-        return RangeTest(
-            self.min_lr,
-            self.max_lr,
-            self.steps,
-            self.spacing,
-            stop_factor=self.stop_factor,
-            smoothing=self.smoothing,
-            updates_per_rate=self.updates_per_rate,
-            evaluate=evaluate,
-        )
+        arguments = {name: value for name, value in vars(self).items() if name not in ("repeats", "seed")}
+        return RangeTest(**arguments, evaluate=evaluate)
 
     def run(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
         """Make the repeats, and return one result of all.
