@@ -45,7 +45,8 @@ class Generators:
         self._numpy = np.random.get_state()
         if self._torch is not None:
             self._cpu = self._torch.get_rng_state()
-            self._accelerator = _accelerator(self._torch)
+            accelerator, available = self._torch.accelerator, self._torch.accelerator.is_available()
+            self._accelerator = self._torch.get_device_module(accelerator.current_accelerator()) if available else None
             # MPS is one device, and its module has no function for all devices.
             self._all = "_all" if hasattr(self._accelerator, "get_rng_state_all") else ""
             if self._accelerator is not None:
@@ -94,9 +95,3 @@ def _generators(torch: Any, data: Any) -> list[Any]:
         return []
     held = [getattr(part, "generator", None) for part in loaders(data)]
     return list({id(generator): generator for generator in held if isinstance(generator, torch.Generator)}.values())
-
-
-def _accelerator(torch: Any) -> Any:
-    """Return the module of the accelerator in this machine, such as `torch.cuda`, or None."""
-    available = torch.accelerator.is_available()
-    return torch.get_device_module(torch.accelerator.current_accelerator()) if available else None
