@@ -97,7 +97,14 @@ class Described(ABC):
         """
         import json
 
-        description = self._description()
+        if not self.in_json:
+            raise ScheduleError(
+                f"{self!r} holds a Python function, which JSON cannot hold. "
+                "Use Halving() or Exponential(gamma), or make the schedule again in code after loading."
+            )
+        description = {self._family: type(self).__name__, **self._header}
+        for name, value in self._fields().items():
+            description[name] = _plain(value)
         try:
             json.dumps(description)
         except TypeError as error:
@@ -151,22 +158,11 @@ class Described(ABC):
         """The class, or the class method, that takes these fields as arguments."""
         return cls
 
-    def _description(self) -> dict[str, Any]:
-        if not self.in_json:
-            raise ScheduleError(
-                f"{self!r} holds a Python function, which JSON cannot hold. "
-                "Use Halving() or Exponential(gamma), or make the schedule again in code after loading."
-            )
-        description = {self._family: type(self).__name__, **self._header}
-        for name, value in self._fields().items():
-            description[name] = _plain(value)
-        return description
-
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [*map(_plain, value)]
-    return value._description() if isinstance(value, Described) else value
+    return value.to_dict() if isinstance(value, Described) else value
 
 
 def _read_part(value: Any) -> Any:
