@@ -90,7 +90,7 @@ class OneCycle(Wave):
             low, high = xp.where(cycles, low, min(final, low)), xp.where(cycles, high, max(final, low))
             share = xp.where(cycles, 1.0, 0.0)
         # The branches that are not taken lie outside [0, 1].
-        wave = SHAPES[self.shape](xp, xp.minimum(xp.maximum(x, 0.0), 1.0))
+        wave = SHAPES[self.shape](xp, xp.clip(x, 0.0, 1.0))
         if self.fall is not None and final > self.base_lr:
             wave = xp.where(cycles, wave, 1.0 - wave)
         return low, high, wave, share, step * 0, ends
