@@ -136,11 +136,7 @@ def unimodal(values: ArrayLike) -> Floats:
 
 
 def _isotonic(values: Floats) -> tuple[Floats, Floats]:
-    """Fit the closest falling sequence by pooling adjacent violators.
-
-    Returns:
-        The sequence, shape (n,), and the sum of squares of the fit to the first k values for k = 0 … n, shape (n + 1,).
-    """
+    """Pool adjacent violators to the closest falling sequence; also the squared errors of the first 0 … n values."""
     errors = [0.0]
     # Of neighbours with one value: their number, the value, their sum of squares, and the sum of all blocks before.
     blocks: list[tuple[int, float, float, float]] = []

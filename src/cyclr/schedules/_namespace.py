@@ -128,9 +128,8 @@ def _keras_namespace(keras: Any, dtype: str) -> Namespace:
 def resolve(step: Any) -> tuple[Any, Namespace]:
     """Return the checked step and the namespace that its kind needs.
 
-    Raises `TypeError` for anything but an int, a NumPy array of integers, a JAX array or a Keras tensor of integers,
-    and `ValueError` for a negative int or NumPy step. Values of tensors are not read: that would wait for the device,
-    and is impossible while a graph is traced.
+    The values of tensors are not checked: reading them would wait for the device, and cannot be done while a graph is
+    traced.
     """
     if type(step) is int:
         if step < 0:
