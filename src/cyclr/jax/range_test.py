@@ -1,6 +1,7 @@
 """The range test of a JAX training step."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -79,8 +80,7 @@ def range_test(
     """
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the state that returns a number")
-    if not callable(step_fn):
-        raise TypeError(f"step_fn must be a function of state, batch and learning rate; got step_fn={step_fn!r}.")
+    _checks.function("step_fn", step_fn, "of state, batch and learning rate")
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     test = Sweep(
         min_lr=min_lr,
@@ -92,8 +92,9 @@ def range_test(
         updates_per_rate=updates_per_rate,
         # It is called when `state` is the one after the chunk.
     ).test(None if evaluate is None else lambda: evaluate(state))
-    size = size if evaluate is None else updates_per_rate
-    updates = _eager_updates(step_fn) if chunk is None else _compiled_updates(step_fn)
+    if chunk is not None and evaluate is not None:
+        size = updates_per_rate
+    scan = _compiled(step_fn)
     # A step that is not compiled here may take anything as a batch.
     source = _repeated(batches) if chunk is None else map(_checked, _repeated(batches))
     pending: list[Any] = []
@@ -107,8 +108,13 @@ def range_test(
             if not taken:
                 test.stop("data_exhausted")
                 break
-            made = 0 if evaluate is None else (made + len(taken)) % updates_per_rate
-            state, losses = updates(state, taken, [float(rate) for rate in rates[: len(taken)]])
+            made = 0 if evaluate is None else (made + len(taken)) % size
+            if chunk is None:
+                state, loss = step_fn(state, taken[0], jax.numpy.asarray(float(rates[0])))
+                losses: Any = [loss]
+            else:
+                state, losses = scan(state, jax.tree.map(_stack, *taken), rates[: len(taken)])
+                losses = np.asarray(losses, dtype=np.float64)
             for loss, _ in zip(losses, test, strict=False):
                 test.record(loss)
                 if on_step is not None:
@@ -116,21 +122,7 @@ def range_test(
     return test.result()
 
 
-_Updates = Callable[[Any, list[Any], list[float]], tuple[Any, Any]]
-
-
-def _eager_updates(step_fn: Any) -> _Updates:
-    def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
-        losses = []
-        for batch, lr in zip(batches, rates, strict=True):
-            state, loss = step_fn(state, batch, jax.numpy.asarray(lr))
-            losses.append(_checks.scalar("loss", loss))
-        return state, losses
-
-    return updates
-
-
-def _compiled_updates(step_fn: Any) -> _Updates:
+def _compiled(step_fn: Any) -> Any:
     """Make all updates of a chunk in one call, which is compiled for each length and shape of chunks."""
 
     def scanned(state: Any, batches: Any, rates: Any) -> Any:
@@ -138,13 +130,7 @@ def _compiled_updates(step_fn: Any) -> _Updates:
         given = batches, jax.numpy.full(rates.shape, 0.0).at[:].set(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
-    scan: Any = jax.jit(scanned)
-
-    def updates(state: Any, batches: list[Any], rates: list[float]) -> tuple[Any, Any]:
-        state, losses = scan(state, jax.tree.map(_stack, *batches), np.asarray(rates))
-        return state, np.asarray(losses, dtype=np.float64)
-
-    return updates
+    return jax.jit(scanned)
 
 
 def _stack(*leaves: Any) -> Any:
@@ -177,17 +163,11 @@ def _checked(batch: Any) -> Any:
 def _same_shape_batches(source: Iterator[Any], pending: list[Any], count: int) -> tuple[list[Any], list[Any]]:
     """Return up to `count` batches of the same shape, and the one after them if it has another shape."""
     taken = list(pending)
-    while len(taken) < count:
-        batch = next(source, _END)
-        if batch is _END:
-            break
+    for batch in itertools.islice(source, count - len(taken)):
         if taken and _shape(batch) != _shape(taken[0]):
             return taken, [batch]
         taken.append(batch)
     return taken, []
-
-
-_END = object()
 
 
 def _shape(batch: Any) -> Any:
