@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,22 +20,19 @@ class Batches:
     """The batches of a loader, which is read again when it ends. True if there is another batch."""
 
     def __init__(self, loader: Iterable[Any]) -> None:
-        self._loader = loader
-        self._iterator: Iterator[Any] = iter(loader)
-        self._read_once = self._iterator is loader
+        self._loader, self._iterator = loader, iter(loader)
         self._next: Any = _END
 
     def __bool__(self) -> bool:
         if self._next is _END:
             self._next = next(self._iterator, _END)
-        if self._next is _END and not self._read_once:
+        if self._next is _END and self._iterator is not self._loader:
             self._iterator = iter(self._loader)
             self._next = next(self._iterator, _END)
         return self._next is not _END
 
     def __next__(self) -> Any:
-        if not self:
-            raise StopIteration
+        """Return the next batch, after `bool` returned True."""
         batch, self._next = self._next, _END
         return batch
 
@@ -45,11 +42,10 @@ class Processes:
 
     def __init__(self, model: Any) -> None:
         self.several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-        parameter = next(iter(model.parameters()), None)
-        self._device = "cpu" if parameter is None else parameter.device
+        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
     def _sum(self, *values: float) -> list[float]:
-        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return [float(value) for value in total]
 
@@ -65,16 +61,9 @@ class Processes:
 def repeat_skipped(
     optimizer: Any, attempt: Callable[[], float], processes: Processes, more: Callable[[], bool] = lambda: True
 ) -> float | None:
-    """Attempt an update until loss scaling does not skip it, and return its loss.
+    """Attempt an update until loss scaling does not skip it in any process, and return its loss.
 
-    Args:
-        optimizer: its updates call hooks.
-        attempt: makes an update, unless it is skipped, and returns the loss.
-        processes: all of them attempt it again if one of them does.
-        more: returns True if there are batches for another attempt.
-
-    Returns:
-        The loss: NaN if `SKIPPED_AT_MOST` updates were skipped, None if the data ended before the update was made.
+    The loss is NaN if `SKIPPED_AT_MOST` updates were skipped, and None if there were no `more` batches for an attempt.
     """
     made = False
 
@@ -114,32 +103,29 @@ class Update:
     batches: Batches
     processes: Processes
 
-    def __post_init__(self) -> None:
-        self._device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-
     def __call__(self) -> float | None:
         """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
         if not self.batches:
             return None
         losses: list[float] = []
         if self.step_fn is not None:
-            loss: float | None = number(self.step_fn(next(self.batches)))
+            loss: float | None = _checks.scalar("loss", self.step_fn(next(self.batches)))
         elif self.scaler is None:
             loss = self._attempt(losses)
         else:
-            attempt = lambda: self._attempt(losses)  # noqa: E731
-            loss = repeat_skipped(self.optimizer, attempt, self.processes, self.batches.__bool__)
+            loss = repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
         return None if loss is None else self.processes.mean(loss)
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with those of the batches added."""
+        device = self.processes.device
         self.optimizer.zero_grad(set_to_none=True)
         for micro_batch in range(self.accumulate):
             if micro_batch > 0 and self.processes.any(not self.batches)[0]:
                 break
-            with self._autocast():
-                loss = self._loss(_moved(next(self.batches), self._device))
-            losses.append(number(loss))
+            with torch.autocast(device.type, self.autocast) if self.autocast is not None else contextlib.nullcontext():
+                loss = self._loss(_moved(next(self.batches), device))
+            losses.append(_checks.scalar("loss", loss))
             # A division by 1, and its gradient, would be felt on a small model.
             part = loss if self.accumulate == 1 else loss / self.accumulate
             (part if self.scaler is None else self.scaler.scale(part)).backward()
@@ -149,11 +135,6 @@ class Update:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return sum(losses) / len(losses)
-
-    def _autocast(self) -> Any:
-        if self.autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=self.autocast)
 
     def _loss(self, batch: Any) -> Any:
         if self.loss_fn is None and isinstance(batch, Mapping):
@@ -166,16 +147,9 @@ class Update:
         )
 
 
-def number(loss: Any) -> float:
-    """Return a loss as a float, or raise TypeError."""
-    if isinstance(loss, torch.Tensor) and loss.numel() == 1:
-        return float(loss.detach())
-    return _checks.scalar("loss", loss)
-
-
 def _moved(batch: Any, device: Any) -> Any:
     """Return the batch with all of its tensors on the device."""
-    if isinstance(batch, torch.Tensor) or hasattr(batch, "to"):
+    if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: _moved(value, device) for key, value in batch.items()}
