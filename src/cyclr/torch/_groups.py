@@ -1,7 +1,5 @@
 """Reading and setting the hyperparameters in the parameter groups of an optimizer."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,11 +9,7 @@ from cyclr.torch import _private
 
 
 def unwrapped(optimizer: Any) -> Optimizer:
-    """Return the optimizer of torch, taken from a wrapper that calls no hooks itself, such as Accelerate's.
-
-    Raises:
-        TypeError: not an optimizer of torch, or a wrapper without one.
-    """
+    """Return the optimizer of torch, taken from a wrapper that calls no hooks itself, such as Accelerate's."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
     inner = optimizer if _private.runs_hooks(optimizer) else getattr(optimizer, "optimizer", None)
@@ -46,18 +40,8 @@ def assign(group: dict[str, Any], name: str, value: float) -> None:
         group[name] = (value, *old[1:])
 
 
-def setter(group: dict[str, Any], name: str) -> Callable[[float], object]:
-    """Return what `assign` does to a hyperparameter, for as long as it stays a tensor or a number."""
-    old = group[name]
-    return old.fill_ if isinstance(old, torch.Tensor) else functools.partial(group.__setitem__, name)
-
-
 def key(optimizer: Any, name: str) -> str:
-    """Return what the groups of an optimizer call `lr`, `momentum` or `weight_decay`.
-
-    Raises:
-        ValueError: the optimizer does not have it.
-    """
+    """Return what the groups of an optimizer call `lr`, `momentum` or `weight_decay`."""
     names = ("momentum", "betas", "rho") if name == "momentum" else (name,)
     for key in names:
         if all(key in group for group in optimizer.param_groups):

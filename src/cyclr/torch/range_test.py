@@ -17,7 +17,7 @@ from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks
 from cyclr.torch._update import Batches, Processes, Update
-from cyclr.torch.state import LoaderState, TrainingState
+from cyclr.torch.state import TrainingState, restore_loader
 
 
 def range_test(
@@ -122,20 +122,22 @@ def range_test(
     _checks.integer("accumulate", accumulate, at_least=1)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
-    if step_fn is not None and (accumulate != 1 or scaler is not None or autocast is not None):
+    if step_fn is None:
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise TypeError(
+                "an optimizer that computes the loss itself, several times in an update, needs step_fn; got "
+                f"{type(optimizer).__name__}. Pass step_fn=..., a function of the batch that calls "
+                "optimizer.step(closure) and returns the loss."
+            )
+        if not model.training:
+            warnings.warn(
+                "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
+                stacklevel=2,
+            )
+    elif accumulate != 1 or scaler is not None or autocast is not None:
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
-        )
-    if step_fn is None and _needs_closure(optimizer):
-        raise TypeError(
-            "an optimizer that computes the loss itself, several times in an update, needs step_fn; got "
-            f"{type(optimizer).__name__}. Pass step_fn=..., a function of the batch that calls optimizer.step(closure) "
-            "and returns the loss."
-        )
-    if step_fn is None and not model.training:
-        warnings.warn(
-            "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
-            stacklevel=2,
         )
     swept = _swept(optimizer, group)
     processes = Processes(model)
@@ -144,13 +146,12 @@ def range_test(
         test = sweep.test(None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)))
         with contextlib.ExitStack() as undo:
             undo.callback(_generators.Generators(loader).restore)
-            undo.callback(LoaderState(loader).restore)
+            restore_loader(loader, undo)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
             undo.callback(TrainingState(model, all_optimizers, scaler, folder).restore)
             undo.enter_context(_hooks.uncounted(all_optimizers))
             # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
-            setters = [(_groups.setter(settings, "lr"), ratio) for settings, ratio in swept]
             if seed is not None:
                 _generators.seed_all(seed, loader)
             batches = Batches(loader)
@@ -158,8 +159,8 @@ def range_test(
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
             update = Update(model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
             for lr in test:
-                for set_rate, ratio in setters:
-                    set_rate(lr * ratio)
+                for settings, ratio in swept:
+                    _groups.assign(settings, "lr", lr * ratio)
                 loss = update()
                 if loss is None:
                     test.stop("data_exhausted")
@@ -185,11 +186,6 @@ def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any]
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
     return [(groups[group], 1.0)]
-
-
-def _needs_closure(optimizer: Optimizer) -> bool:
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any]) -> float:

@@ -1,6 +1,7 @@
 """The training state of a torch model, copied before a range test and restored after it."""
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -79,7 +80,6 @@ def _reshard(model: torch.nn.Module) -> None:
 
 
 _Copy = Callable[[torch.Tensor], Callable[[], torch.Tensor]]
-"""Copies a tensor, and returns a function that returns the copy."""
 
 
 def in_memory(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
@@ -100,24 +100,12 @@ def _in_files(folder: Path) -> _Copy:
     return copy
 
 
-_REFILL: dict[type, str] = {
-    collections.OrderedDict: "update",
-    dict: "update",
-    set: "update",
-    list: "extend",
-    collections.deque: "extend",
-}
-"""Kinds of containers that can change, and the method that fills them."""
-
-_CONTAINERS: tuple[Any, ...] = (*_REFILL, tuple, frozenset)
+_MUTABLE: tuple[Any, ...] = (collections.OrderedDict, dict, set, list, collections.deque)
+_CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
 
 
 class Contents:
-    """What containers hold, at any depth, restored in place.
-
-    Args:
-        copy: copies a tensor, whose values are then restored too; None restores only which tensors there are.
-    """
+    """What containers hold, at any depth, restored in place: with `copy`, also the values of tensors."""
 
     def __init__(self, copy: _Copy | None = None) -> None:
         self._copy = copy
@@ -140,11 +128,11 @@ class Contents:
             for tensor, copied in self._tensors.values():
                 _memory(tensor).copy_(copied())
         for container, contents in self._containers.values():
-            kind = next((kind for kind in _REFILL if isinstance(container, kind)), None)
+            kind = next((kind for kind in _MUTABLE if isinstance(container, kind)), None)
             # The methods of a subclass may refuse changes, or count them. A tuple holds what it held.
             if kind is not None:
-                kind.clear(container)  # type: ignore[attr-defined]
-                getattr(kind, _REFILL[kind])(container, contents)
+                kind.clear(container)
+                (kind.extend if hasattr(kind, "extend") else kind.update)(container, contents)
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
@@ -155,21 +143,13 @@ def _memory(tensor: torch.Tensor) -> torch.Tensor:
     return elements
 
 
-class LoaderState:
-    """Where a loader and the samplers within it stand: its own state, its living workers, Accelerate's notes.
+def restore_loader(loader: Any, undo: contextlib.ExitStack) -> None:
+    """Let `undo` restore where a loader and the samplers within it stand, and its living workers.
 
-    A loader with persistent workers is without them until `restore`, so another iterator starts workers of its own.
+    Until then a loader with persistent workers is without them, so another iterator starts workers of its own.
     """
-
-    def __init__(self, loader: Any) -> None:
-        saved = loader.state_dict() if _private.keeps_state(loader) else None
-        self._undo: list[Callable[[], Any]] = []
-        for part in _generators.loaders(loader):
-            self._undo += [_private.detach_iterator(part), _private.copy_progress(part)]
-        if saved is not None:
-            self._undo.append(lambda: loader.load_state_dict(saved))
-
-    def restore(self) -> None:
-        """Restore it."""
-        for undo in self._undo:
-            undo()
+    if _private.keeps_state(loader):
+        undo.callback(loader.load_state_dict, loader.state_dict())
+    for part in _generators.loaders(loader):
+        undo.callback(_private.detach_iterator(part))
+        undo.callback(_private.copy_progress(part))
