@@ -115,20 +115,14 @@ class Scheduler(_private.TorchScheduler):
         self._updates = 0
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         self._offset = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
-        self._enter(_State.ALONE)
+        self._state = _State.ALONE
         self._attach()
         self._set_to(self._offset)
 
     def _attach(self) -> None:
         """Register the hooks; the optimizer does not keep this scheduler alive."""
-        _hooks.attach(
-            self,
-            self.optimizer,
-            before_update=Scheduler._set_added_groups,
-            after_update=Scheduler._count,
-            before_load=Scheduler._before_load,
-            after_load=Scheduler._after_load,
-        )
+        around_update = Scheduler._set_added_groups, Scheduler._count
+        _hooks.attach(self, around_update, (Scheduler._before_load, Scheduler._after_load))
 
     def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Before an update: set the rates of groups that were added since the last `step()`."""
@@ -168,7 +162,12 @@ class Scheduler(_private.TorchScheduler):
             "weight_decay": _schedules("weight_decay", weight_decay, groups, lists=False),
         }
         for schedule in given["momentum"]:
-            _check_momentum(schedule)
+            try:
+                largest = schedule.largest
+            except ScheduleError as error:
+                raise ScheduleError(f"momentum must stay below 1, but {error}") from error
+            if largest >= 1:
+                raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
         self._tracks = {
             name: _Track(_groups.key(self.optimizer, name), schedules, [])
             for name, schedules in given.items()
@@ -194,13 +193,9 @@ class Scheduler(_private.TorchScheduler):
             if name == "lr" or name in self._tracks
         }
         self.base_lrs = self._initial["lr"]
-        for name, (key, schedules, _) in self._tracks.items():
-            keeps = len(schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
-            ratios = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
-            self._tracks[name] = _Track(key, schedules, ratios)
-
-    def _enter(self, state: _State) -> None:
-        self._state = state
+        for name, track in self._tracks.items():
+            keeps = len(track.schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
+            track.ratios[:] = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
 
     @property
     def last_epoch(self) -> int:
@@ -212,9 +207,9 @@ class Scheduler(_private.TorchScheduler):
         # SequentialLR takes the first step of its schedulers back by this. Ignite's wrapper moves it forward.
         self._last_step = step
         if step < max(self._offset, 0):
-            self._enter(_State.PENDING)
+            self._state = _State.PENDING
         elif self._state is _State.PENDING:
-            self._enter(_State.ALONE)
+            self._state = _State.ALONE
 
     @property
     def _position(self) -> int:
@@ -235,26 +230,23 @@ class Scheduler(_private.TorchScheduler):
         step = self._last_step + 1 if self._counts_calls else self._position
         if step != self._last_step or self._known_groups != len(self.optimizer.param_groups):
             self._set_to(step)
-        elif self._updates == 0 and _hooks.is_counted(self.optimizer):
-            self._warn_if_idle()
-
-    def _warn_if_idle(self) -> None:
-        self._idle_calls += 1
-        if self._idle_calls == IDLE_CALLS:
-            warnings.warn(
-                f"step() of {type(self).__name__} was called {IDLE_CALLS} times, and no update of "
-                f"{type(self.optimizer).__name__} was seen: the learning rate stands still, unless you accumulate over "
-                "more batches than that. Updates are counted, not calls; if they run no hooks, create a "
-                'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
-                stacklevel=3,
-            )
+        elif self._updates == 0 and id(self.optimizer) not in _hooks.hidden:
+            self._idle_calls += 1
+            if self._idle_calls == IDLE_CALLS:
+                warnings.warn(
+                    f"step() of {type(self).__name__} was called {IDLE_CALLS} times, and no update of "
+                    f"{type(self.optimizer).__name__} was seen: the learning rate stands still, unless you accumulate "
+                    "over more batches than that. Updates are counted, not calls; if they run no hooks, create a "
+                    'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
+                    stacklevel=2,
+                )
 
     def _set_to(self, step: int) -> None:
         groups = self.optimizer.param_groups
         if len(groups) != self._known_groups:
             self._read_groups()
         if self._state is not _State.ALONE:
-            self._enter(_State.ACTIVE)
+            self._state = _State.ACTIVE
         self._last_step = step
         for key, schedules, ratios in self._tracks.values():
             if len(schedules) == 1:
@@ -291,7 +283,7 @@ class Scheduler(_private.TorchScheduler):
             for group, rate in zip(self.optimizer.param_groups, self._rates_at(self._last_step), strict=False)
         )
         if self._state is not _State.ALONE:
-            self._enter(_State.ACTIVE if owns else _State.ENDED)
+            self._state = _State.ACTIVE if owns else _State.ENDED
         return owns
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,7 +328,7 @@ class Scheduler(_private.TorchScheduler):
             self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
         if schedules != "same":
             # The state of the optimizer, if it is loaded after this, has rates of other schedules.
-            self._enter(_State.ALONE)
+            self._state = _State.ALONE
         if state_dict.get("in_charge", True) or self._state is _State.ALONE:
             self.step(step)
             return
@@ -345,7 +337,7 @@ class Scheduler(_private.TorchScheduler):
             self._last_step = min(self._last_step, self._offset - 1)
         else:
             self._last_step = step
-            self._enter(_State.ENDED)
+            self._state = _State.ENDED
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -380,12 +372,3 @@ def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[
             f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(schedules)}."
         )
     return tuple(schedules)
-
-
-def _check_momentum(schedule: Schedule) -> None:
-    try:
-        largest = schedule.largest
-    except ScheduleError as error:
-        raise ScheduleError(f"momentum must stay below 1, but {error}") from error
-    if largest >= 1:
-        raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
