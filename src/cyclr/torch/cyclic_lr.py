@@ -81,8 +81,7 @@ class CyclicLR(Scheduler):
     def _decay(self, mode: Mode, gamma: float) -> Decay | None:
         if self._scale_fn is None:
             return decay_of_mode(mode, gamma)
-        if not callable(self._scale_fn):
-            raise TypeError(f"scale_fn must be a function of the cycle or the step; got scale_fn={self._scale_fn!r}.")
+        _checks.function("scale_fn", self._scale_fn, "of the cycle or the step")
         if self._scale_mode == "cycle":
             return PerCycle(functools.partial(_one_based, self._scale_fn))
         return PerStep(self._scale_fn)

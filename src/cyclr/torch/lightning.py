@@ -110,7 +110,8 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         optimizer = self._swept(trainer)
         with contextlib.ExitStack() as undo:
             data = _Data(trainer)
-            undo.callback(data.close)
+            # It ends the workers.
+            undo.callback(data.combined.reset)
             _copy_attributes(pl_module, undo)
             _silence(trainer, pl_module, undo)
             # `range_test` is not given the scaler, because the trainer steps.
@@ -147,21 +148,17 @@ class _Data:
     """The trainer's training data, read by separate iterators: the batches of one update at a time."""
 
     def __init__(self, trainer: Any) -> None:
-        combined = _private_lightning.training_data(trainer)
-        self.loaders = [_read_apart(loader) for loader in combined.flattened]
-        self._combined = CombinedLoader(combined.iterables, _private_lightning.combination_mode(combined))
-        self._combined.flattened = self.loaders
-        self._combined.limits = combined.limits
+        read = _private_lightning.training_data(trainer)
+        self.loaders = [_read_apart(loader) for loader in read.flattened]
+        self.combined = CombinedLoader(read.iterables, _private_lightning.combination_mode(read))
+        self.combined.flattened = self.loaders
+        self.combined.limits = read.limits
         self._size = trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[list[tuple[Any, int]]]:
-        batches = ((batch, index) for batch, index, _ in self._combined)
+        batches = ((batch, index) for batch, index, _ in self.combined)
         while group := list(itertools.islice(batches, self._size)):
             yield group
-
-    def close(self) -> None:
-        """End the workers."""
-        self._combined.reset()
 
 
 def _read_apart(loader: Any) -> Any:
@@ -267,9 +264,5 @@ def _mute(module: Any, undo: contextlib.ExitStack) -> None:
     own = vars(module)
     undo.callback(own.update, {name: own[name] for name in ("log", "log_dict") if name in own})
     for name in ("log", "log_dict"):
-        own[name] = _ignore
+        own[name] = lambda *arguments, **keywords: None
         undo.callback(own.pop, name, None)
-
-
-def _ignore(*arguments: Any, **keywords: Any) -> None:
-    """Take the place of `self.log` during a range test."""
