@@ -97,8 +97,7 @@ class TorchScheduler(LRScheduler):  # type: ignore[misc]
     @property
     def _last_lr(self) -> list[float | Any]:
         """The learning rates as `ChainedScheduler`, and code written for old versions of torch, reads them."""
-        rates: list[float | Any] = self.get_last_lr()
-        return rates
+        return list(self.get_last_lr())
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """Take a first step: `SequentialLR` starts each of its schedulers by this method."""

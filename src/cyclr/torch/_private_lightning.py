@@ -1,6 +1,5 @@
 """Private names of Lightning: each in one function, with the reason why it is needed."""
 
-from collections.abc import Callable
 from typing import Any
 
 
@@ -14,14 +13,12 @@ def training_data(trainer: Any) -> Any:
 
 def combination_mode(combined: Any) -> str:
     """Return the mode in which a `CombinedLoader` combines its loaders: the constructor takes it, nothing gives it."""
-    mode: str = combined._mode
-    return mode
+    return str(combined._mode)
 
 
-def before_transfer(module: Any) -> Callable[..., Any]:
+def before_transfer(module: Any) -> Any:
     """Return the hook that prepares a batch for the device.
 
     The public one is the module's, also if the data module overrides it. Lightning chooses between both here.
     """
-    hook: Callable[..., Any] = module._on_before_batch_transfer
-    return hook
+    return module._on_before_batch_transfer

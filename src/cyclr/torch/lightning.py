@@ -179,7 +179,8 @@ class _Update:
     """Updates once by the module's `training_step`, as the trainer's loop does."""
 
     def __init__(self, trainer: Any, module: Any, optimizer: Any, scaler: Any) -> None:
-        self._trainer, self._module, self._optimizer, self._scaler = trainer, module, optimizer, scaler
+        self._trainer, self._strategy = trainer, trainer.strategy
+        self._module, self._optimizer, self._scaler = module, optimizer, scaler
         self._processes = Processes(module)
         # Users choose the name of the second argument.
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
@@ -195,28 +196,25 @@ class _Update:
 
     def _attempt(self, group: list[tuple[Any, int]]) -> float:
         losses: list[float] = []
-        self._trainer.strategy.optimizer_step(
-            self._optimizer, lambda: self._backward(group, losses), model=self._module
-        )
+        self._strategy.optimizer_step(self._optimizer, lambda: self._backward(group, losses), model=self._module)
         # A step with a closure may call it several times. The first call is before the update.
         return sum(losses[: len(group)]) / len(group)
 
     def _backward(self, group: list[tuple[Any, int]], losses: list[float]) -> Any:
-        strategy = self._trainer.strategy
         with torch.enable_grad():
             for number, (batch, index) in enumerate(group):
                 # Processes exchange their gradients once, with the last batch.
-                no_exchange = getattr(strategy, "block_backward_sync", contextlib.nullcontext)
+                no_exchange = getattr(self._strategy, "block_backward_sync", contextlib.nullcontext)
                 with contextlib.nullcontext() if number == len(group) - 1 else no_exchange():
                     loss = self._loss(batch, index)
                     losses.append(loss.item())
                     if number == 0:
                         self._optimizer.zero_grad()
-                    strategy.backward(loss / self._trainer.accumulate_grad_batches, self._optimizer)
+                    self._strategy.backward(loss / self._trainer.accumulate_grad_batches, self._optimizer)
         return loss.detach()
 
     def _loss(self, batch: Any, index: int) -> Any:
-        strategy = self._trainer.strategy
+        strategy = self._strategy
         batch = self._trainer.precision_plugin.convert_input(batch)
         batch = strategy.batch_to_device(_private_lightning.before_transfer(self._module)(batch, dataloader_idx=0))
         output = strategy.training_step(batch, index) if self._takes_index else strategy.training_step(batch)
@@ -262,7 +260,7 @@ def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> None:
 def _mute(module: Any, undo: contextlib.ExitStack) -> None:
     """Let `self.log` and `self.log_dict` do nothing."""
     own = vars(module)
-    undo.callback(own.update, {name: own[name] for name in ("log", "log_dict") if name in own})
     for name in ("log", "log_dict"):
-        own[name] = lambda *arguments, **keywords: None
+        undo.callback(own.update, {name: own[name]} if name in own else {})
         undo.callback(own.pop, name, None)
+        own[name] = lambda *arguments, **keywords: None

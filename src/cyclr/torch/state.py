@@ -17,13 +17,8 @@ from cyclr.torch import _private
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizer state and settings, modes, gradients, scaler.
 
-    Gradients are not copied: the model has none until `restore`, which gives it the same tensors.
-
-    Args:
-        model: any `torch.nn.Module`.
-        optimizers: its optimizers.
-        scaler: its `GradScaler`, if there is one.
-        folder: a folder for the copies, as files; in memory by default.
+    Gradients are not copied: the model has none until `restore`, which gives it the same tensors. The copies are files
+    in `folder`, if there is one.
     """
 
     def __init__(
