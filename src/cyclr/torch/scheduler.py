@@ -156,12 +156,9 @@ class Scheduler(_private.TorchScheduler):
 
     def _set_schedules(self, lr: Any, momentum: Any, weight_decay: Any) -> None:
         groups = len(self.optimizer.param_groups)
-        given = {
-            "lr": _schedules("lr", lr, groups),
-            "momentum": _schedules("momentum", momentum, groups),
-            "weight_decay": _schedules("weight_decay", weight_decay, groups, lists=False),
-        }
-        for schedule in given["momentum"]:
+        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        checked = {name: _schedules(name, value, groups) for name, value in given.items()}
+        for schedule in checked["momentum"]:
             try:
                 largest = schedule.largest
             except ScheduleError as error:
@@ -170,7 +167,7 @@ class Scheduler(_private.TorchScheduler):
                 raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
         self._tracks = {
             name: _Track(_groups.key(self.optimizer, name), schedules, [])
-            for name, schedules in given.items()
+            for name, schedules in checked.items()
             if schedules
         }
         self._read_groups()
@@ -362,13 +359,15 @@ def _from_descriptions(descriptions: list[Any] | None) -> Any:
     return schedules[0] if len(schedules) == 1 else schedules or None
 
 
-def _schedules(name: str, given: Any, groups: int, lists: bool = True) -> tuple[Schedule, ...]:
-    """Return no schedule, one for all groups, or one for each."""
-    schedules = () if given is None else (given,) if isinstance(given, Schedule) else given if lists else None
-    if not isinstance(schedules, tuple | list) or not all(isinstance(schedule, Schedule) for schedule in schedules):
+def _schedules(name: str, given: Any, groups: int) -> tuple[Schedule, ...]:
+    """Return no schedule, one for all groups, or one for each, except for the weight decay."""
+    if given is None or isinstance(given, Schedule):
+        return () if given is None else (given,)
+    listed = isinstance(given, tuple | list) and name != "weight_decay"
+    if not listed or not all(isinstance(schedule, Schedule) for schedule in given):
         raise TypeError(f"{name} must be a cyclr schedule; got {name}={given!r}. Try cyclr.Constant(value).")
-    if given is not None and not isinstance(given, Schedule) and len(schedules) != groups:
+    if len(given) != groups:
         raise ValueError(
-            f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(schedules)}."
+            f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(given)}."
         )
-    return tuple(schedules)
+    return tuple(given)
