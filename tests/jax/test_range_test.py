@@ -178,6 +178,19 @@ def test_an_evaluation_is_at_the_end_of_its_rate_also_if_batches_differ_in_size(
     assert seen == [(2 * rate, rate) for rate in range(1, 7)]
 
 
+def test_a_step_that_is_not_compiled_takes_any_batch_also_with_an_evaluation():
+    rows, texts = [], [("a", BATCHES[0]), ("b", BATCHES[1])]
+
+    def named(weights, batch, lr):
+        name, arrays = batch
+        rows.append(name)
+        return step(weights, arrays, lr)
+
+    sweep = {**SWEEP, "steps": 3, "updates_per_rate": 2, "evaluate": lambda weights: 1.0}
+    range_test(named, jnp.zeros(3), texts, **sweep, chunk=None)
+    assert rows == ["a", "b"] * 3
+
+
 @pytest.mark.parametrize("chunk", [None, 4, 10])
 @pytest.mark.parametrize(("dtype", "x64"), [("bfloat16", False), ("float16", False), ("float32", True)])
 def test_parameters_keep_their_dtype(dtype, x64, chunk):

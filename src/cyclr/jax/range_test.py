@@ -51,7 +51,7 @@ def range_test(
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
         evaluate: `evaluate(state)` returns the number to record at the end of every rate instead of the mean loss of
-            its batches: a loss on validation data, or 1 − accuracy. The updates of one rate are then a chunk.
+            its batches: a loss on validation data, or 1 − accuracy. A chunk is then the updates of one rate.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 
