@@ -58,10 +58,7 @@ def attach(
         schedules: by attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. Without any, the optimizer
             only becomes one that can return the rate `shown`.
         offset: added to the optimizer's counter to get the step.
-        earlier: the attachment that an earlier call for the same schedules returned.
-
-    Returns:
-        The attachment. Pass it the next time, so that nothing is compiled twice.
+        earlier: what an earlier call for the same schedules returned, so that nothing is compiled twice.
     """
     detach(model)
     optimizer = _private.inner(model.optimizer)
@@ -97,10 +94,7 @@ def detach(model: Any) -> None:
 
 @contextlib.contextmanager
 def suspended(optimizer: Any) -> Iterator[bool]:
-    """Make an optimizer a plain one inside the context, which receives True if schedules were attached.
-
-    Compiled steps are up to the caller.
-    """
+    """Make an optimizer a plain one inside the context, which receives True if schedules were attached."""
     optimizer = _private.inner(optimizer)
     kind, attachment = type(optimizer), _remove(optimizer)
     try:
@@ -129,11 +123,7 @@ def attached(optimizer: Any) -> Attachment | None:
 
 
 def momentum_name(optimizer: Any) -> str:
-    """Return the name of the attribute that is the optimizer's momentum.
-
-    Raises:
-        ValueError: the optimizer has no momentum, or was created without.
-    """
+    """Return the name of the attribute that is the optimizer's momentum. Raise if it has none."""
     inner = _private.inner(optimizer)
     for name in MOMENTUM_NAMES:
         if vars(inner).get(name):
@@ -157,7 +147,7 @@ def _value_of(optimizer: Any, name: str, schedule: Schedule, offset: int) -> Cal
         return value
     initial = vars(optimizer).get(name) or 0.0
     if keras.backend.backend() == "torch":
-        return lambda optimizer: _scheduled_number(initial, value(optimizer))
+        return lambda optimizer: _ScheduledNumber.of(value(optimizer), initial)
     to_optimizer = weakref.ref(optimizer)
     variable = _ScheduledValue(initial, lambda: value(to_optimizer()))
     return lambda optimizer: variable
@@ -175,13 +165,10 @@ class _ComparesAsInitial:
     def __eq__(self, other: object) -> bool:
         return self.initial == other
 
-    def __ne__(self, other: object) -> bool:
-        return self.initial != other
-
     def __gt__(self, other: float) -> bool:
         return self.initial > other
 
-    __hash__ = object.__hash__
+    __ne__, __hash__ = object.__ne__, object.__hash__
 
 
 class _ScheduledValue(_ComparesAsInitial, keras.Variable):  # type: ignore[misc]
@@ -200,13 +187,12 @@ class _ScheduledValue(_ComparesAsInitial, keras.Variable):  # type: ignore[misc]
 class _ScheduledNumber(_ComparesAsInitial, float):
     """A hyperparameter for torch, whose formulas take numbers."""
 
-
-def _scheduled_number(initial: float, value: Any) -> Any:
-    if not isinstance(value, float):
+    @classmethod
+    def of(cls, value: Any, initial: float) -> Any:
+        if isinstance(value, float):
+            value = cls(value)
+            value.initial = initial
         return value
-    number = _ScheduledNumber(value)
-    number.initial = initial
-    return number
 
 
 @functools.cache

@@ -41,10 +41,9 @@ class BatchValues:
         return own
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
-        """Call when an epoch ends.
+        """Call when an epoch ends. `logs` are corrected if data of unknown length ended.
 
-        If data of unknown length ended, Keras has begun a batch without data. The means are then empty, or hold values
-        of the validation, and the epoch's logs are computed from the earlier sums.
+        Keras has then begun a batch without data, and the means are empty, or hold values of the validation.
         """
         for metric, total, count in self._sums:
             metric.total.assign(total)

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from cyclr.keras import _private
+from cyclr.keras._batch import BatchValues
+from cyclr.keras._updates import UpdateCounter
 
 
 def learning_rate(optimizer: Any) -> float:
@@ -18,25 +20,22 @@ def has_settable_rate(optimizer: Any) -> bool:
     return isinstance(_private.rate(optimizer), keras.Variable)
 
 
-class RateControl:
-    """Sets the learning rate between updates, and raises if anything else sets it too.
+class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the learning rate of every update, and raises if anything else sets it too.
 
-    Args:
-        who: name of the callback, for messages.
+    A subclass calls `_check_rate` and `_begin_batch` before every batch, and both `end` and `gather` after it.
     """
 
-    def __init__(self, who: str) -> None:
-        self._who = who
+    def __init__(self) -> None:
+        super().__init__()
+        self._who = type(self).__name__
         self._set_to: float | None = None
         self._before: float | None = None
+        self._batch = BatchValues()
+        self._updates = UpdateCounter(self, every_batch=True)
 
-    def begin(self, model: Any) -> None:
-        """Call when training begins.
-
-        Raises:
-            ValueError: the rate of single updates cannot be set: the model is not compiled, runs several steps per
-                call, or its optimizer has a schedule of its own.
-        """
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None:
             raise ValueError(
@@ -56,14 +55,11 @@ class RateControl:
                 "is exact with any."
             )
         self._set_to = self._before = None
+        self._updates.restart()
 
-    def check(self, optimizer: Any) -> None:
-        """Call before every batch.
-
-        Raises:
-            ValueError: the rate is no longer the one that was set.
-        """
-        found = learning_rate(optimizer)
+    def _check_rate(self) -> None:
+        """Raise if the rate is no longer the one that was set."""
+        found = learning_rate(self.model.optimizer)
         # JAX loses a rate that was set for a batch without data, when data of unknown length ends.
         if self._set_to is not None and found not in (self._set_to, self._before):
             raise ValueError(
@@ -73,10 +69,17 @@ class RateControl:
             )
         self._before = found
 
-    def set(self, optimizer: Any, rate: float) -> None:
-        """Let the next update use `rate`."""
-        optimizer.learning_rate = rate
-        self._set_to = learning_rate(optimizer)
+    def _begin_batch(self, rate: float) -> None:
+        """Let a batch use `rate`. Called for every micro-batch: JAX loses a rate that was set for one without data."""
+        model = self.model
+        model.optimizer.learning_rate = rate
+        self._set_to = learning_rate(model.optimizer)
+        self._batch.begin(model)
+        self._updates.begin_batch()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._updates.end_epoch()
+        self._batch.end_epoch({} if logs is None else logs)
 
 
 def all_of(model: Any, chosen: Any) -> list[Any]:

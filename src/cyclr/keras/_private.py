@@ -85,15 +85,9 @@ def compiled_parts(model: Any) -> list[Any]:
     return [part for part in parts if part is not None]
 
 
-def tracked(part: Any) -> dict[str, set[int]]:
+def tracked(part: Any) -> Any:
     """Return the ids of what a compiled part tracks, by list: an id in it would not be tracked a second time."""
-    seen: dict[str, set[int]] = part._tracker.stored_ids
-    return seen
-
-
-def unsynced_model(callback: Any) -> Any:
-    """Return the model of a callback without waiting for the device, which the public `model` does on JAX."""
-    return callback._model
+    return part._tracker.stored_ids
 
 
 def keras_generators() -> tuple[dict[str, Any], Any]:
@@ -119,25 +113,21 @@ def set_keras_generators(held: dict[str, Any], state: Any = None) -> None:
         held["global_seed_generator"].state.assign(state)
 
 
-def tensorflow_generators() -> tuple[int | None, Any] | None:
-    """Return TensorFlow's seed and its stream of seeds for operations that have none; None if it is not loaded.
+def tensorflow_generators() -> Callable[[], None]:
+    """Return a function that restores TensorFlow's seed and its stream of seeds for operations that have none.
 
     TensorFlow can set both publicly, but read neither.
     """
     if "tensorflow" not in sys.modules:
-        return None
+        return lambda: None
     from tensorflow.python.eager import context
 
-    generator = getattr(context.context(), "_rng", None)
-    return context.global_seed(), None if generator is None else generator.getstate()
+    seed, generator = context.global_seed(), getattr(context.context(), "_rng", None)
+    state = None if generator is None else generator.getstate()
 
+    def restore() -> None:
+        context.set_global_seed(seed)
+        if state is not None:
+            context.context()._rng.setstate(state)
 
-def set_tensorflow_generators(state: tuple[int | None, Any] | None) -> None:
-    """Restore what `tensorflow_generators` returned."""
-    if state is None:
-        return
-    from tensorflow.python.eager import context
-
-    context.set_global_seed(state[0])
-    if state[1] is not None:
-        context.context()._rng.setstate(state[1])
+    return restore

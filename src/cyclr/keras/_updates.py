@@ -34,10 +34,10 @@ class UpdateCounter:
     | outside an epoch | creation, `end_epoch` | nothing |
     | between batches | `begin_epoch`, `end_batch` | the batches counted when the epoch began |
     | within a batch | `begin_batch` | if the counter is read before every batch: the update of this batch |
-    | phantom update | `end_epoch` within a batch | the batch had no data; TensorFlow has counted it all the same |
+    | phantom update | `end_epoch` within a batch, which undoes it | TensorFlow has counted a batch without data |
 
-    `end_epoch` undoes a phantom update: if data of unknown length ends, or data that is shorter than it was said to be,
-    Keras begins a batch and finds no data, and TensorFlow has run by then what needs none, the counter included.
+    If data of unknown length ends, or data that is shorter than it was said to be, Keras begins a batch and finds no
+    data. TensorFlow has run by then what needs none, the counter included.
 
     Keras may call `end_batch` in several threads and in any order. With `steps_per_execution > 1` it does not report
     how many batches a call ran. If the data's length is unknown, a shortened last call is counted as a full one.
@@ -120,18 +120,14 @@ class UpdateCounter:
     def end_epoch(self) -> int:
         """Call when an epoch ends. Returns the number of updates made so far, without a phantom update."""
         optimizer = self.optimizer
-        count = batches_seen(optimizer)
-        before_phantom = self._before_phantom(count)
-        if before_phantom is not None:
-            count = before_phantom
+        count = found = batches_seen(optimizer)
+        if self._reads:
+            if self._before:
+                count = self._before.popitem()[1]
+        elif keras.backend.backend() == "tensorflow" and self._per_call == 1:
+            ended = next(self._ended)
+            if self._begun > ended and found == self._first + ended + 1:
+                count -= 1
+        if count != found:
             _private.counter(optimizer).assign(count)
         return count // accumulation(optimizer)
-
-    def _before_phantom(self, count: int) -> int | None:
-        """Return the counter before the phantom update, or None if the epoch ended between batches."""
-        if self._reads:
-            return self._before.popitem()[1] if self._before else None
-        ended = next(self._ended)
-        expected = self._first + ended
-        possible = keras.backend.backend() == "tensorflow" and self._per_call == 1
-        return expected if possible and self._begun > ended and count == expected + 1 else None

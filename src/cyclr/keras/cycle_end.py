@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from cyclr import _checks
 from cyclr.keras import _attach, _private
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.schedule import LearningRate
@@ -38,23 +39,23 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, fn: Callable[[Any, int], object], schedule: Schedule | None = None) -> None:
         super().__init__()
-        if not callable(fn):
-            raise TypeError(f"fn must be a function of the model and the step; got fn={fn!r}.")
         if schedule is not None and not isinstance(schedule, Schedule):
             raise TypeError(f"schedule must be a cyclr schedule or None; got schedule={schedule!r}.")
-        self._fn = fn
+        self._fn = _checks.function("fn", fn, "of the model and the step")
         self._given = schedule
+        self._optimizer: Any = None
         self._updates = UpdateCounter(self)
         self._start_step = 0
         self._last_step = -1
 
     def _followed(self) -> Schedule | None:
         """Return the schedule whose cycles are meant, which `change_schedule` may have replaced."""
-        own = _private.rate(getattr(_private.unsynced_model(self), "optimizer", None))
+        own = _private.rate(self._optimizer)
         return own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
+        self._optimizer = model.optimizer
         if self._followed() is None:
             raise ValueError(
                 "CycleEnd must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate. "
@@ -68,8 +69,9 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
         self._last_step = -1
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._optimizer = self.model.optimizer
         # Every ScheduleCallback in the list has attached its schedules by now.
-        own, attachment = _private.rate(self.model.optimizer), _attach.attached(self.model.optimizer)
+        own, attachment = _private.rate(self._optimizer), _attach.attached(self._optimizer)
         offset = 0 if attachment is None else attachment.offset
         self._start_step = own.start_step if isinstance(own, LearningRate) else offset
         self._updates.begin_epoch()

@@ -3,17 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import keras
-
 from cyclr import _checks
-from cyclr.keras import _optimizer
-from cyclr.keras._batch import BatchValues
-from cyclr.keras._updates import UpdateCounter
+from cyclr.keras._optimizer import RateCallback
 from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 
 
-class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
+class CyclicLR(RateCallback):
     """Cycle the learning rate between two bounds, one value per optimizer update: the classic callback.
 
     Takes the arguments of the original (github.com/bckenstler/CLR) and gives the same rates. In new code
@@ -67,10 +63,8 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         scale_mode: Literal["cycle", "iterations"] = "cycle",
     ) -> None:
         super().__init__()
-        if scale_fn is not None and not callable(scale_fn):
-            raise TypeError(
-                f"scale_fn must be a function of the cycle or the step, or None; got scale_fn={scale_fn!r}."
-            )
+        if scale_fn is not None:
+            _checks.function("scale_fn", scale_fn, "of the cycle or the step, or None")
         self.base_lr = base_lr
         self.max_lr = max_lr
         self.step_size = step_size
@@ -82,9 +76,6 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         self.trn_iterations = 0
         self.history: dict[str, list[Any]] = {}
         self._schedule = self._make_schedule(base_lr, max_lr, step_size)
-        self._rate = _optimizer.RateControl("CyclicLR")
-        self._batch = BatchValues()
-        self._updates = UpdateCounter(self, every_batch=True)
 
     def _make_schedule(self, base_lr: float, max_lr: float, step_size: float) -> Cyclical:
         decay: Decay | None
@@ -116,17 +107,9 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
 
     _reset = reset
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._rate.begin(self.model)
-        self._updates.restart()
-
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        model = self.model
-        self._rate.check(model.optimizer)
-        self._batch.begin(model)
-        # Set for every micro-batch: JAX loses a rate that was set for a batch without data.
-        self._rate.set(model.optimizer, self.clr())
-        self._updates.begin_batch()
+        self._check_rate()
+        self._begin_batch(self.clr())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
@@ -134,18 +117,16 @@ class CyclicLR(keras.callbacks.Callback):  # type: ignore[misc]
         logs["learning_rate"] = self.clr()
         micro_batches = self._updates.gather(own)
         if micro_batches:
-            self._record_update(micro_batches)
-
-    def _record_update(self, own: list[dict[str, Any]]) -> None:
-        self.trn_iterations += 1
-        values = {name: sum(batch[name] for batch in own) / len(own) for name in own[0]}
-        for name, value in {"lr": self.clr(), "iterations": self.trn_iterations, **values}.items():
-            self.history.setdefault(name, []).append(value)
-        self.clr_iterations += 1
+            self.trn_iterations += 1
+            means = {
+                name: sum(batch[name] for batch in micro_batches) / len(micro_batches) for name in micro_batches[0]
+            }
+            for name, value in {"lr": self.clr(), "iterations": self.trn_iterations, **means}.items():
+                self.history.setdefault(name, []).append(value)
+            self.clr_iterations += 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        self._updates.end_epoch()
-        self._batch.end_epoch(logs)
+        super().on_epoch_end(epoch, logs)
         if self.history.get("lr"):
             logs["learning_rate"] = self.history["lr"][-1]

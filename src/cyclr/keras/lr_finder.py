@@ -3,19 +3,17 @@
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 
 from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.keras import _optimizer
-from cyclr.keras._batch import BatchValues
-from cyclr.keras._updates import UpdateCounter, accumulation
+from cyclr.keras._updates import accumulation
 from cyclr.keras.state import TrainingState
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
-class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
+class LRFinder(_optimizer.RateCallback):
     """Run a range test as a callback of `fit`: the classic finder.
 
     Takes the arguments of the original (WittmannF's LRFinder). The rates grow exponentially over all updates of the
@@ -74,12 +72,9 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         self._new_test(points=2)
         self.result: RangeTestResult | None = None
         self.figure: Any = None
-        self._rate = _optimizer.RateControl("LRFinder")
-        self._batch = BatchValues()
         self._start: TrainingState | None = None
         self._losses: list[float] = []
         self._lr: float | None = None
-        self._updates = UpdateCounter(self, every_batch=True)
 
     def _new_test(self, points: int) -> None:
         self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
@@ -95,8 +90,8 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
         return [] if self.result is None else self.result.loss.tolist()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
         model = self.model
-        self._rate.begin(model)
         self._new_test(points=2)
         if not all(layer.built for layer in model.layers):
             raise ValueError(
@@ -107,33 +102,31 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             _optimizer.build(model.optimizer, model)
         self._start = None
         self._losses, self._lr = [], None
-        self._updates.restart()
         self.result = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._start is None:
-            # The epoch that `fit` begins with is not known before.
-            self._new_test(self._points((self.params.get("epochs") or 1) - epoch))
-
-    def _points(self, epochs: int) -> int:
+        if self._start is not None:
+            return
         steps = self.params.get("steps")
         if not steps:
             raise ValueError(
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
+        # The epoch that `fit` begins with is not known before.
+        epochs = (self.params.get("epochs") or 1) - epoch
         updates = steps * epochs // accumulation(self.model.optimizer)
-        points: int = updates // self.batches_lr_update
+        points = updates // self.batches_lr_update
         if points < 2:
             raise ValueError(
                 f"fit must run at least 2 * batches_lr_update = {2 * self.batches_lr_update} updates for LRFinder; "
                 f"got {updates}. Use more epochs."
             )
-        return points
+        self._new_test(points)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
-        self._rate.check(model.optimizer)
+        self._check_rate()
         if not self._updates.within_update and not self._losses:
             if self._start is None:
                 self._start = TrainingState(model, _optimizer.all_of(model, model.optimizer), metrics=False)
@@ -141,10 +134,7 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
                 self.restore()
         if self._lr is None:
             self._lr = next(self._test)
-        # Set for every batch: JAX loses a rate that was set for a batch without data.
-        self._rate.set(model.optimizer, self._lr)
-        self._batch.begin(model)
-        self._updates.begin_batch()
+        self._begin_batch(self._lr)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
@@ -162,10 +152,6 @@ class LRFinder(keras.callbacks.Callback):  # type: ignore[misc]
             self._lr = None
         if self._test.stopped:
             model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._updates.end_epoch()
-        self._batch.end_epoch({} if logs is None else logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.reload_weights:

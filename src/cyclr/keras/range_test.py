@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import operator
 import os
 import types
 import warnings
@@ -129,7 +130,10 @@ def range_test(
     _check_not_empty(x)
     fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
     with contextlib.ExitStack() as undo:
-        undo.enter_context(_expected_warnings_ignored())
+        undo.enter_context(warnings.catch_warnings())
+        # Both are expected here.
+        for message in ("Your input ran out of data", "`shuffle=True` was passed"):
+            warnings.filterwarnings("ignore", message)
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(Generators(x).restore)
         if not _optimizer.has_weights(model):
@@ -206,11 +210,8 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._read_once = read_once
         self._on_step = None if on_step is None else _without_stop_iteration(on_step, "on_step")
         self._lr: float | None = None
-        self._batches_in_epoch = 0
+        self._epoch_has_data = False
         self._counter = UpdateCounter(self, optimizer, every_batch=True)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._batches_in_epoch = 0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.reset_metrics()
@@ -230,7 +231,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
                 f"monitor must name a loss in the model's logs; got monitor={self._monitor!r}, the logs hold {names}."
             )
         loss = _checks.scalar(f"logs[{self._monitor!r}]", logs[self._monitor])
-        self._batches_in_epoch += 1
+        self._epoch_has_data = True
         losses = self._counter.gather(loss, last=not math.isfinite(loss))
         if losses:
             self._test.record(sum(losses) / len(losses))
@@ -242,9 +243,10 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._counter.end_epoch()
-        if self._read_once or self._batches_in_epoch == 0:
+        if self._read_once or not self._epoch_has_data:
             self._test.stop("data_exhausted")
             self.model.stop_training = True
+        self._epoch_has_data = False
 
 
 def _rate_of_update(optimizer: Any, rates: Any) -> Callable[[], Any]:
@@ -271,15 +273,6 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
     return swept
 
 
-@contextlib.contextmanager
-def _expected_warnings_ignored() -> Iterator[None]:
-    """Silence Keras' warnings about exhausted data and about `shuffle=True` with a dataset. Both are expected here."""
-    with warnings.catch_warnings():
-        for message in ("Your input ran out of data", "`shuffle=True` was passed"):
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
 def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     """Create the variables that the first `fit` would create, and return the data, complete again."""
     if not _optimizer.has_weights(model):
@@ -296,18 +289,17 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 
 def _check_not_empty(x: Any) -> None:
     """Raise if the dataset has length 0. Keras would raise too, with a less helpful message."""
-    is_data_set = not hasattr(x, "shape") and not isinstance(x, list | tuple | dict)
-    try:
-        batches = len(x) if is_data_set else 1
-    except TypeError:
-        return
-    if batches == 0:
+    if not _is_array(x) and operator.length_hint(x, 1) == 0:
         raise RangeTestError("data must hold a batch at least; got a data set of length 0.")
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "shape") or isinstance(x, list | tuple | dict)
 
 
 def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
     """Return the first batch of the data, and the data again."""
-    is_array = y is not None or hasattr(x, "shape") or isinstance(x, list | tuple | dict)
+    is_array = y is not None or _is_array(x)
     if is_array and any(len(array) == 0 for array in keras.tree.flatten(x)):
         batches: Iterator[Any] = iter([])
     else:

@@ -108,17 +108,14 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
 def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
     """Return the value of a schedule at an optimizer's counter, within a compiled step or outside of one."""
     step = step.value if isinstance(step, keras.Variable) else step
-    on_host = keras.backend.backend() == "torch" and step.device.type == "cpu" and step.ndim == 0
-    if on_host and not step.is_floating_point() and not _torch_is_compiling():
+    if keras.backend.backend() == "torch":
+        import torch
+
         # One Python number is cheaper than twenty operations on tensors of one element. A fraction would be cut off.
-        return schedule(int(step) + offset)
+        is_integer = step.device.type == "cpu" and step.ndim == 0 and not step.is_floating_point()
+        if is_integer and not torch.compiler.is_compiling():
+            return schedule(int(step) + offset)
     return schedule(step + offset if offset else step)
-
-
-def _torch_is_compiling() -> bool:
-    import torch
-
-    return bool(torch.compiler.is_compiling())
 
 
 def retrace(model: Any) -> None:

@@ -64,8 +64,10 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._schedules = _given(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
         self._offset = 0
+        self._last_model: Any = None
+        """What `model` is, which waits for the device on JAX when it is read."""
         self._counted: Any = None
-        self._logged: dict[str, tuple[Schedule, int]] = {}
+        self._logged: dict[str, Schedule] = {}
         self._attachment: _attach.Attachment | None = None
         self._attached_by_hand = False
         self._updates = UpdateCounter(self)
@@ -90,9 +92,10 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._schedules, self._attachment = schedules, None
 
     def set_model(self, model: Any) -> None:
-        if model is not _private.unsynced_model(self):
+        if model is not self._last_model:
             self.detach()
         super().set_model(model)
+        self._last_model = model
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None or optimizer is not self._counted:
             # An optimizer that the schedules were not attached to yet. Its count is read as `fit` finds it, before
@@ -119,9 +122,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             model.optimizer.learning_rate = self._schedules["lr"](last)
 
     def _is_attached(self) -> bool:
-        if self._attachment is None:
-            return False
-        return _attach.attached(_private.unsynced_model(self).optimizer) is self._attachment
+        attachment = self._attachment
+        return attachment is not None and _attach.attached(self._last_model.optimizer) is attachment
 
     def _attach(self, model: Any, schedules: dict[str, Schedule], earlier: _attach.Attachment | None = None) -> None:
         optimizer = getattr(model, "optimizer", None)
@@ -144,10 +146,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         given = {names[name]: schedules[name] for name in names if name in schedules}
         if not _optimizer.has_settable_rate(optimizer):
             self._check_optimizer_schedule(_private.rate(optimizer), given.pop("learning_rate", None))
-        self._logged = {
-            "momentum" if name in _attach.MOMENTUM_NAMES else name: (schedule, self._offset)
-            for name, schedule in given.items()
-        }
+        self._logged = {"momentum" if name in _attach.MOMENTUM_NAMES else name: given[name] for name in given}
         self._schedules = schedules
         self._attachment = _attach.attach(model, given, self._offset, earlier)
 
@@ -170,42 +169,32 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _values(self, update: int) -> dict[str, float]:
         # The optimizer's own schedule may have been replaced by `change_schedule`.
         own = _private.rate(self._counted)
-        of_optimizer = {"learning_rate": (own.schedule, own.start_step)} if isinstance(own, LearningRate) else {}
-        logged = {**of_optimizer, **self._logged}
-        return {name: schedule(update + offset) for name, (schedule, offset) in logged.items()}
+        values = {"learning_rate": own.schedule(update + own.start_step)} if isinstance(own, LearningRate) else {}
+        return values | {name: schedule(update + self._offset) for name, schedule in self._logged.items()}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._attached_by_hand:
             self._attach(self.model, self._schedules, self._attachment)
 
-    def _check_not_rewound(self, optimizer: Any) -> None:
-        """Raise if start_step was counted from updates that a backup has undone since."""
-        if self.start_step is None:
-            return
-        done, found = updates_done(optimizer), self.start_step - self._offset
-        if done < found:
-            self._counted = None
-            _attach.detach(self.model)
-            raise ValueError(
-                f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
-                f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
-                "start with the model as it was then."
-            )
-
-    def _check_attached(self, optimizer: Any) -> None:
-        """Raise if another callback has replaced this one."""
-        if _attach.attached(optimizer) is not self._attachment:
-            _attach.detach(self.model)
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        if _attach.attached(model.optimizer) is not self._attachment:
+            _attach.detach(model)
             raise ValueError(
                 "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
                 "took its place, or the model was compiled again with another optimizer. Pass all schedules to one "
                 "callback, ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
             )
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        optimizer = self.model.optimizer
-        self._check_attached(optimizer)
-        self._check_not_rewound(optimizer)
+        # Another callback may have restored a backup since `start_step` was counted from the updates found.
+        found = None if self.start_step is None else self.start_step - self._offset
+        if found is not None and (done := updates_done(model.optimizer)) < found:
+            self._counted = None
+            _attach.detach(model)
+            raise ValueError(
+                f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
+                f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
+                "start with the model as it was then."
+            )
         self._show(None)
         self._updates.begin_epoch()
 

@@ -52,7 +52,9 @@ class TrainingState:
         self._unbuilt_optimizers = [optimizer for optimizer in optimizers if not optimizer.built]
         buffers = (buffer for module in _torch_modules(model) for buffer in module.buffers(recurse=False))
         self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
-        self._gradients = [(variable, variable.value.grad) for variable, _ in self._values if _has_gradient(variable)]
+        on_torch = keras.backend.backend() == "torch"
+        with_gradient = (variable for variable in unique if on_torch and hasattr(variable.value, "grad"))
+        self._gradients = [(variable, variable.value.grad) for variable in with_gradient]
 
     def restore(self) -> None:
         """Restore everything, bit for bit, even if a part of it raises. Can be called again."""
@@ -128,7 +130,6 @@ class Modes:
         self._modes = {id(module): module.training for module in _torch_modules(model)}
 
     def restore(self) -> None:
-        """Restore the copied modes."""
         for module in _torch_modules(self._model):
             module.training = self._modes.get(id(module), self._modes[id(self._model)])
 
@@ -141,29 +142,21 @@ def _torch_modules(model: Any) -> list[Any]:
     return list({id(module): module for module in modules}.values())
 
 
-def _has_gradient(variable: Any) -> bool:
-    return keras.backend.backend() == "torch" and hasattr(variable.value, "grad")
-
-
 class Generators(_generators.Generators):
     """A copy of the state of the generators of Keras and of TensorFlow (if it is loaded), and of all others.
 
     Generators that belong to layers are variables of the model, which `TrainingState` copies.
-
-    Args:
-        data: the training data: a torch `DataLoader`, or anything else.
     """
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data)
         self._keras = _private.keras_generators()
-        self._tensorflow = _private.tensorflow_generators()
+        self._restore_tensorflow = _private.tensorflow_generators()
 
     def restore(self) -> None:
-        """Restore the copied states."""
         super().restore()
         _private.set_keras_generators(*self._keras)
-        _private.set_tensorflow_generators(self._tensorflow)
+        self._restore_tensorflow()
 
 
 def seed_all(seed: int, data: Any = None) -> None:
