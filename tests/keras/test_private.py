@@ -33,6 +33,12 @@ def test_inner():
     assert _private.inner(keras.optimizers.LossScaleOptimizer(optimizer)) is optimizer
 
 
+def test_accumulation():
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    assert _private.accumulation(keras.optimizers.LossScaleOptimizer(optimizer)) == 2
+    assert _private.accumulation(keras.optimizers.SGD(0.5)) == 1
+
+
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
 def test_counter(scaled):
     optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
@@ -44,6 +50,18 @@ def test_counter(scaled):
     assert number(model.optimizer.iterations) == 3
 
 
+def test_batches_seen():
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    _private.counter(optimizer).assign(5)
+    assert _private.batches_seen(optimizer) == 5
+
+
+def test_updates_done():
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    _private.counter(optimizer).assign(5)
+    assert _private.updates_done(keras.optimizers.LossScaleOptimizer(optimizer)) == 2
+
+
 def test_rate():
     variable = _private.rate(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5)))
     assert isinstance(variable, keras.Variable)
@@ -51,6 +69,12 @@ def test_rate():
     schedule = keras.optimizers.schedules.CosineDecay(0.5, 4)
     assert _private.rate(keras.optimizers.SGD(schedule)) is schedule
     assert _private.rate(None) is None
+
+
+def test_has_settable_rate():
+    assert _private.has_settable_rate(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5)))
+    assert not _private.has_settable_rate(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.5, 4)))
+    assert not _private.has_settable_rate(keras.optimizers.SGD(lambda: 0.5))
 
 
 def test_scheduled_rate_method():
@@ -92,6 +116,12 @@ def test_devices_without_a_strategy():
         pass
 
 
+def test_build():
+    model = make(keras.optimizers.Adam())
+    _private.build(model.optimizer, model)
+    assert len(model.optimizer.variables) == 2 + 2 * len(model.trainable_variables)
+
+
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
 def test_calling_optimizer_accumulation(scaled):
     found = []
@@ -115,6 +145,14 @@ def test_layers():
     model = keras.Sequential([keras.Input((3,)), inside])
     found = _private.layers(model)
     assert [layer for layer in (model, inside, inside.layers[0]) if not any(layer is other for other in found)] == []
+
+
+def test_has_weights():
+    inside = keras.Sequential([keras.layers.Dense(1)])
+    model = keras.Sequential([inside])
+    assert not _private.has_weights(model)
+    model(X)
+    assert _private.has_weights(model)
 
 
 def test_compiled_parts():

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from cyclr.keras import _private
-from cyclr.keras._updates import UpdateCounter, accumulation, batches_seen, updates_done
+from cyclr.keras._updates import UpdateCounter
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
@@ -17,7 +17,7 @@ def make(optimizer, *, steps=None, per_call=1, **arguments):
 
 
 def move(optimizer, batches=1):
-    _private.counter(optimizer).assign(batches_seen(optimizer) + batches)
+    _private.counter(optimizer).assign(_private.batches_seen(optimizer) + batches)
 
 
 def test_micro_batches_belong_to_one_update():
@@ -31,7 +31,7 @@ def test_micro_batches_belong_to_one_update():
         move(optimizer)
         updates.append((counter.end_batch(batch), counter.made(counter.end_batch(batch))))
     assert updates == [(1, False), (1, True), (2, False), (2, False), (2, True)]
-    assert (accumulation(optimizer), updates_done(optimizer), counter.end_epoch()) == (3, 3, 3)
+    assert (_private.accumulation(optimizer), _private.updates_done(optimizer), counter.end_epoch()) == (3, 3, 3)
 
 
 def test_a_call_of_several_steps_that_is_cut_short_ends_with_the_last_batch():
@@ -62,7 +62,7 @@ def test_a_phantom_update_is_undone_at_the_end_of_the_epoch(every_batch):
         if not ON_TENSORFLOW and not every_batch:
             # Only TensorFlow counts a batch without data: here it is a batch that another callback has stopped.
             wanted = 3 * epoch + 3
-        assert counter.end_epoch() == wanted == batches_seen(optimizer)
+        assert counter.end_epoch() == wanted == _private.batches_seen(optimizer)
 
 
 def test_an_epoch_that_ends_between_batches_leaves_the_counter():

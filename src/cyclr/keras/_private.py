@@ -1,6 +1,6 @@
-"""The private names of Keras and TensorFlow that cyclr uses, each in one function with the reason for it.
+"""The private names of Keras and TensorFlow that cyclr uses, and what it asks of optimizers and models through them.
 
-No other module names one (`tests/architecture/test_private_names.py`). Every function has a test of its name in
+Each name is in one function with the reason for it. No other module has one. Every function has a test of its name in
 `tests/keras/test_private.py`, which fails if Keras changes what the function relies on.
 """
 
@@ -19,6 +19,11 @@ def inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def accumulation(optimizer: Any) -> int:
+    """Return the number of batches whose gradients are added up for one update."""
+    return inner(optimizer).gradient_accumulation_steps or 1
+
+
 def counter(optimizer: Any) -> Any:
     """Return the variable that counts the batches of an optimizer.
 
@@ -27,12 +32,27 @@ def counter(optimizer: Any) -> Any:
     return inner(optimizer)._iterations
 
 
+def batches_seen(optimizer: Any) -> int:
+    """Return the number of batches that the optimizer has counted, micro-batches included. Waits for the device."""
+    return int(keras.ops.convert_to_numpy(counter(optimizer)))
+
+
+def updates_done(optimizer: Any) -> int:
+    """Return the number of updates made, without those that loss scaling skipped. Waits for the device."""
+    return batches_seen(optimizer) // accumulation(optimizer)
+
+
 def rate(optimizer: Any) -> Any:
     """Return what an optimizer takes its learning rate from: a variable, a schedule, a function, or None.
 
     The public `learning_rate` is only the current value.
     """
     return getattr(inner(optimizer), "_learning_rate", None)
+
+
+def has_settable_rate(optimizer: Any) -> bool:
+    """Return True if the rate is a variable, which compiled steps read, and not a schedule or function within them."""
+    return isinstance(rate(optimizer), keras.Variable)
 
 
 def scheduled_rate_method(kind: type, is_scheduled: Callable[[Any], bool]) -> dict[str, Any]:
@@ -61,6 +81,12 @@ def devices(owner: Any) -> Any:
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
+def build(optimizer: Any, model: Any) -> None:
+    """Create the variables of an optimizer, as the model's first `fit` would."""
+    with devices(model):
+        optimizer.build(model.trainable_variables)
+
+
 def calling_optimizer_accumulation() -> int:
     """Return `gradient_accumulation_steps` of the optimizer that called the calling schedule, or 1 for other callers.
 
@@ -77,6 +103,11 @@ def calling_optimizer_accumulation() -> int:
 def layers(model: Any) -> list[Any]:
     """Return the model and all layers within it, at any depth. The public `layers` are those of the first level."""
     return list(model._flatten_layers())
+
+
+def has_weights(model: Any) -> bool:
+    """Return True if the model has all its variables: Keras also calls a model built that `build` made none for."""
+    return all(layer.built for layer in layers(model))
 
 
 def compiled_parts(model: Any) -> list[Any]:

@@ -8,21 +8,6 @@ import keras
 from cyclr.keras import _private
 
 
-def accumulation(optimizer: Any) -> int:
-    """Return the number of batches whose gradients are added up for one update."""
-    return _private.inner(optimizer).gradient_accumulation_steps or 1
-
-
-def batches_seen(optimizer: Any) -> int:
-    """Return the number of batches that the optimizer has counted, micro-batches included. Waits for the device."""
-    return int(keras.ops.convert_to_numpy(_private.counter(optimizer)))
-
-
-def updates_done(optimizer: Any) -> int:
-    """Return the number of updates made, without those that loss scaling skipped. Waits for the device."""
-    return batches_seen(optimizer) // accumulation(optimizer)
-
-
 class UpdateCounter:
     """Counts the updates of an optimizer during `fit`, for a callback that calls these methods.
 
@@ -78,7 +63,7 @@ class UpdateCounter:
         """Call when an epoch begins."""
         model, optimizer = self._callback.model, self.optimizer
         steps = (self._callback.params or {}).get("steps")
-        self._first, self._accumulation = batches_seen(optimizer), accumulation(optimizer)
+        self._first, self._accumulation = _private.batches_seen(optimizer), _private.accumulation(optimizer)
         self._last_batch = steps - 1 if steps else None
         self._reads = self._every_batch or _private.inner(optimizer) is not optimizer
         self._per_call = model.steps_per_execution
@@ -90,8 +75,8 @@ class UpdateCounter:
         self._begun += 1
         if self._reads:
             optimizer = self.optimizer
-            self._accumulation = accumulation(optimizer)
-            self._before[batch // self._per_call] = batches_seen(optimizer)
+            self._accumulation = _private.accumulation(optimizer)
+            self._before[batch // self._per_call] = _private.batches_seen(optimizer)
 
     def end_batch(self, batch: int = 0) -> int:
         """Call when a batch ends, or several in one call, of which `batch` is the last. Returns its update, from 0."""
@@ -104,7 +89,7 @@ class UpdateCounter:
 
     def made(self, update: int) -> bool:
         """Return True if the update was made: its last micro-batch is done, and loss scaling did not skip it."""
-        return updates_done(self.optimizer) > update
+        return _private.updates_done(self.optimizer) > update
 
     def gather(self, value: Any, *, last: bool = False) -> list[Any]:
         """End a batch that has this value, and return the values of all batches of its update once that is made.
@@ -120,7 +105,7 @@ class UpdateCounter:
     def end_epoch(self) -> int:
         """Call when an epoch ends. Returns the number of updates made so far, without a phantom update."""
         optimizer = self.optimizer
-        count = found = batches_seen(optimizer)
+        count = found = _private.batches_seen(optimizer)
         if self._reads:
             if self._before:
                 count = self._before.popitem()[1]
@@ -130,4 +115,4 @@ class UpdateCounter:
                 count -= 1
         if count != found:
             _private.counter(optimizer).assign(count)
-        return count // accumulation(optimizer)
+        return count // _private.accumulation(optimizer)

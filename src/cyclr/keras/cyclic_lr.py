@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from cyclr import _checks
-from cyclr.keras._optimizer import RateCallback
+from cyclr.keras._rate_callback import RateCallback
 from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
-from cyclr.keras import _optimizer
-from cyclr.keras._updates import accumulation
-from cyclr.keras.state import TrainingState
+from cyclr.keras import _private
+from cyclr.keras._rate_callback import RateCallback, learning_rate
+from cyclr.keras.state import TrainingState, optimizers_of
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
-class LRFinder(_optimizer.RateCallback):
+class LRFinder(RateCallback):
     """Run a range test as a callback of `fit`: the classic finder.
 
     Takes the arguments of the original (WittmannF's LRFinder). The rates grow exponentially over all updates of the
@@ -99,7 +99,7 @@ class LRFinder(_optimizer.RateCallback):
                 "Begin it with keras.Input(shape), or call it on one batch: model(x[:1])."
             )
         if not model.optimizer.built:
-            _optimizer.build(model.optimizer, model)
+            _private.build(model.optimizer, model)
         self._start = None
         self._losses, self._lr = [], None
         self.result = None
@@ -115,7 +115,7 @@ class LRFinder(_optimizer.RateCallback):
             )
         # The epoch that `fit` begins with is not known before.
         epochs = (self.params.get("epochs") or 1) - epoch
-        updates = steps * epochs // accumulation(self.model.optimizer)
+        updates = steps * epochs // _private.accumulation(self.model.optimizer)
         points = updates // self.batches_lr_update
         if points < 2:
             raise ValueError(
@@ -129,7 +129,7 @@ class LRFinder(_optimizer.RateCallback):
         self._check_rate()
         if not self._updates.within_update and not self._losses:
             if self._start is None:
-                self._start = TrainingState(model, _optimizer.all_of(model, model.optimizer), metrics=False)
+                self._start = TrainingState(model, optimizers_of(model, model.optimizer), metrics=False)
             elif self.reload_weights:
                 self.restore()
         if self._lr is None:
@@ -140,7 +140,7 @@ class LRFinder(_optimizer.RateCallback):
         model = self.model
         logs = {} if logs is None else logs
         loss = self._batch.end(model, logs).get("loss", np.nan)
-        logs["learning_rate"] = _optimizer.learning_rate(model.optimizer)
+        logs["learning_rate"] = learning_rate(model.optimizer)
         failed = not np.isfinite(loss)
         micro_batches = self._updates.gather(loss, last=failed)
         if micro_batches:

@@ -15,9 +15,9 @@ import keras
 
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
-from cyclr.keras import _attach, _optimizer, _private
-from cyclr.keras._updates import UpdateCounter, accumulation, updates_done
-from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
+from cyclr.keras import _attach, _private
+from cyclr.keras._updates import UpdateCounter
+from cyclr.keras.state import Generators, Modes, TrainingState, optimizers_of, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
@@ -136,26 +136,26 @@ def range_test(
             warnings.filterwarnings("ignore", message)
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(Generators(x).restore)
-        if not _optimizer.has_weights(model):
+        if not _private.has_weights(model):
             undo.callback(TrainingState(model, []).restore)
         x = _build(model, swept, x, y)
 
         def once(seed: int | None) -> RangeTestResult:
             with contextlib.ExitStack() as undo_once:
-                optimizers = _optimizer.all_of(model, swept)
+                optimizers = optimizers_of(model, swept)
                 undo_once.callback(TrainingState(model, optimizers, folder=folder).restore)
                 if seed is not None:
                     seed_all(seed, x)
                 test = sweep.test(None if evaluate is None else partial(_evaluated, model, evaluate))
                 suspended = [undo_once.enter_context(_attach.suspended(held)) for held in optimizers]
                 is_new = any(suspended)
-                if not _optimizer.has_settable_rate(swept):
+                if not _private.has_settable_rate(swept):
                     is_new, holder = True, _private.inner(swept)
                     undo_once.callback(setattr, holder, "learning_rate", _private.rate(swept))
                     holder.learning_rate = _rate_of_update(swept, test.upcoming(len(test) * updates_per_rate))
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
-                epochs = (len(test) * updates_per_rate + 1) * accumulation(swept) + SKIPPED_AT_MOST
+                epochs = (len(test) * updates_per_rate + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
                 driver = _Driver(test, swept, monitor, read_once, on_step)
                 try:
                     model.fit(x, y, epochs=epochs, callbacks=[driver], verbose=0, **fit)
@@ -219,7 +219,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self._lr = next(self._test)
         # Set for every batch: if data of unknown length ends, Keras begins a batch without data, and the rate is for
         # the next one. JAX has lost it by then.
-        if _optimizer.has_settable_rate(self._optimizer):
+        if _private.has_settable_rate(self._optimizer):
             self._optimizer.learning_rate = self._lr
         self._counter.begin_batch()
 
@@ -251,7 +251,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _rate_of_update(optimizer: Any, rates: Any) -> Callable[[], Any]:
     """Return a learning rate for an optimizer that was created with a schedule: `rates` from its next update on."""
-    first = updates_done(optimizer)
+    first = _private.updates_done(optimizer)
 
     def rate() -> Any:
         index = keras.ops.clip(optimizer.iterations - first, 0, len(rates) - 1)
@@ -275,7 +275,7 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
 
 def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     """Create the variables that the first `fit` would create, and return the data, complete again."""
-    if not _optimizer.has_weights(model):
+    if not _private.has_weights(model):
         first, x = _first_batch(x, y)
         inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
         # A model with a training step of its own may have no forward pass, and builds its parts itself.
@@ -283,7 +283,7 @@ def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
             with _private.devices(model):
                 model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
     if optimizer is model.optimizer and not optimizer.built:
-        _optimizer.build(optimizer, model)
+        _private.build(optimizer, model)
     return x
 
 

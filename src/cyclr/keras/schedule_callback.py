@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from cyclr import _checks
-from cyclr.keras import _attach, _optimizer, _private
-from cyclr.keras._updates import UpdateCounter, updates_done
+from cyclr.keras import _attach, _private
+from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
 
@@ -102,7 +102,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             # another callback restores the backup of an interrupted run.
             self._counted = None
             start = self.start_step
-            self._offset = 0 if start is None or optimizer is None else start - updates_done(optimizer)
+            self._offset = 0 if start is None or optimizer is None else start - _private.updates_done(optimizer)
 
     def attach(self, model: Any) -> None:
         """Attach the schedules to a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
@@ -117,8 +117,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         model = self.model
         _attach.detach(model)
-        last = updates_done(model.optimizer) + self._offset - 1
-        if "lr" in self._schedules and last >= 0 and _optimizer.has_settable_rate(model.optimizer):
+        last = _private.updates_done(model.optimizer) + self._offset - 1
+        if "lr" in self._schedules and last >= 0 and _private.has_settable_rate(model.optimizer):
             model.optimizer.learning_rate = self._schedules["lr"](last)
 
     def _is_attached(self) -> bool:
@@ -137,14 +137,14 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 f"ScheduleCallback needs a compiled model with one optimizer; got a {type(optimizer).__name__}. "
                 "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
             )
-        if _optimizer.has_weights(model) and not optimizer.built:
-            _optimizer.build(optimizer, model)
+        if _private.has_weights(model) and not optimizer.built:
+            _private.build(optimizer, model)
         self._counted = optimizer
         names = {"lr": "learning_rate", "weight_decay": "weight_decay"}
         if "momentum" in schedules:
             names["momentum"] = _attach.momentum_name(optimizer)
         given = {names[name]: schedules[name] for name in names if name in schedules}
-        if not _optimizer.has_settable_rate(optimizer):
+        if not _private.has_settable_rate(optimizer):
             self._check_optimizer_schedule(_private.rate(optimizer), given.pop("learning_rate", None))
         self._logged = {"momentum" if name in _attach.MOMENTUM_NAMES else name: given[name] for name in given}
         self._schedules = schedules
@@ -187,7 +187,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
         # Another callback may have restored a backup since `start_step` was counted from the updates found.
         found = None if self.start_step is None else self.start_step - self._offset
-        if found is not None and (done := updates_done(model.optimizer)) < found:
+        if found is not None and (done := _private.updates_done(model.optimizer)) < found:
             self._counted = None
             _attach.detach(model)
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cyclr import _generators
-from cyclr.keras import _optimizer, _private
+from cyclr.keras import _private
 
 _MISSING = object()
 
@@ -72,7 +72,7 @@ class TrainingState:
         self._model.reset_metrics()
         for optimizer in self._unbuilt_optimizers:
             if optimizer.built:
-                _optimizer.reset_to_new(optimizer)
+                _reset_to_new(optimizer)
         self.restore_variables()
         for buffer, value in self._buffers:
             buffer.copy_(value)
@@ -88,6 +88,15 @@ class TrainingState:
         self._modes.restore()
         for part in self._unbuilt_parts:
             part.restore()
+
+
+def _reset_to_new(optimizer: Any) -> None:
+    """Give the variables of an optimizer the values that they have in a new one with the same arguments."""
+    with _private.devices(optimizer):
+        new = type(optimizer).from_config(optimizer.get_config())
+        new.build(_private.trained_variables(optimizer))
+    for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
+        variable.assign(fresh)
 
 
 class _UnbuiltPart:
@@ -166,3 +175,20 @@ def seed_all(seed: int, data: Any = None) -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
         tensorflow.random.set_seed(seed)
+
+
+def optimizers_of(model: Any, chosen: Any) -> list[Any]:
+    """Return every optimizer that the model holds, `chosen` first: a custom training step may have several.
+
+    Lists, dicts and layers are searched too; layers may be models that were compiled themselves.
+    """
+    held = (optimizer for layer in _private.layers(model) for optimizer in _optimizers_in(vars(layer)))
+    return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
+
+
+def _optimizers_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.optimizers.Optimizer):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _optimizers_in(part)

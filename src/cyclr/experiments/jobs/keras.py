@@ -11,8 +11,7 @@ from cyclr.errors import CyclrError
 from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
-from cyclr.keras import LearningRate, _optimizer, _private, range_test
-from cyclr.keras._updates import accumulation
+from cyclr.keras import LearningRate, _private, range_test
 from cyclr.keras.schedule import retrace
 from cyclr.range_test import RangeTest, RangeTestResult
 
@@ -58,7 +57,7 @@ class KerasJob:
 
     def train(self, plan: Plan, history: History) -> None:
         model = self._model
-        if (batches := accumulation(model.optimizer)) != 1:
+        if (batches := _private.accumulation(model.optimizer)) != 1:
             raise CyclrError(
                 f"the optimizer of {self._trial.workload} must update after every batch, because steps are counted in "
                 f"batches; got gradient_accumulation_steps={batches}. Use larger batches instead."
@@ -92,7 +91,7 @@ class KerasJob:
             rate = LearningRate(plan.schedule)
         elif plan.framework == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(plan.lr, total_steps)
-        elif not _optimizer.has_settable_rate(optimizer):
+        elif not _private.has_settable_rate(optimizer):
             raise CyclrError(
                 f"ReduceLROnPlateau needs an optimizer whose learning rate is a number; that of "
                 f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}."

@@ -1,6 +1,5 @@
-"""What the adapters need of an optimizer: who may set its learning rate, its variables, all optimizers of a model."""
+"""The base of callbacks that set the learning rate of every update."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,11 +12,6 @@ from cyclr.keras._updates import UpdateCounter
 def learning_rate(optimizer: Any) -> float:
     """Return the learning rate that the next update will use."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def has_settable_rate(optimizer: Any) -> bool:
-    """Return True if the rate is a variable, which compiled steps read, and not a schedule or function within them."""
-    return isinstance(_private.rate(optimizer), keras.Variable)
 
 
 class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -41,7 +35,7 @@ class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
             raise ValueError(
                 f"{self._who} needs a compiled model with one optimizer; got optimizer=None. Call model.compile(...)."
             )
-        if not has_settable_rate(optimizer):
+        if not _private.has_settable_rate(optimizer):
             raise ValueError(
                 f"{self._who} must be the only one to set the learning rate, but the optimizer was made with a "
                 f"{type(_private.rate(optimizer)).__name__} of its own. Compile with a number, such as "
@@ -80,40 +74,3 @@ class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._updates.end_epoch()
         self._batch.end_epoch({} if logs is None else logs)
-
-
-def all_of(model: Any, chosen: Any) -> list[Any]:
-    """Return every optimizer that the model holds, `chosen` first: a custom training step may have several.
-
-    Lists, dicts and layers are searched too; layers may be models that were compiled themselves.
-    """
-    held = (optimizer for layer in _private.layers(model) for optimizer in _optimizers_in(vars(layer)))
-    return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
-
-
-def _optimizers_in(value: Any) -> Iterator[Any]:
-    if isinstance(value, keras.optimizers.Optimizer):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _optimizers_in(part)
-
-
-def has_weights(model: Any) -> bool:
-    """Return True if the model has all its variables: Keras also calls a model built that `build` made none for."""
-    return all(layer.built for layer in _private.layers(model))
-
-
-def build(optimizer: Any, model: Any) -> None:
-    """Create the variables of an optimizer, as the model's first `fit` would."""
-    with _private.devices(model):
-        optimizer.build(model.trainable_variables)
-
-
-def reset_to_new(optimizer: Any) -> None:
-    """Give the variables of an optimizer the values that they have in a new one with the same arguments."""
-    with _private.devices(optimizer):
-        new = type(optimizer).from_config(optimizer.get_config())
-        new.build(_private.trained_variables(optimizer))
-    for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
-        variable.assign(fresh)
