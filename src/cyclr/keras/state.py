@@ -1,6 +1,5 @@
 """The state that training changes: copied before a range test, and restored after it."""
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,36 +57,31 @@ class TrainingState:
 
     def restore(self) -> None:
         """Restore everything, bit for bit, even if a part of it raises. Can be called again."""
-        with contextlib.ExitStack() as parts:
-            parts.callback(self._restore_attributes)
-            parts.callback(self._restore_values)
+        try:
+            # Metrics that were built after the copy was made have no value in it: they are emptied.
+            self._model.reset_metrics()
+            for optimizer in self._unbuilt_optimizers:
+                if optimizer.built:
+                    _reset_to_new(optimizer)
+            self.restore_variables()
+            for buffer, value in self._buffers:
+                buffer.copy_(value)
+            for variable, gradient in self._gradients:
+                variable.value.grad = gradient
+        finally:
+            for name, value in self._attributes.items():
+                if value is not _MISSING:
+                    setattr(self._model, name, value)
+                elif name in vars(self._model):
+                    delattr(self._model, name)
+            self._modes.restore()
+            for part in self._unbuilt_parts:
+                part.restore()
 
     def restore_variables(self) -> None:
         """Restore the values of all variables and nothing else, in the middle of a `fit`."""
         for variable, value in self._values:
             variable.assign(value())
-
-    def _restore_values(self) -> None:
-        # Metrics that were built after the copy was made have no value in it: they are emptied.
-        self._model.reset_metrics()
-        for optimizer in self._unbuilt_optimizers:
-            if optimizer.built:
-                _reset_to_new(optimizer)
-        self.restore_variables()
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
-        for variable, gradient in self._gradients:
-            variable.value.grad = gradient
-
-    def _restore_attributes(self) -> None:
-        for name, value in self._attributes.items():
-            if value is not _MISSING:
-                setattr(self._model, name, value)
-            elif name in vars(self._model):
-                delattr(self._model, name)
-        self._modes.restore()
-        for part in self._unbuilt_parts:
-            part.restore()
 
 
 def _reset_to_new(optimizer: Any) -> None:
