@@ -503,11 +503,14 @@ def test_another_model_takes_the_callback_from_the_one_that_it_is_attached_to(at
     assert_rates(second, SHORT(np.arange(3)))
 
 
-def test_an_optimizer_compiled_in_after_attaching_by_hand_is_refused_until_detach(probe):
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_optimizer_compiled_in_after_attaching_by_hand_is_refused_until_detach(probe, changed):
     run = probe(keras.optimizers.SGD(0.875), 3)
-    callback = ScheduleCallback(SHORT)
+    callback = ScheduleCallback(LONG if changed else SHORT)
     callback.attach(run.model)
     run.model.compile(keras.optimizers.SGD(0.875), run.model.loss)
+    if changed:
+        callback.change(SHORT)
     with pytest.raises(ValueError, match=r"compiled again with another optimizer.*detach\(\) what was attached"):
         run.fit(callbacks=[callback])
     np.testing.assert_array_equal(run.rates, 0)

@@ -178,7 +178,7 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
-        if _attach.attached(model.optimizer) is not self._attachment:
+        if not self._is_attached():
             _attach.detach(model)
             raise ValueError(
                 "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
