@@ -17,7 +17,7 @@ def learning_rate(optimizer: Any) -> float:
 class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the learning rate of every update, and raises if anything else sets it too.
 
-    A subclass calls `_check_rate` and `_begin_batch` before every batch, and both `end` and `gather` after it.
+    A subclass calls `_check_rate` and `_begin_batch` before every batch, `_batch.end` and `_updates.gather` after it.
     """
 
     def __init__(self) -> None:
