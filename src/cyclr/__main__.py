@@ -1,4 +1,4 @@
-"""`python -m cyclr` is the command `cyclr`, for where the folder of scripts is not on PATH."""
+"""`python -m cyclr` is the command `cyclr`, if the folder of scripts is not on PATH."""
 
 from cyclr.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Argument checks with one shape of message: what is legal, what was received, how to fix it."""
+"""Argument checks with one shape of message: the legal values, the received value, the remedy."""
 
 import math
 import operator

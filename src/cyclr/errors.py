@@ -6,11 +6,11 @@ class CyclrError(Exception):
 
 
 class ScheduleError(CyclrError):
-    """A schedule cannot do what was asked of it, such as being written to JSON."""
+    """A schedule does not support an operation, such as being written to JSON."""
 
 
 class RangeTestError(CyclrError):
-    """A range test was driven out of order, or cannot run on what it was given."""
+    """A range test was driven out of order, or cannot run on its model or data."""
 
 
 class BoundsError(CyclrError):

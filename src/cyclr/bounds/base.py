@@ -28,7 +28,7 @@ class Bounds:
         status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
             (numbers that are a guess); `"flat"` (the loss never fell: numbers for fine-tuning, or none);
             `"too_few_points"` (no numbers).
-        reason: what was seen, in words, and what to change if the status is not `"ok"`.
+        reason: the shape of the curve in words, and the remedy if the status is not `"ok"`.
 
     Raises:
         TypeError, ValueError: numbers that are not bounds, or only one of them; an unknown status.

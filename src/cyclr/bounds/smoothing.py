@@ -92,7 +92,7 @@ def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
 
 
 def kernel_weights(at: Floats, position: Floats, bandwidth: float) -> Floats:
-    """Return the weights, shape (m, n), of n values in the `kernel` mean at m places; those of a place sum to one."""
+    """Return the weights, shape (m, n), of n values in the `kernel` mean at m places. The rows sum to one."""
     weights = np.exp(-0.5 * ((at[:, None] - position[None, :]) / bandwidth) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights

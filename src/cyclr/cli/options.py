@@ -1,4 +1,4 @@
-"""What the subcommands share: the consoles, the exit codes and options of more than one."""
+"""Shared by the subcommands: consoles, exit codes, and options that more than one of them has."""
 
 import tempfile
 from enum import IntEnum

@@ -36,7 +36,7 @@ class PageGroup:
     Attributes:
         name: what tells the group from the others, or `""`.
         metric: name of the metric.
-        target: what the best fixed rate reached; None without one.
+        target: best value of the best fixed rate; None without one.
         table: the policies, best first, each with its cells by column: a text, and small print if any.
         series: what the chart can show: `name`, `direction`, and `curves`, one a policy, with `step`, `mean`, `low` and
             `high`.
@@ -149,7 +149,7 @@ def json_for_html(content: Any) -> str:
 
 
 def _drawn(page: Page) -> dict[str, Any]:
-    """Return what the scripts of the page draw."""
+    """Return the numbers that the scripts of the page draw."""
     return {
         "frameworks": code.FRAMEWORKS,
         "shapes": page.shapes,

@@ -1,4 +1,4 @@
-"""What a picture of a range test shows: the same numbers for Matplotlib, SVG and the page."""
+"""The numbers of a picture of a range test, the same for Matplotlib, SVG and the page."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ class RangePicture:
         bounds: (base_lr, max_lr), or None if the test gives none.
         status: status of the bounds, such as `"ok"`.
         verdict: the bounds as a sentence.
-        reason: what the curve shows, and what to change.
+        reason: the shape of the curve in words, and the remedy.
         ended: how many learning rates were tried, and why the test ended.
     """
 

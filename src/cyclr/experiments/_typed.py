@@ -1,4 +1,4 @@
-"""Plain values checked by types: what a JSON or TOML file can hold, made immutable, and errors in one shape."""
+"""Checks, by types, of the plain values of JSON and TOML files, which are made immutable; errors in one shape."""
 
 import difflib
 import json

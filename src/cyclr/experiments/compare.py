@@ -45,11 +45,11 @@ def compare(
         spec: the comparison.
         folder: the run folder, made if it does not exist.
         engine: `"local"` (see `engines.local.LocalEngine`) or `"ray"` (see `engines.ray.RayEngine`).
-        retry_failed: whether failed trials are run again.
+        retry_failed: True to run failed trials again.
         trackers: notified of every epoch and every record. One that raises is not notified again.
         tell: called with every event: `Started`, then the `Progress` and `Epoch`s of running trials, and `Finished`
             for every record; see `cyclr.experiments.events`.
-        command: the command line for run.json; by default that of this process.
+        command: the command line for run.json; by default the command line of this process.
         **options: of the engine: `workers`, `threads`, `retries`; for Ray see there.
 
     Raises:

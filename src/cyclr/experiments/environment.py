@@ -15,7 +15,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def select_backend(name: str | None = None) -> str:
-    """Choose Keras' backend: `name`, else that of `KERAS_BACKEND` or of `keras.json`, else the first one installed.
+    """Choose Keras' backend: `name`, else the backend of `KERAS_BACKEND` or `keras.json`, else the first one installed.
 
     Args:
         name: `"tensorflow"`, `"jax"`, `"torch"` or None.

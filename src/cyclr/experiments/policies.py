@@ -46,7 +46,7 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True):
     """Options that a range test can find, all or none of them."""
 
     def plan(self, run: Run) -> Plan:
-        """What a training of this length does; rates that a range test finds have been filled in."""
+        """Return the plan for a training of this length; the rates of a range test have been filled in."""
         raise NotImplementedError
 
 
@@ -247,7 +247,7 @@ class Policy:
         return any(getattr(self._settings, name) is None for name in self._settings.from_bounds)
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
-        """Return what a training of a certain length does.
+        """Return the plan for a training of a certain length.
 
         Args:
             run: length of the training.

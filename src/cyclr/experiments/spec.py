@@ -56,7 +56,7 @@ class Trial:
     shipped_as: str | None = field(default=None, compare=False)
 
     def definition(self) -> dict[str, Any]:
-        """Return what the outcome depends on, for JSON. Options are those given, without defaults."""
+        """Return everything that the outcome depends on, for JSON. Options are as given, without defaults."""
         names = ("workload", "data", "seed", "optimizer", "epochs", "steps", "batch_size", "metric", "backend")
         return {
             **{name: getattr(self, name) for name in names},
@@ -102,7 +102,7 @@ class Trial:
 
 
 class _Own(Struct):
-    """What a policy's table may set for its own trials."""
+    """Settings that a policy's table may have for its own trials."""
 
     name: str = ""
     epochs: Count | None = None
@@ -130,7 +130,7 @@ class Spec:
         batch_size: samples in an update, ≥ 1.
         optimizer: a name, a table with `name` and arguments, or a list of these; the workload's own by default
             (SGD with momentum 0.9 for the built-in ones and for torch).
-        metric: what is compared, a validation metric by its name in the logs.
+        metric: the compared validation metric, by its name in the logs.
         direction: `"max"` or `"min"`; by default from the metric's name (`"min"` for losses and errors, `"max"` for
             accuracies and others). It must be given if the name does not say.
         range_test: arguments of the range tests, as for `cyclr.RangeTest`, and `repeats`.
@@ -313,7 +313,7 @@ class Spec:
                 yield Trial(policy=policy, seed=seed, optimizer=optimizer, **shared)
 
     def _data(self) -> Table | None:
-        """Where the data comes from and what is taken of it; None if the workload brings its own."""
+        """Source of the data and the parts that are used; None if the workload brings its own data."""
         if ":" not in self.workload:
             return Table(source=self.data or "digits", validation=self.validation, samples=self.samples)
         if (self.data, self.samples, self.validation) != (None, None, "test"):

@@ -170,7 +170,7 @@ def _seed(seed: int) -> None:
 
 
 def _error_line(error: BaseException, file: Path | None) -> str:
-    """One line for what a user can fix, and where in the user's folder it happened for anything else."""
+    """Return the error in one line, with the place in the user's folder unless it is an error of cyclr."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, CyclrError):
         return said

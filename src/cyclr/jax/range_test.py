@@ -139,7 +139,7 @@ def _stack(*leaves: Any) -> Any:
 
 
 def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
-    """Read the batches again and again, those of an iterator once."""
+    """Read the batches again and again; an iterator is read once."""
     while True:
         empty = True
         for batch in batches:

@@ -45,7 +45,7 @@ class Attachment:
     scheduled: Any = None
     """The model's compiled step with them; None if none was needed."""
     shown: float | None = None
-    """The learning rate that the optimizer returns outside an update; None for that of the next update."""
+    """The learning rate that the optimizer returns outside an update; None for the rate of the next update."""
 
 
 def attach(

@@ -43,7 +43,7 @@ class BatchValues:
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Call when an epoch ends. `logs` are corrected if data of unknown length ended.
 
-        Keras has then begun a batch without data, and the means are empty, or hold values of the validation.
+        Keras has then started a batch without data, and the means are empty, or hold values of the validation.
         """
         for metric, total, count in self._sums:
             metric.total.assign(total)

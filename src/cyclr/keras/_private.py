@@ -101,7 +101,7 @@ def calling_optimizer_accumulation() -> int:
 
 
 def layers(model: Any) -> list[Any]:
-    """Return the model and all layers within it, at any depth. The public `layers` are those of the first level."""
+    """Return the model and all layers within it, at any depth. The public `layers` hold only the first level."""
     return list(model._flatten_layers())
 
 

@@ -1,4 +1,4 @@
-"""Which optimizer update a batch belongs to, and whether that update was made."""
+"""Counts optimizer updates: the update that a batch belongs to, and the moment at which it was made."""
 
 import itertools
 from typing import Any
@@ -21,7 +21,7 @@ class UpdateCounter:
     | within a batch | `begin_batch` | if the counter is read before every batch: the update of this batch |
     | phantom update | `end_epoch` within a batch, which undoes it | TensorFlow has counted a batch without data |
 
-    If data of unknown length ends, or data that is shorter than it was said to be, Keras begins a batch and finds no
+    If data of unknown length ends, or data that is shorter than it was said to be, Keras starts a batch and finds no
     data. TensorFlow has run by then what needs none, the counter included.
 
     Keras may call `end_batch` in several threads and in any order. With `steps_per_execution > 1` it does not report
@@ -29,7 +29,7 @@ class UpdateCounter:
 
     Args:
         callback: the callback, whose model is counted.
-        optimizer: the optimizer to count; that of the model by default.
+        optimizer: the optimizer to count; the model's by default.
         every_batch: True if the callback waits for the device after every batch anyway. `begin_epoch` and the numbers
             of the batches are not needed then.
     """
@@ -55,12 +55,12 @@ class UpdateCounter:
         return bool(self._values)
 
     def restart(self) -> None:
-        """Forget what was begun. Call when training begins."""
+        """Forget unfinished updates. Call when training starts."""
         self._values = []
         self._before.clear()
 
     def begin_epoch(self) -> None:
-        """Call when an epoch begins."""
+        """Call when an epoch starts."""
         model, optimizer = self._callback.model, self.optimizer
         steps = (self._callback.params or {}).get("steps")
         self._first, self._accumulation = _private.batches_seen(optimizer), _private.accumulation(optimizer)
@@ -71,7 +71,7 @@ class UpdateCounter:
         self._before.clear()
 
     def begin_batch(self, batch: int = 0) -> None:
-        """Call when a batch begins, or several in one call, of which `batch` is the first."""
+        """Call when a batch starts, or several in one call, of which `batch` is the first."""
         self._begun += 1
         if self._reads:
             optimizer = self.optimizer

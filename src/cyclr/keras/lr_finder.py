@@ -113,7 +113,7 @@ class LRFinder(RateCallback):
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
-        # The epoch that `fit` begins with is not known before.
+        # The epoch that `fit` starts with is not known before.
         epochs = (self.params.get("epochs") or 1) - epoch
         updates = steps * epochs // _private.accumulation(self.model.optimizer)
         points = updates // self.batches_lr_update

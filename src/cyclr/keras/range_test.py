@@ -217,7 +217,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.reset_metrics()
         if self._lr is None:
             self._lr = next(self._test)
-        # Set for every batch: if data of unknown length ends, Keras begins a batch without data, and the rate is for
+        # Set for every batch: if data of unknown length ends, Keras starts a batch without data, and the rate is for
         # the next one. JAX has lost it by then.
         if _private.has_settable_rate(self._optimizer):
             self._optimizer.learning_rate = self._lr

@@ -192,8 +192,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
             _attach.detach(model)
             raise ValueError(
                 f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
-                f"made, but a backup brought it back to {done} of them. Pass the callback that the run began with, or "
-                "start with the model as it was then."
+                f"made, but a backup brought it back to {done} of them. Pass the callback that the run started with, "
+                "or start with the model as it was then."
             )
         self._show(None)
         self._updates.begin_epoch()

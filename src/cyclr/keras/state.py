@@ -31,7 +31,7 @@ class TrainingState:
         model: a `keras.Model`.
         optimizers: its optimizers. If one is built only later, it is restored to the values that it was built with.
         metrics: False leaves out the values of metrics.
-        folder: where to keep the copies, in files; in memory by default.
+        folder: folder of the files that hold the copies; in memory by default.
     """
 
     def __init__(self, model: Any, optimizers: list[Any], *, metrics: bool = True, folder: Path | None = None) -> None:
@@ -126,7 +126,7 @@ def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], Any
 
 
 class Modes:
-    """A copy of the training or evaluation modes of the torch modules in a model. New modules get that of the model."""
+    """A copy of the modes (training or not) of the torch modules in a model. New modules get the mode of the model."""
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""What a run says: the records of its trials, the folder that holds them, and statistics over them."""
+"""The records of a run's trials, the folder that holds them, and statistics over them."""
 
 from cyclr.records.estimates import Interval, band, interval
 from cyclr.records.folder import RunFolder, read_records

@@ -1,11 +1,11 @@
-"""The direction of a metric: whether more or less of it is better."""
+"""The direction of a metric: `"max"` if more of it is better, `"min"` if less is."""
 
 import re
 from typing import Literal, cast
 
 Direction = Literal["max", "min"]
 
-# The last words of metrics, those of Keras and their short names among them.
+# The last words of metrics, including Keras' metrics and their short names.
 _LOW_IS_GOOD = """
     loss error mse rmse msle rmsle mae mape smape perplexity crossentropy cross_entropy bce nll
     negative_log_likelihood divergence hinge huber poisson logcosh log_cosh deviance brier brier_score wer cer

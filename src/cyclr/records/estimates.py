@@ -1,4 +1,4 @@
-"""Means of few values: their intervals, and those of differences."""
+"""Confidence intervals of means of few values, and of their differences."""
 
 import math
 from collections.abc import Sequence

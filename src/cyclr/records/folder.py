@@ -66,7 +66,7 @@ class RunFolder:
 
         Args:
             folder: the run folder.
-            missing_ok: whether a folder without run.json has no records, instead of being an error.
+            missing_ok: True if a folder without run.json has no records, instead of being an error.
 
         Raises:
             RunFolderError: the folder holds no run, or one of its files cannot be read or is invalid. The message
@@ -143,7 +143,7 @@ class RunFolder:
 
         Args:
             ids: the ids of a comparison.
-            retry_failed: whether to include failed trials.
+            retry_failed: True to include failed trials.
         """
         done = {name for name, record in self._records.items() if not (retry_failed and record.status == "failed")}
         return [name for name in ids if name not in done]

@@ -1,4 +1,4 @@
-"""What the record of one trial says: its best and last values, its steps to a target, its trade-off against time."""
+"""Measures of one trial: best and last values, steps to a target, trade-off against time."""
 
 from typing import TypeGuard
 
@@ -69,6 +69,6 @@ def tradeoff(record: Record) -> dict[str, list[float]]:
     ends = record.schedule.is_cycle_end if record.schedule is not None else lambda step: False
     series = (record.epochs.get(name, ()) for name in ("step", "seconds", record.metric))
     rows = [[float(value) for value in row if value is not None] for row in zip(*series, strict=False)]
-    # Restarts end a cycle on the last step before they jump, waves on the step that begins the next one.
+    # Restarts end a cycle on the last step before they jump, waves on the step that starts the next one.
     kept = [row for row in rows if len(row) == 3 and (ends(int(row[0]) - 1) or ends(int(row[0])))]
     return {name: [row[index] for row in kept] for index, name in enumerate(("step", "seconds", "metric"))}

@@ -36,21 +36,21 @@ def now() -> str:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished trial: a policy trained from one seed. The defaults are those of a trial that has not started.
+    """One finished trial: a policy trained from one seed. The defaults describe a trial that has not started.
 
     Credentials in URIs and home folders are removed from its texts; see `cyclr.records.redact`.
 
     Attributes:
         version: of the format, 1.
         trial: id of the trial; see `cyclr.experiments.Spec`.
-        workload: what was trained.
+        workload: name of the trained model and data.
         workload_sha256: SHA-256 of the user's file, or None.
         policy, seed, optimizer: how it was trained, and from which seed; optimizer `""` if it was never created.
         status: `"ok"`, `"diverged"` or `"failed"`.
         error, traceback: why the trial diverged or failed, or None.
-        metric, direction: what is compared, and whether more (`"max"`) or less (`"min"`) of it is better.
+        metric, direction: the compared metric, and `"max"` if more of it is better, `"min"` if less is.
         steps_per_epoch, total_steps: lengths in steps (optimizer updates).
-        range_test_steps: updates of the range test, those of its repeats included.
+        range_test_steps: updates of the range test, including its repeats.
         schedule, range_test, lr: the schedule, the range test with its bounds, the fixed learning rate; or None.
         epochs: series by name with one value an epoch, all of one length: `"step"`, `"seconds"`, `"loss"` and metrics;
             None where a value was not finite.

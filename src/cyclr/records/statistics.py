@@ -1,4 +1,4 @@
-"""What the records of a comparison say: means, intervals, differences beyond noise, and steps to a target."""
+"""Statistics of the records of a comparison: means, intervals, differences beyond noise, and steps to a target."""
 
 import csv
 import math
@@ -34,7 +34,7 @@ class Row:
         aimed: number of trials that had a target. By default a seed has no target if the baseline's trial failed or
             diverged.
         reached: number of trials that reached it, of `aimed`.
-        steps_to_target: mean optimizer updates until then, those of the range test included; None if one did not.
+        steps_to_target: mean optimizer updates until then, including the range test; None if a trial did not reach it.
         ratio: steps_to_target over the baseline's, in the same seeds.
     """
 
@@ -75,12 +75,12 @@ class Row:
 
     @property
     def total_steps(self) -> float:
-        """Mean updates of a finished trial, those of the range test included."""
+        """Mean updates of a finished trial, including the range test."""
         return _mean(record.total_steps + record.range_test_steps for record in self.finished) or 0.0
 
     @property
     def range_test_steps(self) -> float:
-        """Mean updates of the range test alone."""
+        """Mean updates of the range test."""
         return _mean(record.range_test_steps for record in self.finished) or 0.0
 
     @property
@@ -94,7 +94,7 @@ class Group:
     """Rows that can be compared: of one workload, optimizer and metric.
 
     Attributes:
-        direction: whether more (`"max"`) or less (`"min"`) of the metric is better.
+        direction: `"max"` if more of the metric is better, `"min"` if less is.
         rows: best first.
     """
 

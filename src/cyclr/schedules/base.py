@@ -73,7 +73,7 @@ class Described(ABC):
 
     @classmethod
     def kinds(cls) -> dict[str, type[Self]]:
-        """Return the classes of this kind that can be made, by name: those of cyclr and those that you defined.
+        """Return the classes of this kind that can be made, by name: the classes of cyclr and your own.
 
         Example:
             >>> import cyclr

@@ -19,7 +19,7 @@ Shrinks = Literal["max", "both"]
 
 
 class Decay(Described, family="decay"):
-    """Base of all decays: `Halving`, `Exponential`, `PerCycle`, `PerStep`, and those of your own.
+    """Base of all decays: `Halving`, `Exponential`, `PerCycle`, `PerStep`, and your own.
 
     A decay of your own is a frozen dataclass with the method `factor`.
 

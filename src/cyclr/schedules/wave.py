@@ -126,7 +126,7 @@ class Wave(Schedule):
         """Return the schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
 
         Made for momentum, which is lowered while the learning rate is raised (Smith 2018, arXiv:1803.09820). If the
-        amplitude of this schedule decays, that of the mirrored one decays towards `high`.
+        amplitude of this schedule decays, the mirrored schedule decays towards `high`.
 
         Args:
             low, high: bounds of the mirrored value, 0 ≤ low < high.

@@ -41,7 +41,7 @@ def assign(group: dict[str, Any], name: str, value: float) -> None:
 
 
 def key(optimizer: Any, name: str) -> str:
-    """Return what the groups of an optimizer call `lr`, `momentum` or `weight_decay`."""
+    """Return the key of `lr`, `momentum` or `weight_decay` in the groups of an optimizer."""
     names = ("momentum", "betas", "rho") if name == "momentum" else (name,)
     for key in names:
         if all(key in group for group in optimizer.param_groups):

@@ -78,7 +78,7 @@ def copy_progress(loader: Any) -> Callable[[], None]:
 def keeps_state(loader: Any) -> bool:
     """Return True if a loader has a state to save and load.
 
-    Accelerate's loaders always have the methods. Only those of a stateful loader have the attribute that they return.
+    All loaders of Accelerate have the methods. Only stateful loaders have the attribute that the methods return.
     """
     if "base_dataloader" in attributes(loader):
         return "dl_state_dict" in attributes(loader)

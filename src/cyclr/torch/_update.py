@@ -117,7 +117,7 @@ class Update:
         return None if loss is None else self.processes.mean(loss)
 
     def _attempt(self, losses: list[float]) -> float:
-        """Update, unless the scaler skips it, and return the mean of `losses` with those of the batches added."""
+        """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""
         device = self.processes.device
         self.optimizer.zero_grad(set_to_none=True)
         for micro_batch in range(self.accumulate):

@@ -52,7 +52,7 @@ def range_test(
     when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and persistent workers are
     restored too; the test starts workers of its own. An iterator can be read only once.
 
-    The recorded loss is that of the batch, computed before its update. With `accumulate`, or if the scaler skips
+    The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
     updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
     it is the mean over all of them, and all stop at the same step: also if one of them sees NaN or runs out of data.
 

@@ -24,7 +24,7 @@ Resumed = Literal["same", "new", "saved"]
 
 
 class _State(enum.Enum):
-    """Whether a `Scheduler` sets the learning rates of its optimizer, alone or in a `SequentialLR` of torch.
+    """The part of a `Scheduler` in setting its optimizer's learning rates, by itself or in a `SequentialLR` of torch.
 
     | state   | entered when                                        | the groups hold                  | in charge |
     |---------|-----------------------------------------------------|----------------------------------|-----------|
@@ -140,12 +140,12 @@ class Scheduler(_private.TorchScheduler):
     def _before_load(self) -> bool:
         """Before the optimizer's state is loaded: return True if the rates are then set again.
 
-        In a `SequentialLR`, the rates of that state are those of the scheduler whose turn it was.
+        In a `SequentialLR`, that state holds the rates of the scheduler whose turn it was.
         """
         return self._state is _State.ALONE and self._owns_rates()
 
     def _after_load(self, reapply: bool) -> None:
-        """Set again what an older state of the optimizer replaced, and what the ratios are computed from."""
+        """Set the rates again that an older state of the optimizer replaced, and the values that ratios come from."""
         groups = self.optimizer.param_groups
         for name in self._initial.keys() & self._tracks.keys():
             for group, value in zip(groups, self._initial[name], strict=False):

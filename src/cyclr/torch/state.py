@@ -131,7 +131,7 @@ class Contents:
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the elements of a tensor that can be written: those of an expanded one share their memory."""
+    """Return the elements of a tensor that can be written: elements of an expanded tensor share their memory."""
     elements = tensor.detach()
     if tensor.layout is torch.strided and 0 in tensor.stride():
         return elements[tuple(slice(None) if stride else slice(1) for stride in tensor.stride())]

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_MESSAGES = 0.5
 
 
 class RayEngine(Engine):
-    """Runs trials as Ray tasks; their records are the same as those of `LocalEngine`.
+    """Runs trials as Ray tasks; the records equal the records of `LocalEngine`.
 
     A Ray that is already connected is used; otherwise this connects, and disconnects at the end. The folder of the
     user's file is shipped with the job (as Ray's `working_dir`). cyclr and the frameworks have to be installed on every

@@ -1,4 +1,4 @@
-"""What a comparison asks of a framework: test a model, train it, and record the training."""
+"""The interface of a framework to comparisons: test a model, train it, and record the training."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class History:
         on_epoch: called after every epoch with its values, `step` among them.
         lr, loss: of every update: the rate it used, and the loss of its batch before it.
         epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches), the validation
-            metrics and `seconds` (since the training began).
+            metrics and `seconds` (since the training started).
         diverged: True if a loss was NaN or infinite, which ends the training.
     """
 
@@ -101,7 +101,7 @@ def optimizer_from(module: Any, table: Mapping[str, Any], *parameters: Any, **de
     Args:
         module: `keras.optimizers` or `torch.optim`.
         table: name, in any case, and arguments.
-        parameters, defaults: further arguments; those of the table take precedence.
+        parameters, defaults: further arguments; the arguments of the table take precedence.
 
     Raises:
         CyclrError: the module has none of that name, or it does not take these arguments.

@@ -93,7 +93,7 @@ class KerasJob:
             rate = keras.optimizers.schedules.CosineDecay(plan.lr, total_steps)
         elif not _private.has_settable_rate(optimizer):
             raise CyclrError(
-                f"ReduceLROnPlateau needs an optimizer whose learning rate is a number; that of "
+                f"ReduceLROnPlateau needs an optimizer whose learning rate is a number; the one of "
                 f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}."
             )
         optimizer.learning_rate = plan.lr if rate is None else rate
@@ -103,7 +103,7 @@ class KerasJob:
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
     """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
 
-    The rate is that of the epoch's start: Keras' own callbacks change it only between epochs.
+    The rate is read at the start of the epoch: Keras' own callbacks change it only between epochs.
     """
 
     def __init__(self, history: History) -> None:
