@@ -1,4 +1,4 @@
-"""Runs the Python code blocks of the pages as tests, and everything in one thread."""
+"""Runs the Python code blocks of the pages as tests; and sets what makes all tests quick, before a framework starts."""
 
 import os
 import sys
@@ -12,6 +12,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 # There is a worker of pytest-xdist for every core. More threads wait for one another, and longer on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiling takes most of the time on JAX, and what is compiled here runs a few times only.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 _of_sybil = SybilItem._traceback_filter
 

@@ -18,13 +18,10 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Compiling takes most of the time on JAX, and what is compiled here runs a few times only.
-_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 _INSTALLED = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
 if importlib.util.find_spec("keras") and _INSTALLED:
-    if os.environ.setdefault("KERAS_BACKEND", _INSTALLED[0]) == "jax":
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICKLY}".strip()
+    os.environ.setdefault("KERAS_BACKEND", _INSTALLED[0])
 else:
     collect_ignore_glob = ["test_*.py"]
 
