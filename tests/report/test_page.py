@@ -5,7 +5,6 @@ import hashlib
 import html.parser
 import json
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from tests.processes import run
 from typer.testing import CliRunner
 
 import cyclr
@@ -316,12 +316,12 @@ def test_the_command_reports_a_run_and_a_range_test(tmp_path: Path, run: Path, r
 
 def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
-    for run, said in (
+    for folder, said in (
         (tmp_path, "is not a run folder: it has no run.json"),
         (tmp_path / "missing", "is not a run folder"),
         (tmp_path / "other.json", "Is it a range test's result?"),
     ):
-        answer = CliRunner().invoke(app, ["report", str(run)])
+        answer = CliRunner().invoke(app, ["report", str(folder)])
         assert answer.exit_code == 1, answer.output
         assert said in answer.output.replace("\n", " ")
 
@@ -340,8 +340,8 @@ try:
 except cyclr.MissingExtraError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert 'Run: pip install "cyclr[report]".' in run.stdout, run.stderr
+    printed = run([sys.executable, "-c", program], cwd=tmp_path).stdout
+    assert 'Run: pip install "cyclr[report]".' in printed
     assert not (tmp_path / "never.html").exists()
 
 
