@@ -37,6 +37,20 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     sync_folder(target.parent)
 
 
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: the file cannot be read, or is a pipe or a device, which might never end.
+    """
+    from pathlib import Path
+
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise OSError(f"{str(path)!r} is not a regular file")
+    return file.read_bytes()
+
+
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush the names in a folder to the disk, so that a renamed or new file survives a power cut.
 

@@ -289,6 +289,8 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
         (["--schedule", "missing.json"], "missing.json"),
         (["--schedule", "broken.json"], "schedule must be a JSON file"),
+        (["--schedule", "pipe.json"], "'pipe.json' is not a regular file"),
+        (["--schedule", "."], "'.' is not a regular file"),
         (["--schedule", "other.json"], "schedule must be one of"),
         (["--output", "missing/folder.png"], "missing/folder.png"),
     ],
@@ -296,6 +298,7 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
 def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
+    os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "other.json").write_text('{"schedule": "Wobbly"}')
     assert message in refuse("plot", *arguments)
 

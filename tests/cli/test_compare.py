@@ -270,12 +270,14 @@ def test_the_direction_of_a_metric(
         (["--epochs", "1"], "a comparison needs policies"),
         (["--policy", "square", "--epochs", "1"], "kind must be one of 'fixed'"),
         (["missing.toml"], "must be a TOML file"),
+        (["pipe.toml"], "must be a TOML file; 'pipe.toml' cannot be read: 'pipe.toml' is not a regular file"),
         (["--summary"], "is not a run folder: it has no run.json"),
         (["--policy", "cosine", "--epochs", "1", "--output", "blobs.py"], "cannot be used as a run folder"),
         (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds files that do not belong to a comparison"),
     ],
 )
 def test_what_is_refused(here: Path, arguments: list[str], message: str) -> None:
+    os.mkfifo(here / "pipe.toml")
     said = CliRunner().invoke(app, ["compare", *arguments])
     assert said.exit_code == 1, said.output
     assert message in " ".join(said.output.split())

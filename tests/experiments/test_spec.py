@@ -22,6 +22,8 @@ from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
 from cyclr.experiments.policies import KINDS, Policy, parse
 from cyclr.experiments.spec import Trial
+from cyclr.records import RunFolder
+from cyclr.records.redact import redact
 from cyclr.schedules import Run
 
 FIXED = {"kind": "fixed", "lr": 0.1}
@@ -509,11 +511,82 @@ def test_a_toml_file_with_extreme_values_is_one_clear_error(tmp_path: Path, text
     assert len(str(raised.value)) < 1000
 
 
-def test_a_schedule_file_must_be_a_regular_one(tmp_path: Path) -> None:
+def test_files_must_be_regular_ones(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "less_deep.json").write_text("[" * 900 + "]" * 900)
     faults = {"/dev/zero": "not a regular file", "pipe.json": "not a regular file"}
-    for name, why in {**faults, "deep.json": "recur", "less_deep.json": "recur"}.items():
+    for name, why in {**faults, "deep.json": "recur", "less_deep.json": "nested more than 420 levels deep"}.items():
         with pytest.raises(CyclrError, match=f"a schedule must be a JSON file; .*{why}"):
             spec(policies=[{"kind": "schedule", "file": name}], folder=str(tmp_path))
+    for path in ("/dev/zero", tmp_path / "pipe.json", tmp_path):
+        with pytest.raises(CyclrError, match=r"the comparison must be a TOML file; .*not a regular file"):
+            Spec.from_toml(path)
+    assert spec(workload=f"{tmp_path}/pipe.json:build").trials()[0].file_sha256 is None
+
+
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [421, 500, 700, 950, 5000])
+def test_values_that_are_nested_too_deeply_are_one_clear_error(depth: int) -> None:
+    options = {"schedule": {"schedule": nested(depth)}}
+    for name, value in {
+        "policies": [{"kind": "schedule", **options}],
+        "optimizer": {"name": "SGD", "momentum": nested(depth)},
+        "range_test": {"steps": nested(depth)},
+        "seeds": nested(depth),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name} must hold only text, .*; got .*(deep|recur)"):
+            spec(**{name: value})
+    with pytest.raises(ValueError, match=r"policy 'schedule' must hold only text, .*; got .*(deep|recur)"):
+        Policy("schedule", options)
+
+
+def test_the_deepest_schedule_is_a_policy_that_is_shipped_and_stored() -> None:
+    schedule: cyclr.Schedule = cyclr.Constant(0.1)
+    for _ in range(199):
+        schedule = cyclr.Sequence([schedule], [5])
+    deepest = spec(policies=[{"kind": "schedule", "schedule": schedule.to_dict()}])
+    (trial,) = deepest.trials()
+    assert trial.policy.plan(RUN).schedule == schedule
+    assert copy.deepcopy(trial) == trial == pickle.loads(pickle.dumps(trial))  # noqa: S301
+    assert Spec.from_dict(redact(json.loads(json.dumps(deepest.to_dict())))) == deepest
+
+
+def test_a_path_in_a_home_folder_is_found_again_from_run_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "alice"
+    (home / "work").mkdir(parents=True)
+    (home / "model.py").write_text("def build(): ...")
+    monkeypatch.setenv("HOME", str(home))
+    in_file = spec(workload=f"{home}/model.py:build")
+    for first in (in_file, spec(data=f"{home}/images")):
+        ids = [trial.id for trial in first.trials()]
+        folder = tmp_path / ids[0]
+        RunFolder.open(folder, first.to_dict(), ids, command=[]).close()
+        assert "alice" not in (folder / "run.json").read_text()
+        again = Spec.from_dict(RunFolder.read(folder).about["spec"])
+        assert again == first
+        assert [trial.id for trial in again.trials()] == ids
+    assert spec(workload="~/model.py:build") == in_file
+    assert in_file.trials()[0].file == home / "model.py"
+
+
+def test_a_path_of_an_option_names_no_home_folder_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "alice"
+    (home / "work").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "work")
+    text = 'epochs = 2\n[[policy]]\nkind = "fixed"\nlr = 0.1\n'
+    for folder, workload in ((home, "work/model.py:build"), (tmp_path, f"{home}/work/model.py:build")):
+        (folder / "spec.toml").write_text(text)
+        described = Spec.from_options(folder / "spec.toml", {"workload": "model.py:build"})
+        assert described.workload == workload
+        assert described.trials()[0].file == home / "work" / "model.py"
+        assert "alice" not in str(redact(described.to_dict()))

@@ -207,6 +207,7 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         ("{", r"run\.json is not a JSON object"),
         ("[]", r"run\.json is not a JSON object"),
         ("[" * 100_000, r"run\.json is not a JSON object"),
+        ('{"version": 1, "a": ' + "[" * 960 + "]" * 960 + "}", "nested too deeply|is not a JSON object"),
         ('{"version": 1, "a": NaN}', "NaN is not a finite number"),
         ('{"version": 2}', r"run\.json must have version 1; got version=2"),
         ('{"spec": {}}', r"run\.json must have version 1; got version=None"),
@@ -303,6 +304,16 @@ def test_a_full_disk_leaves_no_part_of_a_record(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(RunFolderError, match="the disk is full"):
             run.append(RECORDS[1])
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "records.jsonl"])
+def test_a_pipe_in_the_place_of_a_file_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    filled(tmp_path, 1)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    for use in (read_records, opened):
+        with pytest.raises(RunFolderError, match=r"not a regular file|is not a run folder"):
+            use(tmp_path)
 
 
 def test_an_unreadable_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

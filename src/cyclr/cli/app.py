@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cyclr
-from cyclr import CyclrError, RangeTestResult, Schedule
+from cyclr import CyclrError, RangeTestResult, Schedule, _files
 from cyclr.cli import compare, report
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
@@ -219,8 +219,8 @@ def plot(
     drawn: Schedule
     if schedule is not None:
         try:
-            description = json.loads(schedule.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            description = json.loads(_files.read_regular(schedule))
+        except (OSError, ValueError, RecursionError) as error:
             raise CyclrError(f"schedule must be a JSON file; got {str(schedule)!r} ({error}).") from error
         drawn = Schedule.from_dict(description)
     else:

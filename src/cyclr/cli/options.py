@@ -35,7 +35,7 @@ DataOption = Annotated[
 ]
 BackendOption = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,
-    typer.Option(help="Keras backend; KERAS_BACKEND, that of keras.json, or the first installed by default."),
+    typer.Option(help="Keras backend; by default from KERAS_BACKEND or keras.json, else the first installed."),
 ]
 
 

@@ -1,6 +1,7 @@
 """Checks, by types, of the plain values of JSON and TOML files, which are made immutable; errors in one shape."""
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -9,10 +10,14 @@ from typing import Annotated, Any
 import msgspec
 
 from cyclr._checks import quoted
+from cyclr.schedules.base import DEEPEST
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Seeds = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...], msgspec.Meta(min_length=1)]
 """As large as msgspec reads integers back from a record."""
+
+_DEEPEST = 2 * DEEPEST + 20
+"""Levels of lists and tables: room for lists of schedules in schedules."""
 
 _WORDS = {
     "object": "a table",
@@ -36,13 +41,20 @@ class Table(dict[str, Any]):
         return hash(frozenset(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Table, (dict(self),)
+        # As text: pickle takes three levels of Python's recursion limit for each level of an object of a class.
+        return _from_json, (json.dumps(self),)
 
 
 def plain(name: str, value: Any) -> Any:
-    """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 10,000 nested lists."""
+    """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 500 nested lists."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False, default=_standard))
+        level = [copy := json.loads(json.dumps(value, allow_nan=False, default=_standard))]
+        for _ in range(_DEEPEST):
+            tables = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+            level = [*itertools.chain.from_iterable(tables)]
+        if level:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        return copy
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{name} must hold only text, booleans and finite numbers; got {quoted(value)}: {error}."
@@ -61,9 +73,14 @@ def _standard(value: Any) -> Any:
 
 def frozen(value: Any) -> Any:
     """Return plain values as immutable ones: tables as `Table`, lists as tuples."""
+    # No comprehension, which takes a frame of Python's recursion limit at each level.
     if isinstance(value, dict):
-        return Table({name: frozen(one) for name, one in value.items()})
-    return tuple(frozen(one) for one in value) if isinstance(value, list | tuple) else value
+        return Table(zip(value, map(frozen, value.values()), strict=True))
+    return (*map(frozen, value),) if isinstance(value, list | tuple) else value
+
+
+def _from_json(text: str) -> Any:
+    return frozen(json.loads(text))
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:

@@ -24,7 +24,7 @@ from cyclr import _checks
 from cyclr.errors import DataError, MissingExtraError
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
-"""The data sets known by name: `"digits"` is embedded in scikit-learn, the others are those of `keras.datasets`."""
+"""The data sets known by name: `"digits"` is embedded in scikit-learn, `keras.datasets` has the others."""
 
 _Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 _Arrays = tuple[NDArray[Any], NDArray[Any], str, str]
@@ -79,7 +79,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
     - a folder that holds the four IDX files of MNIST or a data set like it, each plain or gzipped
       (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`);
     - an `.npz` with the keys `x_train`, `y_train` and `x_val`, `y_val` (else `x_test`, `y_test`), or with `x`, `y`
-      alone, which are split 80/20, by class if every class has two samples and the smaller part has room for all.
+      only, which are split 80/20, by class if every class has two samples and the smaller part has room for all.
 
     Images have shape (samples, height, width), which gets a channel axis of 1, or (samples, height, width, channels).
     Integer pixels are taken as 0 … 255 and divided by 255; float pixels must lie in [0, 1] and stay as they are.
@@ -90,7 +90,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
         seed: of the random split, an integer from 0 to 2³² − 1; unused if the source has two parts.
 
     Raises:
-        DataError: there is no such source, it cannot be read or downloaded, or it does not hold what is said above.
+        DataError: there is no such source, it cannot be read or downloaded, or its content is not as described.
         MissingExtraError: scikit-learn (for a split) or Keras (for its names) is not installed.
         TypeError, ValueError: source is not a string or path, or seed not an integer ≥ 0.
 
@@ -141,7 +141,7 @@ def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
 
 
 def read_idx(path: str | Path) -> NDArray[Any]:
-    """Read one IDX file, the format of MNIST, plain or gzipped (its first bytes tell, whatever the file's name).
+    """Read one IDX file, the format of MNIST, plain or gzipped (recognized by its first bytes, whatever its name).
 
     The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian uint32, then the
     values in C order, big-endian. Type codes: 08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64.
@@ -247,7 +247,7 @@ def _from_folder(folder: Path) -> list[_Arrays]:
 
 def _from_npz(path: Path) -> list[_Arrays]:
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is no .npz archive, or is cut short. A path must lead to {_FILES}.")
+        raise DataError(f"{path} is not an .npz archive, or is cut short. A path must lead to {_FILES}.")
     try:
         # NumPy leaves a file open that it opened itself and found damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -264,7 +264,7 @@ def _from_npz(path: Path) -> list[_Arrays]:
         ) from error
     if not keys:
         raise DataError(
-            f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or x and y alone to be split; "
+            f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or only x and y, to be split; "
             f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
         )
     pairs = zip(keys[::2], keys[1::2], strict=True)

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cyclr import _checks
+from cyclr import _checks, _files
 from cyclr.errors import MissingExtraError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -53,7 +53,7 @@ def _configured() -> str | None:
     """The backend that Keras itself takes from the environment or from its configuration file, if any."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
-        in_file = json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")
+        in_file = json.loads(_files.read_regular(home / "keras.json")).get("backend")
     except (OSError, ValueError, AttributeError):
         in_file = None
     return os.environ.get("KERAS_BACKEND") or in_file

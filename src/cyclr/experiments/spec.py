@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from msgspec import UNSET, Meta, Struct
 
-from cyclr import _checks
+from cyclr import _checks, _files
 from cyclr._checks import quoted
 from cyclr.errors import CyclrError
 from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, unknown
@@ -23,6 +23,7 @@ from cyclr.experiments.environment import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
 from cyclr.range_test.repeats import Sweep
 from cyclr.records.direction import Direction, direction_of
+from cyclr.records.redact import redact
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Trial:
     def file_sha256(self) -> str | None:
         """SHA-256 of that file, without what it imports; None if there is no such file or it cannot be read."""
         try:
-            return None if self.file is None else hashlib.sha256(self.file.read_bytes()).hexdigest()
+            return None if self.file is None else hashlib.sha256(_files.read_regular(self.file)).hexdigest()
         except OSError:
             return None
 
@@ -166,6 +167,8 @@ class Spec:
     def __post_init__(self) -> None:
         for name, kind in _field_types().items():
             value = checked(name, plain(name, getattr(self, name)), kind)
+            if name in ("workload", "data") and value is not None:
+                value = _expanded(value)
             object.__setattr__(self, name, frozen(value))
         object.__setattr__(self, "policies", tuple(self._with_schedule(table) for table in self.policies))
         _check_budget(self, "the comparison")
@@ -234,15 +237,16 @@ class Spec:
     def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
         """Return the comparison in a TOML file, if `path` is given, with the options that are not None set over it.
 
-        Relative paths in the file are relative to its folder, and those in the options to the current one. Errors are
-        those of `from_toml`.
+        Relative paths in the file are relative to its folder, relative paths in the options to the current folder.
+
+        Raises:
+            CyclrError, TypeError, ValueError: as for `from_toml`.
         """
         given = {name: value for name, value in options.items() if value is not None}
         if path is None:
             return cls.from_dict(given)
         try:
-            with Path(path).open("rb") as file:
-                description = tomllib.load(file)
+            description = tomllib.loads(_files.read_regular(path).decode())
         except (OSError, ValueError, RecursionError) as error:
             raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
         if given.keys() & {"epochs", "steps"}:
@@ -277,13 +281,10 @@ class Spec:
         """Replace the path of a schedule by the contents of the file."""
         if table.get("kind") != "schedule" or "file" not in table:
             return table
-        path = Path(self.folder, str(table["file"]))
+        path = Path(self.folder, _expanded(str(table["file"])))
         rest = {name: value for name, value in table.items() if name != "file"}
         try:
-            # A pipe or a device may never end.
-            if path.exists() and not path.is_file():
-                raise OSError("it is not a regular file")
-            schedule = frozen(json.loads(path.read_text(encoding="utf-8")))
+            schedule = frozen(plain("it", json.loads(_files.read_regular(path))))
         except (OSError, ValueError, RecursionError) as error:
             raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
         return Table({"name": path.stem, **rest, "schedule": schedule})
@@ -336,7 +337,12 @@ def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options whose relative paths are relative to `folder` instead of the current one."""
 
     def moved(path: Any) -> Any:
-        return path if not isinstance(path, str) or Path(path).is_absolute() else os.path.relpath(path, folder)
+        if not isinstance(path, str) or Path(path := _expanded(path)).is_absolute():
+            return path
+        absolute = str(Path(path).resolve())
+        shared = os.path.commonpath([absolute, folder])
+        # A relative path that leads into a home folder would name it.
+        return absolute if redact(shared) == shared and redact(absolute) != absolute else os.path.relpath(path, folder)
 
     seen = dict(given)
     name, separator, function = str(given.get("workload")).rpartition(":")
@@ -349,6 +355,12 @@ def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
             {**one, "file": moved(one["file"])} if isinstance(one, dict) and "file" in one else one for one in tables
         ]
     return seen
+
+
+def _expanded(path: str) -> str:
+    """Return a path with the home folder for ~, which records hold instead."""
+    # Path would also write ./x as x, and so change the ids of trials.
+    return os.path.expanduser(path)  # noqa: PTH111
 
 
 def _check_budget(of: "Spec | _Own", what: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from cyclr.errors import MissingExtraError
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
+from cyclr.records.redact import redact
 
 
 class TensorBoard:
@@ -49,8 +50,8 @@ class Mlflow:
     """An MLflow run for every trial: its settings as parameters, the values of every epoch as metrics at their step.
 
     Args:
-        uri: tracking URI: a server, `sqlite:///FILE` (with the whole of mlflow) or a folder; None for that of the
-            environment.
+        uri: tracking URI: a server, `sqlite:///FILE` (with the whole of mlflow) or a folder; None for the URI
+            in the environment.
         experiment: name of the experiment, made if it does not exist.
 
     Raises:
@@ -72,7 +73,7 @@ class Mlflow:
             run = self._client.create_run(self._experiment, run_name=trial.id)
             self._runs[trial.id] = run.info.run_id
             described = {**trial.definition(), "policy": trial.policy.name, "optimizer": trial.optimizer_name}
-            for name, value in described.items():
+            for name, value in redact(described).items():
                 self._client.log_param(run.info.run_id, name, value)
         return self._runs[trial.id]
 

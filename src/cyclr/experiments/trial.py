@@ -108,7 +108,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         report, updates = progress("range test"), 0
 
         def count(test: RangeTest) -> None:
-            # Those of repeats, and one whose loss was not finite, count too.
+            # Updates of repeats, and an update whose loss was not finite, count too.
             nonlocal updates
             updates += 1
             report(test.recorded, len(test))

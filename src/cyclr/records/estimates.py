@@ -83,8 +83,8 @@ def difference(gaps: Sequence[float], resolution: float, confidence: float = 0.9
 
     Args:
         gaps: one difference for every seed, at least two.
-        resolution: of the values, ≥ 0. Student's standard deviation is at least resolution / √12, which is that of
-            rounding.
+        resolution: of the values, ≥ 0. Student's standard deviation is at least resolution / √12, the standard
+            deviation of rounding.
         confidence: of both intervals, in (0, 1).
 
     Raises:

@@ -187,15 +187,19 @@ class RunFolder:
     def _read(self) -> None:
         file = self.path / "records.jsonl"
         try:
-            about = (self.path / "run.json").read_bytes()
-            content = file.read_bytes() if file.is_file() else b""
+            about = _files.read_regular(self.path / "run.json")
+            content = _files.read_regular(file) if file.exists() else b""
         except OSError as error:
             raise RunFolderError(
                 f"{str(self.path)!r} cannot be read: {error.strerror or error}. Check its files."
             ) from error
-        self.about = redact(decode_json(about, str(self.path / "run.json")))
+        where = str(self.path / "run.json")
+        try:
+            self.about = redact(decode_json(about, where))
+        except RecursionError as error:
+            raise RunFolderError(f"{where!r} holds lists that are nested too deeply. Was the file edited?") from error
         if not isinstance(self.about.get("resumed", []), list):
-            raise RunFolderError(f"resumed in {str(self.path / 'run.json')!r} must be a list. Was the file edited?")
+            raise RunFolderError(f"resumed in {where!r} must be a list. Was the file edited?")
         *lines, rest = content.split(b"\n")
         self.torn = bool(rest)
         for number, line in enumerate(lines, 1):
@@ -235,6 +239,8 @@ class RunFolder:
         except ImportError as error:
             raise CyclrError("comparisons need the file locks of Linux or macOS. On Windows, use WSL.") from error
         self._locked[name] = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if not (self.path / name).is_file():
+            raise OSError(f"{str(self.path / name)!r} is not a regular file")
         try:
             fcntl.flock(self._locked[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

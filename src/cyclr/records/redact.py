@@ -19,8 +19,8 @@ def redact(value: Any) -> Any:
         value: text, or lists and dicts that hold text.
 
     Returns:
-        The same data, in which the user part of a URI and every value of its query are `***`, and home folders (that
-        of this process, `/home/NAME`, `/Users/NAME`, `/root`) are `~`.
+        The same data, in which the user part of a URI and every value of its query are `***`, and home folders (the
+        home folder of this process, `/home/NAME`, `/Users/NAME`, `/root`) are `~`.
 
     Example:
         >>> from cyclr.records.redact import redact
@@ -31,6 +31,7 @@ def redact(value: Any) -> Any:
         text = _URI.sub(lambda uri: _QUERY.sub(r"\1***", _USER.sub("***@", uri[0])), value)
         home = str(Path.home())
         return _HOME.sub("~", re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text)
+    # No comprehension, which takes a frame of Python's recursion limit at each level.
     if isinstance(value, dict):
-        return {redact(key): redact(part) for key, part in value.items()}
-    return [redact(part) for part in value] if isinstance(value, list | tuple) else value
+        return dict(zip(map(redact, value), map(redact, value.values()), strict=True))
+    return [*map(redact, value)] if isinstance(value, list | tuple) else value

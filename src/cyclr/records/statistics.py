@@ -158,9 +158,9 @@ def summarize(
       whose interval of level 1 - (1 - confidence) / m excludes 0 are more than noise; the rest is tested again with the
       number of the rest for m, until none is left or none is more than noise. `Row.difference` has the interval that
       decided.
-    - Steps to a target are those of the first epoch that ends with it, plus those of the range test. The default
-      target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by definition; a
-      seed whose baseline trial failed or diverged has none, and is in no number about targets.
+    - Steps to a target are the updates until the first epoch that ends with it, and the updates of the range test. The
+      default target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by
+      definition. A seed whose baseline trial failed or diverged has no target, and no number about targets includes it.
 
     Args:
         records: as `read_records` gives them.
