@@ -353,7 +353,7 @@ def test_nothing_is_unpickled(tmp_path):
     with pytest.raises(DataError, match="never unpickled"):
         load(path)
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(DataError, match=r"is no \.npz archive"):
+    with pytest.raises(DataError, match=r"is not an \.npz archive"):
         load(path)
     assert not Bomb.exploded
 
@@ -372,7 +372,7 @@ def test_a_file_that_is_no_npz(tmp_path, content):
     path = tmp_path / "data.csv"
     path.write_bytes(content)
     with pytest.raises(
-        DataError, match=r"data\.csv is no \.npz archive, or is cut short\. A path must lead to a folder"
+        DataError, match=r"data\.csv is not an \.npz archive, or is cut short\. A path must lead to a folder"
     ):
         load(path)
 
