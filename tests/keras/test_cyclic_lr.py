@@ -1,6 +1,8 @@
 """`CyclicLR`: the classic callback's rates, at the very update that they were meant for."""
 
+import copy
 import math
+import pickle
 
 import keras
 import numpy as np
@@ -61,10 +63,156 @@ def test_rates_are_those_of_the_classic_formula(arguments, scale, step_size):
 def test_defaults_and_order_of_arguments_are_those_of_the_original():
     clr = CyclicLR()
     assert (clr.base_lr, clr.max_lr, clr.step_size, clr.mode, clr.gamma) == (0.001, 0.006, 2000.0, "triangular", 1.0)
-    assert (clr.scale_fn, clr.scale_mode) == (None, "cycle")
+    assert (clr.scale_fn(3), clr.scale_mode) == (1.0, "cycle")
     assert (clr.history, clr.clr_iterations, clr.trn_iterations) == ({}, 0, 0)
     clr = CyclicLR(0.1, 0.2, 3.0, "exp_range", 0.9, None, "iterations")
     assert (clr.clr(), clr.gamma, clr.scale_mode) == (0.1, 0.9, "iterations")
+
+
+@pytest.mark.parametrize(
+    ("mode", "scale_mode", "scale"),
+    [
+        ("triangular", "cycle", lambda x: 1.0),
+        ("triangular2", "cycle", lambda x: 1 / 2.0 ** (x - 1)),
+        ("exp_range", "iterations", lambda x: 0.9**x),
+    ],
+)
+def test_a_mode_has_the_scale_fn_and_the_scale_mode_of_the_original(mode, scale_mode, scale):
+    clr = CyclicLR(mode=mode, gamma=0.9)
+    assert clr.scale_mode == scale_mode
+    assert [clr.scale_fn(x) for x in (1, 2, 3.0)] == pytest.approx([scale(x) for x in (1, 2, 3.0)])
+    by_function = CyclicLR(0.1, 0.5, 3.5, scale_fn=clr.scale_fn, scale_mode=clr.scale_mode)
+    clr.base_lr, clr.max_lr, clr.step_size = 0.1, 0.5, 3.5
+    for t in range(30):
+        clr.clr_iterations = by_function.clr_iterations = t
+        assert clr.clr() == pytest.approx(by_function.clr(), rel=1e-12)
+        wanted = classic(t, 0.1, 0.5, 3.5, lambda cycle, t: scale(cycle if scale_mode == "cycle" else t))
+        assert clr.clr() == pytest.approx(wanted, rel=1e-12)
+
+
+CHANGES = {
+    "bounds that rise": {"base_lr": 0.5, "max_lr": 1.0},
+    "bounds that fall": {"max_lr": 0.0005, "base_lr": 0.0001},
+    "length": {"step_size": 2.5},
+    "mode": {"mode": "triangular2"},
+    "mode and factor": {"mode": "exp_range", "gamma": 0.9},
+    "function": {"scale_fn": lambda cycle: 1 / cycle},
+    "function of the iteration": {"scale_fn": lambda t: 0.99**t, "scale_mode": "iterations"},
+    "no function": {"scale_fn": None, "mode": "triangular2"},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("reset", [False, True], ids=["", "after a reset"])
+def test_the_next_rate_follows_attributes_that_were_set(changes, reset):
+    clr, wanted = CyclicLR(step_size=4, scale_fn=lambda cycle: 0.75), CyclicLR(step_size=4)
+    if "scale_fn" not in changes:
+        clr.scale_fn = None
+    clr.clr_iterations = 11
+    clr.clr()
+    if reset:
+        clr._reset(new_step_size=3)
+        wanted = CyclicLR(step_size=3)
+    for name, value in changes.items():
+        setattr(clr, name, value)
+        if value is not None:
+            assert getattr(clr, name) == value
+    arguments = {name: getattr(wanted, name) for name in ("base_lr", "max_lr", "step_size")}
+    wanted = CyclicLR(**{**arguments, **changes})
+    wanted.clr_iterations = clr.clr_iterations = 11
+    assert clr.clr() == wanted.clr()
+    clr.reset()
+    assert clr.clr() == clr.base_lr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("base_lr", 0.5, r"max_lr must be greater than base_lr; got base_lr=0\.5, max_lr=0\.006"),
+        ("step_size", 0, "step_size must be"),
+        ("mode", "triangular3", "mode must be one of"),
+        ("gamma", 1.5, "gamma must be"),
+    ],
+)
+def test_a_wrong_value_that_was_set_is_refused_at_the_next_rate(name, value, message):
+    """The next attribute to be set may make it right, as a max_lr above the new base_lr does."""
+    clr = CyclicLR(mode="exp_range")
+    right = getattr(clr, name)
+    clr.clr()
+    setattr(clr, name, value)
+    with pytest.raises(ValueError, match=message):
+        clr.clr()
+    with pytest.raises(ValueError, match=message):
+        clr.reset()
+    setattr(clr, name, right)
+    assert clr.clr() == 0.001
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("scale_fn", 0.5, TypeError),
+        ("scale_mode", "epochs", ValueError),
+        ("clr_iterations", 0.5, TypeError),
+        ("clr_iterations", -1, ValueError),
+        ("clr_iterations", math.nan, TypeError),
+        ("clr_iterations", "5", TypeError),
+    ],
+)
+def test_a_wrong_function_or_count_is_refused_when_it_is_set(name, value, error):
+    clr = CyclicLR()
+    with pytest.raises(error, match=f"{name} must be"):
+        setattr(clr, name, value)
+    assert (clr.clr(), clr.clr_iterations) == (0.001, 0)
+
+
+@pytest.mark.every_backend
+def test_what_another_callback_sets_is_used_and_recorded_from_the_next_update_on(probe):
+    class SetLater(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 5:
+                clr.max_lr, clr.mode = 1.0, "triangular2"
+
+    clr = CyclicLR(0.125, 0.5, 4)
+    run = probe(keras.optimizers.SGD(), 12)
+    run.fit(callbacks=[clr, SetLater()])
+    wanted = [
+        *Cyclical(0.125, 0.5, 4)(np.arange(6)),
+        *Cyclical.from_mode("triangular2", 0.125, 1.0, 4)(np.arange(6, 12)),
+    ]
+    np.testing.assert_allclose(run.rates, wanted, rtol=1e-6)
+    np.testing.assert_allclose(clr.history["lr"], wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [100.0, np.float32(100), np.float64(100), np.int64(100), 100])
+def test_a_whole_number_of_any_type_is_a_count_of_iterations(count):
+    """The counter of the original is a float."""
+    clr = CyclicLR(0.001, 0.006, 70)
+    clr.clr_iterations = count
+    assert clr.clr() == Cyclical(0.001, 0.006, 70)(100)
+    assert (type(clr.clr_iterations), clr.clr_iterations) == (int, 100)
+
+
+def halve(cycle):
+    return 0.5**cycle
+
+
+AGAIN = {"copy": copy.deepcopy, "pickle": lambda clr: pickle.loads(pickle.dumps(clr))}  # noqa: S301
+
+
+@pytest.mark.parametrize("again", AGAIN.values(), ids=AGAIN)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"mode": "exp_range", "gamma": 0.9}, {"scale_fn": halve}, {"scale_fn": halve, "scale_mode": "iterations"}],
+)
+def test_a_copy_goes_on_where_the_callback_is(arguments, again):
+    clr = CyclicLR(0.1, 0.5, 3.5, **arguments)
+    clr.clr_iterations = 9
+    clr.clr()
+    other = again(clr)
+    assert (other.clr(), other.clr_iterations, other.scale_fn(2)) == (clr.clr(), 9, clr.scale_fn(2))
+    other.max_lr = 1.0
+    assert other.clr() > clr.clr()
 
 
 @pytest.mark.every_backend

@@ -1,5 +1,6 @@
 """`LRFinder`: the classic finder's curve, from true losses, and the model as it was."""
 
+import math
 import sys
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 from keras import ops
 
 from cyclr import Cyclical, RangeTestError, RangeTestResult
+from cyclr.bounds.smoothing import exponential
 from cyclr.keras import CyclicLR, LearningRate, LRFinder
 
 pytestmark = pytest.mark.any_backend
@@ -78,7 +80,9 @@ def test_rates_losses_and_weights_are_what_they_should_be(batches, epochs, point
     np.testing.assert_allclose(finder.learning_rates, np.geomspace(1e-4, 1e-2, points), rtol=1e-12)
     assert finder.learning_rates[0] == pytest.approx(1e-4, rel=1e-15)
     assert finder.learning_rates[-1] == pytest.approx(1e-2, rel=1e-15)
-    assert (finder.learning_rates, finder.losses) == (finder.result.lr.tolist(), finder.result.loss.tolist())
+    assert finder.learning_rates.tolist() == finder.result.lr.tolist()
+    assert finder.losses == finder.result.loss.tolist()
+    assert finder.iteration == points * batches
 
     used = points * batches
     np.testing.assert_allclose(watch.rates[:used], np.repeat(finder.learning_rates, batches), rtol=1e-6)
@@ -87,6 +91,54 @@ def test_rates_losses_and_weights_are_what_they_should_be(batches, epochs, point
     first_weights = watch.weights[:used:batches]
     for weights in first_weights[1:]:
         assert np.array_equal(weights, first_weights[0]) is reload_weights
+
+
+class Seen(keras.callbacks.Callback):
+    """The attributes of a finder whenever training or a batch starts, and after the last batch."""
+
+    def __init__(self, finder):
+        super().__init__()
+        self.finder, self.seen = finder, []
+
+    def on_train_begin(self, logs=None):
+        finder = self.finder
+        self.seen.append((finder.learning_rates.copy(), list(finder.losses), finder.best_loss, finder.iteration))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.on_train_begin()
+
+    on_train_end = on_train_begin
+
+
+@pytest.mark.every_backend
+def test_the_attributes_of_the_original_are_there_from_the_start_of_fit(linear_model):
+    """github.com/WittmannF/LRFinder: the planned rates are an array; losses, lowest mean and updates grow."""
+    finder = LRFinder(1e-4, 1e-2, mom=0.5, batches_lr_update=3)
+    assert (len(finder.learning_rates), finder.losses, finder.best_loss, finder.iteration) == (0, [], math.inf, 0)
+    seen = Seen(finder)
+    fit(linear_model("sgd"), finder, seen)
+    planned = np.geomspace(1e-4, 1e-2, 8)
+    means = exponential(finder.losses, 0.5)
+    assert len(seen.seen) == 24 + 2
+    for updates, (rates, losses, best, iteration) in zip([0, *range(24), 24], seen.seen, strict=True):
+        np.testing.assert_allclose(rates, planned, rtol=1e-12)
+        assert losses == finder.losses[: updates // 3]
+        assert best == min(means[: updates // 3], default=math.inf)
+        assert iteration == updates
+    assert finder.best_loss == means.min()
+    fit(linear_model("sgd"), finder, again := Seen(finder))
+    assert [first[1:] for first in (seen.seen[0], again.seen[0])] == [([], math.inf, 0)] * 2
+
+
+def test_arguments_set_after_construction_are_used_by_the_next_fit(linear_model):
+    finder, watch = LRFinder(1e-4, 1e-2), Watch()
+    finder.min_lr, finder.max_lr, finder.batches_lr_update, finder.reload_weights = 1e-3, 1e-1, 1, False
+    fit(linear_model("sgd"), finder, watch)
+    np.testing.assert_allclose(watch.rates, np.geomspace(1e-3, 1e-1, 24), rtol=1e-6)
+    for name, value in (("reload_weights", True), ("batches_lr_update", 0)):
+        setattr(finder, name, value)
+        with pytest.raises(ValueError, match="batches_lr_update must be"):
+            fit(linear_model("sgd"), finder)
 
 
 def test_the_rates_grow_over_the_epochs_that_fit_runs(linear_model):
@@ -173,7 +225,8 @@ def test_divergence_stops_the_fit(reload_weights, linear_model):
     weights = (model := linear_model("sgd")).get_weights()
     fit(model, finder, watch, epochs=20)
     assert finder.result.stop_reason == "diverged"
-    assert len(watch.rates) == 3 * len(finder.learning_rates) < 20 * BATCHES
+    assert len(watch.rates) == finder.iteration == 3 * len(finder.losses) < 20 * BATCHES
+    assert len(finder.learning_rates) == 20 * BATCHES // 3
     # By the definition in its docstring, with the default of 10 for mom = 0.
     initial, best, last = finder.losses[0], min(finder.losses), finder.losses[-1]
     assert last > best + 9 * max(best, initial - best)
@@ -352,10 +405,11 @@ def test_data_that_ends_early_shifts_no_rate(data, arguments, made, asked, batch
     fit(model, finder, watch, x=data(), y=None, batch_size=None, **arguments)
     assert finder.result.stop_reason == "data_exhausted"
     points = made // batches
-    np.testing.assert_allclose(finder.learning_rates, np.geomspace(1e-4, 1e-2, asked // batches)[:points], rtol=1e-12)
+    np.testing.assert_allclose(finder.learning_rates, np.geomspace(1e-4, 1e-2, asked // batches), rtol=1e-12)
+    assert finder.result.lr.tolist() == finder.learning_rates[:points].tolist()
     assert len(watch.rates) == made
     used = points * batches
-    np.testing.assert_allclose(watch.rates[:used], np.repeat(finder.learning_rates, batches), rtol=1e-6)
+    np.testing.assert_allclose(watch.rates[:used], np.repeat(finder.result.lr, batches), rtol=1e-6)
     of_rate = squared_errors(watch.weights[:used]).reshape(points, batches)
     np.testing.assert_allclose(finder.losses, of_rate[:, 1:].mean(axis=1), rtol=1e-5)
     for weights in watch.weights[batches::batches]:

@@ -25,6 +25,7 @@ class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._who = type(self).__name__
         self._set_to: float | None = None
         self._before: float | None = None
+        self._rate = 0.0
         self._batch = BatchValues()
         self._updates = UpdateCounter(self, every_batch=True)
 
@@ -66,7 +67,7 @@ class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _begin_batch(self, rate: float) -> None:
         """Let a batch use `rate`. Called for every micro-batch: JAX loses a rate that was set for one without data."""
         model = self.model
-        model.optimizer.learning_rate = rate
+        model.optimizer.learning_rate = self._rate = rate
         self._set_to = learning_rate(model.optimizer)
         self._batch.begin(model)
         self._updates.begin_batch()

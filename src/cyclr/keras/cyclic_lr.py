@@ -1,12 +1,24 @@
 """The `CyclicLR` callback of the classic Keras recipe, for Keras 3."""
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, Literal
+
+import numpy as np
 
 from cyclr import _checks
 from cyclr.keras._rate_callback import RateCallback
-from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
+from cyclr.schedules import Cyclical, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
+
+_SETTINGS = ("base_lr", "max_lr", "step_size", "mode", "gamma", "scale_fn", "scale_mode")
+
+_SCALES: dict[str, Callable[[float, Any], Any]] = {
+    "triangular": lambda gamma, cycle: 1.0,
+    "triangular2": lambda gamma, cycle: 0.5 ** (cycle - 1),
+    "exp_range": lambda gamma, iteration: gamma**iteration,
+}
+"""The `scale_fn` of each mode, after `gamma`; the cycle is from 1, the iteration from 0."""
 
 
 class CyclicLR(RateCallback):
@@ -21,6 +33,8 @@ class CyclicLR(RateCallback):
     callback and is not saved: to resume from a saved model, set `clr_iterations` to the number of updates done, or use
     `LearningRate`, which follows the optimizer's counter.
 
+    All arguments are attributes that can be set, also during `fit`: the next update uses them.
+
     Args:
         base_lr: lower bound, ≥ 0.
         max_lr: upper bound, > base_lr.
@@ -28,20 +42,22 @@ class CyclicLR(RateCallback):
         mode: `"triangular"`, `"triangular2"` (amplitude halved per cycle) or `"exp_range"` (amplitude times gamma^t);
             not used if scale_fn is given.
         gamma: factor per update for `"exp_range"`, in (0, 1].
-        scale_fn: a function that returns the factor of the amplitude, in [0, 1].
-        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0).
+        scale_fn: a function that returns the factor of the amplitude, in [0, 1]. By default the attribute is the
+            function of the mode.
+        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0). Without a
+            scale_fn the attribute is the one of the mode.
 
     Attributes:
         history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
             number, from 1), and `"loss"` and every metric of that batch only. Metrics that are not means, such as AUC,
             are running values as Keras logs them; a metric with several values gives arrays.
-        clr_iterations: updates since the last reset, which is t of the next update.
+        clr_iterations: updates since the last reset, which is t of the next update; can be set to a whole number ≥ 0.
         trn_iterations: updates in total.
 
     Raises:
         TypeError, ValueError: bounds, lengths, modes or factors out of range. When training starts: a model whose
             learning rate no callback can set, because its optimizer has a schedule, or `steps_per_execution` > 1.
-            During training: another callback that sets the learning rate too.
+            During training: another callback that sets the learning rate too; an attribute that was set out of range.
 
     Example:
         >>> from cyclr.keras import CyclicLR
@@ -63,27 +79,68 @@ class CyclicLR(RateCallback):
         scale_mode: Literal["cycle", "iterations"] = "cycle",
     ) -> None:
         super().__init__()
-        if scale_fn is not None:
-            _checks.function("scale_fn", scale_fn, "of the cycle or the step, or None")
         self.base_lr = base_lr
         self.max_lr = max_lr
         self.step_size = step_size
-        self.mode = mode
+        self.mode: Mode = mode
         self.gamma = gamma
         self.scale_fn = scale_fn
-        self.scale_mode = _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
-        self.clr_iterations = 0
+        self.scale_mode = scale_mode
         self.trn_iterations = 0
         self.history: dict[str, list[Any]] = {}
-        self._schedule = self._make_schedule(base_lr, max_lr, step_size)
+        self.reset()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _SETTINGS:
+            self.__dict__.pop("_schedule", None)
+
+    @property
+    def scale_fn(self) -> Callable[[Any], Any]:
+        """The factor of the amplitude: a function of the cycle (from 1) or of the update (from 0), see `scale_mode`."""
+        if self._scale_fn is not None:
+            return self._scale_fn
+        return partial(_SCALES[_checks.choice("mode", self.mode, _SCALES)], self.gamma)
+
+    @scale_fn.setter
+    def scale_fn(self, fn: Callable[[Any], Any] | None) -> None:
+        if fn is not None:
+            _checks.function("scale_fn", fn, "of the cycle or the step, or None")
+        self._scale_fn = fn
+
+    @property
+    def scale_mode(self) -> str:
+        """`"cycle"` or `"iterations"`: the argument of `scale_fn`."""
+        if self._scale_fn is not None:
+            return self._scale_mode
+        return "iterations" if self.mode == "exp_range" else "cycle"
+
+    @scale_mode.setter
+    def scale_mode(self, name: str) -> None:
+        self._scale_mode = _checks.choice("scale_mode", name, ("cycle", "iterations"))
+
+    @property
+    def clr_iterations(self) -> int:
+        """Updates since the last reset, which is t of the next update."""
+        return self._clr_iterations
+
+    @clr_iterations.setter
+    def clr_iterations(self, count: float) -> None:
+        # The counter of the original is a float.
+        is_whole = isinstance(count, float | np.floating) and count.is_integer()
+        fix = "It counts optimizer updates."
+        self._clr_iterations = _checks.integer("clr_iterations", int(count) if is_whole else count, at_least=0, fix=fix)
+
+    @cached_property
+    def _schedule(self) -> Cyclical:
+        return self._make_schedule(self.base_lr, self.max_lr, self.step_size)
 
     def _make_schedule(self, base_lr: float, max_lr: float, step_size: float) -> Cyclical:
-        decay: Decay | None
-        if self.scale_fn is not None:
-            scale = self.scale_fn
-            decay = PerCycle(lambda cycle: scale(cycle + 1)) if self.scale_mode == "cycle" else PerStep(scale)
-        else:
+        if self._scale_fn is None:
             decay = decay_of_mode(self.mode, self.gamma)
+        else:
+            per_cycle = self._scale_mode == "cycle"
+            decay = PerCycle(partial(_from_one, self._scale_fn)) if per_cycle else PerStep(self._scale_fn)
         return Cyclical.fractional(base_lr, max_lr, step_size, decay=decay)
 
     def clr(self) -> float:
@@ -101,8 +158,9 @@ class CyclicLR(RateCallback):
         base_lr = self.base_lr if new_base_lr is None else new_base_lr
         max_lr = self.max_lr if new_max_lr is None else new_max_lr
         step_size = self.step_size if new_step_size is None else new_step_size
-        self._schedule = self._make_schedule(base_lr, max_lr, step_size)
+        schedule = self._make_schedule(base_lr, max_lr, step_size)
         self.base_lr, self.max_lr, self.step_size = base_lr, max_lr, step_size
+        self._schedule = schedule
         self.clr_iterations = 0
 
     _reset = reset
@@ -114,14 +172,14 @@ class CyclicLR(RateCallback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         own = self._batch.end(self.model, logs)
-        logs["learning_rate"] = self.clr()
+        logs["learning_rate"] = self._rate
         micro_batches = self._updates.gather(own)
         if micro_batches:
             self.trn_iterations += 1
             means = {
                 name: sum(batch[name] for batch in micro_batches) / len(micro_batches) for name in micro_batches[0]
             }
-            for name, value in {"lr": self.clr(), "iterations": self.trn_iterations, **means}.items():
+            for name, value in {"lr": self._rate, "iterations": self.trn_iterations, **means}.items():
                 self.history.setdefault(name, []).append(value)
             self.clr_iterations += 1
 
@@ -130,3 +188,7 @@ class CyclicLR(RateCallback):
         super().on_epoch_end(epoch, logs)
         if self.history.get("lr"):
             logs["learning_rate"] = self.history["lr"][-1]
+
+
+def _from_one(fn: Callable[[Any], Any], cycle: Any) -> Any:
+    return fn(cycle + 1)

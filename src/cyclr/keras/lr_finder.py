@@ -1,9 +1,11 @@
 """The `LRFinder` callback of the classic Keras recipe, for Keras 3."""
 
+import math
 import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
@@ -34,8 +36,11 @@ class LRFinder(RateCallback):
 
     Attributes:
         result: the `cyclr.RangeTestResult` after the test; `result.bounds` are the bounds to train with.
-        learning_rates, losses: rates tried and the loss at each: the mean over its batches without the first, whose
-            loss does not depend on the rate yet.
+        learning_rates: array of the rates planned, from the start of `fit`; the first `len(losses)` have been tried.
+        losses: list of the loss at each rate tried: the mean over its batches without the first, whose loss does not
+            depend on the rate yet.
+        best_loss: lowest running mean of the losses, infinite before the first.
+        iteration: updates made in this `fit`.
         figure: the Matplotlib figure that was drawn.
 
     Raises:
@@ -62,36 +67,33 @@ class LRFinder(RateCallback):
         self.mom = _checks.number("mom", mom, at_least=0, below=1)
         self.stop_multiplier = -20 * self.mom / 3 + 10 if stop_multiplier is None else stop_multiplier
         self.reload_weights = reload_weights
-        self.batches_lr_update = _checks.integer("batches_lr_update", batches_lr_update, at_least=1)
-        if reload_weights and self.batches_lr_update == 1:
+        self.batches_lr_update = batches_lr_update
+        self.min_lr, self.max_lr = min_lr, max_lr
+        self._new_test(points=2)
+        self.learning_rates: NDArray[np.float64] = np.empty(0)
+        self.result: RangeTestResult | None = None
+        self.figure: Any = None
+        self._start: TrainingState | None = None
+
+    def _new_test(self, points: int) -> None:
+        _checks.integer("batches_lr_update", self.batches_lr_update, at_least=1)
+        if self.reload_weights and self.batches_lr_update == 1:
             raise ValueError(
                 "batches_lr_update must be at least 2 with reload_weights=True; got batches_lr_update=1. The loss of "
                 "the first batch after going back is the same for every rate. Use reload_weights=False?"
             )
-        self.min_lr, self.max_lr = min_lr, max_lr
-        self._new_test(points=2)
-        self.result: RangeTestResult | None = None
-        self.figure: Any = None
-        self._start: TrainingState | None = None
-        self._losses: list[float] = []
-        self._lr: float | None = None
-
-    def _new_test(self, points: int) -> None:
         self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
-
-    @property
-    def learning_rates(self) -> list[float]:
-        """The rates tried, in order."""
-        return [] if self.result is None else self.result.lr.tolist()
-
-    @property
-    def losses(self) -> list[float]:
-        """The loss at each of `learning_rates`."""
-        return [] if self.result is None else self.result.loss.tolist()
+        self.learning_rates = self._test.learning_rates
+        self.losses: list[float] = []
+        self.best_loss = math.inf
+        self.iteration = 0
+        self._losses_of_rate: list[float] = []
+        self._lr: float | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         model = self.model
+        # The arguments are attributes, which may have been set.
         self._new_test(points=2)
         if not all(layer.built for layer in model.layers):
             raise ValueError(
@@ -101,20 +103,23 @@ class LRFinder(RateCallback):
         if not model.optimizer.built:
             _private.build(model.optimizer, model)
         self._start = None
-        self._losses, self._lr = [], None
         self.result = None
+        self._plan(first_epoch=0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._start is not None:
-            return
+        # `initial_epoch` is not known before.
+        if self._start is None and epoch > 0:
+            self._plan(first_epoch=epoch)
+
+    def _plan(self, first_epoch: int) -> None:
+        """Spread the rates over all updates of this `fit`."""
         steps = self.params.get("steps")
         if not steps:
             raise ValueError(
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
-        # The epoch that `fit` starts with is not known before.
-        epochs = (self.params.get("epochs") or 1) - epoch
+        epochs = (self.params.get("epochs") or 1) - first_epoch
         updates = steps * epochs // _private.accumulation(self.model.optimizer)
         points = updates // self.batches_lr_update
         if points < 2:
@@ -127,7 +132,7 @@ class LRFinder(RateCallback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         self._check_rate()
-        if not self._updates.within_update and not self._losses:
+        if not self._updates.within_update and not self._losses_of_rate:
             if self._start is None:
                 self._start = TrainingState(model, optimizers_of(model, model.optimizer), metrics=False)
             elif self.reload_weights:
@@ -144,11 +149,15 @@ class LRFinder(RateCallback):
         failed = not np.isfinite(loss)
         micro_batches = self._updates.gather(loss, last=failed)
         if micro_batches:
-            self._losses.append(float(np.mean(micro_batches)))
-        if failed or len(self._losses) == self.batches_lr_update:
-            informative = self._losses[1:] or self._losses
-            self._test.record(float(np.mean(informative)))
-            self._losses = []
+            self.iteration += 1
+            self._losses_of_rate.append(float(np.mean(micro_batches)))
+        if failed or len(self._losses_of_rate) == self.batches_lr_update:
+            mean = float(np.mean(self._losses_of_rate[1:] or self._losses_of_rate))
+            self._test.record(mean)
+            if math.isfinite(mean):
+                self.losses.append(mean)
+                self.best_loss = min(self.best_loss, self._test.smoothed_loss)
+            self._losses_of_rate = []
             self._lr = None
         if self._test.stopped:
             model.stop_training = True
