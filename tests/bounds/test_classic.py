@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclr import RangeTestResult
-from cyclr.bounds import suggest
+from cyclr.bounds import classic, suggest
 from cyclr.bounds.smoothing import exponential
 
 METHODS = ["steepest", "valley", "minimum"]
@@ -132,6 +132,38 @@ def test_few_points_are_enough_to_answer(method, points):
 def test_another_method_is_a_value_error(method):
     with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method="):
         suggest(LR, curve(0.01, 0.5), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_points_are_left_out_at_both_ends_after_the_smoothing(method):
+    loss = curve(0.01, 0.5, noise=0.02)
+    loss[:15] -= np.linspace(3, 0, 15)
+    rule = classic.METHODS[method]
+    smoothed = exponential(loss, 0.98)
+    for begin, end in ((0, 0), (20, 0), (0, 30), (20, 30), (10, 5), (99, 0), (0, 99)):
+        kept = slice(begin, 100 - end)
+        assert suggest(LR, loss, method, skip_begin=begin, skip_end=end) == rule(LR[kept], smoothed[kept])
+    assert suggest(LR, loss, method) == suggest(LR, loss, method, skip_begin=10, skip_end=5)
+    assert suggest(LR, loss, method, skip_begin=30) == suggest(LR, loss, method, skip_begin=30, skip_end=5)
+    assert suggest(LR, loss, method, skip_end=0, steps=200) == suggest(LR, loss, method, skip_begin=20, skip_end=0)
+
+
+@pytest.mark.parametrize(
+    ("skips", "error", "message"),
+    [
+        ({"skip_begin": -1}, ValueError, "skip_begin must be an integer of at least 0; got skip_begin=-1"),
+        ({"skip_end": 2.0}, TypeError, "skip_end must be an integer; got skip_end=2.0 of type float"),
+        (
+            {"skip_begin": 60, "skip_end": 40},
+            ValueError,
+            "skip_begin and skip_end must leave a point of 100; got skip_begin=60, skip_end=40. Skip fewer points",
+        ),
+        ({"skip_begin": 95}, ValueError, "skip_begin and skip_end must leave a point of 100; got skip_begin=95, skip_"),
+    ],
+)
+def test_skips_that_leave_nothing_are_an_error(skips, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        suggest(LR, curve(0.01, 0.5), "steepest", **skips)
 
 
 def test_fewer_steps_than_points_are_an_error():

@@ -85,6 +85,19 @@ def test_a_range_test_shows_losses_bounds_and_verdict() -> None:
     assert ax.get_xscale() == "log"
 
 
+def test_points_that_are_skipped_are_not_drawn_and_the_bounds_stay() -> None:
+    loss = FALLS_AND_TURNS.copy()
+    loss[:10] += np.linspace(5, 0, 10)
+    tested = cyclr.RangeTestResult.of_repeats([result(loss), result(loss + 0.1)])
+    dots, smoothed, low, high = tested.plot(skip_begin=10, skip_end=5).lines
+    assert dots.get_xdata().tolist() == smoothed.get_xdata().tolist() == LR[10:-5].tolist()
+    np.testing.assert_array_equal(smoothed.get_ydata(), tested.smoothed_loss[10:-5])
+    assert (low.get_xdata()[0], high.get_xdata()[0]) == tested.bounds.numbers
+    assert tested.plot(skip_begin=10, skip_end=40).get_ylim()[1] < tested.plot(skip_end=40).get_ylim()[1]
+    with pytest.raises(ValueError, match="skip_begin and skip_end must leave a point of 120"):
+        tested.plot(skip_begin=100, skip_end=20)
+
+
 def test_a_range_test_without_bounds_says_so_and_draws_none() -> None:
     ax = result(np.full(len(LR), 2.3)).plot()
     assert len(ax.lines) == 2

@@ -120,6 +120,8 @@ def test_what_is_derived_is_what_the_rules_give():
     assert result.smoothed_loss.tolist() == smooth(LR, LOSS).shown.tolist()
     for method in ("steepest", "valley", "minimum"):
         assert result.suggest(method) == suggest(LR, LOSS, method)
+        skipped = suggest(LR, LOSS, method, skip_begin=60, skip_end=0)
+        assert result.suggest(method, skip_begin=60, skip_end=0) == skipped
     with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method='best'"):
         result.suggest("best")
 

@@ -49,11 +49,19 @@ METHODS: dict[str, Callable[[Floats, Floats], float]] = {
 }
 
 
-def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = None) -> float:
+def suggest(
+    lr: ArrayLike,
+    loss: ArrayLike,
+    method: str,
+    *,
+    steps: int | None = None,
+    skip_begin: int | None = None,
+    skip_end: int | None = None,
+) -> float:
     """Return one learning rate, read from a range test by a classic method.
 
-    The losses are smoothed by a running mean (`smoothing.exponential` with momentum 0.98), and a tenth of the steps at
-    the start and five points at the end are left out if enough are left.
+    The losses are smoothed by a running mean (`smoothing.exponential` with momentum 0.98), of all points; then points
+    are left out at the start and at the end.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
@@ -61,9 +69,13 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = 
         method: `"steepest"` (steepest slope against the logarithm of the rate, before the minimum), `"valley"` (half
             way down the longest falling subsequence) or `"minimum"` (a tenth of the rate with the lowest loss).
         steps: rates that the test was to try, ≥ n; n by default.
+        skip_begin: points left out at the start, ≥ 0; a tenth of `steps` by default.
+        skip_end: points left out at the end, ≥ 0; 5 by default. If neither skip is given and the two would leave less
+            than two points, no point is left out.
 
     Raises:
-        ValueError: another method; rates that do not rise, losses that are not finite.
+        TypeError: a number of points that is not an integer.
+        ValueError: another method; rates that do not rise, losses that are not finite; skips that leave no point.
 
     Example:
         >>> import numpy as np
@@ -77,6 +89,21 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str, *, steps: int | None = 
     """
     rule = METHODS[_checks.choice("method", method, METHODS)]
     rates, losses = checked_curve(lr, loss)
-    first = _checks.integer("steps", len(rates) if steps is None else steps, at_least=len(rates)) // 10
-    kept = slice(first, len(rates) - LEFT_OUT_AT_END) if len(rates) - LEFT_OUT_AT_END - first >= 2 else slice(None)
+    n = len(rates)
+    begin, end = _checks.integer("steps", n if steps is None else steps, at_least=n) // 10, LEFT_OUT_AT_END
+    if skip_begin is None and skip_end is None and n - begin - end < 2:
+        begin = end = 0
+    kept = without_ends(n, begin if skip_begin is None else skip_begin, end if skip_end is None else skip_end)
     return rule(rates[kept], exponential(losses, MOMENTUM)[kept])
+
+
+def without_ends(n: int, skip_begin: int, skip_end: int) -> slice:
+    """Return the slice of n points without the first `skip_begin` and the last `skip_end`."""
+    begin = _checks.integer("skip_begin", skip_begin, at_least=0)
+    end = _checks.integer("skip_end", skip_end, at_least=0)
+    if begin + end >= n:
+        raise ValueError(
+            f"skip_begin and skip_end must leave a point of {n}; got skip_begin={begin}, skip_end={end}. "
+            "Skip fewer points."
+        )
+    return slice(begin, n - end)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -162,17 +162,26 @@ class RangeTestResult:
             updates_per_rate=self.updates_per_rate,
         )
 
-    def suggest(self, method: Literal["steepest", "valley", "minimum"]) -> float:
+    def suggest(
+        self,
+        method: Literal["steepest", "valley", "minimum"],
+        *,
+        skip_begin: int | None = None,
+        skip_end: int | None = None,
+    ) -> float:
         """Return one learning rate by a classic method; `bounds` are the better choice for training.
 
         Args:
             method: `"steepest"`, `"valley"` or `"minimum"`, as fastai's finder makes them; see
                 `cyclr.bounds.suggest`.
+            skip_begin, skip_end: points left out at the start and at the end; by default a tenth of the steps, and 5.
 
         Raises:
-            ValueError: an unknown method.
+            TypeError: a skip that is not an integer.
+            ValueError: an unknown method; skips that are negative or leave no point.
         """
-        return classic.suggest(self.lr, self.loss, method, steps=self.steps)
+        skips = {"skip_begin": skip_begin, "skip_end": skip_end}
+        return classic.suggest(self.lr, self.loss, method, steps=self.steps, **skips)
 
     def picture(self) -> RangePicture:
         """The numbers and sentences that every picture of this result is drawn from."""
@@ -191,18 +200,25 @@ class RangeTestResult:
             ended=f"The test took {len(self.lr)} of {self.steps} steps: {STOPPED_BECAUSE[self.stop_reason]}.",
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: "Axes | None" = None, *, skip_begin: int = 0, skip_end: int = 0) -> "Axes":
         """Draw loss against learning rate with the bounds marked and the verdict in words.
 
         Args:
             ax: Matplotlib axes to draw on; new ones by default.
+            skip_begin, skip_end: points left out of the picture at the start and at the end. The bounds are always read
+                from all points.
 
         Returns:
             The `Axes`; nothing is shown or saved (`result.plot().figure.savefig("range_test.png")` saves it).
+
+        Raises:
+            TypeError, ValueError: a skip that is not an integer ≥ 0; skips that leave no point.
         """
         from cyclr.drawing import axes
 
-        return axes.draw_range_test(self.picture(), ax=ax)
+        kept, whole = classic.without_ends(len(self.lr), skip_begin, skip_end), self.picture()
+        lr, loss, runs, curve = (array[..., kept] for array in (whole.lr, whole.loss, whole.runs, whole.curve))
+        return axes.draw_range_test(replace(whole, lr=lr, loss=loss, runs=runs, curve=curve), ax=ax)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write a page to look at: the verdict, the curve with bounds to drag, the schedule, and the code to paste.
