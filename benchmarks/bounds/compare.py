@@ -52,7 +52,7 @@ def _cyclr(task: Task, seed: int) -> tuple[Any, int, bool]:
     steps = result.runs.size
     if not result.bounds.usable:
         return np.full(task.steps, DEFAULT_RATE[task.optimizer]), steps, False
-    return result.bounds.schedule(task.steps)(np.arange(task.steps)), steps, True
+    return result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), steps, True
 
 
 def _cycled(rate: float, steps: int) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -19,20 +20,20 @@ UNUSABLE = ["flat", "too_few_points"]
 @given(cycles=st.integers(1, 20), more=st.integers(0, 2000))
 def test_the_first_and_the_last_step_are_at_the_lower_bound_and_every_cycle_reaches_the_upper(cycles, more):
     total_steps = 2 * cycles + 1 + more
-    values = GOOD.schedule(total_steps, cycles)(np.arange(total_steps))
+    values = GOOD.schedule(total_steps=total_steps, cycles=cycles)(np.arange(total_steps))
     assert values[0] == values[-1] == values.min() == 0.001
     assert np.sum(values == 0.1) == cycles
 
 
 def test_the_schedule_is_one_cycle_by_default_and_takes_its_style():
-    assert GOOD.schedule(101) == Cyclical.over(101, 1, 0.001, 0.1, rise=0.3, shape="parabolic")
-    styled = GOOD.schedule(101, 3, rise=0.5, shape="sinusoidal", decay=Halving())
+    assert GOOD.schedule(total_steps=101) == Cyclical.over(101, 1, 0.001, 0.1, rise=0.3, shape="parabolic")
+    styled = GOOD.schedule(total_steps=101, cycles=3, rise=0.5, shape="sinusoidal", decay=Halving())
     assert styled == Cyclical.over(101, 3, 0.001, 0.1, rise=0.5, shape="sinusoidal", decay=Halving())
 
 
 @pytest.mark.parametrize("status", ["no_divergence", "noisy"])
 def test_numbers_that_are_marked_can_be_used(status):
-    assert Bounds(0.001, 0.1, status, "").schedule(101)(30) == 0.1
+    assert Bounds(0.001, 0.1, status, "").schedule(total_steps=101)(30) == 0.1
 
 
 def test_a_noisy_curve_says_so_and_still_has_numbers():
@@ -101,6 +102,40 @@ def test_a_status_raises_nothing_by_itself(status):
 def test_what_are_no_bounds_is_an_error(arguments, error, message):
     with pytest.raises(error, match="^" + message):
         Bounds(*arguments)
+
+
+def test_the_length_of_a_run_is_given_by_name_in_steps_or_in_epochs():
+    assert GOOD.schedule(epochs=5, steps_per_epoch=20, cycles=2) == GOOD.schedule(total_steps=100, cycles=2)
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "received", "remedy"),
+    [
+        ((5,), {}, "5", "total_steps=5"),
+        ((450, 2), {}, "450, 2", "total_steps=450"),
+        ((450,), {"cycles": 2}, "450", "total_steps=450"),
+        ((), {}, "none", "total_steps=960"),
+        ((), {"epochs": 5}, "epochs=5", "total_steps=960"),
+        ((), {"steps_per_epoch": 20}, "steps_per_epoch=20", "total_steps=960"),
+        ((), {"total_steps": 100, "epochs": 5}, "total_steps=100, epochs=5", "total_steps=960"),
+        ((7,), {"total_steps": 100}, "7, total_steps=100", "total_steps=7"),
+    ],
+)
+def test_another_length_is_a_type_error_that_says_what_to_write(positional, named, received, remedy):
+    message = (
+        "the length of the training run must be given by name, as total_steps or as epochs and steps_per_epoch; "
+        f"got {received}. Write bounds.schedule({remedy}) or bounds.schedule(epochs=5, steps_per_epoch=192)."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        GOOD.schedule(*positional, **named)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "error"), [(0, 20, ValueError), (5, 0, ValueError), (1.5, 20, TypeError)]
+)
+def test_epochs_and_their_steps_are_whole_and_positive(epochs, steps_per_epoch, error):
+    with pytest.raises(error, match=r"^(epochs|steps_per_epoch) must be an integer"):
+        GOOD.schedule(epochs=epochs, steps_per_epoch=steps_per_epoch)
 
 
 @pytest.mark.parametrize(("arguments", "error"), [({"total_steps": 2}, ValueError), ({"total_steps": 10.0}, TypeError)])

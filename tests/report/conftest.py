@@ -121,7 +121,7 @@ def records() -> list[dict[str, Any]]:
         result = swept(seed)
         total = found[-1]["total_steps"]
         for name, decay in (("triangular", None), ("triangular2", cyclr.Halving())):
-            schedule = result.bounds.schedule(total, 2, decay=decay)
+            schedule = result.bounds.schedule(total_steps=total, cycles=2, decay=decay)
             tested = {"range_test": result.to_dict(), "range_test_steps": len(result.lr)}
             found.append(train(name, seed, schedule, schedule=schedule.to_dict(), **tested))
     return found

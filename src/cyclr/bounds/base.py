@@ -1,7 +1,8 @@
 """The bounds that a range test gives, with a status and a reason."""
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from cyclr import _checks
 from cyclr.errors import BoundsError
@@ -82,29 +83,54 @@ class Bounds:
 
     def schedule(
         self,
-        total_steps: int,
+        *positional: Never,
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
         cycles: int = 1,
-        *,
         rise: float = 0.3,
         shape: Shape = "parabolic",
         decay: Decay | None = None,
     ) -> Cyclical:
         """Return the schedule to train with: whole cycles between the bounds, with the last step at base_lr.
 
+        The length of the training run is given by name: `total_steps`, or `epochs` and `steps_per_epoch`.
+
         By default one parabolic cycle that rises over 0.3 of the run. It stays near max_lr for long and then anneals.
         Of the cycles compared (`benchmarks/bounds/ground_truth.py`), it suffers least from bounds that are too low.
 
         Args:
-            total_steps: steps (optimizer updates) of the whole training run: epochs × steps per epoch.
+            total_steps: steps (optimizer updates) of the whole training run.
+            epochs, steps_per_epoch: epochs of the run and steps (optimizer updates) in each, ≥ 1.
             cycles: number of whole cycles, ≥ 1.
             rise, shape, decay: as for `Cyclical.over`.
 
         Raises:
             BoundsError: the bounds are None; the message says what to change.
+            TypeError: no length, two lengths, or a length that is not given by name.
             TypeError, ValueError: an argument that `Cyclical.over` rejects.
+
+        Example:
+            >>> from cyclr import Bounds
+            >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
+            >>> bounds.schedule(epochs=5, steps_per_epoch=20) == bounds.schedule(total_steps=100)
+            True
         """
+        named = {"total_steps": total_steps, "epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        given = {name: value for name, value in named.items() if value is not None}
+        if positional or list(given) not in (["total_steps"], ["epochs", "steps_per_epoch"]):
+            received = [*map(_checks.quoted, positional), *(f"{name}={_checks.quoted(given[name])}" for name in given)]
+            raise TypeError(
+                "the length of the training run must be given by name, as total_steps or as epochs and "
+                f"steps_per_epoch; got {', '.join(received) or 'none'}. Write bounds.schedule(total_steps="
+                f"{_checks.quoted(positional[0]) if positional else 960}) or "
+                "bounds.schedule(epochs=5, steps_per_epoch=192)."
+            )
         if self.numbers is None:
             raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
+        if total_steps is None:
+            names = ("epochs", "steps_per_epoch")
+            total_steps = math.prod(_checks.integer(name, given[name], at_least=1) for name in names)
         return Cyclical.over(total_steps, cycles, *self.numbers, rise=rise, shape=shape, decay=decay)
 
     def to_dict(self) -> dict[str, Any]:
