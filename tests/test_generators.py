@@ -1,12 +1,12 @@
 """Seeding and restoring random number generators, and the loaders and samplers that hold some."""
 
 import random
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.processes import run
 
 from cyclr import _generators
 
@@ -59,7 +59,7 @@ def test_torch_is_seeded_and_restored_only_if_it_is_loaded():
         "import types; sys.modules['torch'] = types.SimpleNamespace()\n"
         "generators.restore(); assert random.getstate() == state"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
+    run([sys.executable, "-c", code])
 
 
 class OneDevice:
