@@ -33,9 +33,9 @@ def range_test(
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
 
     `state` is not changed, because JAX arrays are immutable: training continues from it as if there had been no test.
-    Do not pass a `step_fn` compiled with donated arguments: it would delete `state`. The generators of Python and
-    NumPy, of torch if it is loaded, and those of a torch `DataLoader` are restored. You restore any other generator,
-    and the position of an iterator.
+    Do not pass a `step_fn` compiled with donated arguments: it would delete `state`. The generators of Python,
+    NumPy, torch (if it is loaded) and a torch `DataLoader` are restored. You restore any other generator, and the
+    position of an iterator.
 
     Several updates run in one compiled call (`jax.lax.scan`), whose losses are then recorded. So a small model is not
     limited by the time of the calls. Updates after the one that stops the test are discarded.
@@ -82,16 +82,9 @@ def range_test(
         _checks.function("evaluate", evaluate, "of the state that returns a number")
     _checks.function("step_fn", step_fn, "of state, batch and learning rate")
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
-    test = Sweep(
-        min_lr=min_lr,
-        max_lr=max_lr,
-        steps=steps,
-        spacing=spacing,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        updates_per_rate=updates_per_rate,
-        # It is called when `state` is the one after the chunk.
-    ).test(None if evaluate is None else lambda: evaluate(state))
+    # Called when `state` is the state after the chunk.
+    value = None if evaluate is None else lambda: evaluate(state)
+    test = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate).test(value)
     if chunk is not None and evaluate is not None:
         size = updates_per_rate
     scan = _compiled(step_fn)

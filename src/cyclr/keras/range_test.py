@@ -52,8 +52,9 @@ def range_test(
     Afterwards the model, its optimizer and all random number generators are as before, even if the test raises or is
     interrupted: training continues as if there had been no test. (A model and an optimizer that have no variables yet
     are built.) Data is repeated when an epoch ends. A generator can only be read once, and is not rewound. State that
-    other data holds is not restored: that of a `tf.data` shuffle, of a `PyDataset` that shuffles in `on_epoch_end`, of
-    an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached is suspended during the test.
+    other data holds is not restored, such as the state of a `tf.data` shuffle, of a `PyDataset` that shuffles in
+    `on_epoch_end` or of an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached is
+    suspended during the test.
 
     The recorded loss is the loss of the batch itself, not Keras' running mean, computed before that batch's update.
     With `gradient_accumulation_steps=k`, or if loss scaling skips updates, it is the mean over the batches of the
@@ -106,17 +107,7 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    sweep = Sweep(
-        min_lr=min_lr,
-        max_lr=max_lr,
-        steps=steps,
-        spacing=spacing,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        updates_per_rate=updates_per_rate,
-        repeats=repeats,
-        seed=seed,
-    )
+    sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
         evaluate = _without_stop_iteration(evaluate, "evaluate")

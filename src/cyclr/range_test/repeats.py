@@ -13,7 +13,7 @@ MOST = 4
 """Number of tests at most if `repeats` is None."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sweep:
     """The arguments that the range tests of all frameworks share, checked when it is made.
 

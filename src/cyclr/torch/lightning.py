@@ -83,17 +83,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
     ) -> None:
-        self._sweep = Sweep(
-            min_lr=min_lr,
-            max_lr=max_lr,
-            steps=steps,
-            spacing=spacing,
-            stop_factor=stop_factor,
-            smoothing=smoothing,
-            updates_per_rate=updates_per_rate,
-            repeats=repeats,
-            seed=seed,
-        )
+        self._sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
         self._then_train, self._on_step = then_train, on_step
         self.result: RangeTestResult | None = None

@@ -106,17 +106,7 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    sweep = Sweep(
-        min_lr=min_lr,
-        max_lr=max_lr,
-        steps=steps,
-        spacing=spacing,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        updates_per_rate=updates_per_rate,
-        repeats=repeats,
-        seed=seed,
-    )
+    sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
     optimizer = _groups.unwrapped(optimizer)
     all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
     _checks.integer("accumulate", accumulate, at_least=1)
