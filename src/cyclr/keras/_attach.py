@@ -3,8 +3,8 @@
 Keras reads these hyperparameters as attributes of the optimizer, within the compiled step. While schedules are
 attached, the optimizer's class is a subclass in which the attributes are properties that compute
 `schedule(iterations)`. They are part of the compiled step, cost nothing between steps, and are right however many steps
-run in one call. What is saved (variables, config, the name of the class) stays that of the plain optimizer: it returns
-the plain class as its `__class__`, which is where Keras looks for the name.
+run in one call. A saved model holds the variables, the config and the class name of the plain optimizer: it returns the
+plain class as its `__class__`, which is where Keras looks for the name.
 
 | state | entered by | class of the optimizer | compiled step of the model |
 |---|---|---|---|

@@ -18,8 +18,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
     `jit_compile`, gradient accumulation, loss scaling and several calls of `fit`. The logs of every batch and epoch
     have the values as `learning_rate`, `momentum` and `weight_decay`. Put this callback first in the list, so that all
     others see them. Without arguments it only writes the logs, for an optimizer created with a `LearningRate`. With
-    `steps_per_execution`, if data of unknown length ends within a call, the batch log of that call is that of a full
-    call, because Keras does not report how many batches it ran. Updates and epoch logs are right.
+    `steps_per_execution`, if data of unknown length ends within a call, the batch log of that call has the values of a
+    full call, because Keras does not report how many batches it ran. Updates and epoch logs are right.
 
     When training ends, the optimizer is a plain one again, with the learning rate of the last update. Checkpoints saved
     during training hold the plain optimizer too: to resume from one, pass the callback again. After an exception Keras
@@ -32,8 +32,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
         start_step: step of the schedules that the next update uses, ≥ 0; by default the optimizer's own count of
             updates. Use it to resume from weights only, because the optimizer then counts from 0 again (see
-            `LearningRate`). The next update is that of the optimizer when `fit` starts, before a `BackupAndRestore` in
-            the list restores a later one.
+            `LearningRate`). The next update is counted when `fit` starts, before a `BackupAndRestore` in the list
+            restores a later one.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
