@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cyclr import _checks
-from cyclr.bounds.curve import checked_curve
+from cyclr.bounds.curve import checked_curve, without_ends
 from cyclr.bounds.smoothing import Floats, exponential
 
 MOMENTUM = 0.98
@@ -95,15 +95,3 @@ def suggest(
         begin = end = 0
     kept = without_ends(n, begin if skip_begin is None else skip_begin, end if skip_end is None else skip_end)
     return rule(rates[kept], exponential(losses, MOMENTUM)[kept])
-
-
-def without_ends(n: int, skip_begin: int, skip_end: int) -> slice:
-    """Return the slice of n points without the first `skip_begin` and the last `skip_end`."""
-    begin = _checks.integer("skip_begin", skip_begin, at_least=0)
-    end = _checks.integer("skip_end", skip_end, at_least=0)
-    if begin + end >= n:
-        raise ValueError(
-            f"skip_begin and skip_end must leave a point of {n}; got skip_begin={begin}, skip_end={end}. "
-            "Skip fewer points."
-        )
-    return slice(begin, n - end)

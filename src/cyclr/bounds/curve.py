@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cyclr import _checks
 from cyclr.bounds.smoothing import Floats, kernel, kernel_weights, running_median, unimodal
 
 BANDWIDTH = 0.35
@@ -145,3 +146,15 @@ def checked_curve(rates: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
         at = int(np.isfinite(loss).argmin())
         raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out the others.")
     return lr, np.clip(loss, -LARGEST, LARGEST)
+
+
+def without_ends(n: int, skip_begin: int, skip_end: int) -> slice:
+    """Return the slice of n points without the first `skip_begin` and the last `skip_end`."""
+    begin = _checks.integer("skip_begin", skip_begin, at_least=0)
+    end = _checks.integer("skip_end", skip_end, at_least=0)
+    if begin + end >= n:
+        raise ValueError(
+            f"skip_begin and skip_end must leave a point of {n}; got skip_begin={begin}, skip_end={end}. "
+            "Skip fewer points."
+        )
+    return slice(begin, n - end)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
-from cyclr.bounds.curve import LARGEST, checked_curve
+from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.knee import read_bounds
 from cyclr.drawing.picture import RangePicture
 
@@ -216,7 +216,7 @@ class RangeTestResult:
         """
         from cyclr.drawing import axes
 
-        kept, whole = classic.without_ends(len(self.lr), skip_begin, skip_end), self.picture()
+        kept, whole = without_ends(len(self.lr), skip_begin, skip_end), self.picture()
         lr, loss, runs, curve = (array[..., kept] for array in (whole.lr, whole.loss, whole.runs, whole.curve))
         return axes.draw_range_test(replace(whole, lr=lr, loss=loss, runs=runs, curve=curve), ax=ax)
 
