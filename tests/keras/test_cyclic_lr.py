@@ -98,6 +98,7 @@ CHANGES = {
     "mode and factor": {"mode": "exp_range", "gamma": 0.9},
     "function": {"scale_fn": lambda cycle: 1 / cycle},
     "function of the iteration": {"scale_fn": lambda t: 0.99**t, "scale_mode": "iterations"},
+    "function of the iteration, the other order": {"scale_mode": "iterations", "scale_fn": lambda t: 0.99**t},
     "no function": {"scale_fn": None, "mode": "triangular2"},
 }
 
@@ -123,6 +124,15 @@ def test_the_next_rate_follows_attributes_that_were_set(changes, reset):
     assert clr.clr() == wanted.clr()
     clr.reset()
     assert clr.clr() == clr.base_lr
+
+
+def test_the_scale_mode_is_kept_by_a_function_that_is_set_and_used_for_a_mode_as_in_the_original():
+    clr = CyclicLR(0.001, 0.006, 4, "exp_range", gamma=0.9)
+    clr.clr_iterations = 11
+    clr.scale_fn = lambda t: 0.99**t
+    assert clr.clr() == pytest.approx(classic(11, 0.001, 0.006, 4, lambda cycle, t: 0.99**t))
+    clr.scale_fn, clr.scale_mode = None, "cycle"
+    assert clr.clr() == pytest.approx(classic(11, 0.001, 0.006, 4, lambda cycle, t: 0.9**cycle))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 
 from cyclr import _checks
 from cyclr.keras._rate_callback import RateCallback
-from cyclr.schedules import Cyclical, PerCycle, PerStep
+from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 
 _SETTINGS = ("base_lr", "max_lr", "step_size", "mode", "gamma", "scale_fn", "scale_mode")
@@ -44,8 +44,8 @@ class CyclicLR(RateCallback):
         gamma: factor per update for `"exp_range"`, in (0, 1].
         scale_fn: a function that returns the factor of the amplitude, in [0, 1]. By default the attribute is the
             function of the mode.
-        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0). Without a
-            scale_fn the attribute is the one of the mode.
+        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0). If
+            scale_fn is not given, the mode decides.
 
     Attributes:
         history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
@@ -84,8 +84,8 @@ class CyclicLR(RateCallback):
         self.step_size = step_size
         self.mode: Mode = mode
         self.gamma = gamma
-        self.scale_fn = scale_fn
         self.scale_mode = scale_mode
+        self.scale_fn = scale_fn
         self.trn_iterations = 0
         self.history: dict[str, list[Any]] = {}
         self.reset()
@@ -104,16 +104,17 @@ class CyclicLR(RateCallback):
 
     @scale_fn.setter
     def scale_fn(self, fn: Callable[[Any], Any] | None) -> None:
-        if fn is not None:
+        if fn is None:
+            # The mode decides, unless a scale_mode is set later.
+            self._scale_mode: str | None = None
+        else:
             _checks.function("scale_fn", fn, "of the cycle or the step, or None")
         self._scale_fn = fn
 
     @property
     def scale_mode(self) -> str:
         """`"cycle"` or `"iterations"`: the argument of `scale_fn`."""
-        if self._scale_fn is not None:
-            return self._scale_mode
-        return "iterations" if self.mode == "exp_range" else "cycle"
+        return self._scale_mode or ("iterations" if self.mode == "exp_range" else "cycle")
 
     @scale_mode.setter
     def scale_mode(self, name: str) -> None:
@@ -136,11 +137,13 @@ class CyclicLR(RateCallback):
         return self._make_schedule(self.base_lr, self.max_lr, self.step_size)
 
     def _make_schedule(self, base_lr: float, max_lr: float, step_size: float) -> Cyclical:
-        if self._scale_fn is None:
+        decay: Decay | None
+        if self._scale_fn is None and self._scale_mode is None:
             decay = decay_of_mode(self.mode, self.gamma)
+        elif self.scale_mode == "cycle":
+            decay = PerCycle(partial(_from_one, self.scale_fn))
         else:
-            per_cycle = self._scale_mode == "cycle"
-            decay = PerCycle(partial(_from_one, self._scale_fn)) if per_cycle else PerStep(self._scale_fn)
+            decay = PerStep(self.scale_fn)
         return Cyclical.fractional(base_lr, max_lr, step_size, decay=decay)
 
     def clr(self) -> float:
