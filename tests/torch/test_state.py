@@ -1,13 +1,14 @@
 """The training state is restored bit for bit and in place, whatever an optimizer keeps it in."""
 
 import collections
+import copy
 
 import pytest
 import torch
 from torch.nn.functional import mse_loss
 
 from cyclr.torch import range_test
-from cyclr.torch.state import Contents, in_memory
+from cyclr.torch.state import Contents, TrainingState, in_memory
 
 Moments = collections.namedtuple("Moments", "first second")
 
@@ -89,6 +90,32 @@ def test_without_a_copy_tensors_keep_their_values_and_come_back_themselves():
     contents.restore()
     assert value["total"] is tensor
     assert tensor.item() == 0
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+def test_a_scaler_keeps_every_number_that_it_has(used):
+    """`load_state_dict` also changes the scale that it starts with, and leaves the scale that it made since."""
+    scaler, weight = (
+        torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2),
+        torch.nn.Parameter(torch.ones(1)),
+    )
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+
+    def train(updates):
+        for _ in range(updates):
+            scaler.scale(weight.sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+    train(3 if used else 0)
+    before = copy.deepcopy(vars(scaler))
+    held = scaler._scale
+    state = TrainingState(torch.nn.Linear(1, 1), [optimizer], scaler)
+    train(7)
+    assert vars(scaler) != before
+    state.restore()
+    assert vars(scaler) == before
+    assert scaler._scale is held
 
 
 class Remembers(torch.optim.Optimizer):

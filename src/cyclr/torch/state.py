@@ -24,7 +24,7 @@ class TrainingState:
     def __init__(
         self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
     ) -> None:
-        self._model, self._scaler = model, scaler
+        self._model = model
         _reshard(model)
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
         parameters = {id(parameter): parameter for parameter in model.parameters()}
@@ -39,9 +39,9 @@ class TrainingState:
             self._contents.add(_private.buffers(module))
         self._modes = [(module, module.training) for module in model.modules()]
         self._gradients = [(parameter, parameter.grad) for parameter in parameters.values()]
-        if scaler is not None:
-            self._scaler_state, self._scaler_stages = scaler.state_dict(), dict(_private.scaler_stages(scaler))
-            _private.scaler_stages(scaler).clear()
+        # By its attributes: `load_state_dict` also changes the scale that a scaler starts with.
+        self._contents.add(_generators.attributes(scaler))
+        _private.scaler_stages(scaler).clear()
         for parameter, _ in self._gradients:
             parameter.grad = None
 
@@ -53,11 +53,6 @@ class TrainingState:
             module.training = training
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
-        if self._scaler is not None:
-            stages = _private.scaler_stages(self._scaler)
-            stages.clear()
-            stages.update(self._scaler_stages)
-            self._scaler.load_state_dict(self._scaler_state)
 
 
 def _reshard(model: torch.nn.Module) -> None:
