@@ -9,12 +9,14 @@ import json
 import pickle
 import warnings
 
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
+from cyclr import Cyclical
 from cyclr.torch import CyclicLR
 
 MODES = ("triangular", "triangular2", "exp_range")
@@ -39,7 +41,7 @@ def used(optimizer, scheduler, updates):
     seen = []
     for _ in range(updates):
         for group in optimizer.param_groups:
-            seen += [group["lr"], *(group["betas"] if "betas" in group else [group["momentum"]])]
+            seen += map(float, [group["lr"], *(group["betas"] if "betas" in group else [group["momentum"]])])
         optimizer.step()
         scheduler.step()
     return seen
@@ -184,15 +186,249 @@ def test_a_run_that_is_split_is_the_run_that_is_not(mode, split):
         assert before + used(optimizer, scheduler, 20 - split) == wanted
 
 
-def test_other_settings_are_loaded_on_demand_only():
+def test_saved_settings_are_adopted_unless_others_are_asked_for():
     optimizer = sgd()
-    saved = CyclicLR(optimizer, 0.1, 0.5, 3).state_dict()
-    scheduler = CyclicLR(optimizer, 0.1, 0.75, 3)
+    saved = CyclicLR(optimizer, 0.1, 0.5, 3, mode="triangular2", last_epoch=7).state_dict()
+    scheduler = CyclicLR(optimizer, 0.1, 0.75, 2, mode="exp_range", gamma=0.5)
     with pytest.raises(ValueError, match=r'pass schedules="new"; by the saved ones, schedules="saved"\.$'):
-        scheduler.load_state_dict(saved)
-    scheduler.load_state_dict(saved, schedules="saved")
-    scheduler.step(3)
-    assert scheduler.get_last_lr() == [0.5]
+        scheduler.load_state_dict(saved, schedules="same")
+    scheduler.load_state_dict(saved, schedules="new")
+    assert (scheduler.last_epoch, scheduler.mode, scheduler.get_last_lr()) == (8, "exp_range", [0.1])
+    scheduler.load_state_dict(saved)
+    assert (scheduler.last_epoch, scheduler.mode, scheduler.max_lrs) == (8, "triangular2", [0.5])
+    scheduler.step(9)
+    assert scheduler.get_last_lr() == [0.3]
+
+
+def test_a_state_of_an_earlier_version_goes_on():
+    momentum = Cyclical(0.25, 0.75, 2).mirrored(0.8, 0.9)
+    schedules = {"lr": [Cyclical(0.25, 0.75, 2).to_dict()], "momentum": [momentum.to_dict()]}
+    state = {"version": 1, "step": 5, "in_charge": True, "schedules": schedules}
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.25, 0.75, 2)
+    scheduler.load_state_dict(state)
+    assert used(optimizer, scheduler, 3)[::2] == [0.5, 0.75, 0.5]
+    other = CyclicLR(sgd(), 0.25, 0.5, 2)
+    with pytest.raises(ValueError, match=r"^state_dict must hold the schedules of this"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, schedules="new")
+    assert other.get_last_lr() == [0.375]
+
+
+# What torch's has besides
+
+
+ATTRIBUTES = (
+    *("base_lrs", "max_lrs", "mode", "gamma", "total_size", "step_ratio", "scale_mode", "cycle_momentum"),
+    *("base_momentums", "max_momentums", "use_beta1"),
+)
+
+
+def attributes(scheduler):
+    return {name: getattr(scheduler, name) for name in ATTRIBUTES if hasattr(scheduler, name)}
+
+
+def entries(optimizer):
+    return [{name: group.get(name) for name in ("base_momentum", "max_momentum")} for group in optimizer.param_groups]
+
+
+@settings(max_examples=30, deadline=None)
+@given(runs(), st.integers(1, 40))
+def test_attributes_and_entries_of_the_groups_are_those_of_torch(drawn, cycle):
+    groups, is_adam, arguments = drawn
+    found = []
+    for kind in (CyclicLR, lr_scheduler.CyclicLR):
+        optimizer = (adam if is_adam else sgd)(groups)
+        scheduler = kind(optimizer, **arguments)
+        initial = [group["initial_lr"] for group in optimizer.param_groups]
+        found.append((attributes(scheduler), entries(optimizer), initial, scheduler.scale_fn(cycle)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES[1:])
+def test_settings_cannot_be_set(name):
+    """torch's change the rates then."""
+    scheduler = CyclicLR(sgd(), 0.1, 0.5, 3)
+    with pytest.raises(
+        AttributeError, match=rf"^{name} of a CyclicLR cannot be set; got {name}=0\.5\. Make a new Cycl"
+    ):
+        setattr(scheduler, name, 0.5)
+
+
+def test_groups_that_are_added_have_bounds_too():
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.1, 0.5, 3)
+    optimizer.add_param_group({"params": weights(), "lr": 3.0})
+    scheduler.step()
+    assert (scheduler.base_lrs, scheduler.max_lrs, scheduler.base_momentums) == ([0.1] * 2, [0.5] * 2, [0.8] * 2)
+    first, second = ({**group, "params": None} for group in optimizer.param_groups)
+    assert first == second
+
+
+@settings(max_examples=20, deadline=None)
+@given(runs(), st.integers(0, 150), st.booleans())
+def test_torch_goes_on_from_a_checkpoint_of_ours(drawn, split, through_a_file):
+    groups, is_adam, arguments = drawn
+    optimizer = (adam if is_adam else sgd)(groups)
+    scheduler = CyclicLR(optimizer, **arguments)
+    used(optimizer, scheduler, split)
+    state, held = copy.deepcopy([scheduler.state_dict(), optimizer.state_dict()])
+    if through_a_file:
+        file = io.BytesIO()
+        torch.save([state, held], file)
+        file.seek(0)
+        state, held = torch.load(file, weights_only=True)
+    resumed = (adam if is_adam else sgd)(groups)
+    functions = {name: arguments[name] for name in ("scale_fn", "scale_mode")}
+    other = lr_scheduler.CyclicLR(resumed, 0.1, 0.2, cycle_momentum=arguments["cycle_momentum"], **functions)
+    resumed.load_state_dict(held)
+    assert set(other.state_dict()) == set(state) - {"in_charge"}
+    other.load_state_dict(state)
+    assert used(resumed, other, 60) == same(used(optimizer, scheduler, 60))
+
+
+class Scale:
+    """A function that is an object, whose attributes torch saves."""
+
+    def __init__(self, factor):
+        self.factor, self.table, self.open = factor, [factor, {"a": torch.ones(1)}], object()
+
+    def __call__(self, cycle):
+        return self.factor
+
+
+@pytest.mark.parametrize("kinds", [*itertools.product((CyclicLR, lr_scheduler.CyclicLR), repeat=2)], ids=str)
+def test_the_attributes_of_a_function_object_are_saved(kinds):
+    saved, loaded = Scale(0.5), Scale(0.9)
+    first, second = (
+        kind(sgd(), 0.1, 0.5, 4, scale_fn=scale) for kind, scale in zip(kinds, (saved, loaded), strict=True)
+    )
+    state = first.state_dict()
+    if kinds[0] is CyclicLR:
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        state = torch.load(file, weights_only=True)
+    second.load_state_dict(state)
+    assert (loaded.factor, loaded.table[0]) == (0.5, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        second.step(2)
+    assert second.get_last_lr() == [pytest.approx(0.2)]
+    assert kinds[1] is lr_scheduler.CyclicLR or loaded.table is not saved.table
+
+
+@pytest.mark.parametrize("scale_mode", ["cycle", "iterations"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("scale_fn", [None, lambda x: 1 / (1 + x), lambda x: float(numpy.exp(-0.01 * x))])
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")
+def test_an_epoch_may_be_a_fraction(scale_fn, mode, scale_mode):
+    seen = []
+    for kind in (CyclicLR, lr_scheduler.CyclicLR):
+        optimizer = sgd(2)
+        arguments = {"scale_fn": scale_fn, "mode": mode, "scale_mode": scale_mode, "gamma": 0.9}
+        scheduler = kind(optimizer, [0.1, 0.2], 0.5, 4.5, 3, **arguments)
+        seen.append([])
+        optimizer.step()
+        for epoch in (1.5, 12, 3.75, 8.0, 7.25):
+            scheduler.step(epoch)
+            # From there on, every update moves it by 1.
+            seen[-1] += [*used(optimizer, scheduler, 3), float(scheduler.last_epoch)]
+    assert seen[0] == same(seen[1])
+
+
+def test_a_run_goes_on_between_two_epochs():
+    optimizer = sgd(2)
+    scheduler = CyclicLR(optimizer, [0.1, 0.2], 0.5, 3, mode="exp_range", gamma=0.9)
+    scheduler.step(1.5)
+    used(optimizer, scheduler, 2)
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    wanted = used(optimizer, scheduler, 5)
+    optimizer = sgd(2)
+    scheduler = CyclicLR(optimizer, 0.1, 0.5)
+    scheduler.load_state_dict(state)
+    assert scheduler.last_epoch == 3.5
+    assert used(optimizer, scheduler, 5) == wanted
+    with pytest.raises(ValueError, match=r"^epoch must be a finite number at least 0; got epoch=-0\.5"):
+        scheduler.step(-0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("lists", [False, True], ids=["tensors", "lists of tensors"])
+def test_bounds_may_be_tensors(lists, dtype):
+    arguments = {"base_lr": 0.125, "max_lr": 0.5, "base_momentum": 0.75, "max_momentum": 0.875}
+    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in arguments.items()}
+    if lists:
+        tensors = {name: [value, value] for name, value in tensors.items()}
+    seen = []
+    for given_ in (tensors, arguments):
+        optimizer = sgd(2)
+        seen.append(used(optimizer, CyclicLR(optimizer, step_size_up=torch.tensor(4), **given_), 10))
+    assert seen[0] == seen[1]
+    # In torch's the rate and the lower bound are one tensor, which each step changes.
+    optimizer = sgd(2)
+    assert used(optimizer, lr_scheduler.CyclicLR(optimizer, step_size_up=4, **tensors), 10) != same(seen[0])
+
+
+def test_a_tensor_of_several_elements_is_an_error():
+    with pytest.raises(TypeError, match=r"of shape \(2,\)"):
+        CyclicLR(sgd(2), torch.tensor([0.1, 0.2]), 0.5)
+
+
+def test_a_checkpoint_with_tensors_is_taken_over():
+    optimizer, resumed = sgd(), sgd()
+    scheduler = lr_scheduler.CyclicLR(optimizer, torch.tensor(0.125), torch.tensor(0.5), 3)
+    used(optimizer, scheduler, 5)
+    other = CyclicLR(resumed, 0.1, 0.2)
+    other.load_state_dict(scheduler.state_dict())
+    assert used(resumed, other, 5) == same(used(optimizer, scheduler, 5))
+    json.dumps(other.state_dict())
+
+
+@pytest.mark.parametrize("bounds", [(0.25, 0.25), ([0.25, 0.0], [0.25, 0.0]), ([0.25, 0.1], [0.25, 0.5])], ids=str)
+def test_equal_bounds_are_a_constant_rate(bounds):
+    """Sweeps over max_lr come by them. The momentum moves all the same."""
+    seen = []
+    for kind in (CyclicLR, lr_scheduler.CyclicLR):
+        optimizer = sgd(2)
+        scheduler = kind(optimizer, *bounds, 4, mode="triangular2")
+        seen.append(used(optimizer, scheduler, 20))
+        seen[-1].append((scheduler.total_size, scheduler.max_lrs))
+    assert seen[0][:-1] == same(seen[1][:-1])
+    assert seen[0][-1] == seen[1][-1]
+    resumed = CyclicLR(sgd(2), 0.1, 0.5, 7)
+    resumed.load_state_dict(scheduler.state_dict())
+    assert resumed.get_last_lr() == same(scheduler.get_last_lr())
+
+
+def test_the_rate_of_a_group_is_scaled_by_its_lr_scale():
+    """timm's layer-wise decay."""
+    optimizer = sgd(2)
+    optimizer.param_groups[1]["lr_scale"] = 0.5
+    scheduler = CyclicLR(optimizer, 0.25, 0.75, 2)
+    used(optimizer, scheduler, 2)
+    assert scheduler.get_last_lr() == [0.75, 0.375]
+    assert scheduler.max_lrs == [0.75, 0.75]
+
+
+def test_in_a_sequence_of_torch_a_checkpoint_keeps_whose_turn_it_was():
+    def sequence():
+        optimizer = sgd()
+        parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), CyclicLR(optimizer, 0.25, 0.75, 2)]
+        return optimizer, lr_scheduler.SequentialLR(optimizer, parts, [3])
+
+    optimizer, scheduler = sequence()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = used(optimizer, scheduler, 8)
+        for split in (0, 2, 3, 5):
+            optimizer, scheduler = sequence()
+            before = used(optimizer, scheduler, split)
+            states = copy.deepcopy([optimizer.state_dict(), scheduler.state_dict()])
+            optimizer, scheduler = sequence()
+            optimizer.load_state_dict(states[0])
+            scheduler.load_state_dict(states[1])
+            assert before + used(optimizer, scheduler, 8 - split) == wanted
 
 
 # Where torch's is wrong or fails
@@ -218,13 +454,14 @@ def test_triangular2_of_torch_overflows_after_1024_cycles_and_ours_goes_on():
 
 ILLEGAL = {
     "base above max": ({"base_lr": 0.1, "max_lr": 0.01}, r"^max_lr must be greater than base_lr; got .* Swap them\?$"),
-    "equal bounds": ({"base_lr": 0.1, "max_lr": 0.1}, r"^max_lr must be greater than base_lr; got"),
     "a negative rate": ({"base_lr": -0.1}, r"^base_lr must be a finite number at least 0; got base_lr=-0\.1"),
     "an infinite rate": ({"max_lr": float("inf")}, r"^max_lr must be a finite number"),
     "a negative length": ({"step_size_up": -5}, r"^step_size must be a finite number at least 1; got step_size=-5"),
     "a negative length down": ({"step_size_down": -5.0}, r"^step_size_down must be a finite number at least 1"),
     "a growing amplitude": ({"mode": "exp_range", "gamma": 1.5}, r"^gamma must be "),
     "base momentum above max": ({"base_momentum": 0.95}, r"0\.95"),
+    "a momentum of 1": ({"max_momentum": 1.0}, r"^momentum must stay below 1; got"),
+    "a negative constant": ({"base_lr": -0.1, "max_lr": -0.1}, r"^base_lr must be a finite number at least 0"),
     "an unknown scale_mode": ({"scale_mode": "epochs"}, r"^scale_mode must be one of 'cycle', 'iterations'"),
 }
 

@@ -32,19 +32,35 @@ def test_runs_hooks():
         Wrapper().register_step_post_hook(print)
 
 
-def test_skips_update():
+def test_update_counter():
     optimizer = sgd(fused=True)
     (weight,) = optimizer.param_groups[0]["params"]
-    scaler = torch.amp.GradScaler("cpu")
-    seen = []
-    optimizer.register_step_post_hook(lambda optimizer, *given: seen.append(_private.skips_update(optimizer)))
+    scaler, counts, seen = torch.amp.GradScaler("cpu"), [0], []
+    optimizer.register_step_post_hook(_private.update_counter(counts))
     for factor in (1.0, float("inf")):
         optimizer.zero_grad()
         scaler.scale(factor * weight.sum()).backward()
         scaler.step(optimizer)
         scaler.update()
+        seen.append(counts[0])
     optimizer.step()
-    assert seen == [False, True, False]
+    assert [*seen, counts[0]] == [1, 1, 2]
+
+
+def test_update_hooks():
+    optimizer, called = sgd(), []
+    before = optimizer.register_step_pre_hook(lambda *given: called.append("before"))
+    after = optimizer.register_step_post_hook(lambda *given: called.append("after"))
+    hooks = _private.update_hooks(optimizer)
+    assert [list(held) for held in hooks] == [[before.id], [after.id]]
+    taken = [held.popitem() for held in hooks]
+    optimizer.step()
+    assert called == []
+    for held, hook in zip(hooks, taken, strict=True):
+        held.update([hook])
+    optimizer.step()
+    assert called == ["before", "after"]
+    assert before.id < after.id
 
 
 def test_buffers():

@@ -320,7 +320,92 @@ def test_weight_decay_works_in_the_update():
         assert weight.item() == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("make", [sgd, lambda *groups: torch.optim.SGD([*map(dict, groups)], lr=0.5)])
+def test_an_entry_of_a_group_follows_its_schedule(make):
+    optimizer = make({"params": weights()}, {"params": weights(), "dampening": 0.25})
+    scheduler = Scheduler(optimizer, CYCLE, entries={"dampening": DECAY})
+    for step in range(5):
+        assert [group["dampening"] for group in optimizer.param_groups] == [DECAY(step)] * 2
+        update(optimizer)
+        scheduler.step()
+
+
+def test_an_entry_may_have_a_schedule_for_every_group_and_be_a_tensor():
+    optimizer = sgd({"of_mine": torch.tensor(0.5)}, {"of_mine": 1})
+    held = optimizer.param_groups[0]["of_mine"]
+    scheduler = Scheduler(optimizer, entries={"of_mine": [CYCLE, OTHER]})
+    run(optimizer, scheduler, 3)
+    assert optimizer.param_groups[0]["of_mine"] is held
+    assert held.item() == CYCLE(3)
+    assert optimizer.param_groups[1]["of_mine"] == OTHER(3)
+    assert scheduler.get_last_lr() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("tensor", [False, True], ids=["numbers", "tensors"])
+def test_the_second_beta_is_an_entry(tensor):
+    betas = (torch.tensor(0.9), torch.tensor(0.99)) if tensor else (0.9, 0.99)
+    rate = torch.tensor(0.5) if tensor else 0.5
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate, betas=betas)
+    scheduler = Scheduler(optimizer, CYCLE, MOMENTUM, entries={"beta2": Constant(0.5)})
+    for step in range(3):
+        assert [float(beta) for beta in optimizer.param_groups[0]["betas"]] == pytest.approx([MOMENTUM(step), 0.5])
+        optimizer.step()
+        scheduler.step()
+    assert not tensor or optimizer.param_groups[0]["betas"][1] is betas[1]
+
+
+def test_entries_are_saved_and_checked():
+    optimizer = adam()
+    entries = {"beta2": Cyclical(0.5, 0.9, 3), "eps": Cyclical(1e-8, 1e-6, 2)}
+    scheduler = full(optimizer, entries=entries)
+    run(optimizer, scheduler, 4)
+    state = stored(scheduler.state_dict())
+    assert list(state["schedules"]) == ["lr", "momentum", "weight_decay", "beta2", "eps"]
+    other = full(adam())
+    with pytest.raises(ValueError, match=r"^state_dict must hold the schedules of this scheduler"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, schedules="saved")
+    assert other.state_dict() == state
+    (first, _) = other.optimizer.param_groups
+    assert (first["betas"], first["eps"]) == ((MOMENTUM(4), entries["beta2"](4)), entries["eps"](4))
+    for duplicate in COPIES.values():
+        held, twin = duplicate((optimizer, scheduler))
+        run(held, twin, 1)
+        assert held.param_groups[1]["eps"] == entries["eps"](5)
+
+
 # Parameter groups
+
+
+def test_a_group_with_an_lr_scale_follows_the_schedule_by_it():
+    """As timm's optimizers and schedulers have it; the ratios of initial rates are those of the others."""
+    optimizer = sgd({"lr_scale": 0.5}, {"lr": 0.25}, {"lr": 3.0, "lr_scale": torch.tensor(0.25)})
+    scheduler = Scheduler(optimizer, CYCLE)
+    optimizer.add_param_group({"params": weights(), "lr_scale": 0.0})
+    first, *others = run(optimizer, scheduler, 5)
+    assert first == [0.5 * value for value in values(CYCLE, 5)]
+    assert others == [first, [0.5 * rate for rate in first], [0.0] * 5]
+    scheduler = Scheduler(optimizer, [CYCLE, CYCLE, OTHER, OTHER])
+    assert scheduler.get_last_lr() == [0.5 * CYCLE(0), CYCLE(0), 0.25 * OTHER(0), 0.0] == scheduler.get_lr()
+
+
+@pytest.mark.parametrize("scale", [-0.5, float("nan"), "half"])
+def test_an_illegal_lr_scale_is_an_error_and_changes_nothing(scale):
+    optimizer = sgd({"lr_scale": scale})
+    with pytest.raises((TypeError, ValueError), match=r"^lr_scale must be a"):
+        Scheduler(optimizer, CYCLE)
+    assert "initial_lr" not in optimizer.param_groups[0]
+
+
+def test_groups_that_are_replaced_follow_too():
+    """As Lightning replaces them when it resumes a fine-tuning."""
+    optimizer = sgd({}, {"lr": 0.25})
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 2)
+    optimizer.param_groups = [dict(group) for group in optimizer.param_groups]
+    scheduler.step()
+    first, second = run(optimizer, scheduler, 4)
+    assert (first, second) == (values(CYCLE, 4, 2), [0.5 * rate for rate in first])
 
 
 def test_groups_keep_their_ratios():
@@ -805,6 +890,29 @@ def test_a_scheduler_may_go_in_the_midst_of_an_update():
     assert reference() is None
 
 
+def test_hooks_are_put_back_in_their_order_after_updates_that_are_not_counted():
+    optimizer, called = sgd(), []
+    note = lambda name: lambda *given: called.append(name)  # noqa: E731
+    optimizer.register_step_post_hook(note("first"))
+    scheduler, gone = Scheduler(optimizer, CYCLE), Scheduler(optimizer, CYCLE)
+    removed = optimizer.register_step_post_hook(note("removed"))
+    optimizer.register_step_post_hook(note("second"))
+    numbers = [list(kind) for kind in (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)]
+    with uncounted([optimizer]), uncounted([optimizer]):
+        update(optimizer)
+        optimizer.register_step_post_hook(note("third"))
+        removed.remove()
+        del gone
+        gc.collect()
+    assert scheduler.last_epoch == scheduler._position == 0
+    called.clear()
+    assert run(optimizer, scheduler, 3) == [values(CYCLE, 3)]
+    assert called == ["first", "second", "third"] * 3
+    before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    assert list(before) == numbers[0][:1]
+    assert list(after)[:3] == [numbers[1][index] for index in (0, 1, 4)]
+
+
 def test_it_does_not_keep_the_optimizer_alive_by_anything_global():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
@@ -1193,6 +1301,36 @@ BAD = {
         ValueError,
         r"^weight_decay= needs an optimizer with weight decay; got LBFGS\.$",
     ),
+    "an entry that is not there": (
+        lambda: Scheduler(sgd({}, {"of_mine": 0.5}), entries={"of_mine": CYCLE}),
+        ValueError,
+        r"^entries must be one of 'dampening'; got entries='of_mine'\.$",
+    ),
+    "an entry that is no number": (
+        lambda: Scheduler(torch.optim.Adam(weights()), entries={"amsgrad": CYCLE}),
+        ValueError,
+        r"^entries must be one of 'eps', 'beta2'; got entries='amsgrad'",
+    ),
+    "an entry with an argument of its own": (
+        lambda: Scheduler(sgd(), entries={"lr": CYCLE, "initial_lr": CYCLE}),
+        ValueError,
+        r"^entries must be one of 'dampening'; got entries='initial_lr'",
+    ),
+    "an entry that is the momentum": (
+        lambda: Scheduler(torch.optim.Adadelta(weights()), momentum=MOMENTUM, entries={"rho": MOMENTUM}),
+        ValueError,
+        r"^entries must be one of 'eps'; got entries='rho'",
+    ),
+    "an entry without a schedule": (
+        lambda: Scheduler(sgd(), entries={"dampening": 0.5}),
+        TypeError,
+        r"^dampening must be a cyclr schedule; got dampening=0\.5",
+    ),
+    "a second beta of 1": (
+        lambda: Scheduler(torch.optim.Adam(weights()), entries={"beta2": Constant(1.0)}),
+        ValueError,
+        r"^beta2 must stay below 1; got Constant\(value=1\.0\), which reaches 1\.0\.$",
+    ),
     "start": (
         lambda: Scheduler(sgd(), CYCLE, start_step=-1),
         ValueError,
@@ -1225,5 +1363,6 @@ def test_a_scheduler_that_cannot_be_made_leaves_the_optimizer_alone(arguments):
     optimizer = sgd()
     with pytest.raises((TypeError, ValueError)):
         Scheduler(optimizer, CYCLE, **arguments)
-    assert optimizer.param_groups[0]["lr"] == 0.5
+    (group,) = optimizer.param_groups
+    assert (group["lr"], "initial_lr" in group) == (0.5, False)
     assert not optimizer._optimizer_step_post_hooks

@@ -5,7 +5,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from cyclr import _checks
 from cyclr.torch import _private
+
+_NOT_ENTRIES = ("lr", "momentum", "weight_decay", "lr_scale", "initial_lr", "initial_weight_decay")
 
 
 def unwrapped(optimizer: Any) -> Optimizer:
@@ -21,39 +24,67 @@ def unwrapped(optimizer: Any) -> Optimizer:
     return inner
 
 
-def assign(group: dict[str, Any], name: str, value: float) -> None:
-    """Set a hyperparameter of a group; of `betas` the first, whose tuple stays a tuple.
+def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> None:
+    """Set an entry of a group, of a tuple the number at `index`.
 
     A tensor is filled in place, so that compiled and captured steps see the value.
     """
-    old = group[name]
-    # The type tells a float fastest. A training loop pays for this in every update.
-    if type(old) is float:
-        group[name] = value
-    elif isinstance(old, torch.Tensor):
-        old.fill_(value)
-    elif name != "betas":
-        group[name] = value
-    elif isinstance(old[0], torch.Tensor):
-        old[0].fill_(value)
+    old = group[key]
+    held = old[index] if isinstance(old, (tuple, list)) else old
+    if isinstance(held, torch.Tensor):
+        held.fill_(value)
     else:
-        group[name] = (value, *old[1:])
+        group[key] = value if held is old else (*old[:index], value, *old[index + 1 :])
 
 
-def key(optimizer: Any, name: str) -> str:
-    """Return the key of `lr`, `momentum` or `weight_decay` in the groups of an optimizer."""
-    names = ("momentum", "betas", "rho") if name == "momentum" else (name,)
-    for key in names:
+def key(optimizer: Any, name: str) -> tuple[str, int]:
+    """Return where the groups of an optimizer hold a hyperparameter: the key, and the index if a tuple is there."""
+    for key in {"momentum": ("momentum", "betas", "rho"), "beta2": ("betas",)}.get(name, (name,)):
         if all(key in group for group in optimizer.param_groups):
-            return key
+            return key, int(name == "beta2")
     known = {"momentum": "momentum, such as SGD, RMSprop, Adam or Adadelta", "weight_decay": "weight decay"}
     raise ValueError(f"{name}= needs an optimizer with {known[name]}; got {type(optimizer).__name__}.")
+
+
+def entries(optimizer: Any) -> list[str]:
+    """Return the names of the numbers in every group, but for those that have arguments of their own."""
+    first, *others = optimizer.param_groups
+    legal = [
+        name
+        for name, value in first.items()
+        if name not in _NOT_ENTRIES
+        and not isinstance(value, bool)
+        and (isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1))
+        and all(name in group for group in others)
+    ]
+    return [*legal, "beta2"] if all(len(group.get("betas", ())) > 1 for group in optimizer.param_groups) else legal
+
+
+def per_group(optimizer: Any, *values: Any) -> list[tuple[Any, ...]]:
+    """Return a tuple for each group from numbers, or lists with a number for each group; tensors become numbers."""
+    groups = len(optimizer.param_groups)
+    lists = [list(value) if isinstance(value, list | tuple) else [value] * groups for value in values]
+    if any(len(held) != groups for held in lists):
+        lengths = ", ".join(str(len(held)) for held in lists)
+        raise ValueError(f"lists must hold a value for each of the {groups} parameter groups; got lengths {lengths}.")
+    return list(zip(*[map(number, held) for held in lists], strict=True))
+
+
+def number(value: Any) -> Any:
+    """Return the number in a tensor, and any other value as it is."""
+    return _checks.scalar("a tensor", value) if isinstance(value, torch.Tensor) else value
 
 
 def ratios(values: list[float]) -> list[float]:
     """Return each value as a multiple of the first that is not 0; all 1 if all are 0."""
     first = next((value for value in values if value != 0), None)
     return [1.0 if first is None else value / first for value in values]
+
+
+def lr_scales(groups: list[dict[str, Any]]) -> list[float | None]:
+    """Return each group's factor of the learning rate, if it has one: timm's optimizers have."""
+    scales = [number(group.get("lr_scale")) for group in groups]
+    return [scale if scale is None else _checks.number("lr_scale", scale, at_least=0) for scale in scales]
 
 
 def rounded(value: float, held: Any) -> float:

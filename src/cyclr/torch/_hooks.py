@@ -8,61 +8,80 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-_Hook = Callable[..., Any]
+from cyclr.torch import _private
 
 _orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
 """Hooks whose scheduler is gone. The next `attach` removes them: before, an update may be going through the hooks."""
 
-hidden: set[int] = set()
-"""Ids of the optimizers whose updates schedulers do not see."""
+_numbers: set[int] = set()
+"""The numbers that torch gave to the hooks of living schedulers."""
 
 
-def attach(scheduler: Any, around_update: tuple[_Hook, _Hook], around_load: tuple[_Hook, _Hook]) -> None:
+def attach(
+    scheduler: Any,
+    counts: list[int],
+    set_added_groups: Callable[[Any], None],
+    around_load: tuple[Callable[[Any], Any], Callable[[Any, Any], None]],
+) -> None:
     """Register hooks on the scheduler's optimizer, which holds only a weak reference to the scheduler.
 
-    Each is called with the scheduler first. The hooks around `step()` also get the arguments that torch passes, and are
-    not called within `uncounted`. The hook after `load_state_dict()` also gets what the one before returned.
+    Args:
+        scheduler: the scheduler, whose `optimizer` gets the hooks.
+        counts: the number of updates, to which each update adds 1, and the number of groups that the scheduler knows.
+        set_added_groups: called with the scheduler before an update, if the optimizer has another number of groups.
+        around_load: called before and after `load_state_dict()` of the optimizer, with the scheduler; the second also
+            gets what the first returned.
     """
-    optimizer, (before_load, after_load) = scheduler.optimizer, around_load
+    optimizer, owner, (before_load, after_load) = scheduler.optimizer, weakref.ref(scheduler), around_load
     orphaned = _orphaned.setdefault(optimizer, [])
     while orphaned:
         orphaned.pop().remove()
     returned: list[Any] = []
 
-    def keep_returned(scheduler: Any, *given: Any) -> None:
-        returned[:] = [before_load(scheduler)]
+    def before_update(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if len(optimizer.param_groups) != counts[1] and (alive := owner()) is not None:
+            set_added_groups(alive)
 
-    def pass_returned(scheduler: Any, *given: Any) -> None:
-        after_load(scheduler, returned.pop())
+    def keep_returned(*given: Any) -> None:
+        if (alive := owner()) is not None:
+            returned[:] = [before_load(alive)]
+
+    def pass_returned(*given: Any) -> None:
+        if (alive := owner()) is not None:
+            after_load(alive, returned.pop())
 
     handles = (
-        optimizer.register_step_pre_hook(_weak_hook(scheduler, around_update[0], of_updates=True)),
-        optimizer.register_step_post_hook(_weak_hook(scheduler, around_update[1], of_updates=True)),
-        optimizer.register_load_state_dict_pre_hook(_weak_hook(scheduler, keep_returned)),
-        optimizer.register_load_state_dict_post_hook(_weak_hook(scheduler, pass_returned)),
+        optimizer.register_step_pre_hook(before_update),
+        optimizer.register_step_post_hook(_private.update_counter(counts)),
+        optimizer.register_load_state_dict_pre_hook(keep_returned),
+        optimizer.register_load_state_dict_post_hook(pass_returned),
     )
-    weakref.finalize(scheduler, orphaned.extend, handles).atexit = False
+    _numbers.update(handle.id for handle in handles)
+    weakref.finalize(scheduler, _orphan, orphaned, handles).atexit = False
 
 
-def _weak_hook(scheduler: Any, function: _Hook, *, of_updates: bool = False) -> _Hook:
-    to_scheduler = weakref.ref(scheduler)
+def _orphan(orphaned: list[RemovableHandle], handles: tuple[RemovableHandle, ...]) -> None:
+    orphaned += handles
+    _numbers.difference_update(handle.id for handle in handles)
 
-    def hook(optimizer: Any, *given: Any) -> None:
-        alive = to_scheduler()
-        if alive is not None and not (of_updates and id(optimizer) in hidden):
-            function(alive, optimizer, *given)
 
-    return hook
+def counts_updates(optimizer: Any) -> bool:
+    """Return True if schedulers see the optimizer's updates, False within `uncounted`."""
+    return any(not _numbers.isdisjoint(hooks) for hooks in _private.update_hooks(optimizer))
 
 
 @contextlib.contextmanager
 def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
-    """Hide updates from schedulers inside this context. Used by range tests, which undo their updates."""
-    # Fabric's wrapper shares the hooks of the optimizer within, and they are called with that optimizer.
-    ids = {id(one) for optimizer in optimizers for one in (optimizer, getattr(optimizer, "optimizer", optimizer))}
-    added = ids - hidden
-    hidden.update(added)
-    try:
+    """Take the hooks of schedulers out inside this context. Used by range tests, which undo their updates."""
+    with contextlib.ExitStack() as undo:
+        for optimizer in optimizers:
+            for hooks in _private.update_hooks(optimizer):
+                undo.callback(_put_back, hooks, {number: hooks.pop(number) for number in _numbers.intersection(hooks)})
         yield
-    finally:
-        hidden.difference_update(added)
+
+
+def _put_back(hooks: dict[int, Any], removed: dict[int, Any]) -> None:
+    # torch numbers hooks in the order in which it calls them. Schedulers may be gone by now.
+    ordered = sorted({**hooks, **{number: removed[number] for number in _numbers.intersection(removed)}}.items())
+    hooks.clear()
+    hooks.update(ordered)

@@ -18,13 +18,26 @@ def runs_hooks(optimizer: Optimizer) -> bool:
     return hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
-def skips_update(optimizer: Any) -> bool:
-    """Return True if loss scaling makes a fused optimizer skip the update that is running.
+def update_hooks(optimizer: Any) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the dicts of the hooks that the optimizer calls before and after an update, to take some out for a while.
 
-    `GradScaler` calls its `step()` all the same, and sets this attribute for the kernel to read.
+    A handle can remove a hook, but not put it back in its place.
     """
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found)
+    return optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+
+
+def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:
+    """Return a hook for after updates that adds 1 to the first of `counts`, unless loss scaling skips the update.
+
+    `GradScaler` also calls the `step()` of a fused optimizer if it skips, and sets `found_inf` for the kernel to read.
+    """
+
+    def count(optimizer: Any, args: Any, kwargs: Any) -> None:
+        found = getattr(optimizer, "found_inf", None)
+        if found is None or not found:
+            counts[0] += 1
+
+    return count
 
 
 def buffers(module: torch.nn.Module) -> dict[str, torch.Tensor | None]:
@@ -43,6 +56,26 @@ def scaler_stages(scaler: Any) -> dict[Any, Any]:
     """
     stages: dict[Any, Any] = getattr(scaler, "_per_optimizer_states", {})
     return stages
+
+
+def cyclic_lr_state(step: float, rates: list[float], scale_fn: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the step, the rates and the attributes of a scale_fn under the names that torch's `CyclicLR` loads.
+
+    It takes them over as they are, so a state without them would leave it without attributes that it reads.
+    """
+    return {
+        "last_epoch": step,
+        "_step_count": int(step) + 1,
+        "_last_lr": rates,
+        "_is_initial": False,
+        "_get_lr_called_within_step": False,
+        "_scale_fn_custom": scale_fn,
+    }
+
+
+def saved_scale_fn(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a callable object in a state of `CyclicLR`."""
+    return state.get("_scale_fn_custom") or {}
 
 
 def detach_iterator(loader: Any) -> Callable[[], None]:

@@ -65,18 +65,13 @@ def repeat_skipped(
 
     The loss is NaN if `SKIPPED_AT_MOST` updates were skipped, and None if there were no `more` batches for an attempt.
     """
-    made = False
-
-    def note(optimizer: Any, *given: Any) -> None:
-        nonlocal made
-        made = not _private.skips_update(optimizer)
-
-    handle = optimizer.register_step_post_hook(note)
+    made = [0]
+    handle = optimizer.register_step_post_hook(_private.update_counter(made))
     try:
         for _ in range(SKIPPED_AT_MOST):
-            made = False
+            made[0] = 0
             loss = attempt()
-            if not processes.any(not made)[0]:
+            if not processes.any(not made[0])[0]:
                 return loss
             infinite, ended = processes.any(not math.isfinite(loss), not more())
             if infinite:

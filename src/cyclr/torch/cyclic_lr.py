@@ -1,17 +1,51 @@
 """`CyclicLR` with the signature of torch's, on cyclr's schedules."""
 
+import copy
 import functools
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Literal
 
+import torch
 from torch.optim import Optimizer
 
 from cyclr import _checks
+from cyclr._generators import attributes
 from cyclr.schedules import Constant, Cyclical, Decay, PerCycle, PerStep, Schedule
+from cyclr.schedules._namespace import SCALAR
 from cyclr.schedules.cyclical import Mode, decay_of_mode
-from cyclr.torch import _groups
+from cyclr.torch import _groups, _private
 from cyclr.torch.scheduler import Resumed, Scheduler
+
+_LISTS = {
+    "base_lrs": "initial_lr",
+    "max_lrs": None,
+    "base_momentums": "base_momentum",
+    "max_momentums": "max_momentum",
+}
+"""Settings with a value for each group, and the entry of the group that holds it."""
+
+
+class _Setting:
+    """A setting under its name in torch. It cannot be set: the schedules of a `Scheduler` do not change."""
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self._name = name
+
+    def __get__(self, scheduler: Any, owner: Any = None) -> Any:
+        if scheduler is None:
+            return self
+        try:
+            return scheduler._settings[self._name]
+        except KeyError:
+            raise AttributeError(f"CyclicLR has no {self._name} without cycle_momentum=True.") from None
+
+    def __set__(self, scheduler: Any, value: Any) -> None:
+        raise AttributeError(
+            f"{self._name} of a CyclicLR cannot be set; got {self._name}={_checks.quoted(value)}. Make a new "
+            f"CyclicLR(optimizer, ..., last_epoch={scheduler.last_epoch - 1})."
+        )
 
 
 class CyclicLR(Scheduler):
@@ -24,7 +58,8 @@ class CyclicLR(Scheduler):
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
-        base_lr, max_lr: bounds, 0 ≤ base_lr < max_lr; numbers, or lists of one for every parameter group.
+        base_lr, max_lr: bounds, 0 ≤ base_lr ≤ max_lr; numbers, or lists of one for every parameter group. Tensors of
+            one element are numbers too.
         step_size_up, step_size_down: updates on the way up and down, ≥ 1, may be fractions; equal by default.
         mode: `"triangular"`, `"triangular2"` or `"exp_range"`; not used if scale_fn is given.
         gamma: factor per update of `"exp_range"`, in (0, 1].
@@ -33,6 +68,11 @@ class CyclicLR(Scheduler):
         cycle_momentum: cycle the momentum, or the first of `betas`, against the rate.
         base_momentum, max_momentum: bounds of the momentum, base_momentum ≤ max_momentum; numbers or lists as above.
         last_epoch: index of the last update of the run to continue; −1 starts a run.
+
+    Attributes:
+        base_lrs, max_lrs, base_momentums, max_momentums: bounds, one for every parameter group.
+        total_size, step_ratio: updates in a cycle, and the share of them on the way up.
+        mode, gamma, scale_mode, cycle_momentum, use_beta1: as in torch.
 
     Raises:
         TypeError, ValueError: an argument out of range, or an optimizer without a momentum to cycle.
@@ -48,7 +88,11 @@ class CyclicLR(Scheduler):
     Source: Smith 2017, arXiv:1506.01186.
     """
 
+    max_lrs, base_momentums, max_momentums, use_beta1 = _Setting(), _Setting(), _Setting(), _Setting()
+    mode, gamma, total_size, step_ratio, scale_mode, cycle_momentum = (_Setting() for _ in range(6))
     _keeps_ratios = False
+    _in_fractions = False
+    """True after a step to a fraction of an epoch."""
 
     def __init__(
         self,
@@ -66,83 +110,173 @@ class CyclicLR(Scheduler):
         max_momentum: float = 0.9,
         last_epoch: int = -1,
     ) -> None:
-        optimizer = _groups.unwrapped(optimizer)
-        self._scale_fn, self._scale_mode = scale_fn, _checks.choice("scale_mode", scale_mode, ("cycle", "iterations"))
-        bounds = _per_group(optimizer, base_lr, max_lr)
-        decay = self._decay(mode, gamma)
-        rates = [Cyclical.fractional(low, high, step_size_up, step_size_down, decay) for low, high in bounds]
-        momenta = _momenta(optimizer, rates[0], base_momentum, max_momentum) if cycle_momentum else None
+        self.optimizer = _groups.unwrapped(optimizer)
+        self._scale_fn = (
+            scale_fn if scale_fn is None else _checks.function("scale_fn", scale_fn, "of the cycle or the step")
+        )
+        settings = {
+            "base_lrs": base_lr,
+            "max_lrs": max_lr,
+            "mode": mode,
+            "gamma": gamma,
+            "scale_mode": _checks.choice("scale_mode", scale_mode, ("cycle", "iterations")),
+            "cycle_momentum": cycle_momentum,
+            "base_momentums": base_momentum,
+            "max_momentums": max_momentum,
+        }
+        self._settings, schedules = self._planned(settings, step_size_up, step_size_down)
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
-        for group, (low, _) in zip(optimizer.param_groups, bounds, strict=True):
-            # As in torch's.
-            group["initial_lr"] = low
-        super().__init__(optimizer, _one_or_all(rates), momenta, start_step=last + 1)
+        super().__init__(optimizer, **schedules, start_step=last + 1)
 
-    def _decay(self, mode: Mode, gamma: float) -> Decay | None:
+    def _planned(self, given: dict[str, Any], up: Any, down: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the settings as torch keeps them, with lists for the groups, and the schedules that they make."""
+        up, down, gamma = (_groups.number(value) for value in (up, down, given["gamma"]))
+        decay: Decay | None
         if self._scale_fn is None:
-            return decay_of_mode(mode, gamma)
-        _checks.function("scale_fn", self._scale_fn, "of the cycle or the step")
-        if self._scale_mode == "cycle":
-            return PerCycle(functools.partial(_one_based, self._scale_fn))
-        return PerStep(self._scale_fn)
+            decay = decay_of_mode(given["mode"], gamma)
+            scale_mode = "iterations" if given["mode"] == "exp_range" else "cycle"
+        else:
+            scale_mode = given["scale_mode"]
+            kind, argument = (PerCycle, _from_1) if scale_mode == "cycle" else (PerStep, _as_float)
+            decay = kind(functools.partial(argument, self._scale_fn))
+        bounds = _groups.per_group(self.optimizer, given["base_lrs"], given["max_lrs"])
+        rates: list[Schedule] = [
+            Constant(_checks.number("base_lr", low, at_least=0))
+            if low == high
+            else Cyclical.fractional(low, high, up, down, decay)
+            for low, high in bounds
+        ]
+        wave = next(
+            (rate for rate in rates if isinstance(rate, Cyclical)), Cyclical.fractional(0.0, 1.0, up, down, decay)
+        )
+        down = up if down is None else down
+        settings = {
+            "base_lrs": [float(low) for low, _ in bounds],
+            "max_lrs": [float(high) for _, high in bounds],
+            "total_size": float(up + down),
+            "step_ratio": float(up / (up + down)),
+            "mode": given["mode"],
+            "gamma": gamma,
+            "scale_mode": scale_mode,
+            "cycle_momentum": False,
+        }
+        if not given["cycle_momentum"]:
+            return settings, {"lr": _one_or_all(rates)}
+        if all(group.get("momentum") == 0 for group in self.optimizer.param_groups):
+            warnings.warn(
+                f"CyclicLR leaves {type(self.optimizer).__name__} without momentum, because it was created without; "
+                "pass cycle_momentum=False, or create it with momentum=0.9.",
+                stacklevel=3,
+            )
+            return settings, {"lr": _one_or_all(rates)}
+        bounds = _groups.per_group(self.optimizer, given["base_momentums"], given["max_momentums"])
+        momenta = [Constant(low) if low == high else wave.mirrored(low, high) for low, high in bounds]
+        settings |= {
+            "cycle_momentum": True,
+            "use_beta1": _groups.key(self.optimizer, "momentum")[0] == "betas",
+            "base_momentums": [float(low) for low, _ in bounds],
+            "max_momentums": [float(high) for _, high in bounds],
+        }
+        return settings, {"lr": _one_or_all(rates), "momentum": _one_or_all(momenta)}
 
-    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
-        """Continue at the saved step, as `Scheduler.load_state_dict`, also from a state of torch's own `CyclicLR`.
+    def _read_groups(self) -> None:
+        super()._read_groups()
+        for name, entry in _LISTS.items():
+            held = self._settings.get(name, [])
+            # Groups that were added get the bounds of the others.
+            held += held[:1] * (len(self._groups) - len(held))
+            for group, value in zip(self._groups, held, strict=False):
+                if entry is not None:
+                    group[entry] = value
+        self._initial["lr"][:] = self._settings["base_lrs"]
 
-        A state of torch's replaces bounds, lengths, mode and momentum, as it does in torch, but holds no scale_fn.
+    def scale_fn(self, x: float) -> float:
+        """Return the factor of the amplitude, from the cycle (from 1) or the step (from 0), as `scale_mode` says."""
+        if self._scale_fn is not None:
+            return float(self._scale_fn(x))
+        return float({"triangular": 1.0, "triangular2": 0.5 ** (x - 1), "exp_range": self.gamma**x}[self.mode])
+
+    def _checked_step(self, name: str, step: Any) -> Any:
+        """Return an int, or a float between two integers."""
+        step = _groups.number(step)
+        if not isinstance(step, float):
+            return super()._checked_step(name, step)
+        return int(step) if _checks.number(name, step, at_least=0).is_integer() else step
+
+    def _go_to(self, step: Any) -> None:
+        if isinstance(step, float) and not self._in_fractions:
+            self._in_fractions = True
+            self._read_groups()
+        super()._go_to(step)
+
+    def _value_at(self, schedule: Schedule) -> Callable[[Any], float]:
+        return functools.partial(_at_fraction, schedule) if self._in_fractions else super()._value_at(schedule)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, which torch's `CyclicLR` can load too, and `torch.load(weights_only=True)` can read.
+
+        Of a scale_fn it holds the attributes that are numbers, strings, tensors, or lists and dicts of them.
         """
+        settings = {name: [*held] if isinstance(held, list) else held for name, held in self._settings.items()}
+        held = {} if isinstance(self._scale_fn, type) else attributes(self._scale_fn)
+        scale = copy.deepcopy({name: value for name, value in held.items() if _is_plain(value)})
+        state = _private.cyclic_lr_state(self._position, [float(lr) for lr in self.get_last_lr()], scale or None)
+        return {**settings, **state, "in_charge": self._owns_rates()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "saved") -> None:
+        """Continue at the saved step, from a state of this class or of torch's own `CyclicLR`.
+
+        Args:
+            state_dict: the dict that `state_dict` returned.
+            schedules: `"saved"`: continue by the saved bounds, lengths, mode and momentum, as torch does; `"new"`: by
+                those of this scheduler; `"same"`: the saved ones must be those of this scheduler. A function is not
+                saved, so scale_fn is that of this scheduler, with the saved attributes.
+
+        Raises:
+            ValueError: not a state of a `CyclicLR`, or one that does not fit; nothing is changed.
+        """
+        _checks.choice("schedules", schedules, ("same", "new", "saved"))
         if not (isinstance(state_dict, dict) and {"step_ratio", "total_size", "max_lrs"} <= state_dict.keys()):
-            super().load_state_dict(state_dict, schedules)
+            super().load_state_dict(state_dict, "same" if schedules == "saved" else schedules)
             return
-        step = _checks.integer("last_epoch", state_dict["last_epoch"], at_least=0)
-        up = state_dict["total_size"] * state_dict["step_ratio"]
-        down = state_dict["total_size"] - up
-        decay = self._decay(state_dict["mode"], state_dict["gamma"])
-        bounds = list(zip(state_dict["base_lrs"], state_dict["max_lrs"], strict=True))
-        rates = [Cyclical.fractional(low, high, _whole(up), _whole(down), decay) for low, high in bounds]
-        momenta = None
-        if state_dict["cycle_momentum"]:
-            momenta = _momenta(self.optimizer, rates[0], state_dict["base_momentums"], state_dict["max_momentums"])
-        self._set_schedules(_one_or_all(rates), momenta, None)
-        self.step(step)
+        step = self._checked_step("last_epoch", state_dict["last_epoch"])
+        # Without the rounding of torch's division and multiplication.
+        up = round(float(state_dict["total_size"] * state_dict["step_ratio"]), 9)
+        settings, planned = self._planned(state_dict, up, round(float(state_dict["total_size"]) - up, 9))
+        if schedules == "same" and settings != self._settings:
+            raise ValueError(
+                f"state_dict must hold the settings of this scheduler, {self._settings}; got {settings}. To go on at "
+                f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
+            )
+        checked = self._checked(planned)
+        replaces = schedules == "new" or settings != self._settings
+        if schedules == "saved":
+            self._settings, self._schedules = settings, checked
+            self._read_groups()
+        attributes(self._scale_fn).update(copy.deepcopy(_private.saved_scale_fn(state_dict)))
+        self._resume(step, state_dict.get("in_charge", True), replaces)
 
 
-def _one_based(scale: Callable[[Any], float], cycle: Any) -> float:
-    """Return the factor of a cycle that is counted from 0."""
+def _from_1(scale: Callable[[Any], float], cycle: Any) -> float:
     return scale(cycle + 1)
 
 
-def _per_group(optimizer: Optimizer, *values: Any) -> list[tuple[Any, ...]]:
-    """Return a tuple for each group from numbers, or lists with a number for each group."""
-    groups = len(optimizer.param_groups)
-    lists = [list(value) if isinstance(value, list | tuple) else [value] * groups for value in values]
-    if any(len(held) != groups for held in lists):
-        lengths = ", ".join(str(len(held)) for held in lists)
-        raise ValueError(f"lists must hold a value for each of the {groups} parameter groups; got lengths {lengths}.")
-    return list(zip(*lists, strict=True))
+def _as_float(scale: Callable[[Any], float], step: Any) -> float:
+    return scale(float(step) if isinstance(step, Fraction) else step)
 
 
-def _momenta(optimizer: Optimizer, rate: Cyclical, base: Any, top: Any) -> Any:
-    """Return the momentum of all groups or of each, or None for an optimizer created without momentum."""
-    if all(group.get("momentum") == 0 for group in optimizer.param_groups):
-        warnings.warn(
-            f"CyclicLR leaves {type(optimizer).__name__} without momentum, because it was created without; pass "
-            "cycle_momentum=False, or create it with momentum=0.9.",
-            stacklevel=3,
-        )
-        return None
-    momenta: list[Schedule] = [
-        Constant(low) if low == high else rate.mirrored(low, high) for low, high in _per_group(optimizer, base, top)
-    ]
-    _groups.key(optimizer, "momentum")
-    return _one_or_all(momenta)
+def _at_fraction(schedule: Schedule, step: Any) -> float:
+    """Return the value at a step that may lie between two integers, which schedules do not take."""
+    return float(schedule(step) if isinstance(step, int) else schedule.evaluate(SCALAR, Fraction(step)))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return True for data that `torch.load(weights_only=True)` can read."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(_is_plain, [*value, *value.values()] if isinstance(value, dict) else value))
+    return value is None or isinstance(value, int | float | str | torch.Tensor)
 
 
 def _one_or_all(schedules: Any) -> Any:
     """Return one schedule if all are equal: it then also holds for groups that are added later."""
     return schedules[0] if len(set(schedules)) == 1 else schedules
-
-
-def _whole(length: float) -> float:
-    """Return a length without the rounding of torch's division and multiplication."""
-    return round(length) if abs(length - round(length)) < 1e-6 else length

@@ -3,7 +3,7 @@
 import enum
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +13,6 @@ from cyclr import _checks
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule
 from cyclr.torch import _groups, _hooks, _private
-from cyclr.torch._groups import assign
 
 FORMAT_VERSION = 1
 
@@ -42,16 +41,20 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+_ALONE = _State.ALONE
+
+
 class _Track(NamedTuple):
-    """One hyperparameter: its name in the groups, one schedule for all groups or one for each, and their ratios."""
+    """A schedule of one hyperparameter: where groups hold it, and the groups with their shares of the value."""
 
     key: str
-    schedules: tuple[Schedule, ...]
-    ratios: list[float]
+    place: int
+    value_at: Callable[[Any], float]
+    shares: list[tuple[dict[str, Any], float]]
 
 
 class Scheduler(_private.TorchScheduler):
-    """Schedules of a torch optimizer's learning rate, momentum and weight decay; an `LRScheduler` like torch's own.
+    """Schedules of a torch optimizer's hyperparameters; an `LRScheduler` like torch's own.
 
     Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as usual. It counts the
     optimizer's updates, not its own calls: an update that `GradScaler` skips does not advance the schedule, a call
@@ -59,8 +62,9 @@ class Scheduler(_private.TorchScheduler):
     optimizer before.
 
     With one schedule, the first parameter group follows it and the others keep the ratios of their learning rates to
-    the first, also groups that are added later. Weight decay keeps its ratios too, so a group without weight decay
-    stays without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
+    the first, also groups that are added later. A group with an `lr_scale`, as timm and `layer_groups` make it, gets
+    `lr(t) · lr_scale` instead. Weight decay keeps its ratios too, so a group without weight decay stays without. A
+    hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
 
     Args:
         optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within.
@@ -68,6 +72,8 @@ class Scheduler(_private.TorchScheduler):
         momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and others) or `rho` (Adadelta), or
             one for each parameter group; < 1.
         weight_decay: schedule of the weight decay.
+        entries: schedules of other numbers in the groups, by name, such as `{"dampening": schedule}`; `"beta2"` is the
+            second of `betas`, < 1. A list has one for each parameter group.
         start_step: step of the schedules that the next update takes, ≥ 0.
         counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
             CUDA graph. If `step()` is called and no update is ever seen, there is a warning.
@@ -75,7 +81,7 @@ class Scheduler(_private.TorchScheduler):
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range; a list with another number of schedules than
-            groups; an optimizer without the hyperparameter; a momentum of 1 or more.
+            groups; an optimizer without the hyperparameter; a momentum or beta of 1 or more.
         ScheduleError: the largest value of a momentum schedule of your own is not known.
 
     Example:
@@ -105,37 +111,34 @@ class Scheduler(_private.TorchScheduler):
         momentum: Schedule | Sequence[Schedule] | None = None,
         weight_decay: Schedule | None = None,
         *,
+        entries: Mapping[str, Schedule | Sequence[Schedule]] | None = None,
         start_step: int = 0,
         counts: Literal["updates", "calls"] = "updates",
         last_epoch: int = -1,
     ) -> None:
         self.optimizer = optimizer = _groups.unwrapped(optimizer)
-        self._set_schedules(lr, momentum, weight_decay)
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
-        self._updates = 0
+        self._counts = [0, 0]
+        """The updates that the optimizer made, and its number of groups when they were last read."""
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
-        self._offset = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
+        self._offset: Any = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
         self._state = _State.ALONE
+        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **(entries or {})}
+        self._schedules = self._checked(given)
+        self._read_groups()
         self._attach()
         self._set_to(self._offset)
 
     def _attach(self) -> None:
         """Register the hooks; the optimizer does not keep this scheduler alive."""
-        around_update = Scheduler._set_added_groups, Scheduler._count
-        _hooks.attach(self, around_update, (Scheduler._before_load, Scheduler._after_load))
+        around_load = Scheduler._before_load, Scheduler._after_load
+        _hooks.attach(self, self._counts, Scheduler._set_added_groups, around_load)
 
-    def _set_added_groups(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _set_added_groups(self) -> None:
         """Before an update: set the rates of groups that were added since the last `step()`."""
-        if len(optimizer.param_groups) == self._known_groups:
-            return
         # A list of schedules has none for them: the next `step()` raises.
-        if all(len(track.schedules) == 1 for track in self._tracks.values()) and self._owns_rates():
+        if all(len(schedules) == 1 for *_, schedules in self._schedules.values()) and self._owns_rates():
             self._set_to(self._last_step)
-
-    def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """After an update: count it, if it happened."""
-        if not _private.skips_update(optimizer):
-            self._updates += 1
 
     def _before_load(self) -> bool:
         """Before the optimizer's state is loaded: return True if the rates are then set again.
@@ -147,55 +150,68 @@ class Scheduler(_private.TorchScheduler):
     def _after_load(self, reapply: bool) -> None:
         """Set the rates again that an older state of the optimizer replaced, and the values that ratios come from."""
         groups = self.optimizer.param_groups
-        for name in self._initial.keys() & self._tracks.keys():
+        for name in self._initial.keys() & self._schedules.keys():
             for group, value in zip(groups, self._initial[name], strict=False):
                 group[f"initial_{name}"] = value if reapply else group.get(f"initial_{name}", value)
         if reapply:
-            _groups.separate_rates(groups)
             self._set_to(self._last_step)
 
-    def _set_schedules(self, lr: Any, momentum: Any, weight_decay: Any) -> None:
-        groups = len(self.optimizer.param_groups)
-        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        checked = {name: _schedules(name, value, groups) for name, value in given.items()}
-        for schedule in checked["momentum"]:
-            try:
-                largest = schedule.largest
-            except ScheduleError as error:
-                raise ScheduleError(f"momentum must stay below 1, but {error}") from error
-            if largest >= 1:
-                raise ValueError(f"momentum must stay below 1; got {schedule!r}, which reaches {largest}.")
-        self._tracks = {
-            name: _Track(_groups.key(self.optimizer, name), schedules, [])
-            for name, schedules in checked.items()
-            if schedules
-        }
-        self._read_groups()
+    def _checked(self, given: dict[str, Any]) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
+        """Return the schedules of hyperparameters by name, each with the place where the groups hold it."""
+        checked: dict[str, tuple[str, int, tuple[Schedule, ...]]] = {}
+        for name, value in given.items():
+            schedules = _schedules(name, value, len(self.optimizer.param_groups))
+            if name not in ("lr", "momentum", "weight_decay"):
+                taken = [key for key, _, _ in checked.values()]
+                legal = [entry for entry in _groups.entries(self.optimizer) if entry not in taken]
+                _checks.choice("entries", name, legal)
+            for schedule in schedules if name in ("momentum", "beta2") else ():
+                try:
+                    largest = schedule.largest
+                except ScheduleError as error:
+                    raise ScheduleError(f"{name} must stay below 1, but {error}") from error
+                if largest >= 1:
+                    raise ValueError(f"{name} must stay below 1; got {schedule!r}, which reaches {largest}.")
+            if schedules:
+                checked[name] = *_groups.key(self.optimizer, name), schedules
+        return checked
 
     def _read_groups(self) -> None:
-        """Compute the groups' ratios, again if groups were added."""
-        groups = self.optimizer.param_groups
-        for name, (_, schedules, _) in self._tracks.items():
-            if len(schedules) > 1 and len(schedules) != len(groups):
+        """Share the schedules' values out to the groups, again if groups were added or replaced."""
+        self._groups = groups = self.optimizer.param_groups
+        for name, (_, _, schedules) in self._schedules.items():
+            if len(schedules) not in (1, len(groups)):
                 raise ValueError(
                     f"{name} must hold a schedule for every parameter group; got {len(schedules)} schedules, and the "
                     f"optimizer has {len(groups)} groups now. Make a new Scheduler(optimizer, {name}=[...], "
                     "start_step=...)."
                 )
+        scales = _groups.lr_scales(groups)
         _groups.separate_rates(groups)
-        self._known_groups = len(groups)
+        self._counts[1] = len(groups)
         self._initial: dict[str, list[float]] = {
             name: [float(group.setdefault(f"initial_{name}", float(group[name]))) for group in groups]
             for name in ("lr", "weight_decay")
-            if name == "lr" or name in self._tracks
+            if name == "lr" or name in self._schedules
         }
         self.base_lrs = self._initial["lr"]
-        for name, track in self._tracks.items():
-            keeps = len(track.schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
-            track.ratios[:] = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
+        self._tracks: list[_Track] = []
+        for name, (key, place, schedules) in self._schedules.items():
+            keeps = len(schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
+            shares = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
+            if name == "lr":
+                shares = [share if scale is None else scale for share, scale in zip(shares, scales, strict=True)]
+            shared = list(zip(groups, shares, strict=True))
+            parts = [shared] if len(schedules) == 1 else [[pair] for pair in shared]
+            tracks = zip(schedules, parts, strict=True)
+            self._tracks += [_Track(key, place, self._value_at(schedule), part) for schedule, part in tracks]
+
+    def _value_at(self, schedule: Schedule) -> Callable[[Any], float]:
+        """Return the function that gives the schedule's value: calling the schedule itself takes twice as long."""
+        return schedule.__call__
 
     @property
-    def last_epoch(self) -> int:
+    def last_epoch(self) -> Any:
         """The step whose values the groups hold, a number of updates. torch chose the name."""
         return self._last_step
 
@@ -209,9 +225,9 @@ class Scheduler(_private.TorchScheduler):
             self._state = _State.ALONE
 
     @property
-    def _position(self) -> int:
+    def _position(self) -> Any:
         """The step of the next update, also if `step()` is yet to be called, or while pending."""
-        return max(self._last_step, self._offset, 0) if self._counts_calls else self._updates + self._offset
+        return max(self._last_step, self._offset, 0) if self._counts_calls else self._counts[0] + self._offset
 
     def step(self, epoch: int | None = None) -> None:
         """Set the values that the next update uses. Call it after `optimizer.step()`.
@@ -220,14 +236,12 @@ class Scheduler(_private.TorchScheduler):
             epoch: the step to go to, a number of updates. torch chose the name.
         """
         if epoch is not None:
-            step = _checks.integer("epoch", epoch, at_least=0)
-            self._set_to(step)
-            self._offset = step - self._updates
+            self._go_to(self._checked_step("epoch", epoch))
             return
-        step = self._last_step + 1 if self._counts_calls else self._position
-        if step != self._last_step or self._known_groups != len(self.optimizer.param_groups):
+        step = self._last_step + 1 if self._counts_calls else self._counts[0] + self._offset
+        if step != self._last_step or self._counts[1] != len(self.optimizer.param_groups):
             self._set_to(step)
-        elif self._updates == 0 and id(self.optimizer) not in _hooks.hidden:
+        elif self._counts[0] == 0 and _hooks.counts_updates(self.optimizer):
             self._idle_calls += 1
             if self._idle_calls == IDLE_CALLS:
                 warnings.warn(
@@ -238,22 +252,28 @@ class Scheduler(_private.TorchScheduler):
                     stacklevel=2,
                 )
 
-    def _set_to(self, step: int) -> None:
+    def _checked_step(self, name: str, step: Any) -> Any:
+        return _checks.integer(name, step, at_least=0)
+
+    def _go_to(self, step: Any) -> None:
+        self._set_to(step)
+        self._offset = step - self._counts[0]
+
+    def _set_to(self, step: Any) -> None:
         groups = self.optimizer.param_groups
-        if len(groups) != self._known_groups:
+        if groups is not self._groups or len(groups) != self._counts[1]:
             self._read_groups()
-        if self._state is not _State.ALONE:
+        if self._state is not _ALONE:
             self._state = _State.ACTIVE
         self._last_step = step
-        for key, schedules, ratios in self._tracks.values():
-            if len(schedules) == 1:
-                value = schedules[0](step)
-                # `strict=True` would cost a tenth of the update.
-                for group, ratio in zip(groups, ratios):  # noqa: B905
-                    assign(group, key, value * ratio)
-            else:
-                for group, schedule in zip(groups, schedules, strict=True):
-                    assign(group, key, schedule(step))
+        # A training loop pays for this in every update, so a float is set without a call.
+        for key, place, value_at, shares in self._tracks:
+            value = value_at(step)
+            for group, share in shares:
+                if type(group[key]) is float:
+                    group[key] = value * share
+                else:
+                    _groups.assign(group, key, value * share, place)
 
     def get_last_lr(self) -> list[float | Any]:
         """Return the learning rates that the next update uses, one for each parameter group."""
@@ -267,9 +287,8 @@ class Scheduler(_private.TorchScheduler):
 
     def _rates_at(self, step: int) -> list[float]:
         """Return the rates that the schedules give to the known groups, none without a schedule."""
-        _, schedules, ratios = self._tracks.get("lr", ("lr", (), []))
-        values = [schedule(step) for schedule in schedules]
-        return [value * ratio for value, ratio in zip(values * len(ratios), ratios, strict=False)]
+        rates = [(value_at(step), shares) for key, _, value_at, shares in self._tracks if key == "lr"]
+        return [value * share for value, shares in rates for _, share in shares]
 
     def _owns_rates(self) -> bool:
         """Return True if this scheduler set the current learning rates, False before and after its turn."""
@@ -293,7 +312,7 @@ class Scheduler(_private.TorchScheduler):
         }
 
     def _described(self) -> dict[str, Any]:
-        return {name: [_description(schedule) for schedule in track.schedules] for name, track in self._tracks.items()}
+        return {name: [*map(_description, schedules)] for name, (_, _, schedules) in self._schedules.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "same") -> None:
         """Continue at the saved step.
@@ -314,7 +333,7 @@ class Scheduler(_private.TorchScheduler):
             raise ValueError(
                 f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got {received}."
             )
-        step = _checks.integer("step", state_dict["step"], at_least=0)
+        step = self._checked_step("step", state_dict["step"])
         saved = state_dict.get("schedules", {})
         if schedules == "same" and saved != self._described():
             raise ValueError(
@@ -322,14 +341,18 @@ class Scheduler(_private.TorchScheduler):
                 f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
             )
         if schedules == "saved":
-            self._set_schedules(*(_from_descriptions(saved.get(name)) for name in ("lr", "momentum", "weight_decay")))
-        if schedules != "same":
+            self._schedules = self._checked({name: _from_descriptions(held) for name, held in saved.items()})
+            self._read_groups()
+        self._resume(step, state_dict.get("in_charge", True), schedules != "same")
+
+    def _resume(self, step: Any, in_charge: bool, schedules_replaced: bool) -> None:
+        if schedules_replaced:
             # The state of the optimizer, if it is loaded after this, has rates of other schedules.
             self._state = _State.ALONE
-        if state_dict.get("in_charge", True) or self._state is _State.ALONE:
-            self.step(step)
+        if in_charge or self._state is _State.ALONE:
+            self._go_to(step)
             return
-        self._offset = step - self._updates
+        self._offset = step - self._counts[0]
         if self._state is _State.PENDING:
             self._last_step = min(self._last_step, self._offset - 1)
         else:
