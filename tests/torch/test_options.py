@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
+from cyclr import RangeTest
 from cyclr.torch import range_test
 
 RNG = np.random.default_rng(7)
@@ -166,7 +167,52 @@ def test_a_tensor_that_all_groups_share_is_swept_for_one_alone():
     assert float(rate) == float(torch.tensor(0.01))
 
 
+@pytest.mark.parametrize("spacing", ["exponential", "linear"])
+def test_every_group_is_swept_in_a_range_of_its_own(spacing, before):
+    training, used = Training(), []
+    rates = lambda test: used.append([group["lr"] for group in training.optimizer.param_groups])  # noqa: E731
+    arguments = {
+        "min_lr": [1e-3, torch.tensor(1e-5)],
+        "max_lr": (0.05, 1e-2),
+        "spacing": spacing,
+        "updates_per_rate": 2,
+    }
+    result = training.test(**arguments, on_step=rates)
+    first, second = (
+        RangeTest(low, high, 10, spacing).learning_rates
+        for low, high in ((1e-3, 0.05), (float(torch.tensor(1e-5)), 1e-2))
+    )
+    assert used[::2] == used[1::2] == [[*both] for both in zip(first, second, strict=True)]
+    assert result.lr.tolist() == first.tolist()
+    assert training.state() == before[0]
+    # A number is for all groups: the first group's curve is that of a common range if the others have it too.
+    assert training.test(min_lr=[1e-3, 1e-3], max_lr=0.05).lr.tolist() == training.test(min_lr=1e-3).lr.tolist()
+
+
+@pytest.mark.parametrize("swept", ["all", "one"])
+def test_a_group_with_an_lr_scale_is_swept_as_it_will_train(swept):
+    training, used = Training(), []
+    training.optimizer.param_groups[1]["lr_scale"] = 0.5
+    rates = lambda test: used.append([group["lr"] for group in training.optimizer.param_groups])  # noqa: E731
+    result = training.test(on_step=rates, group=None if swept == "all" else 1)
+    if swept == "all":
+        assert used == [[rate, 0.5 * rate] for rate in result.lr]
+    else:
+        assert used == [[0.01, rate] for rate in result.lr]
+
+
 BAD = {
+    "too few": ({"min_lr": [1e-3]}, ValueError, "^lists must hold a value for each of the 2 parameter groups; got len"),
+    "a swapped range": (
+        {"max_lr": [0.05, 1e-4]},
+        ValueError,
+        "^max_lr must be greater than min_lr; got min_lr=0.001, m",
+    ),
+    "ranges and group": (
+        {"max_lr": [0.05, 0.1], "group": 0},
+        ValueError,
+        "^group must be None if min_lr or max_lr is a list for all groups; got group=0. Pass numbers.$",
+    ),
     "group": ({"group": 2}, ValueError, "^group must be the number of a parameter group, 0 to 1; got group=2"),
     "negative": ({"group": -1}, ValueError, "^group must be an integer of at least 0"),
     "repeats": ({"repeats": 0}, ValueError, "^repeats must be an integer of at least 1"),

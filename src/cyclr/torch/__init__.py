@@ -8,7 +8,8 @@ except ImportError as error:
     raise MissingExtraError('cyclr.torch needs PyTorch. Install it: pip install "cyclr[torch]".') from error
 
 from cyclr.torch.cyclic_lr import CyclicLR
+from cyclr.torch.layer_groups import layer_groups
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
 
-__all__ = ["CyclicLR", "Scheduler", "range_test"]
+__all__ = ["CyclicLR", "Scheduler", "layer_groups", "range_test"]

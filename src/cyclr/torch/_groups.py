@@ -81,10 +81,15 @@ def ratios(values: list[float]) -> list[float]:
     return [1.0 if first is None else value / first for value in values]
 
 
-def lr_scales(groups: list[dict[str, Any]]) -> list[float | None]:
-    """Return each group's factor of the learning rate, if it has one: timm's optimizers have."""
+def rate_shares(groups: list[dict[str, Any]], *, keep_ratios: bool = True) -> list[float]:
+    """Return the factor of the learning rate for each group: its `lr_scale`, or the ratio to the first initial rate."""
+    rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
+    shares = ratios(rates) if keep_ratios else [1.0] * len(groups)
     scales = [number(group.get("lr_scale")) for group in groups]
-    return [scale if scale is None else _checks.number("lr_scale", scale, at_least=0) for scale in scales]
+    return [
+        share if scale is None else _checks.number("lr_scale", scale, at_least=0)
+        for share, scale in zip(shares, scales, strict=True)
+    ]
 
 
 def rounded(value: float, held: Any) -> float:

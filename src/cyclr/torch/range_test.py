@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from cyclr import _checks, _files, _generators
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import Spacing
+from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks
 from cyclr.torch._update import Batches, Processes, Update
@@ -26,8 +26,8 @@ def range_test(
     loss_fn: Callable[[Any, Any], Any] | None,
     loader: Iterable[Any],
     *,
-    min_lr: float = 1e-6,
-    max_lr: float = 10.0,
+    min_lr: float | Sequence[float] = 1e-6,
+    max_lr: float | Sequence[float] = 10.0,
     steps: int = 150,
     spacing: Spacing = "exponential",
     stop_factor: float | None = 4.0,
@@ -60,11 +60,12 @@ def range_test(
         model: the model, wrapped if it trains under `DistributedDataParallel`, in the mode that it will train in.
             Evaluation mode gives a warning, unless there is a step_fn, which may set the mode.
         optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
-            learning rate, the others keep their ratios to it.
+            learning rate, the others keep their ratios to it, or follow their `lr_scale`; see `Scheduler`.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
             arguments, `model(**batch).loss`, or with a step_fn. Batches are moved to the device of the parameters.
         loader: the batches: a `DataLoader`, a list, any iterable.
-        min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`. Lists of min_lr and max_lr
+            sweep each parameter group in a range of its own. The result holds the rates of the first group.
         step_fn: an update of your own, for any batch and any loop: called with a batch, it updates once with the
             optimizer as it is, and returns the loss.
         optimizers: other optimizers that step_fn uses, to restore them too.
@@ -106,8 +107,10 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
     optimizer = _groups.unwrapped(optimizer)
+    ranges = _groups.per_group(optimizer, min_lr, max_lr)
+    lowest, highest = ranges[0]
+    sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
     all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
     _checks.integer("accumulate", accumulate, at_least=1)
     if evaluate is not None:
@@ -129,7 +132,14 @@ def range_test(
         raise ValueError(
             "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
         )
-    swept = _swept(optimizer, group)
+    if isinstance(min_lr, list | tuple) or isinstance(max_lr, list | tuple):
+        if group is not None:
+            raise ValueError(
+                f"group must be None if min_lr or max_lr is a list for all groups; got group={group}. Pass numbers."
+            )
+        swept = _ranges(optimizer, [learning_rates(low, high, steps, spacing).tolist() for low, high in ranges])
+    else:
+        swept = _swept(optimizer, group)
     processes = Processes(model)
 
     def once(seed: int | None) -> RangeTestResult:
@@ -149,8 +159,8 @@ def range_test(
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
             update = Update(model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
             for lr in test:
-                for settings, ratio in swept:
-                    _groups.assign(settings, "lr", lr * ratio)
+                for settings, rate_at in swept:
+                    _groups.assign(settings, "lr", rate_at(lr))
                 loss = update()
                 if loss is None:
                     test.stop("data_exhausted")
@@ -167,15 +177,23 @@ def range_test(
     return sweep.run(once, read_once=isinstance(loader, Iterator))
 
 
-def _swept(optimizer: Optimizer, group: int | None) -> list[tuple[dict[str, Any], float]]:
-    """Return the parameter groups to sweep, each with its ratio to the learning rate."""
+_Swept = list[tuple[dict[str, Any], Callable[[float], float]]]
+"""The parameter groups to sweep, each with the function that returns its rate from the rate of the test."""
+
+
+def _swept(optimizer: Optimizer, group: int | None) -> _Swept:
     groups = optimizer.param_groups
     if group is None:
-        rates = [float(settings.get("initial_lr", settings["lr"])) for settings in groups]
-        return list(zip(groups, _groups.ratios(rates), strict=True))
+        return [(settings, share.__mul__) for settings, share in zip(groups, _groups.rate_shares(groups), strict=True)]
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
-    return [(groups[group], 1.0)]
+    return [(groups[group], float)]
+
+
+def _ranges(optimizer: Optimizer, rates: list[list[float]]) -> _Swept:
+    """Sweep every group through rates of its own; the test goes through the first."""
+    tables = [dict(zip(rates[0], of_group, strict=True)) for of_group in rates]
+    return [(settings, table.__getitem__) for settings, table in zip(optimizer.param_groups, tables, strict=True)]
 
 
 def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any]) -> float:

@@ -159,6 +159,8 @@ class Scheduler(_private.TorchScheduler):
     def _checked(self, given: dict[str, Any]) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
         """Return the schedules of hyperparameters by name, each with the place where the groups hold it."""
         checked: dict[str, tuple[str, int, tuple[Schedule, ...]]] = {}
+        # For its errors.
+        _groups.rate_shares(self.optimizer.param_groups)
         for name, value in given.items():
             schedules = _schedules(name, value, len(self.optimizer.param_groups))
             if name not in ("lr", "momentum", "weight_decay"):
@@ -186,7 +188,6 @@ class Scheduler(_private.TorchScheduler):
                     f"optimizer has {len(groups)} groups now. Make a new Scheduler(optimizer, {name}=[...], "
                     "start_step=...)."
                 )
-        scales = _groups.lr_scales(groups)
         _groups.separate_rates(groups)
         self._counts[1] = len(groups)
         self._initial: dict[str, list[float]] = {
@@ -197,12 +198,14 @@ class Scheduler(_private.TorchScheduler):
         self.base_lrs = self._initial["lr"]
         self._tracks: list[_Track] = []
         for name, (key, place, schedules) in self._schedules.items():
-            keeps = len(schedules) == 1 and name in self._initial and (self._keeps_ratios or name != "lr")
-            shares = _groups.ratios(self._initial[name]) if keeps else [1.0] * len(groups)
+            one = len(schedules) == 1
+            shares = [1.0] * len(groups)
             if name == "lr":
-                shares = [share if scale is None else scale for share, scale in zip(shares, scales, strict=True)]
-            shared = list(zip(groups, shares, strict=True))
-            parts = [shared] if len(schedules) == 1 else [[pair] for pair in shared]
+                shares = _groups.rate_shares(groups, keep_ratios=one and self._keeps_ratios)
+            elif name == "weight_decay":
+                shares = _groups.ratios(self._initial[name])
+            pairs = list(zip(groups, shares, strict=True))
+            parts = [pairs] if one else [[pair] for pair in pairs]
             tracks = zip(schedules, parts, strict=True)
             self._tracks += [_Track(key, place, self._value_at(schedule), part) for schedule, part in tracks]
 
