@@ -15,20 +15,25 @@ from cyclr.errors import (
 )
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.schedules import (
+    Anneal,
+    Clock,
     Constant,
     Cyclical,
     Decay,
     Exponential,
+    Function,
     Halving,
     Mirrored,
     OneCycle,
     PerCycle,
     PerStep,
+    Product,
     Run,
     Schedule,
     Sequence,
     WarmRestarts,
     Warmup,
+    WarmupStableDecay,
     Wave,
     step_size,
 )
@@ -36,20 +41,24 @@ from cyclr.schedules import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Anneal",
     "Bounds",
     "BoundsError",
+    "Clock",
     "Constant",
     "Cyclical",
     "CyclrError",
     "DataError",
     "Decay",
     "Exponential",
+    "Function",
     "Halving",
     "Mirrored",
     "MissingExtraError",
     "OneCycle",
     "PerCycle",
     "PerStep",
+    "Product",
     "RangeTest",
     "RangeTestError",
     "RangeTestResult",
@@ -60,6 +69,7 @@ __all__ = [
     "Sequence",
     "WarmRestarts",
     "Warmup",
+    "WarmupStableDecay",
     "Wave",
     "step_size",
 ]

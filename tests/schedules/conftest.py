@@ -6,7 +6,8 @@ Every schedule drawn here can be written to JSON; decays that hold a function ar
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from cyclr import Cyclical, Decay, Exponential, Halving, OneCycle, WarmRestarts
+from cyclr import Anneal, Cyclical, Decay, Exponential, Halving, OneCycle, WarmRestarts
+from cyclr.schedules.anneal import CURVES
 from cyclr.schedules.shape import SHAPES
 
 settings.register_profile("cyclr", deadline=None, max_examples=60)
@@ -33,7 +34,7 @@ def cyclicals(draw):
     cycles = draw(st.integers(1, 50))
     total = 2 * cycles + 1 + draw(st.integers(0, 10**4))
     rise = draw(st.floats(0, 1, exclude_min=True, exclude_max=True))
-    return Cyclical.over(total, cycles, base_lr, max_lr, rise=rise, **style)
+    return Cyclical.over(total, cycles, base_lr, max_lr, rise=rise, stays=draw(st.booleans()), **style)
 
 
 @st.composite
@@ -50,10 +51,26 @@ def one_cycles(draw):
 def warm_restarts(draw):
     base_lr, max_lr = draw(BOUNDS)
     style = {"growth": draw(GROWTHS), "shape": draw(WAVES), "decay": draw(st.none() | DECAYS)}
-    return WarmRestarts(base_lr, max_lr, draw(LENGTHS), **style)
+    if draw(st.booleans()):
+        return WarmRestarts(base_lr, max_lr, draw(LENGTHS), **style)
+    cycles = draw(st.integers(1, 8))
+    return WarmRestarts.over(draw(st.integers(50**9, 10**16)), cycles, base_lr, max_lr, **style)
+
+
+@st.composite
+def anneals(draw):
+    curve = draw(st.sampled_from(list(CURVES)))
+    values = st.floats(0, 1e3) if CURVES[curve] is None else st.floats(1e-9, 1e3)
+    start, end = draw(values), draw(values)
+    if curve != "cosine" and draw(st.booleans()):
+        limit = draw(st.floats(0, 1)) * end if end <= start else end * draw(st.floats(1, 100))
+        return Anneal(start, end, draw(LENGTHS), curve, limit=limit)
+    powers = st.floats(0.1, 5) if CURVES[curve] is None else st.just(1.0)
+    return Anneal(start, end, draw(LENGTHS), curve, power=draw(powers), warp=draw(powers))
 
 
 st.register_type_strategy(Cyclical, cyclicals())
 st.register_type_strategy(OneCycle, one_cycles())
 st.register_type_strategy(WarmRestarts, warm_restarts())
+st.register_type_strategy(Anneal, anneals())
 st.register_type_strategy(Decay, DECAYS)

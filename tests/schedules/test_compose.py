@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from tests.schedules.formulas import LISTED
 
 import cyclr
-from cyclr import Constant, Cyclical, OneCycle, PerStep, Schedule, ScheduleError, Sequence, WarmRestarts, Warmup
+from cyclr import (
+    Anneal,
+    Clock,
+    Constant,
+    Cyclical,
+    OneCycle,
+    PerStep,
+    Schedule,
+    ScheduleError,
+    Sequence,
+    WarmRestarts,
+    Warmup,
+)
 from cyclr.schedules.shape import SHAPES
 
 EPS = np.finfo(np.float64).eps
@@ -347,15 +359,27 @@ def test_a_start_that_is_not_finite_is_a_value_error(value):
 # Both
 
 
-@pytest.mark.parametrize("build", [lambda n: Sequence([CYCLES, CYCLES], [n]), lambda n: Warmup(CYCLES, n)])
-def test_lengths_that_steps_cannot_count_are_a_clear_error(build):
-    with pytest.raises(ValueError, match=r"^the lengths need integers up to .*, but this step has a type that holds 9"):
-        build(2**70)(np.arange(3))
-    assert build(2**70)(10**12) <= 0.1
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda n: Sequence([CYCLES, CYCLES], [n]),
+        lambda n: Sequence([CYCLES, Constant(0.3), CYCLES], [n, 5, 7]),
+        lambda n: Warmup(CYCLES, n, 0.1),
+        lambda n: Warmup(CYCLES, n, 0.1, over=True),
+        lambda n: Anneal(0.1, 0.0, n),
+        lambda n: Anneal(0.1, 0.2, n, "exponential", limit=0.3),
+        lambda n: Clock(CYCLES, every=n),
+        lambda n: Clock(CYCLES, repeat=n),
+    ],
+)
+def test_a_part_longer_than_its_steps_can_count_is_never_left(build):
+    steps = [0, 5, 10**9]
+    assert build(2**70)(np.array(steps)).tolist() == [build(2**70)(step) for step in steps]
     jax = pytest.importorskip("jax")
-    for call in (build(2**40), build(2**40).is_cycle_end):
-        with pytest.raises(ValueError, match=r"^the lengths need integers up to 1099511627776, .* enable 64-bit"):
-            jax.jit(call)(jax.numpy.int32(5))
+    for step in steps:
+        compiled = jax.jit(build(2**40))(jax.numpy.int32(step))
+        assert float(compiled) == pytest.approx(build(2**40)(step), rel=1e-6, abs=1e-9)
+        assert bool(jax.jit(build(2**40).is_cycle_end)(jax.numpy.int32(step))) is build(2**40).is_cycle_end(step)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclr import Cyclical, Halving
+from cyclr import Cyclical, Exponential, Halving, Run, Schedule
 from cyclr.schedules.shape import SHAPES
 
 RUNS = st.integers(1, 40).flatmap(lambda cycles: st.tuples(st.integers(2 * cycles + 1, 3000), st.just(cycles)))
@@ -70,11 +70,30 @@ def test_the_peak_is_less_than_a_step_from_where_rise_puts_it(run, rise):
 
 
 @given(run=RUNS, past=st.integers(0, 10**12))
-def test_the_run_can_go_on_past_its_end(run, past):
+def test_past_the_end_the_last_value_stays_or_further_cycles_begin(run, past):
     total_steps, cycles = run
     schedule = Cyclical.over(total_steps, cycles, 0.001, 0.1)
-    assert schedule(past + total_steps - 1) == schedule(past)
-    assert 0.001 <= schedule(past) <= 0.1
+    assert schedule(past + total_steps - 1) == 0.001
+    assert schedule.is_cycle_end(past + total_steps - 1) is (past == 0)
+    goes_on = Cyclical.over(total_steps, cycles, 0.001, 0.1, stays=False)
+    assert goes_on(past + total_steps - 1) == goes_on(past) == schedule(min(past, past % (total_steps - 1)))
+
+
+@pytest.mark.parametrize("decay", [Halving(), Exponential(0.9, "both"), Exponential(0.9, "both", per="cycle")])
+def test_bounds_that_decay_stop_at_the_end_of_the_run(decay):
+    schedule = Cyclical.over(101, 4, 0.01, 0.1, decay=decay)
+    assert {schedule(step) for step in (100, 101, 125, 10**9)} == {schedule.envelope(100)[0]}
+    assert schedule.envelope(10**9) == schedule.envelope(100)
+    assert schedule.cycle(10**9) == 4
+
+
+def test_a_description_from_before_runs_had_an_end_goes_on_past_it():
+    described = Cyclical.over(12, 3, 0.0, 1.0).to_dict()
+    assert described.pop("stays") is True
+    old = Schedule.from_dict(described)
+    assert old == Cyclical.over(12, 3, 0.0, 1.0, stays=False)
+    assert Schedule.from_dict(old.to_dict()) == old
+    assert [old(step) for step in range(11, 22)] == [old(step) for step in range(11)]
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 3, 7, 1000])
@@ -83,9 +102,20 @@ def test_the_shortest_run_goes_up_and_down_in_every_cycle(cycles):
     assert schedule(np.arange(2 * cycles + 1)).tolist() == [0.001, 0.1] * cycles + [0.001]
 
 
-def test_a_run_that_divides_is_a_cyclical_with_a_step_size():
-    assert Cyclical.over(101, 5, 0.001, 0.1) == Cyclical(0.001, 0.1, 10)
-    assert Cyclical.over(101, 5, 0.001, 0.1, rise=0.25) == Cyclical(0.001, 0.1, 5, step_size_down=15)
+def same_in_the_run(schedule, other):
+    steps = np.arange(schedule.total_steps)
+    return schedule(steps).tolist() == other(steps).tolist()
+
+
+def test_a_run_that_divides_has_the_values_of_a_step_size():
+    assert same_in_the_run(Cyclical.over(101, 5, 0.001, 0.1), Cyclical(0.001, 0.1, 10))
+    assert same_in_the_run(Cyclical.over(101, 5, 0.001, 0.1, rise=0.25), Cyclical(0.001, 0.1, 5, step_size_down=15))
+    assert Cyclical.over(101, 5, 0.001, 0.1) != Cyclical(0.001, 0.1, 10)
+
+
+def test_a_run_gives_its_length():
+    run = Run.of(1000, 32, 3)
+    assert Cyclical.over(run, 2, 0.001, 0.1) == Cyclical.over(96, 2, 0.001, 0.1)
 
 
 @pytest.mark.parametrize("tenths", range(1, 10))
@@ -93,7 +123,7 @@ def test_a_run_that_divides_is_a_cyclical_with_a_step_size():
 def test_a_rise_in_tenths_of_a_cycle_of_ten_steps_is_as_many_steps(tenths, cycles):
     # 0.3 and 0.7 as floats are a little less than three and seven tenths, and no step may be lost by it.
     schedule = Cyclical.over(10 * cycles + 1, cycles, 0.001, 0.1, rise=tenths / 10)
-    assert schedule == Cyclical(0.001, 0.1, tenths, step_size_down=10 - tenths)
+    assert same_in_the_run(schedule, Cyclical(0.001, 0.1, tenths, step_size_down=10 - tenths))
 
 
 def test_a_run_of_uneven_cycles_in_numbers():

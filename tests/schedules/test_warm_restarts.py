@@ -165,7 +165,7 @@ def test_cycles_that_grow_slowly_are_many_and_cost_no_more():
         schedule(10**12)
     finally:
         sys.setprofile(None)
-    assert calls < 60
+    assert calls < 150
 
 
 def restarts(base_lr=0.01, max_lr=0.1, cycle_length=10, **more):

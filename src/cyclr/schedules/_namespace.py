@@ -40,6 +40,8 @@ class Namespace:
     """The quotient of two integers, as a float."""
     sin: Callable[[Any], Any]
     exp2: Callable[[Any], Any]
+    power: Callable[[Any, float], Any]
+    """A value ≥ 0 to a constant power."""
     to_float: Callable[[Any], Any]
     elementwise: Callable[[Callable[[Any], Any], Any], Any]
     """Apply a user's function to every element of an array, or to a tensor as a whole."""
@@ -57,6 +59,13 @@ def _apply_to_elements(fn: Callable[[Any], Any], values: Any) -> Any:
     return results[inverse].reshape(np.shape(values))
 
 
+def _ratio(above: int, below: float) -> float:
+    try:
+        return above / below
+    except OverflowError:
+        return sys.float_info.max
+
+
 def _to_float(value: float) -> float:
     try:
         return float(value)
@@ -70,9 +79,10 @@ SCALAR = Namespace(
     minimum=lambda a, b: b if b < a else a,
     maximum=lambda a, b: b if b > a else a,
     clip=lambda x, low, high: low if x < low else high if x > high else x,
-    ratio=operator.truediv,
+    ratio=_ratio,
     sin=math.sin,
     exp2=math.exp2,
+    power=operator.pow,
     to_float=_to_float,
     elementwise=lambda fn, x: float(fn(x)),
     index_in=lambda table, x: bisect.bisect_right(table, x) - 1,
@@ -91,6 +101,7 @@ def _array_namespace(np: Any, dtype: str, to_float: Callable[[Any], Any]) -> Nam
         ratio=np.true_divide,
         sin=np.sin,
         exp2=np.exp2,
+        power=np.power,
         to_float=to_float,
         elementwise=lambda fn, x: fn(x),
         index_in=lambda table, x: np.searchsorted(np.asarray(table, dtype), x, side="right").astype(dtype) - 1,

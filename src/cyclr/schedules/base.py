@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
+from cyclr.schedules._blocks import Blocks
 from cyclr.schedules._namespace import SCALAR, Namespace, resolve
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class Described(ABC):
 
     def __post_init__(self) -> None:
         """Refuse schedules that are nested too deeply. A subclass that checks its fields calls this first."""
-        parts = [part for value in self._fields().values() for part in (value if type(value) is tuple else (value,))]
-        depth = 1 + max((part._depth for part in parts if isinstance(part, Described)), default=0)
+        depth = 1 + max((part._depth for part in self.parts()), default=0)
         if depth > DEEPEST:
             raise ValueError(_TOO_DEEP)
         if depth > 1:
@@ -100,7 +100,7 @@ class Described(ABC):
         if not self.in_json:
             raise ScheduleError(
                 f"{self!r} holds a Python function, which JSON cannot hold. "
-                "Use Halving() or Exponential(gamma), or make the schedule again in code after loading."
+                "Use schedules and decays without one, or make the schedule again in code after loading."
             )
         description = {self._family: type(self).__name__, **self._header}
         for name, value in self._fields().items():
@@ -148,6 +148,12 @@ class Described(ABC):
             raise ValueError(f"the description of {name} has an entry of a wrong type: {error}") from error
         return made
 
+    def parts(self) -> list["Described"]:
+        """Return the schedules and decays that this one is made of, those within them not included."""
+        values = self._fields().values()
+        held = [part for value in values for part in (value if type(value) is tuple else (value,))]
+        return [part for part in held if isinstance(part, Described)]
+
     def _fields(self) -> dict[str, Any]:
         """The public fields that are not None, by name."""
         names = [field.name for field in fields(self) if not field.name.startswith("_")]  # type: ignore[arg-type]
@@ -185,7 +191,9 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     """A value (a learning rate, a momentum, a weight decay) for every optimizer update.
 
     `schedule(step)` is the value that update number `step` uses. It depends only on the step. A schedule has no
-    state: to resume, call it with the restored step. Every step costs the same.
+    state: to resume, call it with the restored step. Ints are looked up in blocks of 2,048 values, so that one step
+    after another costs little; for steps far apart, pass an array. Schedules multiply, with one another and with
+    numbers: see `Product`.
 
     A schedule of your own is a frozen dataclass with the method `evaluate`. It then can be called, compared, printed,
     pickled, written to JSON by its fields and combined with others.
@@ -206,11 +214,33 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         (0.25, [0.25, 0.5])
     """
 
+    total_steps: int | None = None
+    """Steps (optimizer updates) of the run that the schedule fills, past whose end it stays at its last value.
+
+    None for a schedule without an end."""
+    _blocks: Blocks
+    # NumPy's numbers then leave a product with a schedule to the schedule.
+    __array_ufunc__ = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        set_fields(made, _blocks=Blocks())
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_blocks"}
+
     def __call__(self, step: Any) -> Any:
         if type(step) is int and step >= 0:
-            return self.evaluate(SCALAR, step)
+            return self._blocks.read(self, step)
         step, xp = resolve(step)
-        return self.evaluate(xp, step)
+        return self._blocks.read(self, step) if xp is SCALAR else self.evaluate(xp, step)
+
+    def __mul__(self, other: Any) -> "Schedule":
+        return _product(self, other)
+
+    def __rmul__(self, other: Any) -> "Schedule":
+        return _product(other, self)
 
     @abstractmethod
     def evaluate(self, xp: Namespace, step: Any) -> Any:
@@ -252,6 +282,17 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         """
         return resolve(step)[0] < 0
 
+    @property
+    def has_cycle_ends(self) -> bool:
+        """True if the schedule has cycles, so that `is_cycle_end` is True at some step.
+
+        Example:
+            >>> import cyclr
+            >>> cyclr.OneCycle(0.01, 0.1, total_steps=100).has_cycle_ends, cyclr.Constant(0.1).has_cycle_ends
+            (True, False)
+        """
+        return any(part.has_cycle_ends for part in self.parts() if isinstance(part, Schedule))
+
     def plot(self, steps: int, ax: "Axes | None" = None) -> "Axes":
         """Draw the first `steps` values and return the Matplotlib `Axes`; nothing is shown or saved.
 
@@ -265,6 +306,12 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         step = axes.sampled_steps(_checks.integer("steps", steps, at_least=2))
         envelope = self.envelope(step) if isinstance(self, Wave) else None
         return axes.draw_schedule(step, self(step), envelope, ax=ax)
+
+
+def _product(*factors: Any) -> Schedule:
+    from cyclr.schedules.product import Product
+
+    return Product(*factors)
 
 
 def set_fields(made: object, /, **values: object) -> None:

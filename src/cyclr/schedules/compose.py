@@ -1,5 +1,7 @@
 """Schedules made of schedules: composition is an offset of the step."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
@@ -7,9 +9,9 @@ from itertools import accumulate
 from typing import Any
 
 from cyclr import _checks
-from cyclr.schedules._namespace import SCALAR, Namespace, resolve
+from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
 from cyclr.schedules.base import Schedule, set_fields
-from cyclr.schedules.layout import Restarts, check_range, restarts
+from cyclr.schedules.layout import Restarts, restarts
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.warm_restarts import WarmRestarts
 
@@ -86,16 +88,15 @@ class Sequence(Schedule):
                 f"be one schedule at least; got {len(parts)} schedules and {len(counts)} lengths."
             )
         starts = tuple(accumulate(counts[: len(parts) - 1], initial=0))
-        set_fields(self, schedules=parts, lengths=counts, _starts=starts)
+        last = parts[-1].total_steps
+        total = sum(counts) if len(counts) == len(parts) else None if last is None else starts[-1] + last
+        set_fields(self, schedules=parts, lengths=counts, _starts=starts, total_steps=total)
         self.__post_init__()
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
-        if xp is SCALAR:
-            part = xp.index_in(self._starts, step)
-            return self.schedules[part].evaluate(xp, self._local(xp, step, part))
-        check_range(sum(self.lengths), xp, "the lengths")
-        value = self.schedules[0].evaluate(xp, self._local(xp, step, 0))
-        for part in range(1, len(self.schedules)):
+        first, *others = self._reached(xp, step)
+        value = self.schedules[first].evaluate(xp, self._local(xp, step, first))
+        for part in others:
             here = self.schedules[part].evaluate(xp, self._local(xp, step, part))
             value = xp.where(step >= self._starts[part], here, value)
         return value
@@ -106,19 +107,28 @@ class Sequence(Schedule):
 
     def is_cycle_end(self, step: Any) -> Any:
         step, xp = resolve(step)
-        check_range(sum(self.lengths), xp, "the lengths")
         ends = step < 0
-        for part, (schedule, start) in enumerate(zip(self.schedules, self._starts, strict=True)):
-            here = step >= start
-            if part < len(self.lengths):
-                here = here & (step < start + self.lengths[part])
-            ends = ends | (here & schedule.is_cycle_end(self._local(xp, step, part)))
+        for part in self._reached(xp, step):
+            here = step >= self._starts[part]
+            if (end := self._starts[part] + self._length(part)) <= xp.int_limit:
+                here = here & (step < end)
+            ends = ends | (here & self.schedules[part].is_cycle_end(self._local(xp, step, part)))
         return ends
+
+    def _reached(self, xp: Namespace, step: Any) -> range:
+        """The parts that steps reach: those of ints and arrays alone, or all that a tensor may reach."""
+        first, last = 0, xp.int_limit
+        if xp is SCALAR or (xp is NUMPY and step.size):
+            first, last = (step, step) if xp is SCALAR else (int(step.min()), int(step.max()))
+        return range(bisect_right(self._starts, first) - 1, bisect_right(self._starts, last))
 
     def _local(self, xp: Namespace, step: Any, part: int) -> Any:
         """The step by a part's own count, kept within the part."""
-        local = xp.maximum(step, self._starts[part]) - self._starts[part]
-        return xp.minimum(local, self.lengths[part] - 1) if part < len(self.lengths) else local
+        local, last = xp.maximum(step, self._starts[part]) - self._starts[part], self._length(part) - 1
+        return xp.minimum(local, last) if last <= xp.int_limit else local
+
+    def _length(self, part: int) -> float:
+        return self.lengths[part] if part < len(self.lengths) else math.inf
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,17 +136,21 @@ class Warmup(Schedule):
     """A rise to the first value of a schedule, once or before every cycle; the schedule then starts at its own step 0.
 
     With n = steps, w the shape and s the schedule: start + (s(0) − start) · w(t / n) for t < n, s(t − n) afterwards.
-    Before every cycle (of `WarmRestarts`): n steps from start to the cycle's first value, then the cycle.
+    Before every cycle (of `WarmRestarts`): n steps from start to the cycle's first value, then the cycle. Laid over the
+    schedule (`over=True`): start + (s(n) − start) · w(t / n) for t < n, s(t) afterwards, so that the length stays.
 
     Args:
-        of: the schedule to warm up for: any schedule, or a `WarmRestarts` if `every_cycle` is True.
+        of: the schedule to warm up for: any schedule, or a `WarmRestarts` with a cycle_length if `every_cycle` is True.
         steps: steps (optimizer updates) of the rise, ≥ 1.
         start: value at step 0, ≥ 0.
         shape: `"triangular"` (linear), `"parabolic"` or `"sinusoidal"` (cosine).
         every_cycle: True for a rise before every cycle, False for one rise.
+        over: True to lay the rise over the first steps of the schedule instead of before it.
+        to: where the rise leads to, ≥ 0; by default to where it meets the schedule. (timm rises to `of(0)` and jumps.)
 
     Raises:
-        TypeError, ValueError: an argument is out of range, or `every_cycle` is True and `of` is not a `WarmRestarts`.
+        TypeError, ValueError: an argument is out of range; `every_cycle` is True and `of` is not a `WarmRestarts`, or
+            `over` is True too.
 
     Example:
         >>> import cyclr
@@ -153,6 +167,8 @@ class Warmup(Schedule):
     _: KW_ONLY
     shape: Shape = "triangular"
     every_cycle: bool = False
+    over: bool = False
+    to: float | None = None
     _layout: Restarts | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -160,50 +176,61 @@ class Warmup(Schedule):
         of = self.of
         if not isinstance(of, Schedule):
             raise TypeError(f"of must be a cyclr schedule; got of={_checks.quoted(of)}. Try cyclr.Constant(value).")
-        if not isinstance(self.every_cycle, bool):
-            raise TypeError(f"every_cycle must be True or False; got every_cycle={_checks.quoted(self.every_cycle)}.")
+        for name in ("every_cycle", "over"):
+            if not isinstance(given := getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False; got {name}={_checks.quoted(given)}.")
         steps = _checks.integer("steps", self.steps, at_least=1, fix="It counts optimizer updates.")
         start = _checks.number("start", self.start, at_least=0)
         _checks.choice("shape", self.shape, SHAPES)
-        cycles = None
+        to = None if self.to is None else _checks.number("to", self.to, at_least=0)
+        total, cycles = of.total_steps, None
         if self.every_cycle:
-            if not isinstance(of, WarmRestarts):
+            if not isinstance(of, WarmRestarts) or of.cycle_length is None:
+                lacks = "cycle_length" if isinstance(of, WarmRestarts) else "cycle to warm up for but the first"
                 raise TypeError(
-                    f"of must be a WarmRestarts with every_cycle=True; got of={_checks.quoted(of)}, which has no cycle "
-                    "to warm up for but the first."
+                    f"of must be a WarmRestarts with every_cycle=True; got of={_checks.quoted(of)}, which has no "
+                    f"{lacks}."
                 )
+            if self.over:
+                raise ValueError("over must be False with every_cycle=True; got over=True. Leave one of them out.")
             cycles = restarts(of.cycle_length, Fraction(repr(of.growth)), pause=steps)
-        set_fields(self, steps=steps, start=start, _layout=cycles)
+        elif total is not None:
+            total = max(total, steps + 1) if self.over else steps + total
+        set_fields(self, steps=steps, start=start, to=to, _layout=cycles, total_steps=total)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
         offset, local = self._locate(xp, step)
         value = self.of.evaluate(xp, local)
         if xp is SCALAR and offset >= self.steps:
             return value
-        height = SHAPES[self.shape](xp, xp.minimum(xp.ratio(offset, self.steps), 1.0))
-        # During the rise `value` is the value that it leads to, and rounding must not exceed it.
-        rising = self.start * (1.0 - height) + value * height
-        rising = xp.clip(rising, xp.minimum(value, self.start), xp.maximum(value, self.start))
-        return xp.where(offset < self.steps, rising, value)
+        reached = self.steps <= xp.int_limit
+        x = xp.ratio(offset, self.steps if reached else SCALAR.to_float(self.steps))
+        height = SHAPES[self.shape](xp, xp.minimum(x, 1.0))
+        # During the rise `value` is the value at its end, and rounding must not exceed where it leads to.
+        top = value if self.to is None else self.to
+        rising = self.start * (1.0 - height) + top * height
+        rising = xp.clip(rising, xp.minimum(top, self.start), xp.maximum(top, self.start))
+        return xp.where(offset < self.steps, rising, value) if reached else rising
 
     @property
     def largest(self) -> float:
-        return max(self.start, self.of.largest)
+        return max(self.start, self.to or 0.0, self.of.largest)
 
     def is_cycle_end(self, step: Any) -> Any:
         step, xp = resolve(step)
         offset, local = self._locate(xp, step)
-        return self.of.is_cycle_end(local) & (offset >= self.steps)
+        return self.of.is_cycle_end(local) & (offset >= self.steps) if self.steps <= xp.int_limit else step < 0
 
     def _locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
         """The steps since the rise started, and the step of `of`, which waits for the end of the rise."""
-        check_range(self.steps, xp, "the lengths")
         start: Any = 0
         offset = step
         if self._layout is not None:
             cycle, offset = self._layout.locate(xp, step)
             start = step - offset - cycle * self.steps
-        return offset, start + (xp.maximum(offset, self.steps) - self.steps)
+        if self.steps > xp.int_limit:
+            return offset, offset * 0
+        return offset, start + (xp.maximum(offset, self.steps) - (0 if self.over else self.steps))
 
 
 def _listed(name: str, values: Any) -> list[Any]:

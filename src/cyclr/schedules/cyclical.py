@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal, Self
 
 from cyclr import _checks
@@ -11,6 +12,7 @@ from cyclr.schedules._namespace import SCALAR, Namespace
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.decay import Decay, Exponential, Halving
 from cyclr.schedules.layout import Even, check_range
+from cyclr.schedules.run import total_of
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
 
@@ -69,6 +71,7 @@ class Cyclical(Wave):
     total_steps: int | None = field(default=None, init=False)
     cycles: int | None = field(default=None, init=False)
     rise: float | None = field(default=None, init=False)
+    stays: bool | None = field(default=None, init=False)
     shape: Shape = "triangular"
     decay: Decay | None = None
     _ticks: tuple[int, int, int] = field(init=False, compare=False)
@@ -92,14 +95,12 @@ class Cyclical(Wave):
         self._init(up, down, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay)
 
     def _init(self, up: int | Fraction, down: int | Fraction, even: Even | None = None, **values: Any) -> Self:
-        """Set the fields from the lengths of the ways up and down, and from bounds, shape and decay."""
+        """Set the fields from the lengths of the ways up and down, and from the others."""
         ticks = math.lcm(up.denominator, down.denominator)
         steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
-        lengths: dict[str, Any] = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
-        if even is not None:
-            rise = float(even.rise)
-            lengths = {"step_size": None, "total_steps": even.span + 1, "cycles": even.count, "rise": rise}
-        set_fields(self, **values, **lengths, _ticks=(int(up * ticks), int(down * ticks), ticks), _even=even)
+        sizes = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
+        ways = int(up * ticks), int(down * ticks), ticks
+        set_fields(self, **{**sizes, **values}, _ticks=ways, _even=even)
         self.__post_init__()
         _checks.choice("shape", self.shape, SHAPES)
         return self
@@ -135,6 +136,7 @@ class Cyclical(Wave):
         rise: float = 0.5,
         shape: Shape = "triangular",
         decay: Decay | None = None,
+        stays: bool = True,
     ) -> Self:
         """Return whole cycles that fill a run: the first and the last of `total_steps` steps are at base_lr.
 
@@ -142,10 +144,11 @@ class Cyclical(Wave):
         starts, peaks and ends on a step.
 
         Args:
-            total_steps: steps (optimizer updates) of the run, at least `2 · cycles + 1`.
+            total_steps: steps (optimizer updates) of the run, or a `Run`; at least `2 · cycles + 1`.
             cycles: number of whole cycles, ≥ 1.
             base_lr, max_lr, shape, decay: as for `Cyclical`.
             rise: fraction of a cycle spent on the way up, in (0, 1).
+            stays: True to stay at the last value past the end, False to begin further cycles.
 
         Raises:
             TypeError, ValueError: too few steps for so many cycles, or an argument that is illegal for `Cyclical`.
@@ -157,17 +160,20 @@ class Cyclical(Wave):
             (0.0, 1.0, 0.0, 0.0)
         """
         count = _checks.integer("cycles", cycles, at_least=1)
-        total = _checks.integer("total_steps", total_steps, at_least=1, fix="It counts optimizer updates.")
+        total = total_of(total_steps)
         if total < 2 * count + 1:
             raise ValueError(
                 f"total_steps must be at least 2 * cycles + 1 = {2 * count + 1}, to go up and down in every cycle; "
                 f"got total_steps={total}, cycles={count}. Use fewer cycles?"
             )
         part = _checks.number("rise", rise, above=0, below=1, fix="It is the fraction of a cycle on the way up.")
+        if not isinstance(stays, bool):
+            raise TypeError(f"stays must be True or False; got stays={_checks.quoted(stays)}.")
         even = Even(total - 1, count, Fraction(repr(part)))
         length, remainder = divmod(total - 1, count)
         up, values = even.up(length), {"base_lr": base_lr, "max_lr": max_lr, "shape": shape, "decay": decay}
-        return cls.__new__(cls)._init(up, length - up, even if remainder else None, **values)
+        run = {"step_size": None, "step_size_down": None, "total_steps": total, "cycles": count, "rise": part}
+        return cls.__new__(cls)._init(up, length - up, even if remainder else None, **run, stays=stays, **values)
 
     @classmethod
     def fractional(
@@ -202,7 +208,8 @@ class Cyclical(Wave):
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:
         if "total_steps" in given:
-            return cls.over
+            # Cycles that filled a run went on past its end before they could stay.
+            return cls.over if "stays" in given else partial(cls.over, stays=False)
         fractional = any(isinstance(given.get(name), float) for name in ("step_size", "step_size_down"))
         return cls.fractional if fractional else cls
 
@@ -212,6 +219,9 @@ class Cyclical(Wave):
         up, down, ticks = self._ticks
         length = Fraction(up + down, ticks) if self._even is None else Fraction(self._even.span, self._even.count)
         return length.numerator if length.denominator == 1 else length
+
+    def _endless(self, xp: Namespace) -> bool:
+        return not self.stays or super()._endless(xp)
 
     def place(self, xp: Namespace, step: Any) -> Place:
         if self._even is None:

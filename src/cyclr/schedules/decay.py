@@ -8,12 +8,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar, Literal
 
 from cyclr import _checks
-from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace
+from cyclr.schedules._namespace import SCALAR, Namespace
 from cyclr.schedules.base import Described, set_fields
+from cyclr.schedules.function import call
 
 Shrinks = Literal["max", "both"]
 
@@ -101,27 +101,12 @@ class _Function(Decay):
     _argument: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not callable(self.fn):
-            raise TypeError(f"fn must be a function of the {self._argument}; got fn={_checks.quoted(self.fn)}.")
+        _checks.function("fn", self.fn, f"of the {self._argument}")
         for index in (0, 1, 2, 10):
-            self._checked(SCALAR, index)
+            self._ask(SCALAR, index)
 
-    def _number(self, index: int) -> float:
-        factor = self.fn(index)
-        value = factor.item() if getattr(factor, "shape", None) == () else factor
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"fn must return a factor between 0 and 1; got {factor!r} at {self._argument} {index}.")
-        number = float(value)
-        if not 0.0 <= number <= 1.0 + 1e-9:
-            raise ValueError(
-                f"fn must return a factor between 0 and 1; got {number} at {self._argument} {index}. "
-                "Divide it by its largest value?"
-            )
-        return number
-
-    def _checked(self, xp: Namespace, index: Any) -> Any:
-        factor = xp.elementwise(self._number if xp is SCALAR or xp is NUMPY else self.fn, index)
-        return xp.clip(xp.to_float(factor), 0.0, 1.0)
+    def _ask(self, xp: Namespace, index: Any) -> Any:
+        return call(xp, self.fn, index, 0.0, 1.0, "a factor between 0 and 1", self._argument)
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +132,7 @@ class PerCycle(_Function):
     _argument = "cycle"
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        return self._checked(xp, cycle)
+        return self._ask(xp, cycle)
 
 
 @dataclass(frozen=True, repr=False)
@@ -171,4 +156,4 @@ class PerStep(_Function):
     _argument = "step"
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        return self._checked(xp, step)
+        return self._ask(xp, step)

@@ -5,9 +5,11 @@ Every number here is an integer and is reduced by a period first, so step 10¹²
 """
 
 import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 from cyclr.schedules._namespace import SCALAR, Namespace
@@ -50,20 +52,18 @@ class Even:
 
 @dataclass(frozen=True)
 class Restarts:
-    """Cycles one after another, each `growth` times as long as the one before, in whole steps; see `restarts`."""
+    """Cycles one after another, in whole steps: all of one period, or as listed; see `restarts` and `filling`."""
 
-    first: int
-    growth: Fraction
-    pause: int
     lengths: tuple[int, ...]
     starts: tuple[int, ...]
+    period: int | None = None
+    """Steps of every cycle with its pause, if all are equal."""
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
         """Return the cycle of a step, and the steps since the cycle started, its pause included."""
-        if self.growth == 1:
-            period = self.first + self.pause
-            check_range(period, xp)
-            return step // period, step % period
+        if self.period is not None:
+            check_range(self.period, xp)
+            return step // self.period, step % self.period
         if xp is SCALAR and step > LARGEST_STEP:
             raise ValueError(f"step must be at most {LARGEST_STEP} if cycles grow; got step={step}.")
         starts = self.starts[: self._reached(xp)]
@@ -72,9 +72,9 @@ class Restarts:
 
     def left(self, xp: Namespace, cycle: Any, offset: Any) -> tuple[Any, Any]:
         """Return the steps left of a cycle without a pause, and their share of the cycle."""
-        if self.growth == 1:
-            left = self.first - offset
-            return left, xp.ratio(left, self.first)
+        if self.period is not None:
+            left = self.lengths[0] - offset
+            return left, xp.ratio(left, self.lengths[0])
         lengths, limit = self.lengths[: self._reached(xp)], xp.int_limit
         beyond: Any = 0.0
         if lengths[-1] > limit:
@@ -100,7 +100,22 @@ def restarts(first: int, growth: Fraction, pause: int = 0) -> Restarts:
         starts.append(starts[-1] + lengths[-1] + pause)
         above, below = above * growth.numerator, below * growth.denominator
         lengths.append(min((2 * above + below) // (2 * below), LONGEST))
-    return Restarts(first, growth, pause, tuple(lengths), tuple(starts))
+    return Restarts(tuple(lengths), tuple(starts), first + pause if growth == 1 else None)
+
+
+def filling(steps: int, cycles: int, growth: Fraction) -> Restarts:
+    """Lay out cycles that fill `steps`: cycle i starts at floor(steps · (growth^i − 1) / (growth^cycles − 1))."""
+
+    def lengths() -> Iterator[int]:
+        # growth^i, times the same factor for all, which makes them integers.
+        length = growth.denominator ** (cycles - 1)
+        for _ in range(cycles):
+            yield length
+            length = length * growth.numerator // growth.denominator
+
+    whole = sum(lengths())
+    starts = [steps * passed // whole for passed in accumulate(lengths(), initial=0)]
+    return Restarts(tuple(end - start for start, end in pairwise(starts)), tuple(starts[:-1]))
 
 
 LARGEST_STEP = 2**63 - 1

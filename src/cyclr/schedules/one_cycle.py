@@ -1,15 +1,13 @@
 """One cycle for a whole run."""
 
-import math
 from dataclasses import KW_ONLY, dataclass, field
-from fractions import Fraction
-from numbers import Integral
 from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules._namespace import Namespace
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.layout import check_range
+from cyclr.schedules.run import phase, total_of
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
 
@@ -29,7 +27,7 @@ class OneCycle(Wave):
     Args:
         base_lr: rate at step 0, ≥ 0.
         max_lr: the peak, > base_lr.
-        total_steps: steps (optimizer updates) of the run, at least one more than there are phases.
+        total_steps: steps (optimizer updates) of the run, or a `Run`; at least one more than there are phases.
         rise: the way up: a fraction of the run in (0, 1), rounded down to whole steps, or a number of steps ≥ 1.
         fall: the way down to base_lr, in the units of `rise`, for three phases; None for two. `fall=rise` is symmetric.
         final_lr: rate at the last step, ≥ 0 and < max_lr; base_lr / 10,000 by default.
@@ -50,7 +48,7 @@ class OneCycle(Wave):
 
     base_lr: float
     max_lr: float
-    total_steps: int
+    total_steps: int = field()
     _: KW_ONLY
     rise: float | int = 0.3
     fall: float | int | None = None
@@ -67,19 +65,17 @@ class OneCycle(Wave):
             final = _checks.number("final_lr", self.final_lr, at_least=0, below=self.max_lr)
         _checks.choice("shape", self.shape, SHAPES)
         phases = 2 if self.fall is None else 3
-        fix = "It counts optimizer updates."
-        total = _checks.integer("total_steps", self.total_steps, at_least=phases + 1, fix=fix)
-        rise, up = _phase("rise", self.rise, total - 1, left_over=phases - 1)
+        total = total_of(self.total_steps, at_least=phases + 1)
+        rise, up = phase("rise", self.rise, total - 1, left_over=phases - 1)
         fall, down = None, total - 1 - up
         if self.fall is not None:
-            fall, down = _phase("fall", self.fall, total - 1, left_over=up + 1)
+            fall, down = phase("fall", self.fall, total - 1, left_over=up + 1)
         set_fields(self, total_steps=total, rise=rise, fall=fall, final_lr=final, _up=up, _down=down, _final=final)
 
     def place(self, xp: Namespace, step: Any) -> Place:
         check_range(self.total_steps, xp, "the phases")
         last, up, top = self.total_steps - 1, self._up, self._up + self._down
         low, high, final, share = self.base_lr, self.max_lr, self._final, 1.0
-        ends, step = step == last, xp.minimum(step, last)
         rises = step <= up
         x = xp.where(rises, xp.ratio(step, up), xp.ratio(top - step, self._down))
         if self.fall is None:
@@ -93,21 +89,4 @@ class OneCycle(Wave):
         wave = SHAPES[self.shape](xp, xp.clip(x, 0.0, 1.0))
         if self.fall is not None and final > self.base_lr:
             wave = xp.where(cycles, wave, 1.0 - wave)
-        return low, high, wave, share, step * 0, ends
-
-
-def _phase(name: str, length: Any, span: int, left_over: int) -> tuple[float | int, int]:
-    """A phase as given and in whole steps, which leave at least `left_over` of `span` for the other phases."""
-    fix = "A float is a fraction of the run, an int its steps."
-    given: float | int
-    if isinstance(length, Integral):
-        given = steps = _checks.integer(name, length, at_least=1, fix=fix)
-    else:
-        given = _checks.number(name, length, above=0, below=1, fix=fix)
-        steps = max(1, math.floor(Fraction(repr(given)) * span))
-    if steps > span - left_over:
-        raise ValueError(
-            f"{name} must leave at least a step for every other phase of the {span + 1} steps; got {name}={length!r}, "
-            f"which is {steps} steps. Make it shorter, or the run longer."
-        )
-    return given, steps
+        return low, high, wave, share, step * 0, step == last

@@ -1,10 +1,12 @@
 """Lengths in epochs, cycles and shares of a run, and the length of half a cycle, in steps."""
 
+import math
 import re
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
-from typing import Self
+from numbers import Integral
+from typing import Any, Self
 
 from cyclr import _checks
 from cyclr.schedules.base import set_fields
@@ -15,7 +17,8 @@ class Run:
     """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
 
     Schedules take their lengths in steps (optimizer updates). A `Run` converts other units to steps, so that code which
-    measures in epochs stays right if the batch size or the data change.
+    measures in epochs stays right if the batch size or the data change. It is taken wherever `total_steps` is, and is
+    the index of its length: `operator.index(run) == run.total_steps`.
 
     Args:
         total_steps: steps (optimizer updates) of the run, ≥ 1.
@@ -27,10 +30,12 @@ class Run:
 
     Example:
         >>> import cyclr
-        >>> run = cyclr.Run.of(samples=60_000, batch_size=50, epochs=15)
+        >>> run = cyclr.Run.of(60_000, 50, epochs=15)
         >>> run.total_steps, run.steps("4 epochs"), run.steps("10 %")
         (18000, 4800, 1800)
         >>> schedule = cyclr.Cyclical(0.001, 0.006, run.steps("4 epochs"))
+        >>> cyclr.OneCycle(0.001, 0.006, total_steps=run).total_steps
+        18000
     """
 
     total_steps: int
@@ -45,21 +50,56 @@ class Run:
             if (length := getattr(self, name)) is not None:
                 set_fields(self, **{name: _checks.integer(name, length, at_least=1)})
 
+    def __index__(self) -> int:
+        return self.total_steps
+
     @classmethod
-    def of(cls, *, samples: int, batch_size: int, epochs: int, cycles: int | None = None) -> Self:
-        """Return the run over `epochs` epochs of ceil(samples / batch_size) steps each.
+    def of(
+        cls,
+        samples: int,
+        batch_size: int,
+        epochs: int,
+        *,
+        cycles: int | None = None,
+        validation_split: float = 0.0,
+        drop_last: bool = False,
+        accumulate: int = 1,
+    ) -> Self:
+        """Return the run over `epochs` epochs of ceil(ceil(samples / batch_size) / accumulate) steps each.
 
         Args:
-            samples: training samples in an epoch, ≥ 1.
-            batch_size: samples in one optimizer update, all micro-batches and processes together, ≥ 1.
+            samples: samples in the data, ≥ 1.
+            batch_size: samples in a batch, of all processes together, ≥ 1.
             epochs: epochs of the run, ≥ 1.
             cycles: as for `Run`.
+            validation_split: share of the samples that is not trained on, in [0, 1), as in Keras' `fit`:
+                floor(samples · (1 − validation_split)) are.
+            drop_last: True if a last batch that is not full is left out, as by torch's `DataLoader(drop_last=True)`.
+            accumulate: batches whose gradients make one update, ≥ 1. The last update of an epoch takes those that are
+                left, as in Lightning, Accelerate and Transformers. Keras keeps them for the next epoch: there, give
+                `Run(epochs * batches // accumulate)`.
 
         Raises:
-            TypeError, ValueError: a number is not an integer ≥ 1.
+            TypeError, ValueError: a number is out of range, or there is no batch to train on.
+
+        Example:
+            >>> import cyclr
+            >>> cyclr.Run.of(1000, 32, 10, validation_split=0.2).total_steps
+            250
+            >>> cyclr.Run.of(1000, 32, 10, drop_last=True, accumulate=4).total_steps
+            80
         """
         size = _checks.integer("batch_size", batch_size, at_least=1)
-        per_epoch = -(-_checks.integer("samples", samples, at_least=1) // size)
+        split = _checks.number("validation_split", validation_split, at_least=0, below=1)
+        count = _checks.integer("samples", samples, at_least=1)
+        trained = math.floor(count * (1.0 - split)) if split else count
+        batches = trained // size if drop_last else -(-trained // size)
+        if batches == 0:
+            raise ValueError(
+                f"samples must fill a batch; got {trained} samples to train on, with samples={samples!r}, "
+                f"validation_split={validation_split!r}, batch_size={batch_size!r}, drop_last={drop_last!r}."
+            )
+        per_epoch = -(-batches // _checks.integer("accumulate", accumulate, at_least=1))
         total = per_epoch * _checks.integer("epochs", epochs, at_least=1)
         return cls(total, steps_per_epoch=per_epoch, cycles=cycles)
 
@@ -127,7 +167,7 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
 
     Source: Smith 2017, arXiv:1506.01186, section 3.2.
     """
-    per_epoch = Run.of(samples=samples, batch_size=batch_size, epochs=1).total_steps
+    per_epoch = Run.of(samples, batch_size, epochs=1).total_steps
     length = _checks.number("epochs", epochs, above=0)
     if not 2 <= length <= 10:
         warnings.warn(
@@ -135,6 +175,29 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
         )
     # By its decimals: 2.01 is not exactly a float.
     return max(1, int(Fraction(repr(length)) * per_epoch + Fraction(1, 2)))
+
+
+def total_of(total_steps: Any, at_least: int = 1) -> int:
+    """Return the steps of a run that are given as an int or a `Run`."""
+    given = total_steps.total_steps if isinstance(total_steps, Run) else total_steps
+    return _checks.integer("total_steps", given, at_least=at_least, fix="It counts optimizer updates.")
+
+
+def phase(name: str, length: Any, span: int, left_over: int, *, least: int = 1) -> tuple[float | int, int]:
+    """Return a phase as given and in whole steps, which leave at least `left_over` of `span` for the other phases."""
+    fix = "A float is a fraction of the run, an int its steps."
+    given: float | int
+    if isinstance(length, Integral):
+        given = steps = _checks.integer(name, length, at_least=least, fix=fix)
+    else:
+        given = _checks.number(name, length, **{"above" if least else "at_least": 0}, below=1, fix=fix)
+        steps = max(least, math.floor(Fraction(repr(given)) * span))
+    if steps > span - left_over:
+        raise ValueError(
+            f"{name} must leave at least a step for every other phase of the {span + 1} steps; got {name}={length!r}, "
+            f"which is {steps} steps. Make it shorter, or the run longer."
+        )
+    return given, steps
 
 
 _UNITS_FIX = 'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).'

@@ -2,13 +2,14 @@
 
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 from cyclr import _checks
 from cyclr.schedules import layout
 from cyclr.schedules._namespace import Namespace
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.decay import Decay
+from cyclr.schedules.run import total_of
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
 
@@ -27,7 +28,7 @@ class WarmRestarts(Wave):
     Args:
         base_lr: lower bound, ≥ 0.
         max_lr: upper bound, > base_lr.
-        cycle_length: steps (optimizer updates) in the first cycle, ≥ 1.
+        cycle_length: steps (optimizer updates) in the first cycle, ≥ 1. To fill a run with cycles, see `over`.
         growth: how many times as long every cycle is as the one before; 1, or at least 1.005. (T_mult in the paper.)
         shape: `"sinusoidal"` (cosine), `"triangular"` (linear) or `"parabolic"`.
         decay: how the bounds shrink; `Exponential(0.8, per="cycle")` makes every peak 0.8 times as high above base_lr.
@@ -46,25 +47,83 @@ class WarmRestarts(Wave):
 
     base_lr: float
     max_lr: float
-    cycle_length: int
+    cycle_length: int | None
     _: KW_ONLY
     growth: float = 1
+    total_steps: int | None = field(default=None, init=False)
+    cycles: int | None = field(default=None, init=False)
     shape: Shape = "sinusoidal"
     decay: Decay | None = None
     _layout: layout.Restarts = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        length = _checks.integer("cycle_length", self.cycle_length, at_least=1, fix="It counts optimizer updates.")
         factor = _checks.number("growth", self.growth, at_least=1, fix="Cycles may stay as they are or grow.")
-        if 1 < factor < SLOWEST_GROWTH:
-            raise ValueError(f"growth must be 1 or at least {SLOWEST_GROWTH}; got growth={self.growth!r}.")
         growth = self.growth if type(self.growth) is int else factor
         _checks.choice("shape", self.shape, SHAPES)
+        if self.total_steps is not None and self.cycles is not None:
+            cycles = layout.filling(self.total_steps - 1, self.cycles, Fraction(repr(growth)))
+            if 0 in cycles.lengths:
+                raise ValueError(
+                    f"total_steps must give every cycle a step at least; got total_steps={self.total_steps}, cycles="
+                    f"{self.cycles}, growth={self.growth!r}. Use fewer cycles, or a growth nearer to 1?"
+                )
+            set_fields(self, growth=growth, _layout=cycles)
+            return
+        length = _checks.integer("cycle_length", self.cycle_length, at_least=1, fix="It counts optimizer updates.")
+        if 1 < factor < SLOWEST_GROWTH:
+            raise ValueError(f"growth must be 1 or at least {SLOWEST_GROWTH}; got growth={self.growth!r}.")
         cycles = layout.restarts(length, Fraction(repr(growth)))
         set_fields(self, cycle_length=length, growth=growth, _layout=cycles)
+
+    @classmethod
+    def over(
+        cls,
+        total_steps: int,
+        cycles: int,
+        base_lr: float,
+        max_lr: float,
+        *,
+        growth: float = 1,
+        shape: Shape = "sinusoidal",
+        decay: Decay | None = None,
+    ) -> Self:
+        """Return whole cycles that fill a run: the last of `total_steps` steps, and all after it, are at base_lr.
+
+        Cycle i starts at floor((total_steps − 1) · (growth^i − 1) / (growth^cycles − 1)), and with a growth of 1 at
+        floor((total_steps − 1) · i / cycles).
+
+        Args:
+            total_steps: steps (optimizer updates) of the run, or a `Run`; enough for a step in every cycle.
+            cycles: number of whole cycles, ≥ 1.
+            growth: how many times as long every cycle is as the one before, ≥ 1.
+            base_lr, max_lr, shape, decay: as for `WarmRestarts`.
+
+        Raises:
+            TypeError, ValueError: too few steps for so many cycles, or an argument that is illegal for `WarmRestarts`.
+
+        Example:
+            >>> import cyclr
+            >>> schedule = cyclr.WarmRestarts.over(total_steps=31, cycles=2, base_lr=0.0, max_lr=0.1, growth=2)
+            >>> [round(schedule(step), 6) for step in (0, 9, 10, 20, 30, 1000)]
+            [0.1, 0.002447, 0.1, 0.05, 0.0, 0.0]
+        """
+        made = cls.__new__(cls)
+        total, count = total_of(total_steps, at_least=2), _checks.integer("cycles", cycles, at_least=1)
+        bounds = {"base_lr": base_lr, "max_lr": max_lr, "cycle_length": None, "growth": growth}
+        set_fields(made, **bounds, total_steps=total, cycles=count, shape=shape, decay=decay)
+        made.__post_init__()
+        return made
+
+    @classmethod
+    def _constructor(cls, given: dict[str, Any]) -> Any:
+        return cls.over if "total_steps" in given else cls
 
     def place(self, xp: Namespace, step: Any) -> Place:
         cycle, offset = self._layout.locate(xp, step)
         left, x = self._layout.left(xp, cycle, offset)
-        return self.base_lr, self.max_lr, SHAPES[self.shape](xp, x), 1.0, cycle, left == 1
+        ends = left == 1
+        if self.cycles is not None:
+            # No cycle follows the last one, which reaches base_lr.
+            ends = left == xp.where(cycle == self.cycles - 1, 0.0, 1.0)
+        return self.base_lr, self.max_lr, SHAPES[self.shape](xp, x), 1.0, cycle, ends

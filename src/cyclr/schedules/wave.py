@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyclr import _checks
-from cyclr.schedules._namespace import SCALAR, Namespace, resolve
+from cyclr.schedules._namespace import Namespace, resolve
 from cyclr.schedules.base import Schedule, set_fields
 from cyclr.schedules.decay import Decay
 
@@ -17,8 +17,6 @@ Place = tuple[Any, Any, Any, Any, Any, Any]
 - share: 1.0, or 0.0 at steps where a mirrored schedule does not move.
 - cycle: 0-based index of the cycle.
 - ends: True if this step is the minimum that ends a cycle.
-
-A plain tuple, because a class would double the cost of a call with an int.
 """
 
 
@@ -37,6 +35,7 @@ class Wave(Schedule):
     base_lr: float
     max_lr: float
     decay: Decay | None = None
+    has_cycle_ends = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,19 +52,13 @@ class Wave(Schedule):
 
         Args:
             xp: the operations on steps of this kind.
-            step: an int, a NumPy array of int64, or a tensor of integers. It was checked.
+            step: an int, a NumPy array of int64, or a tensor of integers. It was checked, and lies in the run if the
+                schedule has `total_steps`.
         """
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
-        if self.decay is None:
-            low, high, wave, _, _, _ = self.place(xp, step)
-        else:
-            low, high, wave, _ = self._decayed(xp, step)
-        value = low * (1.0 - wave) + high * wave
-        if xp is SCALAR:
-            # Without a call: this is what a scheduler pays after every update.
-            return low if value < low else high if value > high else value
-        return xp.clip(value, low, high)
+        low, high, wave, _ = self._decayed(xp, step)
+        return between(xp, low, high, wave)
 
     @property
     def largest(self) -> float:
@@ -73,7 +66,8 @@ class Wave(Schedule):
 
     def is_cycle_end(self, step: Any) -> Any:
         step, xp = resolve(step)
-        return self.place(xp, step)[5]
+        ends = self.place(xp, self._within(xp, step))[5]
+        return ends if self._endless(xp) else ends & (step < self.total_steps)
 
     def cycle(self, step: Any) -> Any:
         """Return the 0-based index of the cycle of a step.
@@ -84,7 +78,7 @@ class Wave(Schedule):
             1
         """
         step, xp = resolve(step)
-        return self.place(xp, step)[4]
+        return self.place(xp, self._within(xp, step))[4]
 
     def envelope(self, step: Any) -> tuple[Any, Any]:
         """Return the lower and the upper bound at a step, after the decay; the value is never outside them.
@@ -113,6 +107,7 @@ class Wave(Schedule):
 
     def _decayed(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
         """The bounds after the decay, the wave, and the height of which a mirrored schedule is the mirror."""
+        step = self._within(xp, step)
         low, high, wave, share, cycle, _ = self.place(xp, step)
         if self.decay is not None:
             factor = self.decay.factor(xp, step, cycle)
@@ -121,6 +116,14 @@ class Wave(Schedule):
             else:
                 high, share = between(xp, low, high, factor), share * factor
         return low, high, wave, wave * share
+
+    def _within(self, xp: Namespace, step: Any) -> Any:
+        """The step, or the last one of the run that the schedule fills."""
+        return step if self._endless(xp) else xp.minimum(step, self.total_steps - 1)  # type: ignore[operator]
+
+    def _endless(self, xp: Namespace) -> bool:
+        """True if no step of this kind is past the end."""
+        return self.total_steps is None or self.total_steps > xp.int_limit
 
     def mirrored(self, low: float, high: float) -> "Mirrored":
         """Return the schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
@@ -167,7 +170,7 @@ class Mirrored(Schedule):
         if not isinstance(self.of, Wave):
             raise TypeError(f"of must be a Cyclical, OneCycle or WarmRestarts; got of={_checks.quoted(self.of)}.")
         low, high = _checks.bounds(self.low, self.high, base="low", top="high")
-        set_fields(self, low=low, high=high)
+        set_fields(self, low=low, high=high, total_steps=self.of.total_steps)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
         return between(xp, self.low, self.high, 1.0 - self.of._decayed(xp, step)[3])
@@ -182,7 +185,4 @@ class Mirrored(Schedule):
 
 def between(xp: Namespace, low: Any, high: Any, height: Any) -> Any:
     """The weighted mean low · (1 − height) + high · height: both bounds exactly, and never outside them by rounding."""
-    value = low * (1.0 - height) + high * height
-    if xp is SCALAR:
-        return low if value < low else high if value > high else value
-    return xp.clip(value, low, high)
+    return xp.clip(low * (1.0 - height) + high * height, low, high)

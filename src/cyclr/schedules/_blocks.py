@@ -1,0 +1,56 @@
+"""The values of a schedule at ints, looked up in blocks."""
+
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cyclr.schedules._namespace import NUMPY, SCALAR
+
+BLOCK = 2048
+LAST = 2**63 - 1 - BLOCK
+"""NumPy's integers hold the blocks of steps up to this one."""
+
+
+class Blocks:
+    """The values around the step that was asked for last: one block, made by one call of the NumPy form.
+
+    Blocks begin at multiples of 2,048, so that a value has the same bits whoever asks for it, and wherever a run is
+    split. A schedule that holds a user's function or is of a user's class is evaluated at the step alone: the function
+    may count its calls, and the class may know ints only.
+    """
+
+    __slots__ = ("_ahead", "_block")
+
+    def __init__(self) -> None:
+        self._ahead: bool | None = None
+        # In one piece, because another thread may replace it at any time.
+        self._block = -BLOCK, array("d")
+
+    def read(self, schedule: Any, step: int) -> float:
+        """Return the value of the schedule at a step ≥ 0."""
+        begin, values = self._block
+        index = step - begin
+        if 0 <= index < BLOCK:
+            return values[index]
+        if self._ahead is None:
+            self._ahead = all(kind.__module__.startswith("cyclr.") and kind.in_json for kind in _kinds(schedule))
+        if not self._ahead or step > LAST:
+            return float(schedule.evaluate(SCALAR, step))
+        index = step % BLOCK
+        try:
+            values = array("d", schedule.evaluate(NUMPY, np.arange(step - index, step - index + BLOCK)).tobytes())
+        except ValueError:
+            # It counts further than NumPy's integers do.
+            self._ahead = False
+            return self.read(schedule, step)
+        self._block = step - index, values
+        return values[index]
+
+
+def _kinds(described: Any) -> Iterator[Any]:
+    """The class of a schedule or decay, and of all that it holds."""
+    yield type(described)
+    for part in described.parts():
+        yield from _kinds(part)
