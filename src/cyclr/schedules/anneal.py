@@ -99,9 +99,9 @@ class Anneal(Schedule):
             most = math.log2(max(start, last)) - math.log2(start) + 1.0
             value = start * xp.exp2(xp.minimum(done * (self._log / math.log(2)), most))
         elif axis is not None:
-            gap = math.expm1(min(axis * self._log, 700.0))
+            power = min(axis * self._log, 700.0)
             # Between the ends both terms are positive; beyond, their sum would cancel.
-            line = xp.where(done <= 1.0, left + done * (gap + 1.0), 1.0 + done * gap)
+            line = xp.where(done <= 1.0, left + done * math.exp(power), 1.0 + done * math.expm1(power))
             value = start * xp.power(xp.maximum(line, 1e-300), 1.0 / axis)
         else:
             if self.warp != 1:

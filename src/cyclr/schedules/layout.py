@@ -93,7 +93,7 @@ class Restarts:
 @lru_cache(maxsize=128)
 def restarts(first: int, growth: Fraction, pause: int = 0) -> Restarts:
     """Lay out the cycles: cycle i takes `pause` steps, and then floor(first · growth^i + 1/2) steps, its length."""
-    lengths, starts = [min(first, LONGEST)], [0]
+    lengths, starts = [first if growth == 1 else min(first, LONGEST)], [0]
     # The exact length as a fraction that is not reduced, which takes most of the time if there are many cycles.
     above, below = first, 1
     while growth != 1 and starts[-1] + lengths[-1] + pause <= LARGEST_STEP:
