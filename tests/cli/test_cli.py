@@ -250,6 +250,19 @@ def test_plot_draws_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (cyclr.Sequence([cyclr.Constant(0.1), cyclr.Cyclical(0.01, 0.5, 5)], [30]), 70),
         (cyclr.Sequence([cyclr.Constant(0.1), cyclr.Constant(0.2)], [30, 5]), 34),
         (cyclr.Constant(0.1), 999),
+        (cyclr.Anneal(0.1, 0.0, 5000, "cosine"), 5000),
+        (cyclr.Anneal(0.0, 0.1, 5000), 5000),
+        (cyclr.Anneal(0.1, 0.09, 10, "exponential", limit=0), 999),
+        (0.1 * cyclr.Cyclical(0.01, 0.5, 5), 40),
+        (cyclr.Cyclical(0.01, 0.5, 5).mirrored(0.8, 0.9), 40),
+        (cyclr.Product(0.1, 0.5), 999),
+        (cyclr.Clock(cyclr.Anneal(0.0, 0.1, 50), repeat=50), 199),
+        (cyclr.Clock(cyclr.Cyclical(0.01, 0.5, 5), every=3), 122),
+        (cyclr.Clock(cyclr.Cyclical(0.01, 0.5, 50), start=50), 400),
+        (cyclr.WarmupStableDecay(0.1, 300, warmup=0.1), 299),
+        (cyclr.WarmRestarts.over(101, 3, 0.01, 0.5, growth=2), 100),
+        (cyclr.Warmup(cyclr.Anneal(0.1, 0.0, 50, "cosine"), 10), 60),
+        (cyclr.Warmup(cyclr.Cyclical(0.01, 0.5, 5), 10, over=True), 40),
     ],
     ids=repr,
 )
@@ -292,6 +305,7 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--schedule", "pipe.json"], "'pipe.json' is not a regular file"),
         (["--schedule", "."], "'.' is not a regular file"),
         (["--schedule", "other.json"], "schedule must be one of"),
+        (["--schedule", "function.json"], "schedule must be one of 'Anneal'"),
         (["--output", "missing/folder.png"], "missing/folder.png"),
     ],
 )
@@ -300,6 +314,7 @@ def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments
     (tmp_path / "broken.json").write_text("{")
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "other.json").write_text('{"schedule": "Wobbly"}')
+    (tmp_path / "function.json").write_text('{"schedule": "Function", "version": 1, "fn": "square"}')
     assert message in refuse("plot", *arguments)
 
 

@@ -231,16 +231,25 @@ def plot(
 
 
 def _steps_to_draw(schedule: Any) -> int:
-    """All steps of a schedule that fills a run, the first four cycles of one that repeats, or else 1,000 steps."""
-    if (total := getattr(schedule, "total_steps", None)) is not None:
-        return int(total)
-    if isinstance(schedule, cyclr.Warmup):
-        return schedule.steps + _steps_to_draw(schedule.of)
-    if isinstance(schedule, cyclr.Sequence):
-        open_end = schedule.schedules[len(schedule.lengths) :]
-        return sum(schedule.lengths) + sum(map(_steps_to_draw, open_end))
-    if isinstance(schedule, cyclr.Wave):
-        return bisect.bisect_left(range(2**40), 4, key=schedule.cycle) + 1
+    """All steps of a schedule with an end, four cycles or turns of one that repeats, or else 1,000 steps."""
+    if schedule.total_steps is not None:
+        return int(schedule.total_steps)
+    match schedule:
+        case cyclr.Wave():
+            return bisect.bisect_left(range(2**40), 4, key=schedule.cycle) + 1
+        case cyclr.Mirrored():
+            return _steps_to_draw(schedule.of)
+        case cyclr.Warmup():
+            return (0 if schedule.over else schedule.steps) + _steps_to_draw(schedule.of)
+        case cyclr.Sequence():
+            return sum(schedule.lengths) + _steps_to_draw(schedule.schedules[-1])
+        case cyclr.Product():
+            moving = [part for part in schedule.schedules if not isinstance(part, cyclr.Constant)]
+            return max(map(_steps_to_draw, moving), default=1000)
+        case cyclr.Clock():
+            return schedule.every * (4 * schedule.repeat if schedule.repeat else _steps_to_draw(schedule.of))
+        case cyclr.Anneal():
+            return max(schedule.steps + 1, 1000)
     return 1000
 
 

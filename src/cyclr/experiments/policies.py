@@ -13,13 +13,28 @@ from cyclr._checks import quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
 from cyclr.experiments._typed import Count, checked, frozen, plain
-from cyclr.schedules import Constant, Cyclical, OneCycle, Run, Schedule, Sequence, WarmRestarts
+from cyclr.schedules import (
+    Anneal,
+    Constant,
+    Cyclical,
+    OneCycle,
+    Run,
+    Schedule,
+    WarmRestarts,
+    Warmup,
+    WarmupStableDecay,
+)
+from cyclr.schedules.anneal import Curve
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.cyclical import Mode, decay_of_mode
+from cyclr.schedules.run import phase
 
 Rate = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+# An integer stays an integer in records.
 Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
-"""An integer stays an integer in records."""
+Phase = Annotated[int, Meta(ge=0)] | Share
+"""Steps, or a share of the run."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +157,13 @@ class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
                     f"cycle_length={self.cycle_length!r}. Leave one out."
                 )
             return Plan(WarmRestarts(*self.bounds, run.steps(self.cycle_length), growth=self.growth))
-        lengths = _filling(run.total_steps, cycles_in(run) if self.cycles is None else self.cycles, self.growth)
-        whole, last = WarmRestarts(*self.bounds, lengths[0], growth=self.growth), run.total_steps - 1
-        if whole.cycle(last) == len(lengths) - 1 and whole.is_cycle_end(last):
+        cycles, total = cycles_in(run) if self.cycles is None else self.cycles, run.total_steps
+        # Cycles that divide the run end where its epochs do.
+        shares = [self.growth**-cycle for cycle in range(cycles)]
+        whole = WarmRestarts(*self.bounds, max(1, round(total * shares[-1] / sum(shares))), growth=self.growth)
+        if whole.cycle(total - 1) == cycles - 1 and whole.is_cycle_end(total - 1):
             return Plan(whole)
-        equal = [(length, len(list(group))) for length, group in itertools.groupby(lengths)]
-        parts = [WarmRestarts(*self.bounds, length) for length, _ in equal]
-        return Plan(Sequence(parts, [length * times for length, times in equal]))
+        return Plan(WarmRestarts.over(total, cycles, *self.bounds, growth=self.growth))
 
 
 class RestartsPolicy(Multiplicative, frozen=True, tag="warm_restarts"):
@@ -159,21 +174,67 @@ class RestartsPolicy(Multiplicative, frozen=True, tag="warm_restarts"):
     growth: Growth = 1
 
 
-class Cosine(Kind, frozen=True, tag="cosine"):
-    """The framework's own cosine decay to 0."""
+class Peaked(Kind, frozen=True):
+    """A kind with one rate, given or found by a range test, whose upper bound it is."""
 
     from_bounds = ("lr",)
     lr: Rate | None = None
+
+    @property
+    def peak(self) -> float:
+        """The rate, which has been filled in."""
+        return self.lr  # type: ignore[return-value]
+
+
+class DecayToZero(Peaked, frozen=True, tag="d2z"):
+    """A linear warm-up, then a line to 0 at the last step (Bergsma et al. 2025, arXiv:2502.15938).
+
+    The other kinds that anneal differ in `curve` and in `floor`, the rate at the last step as a share of the peak.
+    """
+
+    curve: ClassVar[Curve] = "linear"
+    floor: ClassVar[float] = 0.0
+    warmup: Phase = 0.1
+
+    def plan(self, run: Run) -> Plan:
+        last = run.total_steps - 1
+        _, rise = phase("warmup", self.warmup, last, left_over=1, least=0)
+        fall = Anneal(self.peak, self.floor * self.peak, last - rise, self.curve)
+        return Plan(Warmup(fall, rise) if rise else fall)
+
+
+class Linear(DecayToZero, frozen=True, tag="linear"):
+    """A linear warm-up, then a line down, by default to a tenth of the peak."""
+
+    floor: Share = 0.1  # type: ignore[misc]  # an option here
+
+
+class CosineWithFloor(Linear, frozen=True, tag="cosine_with_floor"):
+    """A linear warm-up, then a cosine down, by default to a tenth of the peak."""
+
+    curve = "cosine"
+
+
+class StableDecay(Peaked, frozen=True, tag="wsd"):
+    """A linear warm-up, the peak, and at the end a fall to 0 by 1 − sqrt (Hägele et al. 2024, arXiv:2405.18392)."""
+
+    warmup: Phase = 0.1
+    decay: Phase = 0.2
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(WarmupStableDecay(self.peak, run.total_steps, warmup=self.warmup, decay=self.decay))
+
+
+class Cosine(Peaked, frozen=True, tag="cosine"):
+    """The framework's own cosine decay to 0."""
 
     def plan(self, run: Run) -> Plan:
         return Plan(framework="cosine", lr=self.lr)
 
 
-class Plateau(Kind, frozen=True, tag="plateau"):
+class Plateau(Peaked, frozen=True, tag="plateau"):
     """The framework's own ReduceLROnPlateau, on the target metric."""
 
-    from_bounds = ("lr",)
-    lr: Rate | None = None
     factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Meta(ge=0, le=2**31)] = 3
 
@@ -194,7 +255,8 @@ KINDS: dict[str, type[Kind]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         *(Fixed, Triangular, Triangular2, ExpRange, Parabolic, Sinusoidal),
-        *(OneCyclePolicy, RestartsPolicy, Multiplicative, Cosine, Plateau, FromSchedule),
+        *(OneCyclePolicy, RestartsPolicy, Multiplicative, Linear, DecayToZero, CosineWithFloor, StableDecay),
+        *(Cosine, Plateau, FromSchedule),
     )
 }
 """Every kind of policy by its name."""
@@ -277,21 +339,6 @@ def _in_name(option: str, value: Any) -> str:
 def cycles_in(run: Run) -> int:
     """Cycles of about 8 epochs, two of Smith's step sizes of four, that fill a run; at least one."""
     return max(1, round(run.total_steps / (8 * (run.steps_per_epoch or run.total_steps))))
-
-
-def _filling(total: int, count: int, growth: float) -> list[int]:
-    """Lengths of cycles that end with the run, within a step of `count` cycles each `growth` times as long as before.
-
-    Cycles of less than a step are left out.
-    """
-    count = min(count, total)
-    shares = [cycles / count for cycles in range(count + 1)]
-    if growth != 1:
-        # (growth^cycles − 1) / (growth^count − 1), without powers that overflow.
-        rest = growth**-count
-        shares = [(growth ** (cycles - count) - rest) / (1 - rest) for cycles in range(count + 1)]
-    ends = [round(total * share) for share in shares]
-    return sorted(end - start for start, end in itertools.pairwise(ends) if end > start)
 
 
 def parse(text: str) -> list[dict[str, Any]]:
