@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclr import Bounds, BoundsError, Cyclical, CyclrError, Halving
+from cyclr import Bounds, BoundsError, Cyclical, CyclrError, Halving, Run
 from cyclr.bounds import knee
 
 GOOD = Bounds(0.001, 0.1, "ok", "The loss fell.")
@@ -105,7 +105,10 @@ def test_what_are_no_bounds_is_an_error(arguments, error, message):
 
 
 def test_the_length_of_a_run_is_given_by_name_in_steps_or_in_epochs():
-    assert GOOD.schedule(epochs=5, steps_per_epoch=20, cycles=2) == GOOD.schedule(total_steps=100, cycles=2)
+    wanted = GOOD.schedule(total_steps=100, cycles=2)
+    assert GOOD.schedule(epochs=5, steps_per_epoch=20, cycles=2) == wanted
+    assert GOOD.schedule(total_steps=Run.of(samples=640, batch_size=32, epochs=5), cycles=2) == wanted
+    assert wanted.total_steps == 100
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any, Literal, Never
 
 from cyclr import _checks
 from cyclr.errors import BoundsError
-from cyclr.schedules import Cyclical, Decay
+from cyclr.schedules import Cyclical, Decay, Run
+from cyclr.schedules.run import total_of
 from cyclr.schedules.shape import Shape
 
 Status = Literal["ok", "flat", "no_divergence", "too_few_points", "noisy"]
@@ -84,7 +85,7 @@ class Bounds:
     def schedule(
         self,
         *positional: Never,
-        total_steps: int | None = None,
+        total_steps: int | Run | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
         cycles: int = 1,
@@ -100,7 +101,7 @@ class Bounds:
         Of the cycles compared (`benchmarks/bounds/ground_truth.py`), it suffers least from bounds that are too low.
 
         Args:
-            total_steps: steps (optimizer updates) of the whole training run.
+            total_steps: steps (optimizer updates) of the whole training run, or a `Run`.
             epochs, steps_per_epoch: epochs of the run and steps (optimizer updates) in each, ≥ 1.
             cycles: number of whole cycles, ≥ 1.
             rise, shape, decay: as for `Cyclical.over`.
@@ -131,7 +132,7 @@ class Bounds:
         if total_steps is None:
             names = ("epochs", "steps_per_epoch")
             total_steps = math.prod(_checks.integer(name, given[name], at_least=1) for name in names)
-        return Cyclical.over(total_steps, cycles, *self.numbers, rise=rise, shape=shape, decay=decay)
+        return Cyclical.over(total_of(total_steps), cycles, *self.numbers, rise=rise, shape=shape, decay=decay)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""

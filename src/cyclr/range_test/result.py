@@ -13,10 +13,11 @@ from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.knee import read_bounds
-from cyclr.drawing.picture import RangePicture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from cyclr.drawing.picture import RangePicture
 
 FORMAT_VERSION = 1
 
@@ -183,8 +184,10 @@ class RangeTestResult:
         skips = {"skip_begin": skip_begin, "skip_end": skip_end}
         return classic.suggest(self.lr, self.loss, method, steps=self.steps, **skips)
 
-    def picture(self) -> RangePicture:
+    def picture(self) -> "RangePicture":
         """The numbers and sentences that every picture of this result is drawn from."""
+        from cyclr.drawing.picture import RangePicture
+
         bounds = self.bounds
         return RangePicture(
             lr=self.lr,
