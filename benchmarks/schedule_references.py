@@ -2,107 +2,30 @@
 
     KERAS_BACKEND=torch python benchmarks/schedule_references.py
 
-First table: the largest difference over whole runs, as a share of the upper bound. torch and Ignite compute in float64,
-Keras and Optax in float32, whose rounding is 6e-8. Second table: the position of step 10¹² and of the 1,000 before and
-after it in rational numbers, the shape in 50 digits, and the largest difference of ours, as a share of the upper bound.
+First table: every row of docs/how-to/migrate.md, with the largest difference over a whole run as a share of the largest
+rate, in float64. (Keras rounds to float32 on other backends than torch.) Libraries that are not installed are compared
+by their published formulas. Second table: the same by library. Third table: the position of step 10¹² and of the 1,000
+before and after it in rational numbers, the shape in 50 digits, and the largest difference of ours, as a share of the
+upper bound.
 """
 
 import math
-import warnings
+import sys
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-import jax
-import keras
 import mpmath
-import numpy as np
-import optax
-import torch
-from ignite.handlers import CosineAnnealingScheduler, LinearCyclicalScheduler
 
-from cyclr import Constant, Cyclical, Exponential, Halving, OneCycle, Schedule, Sequence, WarmRestarts, Warmup
+from cyclr import Constant, Cyclical, OneCycle, Schedule, Sequence, WarmRestarts, Warmup
 
-STEPS = 10_000
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.conformance import peers
+
 LOW, HIGH = 0.003, 0.06
 HUGE = range(10**12 - 1000, 10**12 + 1001)
-
-
-def of_torch(name: str, key: str = "lr", lr: float = HIGH, **arguments: Any) -> np.ndarray:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9)
-    scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **arguments)
-    used = []
-    for step in range(STEPS):
-        used.append(optimizer.param_groups[0][key])
-        optimizer.step()
-        if step < STEPS - 1:
-            scheduler.step()
-    return np.array(used)
-
-
-def of_keras(**arguments: Any) -> np.ndarray:
-    schedule = keras.optimizers.schedules.CosineDecayRestarts(HIGH, alpha=LOW / HIGH, **arguments)
-    return np.asarray(keras.ops.convert_to_numpy(schedule(np.arange(STEPS))), dtype=np.float64)
-
-
-def of_optax(schedule: Callable[[Any], Any]) -> np.ndarray:
-    return np.asarray(jax.jit(jax.vmap(schedule))(jax.numpy.arange(STEPS)), dtype=np.float64)
-
-
-def of_ignite(kind: Any, **arguments: Any) -> np.ndarray:
-    return np.array([value for _, value in kind.simulate_values(num_events=STEPS, param_name="lr", **arguments)])
-
-
-def references() -> list[tuple[str, np.ndarray, Schedule, int]]:
-    """Name, values of the reference, our schedule, and the step of ours that is its step 0."""
-    cyclic: dict[str, Any] = {"base_lr": LOW, "max_lr": HIGH, "step_size_up": 70, "step_size_down": 30}
-    one: dict[str, Any] = {"max_lr": HIGH, "total_steps": STEPS, "div_factor": HIGH / LOW}
-    up = 3 * STEPS // 10 - 1
-    phases = {"rise": up, "fall": up}
-    down: dict[str, Any] = {"start_value": HIGH, "end_value": LOW}
-    lengths = [100 * 2**cycle for cycle in range(7)]
-    cycles = [
-        {"init_value": 0.0, "peak_value": HIGH, "warmup_steps": 20, "decay_steps": 20 + length, "end_value": LOW}
-        for length in lengths
-    ]
-    rows: list[tuple[str, np.ndarray, Schedule]] = []
-    for mode, decay in (("triangular", None), ("triangular2", Halving()), ("exp_range", Exponential(0.9995))):
-        ours = Cyclical(LOW, HIGH, 70, step_size_down=30, decay=decay)
-        values = of_torch("CyclicLR", mode=mode, gamma=0.9995, cycle_momentum=False, **cyclic)
-        rows.append((f"torch CyclicLR, {mode}", values, ours))
-    momentum = of_torch("CyclicLR", "momentum", base_momentum=0.8, max_momentum=0.9, **cyclic)
-    rows.append(("torch CyclicLR, momentum", momentum, Cyclical(LOW, HIGH, 70, step_size_down=30).mirrored(0.8, 0.9)))
-    for strategy, shape in (("cos", "sinusoidal"), ("linear", "triangular")):
-        name = f"torch OneCycleLR, {strategy}"
-        style: dict[str, Any] = {"shape": shape}
-        values = of_torch("OneCycleLR", anneal_strategy=strategy, **one)
-        rows.append((f"{name}, two phases", values, OneCycle(LOW, HIGH, STEPS, rise=up, **style)))
-        values = of_torch("OneCycleLR", anneal_strategy=strategy, three_phase=True, **one)
-        rows.append((f"{name}, three phases", values, OneCycle(LOW, HIGH, STEPS, **phases, **style)))
-    momentum = of_torch("OneCycleLR", "momentum", three_phase=True, base_momentum=0.8, max_momentum=0.9, **one)
-    rows.append(("torch OneCycleLR, momentum", momentum, OneCycle(LOW, HIGH, STEPS, **phases).mirrored(0.8, 0.9)))
-    for growth in (1, 2, 3):
-        values = of_torch("CosineAnnealingWarmRestarts", T_0=100, T_mult=growth, eta_min=LOW)
-        ours = WarmRestarts(LOW, HIGH, 100, growth=growth)
-        rows.append((f"torch CosineAnnealingWarmRestarts, T_mult={growth}", values, ours))
-    for growth in (1, 2):
-        values = of_keras(first_decay_steps=100, t_mul=float(growth), m_mul=0.9)
-        ours = WarmRestarts(LOW, HIGH, 100, growth=growth, decay=Exponential(0.9, per="cycle"))
-        rows.append((f"Keras CosineDecayRestarts, t_mul={growth}", values, ours))
-    values = of_optax(optax.cosine_onecycle_schedule(STEPS - 1, HIGH, 0.3, div_factor=HIGH / LOW))
-    rows.append(("Optax cosine_onecycle_schedule", values, OneCycle(LOW, HIGH, STEPS)))
-    values = of_optax(optax.linear_onecycle_schedule(STEPS - 1, HIGH, 0.3, 0.85, div_factor=HIGH / LOW))
-    fall = int(0.85 * (STEPS - 1)) - int(0.3 * (STEPS - 1))
-    rows.append(("Optax linear_onecycle_schedule", values, OneCycle(LOW, HIGH, STEPS, fall=fall, shape="triangular")))
-    ours = Warmup(WarmRestarts(LOW, HIGH, 100, growth=2), 20, every_cycle=True)
-    rows.append(("Optax sgdr_schedule, warm-up in each cycle", of_optax(optax.sgdr_schedule(cycles)), ours))
-    values = of_ignite(LinearCyclicalScheduler, start_value=LOW, end_value=HIGH, cycle_size=100)
-    rows.append(("Ignite LinearCyclicalScheduler", values, Cyclical(LOW, HIGH, 50)))
-    values = of_ignite(CosineAnnealingScheduler, cycle_size=100, cycle_mult=2, **down)
-    rows.append(("Ignite CosineAnnealingScheduler, cycle_mult=2", values, WarmRestarts(LOW, HIGH, 100, growth=2)))
-    values = of_ignite(CosineAnnealingScheduler, cycle_size=100, warmup_duration=20, **down)
-    warmed = Warmup(WarmRestarts(LOW, HIGH, 100), 20, LOW, every_cycle=True)
-    return [(*row, 0) for row in rows] + [("Ignite CosineAnnealingScheduler, warm-up", values, warmed, 20)]
 
 
 def mean(low: float, high: float, x: Fraction, shape: str = "triangular") -> Any:
@@ -196,15 +119,26 @@ def table(title: str, rows: list[tuple[str, float]]) -> None:
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")
     mpmath.mp.dps = 50
-    compared = []
-    for name, values, schedule, offset in references():
-        top = 0.9 if "momentum" in name else HIGH
-        ours = [schedule(step) for step in range(offset, offset + STEPS)]
-        compared.append((name, float(np.max(np.abs(ours - values))) / top))
-    table(f"largest difference from the reference over {STEPS:,} steps, as a share of the upper bound", compared)
-    precise = []
+    names = peers.symbols()
+    compared = [(row, row.difference(names)) for row in peers.rows()]
+    table(
+        "largest difference from the schedulers of other libraries, as a share of their largest rate",
+        [(f"{row.peer}  {row.old}", difference) for row, difference in compared],
+    )
+    libraries = dict.fromkeys(row.peer for row, _ in compared)
+    of_library = {name: [difference for row, difference in compared if row.peer == name] for name in libraries}
+    table(
+        "\nby library: rows, those that agree to 1e-12, and the largest difference of these",
+        [
+            (
+                f"{name:<28} {len(all_):>3} {sum(d <= peers.EXACT for d in all_):>3}",
+                max(d for d in all_ if d <= peers.EXACT),
+            )
+            for name, all_ in of_library.items()
+        ],
+    )
+    precise: list[tuple[str, float]] = []
     for name, schedule, formula in exact():
         differences = [abs(mpmath.mpf(schedule(step)) - formula(step)) for step in HUGE]
         precise.append((name, float(max(differences)) / HIGH))
