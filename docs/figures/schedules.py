@@ -29,11 +29,15 @@ SCHEDULES: dict[str, cyclr.Schedule] = {
     "Sequence": cyclr.Sequence(
         [cyclr.Warmup(cyclr.Cyclical(0.02, 0.1, step_size=100), steps=100), cyclr.Constant(0.01)], lengths=[700]
     ),
+    "Warmup and Anneal": cyclr.Warmup(cyclr.Anneal(0.1, 0.0, steps=899), steps=100),
+    "WarmupStableDecay": cyclr.WarmupStableDecay(0.1, total_steps=1000, warmup=0.1, decay=0.3),
+    "Product of stairs and cycles": cyclr.Clock(cyclr.Anneal(1, 0.5, 1, "exponential", limit=0), every=248)
+    * cyclr.Cyclical(**BOUNDS, step_size=62),
 }
 
 
 def main() -> None:
-    figure, axes = plt.subplots(3, 3, figsize=(11, 6.5), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(4, 3, figsize=(11, 8.5), sharex=True, sharey=True, layout="constrained")
     for ax, (name, schedule) in zip(axes.flat, SCHEDULES.items(), strict=True):
         schedule.plot(1000, ax=ax)
         ax.set(title=name, xlabel="", ylabel="")
