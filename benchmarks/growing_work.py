@@ -1,10 +1,12 @@
-"""How the cost of schedules grows with the step, the array, the cycles, and the parts that they are made of.
+"""How the cost of schedules and range tests grows: with the step, the array, the cycles, the parts and the points.
 
-    python benchmarks/growing_work.py [ROUNDS]
+    python benchmarks/growing_work.py [ROUNDS [WORD]]
 
-Every cell is the time per unit (step, element, cycle or part) at that size, as a ratio to the smallest size of its row,
-whose time is shown. 1 in all cells means that the whole costs as much as its size says: a step costs the same wherever
-it is, and ten parts cost ten times as much as one. The shortest of ROUNDS rounds counts (5 by default).
+WORD selects rows by a word of their titles, such as RangeTest.
+
+Every cell is the time per unit (step, element, cycle, part or point) at that size, as a ratio to the smallest size of
+its row, whose time is shown. 1 in all cells means that the whole costs as much as its size says: a step costs the same
+wherever it is, and ten parts cost ten times as much as one. The shortest of ROUNDS rounds counts (5 by default).
 """
 
 import json
@@ -15,7 +17,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 import cyclr
-from cyclr import Schedule
+from cyclr import RangeTest, RangeTestResult, Schedule
+from cyclr.bounds import knee
+from cyclr.bounds.classic import METHODS
 
 STEPS = 4096
 """Consecutive steps that are called one by one."""
@@ -104,6 +108,39 @@ MADE: dict[str, Callable[[int], Schedule]] = {
 }
 
 
+RATES = (1e-6, 10.0)
+ANALYSES: dict[str, Callable[[RangeTestResult], object]] = {
+    "bounds": lambda result: knee(result.lr, result.loss),
+    "three suggestions": lambda result: [result.suggest(name) for name in METHODS],
+    "picture in a notebook": lambda result: result._repr_html_(),
+    "JSON and back": lambda result: RangeTestResult.from_dict(json.loads(json.dumps(result.to_dict()))),
+}
+
+
+def losses(points: int) -> list[float]:
+    """A loss that falls and turns, with noise from batch to batch."""
+    lr, noise = np.geomspace(*RATES, points), 0.1 * np.random.default_rng(0).standard_normal(points)
+    falling_and_turning: list[float] = (2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2 + noise).tolist()
+    return falling_and_turning
+
+
+def recorded(losses: list[float]) -> RangeTestResult:
+    test = RangeTest(*RATES, len(losses), stop_factor=None)
+    for _, loss in zip(test, losses, strict=True):
+        test.record(loss)
+    return test.result()
+
+
+def recording(points: int) -> Work:
+    values = losses(points)
+    return lambda: recorded(values), points
+
+
+def analysis(points: int, call: Callable[[RangeTestResult], object]) -> Work:
+    result = recorded(losses(points))
+    return lambda: call(result), points
+
+
 def rows() -> Iterable[tuple[str, str, list[int], Callable[[int], Work]]]:
     """Title, unit, sizes, and the work of each size."""
     far = [0, 10**2, 10**4, 10**6, 10**8]
@@ -132,6 +169,10 @@ def rows() -> Iterable[tuple[str, str, list[int], Callable[[int], Work]]]:
             lambda n, m=make: (array(m(n), 10**5)[0], 10**5 * n),
         )
         yield f"{name}, …: JSON and back", "part", parts, lambda n, m=make: through_json(m(n), n)
+    points = [100, 1000, 4000, 16000]
+    yield "RangeTest, … points: recorded", "point", points, recording
+    for name, call in ANALYSES.items():
+        yield f"RangeTest, … points: {name}", "point", points, lambda n, c=call: analysis(n, c)
 
 
 def seconds(work: Work, rounds: int) -> float:
@@ -146,8 +187,10 @@ def seconds(work: Work, rounds: int) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds, word = int(sys.argv[1]) if len(sys.argv) > 1 else 5, sys.argv[2] if len(sys.argv) > 2 else ""
     for title, unit, sizes, work in rows():
+        if word not in title:
+            continue
         times = [seconds(work(size), rounds) for size in sizes]
         cells = "  ".join(f"{size:.0e}: {each / times[0]:5.2f}" for size, each in zip(sizes, times, strict=True))
         print(f"{title:44} {times[0] * 1e9:11,.1f} ns per {unit:17} {cells}", flush=True)
