@@ -231,7 +231,7 @@ def plot(
 
 
 def _steps_to_draw(schedule: Any) -> int:
-    """All steps of a schedule with an end, four cycles or turns of one that repeats, or else 1,000 steps."""
+    """All steps of a schedule with an end, four cycles or turns of one that repeats, most of a fall, or 1,000 steps."""
     if schedule.total_steps is not None:
         return int(schedule.total_steps)
     match schedule:
@@ -248,8 +248,11 @@ def _steps_to_draw(schedule: Any) -> int:
             return max(map(_steps_to_draw, moving), default=1000)
         case cyclr.Clock():
             return schedule.every * (4 * schedule.repeat if schedule.repeat else _steps_to_draw(schedule.of))
-        case cyclr.Anneal():
-            return max(schedule.steps + 1, 1000)
+        case cyclr.Anneal(limit=None):
+            return schedule.steps + 1
+        case cyclr.Anneal(start=start, limit=float(limit)):
+            near = abs(start - limit) / 20
+            return bisect.bisect_left(range(2**40), True, key=lambda step: abs(schedule(step) - limit) <= near) + 1
     return 1000
 
 
