@@ -18,7 +18,8 @@ from typing import Any
 
 import mpmath
 
-from cyclr import Constant, Cyclical, OneCycle, Schedule, Sequence, WarmRestarts, Warmup
+from cyclr import Anneal, Clock, Constant, Cyclical, OneCycle, Schedule, Sequence, WarmRestarts, Warmup
+from cyclr.schedules.anneal import CURVES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,6 +34,20 @@ def mean(low: float, high: float, x: Fraction, shape: str = "triangular") -> Any
     position = mpmath.mpf(x.numerator) / x.denominator
     window = mpmath.sin(mpmath.pi / 2 * position) ** 2 if shape == "sinusoidal" else position
     return mpmath.mpf(low) * (1 - window) + mpmath.mpf(high) * window
+
+
+def leg(x: Fraction, curve: str, power: float = 1.0, warp: float = 1.0) -> Any:
+    """The value of a leg from HIGH to LOW at x of its steps, in 50 digits."""
+    position, axis = mpmath.mpf(x.numerator) / x.denominator, CURVES[curve]
+    if axis == 0:
+        return HIGH * (mpmath.mpf(LOW) / HIGH) ** position
+    if axis is not None:
+        return (mpmath.mpf(HIGH) ** axis * (1 - position) + mpmath.mpf(LOW) ** axis * position) ** (
+            mpmath.mpf(1) / axis
+        )
+    rest = 1 - position**warp
+    rest = (mpmath.sin(mpmath.pi / 2 * rest) ** 2 if curve == "cosine" else rest) ** power
+    return HIGH * rest + LOW * (1 - rest)
 
 
 def triangle(step: int, up: int, down: int) -> Fraction:
@@ -100,6 +115,26 @@ def exact() -> list[tuple[str, Schedule, Callable[[int], Any]]]:
         ),
         ("Warmup, in the rise", Warmup(Constant(HIGH), run), lambda t: mean(0.0, HIGH, Fraction(t, run))),
     ]
+    powers: dict[str, dict[str, Any]] = {"": {}, ", power 1.5": {"power": 1.5}, ", warp 0.5": {"warp": 0.5}}
+    for curve in CURVES:
+        for suffix, powered in powers.items() if CURVES[curve] is None else [("", {})]:
+            waves.append(
+                (
+                    f"Anneal, {curve}{suffix}",
+                    Anneal(HIGH, LOW, run, curve, **powered),
+                    lambda t, c=curve, p=powered: leg(Fraction(t, run), c, **p),
+                )
+            )
+        if curve != "cosine":
+            waves.append(
+                (
+                    f"Anneal, {curve}, beyond its end",
+                    Anneal(HIGH, LOW, up, curve, limit=0),
+                    lambda t, c=curve: max(leg(Fraction(t, up), c), 0),
+                )
+            )
+    stairs = HIGH * Clock(Anneal(1, 0.98, 1, "exponential", limit=0), every=10**10 + 7)
+    waves.append(("Product of Constant and Clock", stairs, lambda t: HIGH * mpmath.mpf(0.98) ** (t // (10**10 + 7))))
     for text in ("1", "1.1", "1.5", "2", "3"):
         growth = Fraction(text)
         schedule = WarmRestarts(LOW, HIGH, 100, growth=float(text))
