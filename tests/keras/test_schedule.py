@@ -104,7 +104,7 @@ def test_a_saved_model_goes_on_where_it_was(cut, micro_batches, probe, tmp_path)
 @pytest.mark.parametrize("decay", [PerCycle(lambda cycle: 1 / (1 + cycle)), PerStep(lambda step: 1 / (1 + step))])
 def test_a_function_cannot_be_saved_and_says_so(decay, probe, tmp_path):
     rate = LearningRate(Cyclical(LOW, HIGH, 3, decay=decay))
-    with pytest.raises(ScheduleError, match=r"holds a Python function, which JSON cannot hold.*Exponential"):
+    with pytest.raises(ScheduleError, match=r"holds a Python function.*make the schedule again in code"):
         rate.get_config()
     model = probe(keras.optimizers.SGD(rate)).model
     with pytest.raises(ScheduleError, match="holds a Python function"):
