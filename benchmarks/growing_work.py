@@ -6,7 +6,8 @@ WORD selects rows by a word of their titles, such as RangeTest.
 
 Every cell is the time per unit (step, element, cycle, part or point) at that size, as a ratio to the smallest size of
 its row, whose time is shown. 1 in all cells means that the whole costs as much as its size says: a step costs the same
-wherever it is, and ten parts cost ten times as much as one. The shortest of ROUNDS rounds counts (5 by default).
+wherever it is, and ten parts cost ten times as much as one. Times are CPU times of the process; the shortest of ROUNDS
+rounds counts (5 by default).
 """
 
 import json
@@ -180,9 +181,9 @@ def seconds(work: Work, rounds: int) -> float:
     call, units = work
     best = float("inf")
     for _ in range(rounds):
-        begin = time.perf_counter()
+        begin = time.process_time()
         call()
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.process_time() - begin)
     return best / units
 
 
