@@ -1,6 +1,5 @@
 """One update of a range test: its batches, loss scaling that skips updates, and all processes that train together."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -113,14 +112,14 @@ class Update:
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""
-        device = self.processes.device
         self.optimizer.zero_grad(set_to_none=True)
         for micro_batch in range(self.accumulate):
             if micro_batch > 0 and self.processes.any(not self.batches)[0]:
                 break
-            with torch.autocast(device.type, self.autocast) if self.autocast is not None else contextlib.nullcontext():
-                loss = self._loss(_moved(next(self.batches), device))
-            losses.append(_checks.scalar("loss", loss))
+            loss = self._loss(next(self.batches))
+            # A small model would feel the checks of a loss that is a tensor with one number.
+            is_number = type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point()
+            losses.append(loss.item() if is_number else _checks.scalar("loss", loss))
             # A division by 1, and its gradient, would be felt on a small model.
             part = loss if self.accumulate == 1 else loss / self.accumulate
             (part if self.scaler is None else self.scaler.scale(part)).backward()
@@ -132,6 +131,13 @@ class Update:
         return sum(losses) / len(losses)
 
     def _loss(self, batch: Any) -> Any:
+        batch = _moved(batch, self.processes.device)
+        if self.autocast is None:
+            return self._plain_loss(batch)
+        with torch.autocast(self.processes.device.type, self.autocast):
+            return self._plain_loss(batch)
+
+    def _plain_loss(self, batch: Any) -> Any:
         if self.loss_fn is None and isinstance(batch, Mapping):
             return self.model(**batch).loss
         if self.loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
@@ -146,9 +152,7 @@ def _moved(batch: Any, device: Any) -> Any:
     """Return the batch with all of its tensors on the device."""
     if hasattr(batch, "to"):
         return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
         moved = [_moved(value, device) for value in batch]
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
-    return batch
+    return {key: _moved(value, device) for key, value in batch.items()} if isinstance(batch, Mapping) else batch
