@@ -1,13 +1,15 @@
-"""What `Scheduler.step()` costs per update of a torch optimizer, against torch's own schedulers.
+"""What `Scheduler.step()` costs per update of a torch optimizer, against torch's own schedulers, and as work grows.
 
     python benchmarks/torch_step_cost.py [ROUNDS]
 
 An update of a `Scheduler` is what it adds to a loop: its hooks, called as the optimizer calls them before and after an
 update, and `step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around
 `optimizer.step`. No optimizer steps meanwhile: it costs ten times as much, and is the same for all. Every scheduler
-has an optimizer of its own with one parameter group. Rounds alternate in one process, in an order that rotates; a cell
-is the median over the rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range
-of the middle half.
+has an optimizer and a schedule of its own. Rounds alternate in one process, in an order that rotates; a cell is the
+median over the rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range of the
+middle half. Time is the thread's, which other programs disturb less.
+
+The second table is one update with more groups, deeper sequences and later steps: the median of the rounds.
 """
 
 import statistics
@@ -24,8 +26,6 @@ import cyclr
 from cyclr.torch import CyclicLR, Scheduler
 
 UPDATES = 4000
-CYCLE = cyclr.Cyclical(1e-3, 6e-3, step_size=200)
-MOMENTUM = CYCLE.mirrored(0.8, 0.9)
 
 
 class Assignment:
@@ -39,42 +39,63 @@ class Assignment:
             group["lr"] = 0.1
 
 
-CASES: dict[str, Callable[[Any], Any]] = {
-    "torch CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 1e-3, 6e-3, 200, cycle_momentum=False),
-    "torch CyclicLR, momentum": lambda o: lr_scheduler.CyclicLR(o, 1e-3, 6e-3, 200),
-    "torch OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 6e-3, 10**9, cycle_momentum=False),
-    "torch LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.5),
-    "a bare assignment": Assignment,
-    "Scheduler": lambda o: Scheduler(o, CYCLE),
-    "Scheduler, momentum": lambda o: Scheduler(o, CYCLE, MOMENTUM),
-    "cyclr CyclicLR": lambda o: CyclicLR(o, 1e-3, 6e-3, 200, cycle_momentum=False),
-    "cyclr CyclicLR, momentum": lambda o: CyclicLR(o, 1e-3, 6e-3, 200),
+def cycle() -> cyclr.Cyclical:
+    return cyclr.Cyclical(1e-3, 6e-3, step_size=200)
+
+
+def nested() -> cyclr.Schedule:
+    tail = cyclr.Sequence([cyclr.OneCycle(1e-3, 6e-3, 10**6), cyclr.WarmRestarts(0, 0.1, 100, growth=2)], [10**6])
+    return cyclr.Sequence([cyclr.Warmup(cycle(), 500), tail], [4000])
+
+
+def product() -> cyclr.Schedule:
+    return nested() * cyclr.Anneal(1, 0.99999, 1, "exponential", limit=0) * cyclr.Anneal(1, 0.5, 10**7)
+
+
+CASES: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "torch CyclicLR": (1, lambda o: lr_scheduler.CyclicLR(o, 1e-3, 6e-3, 200, cycle_momentum=False)),
+    "torch CyclicLR, momentum": (1, lambda o: lr_scheduler.CyclicLR(o, 1e-3, 6e-3, 200)),
+    "torch CyclicLR, 3 groups": (3, lambda o: lr_scheduler.CyclicLR(o, 1e-3, 6e-3, 200, cycle_momentum=False)),
+    "torch OneCycleLR": (1, lambda o: lr_scheduler.OneCycleLR(o, 6e-3, 10**9, cycle_momentum=False)),
+    "torch LambdaLR": (1, lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.5)),
+    "a bare assignment": (1, Assignment),
+    "Scheduler": (1, lambda o: Scheduler(o, cycle())),
+    "Scheduler, momentum": (1, lambda o: Scheduler(o, cycle(), cycle().mirrored(0.8, 0.9))),
+    "Scheduler, 3 groups": (3, lambda o: Scheduler(o, cycle())),
+    "Scheduler, nested sequence": (1, lambda o: Scheduler(o, nested())),
+    "Scheduler, product": (1, lambda o: Scheduler(o, product())),
+    "cyclr CyclicLR": (1, lambda o: CyclicLR(o, 1e-3, 6e-3, 200, cycle_momentum=False)),
+    "cyclr CyclicLR, momentum": (1, lambda o: CyclicLR(o, 1e-3, 6e-3, 200)),
 }
 
 
-def seconds(optimizer: Any, scheduler: Any) -> float:
+def sgd(groups: int) -> Any:
+    """An optimizer whose groups have rates that differ."""
+    made = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1 / (1 + index)} for index in range(groups)]
+    return torch.optim.SGD(made, lr=0.1, momentum=0.9)
+
+
+def seconds(optimizer: Any, scheduler: Any, updates: int = UPDATES) -> float:
     step = scheduler.step
     if not isinstance(scheduler, Scheduler):
-        begin = time.perf_counter()
-        for _ in range(UPDATES):
+        begin = time.thread_time()
+        for _ in range(updates):
             step()
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
     (before,) = optimizer._optimizer_step_pre_hooks.values()
     (after,) = optimizer._optimizer_step_post_hooks.values()
-    begin = time.perf_counter()
-    for _ in range(UPDATES):
+    begin = time.thread_time()
+    for _ in range(updates):
         before(optimizer, (), {})
         after(optimizer, (), {})
         step()
-    return time.perf_counter() - begin
+    return time.thread_time() - begin
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 41
-    warnings.simplefilter("ignore")
+def against_torch(rounds: int) -> None:
     made = {}
-    for name, make in CASES.items():
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    for name, (groups, make) in CASES.items():
+        optimizer = sgd(groups)
         made[name] = optimizer, make(optimizer)
     names = list(CASES)
     taken: dict[str, list[float]] = {name: [] for name in names}
@@ -88,7 +109,48 @@ def main() -> None:
     for name in names:
         ratios = [a / b for a, b in zip(taken[name], taken["torch CyclicLR"], strict=True)]
         low, median, high = statistics.quantiles(ratios, n=4)
-        print(f"  {name:26} {statistics.median(taken[name]):6.2f} µs   {median:5.2f}  ({low:.2f} to {high:.2f})")
+        print(f"  {name:27} {statistics.median(taken[name]):6.2f} µs   {median:5.2f}  ({low:.2f} to {high:.2f})")
+
+
+def deep(levels: int) -> cyclr.Schedule:
+    """Sequences in sequences, each with a part before the next one."""
+    schedule: cyclr.Schedule = cycle()
+    for _ in range(levels - 1):
+        schedule = cyclr.Sequence([cyclr.Constant(0.1), schedule], [10])
+    return schedule
+
+
+GROWING: dict[str, tuple[list[int], Callable[[int], tuple[Any, Any]]]] = {
+    "groups": ([1, 10, 100, 1000], lambda n: (sgd(n), lambda o: Scheduler(o, cycle()))),
+    "schedules, one a group": (
+        [1, 10, 100, 1000],
+        lambda n: (sgd(n), lambda o: Scheduler(o, [cycle() for _ in range(n)])),
+    ),
+    "nested sequences": ([1, 10, 100], lambda n: (sgd(1), lambda o: Scheduler(o, deep(n)))),
+    "step": (
+        [0, 10**4, 10**8, 10**12],
+        lambda n: (sgd(1), lambda o: Scheduler(o, product(), start_step=n)),
+    ),
+}
+
+
+def as_work_grows(rounds: int) -> None:
+    print("one update of a Scheduler, as work grows")
+    for name, (sizes, make) in GROWING.items():
+        cells = []
+        for size in sizes:
+            optimizer, attach = make(size)
+            scheduler, updates = attach(optimizer), UPDATES // max(1, len(optimizer.param_groups) // 10)
+            spent = [seconds(optimizer, scheduler, updates) / updates * 1e6 for _ in range(rounds)]
+            cells.append(f"{size:,}: {statistics.median(spent):.2f} µs")
+        print(f"  {name:23} {'   '.join(cells)}")
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 41
+    warnings.simplefilter("ignore")
+    against_torch(rounds)
+    as_work_grows(max(2, rounds // 4))
 
 
 if __name__ == "__main__":

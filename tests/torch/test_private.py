@@ -63,6 +63,12 @@ def test_update_hooks():
     assert before.id < after.id
 
 
+def test_reader():
+    schedule = Cyclical(0.25, 0.75, 3)
+    for step in (0, 1, 5000, 10**20):
+        assert _private.reader(schedule)(schedule, step) == schedule(step)
+
+
 def test_buffers():
     module = torch.nn.Module()
     module.register_buffer("late", None)

@@ -15,7 +15,6 @@ from torch.optim import lr_scheduler
 from cyclr import Constant, Cyclical, Halving, PerCycle, Schedule, ScheduleError, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler
 from cyclr.torch._hooks import uncounted
-from cyclr.torch.scheduler import _State
 
 CYCLE = Cyclical(0.25, 0.75, 3)
 OTHER = Cyclical(0.125, 0.5, 2, step_size_down=5, decay=Halving())
@@ -1028,19 +1027,18 @@ def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last
 def test_the_state_of_a_scheduler_follows_its_turn_in_a_sequence():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
-    assert scheduler._state is _State.ALONE
+    state = lambda: (scheduler._in_sequence, scheduler._pending, scheduler.state_dict()["in_charge"])  # noqa: E731
+    assert state() == (False, False, True)
     parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), scheduler, lr_scheduler.ConstantLR(optimizer, 0.25, 100)]
     sequence = lr_scheduler.SequentialLR(optimizer, parts, [2, 5])
     seen = []
     for _ in range(7):
-        in_charge = scheduler.state_dict()["in_charge"]
-        assert in_charge == (scheduler._state is _State.ACTIVE)
-        seen.append(scheduler._state.name)
+        seen.append(state())
         update(optimizer)
         sequence.step()
-    assert seen == ["PENDING"] * 2 + ["ACTIVE"] * 3 + ["ENDED"] * 2
+    assert seen == [(True, True, False)] * 2 + [(True, False, True)] * 3 + [(True, False, False)] * 2
     scheduler.step()
-    assert scheduler._state is _State.ACTIVE
+    assert state() == (True, False, True)
 
 
 def test_a_rate_that_is_changed_by_hand_is_not_set_again_when_the_optimizer_is_loaded():
@@ -1049,7 +1047,7 @@ def test_a_rate_that_is_changed_by_hand_is_not_set_again_when_the_optimizer_is_l
     optimizer.param_groups[0]["lr"] = 0.125
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert scheduler.get_last_lr() == [0.125]
-    assert scheduler._state is _State.ALONE
+    assert not scheduler._in_sequence
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")

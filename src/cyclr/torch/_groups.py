@@ -31,7 +31,8 @@ def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> Non
     """
     old = group[key]
     held = old[index] if isinstance(old, (tuple, list)) else old
-    if isinstance(held, torch.Tensor):
+    # The type tells a float faster than torch tells a tensor.
+    if type(held) is not float and isinstance(held, torch.Tensor):
         held.fill_(value)
     else:
         group[key] = value if held is old else (*old[:index], value, *old[index + 1 :])

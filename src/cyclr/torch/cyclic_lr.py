@@ -209,8 +209,8 @@ class CyclicLR(Scheduler):
             self._read_groups()
         super()._go_to(step)
 
-    def _value_at(self, schedule: Schedule) -> Callable[[Any], float]:
-        return functools.partial(_at_fraction, schedule) if self._in_fractions else super()._value_at(schedule)
+    def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
+        return _read_between if self._in_fractions else super()._reader(schedule)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, which torch's `CyclicLR` can load too, and `torch.load(weights_only=True)` can read.
@@ -265,7 +265,7 @@ def _as_float(scale: Callable[[Any], float], step: Any) -> float:
     return scale(float(step) if isinstance(step, Fraction) else step)
 
 
-def _at_fraction(schedule: Schedule, step: Any) -> float:
+def _read_between(schedule: Schedule, step: Any) -> float:
     """Return the value at a step that may lie between two integers, which schedules do not take."""
     return float(schedule(step) if isinstance(step, int) else schedule.evaluate(SCALAR, Fraction(step)))
 

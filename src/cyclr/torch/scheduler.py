@@ -1,6 +1,5 @@
 """Schedules attached to a torch optimizer."""
 
-import enum
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,34 +21,13 @@ IDLE_CALLS = 1000
 Resumed = Literal["same", "new", "saved"]
 
 
-class _State(enum.Enum):
-    """The part of a `Scheduler` in setting its optimizer's learning rates, by itself or in a `SequentialLR` of torch.
-
-    | state   | entered when                                        | the groups hold                  | in charge |
-    |---------|-----------------------------------------------------|----------------------------------|-----------|
-    | ALONE   | it is made; other schedules are given when it loads | its rates, unless a user edits   | if so     |
-    | PENDING | a `SequentialLR` takes its first step back          | the rates of another scheduler   | no        |
-    | ACTIVE  | it makes a step while it is pending or has ended    | its rates                        | yes       |
-    | ENDED   | it is active, and the groups hold other rates       | the rates of another scheduler   | no        |
-
-    `step()` sets the values of its step in every state: torch does not call it before or after its turn.
-    """
-
-    ALONE = enum.auto()
-    PENDING = enum.auto()
-    ACTIVE = enum.auto()
-    ENDED = enum.auto()
-
-
-_ALONE = _State.ALONE
-
-
 class _Track(NamedTuple):
     """A schedule of one hyperparameter: where groups hold it, and the groups with their shares of the value."""
 
     key: str
     place: int
-    value_at: Callable[[Any], float]
+    read: Callable[[Schedule, Any], float]
+    schedule: Schedule
     shares: list[tuple[dict[str, Any], float]]
 
 
@@ -122,7 +100,7 @@ class Scheduler(_private.TorchScheduler):
         """The updates that the optimizer made, and its number of groups when they were last read."""
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         self._offset: Any = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
-        self._state = _State.ALONE
+        self._in_sequence = False
         given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **(entries or {})}
         self._schedules = self._checked(given)
         self._read_groups()
@@ -145,7 +123,7 @@ class Scheduler(_private.TorchScheduler):
 
         In a `SequentialLR`, that state holds the rates of the scheduler whose turn it was.
         """
-        return self._state is _State.ALONE and self._owns_rates()
+        return not self._in_sequence and self._owns_rates()
 
     def _after_load(self, reapply: bool) -> None:
         """Set the rates again that an older state of the optimizer replaced, and the values that ratios come from."""
@@ -206,12 +184,11 @@ class Scheduler(_private.TorchScheduler):
                 shares = _groups.ratios(self._initial[name])
             pairs = list(zip(groups, shares, strict=True))
             parts = [pairs] if one else [[pair] for pair in pairs]
-            tracks = zip(schedules, parts, strict=True)
-            self._tracks += [_Track(key, place, self._value_at(schedule), part) for schedule, part in tracks]
+            for schedule, part in zip(schedules, parts, strict=True):
+                self._tracks.append(_Track(key, place, self._reader(schedule), schedule, part))
 
-    def _value_at(self, schedule: Schedule) -> Callable[[Any], float]:
-        """Return the function that gives the schedule's value: calling the schedule itself takes twice as long."""
-        return schedule.__call__
+    def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
+        return _private.reader(schedule)
 
     @property
     def last_epoch(self) -> Any:
@@ -221,11 +198,12 @@ class Scheduler(_private.TorchScheduler):
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
         # SequentialLR takes the first step of its schedulers back by this. Ignite's wrapper moves it forward.
-        self._last_step = step
-        if step < max(self._offset, 0):
-            self._state = _State.PENDING
-        elif self._state is _State.PENDING:
-            self._state = _State.ALONE
+        was_pending, self._last_step = self._pending, step
+        self._in_sequence = self._pending or (self._in_sequence and not was_pending)
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._last_step < max(self._offset, 0))
 
     @property
     def _position(self) -> Any:
@@ -266,12 +244,10 @@ class Scheduler(_private.TorchScheduler):
         groups = self.optimizer.param_groups
         if groups is not self._groups or len(groups) != self._counts[1]:
             self._read_groups()
-        if self._state is not _ALONE:
-            self._state = _State.ACTIVE
         self._last_step = step
         # A training loop pays for this in every update, so a float is set without a call.
-        for key, place, value_at, shares in self._tracks:
-            value = value_at(step)
+        for key, place, read, schedule, shares in self._tracks:
+            value = read(schedule, step)
             for group, share in shares:
                 if type(group[key]) is float:
                     group[key] = value * share
@@ -290,20 +266,24 @@ class Scheduler(_private.TorchScheduler):
 
     def _rates_at(self, step: int) -> list[float]:
         """Return the rates that the schedules give to the known groups, none without a schedule."""
-        rates = [(value_at(step), shares) for key, _, value_at, shares in self._tracks if key == "lr"]
+        rates = [(read(schedule, step), shares) for key, _, read, schedule, shares in self._tracks if key == "lr"]
         return [value * share for value, shares in rates for _, share in shares]
 
     def _owns_rates(self) -> bool:
-        """Return True if this scheduler set the current learning rates, False before and after its turn."""
-        if self._state is _State.PENDING:
-            return False
-        owns = all(
+        """Return True if this scheduler set the current learning rates.
+
+        It may share them with others in a `SequentialLR` of torch, which calls only the one whose turn it is:
+
+        | state                  | `_in_sequence` | `_pending` | the groups hold                |
+        |------------------------|----------------|------------|--------------------------------|
+        | by itself              | False          | False      | its rates, unless a user edits |
+        | before its turn        | True           | True       | the rates of another scheduler |
+        | during, after its turn | True           | False      | its rates, those of another    |
+        """
+        return not self._pending and all(
             math.isclose(float(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
             for group, rate in zip(self.optimizer.param_groups, self._rates_at(self._last_step), strict=False)
         )
-        if self._state is not _State.ALONE:
-            self._state = _State.ACTIVE if owns else _State.ENDED
-        return owns
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step and descriptions of the schedules, which `torch.load(weights_only=True)` can read."""
@@ -351,16 +331,12 @@ class Scheduler(_private.TorchScheduler):
     def _resume(self, step: Any, in_charge: bool, schedules_replaced: bool) -> None:
         if schedules_replaced:
             # The state of the optimizer, if it is loaded after this, has rates of other schedules.
-            self._state = _State.ALONE
-        if in_charge or self._state is _State.ALONE:
+            self._in_sequence = False
+        if in_charge or not self._in_sequence:
             self._go_to(step)
             return
-        self._offset = step - self._counts[0]
-        if self._state is _State.PENDING:
-            self._last_step = min(self._last_step, self._offset - 1)
-        else:
-            self._last_step = step
-            self._state = _State.ENDED
+        pending, self._offset = self._pending, step - self._counts[0]
+        self._last_step = min(self._last_step, self._offset - 1) if pending else step
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
