@@ -52,10 +52,23 @@ def test_the_core_loads_nothing_heavy(code):
     assert loaded(code) == set()
 
 
-def test_importing_cyclr_loads_no_module_that_only_files_and_pages_need():
+def test_importing_cyclr_loads_no_module_that_only_files_pages_and_range_tests_need():
     code = "import numpy, sys; before = set(sys.modules); import cyclr; print(*(set(sys.modules) - before))"
     result = run([sys.executable, "-c", code])
-    assert {"json", "html", "tempfile", "uuid", "pathlib"} & set(result.stdout.split()) == set()
+    unneeded = {"json", "html", "tempfile", "uuid", "pathlib", "cyclr.bounds", "cyclr.range_test", "cyclr.drawing"}
+    assert unneeded & set(result.stdout.split()) == set()
+
+
+def test_names_that_are_imported_later_are_there_at_once():
+    code = (
+        "import cyclr\n"
+        "assert {'Bounds', 'RangeTest', 'RangeTestResult', 'Schedule'} <= set(dir(cyclr))\n"
+        "assert cyclr.bounds.Bounds is cyclr.Bounds and cyclr.range_test.RangeTest is cyclr.RangeTest\n"
+        "from cyclr import *\n"
+        "assert RangeTestResult is cyclr.RangeTestResult\n"
+        "assert not hasattr(cyclr, 'RangeTests') and not hasattr(cyclr, 'later')"
+    )
+    run([sys.executable, "-c", code])
 
 
 @pytest.mark.parametrize("code", ["import matplotlib", "import cyclr\nimport hypothesis.strategies"])

@@ -48,8 +48,8 @@ def test_all_is_every_public_name_in_order(package):
     module = importlib.import_module(package)
     public = {
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name in dir(module)
+        if not name.startswith("_") and not isinstance(getattr(module, name), types.ModuleType)
     }
     assert module.__all__ == sorted(public)
 
