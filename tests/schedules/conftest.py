@@ -63,7 +63,7 @@ def anneals(draw):
     values = st.floats(0, 1e3) if CURVES[curve] is None else st.floats(1e-9, 1e3)
     start, end = draw(values), draw(values)
     if curve != "cosine" and draw(st.booleans()):
-        limit = draw(st.floats(0, 1)) * end if end <= start else end * draw(st.floats(1, 100))
+        limit = draw(st.floats(0, 1)) * start if end <= start else start * draw(st.floats(1, 100))
         return Anneal(start, end, draw(LENGTHS), curve, limit=limit)
     powers = st.floats(0.1, 5) if CURVES[curve] is None else st.just(1.0)
     return Anneal(start, end, draw(LENGTHS), curve, power=draw(powers), warp=draw(powers))

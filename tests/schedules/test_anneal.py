@@ -41,7 +41,7 @@ def test_it_goes_from_start_to_end_within_its_bounds_and_is_exact_at_both(leg: A
     low, high = sorted((leg.start, last))
     assert low <= leg(step) <= high == leg.largest
     assert leg(0) == leg.start
-    assert leg(leg.steps) == leg.end
+    assert leg(leg.steps) == np.clip(leg.end, low, high)
     if leg.limit is None:
         assert leg(leg.steps + step) == leg.end
 
@@ -149,15 +149,15 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
             'limit must be None with curve="cosine", which ends at `end`; got limit=0.',
         ),
         (
-            {"limit": 0.05},
+            {"limit": 0.2},
             ValueError,
-            "limit must be a finite number at least 0 and at most 0.01; got limit=0.05. It lies beyond `end`, as seen "
+            "limit must be a finite number at least 0 and at most 0.1; got limit=0.2. It lies where the line leads to "
             "from `start`.",
         ),
         (
-            {"end": 0.2, "limit": 0.1},
+            {"end": 0.2, "limit": 0.05},
             ValueError,
-            "limit must be a finite number at least 0.2; got limit=0.1. It lies beyond `end`, as seen from `start`.",
+            "limit must be a finite number at least 0.1; got limit=0.05. It lies where the line leads to from `start`.",
         ),
     ],
     ids=lambda value: None,

@@ -33,8 +33,9 @@ class Anneal(Schedule):
         curve: one of the five names.
         power: exponent > 0 of `"linear"` (a polynomial) and `"cosine"`.
         warp: exponent > 0 of the time, for the same two; 0.5 with `"linear"` is the "1 − sqrt" of language models.
-        limit: goes on beyond `end` along the same line, as far as this value and no further: 0 to fall for ever, a
-            bound for one that grows. For all curves but `"cosine"`, without power and warp.
+        limit: goes on along the same line after `end`, as far as this value and no further: 0 to fall for ever, a bound
+            for one that grows. It may also stop the line before `end`. For all curves but `"cosine"`, without power
+            and warp.
 
     Raises:
         TypeError, ValueError: an argument is out of range, or the curve has no such argument.
@@ -78,8 +79,8 @@ class Anneal(Schedule):
         if limit is not None:
             if self.curve == "cosine":
                 raise ValueError(f'limit must be None with curve="cosine", which ends at `end`; got limit={limit!r}.')
-            side = {"at_least": end} if end > start else {"at_least": 0, "at_most": end}
-            limit = _checks.number("limit", limit, **side, fix="It lies beyond `end`, as seen from `start`.")
+            side = {"at_least": start} if end > start else {"at_least": 0, "at_most": start}
+            limit = _checks.number("limit", limit, **side, fix="It lies where the line leads to from `start`.")
         near = axis is not None and 0.5 < end / start < 2
         log = 0.0 if axis is None else math.log1p((end - start) / start) if near else math.log(end) - math.log(start)
         total = steps + 1 if end < start and limit is None else None
@@ -113,12 +114,13 @@ class Anneal(Schedule):
                 left = xp.power(left, self.power)
                 done = 1.0 - left
             value = start * left + end * done
-        value = xp.where(step == 0, start, xp.clip(value, min(start, last), max(start, last)))
-        return xp.where(step == steps, end, value) if reached else value
+        low, high = min(start, last), max(start, last)
+        value = xp.where(step == 0, start, xp.clip(value, low, high))
+        return xp.where(step == steps, min(max(end, low), high), value) if reached else value
 
     @property
     def largest(self) -> float:
-        return max(self.start, self.end, self.limit or 0.0)
+        return max(self.start, self.end if self.limit is None else self.limit)
 
     @property
     def has_cycle_ends(self) -> bool:
