@@ -158,6 +158,8 @@ class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
                 )
             return Plan(WarmRestarts(*self.bounds, run.steps(self.cycle_length), growth=self.growth))
         cycles, total = cycles_in(run) if self.cycles is None else self.cycles, run.total_steps
+        if cycles > total:
+            raise ValueError(f"cycles must be at most total_steps={total}; got cycles={cycles}. Use fewer cycles.")
         # Cycles that divide the run end where its epochs do.
         shares = [self.growth**-cycle for cycle in range(cycles)]
         whole = WarmRestarts(*self.bounds, max(1, round(total * shares[-1] / sum(shares))), growth=self.growth)
