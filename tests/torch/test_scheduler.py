@@ -723,6 +723,16 @@ def test_the_same_schedules_go_on(schedules):
     assert run(resumed, other, 9) == run(optimizer, scheduler, 9)
 
 
+def test_a_state_from_before_a_description_had_all_its_entries_is_of_the_same_schedule():
+    schedule = Warmup(CYCLE, 4)
+    state, _ = saved_at(5, schedule)
+    del state["schedules"]["lr"][0]["over"]
+    resumed = sgd()
+    other = Scheduler(resumed, schedule)
+    other.load_state_dict(state)
+    assert run(resumed, other, 9) == [values(schedule, 9, 5)]
+
+
 def saved_at(step, *arguments, groups=1, **options):
     optimizer = sgd(*[{}] * groups, momentum=0.9)
     scheduler = Scheduler(optimizer, *arguments, **options)

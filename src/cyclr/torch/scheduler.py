@@ -318,7 +318,8 @@ class Scheduler(_private.TorchScheduler):
             )
         step = self._checked_step("step", state_dict["step"])
         saved = state_dict.get("schedules", {})
-        if schedules == "same" and saved != self._described():
+        # An older state lacks what has been added to descriptions since.
+        if schedules == "same" and saved != self._described() and _up_to_date(saved) != self._described():
             raise ValueError(
                 f"state_dict must hold the schedules of this scheduler, {self._described()}; got {saved}. To go on at "
                 f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
@@ -349,6 +350,10 @@ def _description(schedule: Schedule) -> Any:
     except ScheduleError:
         # It holds a function, which JSON cannot.
         return None
+
+
+def _up_to_date(saved: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: [held and Schedule.from_dict(held).to_dict() for held in listed] for name, listed in saved.items()}
 
 
 def _from_descriptions(descriptions: list[Any] | None) -> Any:
