@@ -19,7 +19,9 @@ def seed_all(seed: int, data: Any = None) -> None:
     np.random.seed(seed % 2**32)
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(seed % 2**64)
+        # Without an accelerator, `torch.manual_seed` would queue a seed for one each time, with a stack trace.
+        seeds_all = torch.accelerator.is_available()
+        (torch.manual_seed if seeds_all else torch.default_generator.manual_seed)(seed % 2**64)
     for generator in _generators(torch, data):
         generator.manual_seed(seed % 2**64)
     # A loader's set_epoch may also set its sampler's, so all epochs are read first.

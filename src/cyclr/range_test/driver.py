@@ -103,6 +103,7 @@ class RangeTest:
         evaluate: Callable[[], Any] | None = None,
     ) -> None:
         self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
+        self._rates: list[float] = self.learning_rates.tolist()
         self.spacing: Spacing = spacing
         self.updates_per_rate = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
         self._evaluate = None if evaluate is None else _checks.function("evaluate", evaluate, "that returns a number")
@@ -133,7 +134,7 @@ class RangeTest:
                 "the loss of the batch."
             )
         self._pending_update = True
-        return float(self.learning_rates[len(self._losses)])
+        return self._rates[len(self._losses)]
 
     def upcoming(self, count: int) -> NDArray[np.float64]:
         """Return the rates of the next `count` updates, fewer at the end: for loops that make several in one call."""
@@ -166,9 +167,11 @@ class RangeTest:
         if math.isfinite(value):
             if len(self._pending_losses) < self.updates_per_rate:
                 return
-            # Divided first, because the sum of losses can be too large for a float even if their mean is not.
-            mean = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
-            value = mean if self._evaluate is None else _checks.scalar("evaluate()", self._evaluate())
+            if self._evaluate is not None:
+                value = _checks.scalar("evaluate()", self._evaluate())
+            elif self.updates_per_rate > 1:
+                # Divided first, because the sum of losses can be too large for a float even if their mean is not.
+                value = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
         self._pending_losses = []
         if not math.isfinite(value):
             self._stop_reason = "non_finite"

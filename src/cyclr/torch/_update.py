@@ -42,6 +42,8 @@ class Processes:
     def __init__(self, model: Any) -> None:
         self.several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
         self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self.moves = self.device.type != "cpu" or torch.accelerator.is_available()
+        """False if no batch can be on another device."""
 
     def _sum(self, *values: float) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -108,7 +110,7 @@ class Update:
             loss = self._attempt(losses)
         else:
             loss = repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
-        return None if loss is None else self.processes.mean(loss)
+        return self.processes.mean(loss) if loss is not None and self.processes.several else loss
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""
@@ -116,7 +118,11 @@ class Update:
         for micro_batch in range(self.accumulate):
             if micro_batch > 0 and self.processes.any(not self.batches)[0]:
                 break
-            loss = self._loss(next(self.batches))
+            if self.autocast is None:
+                loss = self._loss(next(self.batches))
+            else:
+                with torch.autocast(self.processes.device.type, self.autocast):
+                    loss = self._loss(next(self.batches))
             # A small model would feel the checks of a loss that is a tensor with one number.
             is_number = type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point()
             losses.append(loss.item() if is_number else _checks.scalar("loss", loss))
@@ -131,17 +137,12 @@ class Update:
         return sum(losses) / len(losses)
 
     def _loss(self, batch: Any) -> Any:
-        batch = _moved(batch, self.processes.device)
-        if self.autocast is None:
-            return self._plain_loss(batch)
-        with torch.autocast(self.processes.device.type, self.autocast):
-            return self._plain_loss(batch)
-
-    def _plain_loss(self, batch: Any) -> Any:
+        if self.processes.moves:
+            batch = _moved(batch, self.processes.device)
+        if self.loss_fn is not None and isinstance(batch, (list, tuple)) and len(batch) == 2:
+            return self.loss_fn(self.model(batch[0]), batch[1])
         if self.loss_fn is None and isinstance(batch, Mapping):
             return self.model(**batch).loss
-        if self.loss_fn is not None and isinstance(batch, list | tuple) and len(batch) == 2:
-            return self.loss_fn(self.model(batch[0]), batch[1])
         raise TypeError(
             "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
             f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
