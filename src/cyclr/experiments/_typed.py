@@ -49,12 +49,12 @@ def plain(name: str, value: Any) -> Any:
     """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 500 nested lists."""
     try:
         level = [copy := json.loads(json.dumps(value, allow_nan=False, default=_standard))]
-        for _ in range(_DEEPEST):
+        for _ in range(_DEEPEST + 1):
+            if not level:
+                return copy
             tables = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
             level = [*itertools.chain.from_iterable(tables)]
-        if level:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
-        return copy
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{name} must hold only text, booleans and finite numbers; got {quoted(value)}: {error}."
