@@ -318,6 +318,33 @@ def test_the_attributes_of_a_function_object_are_saved(kinds):
     assert kinds[1] is lr_scheduler.CyclicLR or loaded.table is not saved.table
 
 
+def test_attributes_of_a_function_that_is_not_there_are_an_error():
+    state = CyclicLR(sgd(), 0.1, 0.5, scale_fn=Scale(0.5)).state_dict()
+    scheduler = CyclicLR(sgd(), 0.1, 0.4)
+    with pytest.raises(ValueError, match=r"^state_dict holds the attributes \['factor', 'table'\] of a scale_fn, and"):
+        scheduler.load_state_dict(state)
+    assert scheduler.max_lrs == [0.4]
+
+
+class Half(float):
+    """A class that is called as a function."""
+
+    def __new__(cls, cycle):
+        return super().__new__(cls, 0.5)
+
+
+@pytest.mark.parametrize("fn", [Half, (0.5).__pow__, functools.partial(pow, 0.5)], ids=["class", "built-in", "partial"])
+def test_functions_without_attributes_are_saved_without(fn):
+    optimizer = sgd()
+    scheduler = CyclicLR(optimizer, 0.1, 0.5, 3, scale_fn=fn)
+    used(optimizer, scheduler, 5)
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    assert state["_scale_fn_custom"] is None
+    other = CyclicLR(sgd(), 0.1, 0.4, 3, scale_fn=fn)
+    other.load_state_dict(state)
+    assert other.get_last_lr() == scheduler.get_last_lr()
+
+
 @pytest.mark.parametrize("scale_mode", ["cycle", "iterations"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scale_fn", [None, lambda x: 1 / (1 + x), lambda x: float(numpy.exp(-0.01 * x))])
@@ -349,8 +376,12 @@ def test_a_run_goes_on_between_two_epochs():
     scheduler.load_state_dict(state)
     assert scheduler.last_epoch == 3.5
     assert used(optimizer, scheduler, 5) == wanted
+    scheduler.step(numpy.float32(2.5))
+    assert scheduler.last_epoch == 2.5
     with pytest.raises(ValueError, match=r"^epoch must be a finite number at least 0; got epoch=-0\.5"):
         scheduler.step(-0.5)
+    with pytest.raises(TypeError, match=r"^epoch must be a number; got epoch='2'"):
+        scheduler.step("2")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -5,6 +5,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -68,6 +69,8 @@ class CyclicLR(Scheduler):
         cycle_momentum: cycle the momentum, or the first of `betas`, against the rate.
         base_momentum, max_momentum: bounds of the momentum, base_momentum ≤ max_momentum; numbers or lists as above.
         last_epoch: index of the last update of the run to continue; −1 starts a run.
+
+    As in torch's, `step(epoch)` takes a fraction of an epoch too.
 
     Attributes:
         base_lrs, max_lrs, base_momentums, max_momentums: bounds, one for every parameter group.
@@ -139,20 +142,20 @@ class CyclicLR(Scheduler):
             scale_mode = given["scale_mode"]
             kind, argument = (PerCycle, _from_1) if scale_mode == "cycle" else (PerStep, _as_float)
             decay = kind(functools.partial(argument, self._scale_fn))
-        bounds = _groups.per_group(self.optimizer, given["base_lrs"], given["max_lrs"])
+        pairs = _groups.per_group(self.optimizer, given["base_lrs"], given["max_lrs"])
         rates: list[Schedule] = [
             Constant(_checks.number("base_lr", low, at_least=0))
             if low == high
             else Cyclical.fractional(low, high, up, down, decay)
-            for low, high in bounds
+            for low, high in pairs
         ]
         wave = next(
             (rate for rate in rates if isinstance(rate, Cyclical)), Cyclical.fractional(0.0, 1.0, up, down, decay)
         )
         down = up if down is None else down
         settings = {
-            "base_lrs": [float(low) for low, _ in bounds],
-            "max_lrs": [float(high) for _, high in bounds],
+            "base_lrs": [float(low) for low, _ in pairs],
+            "max_lrs": [float(high) for _, high in pairs],
             "total_size": float(up + down),
             "step_ratio": float(up / (up + down)),
             "mode": given["mode"],
@@ -160,24 +163,25 @@ class CyclicLR(Scheduler):
             "scale_mode": scale_mode,
             "cycle_momentum": False,
         }
+        schedules = {"lr": _one_or_all(rates)}
         if not given["cycle_momentum"]:
-            return settings, {"lr": _one_or_all(rates)}
+            return settings, schedules
         if all(group.get("momentum") == 0 for group in self.optimizer.param_groups):
             warnings.warn(
                 f"CyclicLR leaves {type(self.optimizer).__name__} without momentum, because it was created without; "
                 "pass cycle_momentum=False, or create it with momentum=0.9.",
                 stacklevel=3,
             )
-            return settings, {"lr": _one_or_all(rates)}
-        bounds = _groups.per_group(self.optimizer, given["base_momentums"], given["max_momentums"])
-        momenta = [Constant(low) if low == high else wave.mirrored(low, high) for low, high in bounds]
+            return settings, schedules
+        pairs = _groups.per_group(self.optimizer, given["base_momentums"], given["max_momentums"])
+        momenta = [Constant(low) if low == high else wave.mirrored(low, high) for low, high in pairs]
         settings |= {
             "cycle_momentum": True,
             "use_beta1": _groups.key(self.optimizer, "momentum")[0] == "betas",
-            "base_momentums": [float(low) for low, _ in bounds],
-            "max_momentums": [float(high) for _, high in bounds],
+            "base_momentums": [float(low) for low, _ in pairs],
+            "max_momentums": [float(high) for _, high in pairs],
         }
-        return settings, {"lr": _one_or_all(rates), "momentum": _one_or_all(momenta)}
+        return settings, {**schedules, "momentum": _one_or_all(momenta)}
 
     def _read_groups(self) -> None:
         super()._read_groups()
@@ -199,9 +203,10 @@ class CyclicLR(Scheduler):
     def _checked_step(self, name: str, step: Any) -> Any:
         """Return an int, or a float between two integers."""
         step = _groups.number(step)
-        if not isinstance(step, float):
+        if isinstance(step, Integral):
             return super()._checked_step(name, step)
-        return int(step) if _checks.number(name, step, at_least=0).is_integer() else step
+        between = _checks.number(name, step, at_least=0)
+        return int(between) if between.is_integer() else between
 
     def _go_to(self, step: Any) -> None:
         if isinstance(step, float) and not self._in_fractions:
@@ -218,8 +223,8 @@ class CyclicLR(Scheduler):
         Of a scale_fn it holds the attributes that are numbers, strings, tensors, or lists and dicts of them.
         """
         settings = {name: [*held] if isinstance(held, list) else held for name, held in self._settings.items()}
-        held = {} if isinstance(self._scale_fn, type) else attributes(self._scale_fn)
-        scale = copy.deepcopy({name: value for name, value in held.items() if _is_plain(value)})
+        held = _own_attributes(self._scale_fn).items()
+        scale = copy.deepcopy({name: value for name, value in held if _is_plain(value)})
         state = _private.cyclic_lr_state(self._position, [float(lr) for lr in self.get_last_lr()], scale or None)
         return {**settings, **state, "in_charge": self._owns_rates()}
 
@@ -248,12 +253,18 @@ class CyclicLR(Scheduler):
                 f"state_dict must hold the settings of this scheduler, {self._settings}; got {settings}. To go on at "
                 f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
             )
+        scale = _private.saved_scale_fn(state_dict)
+        if scale and self._scale_fn is None:
+            raise ValueError(
+                f"state_dict holds the attributes {sorted(scale)} of a scale_fn, and this CyclicLR has none. Create it "
+                "with scale_fn=..., an object of the same class."
+            )
         checked = self._checked(planned)
         replaces = schedules == "new" or settings != self._settings
         if schedules == "saved":
             self._settings, self._schedules = settings, checked
             self._read_groups()
-        attributes(self._scale_fn).update(copy.deepcopy(_private.saved_scale_fn(state_dict)))
+        _own_attributes(self._scale_fn).update(copy.deepcopy(scale))
         self._resume(step, state_dict.get("in_charge", True), replaces)
 
 
@@ -268,6 +279,11 @@ def _as_float(scale: Callable[[Any], float], step: Any) -> float:
 def _read_between(schedule: Schedule, step: Any) -> float:
     """Return the value at a step that may lie between two integers, which schedules do not take."""
     return float(schedule(step) if isinstance(step, int) else schedule.evaluate(SCALAR, Fraction(step)))
+
+
+def _own_attributes(fn: Any) -> dict[str, Any]:
+    """Return the attributes of an object or function, without those of a class such as `float`."""
+    return {} if isinstance(fn, type) else attributes(fn)
 
 
 def _is_plain(value: Any) -> bool:

@@ -339,9 +339,13 @@ class Scheduler(_private.TorchScheduler):
         pending, self._offset = self._pending, step - self._counts[0]
         self._last_step = min(self._last_step, self._offset - 1) if pending else step
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_tracks"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._attach()
+        self._read_groups()
 
 
 def _description(schedule: Schedule) -> Any:
