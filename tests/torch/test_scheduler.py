@@ -1309,6 +1309,7 @@ BAD = {
         ValueError,
         r"^weight_decay= needs an optimizer with weight decay; got LBFGS\.$",
     ),
+    "a list of entries": (lambda: Scheduler(sgd(), entries=[CYCLE]), TypeError, r"^entries must be a dict of sche"),
     "an entry that is not there": (
         lambda: Scheduler(sgd({}, {"of_mine": 0.5}), entries={"of_mine": CYCLE}),
         ValueError,
@@ -1320,7 +1321,12 @@ BAD = {
         r"^entries must be one of 'eps', 'beta2'; got entries='amsgrad'",
     ),
     "an entry with an argument of its own": (
-        lambda: Scheduler(sgd(), entries={"lr": CYCLE, "initial_lr": CYCLE}),
+        lambda: Scheduler(sgd(), entries={"lr": CYCLE}),
+        ValueError,
+        r"^entries must be one of 'dampening'; got entries='lr'",
+    ),
+    "an entry that the scheduler writes itself": (
+        lambda: Scheduler(sgd({"initial_lr": 0.5}), entries={"initial_lr": CYCLE}),
         ValueError,
         r"^entries must be one of 'dampening'; got entries='initial_lr'",
     ),

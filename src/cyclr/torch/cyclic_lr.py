@@ -259,7 +259,7 @@ class CyclicLR(Scheduler):
                 f"state_dict holds the attributes {sorted(scale)} of a scale_fn, and this CyclicLR has none. Create it "
                 "with scale_fn=..., an object of the same class."
             )
-        checked = self._checked(planned)
+        checked = self._checked(planned, {})
         replaces = schedules == "new" or settings != self._settings
         if schedules == "saved":
             self._settings, self._schedules = settings, checked

@@ -95,14 +95,15 @@ class Scheduler(_private.TorchScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.optimizer = optimizer = _groups.unwrapped(optimizer)
+        if not isinstance(entries or {}, Mapping):
+            raise TypeError(f"entries must be a dict of schedules by name; got entries={_checks.quoted(entries)}.")
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
         self._counts = [0, 0]
         """The updates that the optimizer made, and its number of groups when they were last read."""
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         self._offset: Any = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
         self._in_sequence = False
-        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, **(entries or {})}
-        self._schedules = self._checked(given)
+        self._schedules = self._checked({"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, entries or {})
         self._read_groups()
         self._attach()
         self._set_to(self._offset)
@@ -134,14 +135,16 @@ class Scheduler(_private.TorchScheduler):
         if reapply:
             self._set_to(self._last_step)
 
-    def _checked(self, given: dict[str, Any]) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
+    def _checked(
+        self, arguments: dict[str, Any], entries: Mapping[str, Any]
+    ) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
         """Return the schedules of hyperparameters by name, each with the place where the groups hold it."""
         checked: dict[str, tuple[str, int, tuple[Schedule, ...]]] = {}
-        # For its errors.
+        # An illegal `lr_scale` is an error before anything is changed.
         _groups.rate_shares(self.optimizer.param_groups)
-        for name, value in given.items():
+        for name, value in [*arguments.items(), *entries.items()]:
             schedules = _schedules(name, value, len(self.optimizer.param_groups))
-            if name not in ("lr", "momentum", "weight_decay"):
+            if name in entries:
                 taken = [key for key, _, _ in checked.values()]
                 legal = [entry for entry in _groups.entries(self.optimizer) if entry not in taken]
                 _checks.choice("entries", name, legal)
@@ -325,7 +328,9 @@ class Scheduler(_private.TorchScheduler):
                 f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
             )
         if schedules == "saved":
-            self._schedules = self._checked({name: _from_descriptions(held) for name, held in saved.items()})
+            given = {name: _from_descriptions(held) for name, held in saved.items()}
+            arguments = {name: given.pop(name, None) for name in ("lr", "momentum", "weight_decay")}
+            self._schedules = self._checked(arguments, given)
             self._read_groups()
         self._resume(step, state_dict.get("in_charge", True), schedules != "same")
 
