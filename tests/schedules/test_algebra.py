@@ -85,7 +85,10 @@ def test_a_negative_factor_and_an_empty_product_are_value_errors():
 def test_a_product_is_as_long_as_its_longest_part():
     assert (0.5 * OneCycle(0.01, 0.1, 100)).total_steps == 100
     assert (Anneal(1.0, 0.0, 50) * OneCycle(0.01, 0.1, 100)).total_steps == 100
+    assert (Anneal(0.0, 1.0, 200) * OneCycle(0.01, 0.1, 100)).total_steps == 201
     assert (Cyclical(0.1, 0.2, 5) * 0.5).total_steps is None
+    assert (Anneal(1.0, 0.1, 50) * Cyclical(0.1, 0.2, 5)).total_steps is None
+    assert (Anneal(0.0, 1.0, 50) * 0.5).total_steps is None
 
 
 # Clock
@@ -195,6 +198,14 @@ def test_a_step_is_looked_up_whoever_asks_and_in_any_order():
     alone = [pickle.loads(pickle.dumps(schedule))(step) for step in steps]  # noqa: S301
     assert [schedule(step) for step in steps] == alone == [schedule(np.array([step]))[0] for step in steps]
     assert copy.copy(schedule)(5) == alone[0]
+
+
+def test_a_long_array_has_the_values_of_its_pieces():
+    steps = np.arange(50_000).reshape(5, 10_000)
+    for schedule in (WarmRestarts(0.001, 0.1, 97, growth=1.5), 0.5 * Constant(0.1), Function(lambda step: step % 3)):
+        values = schedule(steps)
+        assert values.shape == steps.shape
+        assert values[4].tolist() == schedule(steps[4]).tolist()
 
 
 def test_threads_that_ask_far_apart_get_their_own_values():
@@ -315,6 +326,10 @@ def test_cycles_fill_the_run_and_begin_where_the_formula_says(cycles, growth, to
 def test_restarts_that_leave_a_cycle_without_a_step_are_refused():
     with pytest.raises(ValueError, match=r"^total_steps must give every cycle a step at least; got total_steps=10, "):
         WarmRestarts.over(10, 5, 0.0, 0.1, growth=3)
+    with pytest.raises(ValueError, match=r"^total_steps must give every cycle a step at least; .* cycles=10{12}, "):
+        WarmRestarts.over(10, 10**12, 0.0, 0.1)
+    with pytest.raises(ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=1000000\. Or let"):
+        WarmRestarts.over(10**9, 10**6, 0.0, 0.1, growth=1.001)
     assert WarmRestarts.over(Run.of(10, 1, 1), 9, 0.0, 0.1)(np.arange(11)).tolist() == [0.1] * 9 + [0.0, 0.0]
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclr.schedules._namespace import NUMPY, SCALAR
 
 BLOCK = 2048
+PIECE = 2**14
 LAST = 2**63 - 1 - BLOCK
 """NumPy's integers hold the blocks of steps up to this one."""
 
@@ -34,9 +36,7 @@ class Blocks:
         index = step - begin
         if 0 <= index < BLOCK:
             return values[index]
-        if self._ahead is None:
-            self._ahead = all(kind.__module__.startswith("cyclr.") and kind.in_json for kind in _kinds(schedule))
-        if not self._ahead or step > LAST:
+        if not self.holds(schedule, step):
             return float(schedule.evaluate(SCALAR, step))
         index = step % BLOCK
         try:
@@ -47,6 +47,20 @@ class Blocks:
             return self.read(schedule, step)
         self._block = step - index, values
         return values[index]
+
+    def holds(self, schedule: Any, step: int) -> bool:
+        """Return True if the schedule is evaluated at this step by the NumPy form."""
+        if self._ahead is None:
+            self._ahead = all(kind.__module__.startswith("cyclr.") and kind.in_json for kind in _kinds(schedule))
+        return self._ahead and step <= LAST
+
+
+def evaluate_in_pieces(schedule: Any, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the values at many steps, computed in pieces that a processor's cache holds."""
+    values, flat = np.empty(steps.size), steps.ravel()
+    for start in range(0, steps.size, PIECE):
+        values[start : start + PIECE] = schedule.evaluate(NUMPY, flat[start : start + PIECE])
+    return values.reshape(steps.shape)
 
 
 def _kinds(described: Any) -> Iterator[Any]:

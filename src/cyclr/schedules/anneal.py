@@ -85,7 +85,8 @@ class Anneal(Schedule):
         log = 0.0 if axis is None else math.log1p((end - start) / start) if near else math.log(end) - math.log(start)
         total = steps + 1 if end < start and limit is None else None
         values: dict[str, Any] = {"start": start, "end": end, "steps": steps, "power": power, "warp": warp}
-        set_fields(self, **values, limit=limit, _log=log, total_steps=total)
+        settled = steps + 1 if limit is None else None
+        set_fields(self, **values, limit=limit, _log=log, total_steps=total, settled=settled)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
         start, end, steps, reached = self.start, self.end, self.steps, self.steps <= xp.int_limit

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules._blocks import Blocks
-from cyclr.schedules._namespace import SCALAR, Namespace, resolve
+from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces
+from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,19 +97,21 @@ class Described(ABC):
         """
         import json
 
-        if not self.in_json:
-            raise ScheduleError(
-                f"{self!r} holds a Python function, which JSON cannot hold. "
-                "Use schedules and decays without one, or make the schedule again in code after loading."
-            )
-        description = {self._family: type(self).__name__, **self._header}
-        for name, value in self._fields().items():
-            description[name] = _plain(value)
+        description = self._description()
         try:
             json.dumps(description)
         except TypeError as error:
             raise ScheduleError(f"{self!r} cannot be written to JSON: {error}.") from error
         return description
+
+    def _description(self) -> dict[str, Any]:
+        if not self.in_json:
+            raise ScheduleError(
+                f"{self!r} holds a Python function, which JSON cannot hold. "
+                "Use schedules and decays without one, or make the schedule again in code after loading."
+            )
+        described = {name: _plain(value) for name, value in self._fields().items()}
+        return {self._family: type(self).__name__, **self._header, **described}
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Self:
@@ -168,7 +170,7 @@ class Described(ABC):
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [*map(_plain, value)]
-    return value.to_dict() if isinstance(value, Described) else value
+    return value._description() if isinstance(value, Described) else value
 
 
 def _read_part(value: Any) -> Any:
@@ -218,6 +220,8 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     """Steps (optimizer updates) of the run that the schedule fills, past whose end it stays at its last value.
 
     None for a schedule without an end."""
+    settled: int | None = None
+    """Steps after which a schedule that fills no run moves no more, such as a rise; None if it moves for ever."""
     _blocks: Blocks
     # NumPy's numbers then leave a product with a schedule to the schedule.
     __array_ufunc__ = None
@@ -234,7 +238,9 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         if type(step) is int and step >= 0:
             return self._blocks.read(self, step)
         step, xp = resolve(step)
-        return self._blocks.read(self, step) if xp is SCALAR else self.evaluate(xp, step)
+        if xp is SCALAR:
+            return self._blocks.read(self, step)
+        return evaluate_in_pieces(self, step) if xp is NUMPY and step.size > PIECE else self.evaluate(xp, step)
 
     def __mul__(self, other: Any) -> "Schedule":
         return _product(self, other)

@@ -33,6 +33,7 @@ class Constant(Schedule):
     """
 
     value: float
+    settled = 1
 
     def __post_init__(self) -> None:
         set_fields(self, value=_checks.number("value", self.value, at_least=0))
@@ -200,10 +201,10 @@ class Warmup(Schedule):
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
         offset, local = self._locate(xp, step)
-        value = self.of.evaluate(xp, local)
+        reached = self.steps <= xp.int_limit
+        value = self.of.evaluate(xp, local) if reached or not self.over else self.of(self.steps)
         if xp is SCALAR and offset >= self.steps:
             return value
-        reached = self.steps <= xp.int_limit
         x = xp.ratio(offset, self.steps if reached else SCALAR.to_float(self.steps))
         height = SHAPES[self.shape](xp, xp.minimum(x, 1.0))
         # During the rise `value` is the value at its end, and rounding must not exceed where it leads to.

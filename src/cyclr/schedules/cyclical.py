@@ -235,7 +235,8 @@ class Cyclical(Wave):
                 within = (step % period) * ticks
                 cycle, offset = (step // period) * ticks + within // period, within % period
         else:
-            cycle, offset, up, down = self._even.locate(xp, step)
+            cycle, offset = self._even.locate(xp, step)
+            up, down = self._even.ways(cycle)
         x = xp.where(offset <= up, xp.ratio(offset, up), xp.ratio(up + down - offset, down))
         wave = SHAPES[self.shape](xp, x)
         return self.base_lr, self.max_lr, wave, 1.0, cycle, (offset == 0) & (step > 0)

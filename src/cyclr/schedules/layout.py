@@ -25,7 +25,7 @@ class Even:
 
     span: int
     count: int
-    rise: Fraction
+    rise: Fraction = Fraction(1, 2)
     _ups: tuple[int, int] = field(init=False)
     """The ways up of the shorter and of the longer cycles."""
 
@@ -36,18 +36,30 @@ class Even:
         """Return the steps on the way up in a cycle of `length` steps."""
         return min(max(length * self.rise.numerator // self.rise.denominator, 1), length - 1)
 
-    def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
-        """Return the cycle of a step, the steps since it started, and the steps of its ways up and down."""
+    def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
+        """Return the cycle of a step, and the steps since it started."""
         span, count = self.span, self.count
         if xp is not SCALAR:
             check_range(span * count, xp)
         place = step % span
         index = ((place + 1) * count - 1) // span
-        start = index * span // count
-        length = (index + 1) * span // count - start
-        short, long = self._ups
-        up = short + (length - span // count) * (long - short)
-        return (step // span) * count + index, place - start, up, length - up
+        return (step // span) * count + index, place - index * span // count
+
+    def length(self, cycle: Any) -> Any:
+        """Return the steps of a cycle."""
+        index = cycle % self.count
+        return (index + 1) * self.span // self.count - index * self.span // self.count
+
+    def ways(self, cycle: Any) -> tuple[Any, Any]:
+        """Return the steps on the ways up and down of a cycle."""
+        length, (short, long) = self.length(cycle), self._ups
+        up = short + (length - self.span // self.count) * (long - short)
+        return up, length - up
+
+    def left(self, xp: Namespace, cycle: Any, offset: Any) -> tuple[Any, Any]:
+        """Return the steps left of a cycle, and their share of it."""
+        length = self.length(cycle)
+        return length - offset, xp.ratio(length - offset, length)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ class Product(Schedule):
     """The product of schedules, all of them at the same step: schedules[0](t) · schedules[1](t) · …
 
     Written `a * b` and `0.1 * a`: a number is a `Constant`, and a product in a product is taken apart, so that brackets
-    make no difference. Its bounds are the products of the bounds, and a cycle ends where one ends in any of them. Its
-    `total_steps` are the most that any of them has.
+    make no difference. Its bounds are the products of the bounds, and a cycle ends where one ends in any of them. It
+    fills a run if one of them does and none of the others moves for ever: `total_steps` is then that of the longest.
 
     Args:
         schedules: schedules and numbers ≥ 0, in the order of multiplication; at least one.
@@ -44,8 +44,10 @@ class Product(Schedule):
             parts += part.schedules if isinstance(part, Product) else [part]
         if not parts:
             raise ValueError("a Product must have at least one schedule; got none.")
-        totals = [part.total_steps for part in parts if part.total_steps is not None]
-        set_fields(self, schedules=tuple(parts), total_steps=max(totals, default=None))
+        ends = [part.total_steps or part.settled for part in parts]
+        filled = any(part.total_steps for part in parts) and None not in ends
+        total = max(end for end in ends if end) if filled else None
+        set_fields(self, schedules=tuple(parts), total_steps=total)
         self.__post_init__()
 
     def __repr__(self) -> str:

@@ -16,6 +16,9 @@ from cyclr.schedules.wave import Place, Wave
 SLOWEST_GROWTH = 1.005
 """Cycles that grow more slowly would be too many to lay out."""
 
+MOST_GROWING = 10_000
+"""Cycles of a run that may grow."""
+
 
 @dataclass(frozen=True, repr=False)
 class WarmRestarts(Wave):
@@ -54,7 +57,7 @@ class WarmRestarts(Wave):
     cycles: int | None = field(default=None, init=False)
     shape: Shape = "sinusoidal"
     decay: Decay | None = None
-    _layout: layout.Restarts = field(init=False, compare=False)
+    _layout: layout.Restarts | layout.Even = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,13 +65,7 @@ class WarmRestarts(Wave):
         growth = self.growth if type(self.growth) is int else factor
         _checks.choice("shape", self.shape, SHAPES)
         if self.total_steps is not None and self.cycles is not None:
-            cycles = layout.filling(self.total_steps - 1, self.cycles, Fraction(repr(growth)))
-            if 0 in cycles.lengths:
-                raise ValueError(
-                    f"total_steps must give every cycle a step at least; got total_steps={self.total_steps}, cycles="
-                    f"{self.cycles}, growth={self.growth!r}. Use fewer cycles, or a growth nearer to 1?"
-                )
-            set_fields(self, growth=growth, _layout=cycles)
+            set_fields(self, growth=growth, _layout=_filling(self.total_steps, self.cycles, growth))
             return
         length = _checks.integer("cycle_length", self.cycle_length, at_least=1, fix="It counts optimizer updates.")
         if 1 < factor < SLOWEST_GROWTH:
@@ -95,7 +92,7 @@ class WarmRestarts(Wave):
 
         Args:
             total_steps: steps (optimizer updates) of the run, or a `Run`; enough for a step in every cycle.
-            cycles: number of whole cycles, ≥ 1.
+            cycles: number of whole cycles, ≥ 1; at most 10,000 if they grow.
             growth: how many times as long every cycle is as the one before, ≥ 1.
             base_lr, max_lr, shape, decay: as for `WarmRestarts`.
 
@@ -120,10 +117,31 @@ class WarmRestarts(Wave):
         return cls.over if "total_steps" in given else cls
 
     def place(self, xp: Namespace, step: Any) -> Place:
-        cycle, offset = self._layout.locate(xp, step)
-        left, x = self._layout.left(xp, cycle, offset)
+        located, last = step, None
+        if not self._endless(xp):
+            # The last step is one more of the last cycle, and reaches base_lr.
+            located, last = xp.minimum(step, self.total_steps - 2), self.total_steps - 1  # type: ignore[operator]
+        cycle, offset = self._layout.locate(xp, located)
+        left, x = self._layout.left(xp, cycle, offset + (step - located))
         ends = left == 1
         if self.cycles is not None:
-            # No cycle follows the last one, which reaches base_lr.
-            ends = left == xp.where(cycle == self.cycles - 1, 0.0, 1.0)
+            ends = ends & (cycle < self.cycles - 1)
+        if last is not None:
+            ends = ends | (step == last)
         return self.base_lr, self.max_lr, SHAPES[self.shape](xp, x), 1.0, cycle, ends
+
+
+def _filling(total_steps: int, cycles: int, growth: float) -> layout.Restarts | layout.Even:
+    if growth > 1:
+        # Exact lengths take time that grows with the square of the cycles.
+        _checks.integer("cycles", cycles, at_least=1, at_most=MOST_GROWING, fix="Or let them stay as long, growth=1.")
+    filled: layout.Restarts | layout.Even | None = None
+    if cycles < total_steps:
+        span = total_steps - 1
+        filled = layout.filling(span, cycles, Fraction(repr(growth))) if growth > 1 else layout.Even(span, cycles)
+    if filled is None or 0 in getattr(filled, "lengths", ()):
+        raise ValueError(
+            f"total_steps must give every cycle a step at least; got total_steps={total_steps}, cycles={cycles}, "
+            f"growth={growth!r}. Use fewer cycles, or a growth nearer to 1?"
+        )
+    return filled

@@ -4,8 +4,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cyclr import _checks
-from cyclr.schedules._namespace import Namespace, resolve
+from cyclr.schedules._namespace import SCALAR, Namespace, resolve
 from cyclr.schedules.base import Schedule, set_fields
 from cyclr.schedules.decay import Decay
 
@@ -90,6 +92,9 @@ class Wave(Schedule):
             (0.1, 0.5)
         """
         step, xp = resolve(step)
+        if xp is SCALAR and self._blocks.holds(self, step):
+            # By NumPy, as the value, so that their bits agree.
+            return tuple(bound.item() for bound in self.envelope(np.array([step])))
         low, high, _, _ = self._decayed(xp, step)
         zero = 0.0 * xp.to_float(step)
         return xp.to_float(low + zero), xp.to_float(high + zero)
@@ -103,6 +108,8 @@ class Wave(Schedule):
             0.25
         """
         step, xp = resolve(step)
+        if xp is SCALAR and self._blocks.holds(self, step):
+            return self.height(np.array([step])).item()
         return self._decayed(xp, step)[3]
 
     def _decayed(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
