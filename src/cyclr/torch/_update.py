@@ -1,5 +1,6 @@
 """One update of a range test: its batches, loss scaling that skips updates, and all processes that train together."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import distributed
 from cyclr import _checks
 from cyclr.range_test.driver import SKIPPED_AT_MOST
 from cyclr.torch import _private
+from cyclr.torch.state import TrainingState
 
 _END = object()
 
@@ -91,6 +93,7 @@ class Update:
 
     model: Any
     optimizer: Any
+    state: TrainingState
     loss_fn: Any
     step_fn: Any
     accumulate: int
@@ -104,8 +107,9 @@ class Update:
         if not self.batches:
             return None
         losses: list[float] = []
+        loss: float | None
         if self.step_fn is not None:
-            loss: float | None = _checks.scalar("loss", self.step_fn(next(self.batches)))
+            loss = _value(self.step_fn(next(self.batches)))
         elif self.scaler is None:
             loss = self._attempt(losses)
         else:
@@ -114,21 +118,17 @@ class Update:
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.state.clear_gradients()
         for micro_batch in range(self.accumulate):
             if micro_batch > 0 and self.processes.any(not self.batches)[0]:
                 break
-            if self.autocast is None:
+            cast = None if self.autocast is None else torch.autocast(self.processes.device.type, self.autocast)
+            with cast or contextlib.nullcontext():
                 loss = self._loss(next(self.batches))
-            else:
-                with torch.autocast(self.processes.device.type, self.autocast):
-                    loss = self._loss(next(self.batches))
-            # A small model would feel the checks of a loss that is a tensor with one number.
-            is_number = type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point()
-            losses.append(loss.item() if is_number else _checks.scalar("loss", loss))
-            # A division by 1, and its gradient, would be felt on a small model.
-            part = loss if self.accumulate == 1 else loss / self.accumulate
-            (part if self.scaler is None else self.scaler.scale(part)).backward()
+            losses.append(_value(loss))
+            if self.accumulate > 1:
+                loss = loss / self.accumulate
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is None:
             self.optimizer.step()
         else:
@@ -147,6 +147,13 @@ class Update:
             "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
             f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
         )
+
+
+def _value(loss: Any) -> float:
+    # A small model would feel the checks of a tensor with one number.
+    if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
+        return float(loss.item())
+    return _checks.scalar("loss", loss)
 
 
 def _moved(batch: Any, device: Any) -> Any:

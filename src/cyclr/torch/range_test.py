@@ -148,7 +148,8 @@ def range_test(
             undo.callback(_generators.Generators(loader).restore)
             restore_loader(loader, undo)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-            undo.callback(TrainingState(model, all_optimizers, scaler, folder).restore)
+            state = TrainingState(model, all_optimizers, scaler, folder)
+            undo.callback(state.restore)
             undo.enter_context(_hooks.uncounted(all_optimizers))
             # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
@@ -157,7 +158,7 @@ def range_test(
             batches = Batches(loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-            update = Update(model, optimizer, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
+            update = Update(model, optimizer, state, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
             for lr in test:
                 for settings, rate_at in swept:
                     _groups.assign(settings, "lr", rate_at(lr))
