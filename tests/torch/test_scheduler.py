@@ -852,6 +852,17 @@ def test_copies_of_optimizer_and_scheduler_go_on_by_themselves(duplicate):
     assert (twin.last_epoch, scheduler.last_epoch) == (11, 10)
 
 
+def test_a_shallow_copy_counts_by_itself():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    twin = copy.copy(scheduler)
+    for step in range(3):
+        assert (scheduler.last_epoch, twin.last_epoch) == (step, step)
+        update(optimizer)
+        scheduler.step()
+        twin.step()
+
+
 # Company
 
 

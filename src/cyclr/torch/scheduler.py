@@ -349,6 +349,8 @@ class Scheduler(_private.TorchScheduler):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # The hooks of each copy count into a list of its own.
+        self._counts = [*self._counts]
         self._attach()
         self._read_groups()
 
