@@ -14,7 +14,7 @@ from cyclr.schedules.compose import Constant
 
 @dataclass(frozen=True, init=False, repr=False)
 class Product(Schedule):
-    """The product of schedules, all of them at the same step: schedules[0](t) · schedules[1](t) · …
+    """The product of schedules, all of them at the same step: `schedules[0](t) · schedules[1](t) · …`
 
     Written `a * b` and `0.1 * a`: a number is a `Constant`, and a product in a product is taken apart, so that brackets
     make no difference. Its bounds are the products of the bounds, and a cycle ends where one ends in any of them. It
