@@ -4,7 +4,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
@@ -194,7 +193,7 @@ class Warmup(Schedule):
                 )
             if self.over:
                 raise ValueError("over must be False with every_cycle=True; got over=True. Leave one of them out.")
-            cycles = restarts(of.cycle_length, Fraction(repr(of.growth)), pause=steps)
+            cycles = restarts(of.cycle_length, of.growth, pause=steps)
         elif total is not None:
             total = max(total, steps + 1) if self.over else steps + total
         set_fields(self, steps=steps, start=start, to=to, _layout=cycles, total_steps=total)

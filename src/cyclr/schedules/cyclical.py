@@ -3,9 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cyclr import _checks
 from cyclr.schedules._namespace import SCALAR, Namespace
@@ -15,6 +14,9 @@ from cyclr.schedules.layout import Even, check_range
 from cyclr.schedules.run import total_of
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
@@ -94,7 +96,7 @@ class Cyclical(Wave):
         down = _checks.integer("step_size_down", down, at_least=1, fix=_LENGTH_FIX)
         self._init(up, down, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay)
 
-    def _init(self, up: int | Fraction, down: int | Fraction, even: Even | None = None, **values: Any) -> Self:
+    def _init(self, up: "int | Fraction", down: "int | Fraction", even: Even | None = None, **values: Any) -> Self:
         """Set the fields from the lengths of the ways up and down, and from the others."""
         ticks = math.lcm(up.denominator, down.denominator)
         steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
@@ -169,11 +171,11 @@ class Cyclical(Wave):
         part = _checks.number("rise", rise, above=0, below=1, fix="It is the fraction of a cycle on the way up.")
         if not isinstance(stays, bool):
             raise TypeError(f"stays must be True or False; got stays={_checks.quoted(stays)}.")
-        even = Even(total - 1, count, Fraction(repr(part)))
-        length, remainder = divmod(total - 1, count)
-        up, values = even.up(length), {"base_lr": base_lr, "max_lr": max_lr, "shape": shape, "decay": decay}
+        even = Even(total - 1, count, part)
+        (up, down), values = even.ways(0), {"base_lr": base_lr, "max_lr": max_lr, "shape": shape, "decay": decay}
         run = {"step_size": None, "step_size_down": None, "total_steps": total, "cycles": count, "rise": part}
-        return cls.__new__(cls)._init(up, length - up, even if remainder else None, **run, stays=stays, **values)
+        uneven = even if (total - 1) % count else None
+        return cls.__new__(cls)._init(up, down, uneven, **run, stays=stays, **values)
 
     @classmethod
     def fractional(
@@ -199,6 +201,8 @@ class Cyclical(Wave):
             >>> cyclr.Cyclical.fractional(0.0, 1.0, 2.5)(5)
             0.0
         """
+        from fractions import Fraction
+
         fix = "It is a number of steps, such as 4 * steps_per_epoch."
         up = _checks.number("step_size", step_size, at_least=1, fix=fix)
         down = up if step_size_down is None else _checks.number("step_size_down", step_size_down, at_least=1, fix=fix)
@@ -214,8 +218,10 @@ class Cyclical(Wave):
         return cls.fractional if fractional else cls
 
     @property
-    def cycle_length(self) -> int | Fraction:
+    def cycle_length(self) -> "int | Fraction":
         """Steps in a whole cycle; the mean if cycles differ by a step (see `over`)."""
+        from fractions import Fraction
+
         up, down, ticks = self._ticks
         length = Fraction(up + down, ticks) if self._even is None else Fraction(self._even.span, self._even.count)
         return length.numerator if length.denominator == 1 else length

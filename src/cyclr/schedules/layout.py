@@ -5,14 +5,25 @@ Every number here is an integer and is reduced by a period first, so step 10¹²
 """
 
 import bisect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclr.schedules._namespace import SCALAR, Namespace
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+def decimal(number: float) -> "Fraction":
+    """Return the number that is printed: 0.3 is exactly 3/10, which no float is."""
+    # Late, because it takes a tenth of the time of `import cyclr`.
+    from fractions import Fraction
+
+    return Fraction(repr(number))
 
 
 @dataclass(frozen=True)
@@ -25,16 +36,14 @@ class Even:
 
     span: int
     count: int
-    rise: Fraction = Fraction(1, 2)
+    rise: float = 0.5
     _ups: tuple[int, int] = field(init=False)
     """The ways up of the shorter and of the longer cycles."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ups", (self.up(self.span // self.count), self.up(self.span // self.count + 1)))
-
-    def up(self, length: int) -> int:
-        """Return the steps on the way up in a cycle of `length` steps."""
-        return min(max(length * self.rise.numerator // self.rise.denominator, 1), length - 1)
+        shortest, rise = self.span // self.count, decimal(self.rise)
+        ups = (min(max(math.floor(length * rise), 1), length - 1) for length in (shortest, shortest + 1))
+        object.__setattr__(self, "_ups", tuple(ups))
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
         """Return the cycle of a step, and the steps since it started."""
@@ -103,27 +112,29 @@ class Restarts:
 
 
 @lru_cache(maxsize=128)
-def restarts(first: int, growth: Fraction, pause: int = 0) -> Restarts:
+def restarts(first: int, growth: float, pause: int = 0) -> Restarts:
     """Lay out the cycles: cycle i takes `pause` steps, and then floor(first · growth^i + 1/2) steps, its length."""
     lengths, starts = [first if growth == 1 else min(first, LONGEST)], [0]
     # The exact length as a fraction that is not reduced, which takes most of the time if there are many cycles.
     above, below = first, 1
+    factor = decimal(growth)
     while growth != 1 and starts[-1] + lengths[-1] + pause <= LARGEST_STEP:
         starts.append(starts[-1] + lengths[-1] + pause)
-        above, below = above * growth.numerator, below * growth.denominator
+        above, below = above * factor.numerator, below * factor.denominator
         lengths.append(min((2 * above + below) // (2 * below), LONGEST))
     return Restarts(tuple(lengths), tuple(starts), first + pause if growth == 1 else None)
 
 
-def filling(steps: int, cycles: int, growth: Fraction) -> Restarts:
+def filling(steps: int, cycles: int, growth: float) -> Restarts:
     """Lay out cycles that fill `steps`: cycle i starts at floor(steps · (growth^i − 1) / (growth^cycles − 1))."""
+    factor = decimal(growth)
 
     def lengths() -> Iterator[int]:
         # growth^i, times the same factor for all, which makes them integers.
-        length = growth.denominator ** (cycles - 1)
+        length = factor.denominator ** (cycles - 1)
         for _ in range(cycles):
             yield length
-            length = length * growth.numerator // growth.denominator
+            length = length * factor.numerator // factor.denominator
 
     whole = sum(lengths())
     starts = [steps * passed // whole for passed in accumulate(lengths(), initial=0)]

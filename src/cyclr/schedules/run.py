@@ -4,12 +4,12 @@ import math
 import re
 import warnings
 from dataclasses import KW_ONLY, dataclass
-from fractions import Fraction
 from numbers import Integral
 from typing import Any, Self
 
 from cyclr import _checks
 from cyclr.schedules.base import set_fields
+from cyclr.schedules.layout import decimal
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ class Run:
         """
         if not isinstance(length, str):
             return _checks.integer("length", length, at_least=1, fix=_UNITS_FIX)
+        from fractions import Fraction
+
         units: dict[str, Fraction | int | None] = {
             "step": 1,
             "epoch": self.steps_per_epoch,
@@ -173,8 +175,7 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
         warnings.warn(
             f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises", stacklevel=2
         )
-    # By its decimals: 2.01 is not exactly a float.
-    return max(1, int(Fraction(repr(length)) * per_epoch + Fraction(1, 2)))
+    return max(1, math.floor(decimal(length) * per_epoch + decimal(0.5)))
 
 
 def total_of(total_steps: Any, at_least: int = 1) -> int:
@@ -191,7 +192,7 @@ def phase(name: str, length: Any, span: int, left_over: int, *, least: int = 1) 
         given = steps = _checks.integer(name, length, at_least=least, fix=fix)
     else:
         given = _checks.number(name, length, **{"above" if least else "at_least": 0}, below=1, fix=fix)
-        steps = max(least, math.floor(Fraction(repr(given)) * span))
+        steps = max(least, math.floor(decimal(given) * span))
     if steps > span - left_over:
         raise ValueError(
             f"{name} must leave at least a step for every other phase of the {span + 1} steps; got {name}={length!r}, "

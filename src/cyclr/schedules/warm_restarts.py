@@ -1,7 +1,6 @@
 """Rates that fall, and jump up again."""
 
 from dataclasses import KW_ONLY, dataclass, field
-from fractions import Fraction
 from typing import Any, Self
 
 from cyclr import _checks
@@ -70,7 +69,7 @@ class WarmRestarts(Wave):
         length = _checks.integer("cycle_length", self.cycle_length, at_least=1, fix="It counts optimizer updates.")
         if 1 < factor < SLOWEST_GROWTH:
             raise ValueError(f"growth must be 1 or at least {SLOWEST_GROWTH}; got growth={self.growth!r}.")
-        cycles = layout.restarts(length, Fraction(repr(growth)))
+        cycles = layout.restarts(length, growth)
         set_fields(self, cycle_length=length, growth=growth, _layout=cycles)
 
     @classmethod
@@ -138,7 +137,7 @@ def _filling(total_steps: int, cycles: int, growth: float) -> layout.Restarts | 
     filled: layout.Restarts | layout.Even | None = None
     if cycles < total_steps:
         span = total_steps - 1
-        filled = layout.filling(span, cycles, Fraction(repr(growth))) if growth > 1 else layout.Even(span, cycles)
+        filled = layout.filling(span, cycles, growth) if growth > 1 else layout.Even(span, cycles)
     if filled is None or 0 in getattr(filled, "lengths", ()):
         raise ValueError(
             f"total_steps must give every cycle a step at least; got total_steps={total_steps}, cycles={cycles}, "
