@@ -395,3 +395,34 @@ def test_a_step_that_is_compiled_already_is_not_traced_again():
         range_test(compiled, jnp.zeros(3), BATCHES, **SWEEP, chunk=None)
     compiled(jnp.zeros(3), BATCHES[0], 0.1)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("bad", [[0], [5], [1, 7, 12], [9, 10]], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"chunk": None}, {"chunk": 1}, {"updates_per_rate": 2}, {"evaluate": True}], ids=str
+)
+def test_a_broken_batch_is_left_out(bad, changes):
+    """https://github.com/fastai/fastai/issues/3476"""
+    rng = np.random.default_rng(2)
+    data = [(rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=8).astype("float32")) for _ in range(60)]
+    broken = [(x * np.float32(np.nan if number in bad else 1), y) for number, (x, y) in enumerate(data)]
+    clean = [batch for number, batch in enumerate(data) if number not in bad]
+
+    def step(weights, batch, lr):
+        loss, gradient = jax.value_and_grad(lambda w: jnp.mean((batch[0] @ w - batch[1]) ** 2))(weights)
+        return weights - lr * gradient, loss
+
+    if "evaluate" in changes:
+        changes = {"evaluate": lambda weights: jnp.sum(weights**2), "updates_per_rate": 3}
+    sweep = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, **changes}
+    found, wanted = (range_test(step, jnp.ones(3), batches, **sweep) for batches in (broken, clean))
+    if bad == [9, 10]:
+        assert (found.stop_reason, found.ended_by.update, len(found.loss)) == (
+            "non_finite",
+            9,
+            9 // found.updates_per_rate,
+        )
+        return
+    assert (found.stop_reason, wanted.stop_reason) == ("completed", "completed")
+    np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-5)
+    assert [met.update for met in found.left_out] == bad

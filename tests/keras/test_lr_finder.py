@@ -236,14 +236,27 @@ def test_divergence_stops_the_fit(reload_weights, linear_model):
 
 
 @pytest.mark.every_backend
+@pytest.mark.parametrize("reload_weights", [True, False])
+def test_a_broken_batch_is_left_out(reload_weights, linear_model):
+    """https://github.com/davidtvs/pytorch-lr-finder/issues/55"""
+    finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3, reload_weights=reload_weights), Watch()
+    y = np.where(np.arange(24)[:, None] == 19, np.float32("nan"), Y)  # in batch 4, the second of the second rate
+    fit(linear_model("sgd"), finder, watch, y=y)
+    assert len(finder.losses) > 3
+    assert np.isfinite(finder.losses).all()
+    assert finder.result.stop_reason == "data_exhausted"
+    assert (finder.result.left_out[0].update, finder.result.left_out[0].value) == (4, "NaN")
+
+
+@pytest.mark.every_backend
 def test_nan_stops_the_fit_and_is_not_recorded(linear_model):
     finder, watch = LRFinder(1e-4, 1e-2, batches_lr_update=3), Watch()
     model = linear_model("sgd")
     weights = model.get_weights()
-    y = np.where(np.arange(24)[:, None] == 19, np.float32("nan"), Y)  # in batch 4, the second of the second rate
+    y = np.where(np.arange(24)[:, None] >= 16, np.float32("nan"), Y)  # from batch 4 on, the second of the second rate
     fit(model, finder, watch, y=y)
     assert finder.result.stop_reason == "non_finite"
-    assert (len(finder.losses), len(watch.rates)) == (1, 5)
+    assert (len(finder.losses), len(watch.rates)) == (1, 6)
     assert np.isfinite(finder.losses).all()
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)

@@ -204,12 +204,12 @@ def test_without_a_seed_the_generators_decide():
     assert not np.array_equal(results[0].loss, results[2].loss)
 
 
-def rows(count, *, bad=None):
-    """Batches of 4 rows; the one numbered `bad` has a target that is NaN."""
+def rows(count, *, bad=()):
+    """Batches of 4 rows; those numbered `bad` have a target that is NaN."""
     for index in range(count):
         first = 4 * index % 48
         y = Y[first : first + 4].copy()
-        if index == bad:
+        if index in bad:
             y[1] = np.nan
         yield X[first : first + 4], y
 
@@ -224,10 +224,11 @@ STOPS = {
         None,
     ),
     "overflow": (lambda: rows(20), {"max_lr": 1e30}, "non_finite", None),
-    "NaN in batch 5": (lambda: rows(20, bad=5), {"max_lr": 0.05}, "non_finite", 5),
-    "NaN in batch 1": (lambda: rows(20, bad=1), {"max_lr": 0.05}, "non_finite", 1),
-    "NaN in the last batch": (lambda: rows(20, bad=11), {"max_lr": 0.05}, "non_finite", 11),
-    "NaN after the last batch": (lambda: rows(20, bad=12), {"max_lr": 0.05}, "completed", 12),
+    "NaN in batch 5": (lambda: rows(20, bad=[5]), {"max_lr": 0.05}, "completed", 12),
+    "NaN in batches 5 and 6": (lambda: rows(20, bad=[5, 6]), {"max_lr": 0.05}, "non_finite", 5),
+    "NaN in batches 1 and 2": (lambda: rows(20, bad=[1, 2]), {"max_lr": 0.05}, "non_finite", 1),
+    "NaN in the last batch": (lambda: rows(12, bad=[11]), {"max_lr": 0.05}, "data_exhausted", 11),
+    "NaN after the last batch": (lambda: rows(20, bad=[12]), {"max_lr": 0.05}, "completed", 12),
     "generator of 7": (lambda: rows(7), {"max_lr": 0.05}, "data_exhausted", 7),
     "generator of 1": (lambda: rows(1), {"max_lr": 0.05}, "data_exhausted", 1),
     "stopped by on_step": (
@@ -255,6 +256,44 @@ def test_it_stops_for_the_reason_it_states(data, arguments, reason, points, line
     np.testing.assert_allclose(
         result.lr, np.geomspace(1e-3, sweep["max_lr"], sweep["steps"])[: len(result.lr)], rtol=1e-12
     )
+
+
+class Listed(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("read_once", [True, False])
+@pytest.mark.parametrize("bad", [[0], [5], [1, 7, 12]], ids=str)
+def test_a_broken_batch_is_left_out_bit_for_bit(bad, read_once):
+    """https://github.com/fastai/fastai/issues/3476, https://github.com/keras-team/keras/issues/4848"""
+    data = list(rows(60))
+    broken = [(x, y * (np.float32("nan") if number in bad else 1)) for number, (x, y) in enumerate(data)]
+    clean = [batch for number, batch in enumerate(data) if number not in bad]
+    results = []
+    for batches in (broken, clean):
+        keras.utils.set_random_seed(3)
+        layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((3,)), *layers])
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        before = [np.array(variable) for variable in model.variables]
+        source = (batch for batch in batches) if read_once else Listed(batches)
+        result = range_test(model, source, steps=14, min_lr=1e-3, max_lr=0.05, stop_factor=None, shuffle=False)
+        for value, variable in zip(before, model.variables, strict=True):
+            np.testing.assert_array_equal(value, np.array(variable))
+        results.append(result)
+    found, wanted = results
+    assert (found.stop_reason, found.loss.tolist()) == (wanted.stop_reason, wanted.loss.tolist())
+    assert [met.update for met in found.left_out] == bad
+    assert "left out" in found.bounds.reason
 
 
 @pytest.mark.parametrize("batches", [1, 3])

@@ -74,7 +74,7 @@ def test_what_is_recorded_is_what_was_used(losses, steps, spacing, stop_factor):
     assert result.lr.tolist() == used
     assert result.loss.tolist() == losses[: len(used)]
     assert test.recorded == len(used)
-    assert (result.min_lr, result.max_lr, result.steps, result.spacing) == (1e-4, 1.0, steps, spacing)
+    assert (result.swept, result.steps, result.spacing) == ((1e-4, 1.0), steps, spacing)
 
 
 def test_defaults():
@@ -165,14 +165,18 @@ def test_divergence_ends_a_test_and_the_loss_that_showed_it_is_recorded():
 # A NaN loss stops neither ignite nor torch-lr-finder, and their suggestion lands beside it.
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 @pytest.mark.parametrize("number", [1, 7, 49])
-def test_the_first_non_finite_loss_ends_a_test_and_enters_nothing(loss, number):
+def test_two_non_finite_losses_in_a_row_end_a_test_and_enter_nothing(loss, number):
     test = RangeTest(1e-3, 1.0, 50)
     clean = RangeTest(1e-3, 1.0, 50)
-    used = drive(test, lambda n, lr: loss if n == number else 1.0 + n / 100)
+    used = drive(test, lambda n, lr: loss if n >= number else 1.0 + n / 100)
     drive(clean, lambda n, lr: 1.0 + n / 100, steps=number)
     result = test.result()
     assert result.stop_reason == "non_finite"
-    assert len(used) == number + 1
+    assert used == [*clean.learning_rates[:number], *2 * [clean.learning_rates[number]]]
+    assert not test.in_doubt
+    met = result.ended_by
+    assert (met.update, met.lr, met.value) == (number, used[-1], {"nan": "NaN"}.get(str(loss), str(loss)))
+    assert f"The test ended because the loss was {met.value} at update {number}, at a learning" in result.bounds.reason
     assert len(result.lr) == len(result.loss) == test.recorded == number
     assert np.all(np.isfinite(result.loss))
     assert test.smoothed_loss == clean.smoothed_loss
@@ -263,7 +267,10 @@ def test_a_result_of_nothing_is_an_error_that_says_why():
     drive(broken, lambda number, lr: math.nan)
     with pytest.raises(RangeTestError, match=r"got none \(the data ended\)"):
         exhausted.result()
-    with pytest.raises(RangeTestError, match=r"got none \(the loss became infinite or NaN\)") as error:
+    with pytest.raises(
+        RangeTestError,
+        match=r"got none \(the loss became infinite or NaN\): the loss was NaN at update 0, at a learning rate of ",
+    ) as error:
         broken.result()
     assert isinstance(error.value, CyclrError)
 
@@ -459,10 +466,60 @@ def test_a_rate_that_is_not_finished_makes_no_point():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_any_loss_of_a_rate_that_is_not_finite_stops_the_test(number):
+def test_any_losses_of_a_rate_that_are_not_finite_stop_the_test(number):
     test = RangeTest(1e-3, 1.0, 10, updates_per_rate=3)
-    drive(test, lambda index, lr: math.nan if index == 6 + number else 1.0)
+    drive(test, lambda index, lr: math.nan if index >= 6 + number else 1.0)
     assert (test.result().stop_reason, test.recorded) == ("non_finite", 2)
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [{0}, {7}, {0, 2, 4}, {28}, set(range(1, 30, 2))], ids=str)
+def test_a_broken_batch_is_left_out_and_the_next_one_gets_its_rate(bad, loss, updates):
+    test, clean = (RangeTest(1e-3, 1.0, 30, updates_per_rate=updates) for _ in range(2))
+    doubts = []
+
+    def loss_of(number, lr):
+        doubts.append(test.in_doubt)
+        return loss if number in bad else 2.0 - test.recorded / 30
+
+    used = drive(test, loss_of)
+    assert [number for number, doubt in enumerate(doubts) if doubt] == sorted(number + 1 for number in bad)
+    expected = drive(clean, lambda number, lr: 2.0 - clean.recorded / 30)
+    assert [lr for number, lr in enumerate(used) if number not in bad] == expected
+    result, wanted = test.result(), clean.result()
+    assert (result.stop_reason, result.loss.tolist()) == ("completed", wanted.loss.tolist())
+    value = "NaN" if math.isnan(loss) else str(loss)
+    assert [(met.update, met.lr, met.value) for met in result.left_out] == [(n, used[n], value) for n in sorted(bad)]
+    assert (result.bounds.max_lr, result.bounds.status) == (wanted.bounds.max_lr, wanted.bounds.status)
+    one = "1 broken batch was left out" if len(bad) == 1 else f"{len(bad)} broken batches were left out"
+    assert result.bounds.reason.startswith(f"{wanted.bounds.reason} {one}, ")
+    assert f"update {min(bad)} ({value}, at a learning rate of" in result.bounds.reason
+
+
+def test_a_loss_far_above_its_start_that_becomes_infinite_ends_the_test_at_once():
+    test = RangeTest(1e-3, 1.0, 50, smoothing=0.99)
+    used = drive(test, lambda number, lr: math.inf if number == 30 else 1.0 if number < 29 else 50.0)
+    assert (test.result().stop_reason, len(used), test.recorded) == ("non_finite", 31, 30)
+
+
+def test_data_that_end_after_a_broken_batch_give_no_upper_bound():
+    test = RangeTest(1e-3, 1.0, 50)
+    drive(test, lambda number, lr: math.nan if number == 30 else 1.0, steps=31)
+    assert test.in_doubt
+    test.stop("data_exhausted")
+    result = test.result()
+    assert (result.stop_reason, len(result.left_out), test.in_doubt) == ("data_exhausted", 1, False)
+    assert "unstable" not in result.bounds.reason
+
+
+def test_few_points_before_a_loss_that_is_not_finite_advise_to_look_at_the_data():
+    test = RangeTest()
+    drive(test, lambda number, lr: math.inf if number >= 6 else 1.0)
+    reason = test.result().bounds.reason
+    assert "check the data for values that are not finite, scale the inputs, or lower min_lr" in reason
+    assert "the loss was inf at update 6, at a learning rate of 1.9e-06" in reason
+    assert "more steps" not in reason
 
 
 @given(updates=st.integers(1, 4), made=st.integers(0, 40), count=st.integers(1, 60))

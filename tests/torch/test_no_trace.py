@@ -22,7 +22,6 @@ from cyclr.torch import Scheduler, range_test
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(20, 4, generator=GENERATOR)
 Y = torch.randn(20, 1, generator=GENERATOR)
-NAN = torch.where(torch.arange(20)[:, None] == 9, torch.nan, Y)
 STEPS = 7
 
 
@@ -183,6 +182,10 @@ class Failing(torch.utils.data.Dataset):
         return X[index], Y[index]
 
 
+def with_nan(*indices):
+    return [(X[4 * i : 4 * i + 4], Y[4 * i : 4 * i + 4] * (torch.nan if i in indices else 1)) for i in range(5)]
+
+
 # name: changed arguments, how it ends
 OUTCOMES = {
     "completed": ({}, "completed"),
@@ -192,11 +195,11 @@ OUTCOMES = {
     "accumulation": ({"accumulate": 3}, "completed"),
     "autocast": ({"autocast": torch.bfloat16}, "completed"),
     "diverged": ({"max_lr": 1e9, "steps": 30, "stop_factor": 1.5, "smoothing": 0.0}, "diverged"),
-    "NaN": ({"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)]}, "non_finite"),
-    "NaN, with the scaler": (
-        {"loader": [(X[i : i + 4], NAN[i : i + 4]) for i in range(0, 20, 4)], "scaler": True},
-        "non_finite",
-    ),
+    "a broken batch": ({"loader": with_nan(2)}, "completed"),
+    "a broken batch, without a seed": ({"loader": with_nan(2), "seed": None}, "completed"),
+    "NaN": ({"loader": with_nan(2, 3)}, "non_finite"),
+    "a broken batch, with the scaler": ({"loader": with_nan(2), "scaler": True}, "completed"),
+    "NaN, with the scaler": ({"loader": with_nan(2, 3), "scaler": True}, "non_finite"),
     "NaN at once": ({"loss_fn": lambda out, y: out.sum() * float("nan")}, RangeTestError),
     "no data": ({"loader": []}, RangeTestError),
     "data exhausted": ({"loader": lambda: iter([(X[:4], Y[:4])] * 3)}, "data_exhausted"),

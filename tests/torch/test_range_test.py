@@ -1,10 +1,12 @@
 """`range_test` of torch: what it records is what was used and what came of it."""
 
 import collections
+import copy
 import itertools
 import math
 import multiprocessing
 import random
+import tempfile
 import types
 
 import numpy as np
@@ -508,9 +510,10 @@ def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
 # How it ends
 
 
-def nan_at(index):
+def nan_at(*indices):
     data = batches(8)
-    data[index] = (data[index][0], data[index][1] * float("nan"))
+    for index in indices:
+        data[index] = (data[index][0], data[index][1] * float("nan"))
     return data
 
 
@@ -523,10 +526,11 @@ STOPS = {
     "completed": (batches, {}, "completed", 20),
     "diverged": (batches, {"max_lr": 1e3, "stop_factor": 4.0, "smoothing": 0.0}, "diverged", None),
     "overflow": (batches, {"max_lr": 1e60, "steps": 60}, "non_finite", None),
-    "NaN in batch 1": (lambda: nan_at(1), {}, "non_finite", 1),
-    "NaN in batch 5": (lambda: nan_at(5), {}, "non_finite", 5),
-    "NaN, with a scaler": (lambda: nan_at(5), {"scaler": torch.amp.GradScaler("cpu", 1.0)}, "non_finite", 5),
-    "NaN, with accumulation": (lambda: nan_at(5), {"accumulate": 2}, "non_finite", 2),
+    "NaN in batch 1": (lambda: nan_at(1), {}, "completed", 20),
+    "NaN from batch 1 on": (lambda: nan_at(1, 2), {}, "non_finite", 1),
+    "NaN from batch 4 on": (lambda: nan_at(4, 5), {}, "non_finite", 4),
+    "NaN, with a scaler": (lambda: nan_at(4, 5), {"scaler": torch.amp.GradScaler("cpu", 1.0)}, "non_finite", 4),
+    "NaN, with accumulation": (lambda: nan_at(3, 5), {"accumulate": 2}, "non_finite", 1),
     "NaN after the last step": (lambda: nan_at(5), {"steps": 5}, "completed", 5),
     "generator": (lambda: iter(batches()), {}, "data_exhausted", 6),
     "generator that ends with the test": (lambda: iter(batches()), {"steps": 6}, "completed", 6),
@@ -550,7 +554,56 @@ def test_it_stops_for_the_reason_it_states(data, changes, reason, points):
 def test_nan_at_once_is_an_error():
     model = linear()
     with pytest.raises(RangeTestError, match=r"at least one finite loss; got none \(the loss became infinite or NaN\)"):
-        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, nan_at(0), **SWEEP)
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, nan_at(0, 1), **SWEEP)
+
+
+LEAVES_OUT = {
+    "plain": lambda model, optimizer: {},
+    "momentum and a scaler": lambda model, optimizer: {"scaler": torch.amp.GradScaler("cpu", 1.0)},
+    "several updates at a rate": lambda model, optimizer: {"updates_per_rate": 2},
+    "files": lambda model, optimizer: {"snapshot_dir": tempfile.gettempdir()},
+    "without a seed": lambda model, optimizer: {"seed": None},
+    "a step of its own": lambda model, optimizer: {
+        "loss_fn": None,
+        "step_fn": lambda batch: updated(model, optimizer, batch),
+    },
+    "an iterator": lambda model, optimizer: {"loader": "iterator"},
+}
+
+
+def updated(model, optimizer, batch):
+    optimizer.zero_grad()
+    loss = mse_loss(model(batch[0]), batch[1])
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize("bad", [{0}, {5}, {3, 17, 30}, {0, 2, 4, 6, 8}], ids=str)
+@pytest.mark.parametrize("name", LEAVES_OUT)
+def test_a_broken_batch_is_left_out_bit_for_bit(name, bad):
+    """https://github.com/Lightning-AI/pytorch-lightning/issues/1850, https://github.com/fastai/fastai/issues/3476"""
+    rng = np.random.default_rng(1)
+    data = [(torch.tensor(rng.normal(size=(8, 3))), torch.tensor(rng.normal(size=(8, 1)))) for _ in range(60)]
+    broken = [(x * float("nan"), y) if number in bad else (x, y) for number, (x, y) in enumerate(data)]
+    results, after = [], []
+    for batch_list in (broken, [batch for number, batch in enumerate(data) if number not in bad]):
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1)).double()
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.uniform_(parameter)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        before = copy.deepcopy(model.state_dict())
+        arguments = {"loss_fn": mse_loss, "loader": batch_list, **LEAVES_OUT[name](model, optimizer)}
+        if arguments["loader"] == "iterator":
+            arguments["loader"] = iter(batch_list)
+        results.append(range_test(model, optimizer, **{**SWEEP, **arguments}))
+        after.append(all(torch.equal(value, before[key]) for key, value in model.state_dict().items()))
+    found, wanted = results
+    assert (found.stop_reason, found.loss.tolist()) == (wanted.stop_reason, wanted.loss.tolist())
+    assert [met.update for met in found.left_out] == sorted(bad)[: len(found.left_out)] != []
+    assert "left out" in found.bounds.reason
+    assert after == [True, True]
 
 
 def random_model():

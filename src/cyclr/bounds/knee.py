@@ -57,6 +57,12 @@ ROSE = 6.5
 CUT_SHORT = "The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
 """Advice if a higher max_lr would change nothing."""
 
+UNSTABLE = (
+    "Training turned unstable at once: check the data for values that are not finite, scale the inputs, or lower "
+    "min_lr."
+)
+"""Advice if the test became unstable before a curve could be seen."""
+
 
 def knee(
     lr: ArrayLike,
@@ -115,7 +121,7 @@ def knee(
 def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
     """Read bounds from a smoothed curve; `knee` says how."""
     if len(curve.lr) < MIN_POINTS:
-        return _too_few(len(curve.lr), cut_short)
+        return _too_few(len(curve.lr), cut_short, unstable_end)
     level = _bounds_if_flat(curve, unstable_end, cut_short)
     if level is not None:
         return level
@@ -196,10 +202,12 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
     )
 
 
-def _too_few(n: int, cut_short: bool) -> Bounds:
+def _too_few(n: int, cut_short: bool, unstable_end: bool = False) -> Bounds:
     recorded = f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended"
     return _no_bounds(
-        "too_few_points", f"{recorded}; {MIN_POINTS} are needed to see a curve.", CUT_SHORT if cut_short else ""
+        "too_few_points",
+        f"{recorded}; {MIN_POINTS} are needed to see a curve.",
+        CUT_SHORT if cut_short else UNSTABLE if unstable_end else "",
     )
 
 

@@ -38,7 +38,8 @@ def range_test(
     position of an iterator.
 
     Several updates run in one compiled call (`jax.lax.scan`), whose losses are then recorded. So a small model is not
-    limited by the time of the calls. Updates after the one that stops the test are discarded.
+    limited by the time of the calls. Updates after the one that stops the test are discarded. A broken batch is left
+    out, and the reason of the bounds names it; see `cyclr.RangeTest`.
 
     Args:
         step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
@@ -101,6 +102,7 @@ def range_test(
             if not taken:
                 test.stop("data_exhausted")
                 break
+            before, made_before = state, made
             made = 0 if evaluate is None else (made + len(taken)) % size
             if chunk is None:
                 state, loss = step_fn(state, taken[0], jax.numpy.asarray(float(rates[0])))
@@ -108,10 +110,17 @@ def range_test(
             else:
                 state, losses = scan(state, jax.tree.map(_stack, *taken), rates[: len(taken)])
                 losses = np.asarray(losses, dtype=np.float64)
-            for loss, _ in zip(losses, test, strict=False):
+            for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                 test.record(loss)
                 if on_step is not None:
                     on_step(test)
+                if test.in_doubt:
+                    # Go on after the batch, from the state before it.
+                    source, pending = itertools.chain(taken[number + 1 :], pending, source), []
+                    state, made = before, made_before + number if evaluate is not None else 0
+                    if number:
+                        state, _ = scan(state, jax.tree.map(_stack, *taken[:number]), rates[:number])
+                    break
     return test.result()
 
 

@@ -24,6 +24,10 @@ class LRFinder(RateCallback):
     needs no call of `fit` and restores the model even if it is interrupted. After an interrupted `fit`, call
     `restore()` yourself.
 
+    If a loss is NaN or infinite, the weights from the start of its rate are restored, and the rate is tried once more
+    with the next batches. If their losses are finite, the reason of the bounds names the broken batch. Otherwise the
+    rate was too high, and the test ends.
+
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
@@ -130,13 +134,15 @@ class LRFinder(RateCallback):
         self._new_test(points)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        model = self.model
         self._check_rate()
         if not self._updates.within_update and not self._losses_of_rate:
             if self._start is None:
-                self._start = TrainingState(model, optimizers_of(model, model.optimizer), metrics=False)
-            elif self.reload_weights:
-                self.restore()
+                self._start = self._start_of_rate = self._copied()
+            elif self.reload_weights or self._test.in_doubt:
+                # A rate whose loss was not finite is tried once more, with the next batches.
+                self._start_of_rate.restore_variables()
+            else:
+                self._start_of_rate = self._copied()
         if self._lr is None:
             self._lr = next(self._test)
         self._begin_batch(self._lr)
@@ -153,6 +159,7 @@ class LRFinder(RateCallback):
             self._losses_of_rate.append(float(np.mean(micro_batches)))
         if failed or len(self._losses_of_rate) == self.batches_lr_update:
             mean = float(np.mean(self._losses_of_rate[1:] or self._losses_of_rate))
+            self._test.updates = self.iteration - 1
             self._test.record(mean)
             if math.isfinite(mean):
                 self.losses.append(mean)
@@ -161,6 +168,10 @@ class LRFinder(RateCallback):
             self._lr = None
         if self._test.stopped:
             model.stop_training = True
+
+    def _copied(self) -> TrainingState:
+        model = self.model
+        return TrainingState(model, optimizers_of(model, model.optimizer), metrics=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.reload_weights:

@@ -56,6 +56,10 @@ def range_test(
     `on_epoch_end` or of an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached is
     suspended during the test.
 
+    If the loss is NaN or infinite, the test starts again with a copy of the state before every update. A broken batch
+    is then left out, and the reason of the bounds names it; see `cyclr.RangeTest`. A generator has these copies from
+    the start.
+
     The recorded loss is the loss of the batch itself, not Keras' running mean, computed before that batch's update.
     With `gradient_accumulation_steps=k`, or if loss scaling skips updates, it is the mean over the batches of the
     update.
@@ -90,7 +94,7 @@ def range_test(
 
     Raises:
         TypeError, ValueError: an argument out of range; a model that is not compiled.
-        RangeTestError: no loss was recorded, because the data is empty or the first loss is not finite.
+        RangeTestError: no loss was recorded, because the data is empty or the first losses are not finite.
         RuntimeError: `train_step`, `evaluate` or `on_step` raised StopIteration.
 
     Example:
@@ -130,14 +134,16 @@ def range_test(
         if not _private.has_weights(model):
             undo.callback(TrainingState(model, []).restore)
         x = _build(model, swept, x, y)
+        generators = Generators(x)
 
-        def once(seed: int | None) -> RangeTestResult:
+        def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
             with contextlib.ExitStack() as undo_once:
                 optimizers = optimizers_of(model, swept)
                 undo_once.callback(TrainingState(model, optimizers, folder=folder).restore)
-                if seed is not None:
+                if seed is None:
+                    generators.restore()
+                else:
                     seed_all(seed, x)
-                test = sweep.test(None if evaluate is None else partial(_evaluated, model, evaluate))
                 suspended = [undo_once.enter_context(_attach.suspended(held)) for held in optimizers]
                 is_new = any(suspended)
                 if not _private.has_settable_rate(swept):
@@ -147,13 +153,22 @@ def range_test(
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
                 epochs = (len(test) * updates_per_rate + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
-                driver = _Driver(test, swept, monitor, read_once, on_step)
+                if careful:
+                    # Every other batch may be left out.
+                    epochs *= 2
+                    second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
+                    copied = partial(TrainingState, model, optimizers, metrics=False, folder=second)
+                driver = _Driver(test, swept, monitor, read_once, on_step, copied if careful else None)
                 try:
                     model.fit(x, y, epochs=epochs, callbacks=[driver], verbose=0, **fit)
                 except StopIteration:
                     # Keras raises it on JAX and torch for data without a batch.
                     test.stop("data_exhausted")
-                return test.result()
+
+        value = None if evaluate is None else partial(_evaluated, model, evaluate)
+
+        def once(seed: int | None) -> RangeTestResult:
+            return sweep.measure(partial(drive, seed), value, read_once=read_once)
 
         return sweep.run(once, read_once=read_once)
 
@@ -193,13 +208,17 @@ def _prepare_step(model: Any, is_new: bool) -> None:
 class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
     """Drives a range test from within `fit`."""
 
-    def __init__(self, test: RangeTest, optimizer: Any, monitor: str, read_once: bool, on_step: Any) -> None:
+    def __init__(
+        self, test: RangeTest, optimizer: Any, monitor: str, read_once: bool, on_step: Any, copied: Any
+    ) -> None:
         super().__init__()
         self._test = test
         self._optimizer = optimizer
         self._monitor = monitor
         self._read_once = read_once
         self._on_step = None if on_step is None else _without_stop_iteration(on_step, "on_step")
+        self._copied = copied
+        self._before: TrainingState | None = None
         self._lr: float | None = None
         self._epoch_has_data = False
         self._counter = UpdateCounter(self, optimizer, every_batch=True)
@@ -208,6 +227,8 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.reset_metrics()
         if self._lr is None:
             self._lr = next(self._test)
+            if self._copied is not None:
+                self._before = self._copied()
         # Set for every batch: if data of unknown length ends, Keras starts a batch without data, and the rate is for
         # the next one. JAX has lost it by then.
         if _private.has_settable_rate(self._optimizer):
@@ -229,7 +250,9 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self._lr = None
             if self._on_step is not None:
                 self._on_step(self._test)
-        if self._test.stopped:
+        if self._test.in_doubt and self._before is not None:
+            self._before.restore_variables()
+        elif self._test.in_doubt or self._test.stopped:
             model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

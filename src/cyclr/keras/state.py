@@ -64,8 +64,6 @@ class TrainingState:
                 if optimizer.built:
                     _reset_to_new(optimizer)
             self.restore_variables()
-            for buffer, value in self._buffers:
-                buffer.copy_(value)
             for variable, gradient in self._gradients:
                 variable.value.grad = gradient
         finally:
@@ -79,9 +77,11 @@ class TrainingState:
                 part.restore()
 
     def restore_variables(self) -> None:
-        """Restore the values of all variables and nothing else, in the middle of a `fit`."""
+        """Restore the values of all variables and torch buffers and nothing else, in the middle of a `fit`."""
         for variable, value in self._values:
             variable.assign(value())
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
 
 
 def _reset_to_new(optimizer: Any) -> None:

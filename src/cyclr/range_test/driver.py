@@ -11,7 +11,14 @@ from cyclr import _checks
 from cyclr.bounds.curve import LARGEST, MIN_POINTS
 from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
-from cyclr.range_test.result import MOST_STEPS, MOST_UPDATES, STOPPED_BECAUSE, RangeTestResult, StopReason
+from cyclr.range_test.result import (
+    MOST_STEPS,
+    MOST_UPDATES,
+    STOPPED_BECAUSE,
+    NonFinite,
+    RangeTestResult,
+    StopReason,
+)
 
 Spacing = Literal["exponential", "linear"]
 
@@ -52,8 +59,14 @@ class RangeTest:
     """A learning-rate range test that you drive from your own loop.
 
     Iterate over it to get the learning rate of the next update; after the update, record the loss of the batch that the
-    update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or at the first
-    loss that is NaN or infinite (which is not recorded). Your loop has to restore the model.
+    update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or if the loss
+    is NaN or infinite for two batches in a row. Your loop has to restore the model.
+
+    A loss that is NaN or infinite is not recorded. The test is then `in_doubt`, and the next batch gets the same rate.
+    If the loss of the next batch is finite, the first batch was broken: it is left out, and the reason of the bounds
+    names it. Otherwise the rate was too high, and the test ends. A broken batch spoils the weights, so restore them to
+    before its update while the test is in doubt, or skip updates whose loss is not finite. The test ends at once if the
+    last recorded loss was already as high as that of a diverged test.
 
     Args:
         min_lr: first learning rate, > 0.
@@ -68,8 +81,8 @@ class RangeTest:
             that is not finished when the test ends makes no point.
         evaluate: called without arguments after the last update of every rate; its value is recorded instead of the
             losses of the batches, such as the loss on validation data. Lower has to be better: return 1 − accuracy
-            instead of an accuracy. A batch loss that is NaN or infinite also stops the test. The noise of values from
-            one validation set cannot be estimated from neighbours: look at the plot before you use such bounds.
+            instead of an accuracy. A value that is NaN or infinite ends the test. The noise of values from one
+            validation set cannot be estimated from neighbours: look at the plot before you use such bounds.
 
     Raises:
         TypeError, ValueError: an argument that is out of range.
@@ -116,6 +129,11 @@ class RangeTest:
         """Losses of the current rate, of which fewer than `updates_per_rate` are known."""
         self._pending_update = False
         """True from the moment a rate is given until its loss is recorded."""
+        self.updates = 0
+        """Number of updates so far, which includes those that were left out."""
+        self._doubt: NonFinite | None = None
+        self._left_out: list[NonFinite] = []
+        self._ended_by: NonFinite | None = None
         self._stop_reason: StopReason | None = None
 
     def __len__(self) -> int:
@@ -163,24 +181,55 @@ class RangeTest:
         self._pending_update = False
         if self._stop_reason is not None:
             return
+        self.updates += 1
+        if not math.isfinite(value):
+            self._record_non_finite(value)
+            return
+        self._leave_out_doubt()
         self._pending_losses.append(value)
-        if math.isfinite(value):
-            if len(self._pending_losses) < self.updates_per_rate:
-                return
-            if self._evaluate is not None:
-                value = _checks.scalar("evaluate()", self._evaluate())
-            elif self.updates_per_rate > 1:
-                # Divided first, because the sum of losses can be too large for a float even if their mean is not.
-                value = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
+        if len(self._pending_losses) < self.updates_per_rate:
+            return
+        if self._evaluate is not None:
+            value = _checks.scalar("evaluate()", self._evaluate())
+        elif self.updates_per_rate > 1:
+            # Divided first, because the sum of losses can be too large for a float even if their mean is not.
+            value = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
         self._pending_losses = []
         if not math.isfinite(value):
-            self._stop_reason = "non_finite"
+            self._end_by(self._non_finite("evaluate()", value))
             return
         self._losses.append(value)
         if self._diverged():
             self._stop_reason = "diverged"
         elif len(self._losses) == len(self):
             self._stop_reason = "completed"
+
+    def end_by_gradients(self) -> None:
+        """End the test because loss scaling skips every update: its gradients are NaN or infinite."""
+        if self._stop_reason is None:
+            self.updates += 1
+            self._end_by(self._non_finite("gradients", math.nan))
+
+    def _record_non_finite(self, value: float) -> None:
+        if self._doubt is not None:
+            self._end_by(self._doubt)
+        elif len(self._losses) >= MIN_POINTS and self._is_above_threshold(self._losses[-1]):
+            self._end_by(self._non_finite("loss", value))
+        else:
+            self._doubt = self._non_finite("loss", value)
+
+    def _non_finite(self, source: Literal["loss", "evaluate()", "gradients"], value: float) -> NonFinite:
+        text: Any = "NaN" if math.isnan(value) else f"{value}"
+        return NonFinite(self.updates - 1, self._rates[len(self._losses)], text, source)
+
+    def _end_by(self, met: NonFinite) -> None:
+        self._ended_by, self._doubt = met, None
+        self._stop_reason = "non_finite"
+
+    def _leave_out_doubt(self) -> None:
+        if self._doubt is not None:
+            self._left_out.append(self._doubt)
+            self._doubt = None
 
     def _diverged(self) -> bool:
         """Smooth the last loss, and return True if the test has diverged: after `MIN_POINTS` losses at least."""
@@ -191,15 +240,24 @@ class RangeTest:
             self._initial = self._smoothed
         if recorded == MIN_POINTS:
             self._noise = float(np.median(np.abs(np.diff(np.clip(self._losses, -LARGEST, LARGEST)))))
-        if self._stop_factor is None or recorded < MIN_POINTS:
+        return recorded >= MIN_POINTS and self._is_above_threshold(self._smoothed)
+
+    def _is_above_threshold(self, loss: float) -> bool:
+        if self._stop_factor is None:
             return False
-        return self._smoothed > divergence_threshold(self._initial, self._best, self._stop_factor, self._noise)
+        return loss > divergence_threshold(self._initial, self._best, self._stop_factor, self._noise)
 
     def stop(self, reason: StopReason) -> None:
         """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
+            self._leave_out_doubt()
             self._stop_reason = reason
+
+    @property
+    def in_doubt(self) -> bool:
+        """True after a loss that is NaN or infinite, until the loss of the next batch shows if the batch was broken."""
+        return self._doubt is not None
 
     @property
     def stopped(self) -> bool:
@@ -224,8 +282,9 @@ class RangeTest:
         """
         if not self._losses:
             why = f" ({STOPPED_BECAUSE[self._stop_reason]})" if self._stop_reason else ""
+            met = self._ended_by or self._doubt or (self._left_out[0] if self._left_out else None)
             raise RangeTestError(
-                f"a result needs at least one finite loss; got none{why}. "
+                f"a result needs at least one finite loss; got none{why}{f': {met}' if met else ''}. "
                 "Check that the data has batches and that the loss of the untrained model is finite."
             )
         return RangeTestResult(
@@ -237,4 +296,6 @@ class RangeTest:
             steps=len(self),
             spacing=self.spacing,
             updates_per_rate=self.updates_per_rate,
+            left_out=tuple(self._left_out),
+            ended_by=self._ended_by,
         )

@@ -50,6 +50,32 @@ class Sweep:
         arguments = {name: value for name, value in vars(self).items() if name not in ("repeats", "seed")}
         return RangeTest(**arguments, evaluate=evaluate)
 
+    def measure(
+        self,
+        drive: Callable[[RangeTest, bool], object],
+        evaluate: Callable[[], Any] | None = None,
+        *,
+        read_once: bool = False,
+    ) -> RangeTestResult:
+        """Make one test, and return its result.
+
+        A broken batch spoils the weights, and so does a rate that is too high. A test that is in doubt is therefore
+        made again from its start, carefully: with a copy of the training state before every update, which is restored
+        when the test is in doubt. Tests without a loss that is NaN or infinite need no copies.
+
+        Args:
+            drive: `drive(test, careful)` drives a test from the start, until it has stopped or, unless `careful`, is in
+                doubt, and then restores everything.
+            evaluate: as for `RangeTest`.
+            read_once: True if the data can be read only once, so that the test has to be careful at once.
+        """
+        test = self.test(evaluate)
+        drive(test, read_once)
+        if test.in_doubt and not read_once:
+            test = self.test(evaluate)
+            drive(test, True)
+        return test.result()
+
     def run(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
         """Make the repeats, and return one result of all.
 

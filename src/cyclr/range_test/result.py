@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
@@ -35,7 +35,37 @@ MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
 """Largest number of rates of a test, and of updates with every rate."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True)
+class NonFinite:
+    """A loss of a range test that was NaN or infinite.
+
+    Attributes:
+        update: index of the update, from 0, which counts the updates that were left out.
+        lr: learning rate of the update.
+        value: `"NaN"`, `"inf"` or `"-inf"`.
+        source: `"loss"`; `"evaluate()"` if that returned it; `"gradients"` if loss scaling skipped all attempts of the
+            update, whatever the loss was.
+    """
+
+    update: int
+    lr: float
+    value: Literal["NaN", "inf", "-inf"]
+    source: Literal["loss", "evaluate()", "gradients"] = "loss"
+
+    def __post_init__(self) -> None:
+        _checks.integer("update", self.update, at_least=0)
+        _checks.number("lr", self.lr, above=0)
+        _checks.choice("value", self.value, ("NaN", "inf", "-inf"))
+        _checks.choice("source", self.source, ("loss", "evaluate()", "gradients"))
+
+    def __str__(self) -> str:
+        at = f"at update {self.update}, at a learning rate of {self.lr:.2g}"
+        if self.source == "gradients":
+            return f"gradients were NaN or infinite with every loss scale {at}"
+        return f"{'the loss' if self.source == 'loss' else self.source} was {self.value} {at}"
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class RangeTestResult:
     """The learning rates and losses of a range test, and the bounds read from them.
 
@@ -44,9 +74,13 @@ class RangeTestResult:
         loss: the loss of the batch at each of them, as recorded, shape (n,); finite; read-only.
         stop_reason: `"completed"` (every rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN or
             infinite), `"data_exhausted"` or `"interrupted"`.
-        min_lr, max_lr, steps, spacing: arguments of the test; n < steps if it stopped early.
+        swept: the first and the last learning rate of the test, which are its arguments min_lr and max_lr. The bounds
+            are `bounds.base_lr` and `bounds.max_lr`.
+        steps, spacing: arguments of the test; n < steps if it stopped early.
         runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
         updates_per_rate: optimizer updates made with every rate.
+        left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and the next one was finite.
+        ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`; None if it is not known.
 
     Raises:
         TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
@@ -66,36 +100,63 @@ class RangeTestResult:
     lr: NDArray[np.float64]
     loss: NDArray[np.float64]
     stop_reason: StopReason
-    min_lr: float
-    max_lr: float
+    swept: tuple[float, float]
     steps: int
     spacing: Literal["exponential", "linear"]
-    runs: NDArray[np.float64] = None  # type: ignore[assignment]  # made from loss
-    updates_per_rate: int = 1
+    runs: NDArray[np.float64]
+    updates_per_rate: int
+    left_out: tuple[NonFinite, ...]
+    ended_by: NonFinite | None
 
-    def __post_init__(self) -> None:
-        lr, loss = _checks.floats("lr", self.lr, "a vector"), _checks.floats("loss", self.loss, "a vector")
+    def __init__(
+        self,
+        lr: ArrayLike,
+        loss: ArrayLike,
+        stop_reason: StopReason,
+        min_lr: float | None = None,
+        max_lr: float | None = None,
+        steps: int | None = None,
+        spacing: Literal["exponential", "linear"] = "exponential",
+        runs: ArrayLike | None = None,
+        updates_per_rate: int = 1,
+        left_out: Sequence[NonFinite] = (),
+        ended_by: NonFinite | None = None,
+        *,
+        swept: tuple[float, float] | None = None,
+    ) -> None:
+        # `dataclasses.replace` passes `swept`.
+        min_lr, max_lr = (min_lr, max_lr) if swept is None else swept
+        lr, loss = _checks.floats("lr", lr, "a vector"), _checks.floats("loss", loss, "a vector")
         checked_curve(lr, loss)
-        runs = _checks.floats("runs", [loss] if self.runs is None else self.runs, "rows")
+        runs = _checks.floats("runs", [loss] if runs is None else runs, "rows")
         if runs.ndim != 2 or runs.shape[1:] != loss.shape or not np.all(np.isfinite(runs)):
             raise ValueError(
                 f"runs must be finite and of shape (repeats, {loss.size}); got runs={_checks.quoted(runs)}."
             )
         if not np.allclose(_mean(runs), loss, rtol=1e-9, atol=0):
             raise ValueError("loss must be the mean of runs; got other values.")
-        low, high = _checks.bounds(self.min_lr, self.max_lr, base="min_lr", top="max_lr")
+        low, high = _checks.bounds(min_lr, max_lr, base="min_lr", top="max_lr")
         fewest = max(2, lr.size)
-        steps = _checks.integer("steps", self.steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
-        updates = _checks.integer("updates_per_rate", self.updates_per_rate, at_least=1, at_most=MOST_UPDATES)
+        steps = _checks.integer("steps", steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
+        updates = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
         # Rates in single precision are rounded.
         if lr[0] < low * (1 - 1e-6) or lr[-1] > high * (1 + 1e-6):
             raise ValueError(
                 f"lr must be within min_lr and max_lr; got rates from {lr[0]:g} to {lr[-1]:g} with "
                 f"min_lr={low:g}, max_lr={high:g}."
             )
-        _checks.choice("stop_reason", self.stop_reason, STOPPED_BECAUSE)
-        _checks.choice("spacing", self.spacing, ("exponential", "linear"))
-        vars(self).update(lr=lr, loss=loss, runs=runs, min_lr=low, max_lr=high, steps=steps, updates_per_rate=updates)
+        _checks.choice("stop_reason", stop_reason, STOPPED_BECAUSE)
+        _checks.choice("spacing", spacing, ("exponential", "linear"))
+        vars(self).update(lr=lr, loss=loss, stop_reason=stop_reason, swept=(low, high), steps=steps, spacing=spacing)
+        vars(self).update(runs=runs, updates_per_rate=updates, left_out=tuple(left_out), ended_by=ended_by)
+
+    def __getattr__(self, name: str) -> Never:
+        if name in ("min_lr", "base_lr", "max_lr"):
+            raise AttributeError(
+                f"a RangeTestResult has no {name}, which could be an end of the sweep or a bound. The bounds are "
+                "result.bounds.base_lr and result.bounds.max_lr. The ends of the sweep are result.swept."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
@@ -115,7 +176,7 @@ class RangeTestResult:
             >>> both.loss.tolist(), both.runs.tolist(), both.stop_reason
             ([3.0], [[2.0], [4.0]], 'diverged')
         """
-        sweeps = {(r.min_lr, r.max_lr, r.steps, r.spacing, r.updates_per_rate) for r in results}
+        sweeps = {(*r.swept, r.steps, r.spacing, r.updates_per_rate) for r in results}
         if len(sweeps) != 1:
             raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
         if len(results) == 1:
@@ -124,12 +185,15 @@ class RangeTestResult:
         shortest = min(results, key=lambda result: (result.lr.size, not result._became_unstable))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates = sweeps.pop()
-        return cls(shortest.lr, _mean(runs), shortest.stop_reason, low, high, steps, spacing, runs, updates)
+        left_out = [met for result in results for met in result.left_out]
+        mean, why, ended_by = _mean(runs), shortest.stop_reason, shortest.ended_by
+        return cls(shortest.lr, mean, why, low, high, steps, spacing, runs, updates, left_out, ended_by)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that copies are read-only too; with the bounds, which may come from a file.
-        values = tuple(getattr(self, field.name) for field in fields(self))
-        return RangeTestResult, values, {name: value for name, value in vars(self).items() if name == "bounds"}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        bounds = {name: value for name, value in vars(self).items() if name == "bounds"}
+        return partial(RangeTestResult, **values), (), bounds
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RangeTestResult):
@@ -156,12 +220,16 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
-        return read_bounds(
+        bounds = read_bounds(
             self.curve,
             unstable_end=self._became_unstable,
             cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
             updates_per_rate=self.updates_per_rate,
         )
+        notes = _left_out(self.left_out) if self.left_out else ""
+        if self.ended_by is not None:
+            notes = f" The test ended because {self.ended_by}.{notes}"
+        return replace(bounds, reason=bounds.reason + notes) if notes else bounds
 
     def suggest(
         self,
@@ -241,7 +309,7 @@ class RangeTestResult:
         from cyclr.schedules import shape
 
         settings = {
-            "learning rates": f"{self.min_lr:g} to {self.max_lr:g}, {self.spacing}",
+            "learning rates": f"{self.swept[0]:g} to {self.swept[1]:g}, {self.spacing}",
             "steps": f"{len(self.lr)} of {self.steps}",
             "loss": f"{self.loss.min():.4g} to {self.loss.max():.4g}",
             "python": python_version(),
@@ -256,11 +324,13 @@ class RangeTestResult:
             "loss": self.loss.tolist(),
             **({"runs": self.runs.tolist()} if len(self.runs) > 1 else {}),
             "stop_reason": self.stop_reason,
-            "min_lr": self.min_lr,
-            "max_lr": self.max_lr,
+            "min_lr": self.swept[0],
+            "max_lr": self.swept[1],
             "steps": self.steps,
             "spacing": self.spacing,
             **({"updates_per_rate": self.updates_per_rate} if self.updates_per_rate > 1 else {}),
+            **({"left_out": [asdict(met) for met in self.left_out]} if self.left_out else {}),
+            **({} if self.ended_by is None else {"ended_by": asdict(self.ended_by)}),
             "bounds": self.bounds.to_dict(),
         }
 
@@ -283,8 +353,10 @@ class RangeTestResult:
         try:
             result = cls(
                 **{name: description[name] for name in names},
-                runs=description.get("runs"),  # type: ignore[arg-type]
+                runs=description.get("runs"),
                 updates_per_rate=description.get("updates_per_rate", 1),
+                left_out=[NonFinite(**met) for met in description.get("left_out", ())],
+                ended_by=NonFinite(**description["ended_by"]) if "ended_by" in description else None,
             )
             if "bounds" in description:
                 vars(result).update(bounds=Bounds(**description["bounds"]))
@@ -325,6 +397,19 @@ class RangeTestResult:
         from cyclr.drawing.svg import svg_and_table
 
         return svg_and_table(self.picture())
+
+
+def _left_out(met: Sequence[NonFinite], named: int = 3) -> str:
+    """Return the sentence on broken batches that were left out."""
+    one = len(met) == 1
+    each = "; ".join(
+        f"update {loss.update} ({loss.value}, at a learning rate of {loss.lr:.2g})" for loss in met[:named]
+    )
+    more = f" and {len(met) - named} more" if len(met) > named else ""
+    return (
+        f" {len(met)} broken {'batch was' if one else 'batches were'} left out, whose loss was NaN or infinite while "
+        f"the loss of the next batch was finite: {each}{more}. Check the data."
+    )
 
 
 def _mean(runs: NDArray[np.float64]) -> NDArray[np.float64]:

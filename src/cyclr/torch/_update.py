@@ -61,12 +61,19 @@ class Processes:
         return self._sum(loss)[0] / distributed.get_world_size() if self.several else loss
 
 
+class UnscalableError(Exception):
+    """No loss scale helps: gradients are not finite, whatever the loss is."""
+
+
 def repeat_skipped(
     optimizer: Any, attempt: Callable[[], float], processes: Processes, more: Callable[[], bool] = lambda: True
 ) -> float | None:
     """Attempt an update until loss scaling does not skip it in any process, and return its loss.
 
-    The loss is NaN if `SKIPPED_AT_MOST` updates were skipped, and None if there were no `more` batches for an attempt.
+    The loss is None if there were no `more` batches for an attempt.
+
+    Raises:
+        UnscalableError: `SKIPPED_AT_MOST` updates were skipped.
     """
     made = [0]
     handle = optimizer.register_step_post_hook(_private.update_counter(made))
@@ -83,8 +90,7 @@ def repeat_skipped(
                 return None
     finally:
         handle.remove()
-    # No scale helps: gradients are not finite, whatever the loss is.
-    return math.nan
+    raise UnscalableError
 
 
 @dataclass

@@ -5,6 +5,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks
-from cyclr.torch._update import Batches, Processes, Update
+from cyclr.torch._update import Batches, Processes, UnscalableError, Update
 from cyclr.torch.state import TrainingState, restore_loader
 
 
@@ -51,6 +52,10 @@ def range_test(
     also if the test raises or is interrupted. During the test there is one copy of the state. The loader is read again
     when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and persistent workers are
     restored too; the test starts workers of its own. An iterator can be read only once.
+
+    If the loss is NaN or infinite, the test starts again with a second copy, made before every update. A broken batch
+    is then left out, and the reason of the bounds names it; see `cyclr.RangeTest`. For an iterator, there are two
+    copies from the start.
 
     The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
     updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
@@ -142,8 +147,7 @@ def range_test(
         swept = _swept(optimizer, group)
     processes = Processes(model)
 
-    def once(seed: int | None) -> RangeTestResult:
-        test = sweep.test(None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate)))
+    def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
         with contextlib.ExitStack() as undo:
             undo.callback(_generators.Generators(loader).restore)
             restore_loader(loader, undo)
@@ -159,10 +163,22 @@ def range_test(
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
             update = Update(model, optimizer, state, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
+            second = undo.enter_context(_files.folder_within(folder, name="snapshot_dir")) if careful else None
+            before: TrainingState | None = None
             for lr in test:
+                if test.in_doubt:
+                    if before is None:
+                        break
+                    before.restore()
+                if careful:
+                    before = TrainingState(model, all_optimizers, scaler, second, keep_gradients=step_fn is not None)
                 for settings, rate_at in swept:
                     _groups.assign(settings, "lr", rate_at(lr))
-                loss = update()
+                try:
+                    loss = update()
+                except UnscalableError:
+                    test.end_by_gradients()
+                    break
                 if loss is None:
                     test.stop("data_exhausted")
                     break
@@ -173,9 +189,14 @@ def range_test(
                     stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
                     if stopped or exhausted:
                         test.stop("interrupted" if stopped else "data_exhausted")
-        return test.result()
 
-    return sweep.run(once, read_once=isinstance(loader, Iterator))
+    read_once = isinstance(loader, Iterator)
+    value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
+
+    def once(seed: int | None) -> RangeTestResult:
+        return sweep.measure(partial(drive, seed), value, read_once=read_once)
+
+    return sweep.run(once, read_once=read_once)
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]

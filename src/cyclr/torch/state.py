@@ -17,12 +17,18 @@ from cyclr.torch import _private
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizer state and settings, modes, gradients, scaler.
 
-    Gradients are not copied: the model has none until `restore`, which gives it the same tensors. The copies are files
-    in `folder`, if there is one.
+    Gradients are not copied: the model has none until `restore`, which gives it the same tensors. With `keep_gradients`
+    they are copied, and the model keeps them. The copies are files in `folder`, if there is one.
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizers: Iterable[Any], scaler: Any = None, folder: Path | None = None
+        self,
+        model: torch.nn.Module,
+        optimizers: Iterable[Any],
+        scaler: Any = None,
+        folder: Path | None = None,
+        *,
+        keep_gradients: bool = False,
     ) -> None:
         self._model = model
         _reshard(model)
@@ -42,7 +48,10 @@ class TrainingState:
         # By its attributes: `load_state_dict` also changes the scale that a scaler starts with.
         self._contents.add(_generators.attributes(scaler))
         _private.scaler_stages(scaler).clear()
-        self.clear_gradients()
+        if keep_gradients:
+            self._contents.add([gradient for _, gradient in self._gradients if gradient is not None])
+        else:
+            self.clear_gradients()
 
     def clear_gradients(self) -> None:
         """Set all gradients to None. For a tiny model, an optimizer's `zero_grad` takes a twentieth of an update."""
