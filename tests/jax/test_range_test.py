@@ -426,3 +426,61 @@ def test_a_broken_batch_is_left_out(bad, changes):
     assert (found.stop_reason, wanted.stop_reason) == ("completed", "completed")
     np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-5)
     assert [met.update for met in found.left_out] == bad
+
+
+W, XS = jnp.zeros(4), np.ones((8, 4), np.float32)
+DATA = [(XS, XS.sum(1))] * 20
+
+
+def descend(weights, batch, lr):
+    loss, gradient = jax.value_and_grad(lambda w: jnp.mean((batch[0] @ w - batch[1]) ** 2))(weights)
+    return weights - lr * gradient, loss
+
+
+def without_loss(state, batch, lr):
+    return descend(state, batch, lr)[0]
+
+
+SLIPS = {
+    "only the state": ("step_fn must return two values", {"step_fn": without_loss}),
+    "three values": ("step_fn must return two values", {"step_fn": lambda s, b, lr: (*descend(s, b, lr), {})}),
+    "swapped values": ("step_fn must return the next state first", {"step_fn": lambda *a: descend(*a)[::-1]}),
+    "None": ("step_fn must return two values", {"step_fn": lambda s, b, lr: None}),
+    "None, not compiled": ("step_fn must return two values", {"step_fn": lambda s, b, lr: None, "chunk": None}),
+    "another dtype": (
+        "step_fn must return the next state first.*float16",
+        {"step_fn": lambda s, b, lr: (s.astype("float16"), jnp.float32(1))},
+    ),
+    "another structure": ("step_fn must return the next state first", {"step_fn": lambda s, b, lr: ([s], 1.0)}),
+    "loss and metrics": ("where loss is a number", {"step_fn": lambda s, b, lr: (s, (1.0, 2.0))}),
+    "a dict as loss": ("where loss is a number", {"step_fn": lambda s, b, lr: (s, {"loss": 1.0})}),
+    "no loss": ("where loss is a number", {"step_fn": lambda s, b, lr: (s, None)}),
+    "float()": ("step_fn must be a function that JAX can", {"step_fn": lambda s, b, lr: (s, float(s.sum()))}),
+    "if": ("step_fn must be a function that JAX can", {"step_fn": lambda s, b, lr: (s, 1.0 if lr > 0 else 0.0)}),
+    "two arguments": ("step_fn must take three", {"step_fn": lambda s, b: (s, 1.0)}),
+    "no iterable": ("batches must be an iterable", {"batches": 3}),
+    "forgotten batches": ("batches must be an iterable", {"batches": None}),
+    "(x, y)": ("batches must be an iterable.*one tuple of arrays", {"batches": (XS, XS.sum(1))}),
+    "(x, y) of two dimensions": ("one tuple of arrays", {"batches": (XS, XS.sum(1, keepdims=True))}),
+    "strings": ("batches must hold arrays of numbers", {"batches": [("a", "b")] * 20}),
+    "a dict of arrays": ("batches must hold arrays of numbers", {"batches": {"x": XS, "y": XS}}),
+    "objects": ("batches must hold arrays of numbers", {"batches": [np.array([None])] * 20}),
+    "swapped state and batches": ("batches must be an iterable.*Swap them", {"state": DATA, "batches": W}),
+    "a state that holds no arrays": ("state must be a pytree of arrays", {"state": {"w": W, "name": "a"}}),
+    "evaluate": (r"evaluate\(\) must be a number", {"evaluate": lambda state: None}),
+}
+
+
+@pytest.mark.parametrize(("message", "changes"), SLIPS.values(), ids=SLIPS)
+def test_a_slip_is_named_without_the_words_of_jax(message, changes):
+    arguments = {"step_fn": descend, "state": W, "batches": DATA, "steps": 15, **changes}
+    with pytest.raises(TypeError, match=f"(?s)^[^\n]*{message}"):
+        range_test(arguments.pop("step_fn"), arguments.pop("state"), arguments.pop("batches"), **arguments)
+
+
+def test_an_error_of_the_step_is_left_as_it_is():
+    def failing(state, batch, lr):
+        raise TypeError("my own")
+
+    with pytest.raises(TypeError, match=r"^my own"):
+        range_test(failing, W, DATA, steps=15)

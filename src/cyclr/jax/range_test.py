@@ -1,6 +1,7 @@
 """The range test of a JAX training step."""
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -82,6 +83,8 @@ def range_test(
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the state that returns a number")
     _checks.function("step_fn", step_fn, "of state, batch and learning rate")
+    _check_arguments(step_fn)
+    _check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     # Called when `state` is the state after the chunk.
     value = None if evaluate is None else lambda: evaluate(state)
@@ -105,10 +108,19 @@ def range_test(
             before, made_before = state, made
             made = 0 if evaluate is None else (made + len(taken)) % size
             if chunk is None:
-                state, loss = step_fn(state, taken[0], jax.numpy.asarray(float(rates[0])))
+                state, loss = _pair(step_fn(state, taken[0], jax.numpy.asarray(float(rates[0]))))
                 losses: Any = [loss]
             else:
-                state, losses = scan(state, jax.tree.map(_stack, *taken), rates[: len(taken)])
+                try:
+                    state, losses = scan(state, jax.tree.map(_stack, *taken), rates[: len(taken)])
+                except TypeError as error:
+                    _explain(error, step_fn, state, taken[0])
+                    raise
+                if not _is_array(losses):
+                    raise TypeError(
+                        f"step_fn must return (state, loss), where loss is a number; got a {type(losses).__name__} as "
+                        "loss. Return other values as part of the state, or not at all."
+                    )
                 losses = np.asarray(losses, dtype=np.float64)
             for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                 test.record(loss)
@@ -152,14 +164,97 @@ def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _checked(batch: Any) -> Any:
-    """Return the batch, or raise if it holds tensors of torch."""
+    """Return the batch, or raise if it holds anything but arrays of numbers."""
     for leaf in jax.tree.leaves(batch):
         if type(leaf).__module__.split(".")[0] == "torch":
             raise TypeError(
                 f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of torch. Convert to NumPy: "
                 "tensor.numpy()."
             )
+        kind = getattr(getattr(leaf, "dtype", None), "kind", "V")
+        if kind in "OSUMm" or not (_is_array(leaf) or isinstance(leaf, int | float | complex)):
+            raise TypeError(
+                f"batches must hold arrays of numbers; got a batch with {_checks.quoted(leaf)}. Pass a list of "
+                "batches, such as [(x, y)], after the state; chunk=None takes batches of any kind."
+            )
     return batch
+
+
+def _check_arguments(step_fn: Any) -> None:
+    try:
+        signature = inspect.signature(step_fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(f"step_fn must take three arguments, (state, batch, lr); got {signature}.") from error
+
+
+def _check_batches(batches: Any, state: Any) -> None:
+    """Raise for what looks like another argument; an error of the training step would not name the cause."""
+    fix = "Pass a list, such as [(x[i : i + 32], y[i : i + 32]) for i in range(0, len(x), 32)]."
+    if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
+        raise TypeError(f"batches must be an iterable of batches; got {_checks.quoted(batches)}. {fix}")
+    if _is_array(batches) and np.ndim(batches) < 2 and isinstance(state, list | Iterator):
+        raise TypeError(
+            f"batches must be an iterable of batches; got an array of shape {np.shape(batches)}, and a "
+            f"{type(state).__name__} as state. Swap them: the order is step_fn, state, batches."
+        )
+    if isinstance(batches, tuple) and 2 <= len(batches) <= 3 and all(map(_is_array, batches)):
+        shapes = [np.shape(part) for part in batches]
+        if len({shape[:1] for shape in shapes}) == 1 < len({(np.shape(part), str(part.dtype)) for part in batches}):
+            raise TypeError(
+                f"batches must be an iterable of batches; got one tuple of arrays, of shapes {shapes}. {fix}"
+            )
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _pair(returned: Any) -> Any:
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        kind = f"{type(returned).__name__} of {len(returned)}" if isinstance(returned, tuple | list) else None
+        raise TypeError(
+            f"step_fn must return two values, the next state and the loss; got {kind or type(returned).__name__}. "
+            "Write: return state, loss"
+        )
+    return returned
+
+
+def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
+    """Raise an error that names what `step_fn` must do, if that is why it cannot be compiled."""
+    for leaf in jax.tree.leaves(state):
+        if not _is_array(leaf) and not isinstance(leaf, int | float | complex):
+            raise TypeError(
+                f"state must be a pytree of arrays; got one with {_checks.quoted(leaf)}. The order of arguments is "
+                "step_fn, state, batches; chunk=None takes any state."
+            ) from error
+    if isinstance(error, jax.errors.JAXTypeError):
+        raise TypeError(
+            "step_fn must be a function that JAX can compile, without float(), bool(), if or NumPy on values that "
+            f"depend on its arguments; got {type(error).__name__}. Use jax.numpy, or pass chunk=None to call "
+            "it uncompiled."
+        ) from error
+    try:
+        returned = jax.eval_shape(step_fn, state, batch, 0.0)
+    except TypeError:
+        # An error of the function itself, which says where it is.
+        return
+    new, _ = _pair(returned)
+    if _shape(new) != _shape(state):
+        raise TypeError(
+            "step_fn must return the next state first, with the structure, shapes and dtypes of the state that it "
+            f"gets, {_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
+        ) from error
+
+
+def _in_words(tree: Any, named: int = 4) -> str:
+    structure, leaves = _shape(tree)
+    if len(leaves) > named or not leaves:
+        return str(structure)
+    return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in leaves)
 
 
 def _same_shape_batches(source: Iterator[Any], pending: list[Any], count: int) -> tuple[list[Any], list[Any]]:
