@@ -1,5 +1,6 @@
 """Reading and setting the hyperparameters in the parameter groups of an optimizer."""
 
+import math
 from typing import Any
 
 import torch
@@ -82,15 +83,36 @@ def ratios(values: list[float]) -> list[float]:
     return [1.0 if first is None else value / first for value in values]
 
 
-def rate_shares(groups: list[dict[str, Any]], *, keep_ratios: bool = True) -> list[float]:
-    """Return the factor of the learning rate for each group: its `lr_scale`, or the ratio to the first initial rate."""
-    rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
-    shares = ratios(rates) if keep_ratios else [1.0] * len(groups)
-    scales = [number(group.get("lr_scale")) for group in groups]
-    return [
-        share if scale is None else _checks.number("lr_scale", scale, at_least=0)
-        for share, scale in zip(shares, scales, strict=True)
+def ratios_of(name: str, groups: list[dict[str, Any]], scheduler: Any = None) -> list[float]:
+    """Return each group's value as a multiple of the first: of the current values, or of the initial ones.
+
+    Initial values decide if the current ones say nothing: the first is 0, or they come from a `scheduler` that has one
+    schedule for each group. If both agree, the initial ones are more exact, because nothing has rounded them.
+    """
+    now = [float(group[name]) for group in groups]
+    initial = ratios([float(group.get(f"initial_{name}", group[name])) for group in groups])
+    if now[0] == 0 or (scheduler is not None and scheduler._sets_apart(name)):
+        return initial
+    near = [
+        1e-6 if not isinstance(group[name], torch.Tensor) else torch.finfo(group[name].dtype).eps for group in groups
     ]
+    return [
+        kept if math.isclose(kept, ratio, rel_tol=2 * eps) else ratio
+        for kept, ratio, eps in zip(initial, ratios(now), near, strict=True)
+    ]
+
+
+def rate_shares(groups: list[dict[str, Any]], scheduler: Any = None, *, keep_ratios: bool = True) -> list[float]:
+    """Return the factor of the learning rate for each group: its `lr_scale`, or the ratio to the first rate."""
+    shares = ratios_of("lr", groups, scheduler) if keep_ratios else [1.0] * len(groups)
+    return [
+        share if group.get("lr_scale") is None else scale(group) for share, group in zip(shares, groups, strict=True)
+    ]
+
+
+def scale(group: dict[str, Any]) -> float:
+    """Return the `lr_scale` of a group."""
+    return _checks.number("lr_scale", number(group["lr_scale"]), at_least=0)
 
 
 def rounded(value: float, held: Any) -> float:

@@ -13,34 +13,42 @@ from cyclr.torch import _private
 _orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
 """Hooks whose scheduler is gone. The next `attach` removes them: before, an update may be going through the hooks."""
 
+_latest: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The scheduler that was attached last."""
+
 _numbers: set[int] = set()
 """The numbers that torch gave to the hooks of living schedulers."""
 
 
 def attach(
     scheduler: Any,
-    counts: list[int],
-    set_added_groups: Callable[[Any], None],
+    counts: list[Any],
+    check: Callable[[Any], None],
     around_load: tuple[Callable[[Any], Any], Callable[[Any, Any], None]],
 ) -> None:
     """Register hooks on the scheduler's optimizer, which holds only a weak reference to the scheduler.
 
     Args:
         scheduler: the scheduler, whose `optimizer` gets the hooks.
-        counts: the number of updates, to which each update adds 1, and the number of groups that the scheduler knows.
-        set_added_groups: called with the scheduler before an update, if the optimizer has another number of groups.
+        counts: the number of updates, to which each update adds 1; the number of groups that the scheduler knows and
+            the last of them; the number of updates to call `check` at.
+        check: called with the scheduler before an update, if the optimizer has other groups, or made so many updates.
         around_load: called before and after `load_state_dict()` of the optimizer, with the scheduler; the second also
             gets what the first returned.
     """
     optimizer, owner, (before_load, after_load) = scheduler.optimizer, weakref.ref(scheduler), around_load
     orphaned = _orphaned.setdefault(optimizer, [])
+    _latest[optimizer] = owner
     while orphaned:
         orphaned.pop().remove()
     returned: list[Any] = []
 
     def before_update(optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(optimizer.param_groups) != counts[1] and (alive := owner()) is not None:
-            set_added_groups(alive)
+        groups = optimizer.param_groups
+        if len(groups) != counts[1] or groups[-1] is not counts[2] or counts[0] >= counts[3]:
+            alive = owner()
+            if alive is not None:
+                check(alive)
 
     def keep_returned(*given: Any) -> None:
         if (alive := owner()) is not None:
@@ -63,6 +71,12 @@ def attach(
 def _orphan(orphaned: list[RemovableHandle], handles: tuple[RemovableHandle, ...]) -> None:
     orphaned += handles
     _numbers.difference_update(handle.id for handle in handles)
+
+
+def latest(optimizer: Any) -> Any:
+    """Return the scheduler that was attached to the optimizer last, or None if there is none or it is gone."""
+    owner = _latest.get(optimizer)
+    return None if owner is None else owner()
 
 
 def counts_updates(optimizer: Any) -> bool:

@@ -27,6 +27,19 @@ def update_hooks(optimizer: Any) -> tuple[dict[int, Any], dict[int, Any]]:
     return optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
 
 
+def has_torch_scheduler(optimizer: Any) -> bool:
+    """Return True if one of torch's own schedulers was created with this optimizer: it wraps `optimizer.step`.
+
+    torch has no public way to find the schedulers of an optimizer.
+    """
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
+
+
+def versions(optimizer: Any) -> tuple[int, ...]:
+    """Return a number for each group that grows when its first parameter is changed in place, as torch counts it."""
+    return tuple(group["params"][0]._version for group in optimizer.param_groups if group["params"])
+
+
 def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:
     """Return a hook for after updates that adds 1 to the first of `counts`, unless loss scaling skips the update.
 

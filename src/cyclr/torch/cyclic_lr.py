@@ -94,6 +94,7 @@ class CyclicLR(Scheduler):
     max_lrs, base_momentums, max_momentums, use_beta1 = _Setting(), _Setting(), _Setting(), _Setting()
     mode, gamma, total_size, step_ratio, scale_mode, cycle_momentum = (_Setting() for _ in range(6))
     _keeps_ratios = False
+    _resume_mode: Resumed = "saved"
     _in_fractions = False
     """True after a step to a fraction of an epoch."""
 
@@ -129,7 +130,7 @@ class CyclicLR(Scheduler):
         }
         self._settings, schedules = self._planned(settings, step_size_up, step_size_down)
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
-        super().__init__(optimizer, **schedules, start_step=last + 1)
+        super().__init__(optimizer, **schedules, start_step=last + 1, resume="saved")
 
     def _planned(self, given: dict[str, Any], up: Any, down: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the settings as torch keeps them, with lists for the groups, and the schedules that they make."""
@@ -184,15 +185,18 @@ class CyclicLR(Scheduler):
         return settings, {**schedules, "momentum": _one_or_all(momenta)}
 
     def _read_groups(self) -> None:
-        super()._read_groups()
         for name, entry in _LISTS.items():
             held = self._settings.get(name, [])
             # Groups that were added get the bounds of the others.
-            held += held[:1] * (len(self._groups) - len(held))
-            for group, value in zip(self._groups, held, strict=False):
-                if entry is not None:
+            held += held[:1] * (len(self.optimizer.param_groups) - len(held))
+            for group, value in zip(self.optimizer.param_groups, held, strict=False):
+                if entry == "initial_lr":
+                    # As torch does: a warm-up that was created before has set it, and starts from it.
+                    group.setdefault(entry, value)
+                elif entry is not None:
                     group[entry] = value
-        self._initial["lr"][:] = self._settings["base_lrs"]
+        super()._read_groups()
+        self.base_lrs = [*self._settings["base_lrs"]]
 
     def scale_fn(self, x: float) -> float:
         """Return the factor of the amplitude, from the cycle (from 1) or the step (from 0), as `scale_mode` says."""
@@ -226,9 +230,9 @@ class CyclicLR(Scheduler):
         held = _own_attributes(self._scale_fn).items()
         scale = copy.deepcopy({name: value for name, value in held if _is_plain(value)})
         state = _private.cyclic_lr_state(self._position, [float(lr) for lr in self.get_last_lr()], scale or None)
-        return {**settings, **state, "in_charge": self._owns_rates()}
+        return {**settings, **state, "in_charge": self._owns_rates(), **self._shares_to_save()}
 
-    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed = "saved") -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed | None = None) -> None:
         """Continue at the saved step, from a state of this class or of torch's own `CyclicLR`.
 
         Args:
@@ -240,6 +244,7 @@ class CyclicLR(Scheduler):
         Raises:
             ValueError: not a state of a `CyclicLR`, or one that does not fit; nothing is changed.
         """
+        schedules = self._resume_mode if schedules is None else schedules
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
         if not (isinstance(state_dict, dict) and {"step_ratio", "total_size", "max_lrs"} <= state_dict.keys()):
             super().load_state_dict(state_dict, "same" if schedules == "saved" else schedules)
@@ -265,6 +270,7 @@ class CyclicLR(Scheduler):
             self._settings, self._schedules = settings, checked
             self._read_groups()
         _own_attributes(self._scale_fn).update(copy.deepcopy(scale))
+        self._load_shares(state_dict)
         self._resume(step, state_dict.get("in_charge", True), replaces)
 
 

@@ -206,7 +206,8 @@ _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]
 def _swept(optimizer: Optimizer, group: int | None) -> _Swept:
     groups = optimizer.param_groups
     if group is None:
-        return [(settings, share.__mul__) for settings, share in zip(groups, _groups.rate_shares(groups), strict=True)]
+        shares = _groups.rate_shares(groups, _hooks.latest(optimizer))
+        return [(settings, share.__mul__) for settings, share in zip(groups, shares, strict=True)]
     if _checks.integer("group", group, at_least=0) >= len(groups):
         raise ValueError(f"group must be the number of a parameter group, 0 to {len(groups) - 1}; got group={group}.")
     return [(groups[group], float)]
