@@ -140,6 +140,19 @@ def test_calling_optimizer_accumulation(scaled):
     assert found[-1] == 1
 
 
+def test_callbacks_of_fit():
+    class Look(keras.callbacks.Callback):
+        found = None
+
+        def on_train_begin(self, logs=None):
+            self.found = _private.callbacks_of_fit()
+
+    look, other = Look(), keras.callbacks.TerminateOnNaN()
+    make(keras.optimizers.SGD(0.5)).fit(np.ones((2, 3)), np.ones((2, 1)), verbose=0, callbacks=[other, look])
+    assert look.found[:2] == [other, look]
+    assert _private.callbacks_of_fit() == []
+
+
 def test_layers():
     inside = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model = keras.Sequential([keras.Input((3,)), inside])

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from cyclr.keras import CyclicLR, LRFinder
+from cyclr.keras import CycleEnd, CyclicLR, LearningRate, LRFinder, ScheduleCallback
+from cyclr.schedules import Cyclical
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 
@@ -27,10 +28,44 @@ def fit(*callbacks: Any, epochs: int = 6) -> None:
 )
 def test_another_callback_that_sets_the_rate_is_an_error(make: Any, other: Any) -> None:
     for callbacks in ((make(), other()), (other(), make())):
+        done: list[int] = []
+        count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs, done=done: done.append(batch))
+        with pytest.raises(
+            ValueError, match=r"must be the only one to set the learning rate; got (Learning|Reduce).*Take (Lea|Red)"
+        ):
+            fit(count, *callbacks)
+        assert done == []
+
+
+@pytest.mark.parametrize("make", [lambda: CyclicLR(0.001, 0.01, 5), lambda: LRFinder(1e-4, 1.0, batches_lr_update=2)])
+def test_a_callback_of_ones_own_that_sets_the_rate_is_an_error(make: Any) -> None:
+    class Set(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.optimizer.learning_rate = 0.5 + epoch
+
+    for callbacks in ((make(), Set()), (Set(), make())):
         with pytest.raises(
             ValueError, match=r"must be the only one to set the learning rate; it set .* another callback"
         ):
             fit(*callbacks)
+
+
+@pytest.mark.parametrize("rate", [LearningRate(Cyclical(0.01, 0.1, 5)), keras.optimizers.schedules.CosineDecay(0.1, 9)])
+def test_a_callback_that_sets_the_rate_beside_a_schedule_of_the_optimizer_is_an_error(rate: Any) -> None:
+    for callback in (ScheduleCallback(), CycleEnd(lambda model, step: None, Cyclical(0.01, 0.1, 5))):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(rate), "mse")
+        plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=5)
+        with pytest.raises(ValueError, match=rf"the {type(rate).__name__} of the optimizer must be the only one"):
+            model.fit(X, X[:, :1], verbose=0, callbacks=[plateau, callback])
+
+
+def test_a_callback_that_sets_weights_after_a_finder_is_an_error() -> None:
+    stop = keras.callbacks.EarlyStopping("loss", patience=100, restore_best_weights=True)
+    with pytest.raises(ValueError, match=r"LRFinder must be the last callback.*later EarlyStopping"):
+        fit(LRFinder(1e-4, 1.0, batches_lr_update=2), stop)
+    fit(stop, LRFinder(1e-4, 1.0, batches_lr_update=2))
+    fit(LRFinder(1e-4, 1.0, batches_lr_update=2, reload_weights=False), stop)
 
 
 def test_the_rate_may_be_set_between_two_fits() -> None:

@@ -355,6 +355,11 @@ def test_an_optimizer_with_the_same_schedule_is_taken():
     assert [batch["learning_rate"] for batch in run.kept.batches] == [RATE(t) for t in range(UPDATES)]
 
 
+class SetRate(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 0.1
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
 @pytest.mark.parametrize(
     "make",
@@ -363,16 +368,18 @@ def test_an_optimizer_with_the_same_schedule_is_taken():
         lambda: keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=1e9),
         lambda: CyclicLR(0.1, 0.5, 2),
         lambda: LRFinder(0.1, 0.5),
+        lambda: SetRate(),
     ],
-    ids=["LearningRateScheduler", "ReduceLROnPlateau", "CyclicLR", "LRFinder"],
+    ids=["LearningRateScheduler", "ReduceLROnPlateau", "CyclicLR", "LRFinder", "one of its own"],
 )
 def test_another_callback_that_sets_the_rate_is_noticed(make, first):
     run = Linear(keras.optimizers.SGD(0.9))
     callbacks = [ScheduleCallback(RATE), make()]
     with pytest.raises(
-        ValueError, match=r"learning_rate is set by a ScheduleCallback, which must be the only one.*Take"
+        ValueError, match=r"(must be the only one to set the|learning_rate is set by a ScheduleCallback, which).*Take"
     ):
         run.fit(*(callbacks if first else callbacks[::-1]), epochs=4)
+    assert not run.kept.batches
 
 
 def test_another_callback_may_set_the_rate_where_this_one_does_not():

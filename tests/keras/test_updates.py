@@ -12,7 +12,7 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
 def make(optimizer, *, steps=None, per_call=1, **arguments):
-    model = SimpleNamespace(optimizer=optimizer, steps_per_execution=per_call)
+    model = SimpleNamespace(optimizer=optimizer, steps_per_execution=per_call, _flatten_layers=list)
     return UpdateCounter(SimpleNamespace(model=model, params={"steps": steps}), **arguments)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 def inner(optimizer: Any) -> Any:
     """Return the optimizer that holds counter and learning rate: the one inside a `LossScaleOptimizer`."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
 
 
 def accumulation(optimizer: Any) -> int:
@@ -98,6 +98,20 @@ def calling_optimizer_accumulation() -> int:
     caller = None if schedule is None else schedule.f_back
     optimizer = None if caller is None else caller.f_locals.get("self")
     return optimizer.gradient_accumulation_steps or 1 if isinstance(optimizer, keras.optimizers.Optimizer) else 1
+
+
+def callbacks_of_fit() -> list[Any]:
+    """Return the callbacks of the list that calls the calling callback, in their order; empty if no list calls it.
+
+    Keras passes the list to no callback, so it can only be found in the frames of the call.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            return list(caller.callbacks)
+        frame = frame.f_back
+    return []
 
 
 def layers(model: Any) -> list[Any]:

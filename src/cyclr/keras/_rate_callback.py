@@ -6,6 +6,7 @@ import keras
 
 from cyclr.keras import _private
 from cyclr.keras._batch import BatchValues
+from cyclr.keras._callback import FitCallback
 from cyclr.keras._updates import UpdateCounter
 
 
@@ -14,28 +15,25 @@ def learning_rate(optimizer: Any) -> float:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-class RateCallback(keras.callbacks.Callback):  # type: ignore[misc]
+class RateCallback(FitCallback):
     """Sets the learning rate of every update, and raises if anything else sets it too.
 
     A subclass calls `_check_rate` and `_begin_batch` before every batch, `_batch.end` and `_updates.gather` after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_update: bool = False) -> None:
         super().__init__()
         self._who = type(self).__name__
         self._set_to: float | None = None
         self._before: float | None = None
         self._rate = 0.0
         self._batch = BatchValues()
-        self._updates = UpdateCounter(self, every_batch=True)
+        self._updates = UpdateCounter(self, every_batch=True, one_update=one_update)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         optimizer = getattr(model, "optimizer", None)
-        if optimizer is None:
-            raise ValueError(
-                f"{self._who} needs a compiled model with one optimizer; got optimizer=None. Call model.compile(...)."
-            )
+        self._check_start()
         if not _private.has_settable_rate(optimizer):
             raise ValueError(
                 f"{self._who} must be the only one to set the learning rate, but the optimizer was made with a "

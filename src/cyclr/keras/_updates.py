@@ -4,20 +4,27 @@ import itertools
 from typing import Any
 
 import keras
+import numpy as np
 
 from cyclr.keras import _private
+from cyclr.keras._optimizers import named_optimizers
 
 
 class UpdateCounter:
     """Counts the updates of an optimizer during `fit`, for a callback that calls these methods.
 
-    The counter is read before every batch if `every_batch` is True, or if loss scaling may skip updates. Otherwise it
-    is read once an epoch, because reading it waits for the device, and batches are counted on the host.
+    Reading the counter waits for the device. It is read before every batch if `every_batch` is True, if loss scaling
+    may skip updates, or if the training step of the model makes fewer or more updates than one a batch, or updates of
+    several optimizers on TensorFlow. Otherwise batches are counted on the host, and the counter is compared with that
+    number before batches 1, 2, 4, 8, ….
+
+    If the optimizer makes no update although the model is trained, the next batch raises, and names the optimizers that
+    make the updates.
 
     | state | entered by | what is known |
     |---|---|---|
     | outside an epoch | creation, `end_epoch` | nothing |
-    | between batches | `begin_epoch`, `end_batch` | the batches counted when the epoch began |
+    | between batches | `begin_epoch`, `end_batch` | the count when the epoch began |
     | within a batch | `begin_batch` | if the counter is read before every batch: the update of this batch |
     | phantom update | `end_epoch` within a batch, which undoes it | TensorFlow has counted a batch without data |
 
@@ -32,17 +39,31 @@ class UpdateCounter:
         optimizer: the optimizer to count; the model's by default.
         every_batch: True if the callback waits for the device after every batch anyway. `begin_epoch` and the numbers
             of the batches are not needed then.
+        one_update: True to raise if a batch makes several updates.
     """
 
-    def __init__(self, callback: keras.callbacks.Callback, optimizer: Any = None, *, every_batch: bool = False) -> None:
+    def __init__(
+        self,
+        callback: keras.callbacks.Callback,
+        optimizer: Any = None,
+        *,
+        every_batch: bool = False,
+        one_update: bool = False,
+    ) -> None:
+        self._one_update = one_update
         self._callback = callback
         self._given = optimizer
         self._every_batch = self._reads = every_batch
+        self._is_irregular = False
+        self._others: dict[str, Any] = {}
         self._first, self._accumulation, self._per_call = 0, 1, 1
         self._last_batch: int | None = None
         self._begun, self._ended = 0, itertools.count()
-        self._before: dict[int, int] = {}
+        self._before: dict[int, list[int]] = {}
         self._values: list[Any] = []
+        self._must_update = False
+        self._start: list[int] | None = None
+        self._weights: Any = None
 
     @property
     def optimizer(self) -> Any:
@@ -50,14 +71,31 @@ class UpdateCounter:
         return self._callback.model.optimizer if self._given is None else self._given
 
     @property
+    def _who(self) -> str:
+        return getattr(self._callback, "who", type(self._callback).__name__)
+
+    @property
     def within_update(self) -> bool:
         """True if batches of an update were gathered that is not made yet."""
         return bool(self._values)
 
-    def restart(self) -> None:
-        """Forget unfinished updates. Call when training starts."""
+    def restart(self, *, must_update: bool = True) -> None:
+        """Forget unfinished updates. Call when training starts.
+
+        Args:
+            must_update: False for a callback that neither sets nor logs anything of the optimizer.
+        """
         self._values = []
         self._before.clear()
+        counter = _private.counter(self.optimizer)
+        held = named_optimizers(self._callback.model).items()
+        self._others = {name: other for name, other in held if _private.counter(other) is not counter}
+        self._start, self._weights = None, None
+        self._must_update = must_update
+
+    def _counts(self) -> list[int]:
+        """Return the batches seen by the optimizer, and by the others that the model holds."""
+        return [_private.batches_seen(optimizer) for optimizer in (self.optimizer, *self._others.values())]
 
     def begin_epoch(self) -> None:
         """Call when an epoch starts."""
@@ -65,27 +103,74 @@ class UpdateCounter:
         steps = (self._callback.params or {}).get("steps")
         self._first, self._accumulation = _private.batches_seen(optimizer), _private.accumulation(optimizer)
         self._last_batch = steps - 1 if steps else None
-        self._reads = self._every_batch or _private.inner(optimizer) is not optimizer
+        has_phantoms = bool(self._others) and keras.backend.backend() == "tensorflow"
+        is_scaled = _private.inner(optimizer) is not optimizer
+        self._reads = self._every_batch or self._is_irregular or has_phantoms or is_scaled
         self._per_call = model.steps_per_execution
         self._begun, self._ended = 0, itertools.count()
         self._before.clear()
 
     def begin_batch(self, batch: int = 0) -> None:
         """Call when a batch starts, or several in one call, of which `batch` is the first."""
+        calls = batch // self._per_call
+        if not self._reads and calls & (calls - 1) == 0 and batch > 0:
+            self._is_irregular = self._reads = _private.batches_seen(self.optimizer) != self._first + batch
+        if self._start is not None:
+            self._check_updating()
+        elif self._must_update:
+            # Other callbacks may have restored a backup since training started.
+            self._start, self._must_update = self._counts(), False
         self._begun += 1
         if self._reads:
-            optimizer = self.optimizer
-            self._accumulation = _private.accumulation(optimizer)
-            self._before[batch // self._per_call] = _private.batches_seen(optimizer)
+            self._accumulation = _private.accumulation(self.optimizer)
+            self._before[calls] = self._counts()
+
+    def _check_updating(self) -> None:
+        """Raise if the model is trained without updates of the optimizer. Return early once that made one."""
+        counts = self._counts()
+        start = counts if self._start is None else self._start
+        if counts[0] != start[0]:
+            self._start = self._weights = None
+            return
+        moved = (number != before for number, before in zip(counts[1:], start[1:], strict=True))
+        names = [name for name, has_moved in zip(self._others, moved, strict=True) if has_moved]
+        # Gradients that a training step adds up by itself change no weight yet.
+        weights = [keras.ops.convert_to_numpy(keras.ops.sum(w)) for w in self._callback.model.trainable_variables]
+        earlier, self._weights = self._weights, weights
+        is_trained = earlier is not None and not np.array_equal(earlier, weights, equal_nan=True)
+        if not names and not is_trained:
+            return
+        mine = {id(optimizer): name for name, optimizer in named_optimizers(self._callback.model).items()}
+        makers = " and ".join(f"{name} ({type(self._others[name]).__name__})" for name in names)
+        raise ValueError(
+            f"{self._who} follows the updates of {mine.get(id(self.optimizer), 'the optimizer')} "
+            f"({type(self.optimizer).__name__}), which made none in {self._begun} batches; they were made by "
+            f"{makers or 'an optimizer that the model does not hold as an attribute'}. Compile the model with the "
+            "optimizer that trains it (super().compile(optimizer=...) in a compile() of your own), pass that to "
+            "range_test(optimizer=...), or create each optimizer with a cyclr.keras.LearningRate(schedule) of its own."
+        )
 
     def end_batch(self, batch: int = 0) -> int:
-        """Call when a batch ends, or several in one call, of which `batch` is the last. Returns its update, from 0."""
+        """Call when a batch ends, or several in one call, of which `batch` is the last.
+
+        Returns its update, from 0: of several updates in one batch the first one if the counter is read.
+        """
         next(self._ended)
-        if self._reads:
-            return self._before.pop(batch // self._per_call) // self._accumulation
+        before = self._before.pop(batch // self._per_call, None)
+        if before is not None:
+            return before[0] // self._accumulation
         if self._last_batch is not None:
             batch = min(batch, self._last_batch)
         return (self._first + batch) // self._accumulation
+
+    def end_batch_updates(self, batch: int) -> range:
+        """Call in place of `end_batch`. Returns the updates of the batch; they are made only if `made` says so.
+
+        The first batch of an epoch shows if the training step makes several updates.
+        """
+        is_read = batch == 0 or batch // self._per_call in self._before
+        update = self.end_batch(batch)
+        return range(update, _private.updates_done(self.optimizer) if is_read else update + 1)
 
     def made(self, update: int) -> bool:
         """Return True if the update was made: its last micro-batch is done, and loss scaling did not skip it."""
@@ -96,8 +181,22 @@ class UpdateCounter:
 
         Before that the list is empty. With `last`, the update is over whether it is made or not. For `every_batch`.
         """
+        if not self._before:
+            raise ValueError(
+                f"{self._who}.on_train_batch_end was called without on_train_batch_begin, which sets the rate. "
+                "In a loop of your own call set_model(model), on_train_begin() and, around every batch, "
+                "on_train_batch_begin(batch) and on_train_batch_end(batch, logs)."
+            )
         self._values.append(value)
-        if not self.made(self._before.pop(0, 0) // self._accumulation) and not last:
+        update = self._before.pop(0)[0] // self._accumulation
+        made = _private.updates_done(self.optimizer) - update
+        if made > 1 and self._one_update:
+            raise ValueError(
+                f"{self._who} needs a training step that makes one update with every batch; got one that made {made}, "
+                "most of which used a wrong learning rate. For a training, create the optimizer with "
+                "cyclr.keras.LearningRate(schedule), which is exact for every update; for a range test, with a number."
+            )
+        if made < 1 and not last:
             return []
         values, self._values = self._values, []
         return values
@@ -105,14 +204,16 @@ class UpdateCounter:
     def end_epoch(self) -> int:
         """Call when an epoch ends. Returns the number of updates made so far, without a phantom update."""
         optimizer = self.optimizer
-        count = found = _private.batches_seen(optimizer)
-        if self._reads:
-            if self._before:
-                count = self._before.popitem()[1]
-        elif keras.backend.backend() == "tensorflow" and self._per_call == 1:
+        counts = found = self._counts()
+        if self._before:
+            counts = self._before.popitem()[1]
+        elif not self._reads and keras.backend.backend() == "tensorflow" and self._per_call == 1:
             ended = next(self._ended)
-            if self._begun > ended and found == self._first + ended + 1:
-                count -= 1
-        if count != found:
-            _private.counter(optimizer).assign(count)
-        return count // _private.accumulation(optimizer)
+            if self._begun > ended and found[0] == self._first + ended + 1:
+                counts = [found[0] - 1, *found[1:]]
+        for held, count, number in zip((optimizer, *self._others.values()), counts, found, strict=True):
+            if count != number:
+                _private.counter(held).assign(count)
+        if self._start is not None:
+            self._check_updating()
+        return counts[0] // _private.accumulation(optimizer)

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from cyclr import _checks
 from cyclr.keras import _attach, _private
+from cyclr.keras._callback import FitCallback
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
 
 
-class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
+class CycleEnd(FitCallback):
     """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
 
     The function is called after the update at the minimum and before the next one, so it sees the weights of that
@@ -48,6 +47,10 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
         self._start_step = 0
         self._last_step = -1
 
+    @property
+    def _sets_rate(self) -> bool:
+        return False
+
     def _followed(self) -> Schedule | None:
         """Return the schedule whose cycles are meant, which `change_schedule` may have replaced."""
         own = _private.rate(self._optimizer)
@@ -55,6 +58,7 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
+        self._check_start()
         self._optimizer = model.optimizer
         if self._followed() is None:
             raise ValueError(
@@ -67,6 +71,8 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
                 "runs past a minimum before any callback is called."
             )
         self._last_step = -1
+        self._updates.restart()
+        self.on_epoch_begin(0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._optimizer = self.model.optimizer
@@ -80,13 +86,13 @@ class CycleEnd(keras.callbacks.Callback):  # type: ignore[misc]
         self._updates.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        update = self._updates.end_batch(batch)
-        step = update + self._start_step
         followed = self._followed()
-        is_end = followed is not None and step != self._last_step and followed.is_cycle_end(step)
-        if is_end and self._updates.made(update):
-            self._last_step = step
-            self._fn(self.model, step)
+        for update in self._updates.end_batch_updates(batch):
+            step = update + self._start_step
+            is_end = followed is not None and step != self._last_step and followed.is_cycle_end(step)
+            if is_end and self._updates.made(update):
+                self._last_step = step
+                self._fn(self.model, step)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._updates.end_epoch()

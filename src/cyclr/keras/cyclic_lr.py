@@ -78,7 +78,7 @@ class CyclicLR(RateCallback):
         scale_fn: Callable[[Any], float] | None = None,
         scale_mode: Literal["cycle", "iterations"] = "cycle",
     ) -> None:
-        super().__init__()
+        super().__init__(one_update=True)
         self.base_lr = base_lr
         self.max_lr = max_lr
         self.step_size = step_size

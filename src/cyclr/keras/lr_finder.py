@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.keras import _private
+from cyclr.keras._optimizers import optimizers_of
 from cyclr.keras._rate_callback import RateCallback, learning_rate
-from cyclr.keras.state import TrainingState, optimizers_of
+from cyclr.keras.state import TrainingState
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
@@ -97,6 +98,15 @@ class LRFinder(RateCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         model = self.model
+        callbacks = _private.callbacks_of_fit()
+        after = callbacks[callbacks.index(self) :] if self in callbacks and self.reload_weights else []
+        for other in after:
+            if getattr(other, "restore_best_weights", False):
+                raise ValueError(
+                    "LRFinder must be the last callback that sets weights when training ends; got a later "
+                    f"{type(other).__name__}, which would replace the restored weights. Take {type(other).__name__} "
+                    "out of callbacks, or put it before LRFinder."
+                )
         # The arguments are attributes, which may have been set.
         self._new_test(points=2)
         if not all(layer.built for layer in model.layers):
@@ -117,13 +127,14 @@ class LRFinder(RateCallback):
 
     def _plan(self, first_epoch: int) -> None:
         """Spread the rates over all updates of this `fit`."""
-        steps = self.params.get("steps")
+        params = self.params or {}
+        steps = params.get("steps")
         if not steps:
             raise ValueError(
                 "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
-        epochs = (self.params.get("epochs") or 1) - first_epoch
+        epochs = (params.get("epochs") or 1) - first_epoch
         updates = steps * epochs // _private.accumulation(self.model.optimizer)
         points = updates // self.batches_lr_update
         if points < 2:

@@ -16,8 +16,9 @@ import keras
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.keras import _attach, _private
+from cyclr.keras._optimizers import check_model, check_optimizer, optimizers_of
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.state import Generators, Modes, TrainingState, optimizers_of, seed_all
+from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
@@ -138,7 +139,7 @@ def range_test(
 
         def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
             with contextlib.ExitStack() as undo_once:
-                optimizers = optimizers_of(model, swept)
+                optimizers, updates = optimizers_of(model, swept), len(test) * updates_per_rate
                 undo_once.callback(TrainingState(model, optimizers, folder=folder).restore)
                 if seed is None:
                     generators.restore()
@@ -149,16 +150,16 @@ def range_test(
                 if not _private.has_settable_rate(swept):
                     is_new, holder = True, _private.inner(swept)
                     undo_once.callback(setattr, holder, "learning_rate", _private.rate(swept))
-                    holder.learning_rate = _rate_of_update(swept, test.upcoming(len(test) * updates_per_rate))
+                    holder.learning_rate = _rate_of_update(swept, test.upcoming(updates))
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
-                epochs = (len(test) * updates_per_rate + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
+                epochs = (updates + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
                 if careful:
                     # Every other batch may be left out.
                     epochs *= 2
                     second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
                     copied = partial(TrainingState, model, optimizers, metrics=False, folder=second)
-                driver = _Driver(test, swept, monitor, read_once, on_step, copied if careful else None)
+                driver = _Driver(test, swept, updates, monitor, read_once, on_step, copied if careful else None)
                 try:
                     model.fit(x, y, epochs=epochs, callbacks=[driver], verbose=0, **fit)
                 except StopIteration:
@@ -208,8 +209,17 @@ def _prepare_step(model: Any, is_new: bool) -> None:
 class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
     """Drives a range test from within `fit`."""
 
+    who = "range_test"
+
     def __init__(
-        self, test: RangeTest, optimizer: Any, monitor: str, read_once: bool, on_step: Any, copied: Any
+        self,
+        test: RangeTest,
+        optimizer: Any,
+        updates: int,
+        monitor: str,
+        read_once: bool,
+        on_step: Any,
+        copied: Any,
     ) -> None:
         super().__init__()
         self._test = test
@@ -221,7 +231,14 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._before: TrainingState | None = None
         self._lr: float | None = None
         self._epoch_has_data = False
-        self._counter = UpdateCounter(self, optimizer, every_batch=True)
+        self._updates = updates
+        self._counter = UpdateCounter(
+            self, optimizer, every_batch=True, one_update=not _private.has_settable_rate(optimizer)
+        )
+        self._batches_without_update = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._counter.restart()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.reset_metrics()
@@ -234,6 +251,13 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         if _private.has_settable_rate(self._optimizer):
             self._optimizer.learning_rate = self._lr
         self._counter.begin_batch()
+        at_most = max(self._updates, SKIPPED_AT_MOST) * _private.accumulation(self._optimizer)
+        if self._batches_without_update == at_most:
+            raise RangeTestError(
+                f"the optimizer {type(self._optimizer).__name__} must make updates; got none in {at_most} batches. "
+                "Check that the training step of the model uses it, and that losses and gradients are finite."
+            )
+        self._batches_without_update += 1
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
@@ -246,6 +270,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch_has_data = True
         losses = self._counter.gather(loss, last=not math.isfinite(loss))
         if losses:
+            self._batches_without_update = 0
             self._test.record(sum(losses) / len(losses))
             self._lr = None
             if self._on_step is not None:
@@ -275,6 +300,7 @@ def _rate_of_update(optimizer: Any, rates: Any) -> Callable[[], Any]:
 
 
 def _checked_optimizer(model: Any, optimizer: Any) -> Any:
+    check_model(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     if not model.compiled:
@@ -284,6 +310,7 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
         raise ValueError(
             f"optimizer must be a keras optimizer; got {swept!r}. A model with several takes optimizer=model.its_name."
         )
+    check_optimizer("range_test", swept)
     return swept
 
 

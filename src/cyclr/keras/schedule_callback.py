@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import keras
-
 from cyclr import _checks
 from cyclr.keras import _attach, _private
+from cyclr.keras._callback import FitCallback
+from cyclr.keras._optimizers import check_optimizer
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
 
 
-class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
+class ScheduleCallback(FitCallback):
     """Schedules for learning rate, momentum and weight decay of any Keras optimizer, for as long as `fit` runs.
 
     Update t of the optimizer uses `schedule(t)` within the compiled step, also under `steps_per_execution`,
@@ -72,6 +72,10 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._attached_by_hand = False
         self._updates = UpdateCounter(self)
 
+    @property
+    def _sets_rate(self) -> bool:
+        return "lr" in self._schedules
+
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
     ) -> None:
@@ -126,17 +130,8 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return attachment is not None and _attach.attached(self._last_model.optimizer) is attachment
 
     def _attach(self, model: Any, schedules: dict[str, Schedule], earlier: _attach.Attachment | None = None) -> None:
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is None:
-            raise ValueError(
-                "ScheduleCallback needs a compiled model with one optimizer; got optimizer=None. "
-                "Call model.compile(...)."
-            )
-        if hasattr(_private.inner(optimizer), "optimizers"):
-            raise ValueError(
-                f"ScheduleCallback needs a compiled model with one optimizer; got a {type(optimizer).__name__}. "
-                "Make each of its optimizers with a cyclr.keras.LearningRate(schedule) of its own."
-            )
+        optimizer: Any = getattr(model, "optimizer", None)
+        check_optimizer("ScheduleCallback", optimizer)
         if _private.has_weights(model) and not optimizer.built:
             _private.build(optimizer, model)
         self._counted = optimizer
@@ -173,8 +168,12 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return values | {name: schedule(update + self._offset) for name, schedule in self._logged.items()}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        model = self.model
+        self._check_start()
         if not self._attached_by_hand:
-            self._attach(self.model, self._schedules, self._attachment)
+            self._attach(model, self._schedules, self._attachment)
+        self._updates.restart(must_update=bool(self._schedules) or not _private.has_settable_rate(model.optimizer))
+        self._updates.begin_epoch()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
@@ -199,6 +198,11 @@ class ScheduleCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._updates.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._attachment is None:
+            raise ValueError(
+                "ScheduleCallback must be attached before the first batch; got on_train_batch_begin without "
+                "on_train_begin. In a loop of your own call attach(model) before it and detach() after it."
+            )
         self._updates.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

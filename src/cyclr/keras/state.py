@@ -1,7 +1,7 @@
 """The state that training changes: copied before a range test, and restored after it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,20 +169,3 @@ def seed_all(seed: int, data: Any = None) -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
         tensorflow.random.set_seed(seed)
-
-
-def optimizers_of(model: Any, chosen: Any) -> list[Any]:
-    """Return every optimizer that the model holds, `chosen` first: a custom training step may have several.
-
-    Lists, dicts and layers are searched too; layers may be models that were compiled themselves.
-    """
-    held = (optimizer for layer in _private.layers(model) for optimizer in _optimizers_in(vars(layer)))
-    return list({id(optimizer): optimizer for optimizer in (chosen, *held)}.values())
-
-
-def _optimizers_in(value: Any) -> Iterator[Any]:
-    if isinstance(value, keras.optimizers.Optimizer):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _optimizers_in(part)

@@ -1,0 +1,285 @@
+"""Training steps of one's own: several optimizers, optimizers in others, several updates a batch or none."""
+
+import keras
+import numpy as np
+import pytest
+
+import cyclr
+from cyclr.errors import RangeTestError
+from cyclr.keras import CycleEnd, CyclicLR, LearningRate, LRFinder, ScheduleCallback, range_test
+
+BACKEND = keras.backend.backend()
+X = np.ones((80, 1), "float32")
+CYCLE = cyclr.Cyclical(0.01, 0.05, step_size=4)
+not_on_jax = pytest.mark.skipif(BACKEND == "jax", reason="a training step of Keras on JAX has one optimizer")
+
+
+def update(optimizer, layer):
+    """One update for a loss that is the layer's only weight: plain SGD lowers the weight by its rate."""
+    weight = layer.trainable_variables[0]
+    optimizer.apply([keras.ops.ones_like(weight)], [weight])
+    return keras.ops.sum(weight)
+
+
+class Custom(keras.Model):
+    """A model whose batches make `updates` of it, by optimizers that `compile` gets."""
+
+    def __init__(self, step, **attributes):
+        super().__init__()
+        self.first, self.second = (keras.layers.Dense(1, use_bias=False) for _ in range(2))
+        for layer in (self.first, self.second):
+            layer.build((None, 1))
+        self.built, self.step, self.batches = True, step, 0
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def train_step(self, data):
+        self.batches += 1
+        if BACKEND != "torch":
+            return {"loss": self.step(self)}
+        import torch
+
+        with torch.no_grad():
+            return {"loss": self.step(self).clone()}
+
+
+def gan(form):
+    """A model of two optimizers, besides the unused one of `super().compile()`."""
+    d, g = keras.optimizers.SGD(0.001), keras.optimizers.SGD(0.001)
+    if form == "attributes":
+        model = Custom(lambda m: update(m.d, m.first) + update(m.g, m.second), d=d, g=g)
+    elif form == "list":
+        model = Custom(lambda m: update(m.both[0], m.first) + update(m.both[1], m.second), both=[d, g])
+    elif form == "dict":
+        model = Custom(lambda m: update(m.by["d"], m.first) + update(m.by["g"], m.second), by={"d": d, "g": g})
+    else:
+        # Keras' model does not know these optimizers, but its weights move.
+        model = Custom(lambda m: update(d, m.first) + update(g, m.second))
+    model.compile()
+    return model, d, g
+
+
+FORMS = {"attributes": r"model\.d \(SGD\) and model\.g", "list": r"model\.both\[0\]", "dict": r"model\.by\['d'\]"}
+CALLBACKS = {
+    "ScheduleCallback": lambda: ScheduleCallback(CYCLE),
+    "CyclicLR": lambda: CyclicLR(0.01, 0.05, 4),
+    "CycleEnd": lambda: CycleEnd(lambda model, step: None, CYCLE),
+    "LRFinder": lambda: LRFinder(1e-4, 1e-1, batches_lr_update=2),
+}
+
+
+@not_on_jax
+@pytest.mark.parametrize("form", [*FORMS, "hidden"])
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_optimizers_that_update_in_place_of_the_compiled_one_are_named(name, form):
+    model, *_ = gan(form)
+    ended = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ended.append(batch))
+    by = FORMS.get(form, "an optimizer that the model does not hold")
+    with pytest.raises(ValueError, match=rf"{name} follows the updates of model\.optimizer .*made by {by}"):
+        model.fit(X, X, batch_size=8, callbacks=[count, CALLBACKS[name]()], verbose=0)
+    assert ended == ([0, 1] if form == "hidden" else [0])
+
+
+@not_on_jax
+def test_an_epoch_of_one_batch_names_them_too():
+    model, *_ = gan("attributes")
+    with pytest.raises(ValueError, match=r"made by model\.d \(SGD\) and model\.g"):
+        model.fit(X, X, batch_size=80, callbacks=[ScheduleCallback(CYCLE)], verbose=0)
+
+
+@not_on_jax
+@pytest.mark.parametrize("form", [*FORMS, "hidden"])
+@pytest.mark.parametrize("given", [False, True], ids=["default", "optimizer="])
+def test_a_range_test_of_an_optimizer_that_makes_no_update_ends_at_once(form, given):
+    model, *_ = gan(form)
+    before = model.get_weights()
+    unused = {}
+    if given:
+        model.unused = keras.optimizers.SGD(0.1)
+        unused = {"optimizer": model.unused}
+    with pytest.raises(ValueError, match=r"range_test follows the updates of model\.(optimizer|unused) .*made none in"):
+        range_test(model, X, X, steps=20, batch_size=8, **unused)
+    np.testing.assert_array_equal(before, model.get_weights())
+
+
+@not_on_jax
+def test_a_range_test_without_any_update_ends():
+    model = Custom(lambda m: keras.ops.sum(m.first.kernel))
+    model.compile(run_eagerly=True)
+    with pytest.raises(RangeTestError, match="must make updates; got none in 100 batches"):
+        range_test(model, X, X, steps=20, batch_size=8)
+    assert model.batches < 110
+
+
+@not_on_jax
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chosen_optimizer_is_swept(form):
+    model, _, g = gan(form)
+    result = range_test(model, X, X, steps=10, batch_size=8, optimizer=g, stop_factor=None)
+    np.testing.assert_allclose(-np.diff(result.loss), result.lr[1:] + 0.001, rtol=1e-2)
+
+
+@not_on_jax
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("name", ["ScheduleCallback()", "ScheduleCallback", "CyclicLR", "CycleEnd"])
+def test_every_counter_is_right_when_data_of_unknown_length_ends(name):
+    tf = pytest.importorskip("tensorflow")
+    model, d, g = gan("list")
+    model.compile(g)
+    data = tf.data.Dataset.from_tensor_slices((X[:40], X[:40])).batch(8).filter(lambda x, y: True)
+    callback = CALLBACKS.get(name, ScheduleCallback)()
+    model.fit(data, epochs=3, callbacks=[callback], shuffle=False, verbose=0)
+    assert [int(keras.ops.convert_to_numpy(held.iterations)) for held in (d, g)] == [15, 15]
+
+
+@not_on_jax
+def test_the_log_of_several_updates_a_batch_has_a_rate_that_it_used():
+    model = Custom(lambda m: [update(m.optimizer, m.first) for _ in range(3)][-1])
+    model.compile(keras.optimizers.SGD(LearningRate(CYCLE)))
+    rates, calls = [], []
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rates.append(logs["learning_rate"]))
+    ends = CycleEnd(
+        lambda model, step: calls.append((step, int(keras.ops.convert_to_numpy(model.optimizer.iterations))))
+    )
+    for _ in range(2):
+        model.fit(X, X, batch_size=8, callbacks=[ScheduleCallback(), keep, ends], verbose=0)
+    np.testing.assert_allclose(rates, [CYCLE(t) for t in range(0, 60, 3)])
+    assert calls == [(t, 3 * (t // 3) + 3) for t in range(8, 60, 8)]
+
+
+@not_on_jax
+@pytest.mark.parametrize("first", [0, 3], ids=["updates first", "accumulates first"])
+def test_the_log_of_accumulation_by_hand_has_the_rate_of_its_update(first):
+    def step(model):
+        last = (model.batches - 1) % 4 == first
+        return update(model.optimizer, model.first) if last else keras.ops.sum(model.first.kernel)
+
+    model = Custom(step)
+    model.compile(keras.optimizers.SGD(LearningRate(CYCLE)), run_eagerly=True)
+    rates, calls = [], []
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rates.append(logs["learning_rate"]))
+    ends = CycleEnd(lambda model, step: calls.append((step, model.batches)))
+    model.fit(np.ones((96, 1)), np.ones((96, 1)), batch_size=2, callbacks=[ScheduleCallback(), keep, ends], verbose=0)
+    np.testing.assert_allclose(rates[first::4], [CYCLE(t) for t in range(12)])
+    assert calls == [(8, 8 * 4 + first + 1)]
+
+
+@not_on_jax
+def test_several_updates_a_batch_are_refused_where_the_rate_is_set_between_batches():
+    def model(rate):
+        made = Custom(lambda m: [update(m.optimizer, m.first) for _ in range(3)][-1])
+        made.compile(keras.optimizers.SGD(rate))
+        return made
+
+    with pytest.raises(ValueError, match=r"CyclicLR needs .* one update with every batch; got one that made 3"):
+        model(0.1).fit(X, X, batch_size=8, callbacks=[CyclicLR(0.01, 0.05, 6)], verbose=0)
+    with pytest.raises(ValueError, match=r"range_test needs .* one update with every batch; got one that made 3"):
+        range_test(model(LearningRate(CYCLE)), X, X, batch_size=8, steps=9)
+    result = range_test(model(0.1), X, X, batch_size=8, steps=9, stop_factor=None)
+    np.testing.assert_allclose(-np.diff(result.loss), 3 * result.lr[1:], rtol=1e-2)
+
+
+def use(name, model):
+    if name == "range_test":
+        range_test(model, X, X)
+    else:
+        model.fit(X, X, callbacks=[CALLBACKS[name]()], verbose=0)
+
+
+class Holder(keras.optimizers.Optimizer):
+    """Hands every update to an optimizer inside, and counts its own."""
+
+    def __init__(self, held):
+        super().__init__(learning_rate=0.123)
+        self.held = held
+
+    def build(self, variables):
+        super().build(variables)
+        for optimizer in self.held if isinstance(self.held, list) else [self.held]:
+            optimizer.build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        for optimizer in self.held if isinstance(self.held, list) else [self.held]:
+            optimizer.apply(grads, trainable_variables)
+        self._iterations.assign_add(1)
+
+
+def multi(held):
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(held))
+
+
+@pytest.mark.parametrize("hold", [Holder, lambda held: Holder([held]), multi], ids=["attribute", "list", "multi"])
+@pytest.mark.parametrize("name", [*CALLBACKS, "range_test"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
+def test_an_optimizer_that_lets_others_update_is_refused_before_the_first_update(name, hold, scaled):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    optimizer = hold(keras.optimizers.SGD(0.001))
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer, "mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=rf"{name} needs .* one optimizer; got a (Holder|MultiOptimizer).* to SGD"):
+        use(name, model)
+    for weight, after in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, after)
+
+
+@pytest.mark.parametrize("name", [*CALLBACKS, "range_test"])
+def test_a_schedule_that_is_not_made_a_learning_rate_is_refused(name):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(CYCLE), "mse")
+    with pytest.raises(ValueError, match=r"Write keras\.optimizers\.SGD\(cyclr\.keras\.LearningRate\(schedule\)\)"):
+        use(name, model)
+
+
+def test_models_of_keras_2_are_refused():
+    class Model:
+        __module__ = "tf_keras.src.engine.training"
+
+    for use in (lambda model: range_test(model, X, X), *(make().set_model for make in CALLBACKS.values())):
+        with pytest.raises(TypeError, match=r"model of Keras 3; got a Model of tf_keras, which is Keras 2\. Create it"):
+            use(Model())
+
+
+def linear():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.5), lambda y, prediction: prediction)
+    return model
+
+
+@pytest.mark.parametrize("hooks", ["on_batch", "on_train_batch"])
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_hooks_driven_by_hand_work(name, hooks):
+    model, callback, calls = linear(), CALLBACKS[name](), []
+    if name == "CycleEnd":
+        callback = CycleEnd(lambda model, step: calls.append(step), CYCLE)
+    callback.set_params({"steps": 10, "epochs": 1})
+    callback.set_model(model)
+    callback.on_train_begin()
+    weights = [0.0]
+    for batch in range(10):
+        getattr(callback, f"{hooks}_begin")(batch)
+        before = model.get_weights()[0].item()
+        loss = model.train_on_batch(X[:8], X[:8])
+        weights.append(before - model.get_weights()[0].item())
+        getattr(callback, f"{hooks}_end")(batch, {"loss": loss})
+    callback.on_train_end()
+    expected = {"LRFinder": lambda: callback.learning_rates.repeat(2), "CycleEnd": lambda: [0.5] * 10}
+    np.testing.assert_allclose(weights[1:], expected.get(name, lambda: [CYCLE(t) for t in range(10)])(), rtol=1e-3)
+    assert calls == ([8] if name == "CycleEnd" else [])
+
+
+@pytest.mark.parametrize("name", ["CyclicLR", "LRFinder"])
+def test_the_missing_call_of_hooks_driven_by_hand_is_named(name):
+    model, callback = linear(), CALLBACKS[name]()
+    callback.set_params({"steps": 10, "epochs": 1})
+    callback.set_model(model)
+    callback.on_train_begin()
+    with pytest.raises(ValueError, match=rf"{name}\.on_train_batch_end was called without on_train_batch_begin"):
+        callback.on_batch_end(0, {"loss": model.train_on_batch(X[:8], X[:8])})
+
+
+def test_a_schedule_callback_that_was_never_attached_is_named():
+    callback = ScheduleCallback(CYCLE)
+    callback.set_model(linear())
+    with pytest.raises(ValueError, match=r"got on_train_batch_begin without on_train_begin.*attach\(model\)"):
+        callback.on_batch_begin(0)
