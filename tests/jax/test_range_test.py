@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import jax
 import jax.numpy as jnp
@@ -484,3 +485,26 @@ def test_an_error_of_the_step_is_left_as_it_is():
 
     with pytest.raises(TypeError, match=r"^my own"):
         range_test(failing, W, DATA, steps=15)
+
+
+@pytest.mark.parametrize("sweep", [{}, {"min_lr": 1e-4}, {"max_lr": 0.3}, {"max_lr": 1e4}], ids=str)
+def test_a_reward_is_named(sweep):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(10, 32, 4)).astype("float32")
+
+    def ascend(weights, batch, lr):
+        reward, gradient = jax.value_and_grad(lambda w: -jnp.mean((batch @ w - batch.sum(1)) ** 2))(weights)
+        return weights + lr * gradient, reward
+
+    bounds = range_test(ascend, W, list(x), **sweep).bounds
+    assert (bounds.usable, bounds.status) == (False, "flat")
+    assert "as it learned, like a reward. If the training step maximizes a reward, return" in bounds.reason
+
+
+@pytest.mark.parametrize("min_lr", [1e-6, 1e-4])
+def test_a_step_that_adds_gradients_is_named(min_lr):
+    def add(weights, batch, lr):
+        following, loss = descend(weights, batch, -lr)
+        return following, loss
+
+    assert re.search("adds? gradients instead of sub", range_test(add, W, DATA, min_lr=min_lr).bounds.reason)

