@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclr import CyclrError, RangeTest, RangeTestError
+from cyclr import CyclrError, RangeTest, RangeTestError, RangeTestResult
 from cyclr.range_test.driver import divergence_threshold
 
 LOWS = st.floats(1e-12, 1.0)
@@ -514,7 +514,7 @@ def test_data_that_end_after_a_broken_batch_give_no_upper_bound():
 
 
 def test_few_points_before_a_loss_that_is_not_finite_advise_to_look_at_the_data():
-    test = RangeTest()
+    test = RangeTest(restores=True)
     drive(test, lambda number, lr: math.inf if number >= 6 else 1.0)
     reason = test.result().bounds.reason
     assert "check the data for values that are not finite, scale the inputs, or lower min_lr" in reason
@@ -555,3 +555,29 @@ def test_an_evaluation_that_is_not_finite_stops_the_test():
 def test_an_option_out_of_range_is_an_error(arguments, error, message):
     with pytest.raises(error, match=message):
         RangeTest(**arguments)
+
+
+@pytest.mark.parametrize("restores", [True, False])
+def test_a_loop_that_restores_nothing_gets_no_upper_bound_from_nan(restores):
+    def train(test):
+        weight, before = 0.0, 0.0
+        for number, lr in enumerate(test):
+            if test.in_doubt and restores:
+                weight = before
+            before = weight
+            broken = math.nan if number == 20 else 1.0
+            loss = (weight - 1) ** 2 * broken
+            weight -= lr * 2 * (weight - 1) * broken
+            test.record(loss)
+        return test.result()
+
+    result = train(RangeTest(1e-3, 100.0, 60, restores=restores))
+    if restores:
+        assert (result.bounds.status, len(result.left_out), result.stop_reason) == ("ok", 1, "diverged")
+    else:
+        assert (result.bounds.status, result.left_out, result.stop_reason) == ("no_divergence", (), "non_finite")
+        assert "by a broken batch or a rate that is too high. Check the data for values" in result.bounds.reason
+        assert (
+            "The test ended because the loss was NaN at update 20, at a learning rate of 0.05" in result.bounds.reason
+        )
+        assert RangeTestResult.from_dict(result.to_dict()).ended_by == result.ended_by

@@ -57,6 +57,13 @@ ROSE = 6.5
 CUT_SHORT = "The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
 """Advice if a higher max_lr would change nothing."""
 
+UNPROVEN = (
+    "Training ended at NaN or infinity, by a broken batch or a rate that is too high. Check the data for values that "
+    "are not finite. To tell them apart, restore the weights while RangeTest.in_doubt is True, and create it with "
+    "restores=True."
+)
+"""Advice if a loop that restores no weights met NaN or infinity before the loss had risen."""
+
 UNSTABLE = (
     "Training turned unstable at once: check the data for values that are not finite, scale the inputs, or lower "
     "min_lr."
@@ -113,14 +120,15 @@ def knee(
     """
     _checks.integer("updates_per_rate", updates_per_rate, at_least=1)
     if np.size(lr) == np.size(loss) == 0:
-        return _too_few(0, cut_short)
+        return _too_few(0, CUT_SHORT if cut_short else "")
     curve = smooth(lr, loss)
-    bounds = read_bounds(curve, unstable_end=unstable_end, cut_short=cut_short, updates_per_rate=updates_per_rate)
+    short = CUT_SHORT if cut_short else ""
+    bounds = read_bounds(curve, unstable_end=unstable_end, cut_short=short, updates_per_rate=updates_per_rate)
     return unless_ascent(bounds, curve, loss)
 
 
-def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_per_rate: int) -> Bounds:
-    """Read bounds from a smoothed curve; `knee` says how."""
+def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: str, updates_per_rate: int) -> Bounds:
+    """Read bounds from a smoothed curve; `knee` says how. `cut_short` is the advice if the test ended early."""
     if len(curve.lr) < MIN_POINTS:
         return _too_few(len(curve.lr), cut_short, unstable_end)
     level = _bounds_if_flat(curve, unstable_end, cut_short)
@@ -146,7 +154,7 @@ def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: bool, updates_pe
         status = "no_divergence"
         reason = (
             f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
-            f"better still. {CUT_SHORT if cut_short else ADVICE['no_divergence']}"
+            f"better still. {cut_short or ADVICE['no_divergence']}"
         )
     return Bounds(low, top, status, reason)
 
@@ -160,7 +168,7 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
     if bounds.status == "too_few_points":
         return bounds
     reward = smooth(curve.lr, -np.asarray(loss, dtype=np.float64))
-    found = read_bounds(reward, unstable_end=False, cut_short=False, updates_per_rate=1)
+    found = read_bounds(reward, unstable_end=False, cut_short="", updates_per_rate=1)
     stayed = not bounds.usable and curve.highest - curve.start <= ROSE * curve.noise
     if found.status == "ok":
         ascent = reward.lowest < curve.lowest or stayed
@@ -194,7 +202,7 @@ def _errors_of_fall(curve: Curve) -> float:
     return curve.fall / errors if errors > 0 else 0.0
 
 
-def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds | None:
+def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds | None:
     """Return bounds for a curve without a fall, or None if the curve falls."""
     rise = curve.highest - curve.start
     if _errors_of_fall(curve) >= FLAT and curve.fall >= NEGLIGIBLE * min(rise, abs(curve.start)):
@@ -207,7 +215,7 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
                 f"{stayed}, where training turned unstable: nothing was learned before.",
                 "Check the data for values that are not finite, and that the model learns at all.",
             )
-        return _no_bounds("flat", f"{stayed}: nothing was learned.", CUT_SHORT if cut_short else "")
+        return _no_bounds("flat", f"{stayed}: nothing was learned.", cut_short)
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
     top = min(float(curve.lr[unharmed[-1]]) / MARGIN, float(curve.lr[-1]) / BEFORE_END) if len(unharmed) else 0.0
@@ -230,12 +238,12 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: bool) -> Bounds
     )
 
 
-def _too_few(n: int, cut_short: bool, unstable_end: bool = False) -> Bounds:
+def _too_few(n: int, cut_short: str, unstable_end: bool = False) -> Bounds:
     recorded = f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended"
     return _no_bounds(
         "too_few_points",
         f"{recorded}; {MIN_POINTS} are needed to see a curve.",
-        CUT_SHORT if cut_short else UNSTABLE if unstable_end else "",
+        cut_short or (UNSTABLE if unstable_end else ""),
     )
 
 

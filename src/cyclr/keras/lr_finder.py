@@ -87,7 +87,9 @@ class LRFinder(RateCallback):
                 "batches_lr_update must be at least 2 with reload_weights=True; got batches_lr_update=1. The loss of "
                 "the first batch after going back is the same for every rate. Use reload_weights=False?"
             )
-        self._test = RangeTest(self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom)
+        self._test = RangeTest(
+            self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom, restores=True
+        )
         self.learning_rates = self._test.learning_rates
         self.losses: list[float] = []
         self.best_loss = math.inf

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,8 @@ class RangeTest:
             losses of the batches, such as the loss on validation data. Lower has to be better: return 1 − accuracy
             instead of an accuracy. A value that is NaN or infinite ends the test. The noise of values from one
             validation set cannot be estimated from neighbours: look at the plot before you use such bounds.
+        restores: True if your loop restores the weights while the test is `in_doubt`. Otherwise a rate at which the
+            loss became NaN or infinite, without having risen before, is not read as an upper bound.
 
     Raises:
         TypeError, ValueError: an argument that is out of range.
@@ -114,7 +117,9 @@ class RangeTest:
         smoothing: float = 0.9,
         updates_per_rate: int = 1,
         evaluate: Callable[[], Any] | None = None,
+        restores: bool = False,
     ) -> None:
+        self._restores = restores
         self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
         self._rates: list[float] = self.learning_rates.tolist()
         self.spacing: Spacing = spacing
@@ -212,7 +217,7 @@ class RangeTest:
 
     def _record_non_finite(self, value: float) -> None:
         if self._doubt is not None:
-            self._end_by(self._doubt)
+            self._end_by(replace(self._doubt, proven=self._restores))
         elif len(self._losses) >= MIN_POINTS and self._is_above_threshold(self._losses[-1]):
             self._end_by(self._non_finite("loss", value))
         else:

@@ -48,7 +48,7 @@ class Sweep:
     def test(self, evaluate: Callable[[], Any] | None = None) -> RangeTest:
         """Return a new range test with these arguments; `evaluate` as for `RangeTest`."""
         arguments = {name: value for name, value in vars(self).items() if name not in ("repeats", "seed")}
-        return RangeTest(**arguments, evaluate=evaluate)
+        return RangeTest(**arguments, evaluate=evaluate, restores=True)
 
     def measure(
         self,

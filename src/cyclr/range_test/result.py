@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
-from cyclr.bounds.knee import read_bounds, unless_ascent
+from cyclr.bounds.knee import CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,18 +45,21 @@ class NonFinite:
         value: `"NaN"`, `"inf"` or `"-inf"`.
         source: `"loss"`; `"evaluate()"` if that returned it; `"gradients"` if loss scaling skipped all attempts of the
             update, whatever the loss was.
+        proven: False if a broken batch may have spoiled the weights, so that the rate may not be too high.
     """
 
     update: int
     lr: float
     value: Literal["NaN", "inf", "-inf"]
     source: Literal["loss", "evaluate()", "gradients"] = "loss"
+    proven: bool = True
 
     def __post_init__(self) -> None:
         _checks.integer("update", self.update, at_least=0)
         _checks.number("lr", self.lr, above=0)
         _checks.choice("value", self.value, ("NaN", "inf", "-inf"))
         _checks.choice("source", self.source, ("loss", "evaluate()", "gradients"))
+        _checks.choice("proven", self.proven, (True, False))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         at = f"at update {self.update}, at a learning rate of {self.lr:.2g}"
@@ -220,10 +223,12 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
+        proven = self.ended_by is None or self.ended_by.proven
+        cut_short = CUT_SHORT if self.stop_reason in ("data_exhausted", "interrupted") else ""
         bounds = read_bounds(
             self.curve,
-            unstable_end=self._became_unstable,
-            cut_short=self.stop_reason in ("data_exhausted", "interrupted"),
+            unstable_end=self._became_unstable and proven,
+            cut_short=cut_short if proven else UNPROVEN,
             updates_per_rate=self.updates_per_rate,
         )
         bounds = unless_ascent(bounds, self.curve, self.loss)
