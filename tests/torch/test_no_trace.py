@@ -4,7 +4,11 @@ https://github.com/fastai/fastai/issues/2892, https://github.com/Lightning-AI/py
 https://github.com/davidtvs/pytorch-lr-finder/issues/11
 """
 
+import collections
+import contextlib
 import copy
+import dataclasses
+import functools
 import gc
 import multiprocessing
 import random
@@ -16,7 +20,7 @@ import torch
 from torch.nn.functional import mse_loss
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from cyclr import Cyclical, RangeTestError
+from cyclr import Constant, Cyclical, RangeTestError
 from cyclr.torch import Scheduler, range_test
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -472,3 +476,122 @@ def test_nothing_is_written(tmp_path, monkeypatch):
     for outcome in ("completed", "Ctrl-C after step 5"):
         disturb(training, outcome)
     assert list(tmp_path.iterdir()) == []
+
+
+# State beside parameters, buffers and the state of the optimizer
+
+
+@dataclasses.dataclass
+class Seen:
+    batches: int = 0
+
+
+class Remembering(torch.nn.Module):
+    """A module that keeps state wherever it can."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = torch.nn.Linear(4, 1), torch.nn.BatchNorm1d(1)
+        self.calls, self.outputs, self.last, self.seen = 0, [], collections.deque(maxlen=3), Seen()
+        self.hidden, self.array, self.by_name = torch.zeros(1), np.zeros(2), {"sum": 0}
+
+    def forward(self, x):
+        output = self.norm(self.layer(x))
+        self.calls += 1
+        self.seen.batches += 1
+        self.outputs.append(float(output.detach().sum()))
+        self.last.append(self.calls)
+        self.hidden.add_(1)
+        self.array += 1
+        self.by_name["sum"] += 1
+        return output
+
+    def state(self):
+        weights = [value.tolist() for value in self.state_dict().values()]
+        held = self.calls, [*self.outputs], [*self.last], self.seen.batches, self.by_name["sum"]
+        gradients = [None if p.grad is None else p.grad.tolist() for p in self.parameters()]
+        return [weights, held, self.hidden.tolist(), self.array.tolist(), gradients]
+
+
+class RememberingSGD(torch.optim.SGD):
+    """An optimizer that keeps a counter, a list and a second optimizer in attributes."""
+
+    def __init__(self, parameters, **arguments):
+        super().__init__(parameters, **arguments)
+        self.steps, self.norms = 0, []
+        self.inner = torch.optim.Adam(self.param_groups[0]["params"], lr=0.01)
+
+    def step(self, closure=None):
+        self.steps += 1
+        self.norms.append(self.steps)
+        self.inner.step()
+        return super().step(closure)
+
+
+GLOBAL = Remembering()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("use", ["model", "loss module", "closure", "global", "partial", "method"])
+def test_state_in_attributes_and_other_modules_is_restored(use, interrupted):
+    model, second = torch.nn.Linear(4, 1), GLOBAL if use == "global" else Remembering()
+    if use == "model":
+        model = second
+    optimizer = RememberingSGD(model.parameters(), lr=0.1, momentum=0.9)
+    data = [(torch.randn(8, 4), torch.randn(8, 1))] * 4
+
+    def with_second(module, output, target):
+        module(torch.ones(2, 4) * output.mean())
+        return (output - target).square().mean()
+
+    class Loss(Remembering):
+        def forward(self, output, target):
+            return super().forward(output.expand(-1, 4)).square().mean()
+
+    class Trainer:
+        def __init__(self):
+            self.second = second
+
+        def loss(self, output, target):
+            return with_second(self.second, output, target)
+
+    if use == "loss module":
+        second = Loss()
+    loss = {
+        "model": torch.nn.functional.mse_loss,
+        "loss module": second,
+        "closure": lambda output, target: with_second(second, output, target),
+        "global": lambda output, target: with_second(GLOBAL, output, target),
+        "partial": functools.partial(with_second, second),
+        "method": Trainer().loss,
+    }[use]
+
+    def interrupt(test):
+        if interrupted and test.recorded == 7:
+            raise KeyboardInterrupt
+
+    before = second.state(), optimizer.steps, [*optimizer.norms], len(optimizer.inner.state)
+    with contextlib.suppress(KeyboardInterrupt):
+        range_test(model, optimizer, loss, data, steps=15, on_step=interrupt)
+    assert (second.state(), optimizer.steps, optimizer.norms, len(optimizer.inner.state)) == before
+
+
+def test_a_wrapper_trains_by_its_own_step_and_is_restored():
+    class Lookahead(torch.optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer, self.made = optimizer, 0
+            self.param_groups, self.state, self.defaults = optimizer.param_groups, optimizer.state, optimizer.defaults
+
+        def step(self, closure=None):
+            self.made += 1
+            calls.append(self.made)
+            return self.optimizer.step(closure)
+
+    model, calls = torch.nn.Linear(4, 1), []
+    wrapper = Lookahead(torch.optim.Adam(model.parameters(), lr=0.1))
+    scheduler = Scheduler(wrapper, Constant(0.1))
+    range_test(
+        model, wrapper, torch.nn.functional.mse_loss, [(torch.ones(2, 4), torch.ones(2, 1))], steps=15, repeats=1
+    )
+    assert len(calls) >= 12 == calls[11]
+    assert (wrapper.made, len(wrapper.optimizer.state), scheduler.state_dict()["step"]) == (0, 0, 0)

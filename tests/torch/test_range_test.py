@@ -756,3 +756,84 @@ def test_a_loss_that_is_a_vector_is_an_error():
     with pytest.raises(TypeError, match=r"^loss must be a number, .*; got loss of shape \(8, 1\)\. Take its mean\?"):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), lambda out, y: out - y, batches(), **SWEEP)
     assert not math.isnan(model.bias.item())
+
+
+# Arguments that cannot be meant
+
+
+def plain(model=None):
+    return torch.optim.SGD((model or linear()).parameters(), lr=0.1)
+
+
+def lazy():
+    return torch.nn.Sequential(torch.nn.LazyLinear(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: range_test(lambda x: x, plain(), mse_loss, batches()), r"^model must be a torch\.nn\.Module; got"),
+        (
+            lambda: range_test(model := linear(), plain(model), mse_loss, None),
+            r"^loader must be an iterable of batches",
+        ),
+        (lambda: range_test(model := linear(), plain(model), mse_loss, 3), r"^loader must be .*; got loader=3\. Pass"),
+        (lambda: range_test(model := linear(), plain(model), 3, batches()), r"^loss_fn must be a function"),
+        (lambda: range_test(model := linear(), plain(model), None, [], step_fn=3), r"^step_fn must be a function"),
+        (
+            lambda: range_test(model := linear(), plain(model), None, batches(), step_fn=lambda batch: None),
+            r"^step_fn\(batch\) must be a number",
+        ),
+        (
+            lambda: range_test(torch.nn.Identity(), plain(), None, [{"input": torch.ones(2)}]),
+            r"^optimizer must hold parameters of the model; got SGD with none of Identity's\. Create it with",
+        ),
+        (lambda: range_test(linear(), plain(), mse_loss, batches()), r"^optimizer must hold parameters of the model"),
+        (lambda: range_test(model := lazy(), plain(model), mse_loss, batches()), r"^model must have .* lazy ones"),
+        (
+            lambda: range_test(model := linear(), plain(model), None, [{"input": torch.ones(2, 3).double()}] * 3),
+            r"^model\(\*\*batch\) must return an object with a loss .* got Tensor for the arguments input\. Add",
+        ),
+    ],
+)
+def test_slips_are_errors_that_name_the_argument(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("step_fn", [None, lambda batch: 1.0])
+def test_an_optimizer_that_maximizes_is_refused(step_fn):
+    model = linear()
+    whole = torch.optim.Adam(model.parameters(), maximize=True)
+    one = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "maximize": True}], lr=0.1)
+    for optimizer in (whole, one):
+        with pytest.raises(ValueError, match="must minimize a loss; got maximize=True in parameter group"):
+            range_test(model, optimizer, mse_loss, batches(), step_fn=step_fn)
+
+
+def test_the_optimizer_may_hold_parameters_of_the_loss_only():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+        def forward(self, output, target):
+            return (self.scale * output - target).square().mean()
+
+    loss = Scaled()
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    assert len(range_test(linear(), optimizer, loss, batches(), **SWEEP).lr) == 20
+
+
+def test_a_rate_that_is_none_is_an_error_of_its_name():
+    optimizer = plain()
+    optimizer.param_groups[0]["lr"] = None
+    message = r"^lr of parameter group 0 must be a number; got .*None.* Create SGD with lr"
+    for call in (
+        lambda: range_test(linear(), optimizer, mse_loss, batches()),
+        lambda: Scheduler(optimizer, Constant(1.0)),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.warns(UserWarning, match=r"^Scheduler must get a schedule to set anything; got none\. Pass lr="):
+        Scheduler(plain())

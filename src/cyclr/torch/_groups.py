@@ -1,12 +1,14 @@
 """Reading and setting the hyperparameters in the parameter groups of an optimizer."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from cyclr import _checks
+from cyclr._generators import attributes
 from cyclr.torch import _private
 
 _NOT_ENTRIES = ("lr", "momentum", "weight_decay", "lr_scale", "initial_lr", "initial_weight_decay")
@@ -22,7 +24,23 @@ def unwrapped(optimizer: Any) -> Optimizer:
             f"optimizer must be a torch.optim.Optimizer whose updates run hooks; got {type(optimizer).__name__}, a "
             "wrapper. Pass the optimizer within, such as optimizer.optimizer."
         )
+    for index, group in enumerate(inner.param_groups):
+        if not isinstance(group["lr"], torch.Tensor):
+            fix = f" Create {type(inner).__name__} with lr=0.001, say."
+            _checks.number(f"lr of parameter group {index}", group["lr"], fix=fix.strip())
     return inner
+
+
+def with_inner(optimizers: Iterable[Any]) -> list[Any]:
+    """Return the optimizers and those that they hold in attributes, as SAM, Lookahead and ZeRO do."""
+    found: dict[int, Any] = {}
+    pending = [*optimizers]
+    while pending:
+        optimizer = pending.pop(0)
+        if id(optimizer) not in found:
+            found[id(optimizer)] = optimizer
+            pending += [held for held in attributes(optimizer).values() if isinstance(held, Optimizer)]
+    return list(found.values())
 
 
 def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> None:

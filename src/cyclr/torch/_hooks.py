@@ -88,7 +88,7 @@ def counts_updates(optimizer: Any) -> bool:
 def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
     """Take the hooks of schedulers out inside this context. Used by range tests, which undo their updates."""
     with contextlib.ExitStack() as undo:
-        for optimizer in optimizers:
+        for optimizer in filter(_private.runs_hooks, optimizers):
             for hooks in _private.update_hooks(optimizer):
                 undo.callback(_put_back, hooks, {number: hooks.pop(number) for number in _numbers.intersection(hooks)})
         yield

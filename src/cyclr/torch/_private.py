@@ -16,7 +16,18 @@ def runs_hooks(optimizer: Optimizer) -> bool:
 
     Wrappers that do not call `Optimizer.__init__`, such as Accelerate's, have no hooks and no public way to say so.
     """
-    return hasattr(optimizer, "_optimizer_step_post_hooks")
+    return hasattr(optimizer, "_optimizer_step_post_hooks") and hasattr(
+        optimizer, "_optimizer_load_state_dict_pre_hooks"
+    )
+
+
+def steps_itself(optimizer: Any) -> bool:
+    """Return True if the class has a `step()` that updates, False for Accelerate's wrapper.
+
+    That one steps only if Accelerate's state says that gradients are complete.
+    """
+    kind = type(optimizer)
+    return kind.step is not Optimizer.step and kind.__module__.partition(".")[0] != "accelerate"
 
 
 def update_hooks(optimizer: Any) -> tuple[dict[int, Any], dict[int, Any]]:

@@ -99,6 +99,8 @@ class Update:
 
     model: Any
     optimizer: Any
+    stepped: Any
+    """The optimizer as it was given: the same, or a wrapper whose own `step()` trains."""
     state: TrainingState
     loss_fn: Any
     step_fn: Any
@@ -115,7 +117,7 @@ class Update:
         losses: list[float] = []
         loss: float | None
         if self.step_fn is not None:
-            loss = _value(self.step_fn(next(self.batches)))
+            loss = _value(self.step_fn(next(self.batches)), "step_fn(batch)")
         elif self.scaler is None:
             loss = self._attempt(losses)
         else:
@@ -136,9 +138,9 @@ class Update:
                 loss = loss / self.accumulate
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is None:
-            self.optimizer.step()
+            self.stepped.step()
         else:
-            self.scaler.step(self.optimizer)
+            self.scaler.step(self.stepped)
             self.scaler.update()
         return sum(losses) / len(losses)
 
@@ -148,18 +150,25 @@ class Update:
         if self.loss_fn is not None and isinstance(batch, (list, tuple)) and len(batch) == 2:
             return self.loss_fn(self.model(batch[0]), batch[1])
         if self.loss_fn is None and isinstance(batch, Mapping):
-            return self.model(**batch).loss
+            output = self.model(**batch)
+            loss = getattr(output, "loss", None)
+            if loss is None:
+                raise TypeError(
+                    f"model(**batch) must return an object with a loss without a loss_fn; got {type(output).__name__} "
+                    f"for the arguments {', '.join(map(str, batch))}. Add the labels to the batch, or pass step_fn=...."
+                )
+            return loss
         raise TypeError(
             "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
             f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
         )
 
 
-def _value(loss: Any) -> float:
+def _value(loss: Any, name: str = "loss") -> float:
     # A small model would feel the checks of a tensor with one number.
     if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
         return float(loss.item())
-    return _checks.scalar("loss", loss)
+    return _checks.scalar(name, loss)
 
 
 def _moved(batch: Any, device: Any) -> Any:

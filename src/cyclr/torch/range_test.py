@@ -16,9 +16,9 @@ from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
-from cyclr.torch import _groups, _hooks
+from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update
-from cyclr.torch.state import TrainingState, restore_loader
+from cyclr.torch.state import TrainingState, reached, reshard, restore_loader
 
 
 def range_test(
@@ -49,13 +49,11 @@ def range_test(
     """Train for `steps` updates with a rising learning rate, record each update's loss, and restore everything.
 
     Parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are restored in place,
-    also if the test raises or is interrupted. During the test there is one copy of the state. The loader is read again
-    when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and persistent workers are
-    restored too; the test starts workers of its own. An iterator can be read only once.
-
-    If the loss is NaN or infinite, the test starts again with a second copy, made before every update. A broken batch
-    is then left out, and the reason of the bounds names it; see `cyclr.RangeTest`. For an iterator, there are two
-    copies from the start.
+    also if the test raises or is interrupted. So are attributes of modules and optimizers (numbers, tensors, arrays,
+    containers, dataclasses), and modules that `loss_fn` and `step_fn` use. During the test there is one copy of the
+    state. The loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that samplers
+    count, and persistent workers are restored too; the test starts workers of its own. An iterator can be read only
+    once.
 
     The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
     updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
@@ -95,7 +93,8 @@ def range_test(
         The result; `result.bounds` are the bounds to train with.
 
     Raises:
-        TypeError, ValueError: an argument out of range.
+        TypeError, ValueError: an argument out of range; an optimizer that maximizes, or that holds no parameters of the
+            model.
         RangeTestError: no loss could be recorded.
 
     Example:
@@ -112,11 +111,13 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    optimizer = _groups.unwrapped(optimizer)
+    given, optimizer = optimizer, _groups.unwrapped(optimizer)
+    stepped = given if _private.steps_itself(given) else optimizer
+    _check_arguments(model, optimizer, loss_fn, loader, step_fn)
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    all_optimizers = [optimizer, *map(_groups.unwrapped, optimizers)]
+    all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers)]
     _checks.integer("accumulate", accumulate, at_least=1)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
@@ -152,9 +153,9 @@ def range_test(
             undo.callback(_generators.Generators(loader).restore)
             restore_loader(loader, undo)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-            state = TrainingState(model, all_optimizers, scaler, folder)
+            state = TrainingState(model, all_optimizers, scaler, folder, functions=(loss_fn, step_fn))
             undo.callback(state.restore)
-            undo.enter_context(_hooks.uncounted(all_optimizers))
+            undo.enter_context(_hooks.uncounted(_groups.with_inner(all_optimizers)))
             # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
             if seed is not None:
@@ -162,7 +163,19 @@ def range_test(
             batches = Batches(loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-            update = Update(model, optimizer, state, loss_fn, step_fn, accumulate, scaler, autocast, batches, processes)
+            update = Update(
+                model,
+                optimizer,
+                stepped,
+                state,
+                loss_fn,
+                step_fn,
+                accumulate,
+                scaler,
+                autocast,
+                batches,
+                processes,
+            )
             second = undo.enter_context(_files.folder_within(folder, name="snapshot_dir")) if careful else None
             before: TrainingState | None = None
             for lr in test:
@@ -171,7 +184,14 @@ def range_test(
                         break
                     before.restore()
                 if careful:
-                    before = TrainingState(model, all_optimizers, scaler, second, keep_gradients=step_fn is not None)
+                    before = TrainingState(
+                        model,
+                        all_optimizers,
+                        scaler,
+                        second,
+                        functions=(loss_fn, step_fn),
+                        keep_gradients=step_fn is not None,
+                    )
                 for settings, rate_at in swept:
                     _groups.assign(settings, "lr", rate_at(lr))
                 try:
@@ -197,6 +217,40 @@ def range_test(
         return sweep.measure(partial(drive, seed), value, read_once=read_once)
 
     return sweep.run(once, read_once=read_once)
+
+
+def _check_arguments(model: Any, optimizer: Any, loss_fn: Any, loader: Any, step_fn: Any) -> None:
+    """Raise for arguments of which no range test can come."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {_checks.quoted(model)}. Pass the model that trains.")
+    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise TypeError(
+            f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. Pass a DataLoader or a list."
+        )
+    for name, given in (("loss_fn", loss_fn), ("step_fn", step_fn)):
+        if given is not None:
+            _checks.function(name, given, "that returns the loss")
+    lazy = [name for name, parameter in model.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise ValueError(
+            f"model must have all of its parameters; got lazy ones without a shape, such as {lazy[0]}. Call "
+            "model(inputs) once before, and then create the optimizer."
+        )
+    for index, group in enumerate(optimizer.param_groups):
+        if group.get("maximize"):
+            raise ValueError(
+                "the optimizer of a range test must minimize a loss; got maximize=True in parameter group "
+                f"{index} of {type(optimizer).__name__}. Create it with maximize=False, and return −reward as the loss."
+            )
+    if step_fn is None:
+        # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
+        reshard(model)
+        trained = {id(parameter) for part in (model, *reached([loss_fn])) for parameter in part.parameters()}
+        if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"optimizer must hold parameters of the model; got {type(optimizer).__name__} with none of "
+                f"{type(model).__name__}'s. Create it with model.parameters(), after the model is copied or wrapped."
+            )
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]

@@ -19,10 +19,7 @@ IDLE_CALLS = 1000
 """Calls of `step()` before the first update, after which there is a warning."""
 
 MISSED_UPDATES = 16
-"""Updates without a call of `step()`, after which there is a warning. It is checked when their number has doubled."""
-
-IDLE_CHECK = 100
-"""Calls of `step()` without an update, after which the parameters must not have changed."""
+"""Updates without a call of `step()`, after which there is a warning; so are calls while parameters change."""
 
 Resumed = Literal["same", "new", "saved"]
 
@@ -141,6 +138,11 @@ class Scheduler(_private.TorchScheduler):
         self._offset: Any = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
         self._in_sequence = False
         self._schedules = self._checked({"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, entries or {})
+        if not self._schedules:
+            warnings.warn(
+                "Scheduler must get a schedule to set anything; got none. Pass lr=..., momentum=... or another one.",
+                stacklevel=2,
+            )
         self._read_groups()
         self._attach()
         self._set_to(self._offset)
@@ -397,7 +399,7 @@ class Scheduler(_private.TorchScheduler):
             if self._idle_since != self._counts[0]:
                 self._idle_since, self._idle_calls = self._counts[0], 0
             self._idle_calls += 1
-            other = self._idle_calls % IDLE_CHECK == 1 and self._updated_by_another()
+            other = self._idle_calls % MISSED_UPDATES == 1 and self._updated_by_another()
             if other or (self._idle_calls == IDLE_CALLS and self._counts[0] == 0 and not self._warned):
                 self._warn_idle(other)
 

@@ -2,23 +2,29 @@
 
 import collections
 import contextlib
+import dataclasses
+import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
 
 from cyclr import _generators
-from cyclr.torch import _private
+from cyclr.torch import _groups, _private
 
 
 class TrainingState:
-    """A copy of the training state: parameters, buffers, optimizer state and settings, modes, gradients, scaler.
+    """A copy of the training state: parameters, buffers, optimizers, modes, gradients, scaler, attributes.
 
-    Gradients are not copied: the model has none until `restore`, which gives it the same tensors. With `keep_gradients`
-    they are copied, and the model keeps them. The copies are files in `folder`, if there is one.
+    Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. Modules
+    that the `functions` use, such as loss modules and second networks, are copied too. Gradients are not copied: the
+    model has none until `restore`, which gives it the same tensors. With `keep_gradients` they are copied, and the
+    model keeps them. The copies are files in `folder`, if there is one.
     """
 
     def __init__(
@@ -28,22 +34,27 @@ class TrainingState:
         scaler: Any = None,
         folder: Path | None = None,
         *,
+        functions: Iterable[Any] = (),
         keep_gradients: bool = False,
     ) -> None:
         self._model = model
-        _reshard(model)
+        reshard(model)
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
-        parameters = {id(parameter): parameter for parameter in model.parameters()}
-        for optimizer in optimizers:
-            self._contents.add(optimizer.state)
-            self._contents.add(optimizer.param_groups)
-            parameters |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+        modules = {id(module): module for part in (model, *reached(functions)) for module in part.modules()}.values()
+        parameters = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
+        for optimizer in _groups.with_inner(optimizers):
+            self._contents.add(_generators.attributes(optimizer))
+            self._contents.add(getattr(optimizer, "state", None))
+            self._contents.add(getattr(optimizer, "param_groups", None))
+            parameters |= {id(p): p for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
         for parameter in parameters.values():
             self._contents.add(parameter)
-        for module in model.modules():
+        for module in modules:
             # Modules may replace a buffer by another tensor.
             self._contents.add(_private.buffers(module))
-        self._modes = [(module, module.training) for module in model.modules()]
+            if not type(module).__module__.startswith("torch."):
+                self._contents.add(_generators.attributes(module))
+        self._modes = [(module, module.training) for module in modules]
         self._gradients = [(parameter, parameter.grad) for parameter in parameters.values()]
         # By its attributes: `load_state_dict` also changes the scale that a scaler starts with.
         self._contents.add(_generators.attributes(scaler))
@@ -60,7 +71,7 @@ class TrainingState:
 
     def restore(self) -> None:
         """Restore everything, bit for bit and in place."""
-        _reshard(self._model)
+        reshard(self._model)
         self._contents.restore()
         for module, training in self._modes:
             module.training = training
@@ -68,7 +79,42 @@ class TrainingState:
             parameter.grad = gradient
 
 
-def _reshard(model: torch.nn.Module) -> None:
+def reached(functions: Iterable[Any]) -> list[torch.nn.Module]:
+    """Return the modules that functions use: themselves, in closures, global variables, arguments and `self`."""
+    found: list[torch.nn.Module] = []
+    pending, seen = [*functions], set[int]()
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, torch.nn.Module):
+            found.append(part)
+        elif isinstance(part, functools.partial):
+            pending += [part.func, *part.args, *part.keywords.values()]
+        elif inspect.ismethod(part):
+            pending += [part.__func__, part.__self__, *_held_by(part.__self__)]
+        elif inspect.isfunction(part):
+            used = inspect.getclosurevars(part)
+            pending += [value for value in (*used.nonlocals.values(), *used.globals.values()) if _may_hold(value)]
+            pending += part.__defaults__ or ()
+        elif isinstance(part, list | tuple | dict):
+            pending += [value for value in (part.values() if isinstance(part, dict) else part) if _may_hold(value)]
+        elif callable(part) and not isinstance(part, type):
+            pending += _held_by(part)
+    return found
+
+
+def _held_by(part: Any) -> list[Any]:
+    """Return the attributes of an object that may hold modules."""
+    return [value for value in _generators.attributes(part).values() if _may_hold(value)]
+
+
+def _may_hold(value: Any) -> bool:
+    return isinstance(value, torch.nn.Module | functools.partial | list | tuple | dict) or inspect.isroutine(value)
+
+
+def reshard(model: torch.nn.Module) -> None:
     """Let every module of FSDP2 hold only its shards: after a forward pass without a backward pass it holds the whole.
 
     The whole is a copy. The next forward pass would use it, whatever the shards hold then.
@@ -114,12 +160,21 @@ class Contents:
         self._copy = copy
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Any, Callable[[], torch.Tensor]]] = {}
+        self._arrays: dict[int, tuple[Any, Any]] = {}
 
     def add(self, value: Any) -> None:
-        """Add a tensor, a dict, list, tuple, set or deque with all that is in it; other values are left as they are."""
+        """Add a tensor, an array, a dict, list, tuple, set, deque or dataclass with its contents.
+
+        Other values are left as they are.
+        """
         if isinstance(value, torch.Tensor):
             if self._copy is not None and id(value) not in self._tensors:
                 self._tensors[id(value)] = value, self._copy(_memory(value))
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            if self._copy is not None and id(value) not in self._arrays:
+                self._arrays[id(value)] = value, value.copy()
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            self.add(_generators.attributes(value))
         elif isinstance(value, _CONTAINERS) and id(value) not in self._containers:
             self._containers[id(value)] = value, dict(value) if isinstance(value, dict) else list(value)
             for item in value.values() if isinstance(value, dict) else value:
@@ -130,6 +185,8 @@ class Contents:
         with torch.no_grad():
             for tensor, copied in self._tensors.values():
                 _memory(tensor).copy_(copied())
+        for array, values in self._arrays.values():
+            array[...] = values
         for container, contents in self._containers.values():
             kind = next((kind for kind in _MUTABLE if isinstance(container, kind)), None)
             # The methods of a subclass may refuse changes, or count them. A tuple holds what it held.
