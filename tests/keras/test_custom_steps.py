@@ -283,3 +283,57 @@ def test_a_schedule_callback_that_was_never_attached_is_named():
     callback.set_model(linear())
     with pytest.raises(ValueError, match=r"got on_train_batch_begin without on_train_begin.*attach\(model\)"):
         callback.on_batch_begin(0)
+
+
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of a user around another one."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, step):
+        return 2.0 * self.inner(step)
+
+    def get_config(self):
+        return {}
+
+
+def accumulated_rates(rate, probe, accumulation=4):
+    run = probe(keras.optimizers.SGD(rate, gradient_accumulation_steps=accumulation), 8, micro_batches=4)
+    run.fit()
+    return run.rates
+
+
+def test_a_schedule_that_cannot_know_its_accumulation_is_refused(probe):
+    with pytest.raises(ValueError, match=r"Write LearningRate\(schedule, gradient_accumulation_steps=4\)"):
+        accumulated_rates(Scaled(LearningRate(CYCLE)), probe)
+    with pytest.raises(ValueError, match=r"must be that of the optimizer; got LearningRate\(\.\.\., 3\).*=4"):
+        accumulated_rates(LearningRate(CYCLE, gradient_accumulation_steps=3), probe)
+
+
+@pytest.mark.parametrize("wrap", [Scaled, lambda rate: rate], ids=["wrapped", "plain"])
+def test_the_accumulation_given_to_a_learning_rate_decides_and_is_saved(wrap, probe):
+    saved = LearningRate(CYCLE, gradient_accumulation_steps=4)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(saved))
+    expected = [(2 if wrap is Scaled else 1) * CYCLE(t) for t in range(8)]
+    for rate in (saved, again):
+        assert "gradient_accumulation_steps=4" in repr(rate)
+        np.testing.assert_allclose(accumulated_rates(wrap(rate), probe), expected, rtol=1e-5)
+
+
+def test_a_wrapped_schedule_without_accumulation_needs_no_number(probe):
+    run = probe(keras.optimizers.SGD(Scaled(LearningRate(CYCLE))), 8)
+    run.fit()
+    np.testing.assert_allclose(run.rates, [2 * CYCLE(t) for t in range(8)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [0, 1.5, "4"])
+def test_an_accumulation_that_is_no_count_is_refused(wrong):
+    with pytest.raises((TypeError, ValueError), match="gradient_accumulation_steps must be an integer"):
+        LearningRate(CYCLE, gradient_accumulation_steps=wrong)
+
+
+def test_a_learning_rate_called_once_an_epoch_is_refused():
+    scheduler = keras.callbacks.LearningRateScheduler(LearningRate(CYCLE))
+    with pytest.raises(ValueError, match=r"counts optimizer updates; got an epoch from LearningRateSch"):
+        linear().fit(X, X, callbacks=[scheduler], verbose=0)

@@ -123,21 +123,22 @@ def test_build():
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scaling"])
-def test_calling_optimizer_accumulation(scaled):
+def test_calling_optimizer(scaled):
     found = []
 
     class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
-            found.append(_private.calling_optimizer_accumulation())
+            found.append(_private.calling_optimizer())
             return 0.5
 
     optimizer = keras.optimizers.SGD(Schedule(), gradient_accumulation_steps=2)
     model = make(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=4.0) if scaled else optimizer)
     fit(model)
     assert found
-    assert set(found) == {2}
+    assert {id(caller) for caller, _ in found} == {id(optimizer)}
+    assert all(is_direct for _, is_direct in found)
     Schedule()(0)
-    assert found[-1] == 1
+    assert found[-1] == (None, False)
 
 
 def test_callbacks_of_fit():

@@ -20,8 +20,9 @@ def inner(optimizer: Any) -> Any:
 
 
 def accumulation(optimizer: Any) -> int:
-    """Return the number of batches whose gradients are added up for one update."""
-    return inner(optimizer).gradient_accumulation_steps or 1
+    """Return the number of batches whose gradients are added up for one update, as its `LearningRate` counts them."""
+    given = getattr(rate(optimizer), "gradient_accumulation_steps", None)
+    return given or inner(optimizer).gradient_accumulation_steps or 1
 
 
 def counter(optimizer: Any) -> Any:
@@ -87,17 +88,29 @@ def build(optimizer: Any, model: Any) -> None:
         optimizer.build(model.trainable_variables)
 
 
-def calling_optimizer_accumulation() -> int:
-    """Return `gradient_accumulation_steps` of the optimizer that called the calling schedule, or 1 for other callers.
+def calling_optimizer() -> tuple[Any, bool]:
+    """Return the optimizer that called the calling schedule, and True if nothing stands between the two.
+
+    The optimizer is None if there is none, as for calls by hand. Raise if Keras' `LearningRateScheduler` called it.
 
     Keras calls a schedule with the number of the micro-batch and nothing else, so the optimizer can only be found in
-    the frame of that call. Where steps are compiled, this happens once per trace, not once per step.
+    the frames of that call. Where steps are compiled, this happens once per trace, not once per step.
     """
     frame = inspect.currentframe()
     schedule = None if frame is None else frame.f_back
     caller = None if schedule is None else schedule.f_back
-    optimizer = None if caller is None else caller.f_locals.get("self")
-    return optimizer.gradient_accumulation_steps or 1 if isinstance(optimizer, keras.optimizers.Optimizer) else 1
+    is_direct = True
+    while caller is not None:
+        owner = caller.f_locals.get("self")
+        if isinstance(owner, keras.optimizers.Optimizer):
+            return owner, is_direct
+        if isinstance(owner, keras.callbacks.LearningRateScheduler):
+            raise ValueError(
+                "a cyclr schedule counts optimizer updates; got an epoch from LearningRateScheduler. Write "
+                "keras.optimizers.SGD(LearningRate(schedule)), or pass ScheduleCallback(lr=schedule) to fit instead."
+            )
+        caller, is_direct = caller.f_back, False
+    return None, False
 
 
 def callbacks_of_fit() -> list[Any]:

@@ -17,7 +17,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     `steps_per_execution`, `jit_compile` and several calls of `fit`, and a loaded model continues where it was saved. If
     Keras' `BackupAndRestore` restores a backup from the middle of an epoch, Keras reads the data from the first batch
     of the epoch again; the rate still follows the counter. With `gradient_accumulation_steps=k` Keras passes the number
-    of the micro-batch to schedules; this one reads k from the optimizer and counts updates.
+    of the micro-batch to schedules; this one reads k from the optimizer and counts updates. Inside another schedule or
+    a function it cannot know what number it gets: pass `gradient_accumulation_steps` there.
 
     One case needs a callback: on TensorFlow, if data of unknown length (`from_generator`, `filter`) or data with fewer
     batches than `steps_per_epoch` ends, Keras counts one update too many. Add `ScheduleCallback()` to the callbacks,
@@ -28,9 +29,13 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         start_step: step of the schedule at the optimizer's update 0, ≥ 0, to resume a run with an optimizer that counts
             from 0 again. `load_weights` restores the counter only if the optimizer is compiled and built before
             (`model.optimizer.build(model.trainable_variables)`); start_step is not needed then.
+        gradient_accumulation_steps: micro-batches in an update, ≥ 1, by which the numbers that it is called with are
+            divided. By default the number of the optimizer that calls it, and 1 for calls by hand.
 
     Raises:
-        TypeError, ValueError: `schedule` is not a `cyclr.Schedule`, or start_step is not an integer ≥ 0.
+        TypeError, ValueError: `schedule` is not a `cyclr.Schedule`, or a number is not an integer in its range. When
+            called: the optimizer accumulates another number of micro-batches, or accumulates and something stands
+            between it and this schedule; Keras' `LearningRateScheduler` calls it, which counts epochs.
 
     Example:
         >>> import cyclr, keras
@@ -41,7 +46,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         0.001
     """
 
-    def __init__(self, schedule: Schedule, start_step: int = 0) -> None:
+    def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
         if not isinstance(schedule, Schedule):
             raise TypeError(
                 f"schedule must be a cyclr.Schedule; got schedule={schedule!r}. "
@@ -49,27 +54,54 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
             )
         self.schedule = schedule
         self.start_step = _checks.integer("start_step", start_step, at_least=0)
+        given = gradient_accumulation_steps
+        self.gradient_accumulation_steps = (
+            None if given is None else _checks.integer("gradient_accumulation_steps", given, at_least=1)
+        )
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at the optimizer's counter `step`. Called by anything else: at update number `step`."""
-        accumulation = _private.calling_optimizer_accumulation()
+        accumulation = self._accumulation(*_private.calling_optimizer())
         if isinstance(step, int):
             return self.schedule(step // accumulation + self.start_step)
         step = keras.ops.convert_to_tensor(step)
         return value_at(self.schedule, step // accumulation if accumulation > 1 else step, self.start_step)
 
+    def _accumulation(self, optimizer: Any, is_direct: bool) -> int:
+        """Return the number of micro-batches in an update of the optimizer that called, or raise if it is unknown."""
+        given, found = self.gradient_accumulation_steps, getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        if given is None and found > 1 and not is_direct:
+            raise ValueError(
+                "LearningRate must know what it is called with, micro-batches or updates; got a call from within "
+                f"another schedule or function of an optimizer with gradient_accumulation_steps={found}. Write "
+                f"LearningRate(schedule, gradient_accumulation_steps={found}), or 1 if the caller divides by {found}."
+            )
+        if is_direct and found > 1 and given not in (None, found):
+            raise ValueError(
+                f"gradient_accumulation_steps must be that of the optimizer; got LearningRate(..., {given}) in an "
+                f"optimizer with gradient_accumulation_steps={found}. Leave it out of LearningRate?"
+            )
+        return given or found
+
     def get_config(self) -> dict[str, Any]:
         """Return the schedule as a dict. A schedule with a Python function in it raises `cyclr.ScheduleError`."""
-        return {"schedule": self.schedule.to_dict(), "start_step": self.start_step}
+        return {
+            "schedule": self.schedule.to_dict(),
+            "start_step": self.start_step,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LearningRate":
         """Return the learning rate that `get_config` described."""
-        return cls(Schedule.from_dict(config["schedule"]), config.get("start_step", 0))
+        schedule = Schedule.from_dict(config["schedule"])
+        return cls(schedule, config.get("start_step", 0), config.get("gradient_accumulation_steps"))
 
     def __repr__(self) -> str:
         start = f", start_step={self.start_step}" if self.start_step else ""
-        return f"LearningRate({self.schedule!r}{start})"
+        given = self.gradient_accumulation_steps
+        factor = "" if given is None else f", gradient_accumulation_steps={given}"
+        return f"LearningRate({self.schedule!r}{start}{factor})"
 
 
 def change_schedule(model: Any, schedule: Schedule) -> None:
@@ -100,7 +132,9 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
             f"model must be compiled with a cyclr.keras.LearningRate; its optimizer has {current!r}. "
             "A ScheduleCallback has a method change() of its own."
         )
-    _private.inner(model.optimizer).learning_rate = LearningRate(schedule, current.start_step)
+    _private.inner(model.optimizer).learning_rate = LearningRate(
+        schedule, current.start_step, current.gradient_accumulation_steps
+    )
     if model.train_function is not None:
         retrace(model)
 
