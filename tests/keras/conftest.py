@@ -39,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        # Runs of tests stop in the middle of a schedule, to go on in another fit.
+        item.add_marker(pytest.mark.filterwarnings("ignore:the schedule has total_steps"))
     third = None if "ALL_BACKENDS" in os.environ else THIRDS.get(os.environ.get("KERAS_BACKEND", ""))
     if third is not None:
         kept = [item for item in items if runs_in(item, third)]

@@ -1,6 +1,9 @@
 """Learning rate, momentum and weight decay by schedules, as a callback."""
 
+import warnings
 from typing import Any
+
+import keras
 
 from cyclr import _checks
 from cyclr.keras import _attach, _private
@@ -34,6 +37,10 @@ class ScheduleCallback(FitCallback):
             updates. Use it to resume from weights only, because the optimizer then counts from 0 again (see
             `LearningRate`). The next update is counted when `fit` starts, before a `BackupAndRestore` in the list
             restores a later one.
+
+    Warns:
+        UserWarning: once, if `fit` is longer or shorter than a schedule of a stated length (`Schedule.total_steps`):
+            when training starts, or when it ends if the number of updates is not known before.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
@@ -71,6 +78,9 @@ class ScheduleCallback(FitCallback):
         self._attachment: _attach.Attachment | None = None
         self._attached_by_hand = False
         self._updates = UpdateCounter(self)
+        self._knows_first_epoch = False
+        self._compared: list[Schedule] = []
+        """The schedules whose lengths were compared with that of a run, and differed."""
 
     @property
     def _sets_rate(self) -> bool:
@@ -174,6 +184,7 @@ class ScheduleCallback(FitCallback):
             self._attach(model, self._schedules, self._attachment)
         self._updates.restart(must_update=bool(self._schedules) or not _private.has_settable_rate(model.optimizer))
         self._updates.begin_epoch()
+        self._knows_first_epoch = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
@@ -196,6 +207,30 @@ class ScheduleCallback(FitCallback):
             )
         self._show(None)
         self._updates.begin_epoch()
+        if not self._knows_first_epoch:
+            self._knows_first_epoch = True
+            steps, epochs = (self.params.get(name) for name in ("steps", "epochs"))
+            # A training step of the user's own may make any number of updates.
+            if steps and epochs and type(model).train_step is keras.Model.train_step:
+                batches = _private.batches_seen(model.optimizer) + steps * (epochs - epoch)
+                self._compare_length(batches // _private.accumulation(model.optimizer), "has")
+
+    def _compare_length(self, updates: int, has: str) -> None:
+        """Warn once for every schedule that ends before or after a run does that has made `updates` then."""
+        own = _private.rate(self._counted)
+        followed = [(own.schedule, own.start_step)] if isinstance(own, LearningRate) else []
+        for schedule, offset in [*followed, *((schedule, self._offset) for schedule in self._logged.values())]:
+            total, end = schedule.total_steps, updates + offset
+            if total is None or end in (0, total) or schedule in self._compared:
+                continue
+            self._compared.append(schedule)
+            rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
+            goes_on = "" if end > total else " Ignore this if another fit continues the run."
+            warnings.warn(
+                f"the schedule has total_steps={total}, and the run {has} {end} updates. {rest}, "
+                f"{schedule(end - 1):.3g} at the end. Write total_steps={end}, or train for {total} updates.{goes_on}",
+                stacklevel=2,
+            )
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._attachment is None:
@@ -218,6 +253,7 @@ class ScheduleCallback(FitCallback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._show(None)
+        self._compare_length(_private.updates_done(self.model.optimizer), "ended after")
         if not self._attached_by_hand:
             self.detach()
 
