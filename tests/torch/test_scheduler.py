@@ -1372,6 +1372,15 @@ def test_updates_after_the_end_of_a_schedule_give_one_warning():
             run(optimizer, scheduler, 1)
 
 
+def test_a_range_test_by_hand_after_the_end_gives_no_warning():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, OneCycle(0.1, 0.5, total_steps=20))
+    run(optimizer, scheduler, 20)
+    for step in range(60):
+        optimizer.param_groups[0]["lr"] = 1e-3 * 1.1**step
+        update(optimizer)
+
+
 def test_a_momentum_of_1_is_refused_before_its_update_whatever_the_schedule_says():
     for lie in (Rising(0.9, 0.95), [Rising(0.9, 0.95)]):
         optimizer = sgd(momentum=0.9)

@@ -146,7 +146,6 @@ class Scheduler(_private.TorchScheduler):
         self._read_groups()
         self._attach()
         self._set_to(self._offset)
-        self._schedule_check(MISSED_UPDATES)
 
     def _attach(self) -> None:
         """Register the hooks; the optimizer does not keep this scheduler alive."""
@@ -166,18 +165,20 @@ class Scheduler(_private.TorchScheduler):
         elif self._counts[0] >= self._counts[3]:
             self._check_run()
 
+    def _warn_end(self, step: Any) -> None:
+        """Warn once that the schedule has ended before the last update."""
+        track = next(track for track in self._tracks if track.schedule.total_steps == self._end)
+        warnings.warn(
+            f"update number {step} goes on after the end of the schedule of {track.key}, which has "
+            f"total_steps={self._end}: it stays at {track.read(track.schedule, step):g}. Create it for your whole run, "
+            "such as bounds.schedule(total_steps=...).",
+            stacklevel=3,
+        )
+        self._end = math.inf
+
     def _check_run(self) -> None:
-        """Warn once each: if the schedule has ended before this update, and if `step()` is not called after each."""
+        """Warn once if `step()` is not called after each update."""
         step, made = self._position, self._counts[0]
-        if step >= self._end:
-            track = next(track for track in self._tracks if track.schedule.total_steps == self._end)
-            warnings.warn(
-                f"update number {step + 1} goes on after the end of the schedule of {track.key}, which has "
-                f"total_steps={self._end}: it stays at {track.read(track.schedule, step):g}. Create it for your whole "
-                "run, such as bounds.schedule(total_steps=...).",
-                stacklevel=3,
-            )
-            self._end = math.inf
         missed = 0 if self._counts_calls or self._in_sequence or self._pending else step - self._last_step
         if missed >= (4 if self._behind else MISSED_UPDATES) and not self._warned and self._is_late(step):
             self._warned = True
@@ -189,11 +190,9 @@ class Scheduler(_private.TorchScheduler):
                 stacklevel=3,
             )
         self._behind = missed >= 4
-        self._schedule_check(made + MISSED_UPDATES - missed if 0 < missed < MISSED_UPDATES else 2 * made)
-
-    def _schedule_check(self, at: float) -> None:
-        """Check the run before the update of this number, or when the schedule ends."""
-        self._counts[3] = min(max(at, MISSED_UPDATES), self._end - self._position + self._counts[0])
+        self._counts[3] = max(
+            made + MISSED_UPDATES - missed if 0 < missed < MISSED_UPDATES else 2 * made, MISSED_UPDATES
+        )
 
     def _is_late(self, step: Any) -> bool:
         """Return True if the groups hold the values of `last_epoch`, and this step has others."""
@@ -395,6 +394,8 @@ class Scheduler(_private.TorchScheduler):
         step = self._last_step + 1 if self._counts_calls else self._counts[0] + self._offset
         if step != self._last_step or self._counts[1] != len(self.optimizer.param_groups):
             self._set_to(step)
+            if step > self._end:
+                self._warn_end(step)
         elif _hooks.counts_updates(self.optimizer):
             if self._idle_since != self._counts[0]:
                 self._idle_since, self._idle_calls = self._counts[0], 0
@@ -429,7 +430,6 @@ class Scheduler(_private.TorchScheduler):
     def _go_to(self, step: Any) -> None:
         self._set_to(step)
         self._offset = step - self._counts[0]
-        self._schedule_check(self._counts[0] + MISSED_UPDATES)
 
     def _set_to(self, step: Any) -> None:
         groups = self.optimizer.param_groups
