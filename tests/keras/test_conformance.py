@@ -14,9 +14,12 @@ from keras import ops
 
 import cyclr
 from cyclr import (
+    Anneal,
+    Clock,
     Constant,
     Cyclical,
     Exponential,
+    Function,
     Halving,
     OneCycle,
     PerCycle,
@@ -25,6 +28,7 @@ from cyclr import (
     Sequence,
     WarmRestarts,
     Warmup,
+    WarmupStableDecay,
 )
 from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
 
@@ -58,6 +62,14 @@ SCHEDULES = {
     ),
     "sequence": Sequence([Constant(0.25), OneCycle(LOW, HIGH, 6), Cyclical(LOW, HIGH, 2)], [3, 6]),
     "constant": Constant(0.3),
+    "leg": Anneal(HIGH, LOW, 12, "cosine", power=2),
+    "leg for ever": Anneal(HIGH, 0.4, 3, "inverse_sqrt", limit=0),
+    "product in stairs": Clock(Anneal(1, 0.5, 1, "exponential", limit=0), every=3) * Cyclical(LOW, HIGH, 4),
+    "stairs": Clock(Anneal(HIGH, LOW, 3), every=4),
+    "function alone": Function(lambda step: 0.5 / (1 + step), high=HIGH),
+    "stable": WarmupStableDecay(HIGH, UPDATES, warmup=4, decay=6),
+    "restarts that fill a run": WarmRestarts.over(UPDATES, 2, LOW, HIGH, growth=2),
+    "warm-up laid over": Warmup(Anneal(HIGH, LOW, 12), 4, over=True),
     "mirrored": Cyclical(LOW, HIGH, 4, decay=Halving()).mirrored(LOW, HIGH),
     "mirrored one cycle": OneCycle(LOW, HIGH, 13, fall=4).mirrored(LOW, HIGH),
 }

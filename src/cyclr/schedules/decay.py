@@ -115,8 +115,8 @@ class PerCycle(_Function):
 
     Args:
         fn: function of the 0-based index of the cycle that returns a factor in [0, 1]. It is called with an int for
-            every int and every NumPy element, and with a tensor inside a compiled graph. There it may only use
-            operations that tensors have (such as `lambda c: 1 / (1 + c)`), and factors outside [0, 1] are clipped.
+            every int and every NumPy element, and with a tensor of floats inside a compiled graph. There it may only
+            use operations that tensors have (such as `lambda c: 1 / (1 + c)`), and factors outside [0, 1] are clipped.
 
     Raises:
         TypeError: fn is not a function, or returns something that is not a number.

@@ -20,8 +20,8 @@ class Function(Schedule):
 
     Args:
         fn: function of the step, from 0, that returns a number. It is called with an int for every int and every NumPy
-            element, and with a tensor inside a compiled graph. There it may only use operations that tensors have,
-            and what it returns is clipped to the bounds.
+            element, and with a tensor of floats inside a compiled graph. There it may only use operations that tensors
+            have, and what it returns is clipped to the bounds.
         low: lower bound of what it returns, ≥ 0.
         high: upper bound, ≥ low, or None. A momentum needs one below 1.
 
@@ -78,5 +78,7 @@ def call(xp: Namespace, fn: Callable[[Any], Any], at: Any, low: float, high: flo
             raise ValueError(f"fn must return {legal}; got {number} at {argument} {index}.{fix}")
         return number
 
-    value = xp.elementwise(checked if xp is SCALAR or xp is NUMPY else fn, at)
-    return xp.clip(xp.to_float(value), low, high)
+    if xp is SCALAR or xp is NUMPY:
+        return xp.clip(xp.elementwise(checked, at), low, high)
+    # TensorFlow multiplies no integers by floats.
+    return xp.clip(xp.to_float(fn(xp.to_float(at))), low, high)
