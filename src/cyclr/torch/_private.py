@@ -73,6 +73,11 @@ def reader(schedule: Schedule) -> Callable[[Schedule, Any], float]:
     return schedule._blocks.read
 
 
+def is_of_cyclr(schedule: Schedule) -> bool:
+    """Return True if a schedule holds no class or function of a user's, so that its `largest` can be trusted."""
+    return schedule._blocks.holds(schedule, 0)
+
+
 def buffers(module: torch.nn.Module) -> dict[str, torch.Tensor | None]:
     """Return the dict of a module's buffers, to restore it in place.
 

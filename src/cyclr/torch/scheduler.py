@@ -278,7 +278,7 @@ class Scheduler(_private.TorchScheduler):
             parts = [pairs] if len(schedules) == 1 else [[pair] for pair in pairs]
             for schedule, part in zip(schedules, parts, strict=True):
                 read = self._reader(schedule)
-                if name in ("momentum", "beta2"):
+                if name in ("momentum", "beta2") and not _private.is_of_cyclr(schedule):
                     read = _below_1(name, read)
                 watched = len(groups) > 1 and name in shared
                 last = [math.nan if self._pending else read(schedule, self._last_step)] if watched else []
