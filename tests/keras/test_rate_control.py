@@ -76,3 +76,15 @@ def test_the_rate_may_be_set_between_two_fits() -> None:
         model.fit(X, X[:, :1], batch_size=16, verbose=0, callbacks=[clr])
         model.optimizer.learning_rate = 0.3
     np.testing.assert_allclose(clr.history["lr"], [0.001 + 0.0018 * t for t in (0, 1, 2, 3, 4, 5, 4, 3)], rtol=1e-12)
+
+
+@pytest.mark.every_backend
+def test_a_schedule_that_keras_is_given_as_it_is_is_an_error_that_says_what_to_write() -> None:
+    schedule: Any = Cyclical(0.01, 0.1, 5)
+    message = r"In Keras, give the optimizer cyclr\.keras\.LearningRate\(schedule\), or fit a ScheduleCallback"
+    with pytest.raises(ValueError, match=message):
+        fit(keras.callbacks.LearningRateScheduler(schedule))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(schedule), "mse")
+    with pytest.raises(TypeError, match=message):
+        model.fit(X, X[:, :1], verbose=0)

@@ -368,6 +368,17 @@ def test_repr_of_fractional_cycles_evaluates_to_the_schedule():
         assert eval(repr(schedule), vars(cyclr).copy()) == schedule  # noqa: S307
 
 
+# Calls as Keras makes them
+
+
+def test_a_schedule_that_keras_calls_itself_says_what_to_write():
+    for call, error, received in ((PLAIN, TypeError, "none"), (lambda: PLAIN(3, 0.1), ValueError, "2 arguments")):
+        with pytest.raises(
+            error, match=rf"^step must be .*; got {received}\. In Keras, give the optimizer cyclr\.keras"
+        ):
+            call()
+
+
 # Classes of one's own
 
 

@@ -234,9 +234,18 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_blocks"}
 
-    def __call__(self, step: Any) -> Any:
-        if type(step) is int and step >= 0:
+    def __call__(self, step: Any = None, *others: Any) -> Any:
+        if type(step) is int and step >= 0 and not others:
             return self._blocks.read(self, step)
+        if step is None or others:
+            # How Keras calls an optimizer's learning rate, and `LearningRateScheduler` its function. It catches a
+            # TypeError of the second call, and would go on by epochs.
+            received = f"{len(others) + 1} arguments" if others else "none"
+            raise (ValueError if others else TypeError)(
+                "step must be an integer, or an array or tensor of integers, and the only argument; got "
+                f"{received}. In Keras, give the optimizer cyclr.keras.LearningRate(schedule), or fit a "
+                "ScheduleCallback(lr=schedule)."
+            )
         step, xp = resolve(step)
         if xp is SCALAR:
             return self._blocks.read(self, step)
