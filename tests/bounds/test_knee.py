@@ -225,10 +225,11 @@ CURVES = st.builds(
 @given(loss=CURVES, scale=st.floats(1e-6, 1e6), constant=st.floats(-1e3, 1e3))
 def test_scaling_and_shifting_the_loss_leaves_the_bounds(loss, scale, constant):
     before = knee(rates(), loss)
-    for changed in (loss * scale, loss + constant):
+    for changed, shifted in ((loss * scale, False), (loss + constant, True)):
         after = knee(rates(), changed)
         assert after.status == before.status
-        if before.usable:
+        # Where nothing fell, the upper bound allows a share of the starting level, which a shift changes.
+        if before.usable and not (shifted and before.status == "flat"):
             assert after.base_lr == pytest.approx(before.base_lr, rel=1e-6)
             assert after.max_lr == pytest.approx(before.max_lr, rel=1e-6)
 
