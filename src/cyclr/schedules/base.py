@@ -221,7 +221,9 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
 
     None for a schedule without an end."""
     settled: int | None = None
-    """Steps after which a schedule that fills no run moves no more, such as a rise; None if it moves for ever."""
+    """Steps after which the value of a schedule without `total_steps` no longer changes, such as the length of a rise.
+
+    None for a value that changes for ever."""
     _blocks: Blocks
     # NumPy's numbers then leave a product with a schedule to the schedule.
     __array_ufunc__ = None

@@ -77,7 +77,9 @@ class Clock(Schedule):
         if self.repeat is None:
             return False
         last = self.start + self.repeat - 1
-        return bool(self.of(last) < self.of(self.start) and self.of(last) <= self.of(max(last - 1, self.start)))
+        # Not by calls, each of which would compute a block, at every update.
+        first, before, end = (self.of.evaluate(SCALAR, step) for step in (self.start, max(last - 1, self.start), last))
+        return bool(end < first and end <= before)
 
     def _local(self, xp: Namespace, step: Any) -> Any:
         """The step of `of`."""

@@ -202,8 +202,6 @@ class Warmup(Schedule):
         offset, local = self._locate(xp, step)
         reached = self.steps <= xp.int_limit
         value = self.of.evaluate(xp, local) if reached or not self.over else self.of(self.steps)
-        if xp is SCALAR and offset >= self.steps:
-            return value
         x = xp.ratio(offset, self.steps if reached else SCALAR.to_float(self.steps))
         height = SHAPES[self.shape](xp, xp.minimum(x, 1.0))
         # During the rise `value` is the value at its end, and rounding must not exceed where it leads to.

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cyclr import _checks
-from cyclr.schedules._namespace import SCALAR, Namespace
+from cyclr.schedules._namespace import Namespace
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.decay import Decay, Exponential, Halving
 from cyclr.schedules.layout import Even, check_range
@@ -233,8 +233,7 @@ class Cyclical(Wave):
         if self._even is None:
             up, down, ticks = self._ticks
             period = up + down
-            if xp is not SCALAR:
-                check_range(period * ticks, xp)
+            check_range(period * ticks, xp)
             if ticks == 1:
                 cycle, offset = step // period, step % period
             else:

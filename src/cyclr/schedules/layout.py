@@ -48,8 +48,7 @@ class Even:
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
         """Return the cycle of a step, and the steps since it started."""
         span, count = self.span, self.count
-        if xp is not SCALAR:
-            check_range(span * count, xp)
+        check_range(span * count, xp)
         place = step % span
         index = ((place + 1) * count - 1) // span
         return (step // span) * count + index, place - index * span // count
