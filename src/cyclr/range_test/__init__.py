@@ -1,6 +1,6 @@
 """The range test itself, for any training loop. Standard library and NumPy only."""
 
 from cyclr.range_test.driver import RangeTest
-from cyclr.range_test.result import RangeTestResult
+from cyclr.range_test.result import NonFinite, RangeTestResult
 
-__all__ = ["RangeTest", "RangeTestResult"]
+__all__ = ["NonFinite", "RangeTest", "RangeTestResult"]

@@ -40,12 +40,20 @@ class NonFinite:
     """A loss of a range test that was NaN or infinite.
 
     Attributes:
-        update: index of the update, from 0, which counts the updates that were left out.
-        lr: learning rate of the update.
+        update: index of the update, from 0; updates that were left out count.
+        lr: learning rate of the update, > 0.
         value: `"NaN"`, `"inf"` or `"-inf"`.
         source: `"loss"`; `"evaluate()"` if that returned it; `"gradients"` if loss scaling skipped all attempts of the
             update, whatever the loss was.
         proven: False if a broken batch may have spoiled the weights, so that the rate may not be too high.
+
+    Raises:
+        TypeError, ValueError: a value of another type or out of range.
+
+    Example:
+        >>> from cyclr.range_test import NonFinite
+        >>> print(NonFinite(update=12, lr=0.03, value="NaN"))
+        the loss was NaN at update 12, at a learning rate of 0.03
     """
 
     update: int
