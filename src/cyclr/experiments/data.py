@@ -90,7 +90,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
         seed: of the random split, an integer from 0 to 2³² − 1; unused if the source has two parts.
 
     Raises:
-        DataError: there is no such source, it cannot be read or downloaded, or its content is not as described.
+        DataError: the source does not exist, cannot be read or downloaded, or differs from its description.
         MissingExtraError: scikit-learn (for a split) or Keras (for its names) is not installed.
         TypeError, ValueError: source is not a string or path, or seed not an integer ≥ 0.
 
