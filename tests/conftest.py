@@ -1,6 +1,13 @@
 """What all tests share."""
 
+import os
+
 import pytest
+from hypothesis import settings
+
+# CI draws the same examples at every run; other runs draw new ones.
+settings.register_profile("cyclr", deadline=None, max_examples=60, derandomize="CI" in os.environ)
+settings.load_profile("cyclr")
 
 
 @pytest.hookimpl(trylast=True)

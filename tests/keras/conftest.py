@@ -59,12 +59,15 @@ def runs_in(item: pytest.Item, third: int) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _collected() -> Iterable[None]:
-    """Collect garbage after every test.
+def _seeded_and_collected() -> Iterable[None]:
+    """Seed every test, and collect garbage after it.
 
     Keras leaves iterators of tf.data in it when training is stopped, and TensorFlow may wait for up to a minute when it
     destroys an old one.
     """
+    import keras
+
+    keras.utils.set_random_seed(0)
     gc.freeze()
     yield
     gc.collect()

@@ -3,15 +3,11 @@
 Every schedule drawn here can be written to JSON; decays that hold a function are tested by themselves.
 """
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from cyclr import Anneal, Cyclical, Decay, Exponential, Halving, OneCycle, WarmRestarts
 from cyclr.schedules.anneal import CURVES
 from cyclr.schedules.shape import SHAPES
-
-settings.register_profile("cyclr", deadline=None, max_examples=60)
-settings.load_profile("cyclr")
 
 WAVES = st.sampled_from(list(SHAPES))
 BOUNDS = st.tuples(st.floats(0, 1e3), st.floats(0, 1e3)).filter(lambda pair: pair[0] != pair[1]).map(sorted)

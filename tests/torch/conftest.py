@@ -33,6 +33,13 @@ def _one_thread() -> Iterable[None]:
     gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory):
     """What each of two processes got, by worker and rank. Both are started once, and run all workers."""
