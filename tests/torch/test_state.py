@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
+from cyclr._contents import Contents
 from cyclr.torch import range_test
-from cyclr.torch.state import Contents, TrainingState, in_memory
+from cyclr.torch.state import TrainingState, in_memory
 
 Moments = collections.namedtuple("Moments", "first second")
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cyclr import _checks
+from cyclr._contents import Contents
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
@@ -18,7 +19,7 @@ from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import Processes, repeat_skipped
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
-from cyclr.torch.state import Contents, TrainingState, in_memory
+from cyclr.torch.state import TrainingState, in_memory
 
 try:
     import lightning

@@ -1,8 +1,6 @@
 """The training state of a torch model, copied before a range test and restored after it."""
 
-import collections
 import contextlib
-import dataclasses
 import functools
 import inspect
 import itertools
@@ -10,11 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import distributed
 
 from cyclr import _generators
+from cyclr._contents import Contents, Copy
 from cyclr.torch import _groups, _private
 
 
@@ -128,71 +126,26 @@ def reshard(model: torch.nn.Module) -> None:
             module.reshard()
 
 
-_Copy = Callable[[torch.Tensor], Callable[[], torch.Tensor]]
+def in_memory(value: Any) -> Callable[[], object] | None:
+    """Copy a tensor, and return the function that restores its elements. None for other values."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    copied = _memory(value).clone()
+    return lambda: _memory(value).copy_(copied)
 
 
-def in_memory(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Copy a tensor, and return a function that returns the copy."""
-    copied = tensor.clone()
-    return lambda: copied
-
-
-def _in_files(folder: Path) -> _Copy:
+def _in_files(folder: Path) -> Copy:
     numbers = itertools.count()
 
-    def copy(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def copy(value: Any) -> Callable[[], object] | None:
+        if not isinstance(value, torch.Tensor):
+            return None
         path = folder / f"{next(numbers)}.pt"
         # A view would be saved with all of its storage. A mapped file is read piece by piece.
-        torch.save(tensor.clone(), path)
-        return lambda: torch.load(path, weights_only=True, mmap=True)
+        torch.save(_memory(value).clone(), path)
+        return lambda: _memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
 
     return copy
-
-
-_MUTABLE: tuple[Any, ...] = (collections.OrderedDict, dict, set, list, collections.deque)
-_CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
-
-
-class Contents:
-    """What containers hold, at any depth, restored in place: with `copy`, also the values of tensors."""
-
-    def __init__(self, copy: _Copy | None = None) -> None:
-        self._copy = copy
-        self._containers: dict[int, tuple[Any, Any]] = {}
-        self._tensors: dict[int, tuple[Any, Callable[[], torch.Tensor]]] = {}
-        self._arrays: dict[int, tuple[Any, Any]] = {}
-
-    def add(self, value: Any) -> None:
-        """Add a tensor, an array, a dict, list, tuple, set, deque or dataclass with its contents.
-
-        Other values are left as they are.
-        """
-        if isinstance(value, torch.Tensor):
-            if self._copy is not None and id(value) not in self._tensors:
-                self._tensors[id(value)] = value, self._copy(_memory(value))
-        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            if self._copy is not None and id(value) not in self._arrays:
-                self._arrays[id(value)] = value, value.copy()
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            self.add(_generators.attributes(value))
-        elif isinstance(value, _CONTAINERS) and id(value) not in self._containers:
-            self._containers[id(value)] = value, dict(value) if isinstance(value, dict) else list(value)
-            for item in value.values() if isinstance(value, dict) else value:
-                self.add(item)
-
-    def restore(self) -> None:
-        """Restore the containers and the values of the tensors."""
-        with torch.no_grad():
-            for tensor, copied in self._tensors.values():
-                _memory(tensor).copy_(copied())
-        for array, values in self._arrays.values():
-            array[...] = values
-        for container, contents in self._containers.values():
-            kind = next((kind for kind in _MUTABLE if isinstance(container, kind)), None)
-            # The methods of a subclass may refuse changes, or count them. A tuple holds what it held.
-            if kind is not None:
-                kind.clear(container)
-                (kind.extend if hasattr(kind, "extend") else kind.update)(container, contents)
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,101 @@
+"""What objects hold in Python: containers, attributes, arrays and generators, restored in place after a range test."""
+
+import collections
+import contextlib
+import dataclasses
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from cyclr import _generators
+
+Copy = Callable[[Any], Callable[[], object] | None]
+"""Copies a value that is changed in place, and returns the function that restores it. None for any other value."""
+
+_MUTABLE: tuple[Any, ...] = (collections.OrderedDict, dict, set, list, collections.deque)
+_CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
+_ATOMS = (type(None), bool, int, float, complex, str, bytes)
+
+
+class Contents:
+    """What containers and objects hold, at any depth, restored in place.
+
+    Args:
+        copy: copies tensors and variables. Without it, only containers and attributes are restored, and what they hold
+            keeps its value.
+        parts: returns what else of a value to restore, such as the `__dict__` of an object; nothing by default.
+            Dataclasses are always restored.
+    """
+
+    def __init__(self, copy: Copy | None = None, parts: Callable[[Any], Iterable[Any]] = lambda value: ()) -> None:
+        self._copy = copy
+        self._parts = parts
+        self._seen: dict[int, Any] = {}
+        self._containers: list[tuple[Any, Any]] = []
+        self._restore: list[Callable[[], object]] = []
+
+    def add(self, value: Any) -> None:
+        """Add a dict, list, tuple, set, deque, dataclass, array, random number generator or tensor with its contents.
+
+        Other values are left as they are.
+        """
+        pending = [value]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, _ATOMS) or id(value) in self._seen:
+                continue
+            self._seen[id(value)] = value
+            restore = None if self._copy is None else self._copy(value) or _copy_of(value)
+            if restore is not None:
+                self._restore.append(restore)
+            # Proxies claim to be of the class of the container that they stand for.
+            elif issubclass(type(value), _CONTAINERS):
+                self._containers.append((value, dict(value) if isinstance(value, dict) else list(value)))
+                pending += value.values() if isinstance(value, dict) else value
+            else:
+                if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                    pending.append(_generators.attributes(value))
+                pending += self._parts(value)
+
+    def restore(self) -> None:
+        """Restore everything, even if the restoring of a part raises. Can be called again."""
+        with contextlib.ExitStack() as undo:
+            for container, contents in self._containers:
+                undo.callback(_restore_container, container, contents)
+            for restore in self._restore:
+                undo.callback(restore)
+
+
+def _copy_of(value: Any) -> Callable[[], object] | None:
+    if isinstance(value, np.ndarray) and value.flags.writeable and not value.dtype.hasobject:
+        array = value.copy()
+        return lambda: np.copyto(value, array)
+    if isinstance(value, np.random.Generator):
+        state = value.bit_generator.state
+        return lambda: setattr(value.bit_generator, "state", state)
+    if isinstance(value, np.random.RandomState):
+        numbers = value.get_state()
+        return lambda: value.set_state(numbers)
+    if isinstance(value, random.Random):
+        drawn = value.getstate()
+        return lambda: value.setstate(drawn)
+    return None
+
+
+def _restore_container(container: Any, contents: Any) -> None:
+    kind = next((kind for kind in _MUTABLE if isinstance(container, kind)), None)
+    # A tuple holds what it held.
+    if kind is None or _items(container) == _items(contents):
+        return
+    # The methods of a subclass may refuse changes, or count them.
+    kind.clear(container)
+    (kind.extend if hasattr(kind, "extend") else kind.update)(container, contents)
+
+
+def _items(container: Any) -> list[Any]:
+    """Return the identity of everything in a container, in its order. Sets have no order."""
+    if isinstance(container, dict):
+        return [(id(key), id(value)) for key, value in container.items()]
+    return [id(value) for value in container]
