@@ -123,7 +123,7 @@ def test_no_data_is_an_error(batches):
         ({"chunk": 0}, ValueError, "chunk must be an integer of at least 1; got chunk=0"),
         ({"chunk": 2.5}, TypeError, "chunk must be an integer"),
         ({"min_lr": 0.0}, ValueError, "min_lr must be"),
-        ({"step_fn": None}, TypeError, "step_fn must be a function of state, batch and learning rate; got"),
+        ({"step_fn": None}, TypeError, "step_fn must be a function of state, batch, lr; got"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_once(arguments, error, message):

@@ -1,6 +1,7 @@
 """The range test of a JAX training step."""
 
 import contextlib
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,16 +11,19 @@ import jax
 import numpy as np
 
 from cyclr import _checks, _generators
+from cyclr.jax._optax import OptaxStep
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
 
 
 def range_test(
-    step_fn: Callable[[Any, Any, Any], tuple[Any, Any]],
+    step_fn: Callable[..., Any],
     state: Any,
     batches: Iterable[Any],
     *,
+    optimizer: Callable[[Any], Any] | None = None,
+    rest: Any = None,
     min_lr: float = 1e-6,
     max_lr: float = 10.0,
     steps: int = 150,
@@ -27,11 +31,15 @@ def range_test(
     stop_factor: float | None = 4.0,
     smoothing: float = 0.9,
     updates_per_rate: int = 1,
-    evaluate: Callable[[Any], Any] | None = None,
+    evaluate: Callable[..., Any] | None = None,
     chunk: int | None = 10,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
+
+    With an Optax optimizer, pass a loss, the parameters, and a function that makes the optimizer for a learning rate:
+    `range_test(loss_of, params, batches, optimizer=optax.adamw)`. For any other training step, pass the step and its
+    state: `range_test(step_fn, state, batches)`.
 
     `state` is not changed, because JAX arrays are immutable: training continues from it as if there had been no test.
     Do not pass a `step_fn` compiled with donated arguments: it would delete `state`. The generators of Python,
@@ -44,16 +52,26 @@ def range_test(
 
     Args:
         step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
-            function of pytrees of arrays; with Optax, make the optimizer by `optax.inject_hyperparams` or scale the
-            updates by lr. The learning rate is weakly typed, as a Python number is: what it multiplies keeps its dtype,
-            bfloat16 also.
-        state: parameters, optimizer state, a random key: any pytree of arrays.
+            function of pytrees of arrays; the learning rate is weakly typed, as a Python number is: what it multiplies
+            keeps its dtype, bfloat16 also. With `optimizer`, a loss instead: `loss_of(params, batch)` returns the loss,
+            or `(loss, other)`, of which `other` is ignored.
+        state: parameters, optimizer state, a random key: any pytree of arrays. With `optimizer`, the parameters only:
+            a pytree of arrays, an Equinox model, or a Flax NNX model. Floating-point arrays are trained, in NNX every
+            `nnx.Param`. What else an NNX model holds (batch statistics, dropout keys) changes as in training.
         batches: any iterable of pytrees of arrays of JAX or NumPy. It is read again when it ends, except an iterator,
             which can be read only once.
+        optimizer: a function of the learning rate that returns an Optax optimizer, such as `optax.adamw`,
+            `functools.partial(optax.sgd, momentum=0.9)` or `lambda lr: optax.chain(optax.clip_by_global_norm(1.0),
+            optax.adamw(lr, weight_decay=0.1))`. It is called with a traced number, so that everything is compiled
+            once; its updates are those of the optimizer made with this number. Schedules inside follow the
+            optimizer's count. An optimizer that is already made is an error, because its learning rate is fixed.
+        rest: with `optimizer`, what the loss needs and changes besides the parameters, as a pytree of arrays: a random
+            key, batch statistics. Then `loss_of(params, rest, batch)` returns `(loss, next rest)`.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(state)` returns the number to record at the end of every rate instead of the mean loss of
-            its batches: a loss on validation data, or 1 − accuracy. A chunk is then the updates of one rate.
+        evaluate: `evaluate(state)`, with `optimizer` `evaluate(params)`, with `rest` `evaluate(params, rest)`, returns
+            the number to record at the end of every rate instead of the mean loss of its batches: a loss on validation
+            data, or 1 − accuracy. A chunk is then the updates of one rate.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 
@@ -66,15 +84,21 @@ def range_test(
         RangeTestError: no loss could be recorded.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp, optax
         >>> from cyclr.jax import range_test
         >>> x = jax.random.normal(jax.random.key(0), (256, 4))
         >>> y = x @ jnp.array([1.0, -2.0, 0.5, 3.0])
-        >>> def step(weights, batch, lr):
-        ...     x, y = batch
-        ...     loss, gradient = jax.value_and_grad(lambda w: jnp.mean((x @ w - y) ** 2))(weights)
-        ...     return weights - lr * gradient, loss
         >>> batches = [(x[i : i + 32], y[i : i + 32]) for i in range(0, 256, 32)]
+        >>> def loss_of(weights, batch):
+        ...     return jnp.mean((batch[0] @ weights - batch[1]) ** 2)
+        >>> range_test(loss_of, jnp.zeros(4), batches, optimizer=optax.sgd).bounds.status
+        'ok'
+
+        The same by a step:
+
+        >>> def step(weights, batch, lr):
+        ...     loss, gradient = jax.value_and_grad(loss_of)(weights, batch)
+        ...     return weights - lr * gradient, loss
         >>> range_test(step, jnp.zeros(4), batches).bounds.status
         'ok'
 
@@ -82,13 +106,16 @@ def range_test(
     """
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the state that returns a number")
-    _checks.function("step_fn", step_fn, "of state, batch and learning rate")
-    _check_arguments(step_fn)
+    _check_arguments(step_fn, optimizer, rest)
     _check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     # Called when `state` is the state after the chunk.
-    value = None if evaluate is None else lambda: evaluate(state)
+    value = None if evaluate is None else lambda: evaluate(state)  # type: ignore[misc]
     test = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate).test(value)
+    if optimizer is not None:
+        step_fn = OptaxStep(step_fn, state, optimizer, rest, min_lr)
+        state = step_fn.initial
+        evaluate = None if evaluate is None else functools.partial(step_fn.evaluate, evaluate)
     if chunk is not None and evaluate is not None:
         size = updates_per_rate
     scan = _compiled(step_fn)
@@ -180,15 +207,29 @@ def _checked(batch: Any) -> Any:
     return batch
 
 
-def _check_arguments(step_fn: Any) -> None:
+def _check_arguments(step_fn: Any, optimizer: Any, rest: Any) -> None:
+    if optimizer is None and rest is not None:
+        raise ValueError("rest must be given with optimizer=; got rest= without it. Put it into the state of step_fn.")
+    name = "step_fn" if optimizer is None else "loss_of"
+    if optimizer is None:
+        arguments = "state, batch, lr"
+        fix = "For a loss of (params, batch), pass optimizer=, such as optimizer=optax.adamw."
+    elif rest is None:
+        arguments = "params, batch"
+        fix = "Write lambda params, batch: loss_of(params, *batch)? Pass what else it needs as rest=, or close over it."
+    else:
+        arguments, fix = "params, rest, batch", "The second is what you pass as rest=."
+    _checks.function(name, step_fn, f"of {arguments}")
     try:
         signature = inspect.signature(step_fn)
     except (TypeError, ValueError):
         return
+    given = arguments.split(", ")
     try:
-        signature.bind(None, None, None)
+        signature.bind(*given)
     except TypeError as error:
-        raise TypeError(f"step_fn must take three arguments, (state, batch, lr); got {signature}.") from error
+        count = {2: "two", 3: "three"}[len(given)]
+        raise TypeError(f"{name} must take {count} arguments, ({arguments}); got {signature}. {fix}") from error
 
 
 def _check_batches(batches: Any, state: Any) -> None:
@@ -225,6 +266,8 @@ def _pair(returned: Any) -> Any:
 
 def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
     """Raise an error that names what `step_fn` must do, if that is why it cannot be compiled."""
+    of_loss = isinstance(step_fn, OptaxStep)
+    name = "loss_of" if of_loss else "step_fn"
     for leaf in jax.tree.leaves(state):
         if not _is_array(leaf) and not isinstance(leaf, int | float | complex):
             raise TypeError(
@@ -233,7 +276,7 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
             ) from error
     if isinstance(error, jax.errors.JAXTypeError):
         raise TypeError(
-            "step_fn must be a function that JAX can compile, without float(), bool(), if or NumPy on values that "
+            f"{name} must be a function that JAX can compile, without float(), bool(), if or NumPy on values that "
             f"depend on its arguments; got {type(error).__name__}. Use jax.numpy, or pass chunk=None to call "
             "it uncompiled."
         ) from error
@@ -243,7 +286,12 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
         # An error of the function itself, which says where it is.
         return
     new, _ = _pair(returned)
-    if _shape(new) != _shape(state):
+    if of_loss and _shape(new[2]) != _shape(state[2]):
+        raise TypeError(
+            "loss_of must return (loss, rest), with the structure, shapes and dtypes of the rest that it gets, "
+            f"{_in_words(state[2])}; got {_in_words(new[2])}."
+        ) from error
+    if not of_loss and _shape(new) != _shape(state):
         raise TypeError(
             "step_fn must return the next state first, with the structure, shapes and dtypes of the state that it "
             f"gets, {_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
