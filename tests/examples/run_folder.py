@@ -2,9 +2,9 @@
 
     python run_folder.py FOLDER_OR_PROGRAM...
 
-What those of a folder write goes into a folder of its name in the current one; `resume.py` runs in one go in its folder
-`whole`, and in two in `parts`. A single program is the classic tutorial. Under `torchrun`, every run joins the other
-processes anew, at the next of the PORTS.
+Files that they write go into a folder of the same name in the current one. A program that can be stopped runs in one go
+in its folder `whole`, and in two in `parts`. Under `torchrun`, every run joins the other processes at the next port of
+PORTS.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 
 PORTS = os.environ.get("PORTS", "").split()
 # The rate is back at its lowest after 8 epochs.
-TUTORIAL = ["--data", "digits", "--epochs", "8"]
+OPTIONS = {"keras_mnist_clr": ["--data", "digits", "--epochs", "8"]}
+STOP_AFTER = {"resume": "3"}
 
 
 def run(program: Path, *options: str) -> None:
@@ -27,15 +28,14 @@ def run(program: Path, *options: str) -> None:
     runpy.run_path(str(program), run_name="__main__")
 
 
-def run_all(folder: Path, start: Path) -> None:
-    run(folder / "find_bounds.py")
-    run(folder / "train.py")
-    for name, runs in {"whole": [()], "parts": [("--stop-after", "3"), ()]}.items():
+def run_in_parts(program: Path) -> None:
+    start = Path.cwd()
+    for name, runs in {"whole": [()], "parts": [("--stop-after", STOP_AFTER[program.stem]), ()]}.items():
         place = start / name
         place.mkdir(exist_ok=True)
         os.chdir(place)
         for options in runs:
-            run(folder / "resume.py", *options)
+            run(program, *options)
         os.chdir(start)
 
 
@@ -47,10 +47,12 @@ def main() -> None:
         os.chdir(place)
         if os.environ.get("RANK", "0") == "0":
             sys.stdout.write(f"=== {path.stem}\n")
-        if path.is_dir():
-            run_all(path, place)
-        else:
-            run(path, *TUTORIAL)
+        programs = [path / f"{name}.py" for name in ("find_bounds", "train", "resume")] if path.is_dir() else [path]
+        for program in programs:
+            if program.stem in STOP_AFTER:
+                run_in_parts(program)
+            else:
+                run(program, *OPTIONS.get(program.stem, []))
         os.chdir(start)
 
 

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.processes import run
@@ -38,15 +39,31 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-TUTORIAL = "keras_mnist_clr"
+TUTORIAL = "keras_mnist_clr.py"
+LOOPS = {
+    "loops/optax_chain.py": ("optax", "accuracy", 0.95, 1),
+    "loops/tuner.py": ("keras_tuner", "accuracy", 0.95, 1),
+}
+"""Programs of one file: the package that each needs, and the number that it prints at the end with its limits."""
 TOGETHER = {
-    "keras": ["keras", TUTORIAL],
+    "keras": ["keras", TUTORIAL, "loops/tuner.py"],
     "torch": ["torch", "skorch", "accelerate", "lightning", "transformers"],
-    "jax": ["equinox", "flax"],
+    "jax": ["equinox", "flax", "loops/optax_chain.py"],
     "ddp": ["ddp"],
 }
 """The programs of one process, which imports a framework once."""
 PROCESS = {name: process for process, names in TOGETHER.items() for name in names}
+PACKAGES = {**NEEDS, TUTORIAL: "keras", **{program: package for program, (package, *_) in LOOPS.items()}}
+
+
+def grouped(name: str) -> Any:
+    """A program as a parameter of a test, which runs where the other programs of its process do."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"examples of {PROCESS[name]}"))
+
+
+def require_package_of(program: str) -> None:
+    if importlib.util.find_spec(PACKAGES[program]) is None:
+        pytest.skip(f"{PACKAGES[program]} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +76,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[s
         launcher = ["-W", "ignore"]
         if process == "ddp":
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        names = [name for name in TOGETHER[process] if importlib.util.find_spec(NEEDS.get(name, "keras"))]
-        paths = [str(EXAMPLES / (f"{name}.py" if name == TUTORIAL else name)) for name in names]
+        paths = [str(EXAMPLES / name) for name in TOGETHER[process] if importlib.util.find_spec(PACKAGES[name])]
         # Nothing may be downloaded, and no display may be needed.
         environment = {
             "KERAS_BACKEND": "tensorflow",
@@ -77,7 +93,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[s
 
     def result(name: str) -> tuple[str, Path]:
         outputs, folder = started(PROCESS[name])
-        return outputs[name], folder / name
+        return outputs[Path(name).stem], folder / Path(name).stem
 
     return result
 
@@ -90,12 +106,9 @@ def test_the_classic_tutorial_runs(results: Callable[[str], tuple[str, Path]]) -
     assert float(output.split("final validation accuracy ")[1].split(",")[0]) > 0.9
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"examples of {PROCESS[name]}")) for name in NEEDS]
-)
+@pytest.mark.parametrize("name", [*map(grouped, NEEDS)])
 def test_the_programs_of_a_framework_run(name: str, results: Callable[[str], tuple[str, Path]]) -> None:
-    if importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"{NEEDS[name]} is not installed")
+    require_package_of(name)
     output, folder = results(name)
 
     assert "The loss" in output.split("== train")[0]
@@ -103,20 +116,36 @@ def test_the_programs_of_a_framework_run(name: str, results: Callable[[str], tup
     assert (folder / "range_test.json").exists()
     assert float(output.split("accuracy ")[1].split()[0]) > 0.95
 
-    ends = re.findall(r"updates (\d+), of (\d+); mean weight (\S+)", output)
+    assert_parts_equal_the_whole(output)
+
+
+def assert_parts_equal_the_whole(output: str) -> str:
+    """Compare the runs of a program that was stopped, and return its mean weight at the end."""
+    ends = re.findall(r"updates (\d+), of (\d+); mean weight ([^\s;]+)", output)
     (whole, total, weight), (half, _, weight_between), end = ends
     assert whole == total
     assert int(half) == int(total) / 2
     assert weight_between != weight
     # To the last bit, and in as many updates.
     assert end == (whole, total, weight)
+    return weight
+
+
+@pytest.mark.parametrize("program", [*map(grouped, LOOPS)])
+def test_a_loop_finds_bounds_and_trains(program: str, results: Callable[[str], tuple[str, Path]]) -> None:
+    require_package_of(program)
+    _, number, least, most = LOOPS[program]
+    output, _ = results(program)
+    assert "The loss fell" in output
+    assert least < float(re.findall(rf"{number} ([\d.]+)", output)[-1]) <= most
 
 
 def test_every_framework_has_the_same_files() -> None:
     folders = {path.name: {file.name for file in path.glob("*.py")} for path in EXAMPLES.iterdir() if path.is_dir()}
     folders.pop("__pycache__", None)
+    assert {f"loops/{name}" for name in folders.pop("loops")} == LOOPS.keys()
     assert folders == dict.fromkeys(NEEDS, FILES)
-    assert [path.name for path in EXAMPLES.glob("*.py")] == ["keras_mnist_clr.py"]
+    assert [path.name for path in EXAMPLES.glob("*.py")] == [TUTORIAL]
 
 
 @pytest.mark.parametrize("program", sorted(EXAMPLES.glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}")
