@@ -15,7 +15,7 @@ Copy = Callable[[Any], Callable[[], object] | None]
 """Copies a value that is changed in place, and returns the function that restores it. None for any other value."""
 
 _MUTABLE: tuple[Any, ...] = (collections.OrderedDict, dict, set, list, collections.deque)
-_CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
+CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -51,7 +51,7 @@ class Contents:
             if restore is not None:
                 self._restore.append(restore)
             # Proxies claim to be of the class of the container that they stand for.
-            elif issubclass(type(value), _CONTAINERS):
+            elif issubclass(type(value), CONTAINERS):
                 self._containers.append((value, dict(value) if isinstance(value, dict) else list(value)))
                 pending += value.values() if isinstance(value, dict) else value
             else:

@@ -595,3 +595,143 @@ def test_a_wrapper_trains_by_its_own_step_and_is_restored():
     )
     assert len(calls) >= 12 == calls[11]
     assert (wrapper.made, len(wrapper.optimizer.state), scheduler.state_dict()["step"]) == (0, 0, 0)
+
+
+# What an update changes beside model and optimizer
+
+
+class Average:
+    """An average of the weights in an object of its own, as training scripts have it."""
+
+    def __init__(self, model):
+        self.ema, self.updates, self.history = copy.deepcopy(model).eval(), 0, []
+
+    def update(self, model):
+        self.updates += 1
+        self.history.append(self.updates)
+        for mine, other in zip(self.ema.parameters(), model.parameters(), strict=True):
+            mine.data.lerp_(other.detach(), 0.1)
+
+
+class Parts:
+    """Everything that training scripts change, in an object that holds no module that a function would show."""
+
+    def __init__(self):
+        torch.manual_seed(2)
+        self.model = torch.nn.Linear(4, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.average = Average(self.model)
+        self.swa = torch.optim.swa_utils.AveragedModel(self.model)
+        self.second = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+        self.second_optimizer = torch.optim.Adam(self.second.parameters(), lr=0.1)
+        self.plateau = torch.optim.lr_scheduler.StepLR(self.second_optimizer, 2)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+        self.generators = [torch.Generator().manual_seed(1), np.random.default_rng(1), random.Random(1)]
+        self.memory, self.seen = collections.deque([0], maxlen=3), Seen()
+        self.tensor, self.array = torch.zeros(2), np.zeros(2)
+        self.made = 0
+
+    def step(self, batch):
+        self.made += 1
+        self.optimizer.zero_grad()
+        noise = 0.01 * torch.rand(4, generator=self.generators[0]).sum()
+        output = self.model(batch[0]) + noise + self.generators[1].random() + self.generators[2].random()
+        loss = (self.second(output) - batch[1]).square().mean() + output.square().mean()
+        self.second_optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.second_optimizer.step()
+        self.plateau.step()
+        self.average.update(self.model)
+        self.swa.update_parameters(self.model)
+        self.memory.append(self.made)
+        self.seen.batches += 1
+        self.tensor += 1
+        self.array += 1
+        return loss
+
+    def state(self):
+        def bits(module):
+            gradients = [None if p.grad is None else p.grad.tolist() for p in module.parameters()]
+            return [value.tolist() for value in module.state_dict().values()], gradients, module.training
+
+        torch_generator, numpy_generator, generator = self.generators
+        return {
+            "model": bits(self.model),
+            "optimizer": repr(self.optimizer.state_dict()),
+            "average": (bits(self.average.ema), self.average.updates, [*self.average.history]),
+            "swa": bits(self.swa),
+            "second": bits(self.second),
+            "second_optimizer": repr(self.second_optimizer.state_dict()),
+            "plateau": self.plateau.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": (
+                torch_generator.get_state().tolist(),
+                numpy_generator.bit_generator.state,
+                generator.getstate(),
+            ),
+            "memory": [*self.memory],
+            "seen": self.seen.batches,
+            "tensor": self.tensor.tolist(),
+            "array": self.array.tolist(),
+            "made": self.made,
+        }
+
+
+ENDS = {
+    "completed": (contextlib.nullcontext(), None),
+    "an error": (pytest.raises(ZeroDivisionError), ZeroDivisionError()),
+    "Ctrl-C": (pytest.raises(KeyboardInterrupt), KeyboardInterrupt()),
+}
+
+
+@pytest.mark.parametrize("bad", [(), (4,)], ids=["", "with a broken batch"])
+@pytest.mark.parametrize(("expected", "error"), ENDS.values(), ids=ENDS)
+def test_also_restores_an_object_with_all_that_it_holds(expected, error, bad):
+    parts = Parts()
+    for batch in with_nan():
+        parts.step(batch)
+    before = parts.state()
+    watch = None if error is None else raising(error, 5)
+    with expected:
+        range_test(
+            parts.model, parts.optimizer, None, with_nan(*bad), step_fn=lambda batch: parts.step(batch), also=[parts],
+            steps=STEPS, repeats=1, on_step=watch,
+        )  # fmt: skip
+    assert parts.state() == before
+
+
+@pytest.mark.parametrize("name", [name for name in Parts().state() if name not in ("model", "optimizer", "made")])
+def test_also_restores_what_is_in_it(name):
+    parts = Parts()
+    parts.step(with_nan()[0])
+    before = parts.state()
+    arguments = {"step_fn": lambda batch: parts.step(batch), "steps": STEPS, "repeats": 1}
+    range_test(parts.model, parts.optimizer, None, with_nan(), **arguments)
+    changed = parts.state()[name]
+    assert changed != before[name]
+    range_test(parts.model, parts.optimizer, None, with_nan(), **arguments, also=[getattr(parts, name)])
+    assert parts.state()[name] == changed
+
+
+def test_what_a_function_uses_is_restored_without_a_word():
+    parts = Parts()
+    model, second, optimizer, scheduler = parts.model, parts.second, parts.second_optimizer, parts.plateau
+    scaler, generators, swa = parts.scaler, parts.generators, parts.swa
+
+    def step(batch):
+        noise = torch.rand(4, generator=generators[0]).sum() + generators[1].random() + generators[2].random()
+        loss = (second(model(batch[0]) + noise) - batch[1]).square().mean()
+        parts.optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(parts.optimizer)
+        scaler.update()
+        optimizer.step()
+        scheduler.step()
+        swa.update_parameters(model)
+        return loss
+
+    before = parts.state()
+    range_test(model, parts.optimizer, None, with_nan(), step_fn=step, steps=STEPS, repeats=1)
+    assert parts.state() == before

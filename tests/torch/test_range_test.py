@@ -280,7 +280,9 @@ def test_inputs_of_any_structure_reach_the_model_as_they_are(kind):
 @pytest.mark.parametrize("batch", [torch.ones(2, 3), {"inputs": 1}, (1, 2, 3)], ids=["a tensor", "a dict", "three"])
 def test_a_batch_that_is_no_pair_is_an_error_that_names_step_fn(batch):
     model = linear()
-    with pytest.raises(TypeError, match=r"^a batch must be .* got (Tensor|dict|list|tuple)\. Pass step_fn="):
+    with pytest.raises(
+        TypeError, match=r"^a batch must be .* got (Tensor|dict|list|tuple of 3)\. Pass loss_of=.*step_fn="
+    ):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, [batch], **SWEEP)
 
 
@@ -394,6 +396,165 @@ def test_an_error_in_the_state_of_the_loader_is_not_hidden():
     model = linear()
     with pytest.raises(AttributeError, match="position"):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, Broken(), **SWEEP)
+
+
+# The loss of model and batch
+
+
+class Nested(torch.nn.Module):
+    """A model of two inputs that returns outputs and loss, if it gets targets."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = linear()
+
+    def forward(self, left, right, targets=None):
+        output = self.linear(torch.cat([left, right], dim=1))
+        return output, None if targets is None else mse_loss(output, targets)
+
+
+def structured(structure):
+    return [structure(x[:, :1], x[:, 1:], y) for x, y in batches()]
+
+
+LOSSES = {
+    "outputs and loss": (lambda *parts: parts, lambda model, batch: model(*batch)[1]),
+    "a tuple as output": (
+        lambda left, right, y: ([left, right], y),
+        lambda model, batch: mse_loss(model(*batch[0])[0], batch[1]),
+    ),
+    "named inputs": (
+        lambda left, right, y: ({"left": left, "right": right}, y),
+        lambda model, batch: mse_loss(model(**batch[0])[0], batch[1]),
+    ),
+    "a dict with a loss_of": (
+        lambda left, right, y: {"left": left, "right": right, "targets": y},
+        lambda model, batch: model(**batch)[1].reshape(1),
+    ),
+}
+
+
+@pytest.mark.parametrize(("structure", "loss_of"), LOSSES.values(), ids=LOSSES)
+def test_loss_of_takes_any_model_and_batch(structure, loss_of):
+    model = Nested()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    result = range_test(model, optimizer, None, structured(structure), loss_of=loss_of, **SWEEP)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"accumulate": 3},
+        {"accumulate": 2, "clip_norm": 0.1},
+        {"scaler": torch.amp.GradScaler("cpu", init_scale=2.0**20)},
+        {"autocast": torch.bfloat16},
+        {"updates_per_rate": 2, "evaluate": lambda model: model.weight.sum()},
+        {"loader": lambda: nan_at(2)},
+    ],
+    ids=str,
+)
+def test_loss_of_is_the_same_test_as_loss_fn(options):
+    results = []
+    for loss in ({"loss_fn": mse_loss}, {"loss_fn": None, "loss_of": lambda m, batch: mse_loss(m(batch[0]), batch[1])}):
+        model = linear()
+        arguments = {"loader": batches(), **SWEEP, **options, **loss}
+        if callable(arguments["loader"]):
+            arguments["loader"] = arguments["loader"]()
+        results.append(range_test(model, torch.optim.SGD(model.parameters(), 0.1), **arguments))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("value", [1.0, torch.tensor(1.0), None, (torch.tensor(1.0), 2), torch.ones(2)], ids=str)
+@pytest.mark.parametrize("name", ["loss_fn", "loss_of"])
+def test_a_loss_that_nothing_can_be_learned_from_is_an_error(name, value):
+    model = linear()
+    losses = {"loss_fn": None, name: lambda *arguments: value}
+    with pytest.raises(TypeError, match=r"^loss(_of\(model, batch\))? must be a (tensor that depends|number)"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), loader=batches(), **losses, **SWEEP)
+
+
+SEVERAL = {
+    "a list": (
+        structured(lambda left, right, y: ([left, right], y)),
+        "inputs of type list, targets of type Tensor, which",
+    ),
+    "a dict": (structured(lambda left, right, y: ({"l": left}, y)), "inputs of type dict"),
+    "a tuple as output": (
+        structured(lambda left, right, y: (left, y)),
+        r"inputs of type Tensor, targets of type Tensor, output of type tuple, which raise: .*tuple",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "received"), SEVERAL.values(), ids=SEVERAL)
+def test_batches_that_need_another_call_are_an_error_that_names_loss_of(data, received):
+    class Model(Nested):
+        def forward(self, left, right=None, *, needed=None):
+            if isinstance(left, list | dict):
+                raise TypeError("forward() missing 1 argument")
+            return self.linear(left.expand(-1, 3)), 0
+
+    model = Model()
+    with pytest.raises(
+        TypeError, match=rf"^loss_fn\(model\(inputs\), targets\) must take .* got {received}.*loss_of=.*step_fn"
+    ):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
+
+
+def test_an_error_of_the_model_stays_as_it_is():
+    model = linear()
+    with pytest.raises(TypeError, match=r"^unsupported operand"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), lambda output, y: "a" - 3, batches(), **SWEEP)
+
+
+# Clipping
+
+
+def clipped_step(model, optimizer, clip, scaler=None, micro_batches=1):
+    """Return a step_fn as a training loop has it."""
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+
+    def step(parts):
+        optimizer.zero_grad()
+        losses = []
+        for x, y in parts:
+            losses.append(mse_loss(model(x), y))
+            scaler.scale(losses[-1] / micro_batches).backward()
+        scaler.unscale_(optimizer)
+        clip(model.parameters())
+        scaler.step(optimizer)
+        scaler.update()
+        return sum(loss.item() for loss in losses) / len(losses)
+
+    return step
+
+
+CLIPS = {
+    "norm": ({"clip_norm": 0.3}, lambda p: torch.nn.utils.clip_grad_norm_(p, 0.3)),
+    "value": ({"clip_value": 0.2}, lambda p: torch.nn.utils.clip_grad_value_(p, 0.2)),
+}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize(("options", "clip"), CLIPS.values(), ids=CLIPS)
+def test_gradients_are_clipped_as_a_loop_clips_them(options, clip, micro_batches, scaled):
+    results = []
+    for by_hand in (True, False):
+        model, scaler = linear(), torch.amp.GradScaler("cpu", init_scale=2.0**9) if scaled else None
+        optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.02}], 0.01)
+        data = batches()
+        if by_hand:
+            pairs = list(zip(*[iter(data)] * micro_batches, strict=True))
+            step = clipped_step(model, optimizer, clip, scaler, micro_batches)
+            results.append(range_test(model, optimizer, None, pairs, step_fn=step, **SWEEP))
+        else:
+            options = {**options, "accumulate": micro_batches, "scaler": scaler}
+            results.append(range_test(model, optimizer, mse_loss, data, **options, **SWEEP))
+    np.testing.assert_allclose(results[0].loss, results[1].loss, rtol=1e-12)
+    assert abs(results[0].loss - losses_by_hand(results[0].lr, accumulate=micro_batches)).max() > 0.01
 
 
 # Loops of one's own
@@ -737,9 +898,28 @@ BAD = {
     "step_fn": (
         {"step_fn": print, "accumulate": 2},
         ValueError,
-        r"^step_fn must do accumulation, scaling and autocast",
+        r"^step_fn must do accumulation, scaling, autocast and clipping itself; .* Pass loss_of=",
     ),
     "scaler": ({"step_fn": print, "scaler": torch.amp.GradScaler("cpu")}, ValueError, r"^step_fn must do accumulation"),
+    "clipping": ({"step_fn": print, "clip_norm": 1.0}, ValueError, r"^step_fn must do accumulation"),
+    "no norm": ({"clip_norm": 0.0}, ValueError, r"^clip_norm must be a finite number greater than 0; got clip_norm=0"),
+    "no value": ({"clip_value": True}, TypeError, r"^clip_value must be a number"),
+    "both": ({"clip_norm": 1, "clip_value": 1}, ValueError, r"^gradients must be clipped by norm or by value; got"),
+    "two losses": ({"loss_of": print}, ValueError, r"^the loss must come from one function; got loss_of and loss_fn"),
+    "loss_of": ({"loss_fn": None, "loss_of": 3}, TypeError, r"^loss_of must be a function"),
+    "loss_of and step_fn": (
+        {"loss_fn": None, "loss_of": print, "step_fn": print},
+        ValueError,
+        r"got loss_of and step_fn",
+    ),
+    "also": (
+        {"also": torch.nn.Linear(1, 1)},
+        TypeError,
+        r"^also must be a list; got also=Linear.* Write also=\[\.\.\.\]",
+    ),
+    "also a number": ({"also": [[], 3]}, TypeError, r"^also must hold modules, .*; got also\[1\]=3 of type int, which"),
+    "also an iterator": ({"also": [iter([])]}, TypeError, r"^also must hold modules, .*list_iterator"),
+    "also a class": ({"also": [torch.nn.Linear]}, TypeError, r"^also must hold modules, "),
 }
 
 
@@ -748,7 +928,7 @@ def test_a_bad_argument_is_an_error_that_says_what_is_legal(changes, error, mess
     model = linear()
     arguments = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), **SWEEP, **changes}
     with pytest.raises(error, match=message):
-        range_test(model, loss_fn=mse_loss, loader=batches(), **arguments)
+        range_test(model, **{"loss_fn": mse_loss, "loader": batches(), **arguments})
 
 
 def test_a_loss_that_is_a_vector_is_an_error():

@@ -15,6 +15,9 @@ from cyclr.torch import _private
 from cyclr.torch.state import TrainingState
 
 _END = object()
+_REMEDY = (
+    "Pass loss_of=lambda model, batch: ..., a function that returns the loss, or step_fn=..., one that also updates."
+)
 
 
 class Batches:
@@ -102,11 +105,15 @@ class Update:
     stepped: Any
     """The optimizer as it was given: the same, or a wrapper whose own `step()` trains."""
     state: TrainingState
-    loss_fn: Any
+    loss_of: Any
+    loss_name: str
+    """What errors call the loss."""
     step_fn: Any
     accumulate: int
     scaler: Any
     autocast: torch.dtype | None
+    clip_norm: float | None
+    clip_value: float | None
     batches: Batches
     processes: Processes
 
@@ -132,11 +139,18 @@ class Update:
                 break
             cast = None if self.autocast is None else torch.autocast(self.processes.device.type, self.autocast)
             with cast or contextlib.nullcontext():
-                loss = self._loss(next(self.batches))
-            losses.append(_value(loss))
+                batch = next(self.batches)
+                loss = self.loss_of(self.model, _moved(batch, self.processes.device) if self.processes.moves else batch)
+            losses.append(_value(loss, self.loss_name))
+            if not getattr(loss, "requires_grad", False):
+                raise TypeError(
+                    f"{self.loss_name} must be a tensor that depends on the model's parameters; got "
+                    f"{_checks.quoted(loss)}. Return the loss without .item(), .detach() and torch.no_grad()."
+                )
             if self.accumulate > 1:
                 loss = loss / self.accumulate
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self._clip()
         if self.scaler is None:
             self.stepped.step()
         else:
@@ -144,27 +158,65 @@ class Update:
             self.scaler.update()
         return sum(losses) / len(losses)
 
-    def _loss(self, batch: Any) -> Any:
-        if self.processes.moves:
-            batch = _moved(batch, self.processes.device)
-        if self.loss_fn is not None and isinstance(batch, (list, tuple)) and len(batch) == 2:
-            return self.loss_fn(self.model(batch[0]), batch[1])
-        if self.loss_fn is None and isinstance(batch, Mapping):
-            output = self.model(**batch)
-            loss = getattr(output, "loss", None)
-            if loss is None:
-                raise TypeError(
-                    f"model(**batch) must return an object with a loss without a loss_fn; got {type(output).__name__} "
-                    f"for the arguments {', '.join(map(str, batch))}. Add the labels to the batch, or pass step_fn=...."
-                )
-            return loss
+    def _clip(self) -> None:
+        """Clip the gradients of the whole model, which are unscaled before."""
+        if self.clip_norm is None and self.clip_value is None:
+            return
+        if self.scaler is not None:
+            self.scaler.unscale_(self.stepped)
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        else:
+            torch.nn.utils.clip_grad_value_(self.model.parameters(), self.clip_value)
+
+
+def loss_from(loss_fn: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    """Return the function of a model and a batch that a `loss_fn`, or None, stands for."""
+    return _own_loss if loss_fn is None else lambda model, batch: _compared(loss_fn, model, batch)
+
+
+def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any:
+    if not (isinstance(batch, (list, tuple)) and len(batch) == 2):
+        raise _wrong(batch)
+    inputs, targets = batch
+    output: Any = None
+    try:
+        output = model(inputs)
+        return loss_fn(output, targets)
+    except (TypeError, AttributeError) as error:
+        if all(isinstance(value, torch.Tensor) for value in (inputs, output, targets)):
+            raise
+        received = f"inputs of type {type(inputs).__name__}, targets of type {type(targets).__name__}"
+        if output is not None:
+            received += f", output of type {type(output).__name__}"
         raise TypeError(
-            "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
-            f"{type(batch).__name__}. Pass step_fn=..., a function of the batch that updates once and returns the loss."
+            f"loss_fn(model(inputs), targets) must take the batches; got {received}, which raise: {error!s:.200}. "
+            f"{_REMEDY}"
+        ) from error
+
+
+def _own_loss(model: Any, batch: Any) -> Any:
+    if not isinstance(batch, Mapping):
+        raise _wrong(batch)
+    output = model(**batch)
+    loss = getattr(output, "loss", None)
+    if loss is None:
+        raise TypeError(
+            f"model(**batch) must return an object with a loss without a loss_fn; got {type(output).__name__} "
+            f"for the arguments {', '.join(map(str, batch))}. Add the labels to the batch. {_REMEDY}"
         )
+    return loss
 
 
-def _value(loss: Any, name: str = "loss") -> float:
+def _wrong(batch: Any) -> TypeError:
+    held = f" of {len(batch)}" if isinstance(batch, (list, tuple)) else ""
+    return TypeError(
+        "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
+        f"{type(batch).__name__}{held}. {_REMEDY}"
+    )
+
+
+def _value(loss: Any, name: str) -> float:
     # A small model would feel the checks of a tensor with one number.
     if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
         return float(loss.item())

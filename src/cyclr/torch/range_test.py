@@ -17,8 +17,8 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks, _private
-from cyclr.torch._update import Batches, Processes, UnscalableError, Update
-from cyclr.torch.state import TrainingState, reached, reshard, restore_loader
+from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
+from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader
 
 
 def range_test(
@@ -33,11 +33,15 @@ def range_test(
     spacing: Spacing = "exponential",
     stop_factor: float | None = 4.0,
     smoothing: float = 0.9,
+    loss_of: Callable[[torch.nn.Module, Any], Any] | None = None,
     step_fn: Callable[[Any], Any] | None = None,
     optimizers: Iterable[Optimizer] = (),
+    also: Sequence[Any] = (),
     accumulate: int = 1,
     scaler: Any = None,
     autocast: torch.dtype | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
     group: int | None = None,
     updates_per_rate: int = 1,
     evaluate: Callable[[torch.nn.Module], Any] | None = None,
@@ -50,10 +54,10 @@ def range_test(
 
     Parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are restored in place,
     also if the test raises or is interrupted. So are attributes of modules and optimizers (numbers, tensors, arrays,
-    containers, dataclasses), and modules that `loss_fn` and `step_fn` use. During the test there is one copy of the
-    state. The loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that samplers
-    count, and persistent workers are restored too; the test starts workers of its own. An iterator can be read only
-    once.
+    containers, dataclasses, random generators), what is in `also`, and modules, optimizers, generators and objects with
+    a `state_dict` that `loss_fn`, `loss_of` and `step_fn` use. During the test there is one copy of the state. The
+    loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and
+    persistent workers are restored too; the test starts workers of its own. An iterator can be read only once.
 
     The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
     updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
@@ -65,16 +69,24 @@ def range_test(
         optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
             learning rate, the others keep their ratios to it, or follow their `lr_scale`; see `Scheduler`.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
-            arguments, `model(**batch).loss`, or with a step_fn. Batches are moved to the device of the parameters.
+            arguments, `model(**batch).loss`, or with loss_of or step_fn.
         loader: the batches: a `DataLoader`, a list, any iterable.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`. Lists of min_lr and max_lr
             sweep each parameter group in a range of its own. The result holds the rates of the first group.
-        step_fn: an update of your own, for any batch and any loop: called with a batch, it updates once with the
-            optimizer as it is, and returns the loss.
+        loss_of: `loss_of(model, batch)` returns the loss of any batch, of any model: a tensor of one element. Batches
+            are moved to the device of the parameters before, as for loss_fn.
+        step_fn: an update of your own, for any loop: called with a batch as the loader returns it, it updates once with
+            the optimizer as it is, and returns the loss.
         optimizers: other optimizers that step_fn uses, to restore them too.
+        also: what an update changes beside model and optimizers, to restore it too: modules, such as a second network
+            or an average of the weights; random generators; containers; objects of your own, with all that they hold.
         accumulate: batches whose gradients are averaged for one update, ≥ 1.
         scaler: `torch.amp.GradScaler`; an update that it skips makes no point.
         autocast: dtype of `torch.autocast`, such as `torch.bfloat16`.
+        clip_norm: largest norm of the gradients of all of the model's parameters together, > 0, as of
+            `torch.nn.utils.clip_grad_norm_`; None does not clip.
+        clip_value: largest absolute value of each element of the gradients, > 0, as of
+            `torch.nn.utils.clip_grad_value_`, instead of clip_norm.
         group: index of the one parameter group to sweep; the others keep their own learning rates. One test for each
             group gives bounds for each. All groups together by default.
         updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
@@ -113,7 +125,8 @@ def range_test(
     """
     given, optimizer = optimizer, _groups.unwrapped(optimizer)
     stepped = given if _private.steps_itself(given) else optimizer
-    _check_arguments(model, optimizer, loss_fn, loader, step_fn)
+    functions = {"loss_fn": loss_fn, "loss_of": loss_of, "step_fn": step_fn}
+    _check_arguments(model, optimizer, loader, functions, also)
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
@@ -134,9 +147,18 @@ def range_test(
                 "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
                 stacklevel=2,
             )
-    elif accumulate != 1 or scaler is not None or autocast is not None:
+    elif accumulate != 1 or any(given is not None for given in (scaler, autocast, clip_norm, clip_value)):
         raise ValueError(
-            "step_fn must do accumulation, scaling and autocast itself; got it with one of these arguments."
+            "step_fn must do accumulation, scaling, autocast and clipping itself; got it with one of these arguments. "
+            "Pass loss_of=..., which returns only the loss, instead."
+        )
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if limit is not None:
+            _checks.number(name, limit, above=0)
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError(
+            f"gradients must be clipped by norm or by value; got clip_norm={clip_norm!r} and "
+            f"clip_value={clip_value!r}. Pass one of them, or a step_fn that clips twice."
         )
     if isinstance(min_lr, list | tuple) or isinstance(max_lr, list | tuple):
         if group is not None:
@@ -147,13 +169,14 @@ def range_test(
     else:
         swept = _swept(optimizer, group)
     processes = Processes(model)
+    copied = partial(TrainingState, model, all_optimizers, scaler, functions=functions.values(), also=also)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
         with contextlib.ExitStack() as undo:
             undo.callback(_generators.Generators(loader).restore)
             restore_loader(loader, undo)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
-            state = TrainingState(model, all_optimizers, scaler, folder, functions=(loss_fn, step_fn))
+            state = copied(folder)
             undo.callback(state.restore)
             undo.enter_context(_hooks.uncounted(_groups.with_inner(all_optimizers)))
             # Groups that share a tensor share it again when the training state is restored.
@@ -168,11 +191,14 @@ def range_test(
                 optimizer,
                 stepped,
                 state,
-                loss_fn,
+                loss_of or loss_from(loss_fn),
+                "loss" if loss_of is None else "loss_of(model, batch)",
                 step_fn,
                 accumulate,
                 scaler,
                 autocast,
+                clip_norm,
+                clip_value,
                 batches,
                 processes,
             )
@@ -184,14 +210,7 @@ def range_test(
                         break
                     before.restore()
                 if careful:
-                    before = TrainingState(
-                        model,
-                        all_optimizers,
-                        scaler,
-                        second,
-                        functions=(loss_fn, step_fn),
-                        keep_gradients=step_fn is not None,
-                    )
+                    before = copied(second, keep_gradients=step_fn is not None)
                 for settings, rate_at in swept:
                     _groups.assign(settings, "lr", rate_at(lr))
                 try:
@@ -219,7 +238,7 @@ def range_test(
     return sweep.run(once, read_once=read_once)
 
 
-def _check_arguments(model: Any, optimizer: Any, loss_fn: Any, loader: Any, step_fn: Any) -> None:
+def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[str, Any], also: Any) -> None:
     """Raise for arguments of which no range test can come."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {_checks.quoted(model)}. Pass the model that trains.")
@@ -227,9 +246,24 @@ def _check_arguments(model: Any, optimizer: Any, loss_fn: Any, loader: Any, step
         raise TypeError(
             f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. Pass a DataLoader or a list."
         )
-    for name, given in (("loss_fn", loss_fn), ("step_fn", step_fn)):
+    for name, given in functions.items():
         if given is not None:
             _checks.function(name, given, "that returns the loss")
+    others = [name for name in ("loss_fn", "step_fn") if functions[name] is not None]
+    if functions["loss_of"] is not None and others:
+        raise ValueError(
+            f"the loss must come from one function; got loss_of and {others[0]}. Pass loss_fn=None and no step_fn with "
+            "loss_of."
+        )
+    if not isinstance(also, list | tuple):
+        raise TypeError(f"also must be a list; got also={_checks.quoted(also)}. Write also=[...].")
+    for index, part in enumerate(also):
+        if not can_be_restored(part):
+            raise TypeError(
+                f"also must hold modules, optimizers and other objects with attributes; got also[{index}]="
+                f"{_checks.quoted(part)} of type {type(part).__name__}, which cannot be restored. Pass the object that "
+                "holds it."
+            )
     lazy = [name for name, parameter in model.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
     if lazy:
         raise ValueError(
@@ -242,10 +276,11 @@ def _check_arguments(model: Any, optimizer: Any, loss_fn: Any, loader: Any, step
                 "the optimizer of a range test must minimize a loss; got maximize=True in parameter group "
                 f"{index} of {type(optimizer).__name__}. Create it with maximize=False, and return −reward as the loss."
             )
-    if step_fn is None:
+    if functions["step_fn"] is None:
         # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
         reshard(model)
-        trained = {id(parameter) for part in (model, *reached([loss_fn])) for parameter in part.parameters()}
+        parts = [model, *(part for part in reached(functions.values()) if isinstance(part, torch.nn.Module))]
+        trained = {id(parameter) for part in parts for parameter in part.parameters()}
         if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(
                 f"optimizer must hold parameters of the model; got {type(optimizer).__name__} with none of "

@@ -4,25 +4,30 @@ import contextlib
 import functools
 import inspect
 import itertools
+import random
+import sys
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
+from torch.optim import Optimizer
 
 from cyclr import _generators
-from cyclr._contents import Contents, Copy
+from cyclr._contents import CONTAINERS, Contents, Copy
 from cyclr.torch import _groups, _private
 
 
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, modes, gradients, scaler, attributes.
 
-    Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. Modules
-    that the `functions` use, such as loss modules and second networks, are copied too. Gradients are not copied: the
-    model has none until `restore`, which gives it the same tensors. With `keep_gradients` they are copied, and the
-    model keeps them. The copies are files in `folder`, if there is one.
+    Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. What the
+    `functions` use is copied too, and what is in `also`: see `reached`. Gradients are not copied: the model has none
+    until `restore`, which gives it the same tensors. With `keep_gradients` they are copied, and the model keeps them.
+    The copies are files in `folder`, if there is one.
     """
 
     def __init__(
@@ -33,14 +38,16 @@ class TrainingState:
         folder: Path | None = None,
         *,
         functions: Iterable[Any] = (),
+        also: Iterable[Any] = (),
         keep_gradients: bool = False,
     ) -> None:
         self._model = model
         reshard(model)
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
-        modules = {id(module): module for part in (model, *reached(functions)) for module in part.modules()}.values()
+        parts = [model, *optimizers, *reached(functions, also)]
+        modules = {id(module): module for part in parts for module in _modules(part)}.values()
         parameters = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
-        for optimizer in _groups.with_inner(optimizers):
+        for optimizer in _groups.with_inner(part for part in parts if isinstance(part, Optimizer)):
             self._contents.add(_generators.attributes(optimizer))
             self._contents.add(getattr(optimizer, "state", None))
             self._contents.add(getattr(optimizer, "param_groups", None))
@@ -50,12 +57,15 @@ class TrainingState:
         for module in modules:
             # Modules may replace a buffer by another tensor.
             self._contents.add(_private.buffers(module))
-            if not type(module).__module__.startswith("torch."):
+            if _is_own(module):
                 self._contents.add(_generators.attributes(module))
+        # Also of a scaler: its `load_state_dict` changes the scale that it starts with, too.
+        for part in (scaler, *parts):
+            if not isinstance(part, torch.nn.Module | Optimizer):
+                self._contents.add(part)
+                self._contents.add(_generators.attributes(part))
         self._modes = [(module, module.training) for module in modules]
         self._gradients = [(parameter, parameter.grad) for parameter in parameters.values()]
-        # By its attributes: `load_state_dict` also changes the scale that a scaler starts with.
-        self._contents.add(_generators.attributes(scaler))
         _private.scaler_stages(scaler).clear()
         if keep_gradients:
             self._contents.add([gradient for _, gradient in self._gradients if gradient is not None])
@@ -77,39 +87,72 @@ class TrainingState:
             parameter.grad = gradient
 
 
-def reached(functions: Iterable[Any]) -> list[torch.nn.Module]:
-    """Return the modules that functions use: themselves, in closures, global variables, arguments and `self`."""
-    found: list[torch.nn.Module] = []
-    pending, seen = [*functions], set[int]()
+_GENERATORS: tuple[Any, ...] = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
+
+
+def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> list[Any]:
+    """Return what functions use and can be restored, and the objects in `also`, with all that these hold.
+
+    Of what functions use it is the modules, the optimizers, the random generators, and objects with a `state_dict`
+    such as loss scalers: the functions themselves, in closures, global variables, arguments, `self` and attributes.
+    """
+    found: list[Any] = []
+    pending, seen = [*((part, False) for part in functions), *((part, True) for part in also)], set[int]()
     while pending:
-        part = pending.pop()
-        if id(part) in seen:
+        part, whole = pending.pop()
+        if id(part) in seen or isinstance(part, type | types.ModuleType):
             continue
         seen.add(id(part))
-        if isinstance(part, torch.nn.Module):
+        if _keeps_state(part) or (whole and not inspect.isroutine(part)):
             found.append(part)
-        elif isinstance(part, functools.partial):
-            pending += [part.func, *part.args, *part.keywords.values()]
-        elif inspect.ismethod(part):
-            pending += [part.__func__, part.__self__, *_held_by(part.__self__)]
-        elif inspect.isfunction(part):
-            used = inspect.getclosurevars(part)
-            pending += [value for value in (*used.nonlocals.values(), *used.globals.values()) if _may_hold(value)]
-            pending += part.__defaults__ or ()
-        elif isinstance(part, list | tuple | dict):
-            pending += [value for value in (part.values() if isinstance(part, dict) else part) if _may_hold(value)]
-        elif callable(part) and not isinstance(part, type):
-            pending += _held_by(part)
+        # Modules and optimizers may hold their trainer, which holds everything.
+        whole = whole and not isinstance(part, torch.nn.Module | Optimizer)
+        pending += [(value, whole) for value in _used_by(part) if (whole and _is_own(value)) or _may_hold(value)]
     return found
 
 
-def _held_by(part: Any) -> list[Any]:
-    """Return the attributes of an object that may hold modules."""
-    return [value for value in _generators.attributes(part).values() if _may_hold(value)]
+def _used_by(part: Any) -> list[Any]:
+    """Return what a function uses, a container contains, or an object of a class that is not torch's holds."""
+    if isinstance(part, functools.partial):
+        return [part.func, *part.args, *part.keywords.values()]
+    if inspect.ismethod(part):
+        return [part.__func__, part.__self__, *_generators.attributes(part.__self__).values()]
+    if inspect.isfunction(part):
+        used = inspect.getclosurevars(part)
+        return [*used.nonlocals.values(), *used.globals.values(), *(part.__defaults__ or ())]
+    if isinstance(part, CONTAINERS):
+        return [*(part.values() if isinstance(part, dict) else part)]
+    holders = _modules(part) if isinstance(part, torch.nn.Module) else [part]
+    return [value for holder in holders if _is_own(holder) for value in _generators.attributes(holder).values()]
+
+
+def _keeps_state(part: Any) -> bool:
+    """Return True for modules, optimizers, random generators, and what has a `state_dict`, but for loaders."""
+    kind = type(part)
+    has_state = hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
+    return isinstance(part, _GENERATORS) or (has_state and not isinstance(part, torch.utils.data.DataLoader))
+
+
+def can_be_restored(part: Any) -> bool:
+    """Return True if something of an object can be restored: what it contains, its attributes or its state."""
+    if isinstance(part, type | types.ModuleType):
+        return False
+    return isinstance(part, torch.Tensor | np.ndarray) or _may_hold(part) or hasattr(part, "__dict__")
 
 
 def _may_hold(value: Any) -> bool:
-    return isinstance(value, torch.nn.Module | functools.partial | list | tuple | dict) or inspect.isroutine(value)
+    """Return True if a value keeps state, or may hold something that does."""
+    return isinstance(value, (functools.partial, *CONTAINERS)) or inspect.isroutine(value) or _keeps_state(value)
+
+
+def _is_own(part: Any) -> bool:
+    """Return True for objects of classes that are neither Python's, torch's nor NumPy's."""
+    return type(part).__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _modules(part: Any) -> list[torch.nn.Module]:
+    return [*part.modules()] if isinstance(part, torch.nn.Module) else []
 
 
 def reshard(model: torch.nn.Module) -> None:
@@ -127,7 +170,9 @@ def reshard(model: torch.nn.Module) -> None:
 
 
 def in_memory(value: Any) -> Callable[[], object] | None:
-    """Copy a tensor, and return the function that restores its elements. None for other values."""
+    """Copy a tensor or a generator of torch, and return the function that restores it. None for other values."""
+    if isinstance(value, torch.Generator):
+        return functools.partial(value.set_state, value.get_state())
     if not isinstance(value, torch.Tensor):
         return None
     copied = _memory(value).clone()
@@ -139,7 +184,7 @@ def _in_files(folder: Path) -> Copy:
 
     def copy(value: Any) -> Callable[[], object] | None:
         if not isinstance(value, torch.Tensor):
-            return None
+            return in_memory(value)
         path = folder / f"{next(numbers)}.pt"
         # A view would be saved with all of its storage. A mapped file is read piece by piece.
         torch.save(_memory(value).clone(), path)
