@@ -15,7 +15,7 @@ from pathlib import Path
 PORTS = os.environ.get("PORTS", "").split()
 # The rate is back at its lowest after 8 epochs.
 OPTIONS = {"keras_mnist_clr": ["--data", "digits", "--epochs", "8"]}
-STOP_AFTER = {"resume": "3"}
+STOP_AFTER = {"resume": "3", "gpt": "100", "gpt_by_hand": "100"}
 
 
 def run(program: Path, *options: str) -> None:

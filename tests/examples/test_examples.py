@@ -41,6 +41,13 @@ def free_ports(count: int) -> list[int]:
 
 TUTORIAL = "keras_mnist_clr.py"
 LOOPS = {
+    "loops/gpt.py": ("torch", "; loss", 0, 2.6),
+    "loops/gpt_by_hand.py": ("torch", "; loss", 0, 2.6),
+    "loops/vae.py": ("torch", "loss", 0, 26),
+    "loops/gan.py": ("torch", "distance of the mean images", 0, 0.05),
+    "loops/siamese.py": ("torch", "accuracy", 0.85, 1),
+    "loops/ema.py": ("torch", "accuracy", 0.95, 1),
+    "loops/label_smoothing.py": ("transformers", "loss", 0, 3.3),
     "loops/optax_chain.py": ("optax", "accuracy", 0.95, 1),
     "loops/tuner.py": ("keras_tuner", "accuracy", 0.95, 1),
 }
@@ -50,6 +57,7 @@ TOGETHER = {
     "torch": ["torch", "skorch", "accelerate", "lightning", "transformers"],
     "jax": ["equinox", "flax", "loops/optax_chain.py"],
     "ddp": ["ddp"],
+    "loops": [program for program, (package, *_) in LOOPS.items() if package in ("torch", "transformers")],
 }
 """The programs of one process, which imports a framework once."""
 PROCESS = {name: process for process, names in TOGETHER.items() for name in names}
@@ -138,6 +146,13 @@ def test_a_loop_finds_bounds_and_trains(program: str, results: Callable[[str], t
     output, _ = results(program)
     assert "The loss fell" in output
     assert least < float(re.findall(rf"{number} ([\d.]+)", output)[-1]) <= most
+
+
+@pytest.mark.xdist_group("examples of loops")
+def test_a_rate_set_by_hand_trains_as_the_scheduler_does(results: Callable[[str], tuple[str, Path]]) -> None:
+    outputs = [results(program)[0] for program in ("loops/gpt.py", "loops/gpt_by_hand.py")]
+    with_scheduler, by_hand = map(assert_parts_equal_the_whole, outputs)
+    assert with_scheduler == by_hand
 
 
 def test_every_framework_has_the_same_files() -> None:
