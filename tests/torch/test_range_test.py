@@ -1,6 +1,7 @@
 """`range_test` of torch: what it records is what was used and what came of it."""
 
 import collections
+import contextlib
 import copy
 import itertools
 import math
@@ -662,10 +663,94 @@ def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
     swept, constant = np.transpose(rates)
     np.testing.assert_allclose(swept, result.lr, rtol=1e-12)
     assert set(constant) == {0.02}
-    # The other optimizer's model need not be part of the one that is named.
-    assert range_test(generator, g_optimizer, None, batches(), **arguments) == result
+    # The other optimizer's model need not be part of the one that is named, and step_fn shows the optimizer.
+    for options in (arguments, {"step_fn": step, **SWEEP}):
+        assert range_test(generator, g_optimizer, None, batches(), **options) == result
     assert all(map(torch.equal, before, parts))
     assert scheduler.last_epoch == 1
+
+
+def by_own_lr(model, optimizer):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(optimizer.param_groups[0]["lr"] * parameter.grad)
+
+
+def at_another_rate(model, optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    optimizer.step()
+
+
+def by_another_optimizer(model, optimizer):
+    torch.optim.SGD(model.parameters(), 0.01).step()
+
+
+def by_hand(model, optimizer):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(0.01 * parameter.grad)
+
+
+def without_hooks(model, optimizer):
+    """As a captured graph does, which is replayed."""
+    type(optimizer).step.__wrapped__(optimizer)
+
+
+UPDATES = {
+    "another optimizer": (by_another_optimizer, True),
+    "the optimizer at another rate": (at_another_rate, True),
+    "by hand": (by_hand, True),
+    "none": (lambda model, optimizer: None, True),
+    "by hand at the rate of the test": (by_own_lr, False),
+    "without hooks": (without_hooks, False),
+    "the optimizer": (lambda model, optimizer: optimizer.step(), False),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"group": 0}, {"max_lr": [0.05, 0.1]}], ids=["all", "one group", "ranges"])
+@pytest.mark.parametrize(("change", "refused"), UPDATES.values(), ids=UPDATES)
+def test_a_step_that_ignores_the_rate_gets_no_bounds(change, refused, options):
+    model = linear()
+    optimizer = torch.optim.SGD(two_groups(model, 0.0), momentum=0.9)
+
+    def step(batch):
+        optimizer.zero_grad(set_to_none=False)
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        change(model, optimizer)
+        return loss
+
+    model.weight.grad = torch.ones_like(model.weight)
+    before = copy.deepcopy(model.state_dict())
+    with (
+        contextlib.nullcontext()
+        if not refused
+        else pytest.raises(
+            RangeTestError,
+            match=r"^training must use the learning rate of the test; .* alike at 0\.001 .* of the SGD that",
+        )
+    ):
+        range_test(model, optimizer, None, batches(), step_fn=step, **{**SWEEP, **options})
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.weight.grad.tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_step_that_does_not_update_with_every_batch_keeps_its_bounds():
+    model, calls = linear(), []
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch):
+        calls.append(0)
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        if len(calls) % 5 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    assert len(range_test(model, optimizer, None, batches(), step_fn=step, **SWEEP).lr) == 20
+    assert len(calls) == 20
 
 
 # How it ends

@@ -116,6 +116,8 @@ class Update:
     clip_value: float | None
     batches: Batches
     processes: Processes
+    batch: Any = None
+    """The last batch of step_fn."""
 
     def __call__(self) -> float | None:
         """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
@@ -124,7 +126,8 @@ class Update:
         losses: list[float] = []
         loss: float | None
         if self.step_fn is not None:
-            loss = _value(self.step_fn(next(self.batches)), "step_fn(batch)")
+            self.batch = next(self.batches)
+            loss = _value(self.step_fn(self.batch), "step_fn(batch)")
         elif self.scaler is None:
             loss = self._attempt(losses)
         else:

@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from cyclr import _checks, _files, _generators
+from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
@@ -107,7 +108,7 @@ def range_test(
     Raises:
         TypeError, ValueError: an argument out of range; an optimizer that maximizes, or that holds no parameters of the
             model.
-        RangeTestError: no loss could be recorded.
+        RangeTestError: no loss could be recorded, or step_fn does not train at the learning rate of the test.
 
     Example:
         >>> import torch
@@ -130,7 +131,8 @@ def range_test(
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers)]
+    held = [part for part in reached(functions.values(), also) if isinstance(part, Optimizer)]
+    all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *held]
     _checks.integer("accumulate", accumulate, at_least=1)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
@@ -202,6 +204,9 @@ def range_test(
                 batches,
                 processes,
             )
+            used, rates = [step_fn is None], set[float]()
+            for each in filter(_private.runs_hooks, _groups.with_inner([stepped, optimizer] if step_fn else [])):
+                undo.callback(each.register_step_pre_hook(partial(_note_rate, used, rates)).remove)
             second = undo.enter_context(_files.folder_within(folder, name="snapshot_dir")) if careful else None
             before: TrainingState | None = None
             for lr in test:
@@ -213,6 +218,9 @@ def range_test(
                     before = copied(second, keep_gradients=step_fn is not None)
                 for settings, rate_at in swept:
                     _groups.assign(settings, "lr", rate_at(lr))
+                if not used[0]:
+                    rates.clear()
+                    rates.update(float(settings["lr"]) for settings, _ in swept)
                 try:
                     loss = update()
                 except UnscalableError:
@@ -228,6 +236,14 @@ def range_test(
                     stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
                     if stopped or exhausted:
                         test.stop("interrupted" if stopped else "data_exhausted")
+            # Fewer points give no bounds.
+            enough = test.recorded >= MIN_POINTS
+            if enough and not processes.any(used[0])[0] and _ignores_rate(update, swept, test):
+                raise RangeTestError(
+                    "training must use the learning rate of the test; got a step that changes the parameters alike at "
+                    f"{lowest:g} and at {highest:g}. In step_fn, call step() of the {type(optimizer).__name__} that is "
+                    "passed as optimizer, and leave its lr as it is."
+                )
 
     read_once = isinstance(loader, Iterator)
     value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
@@ -306,6 +322,28 @@ def _ranges(optimizer: Optimizer, rates: list[list[float]]) -> _Swept:
     """Sweep every group through rates of its own; the test goes through the first."""
     tables = [dict(zip(rates[0], of_group, strict=True)) for of_group in rates]
     return [(settings, table.__getitem__) for settings, table in zip(optimizer.param_groups, tables, strict=True)]
+
+
+def _note_rate(used: list[bool], rates: set[float], optimizer: Any, args: Any, kwargs: Any) -> None:
+    """Note before an update if it uses the rates of the test."""
+    used[0] = used[0] or all(float(group["lr"]) in rates for group in optimizer.param_groups)
+
+
+def _ignores_rate(update: Update, swept: _Swept, test: RangeTest) -> bool:
+    """Return True if an update from the start of the test changes the parameters alike at any rate of the test.
+
+    Updates without hooks may use the rate: those of a captured graph, or by hand.
+    """
+    ends = []
+    for rate in test.learning_rates[[0, -1]].tolist():
+        update.state.restore()
+        update.state.clear_gradients()
+        _generators.seed_all(0)
+        for settings, rate_at in swept:
+            _groups.assign(settings, "lr", rate_at(rate))
+        update.step_fn(update.batch)
+        ends.append([parameter.detach().clone() for settings, _ in swept for parameter in settings["params"]])
+    return all(map(torch.equal, *ends))
 
 
 def _evaluated(model: torch.nn.Module, evaluate: Callable[[torch.nn.Module], Any]) -> float:
