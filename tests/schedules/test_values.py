@@ -16,6 +16,7 @@ from cyclr import (
     Cyclical,
     Decay,
     Exponential,
+    Function,
     Halving,
     Mirrored,
     OneCycle,
@@ -28,6 +29,7 @@ from cyclr import (
     Warmup,
     Wave,
 )
+from cyclr.schedules._blocks import is_of_cyclr, reader
 from cyclr.schedules.shape import SHAPES
 
 PLAIN = Cyclical(0.001, 0.006, 2000)
@@ -491,3 +493,15 @@ def test_schedules_of_more_steps_than_a_float_holds_have_the_right_values():
 def test_many_parts_with_the_same_cycles_lay_them_out_once():
     parts = [WarmRestarts(0.0, 0.1 * part, 10, growth=1.02) for part in range(1, 50)]
     assert len({id(part._layout) for part in parts}) == 1
+
+
+@pytest.mark.parametrize("step", [0, 1, 5000, 10**20])
+def test_a_reader_gives_the_values_of_the_schedule(step):
+    schedule = Cyclical(0.25, 0.75, 3)
+    assert reader(schedule)(schedule, step) == schedule(step)
+
+
+def test_schedules_that_hold_a_function_are_not_all_of_cyclr():
+    cycle, own = Cyclical(0.25, 0.75, 3), Function(lambda step: 0.5, high=0.9)
+    assert is_of_cyclr(Sequence([cycle, Warmup(cycle, 5)], [7]))
+    assert not any(map(is_of_cyclr, (own, 0.5 * own, Warmup(own, 5))))

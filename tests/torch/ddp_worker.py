@@ -7,6 +7,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from cyclr import Constant
 from cyclr.torch import Scheduler, range_test
 
 ROWS, BATCH, BATCHES = 48, 4, 6
@@ -121,7 +122,7 @@ def run(rank, world, arguments, *, sharded=False, validated=False):
     mesh = init_device_mesh("cpu", (world,)) if sharded else None
     model = fully_shard(inner, mesh=mesh) if sharded else DistributedDataParallel(inner)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    schedule = Scheduler(optimizer)
+    schedule = Scheduler(optimizer, Constant(0.01))
     before = [local(parameter).clone() for parameter in inner.parameters()]
     if validated:
         with torch.no_grad():

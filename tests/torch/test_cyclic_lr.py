@@ -462,6 +462,31 @@ def test_in_a_sequence_of_torch_a_checkpoint_keeps_whose_turn_it_was():
             assert before + used(optimizer, scheduler, 8 - split) == wanted
 
 
+WARMUPS = {
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, total_iters=5),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.1, total_iters=5),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 1.5),
+    "a sequence": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o, 0.1, 9), lr_scheduler.LinearLR(o, 0.5, total_iters=3)], [2]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("bounds", [(0.001, 0.1), ([0.001, 0.01], [0.1, 0.05])], ids=["one", "for each group"])
+@pytest.mark.parametrize("warmup_first", [True, False], ids=["made before", "made after"])
+@pytest.mark.parametrize("warmup", WARMUPS.values(), ids=WARMUPS)
+def test_a_warmup_of_torch_starts_from_the_rates_that_it_starts_from_with_torchs(warmup, warmup_first, bounds):
+    """https://github.com/pytorch/pytorch/issues/67586"""
+    seen = []
+    for kind in (lr_scheduler.CyclicLR, CyclicLR):
+        optimizer = sgd(2)
+        make = [warmup, lambda o, kind=kind: kind(o, *bounds, step_size_up=4, cycle_momentum=False)]
+        parts = [part(optimizer) for part in make[:: 1 if warmup_first else -1]][:: 1 if warmup_first else -1]
+        seen.append(used(optimizer, lr_scheduler.SequentialLR(optimizer, parts, [5]), 15))
+    assert seen[1] == same(seen[0])
+
+
 # Where torch's is wrong or fails
 
 

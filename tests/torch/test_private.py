@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
-from cyclr import Cyclical, Function, Sequence, Warmup
+from cyclr import Cyclical
 from cyclr.torch import Scheduler, _private
 
 
@@ -61,18 +61,6 @@ def test_update_hooks():
     optimizer.step()
     assert called == ["before", "after"]
     assert before.id < after.id
-
-
-def test_reader():
-    schedule = Cyclical(0.25, 0.75, 3)
-    for step in (0, 1, 5000, 10**20):
-        assert _private.reader(schedule)(schedule, step) == schedule(step)
-
-
-def test_is_of_cyclr():
-    cycle, own = Cyclical(0.25, 0.75, 3), Function(lambda step: 0.5, high=0.9)
-    assert _private.is_of_cyclr(Sequence([cycle, Warmup(cycle, 5)], [7]))
-    assert not any(map(_private.is_of_cyclr, (own, 0.5 * own, Warmup(own, 5))))
 
 
 def test_buffers():

@@ -1100,5 +1100,3 @@ def test_a_rate_that_is_none_is_an_error_of_its_name():
     ):
         with pytest.raises(TypeError, match=message):
             call()
-    with pytest.warns(UserWarning, match=r"^Scheduler must get a schedule to set anything; got none\. Pass lr="):
-        Scheduler(plain())

@@ -268,6 +268,30 @@ def test_a_momentum_for_every_group():
     assert [group["momentum"] for group in optimizer.param_groups] == [MOMENTUM(3), 0.25]
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adam])
+def test_one_momentum_schedule_leaves_groups_without_momentum(make):
+    key, with_it, without = ("betas", (0.9, 0.99), (0, 0.99)) if make is torch.optim.Adam else ("momentum", 0.9, 0.0)
+    for maker in (full, lambda o: CyclicLR(o, 0.1, 0.2, 3, base_momentum=0.8, max_momentum=0.9)):
+        groups = [{"params": weights(), key: value} for value in (with_it, without)]
+        optimizer = make(groups, lr=0.5, weight_decay=0.1)
+        scheduler = maker(optimizer)
+        optimizer.add_param_group({"params": weights(), key: without})
+        optimizer.add_param_group({"params": weights()})
+        optimizer.param_groups[3][key] = with_it
+        for step in range(5):
+            update(optimizer)
+            scheduler.step()
+            held = [group[key][0] if key == "betas" else group[key] for group in optimizer.param_groups]
+            assert held == [pytest.approx(MOMENTUM(step + 1) * has) for has in (1, 0, 0, 1)]
+
+
+def test_one_schedule_for_groups_with_different_momenta_is_said():
+    with pytest.warns(UserWarning, match=r"^the parameter groups have different momenta, \[0\.9, 0\.5\].*Pass a list"):
+        scheduler = Scheduler(sgd({"momentum": 0.9}, {"momentum": 0.5}), CYCLE, momentum=MOMENTUM)
+    copy.deepcopy(scheduler).step()
+    assert [group["momentum"] for group in scheduler.optimizer.param_groups] == [MOMENTUM(0)] * 2
+
+
 def test_momentum_alone_leaves_the_rates():
     optimizer = sgd({}, {"lr": 1}, momentum=0.9)
     scheduler = Scheduler(optimizer, momentum=MOMENTUM)
@@ -1040,6 +1064,77 @@ def test_it_does_not_keep_the_optimizer_alive_by_anything_global():
     assert reference() is None
 
 
+class Holder(torch.optim.Optimizer):
+    """A wrapper with the groups of the optimizer within."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer.param_groups, optimizer.defaults)
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+    def step(self, closure=None):
+        self.optimizer.step()
+
+
+class Loads(Holder):
+    """It lets the one within load, and keeps the old groups."""
+
+    def load_state_dict(self, state):
+        self.optimizer.load_state_dict(state)
+
+
+class TwoPasses(Holder):
+    """As sharpness-aware minimization, whose own `step` nobody calls."""
+
+    def step(self, closure=None):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["the same state", "an older state"])
+@pytest.mark.parametrize("wrap", [Holder, Loads, lambda o: Loads(Loads(o))], ids=["itself loads", "within", "nested"])
+def test_rates_are_set_where_the_update_of_a_wrapper_reads_them(wrap, older):
+    """https://github.com/kozistr/pytorch_optimizer/issues/237"""
+    inner = sgd({}, {"lr": 0.25})
+    optimizer = wrap(inner)
+    scheduler = Scheduler(optimizer, CYCLE)
+    assert scheduler.optimizer is optimizer
+    used, state = [], copy.deepcopy(inner.state_dict())
+    for step in range(8):
+        if step == 3:
+            optimizer.load_state_dict(state if older else copy.deepcopy(inner.state_dict()))
+        used.append([-moved for moved in _moved(inner, optimizer.step)])
+        scheduler.step()
+    assert used == [[CYCLE(step), 0.5 * CYCLE(step)] for step in range(8)]
+
+
+def _moved(optimizer, step):
+    held = [group["params"][0] for group in optimizer.param_groups]
+    with torch.no_grad():
+        for weight in held:
+            weight.zero_()
+            weight.grad = torch.ones_like(weight)
+    step()
+    return [weight.item() for weight in held]
+
+
+def test_updates_of_the_optimizer_within_are_counted():
+    """https://github.com/davda54/sam/issues/28"""
+    optimizer = TwoPasses(sgd())
+    scheduler = Scheduler(optimizer, CYCLE)
+    assert run(optimizer.optimizer, scheduler, 8) == [values(CYCLE, 8)]
+
+
+def test_a_wrapper_whose_groups_nobody_uses_is_an_error():
+    optimizer = Loads(sgd())
+    optimizer.load_state_dict(copy.deepcopy(optimizer.optimizer.state_dict()))
+    for make in (lambda: Scheduler(optimizer, CYCLE), lambda: CyclicLR(optimizer, 0.1, 0.2)):
+        with pytest.raises(
+            ValueError, match=r"^param_groups of Loads must be those of the SGD that it holds; got other"
+        ):
+            make()
+    optimizer.param_groups = optimizer.optimizer.param_groups
+    assert run(optimizer, Scheduler(optimizer, CYCLE), 4) == [values(CYCLE, 4)]
+
+
 def test_two_optimizers_are_counted_apart():
     """As for a GAN, whose players may train unequally often."""
     first, second = sgd(), sgd()
@@ -1206,7 +1301,7 @@ def test_a_pending_scheduler_stays_pending_after_a_state_from_an_earlier_start(c
     assert run(optimizer, scheduler, 8) == [[0.25] * 6 + values(CYCLE, 2)]
 
 
-def test_outside_of_a_sequence_a_state_brings_its_rate_whatever_the_optimizer_held():
+def test_a_rate_that_is_changed_by_hand_for_an_update_is_saved():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     run(optimizer, scheduler, 4)
@@ -1216,7 +1311,7 @@ def test_outside_of_a_sequence_a_state_brings_its_rate_whatever_the_optimizer_he
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     scheduler.load_state_dict(state)
-    assert run(optimizer, scheduler, 4) == [values(CYCLE, 4, 4)]
+    assert run(optimizer, scheduler, 4) == [[0.125, *values(CYCLE, 3, 5)]]
 
 
 def test_a_state_of_a_version_without_whose_turn_it_was_is_loaded_as_ever():
@@ -1253,6 +1348,63 @@ def test_chained_to_a_scheduler_of_torch():
         chain.step()
 
 
+class Scaled(lr_scheduler.LRScheduler):
+    """The rate of the scheduler before it, times 0.3; at first as it is if it is late."""
+
+    late = False
+
+    def get_lr(self):
+        return [
+            group["lr"] * (1.0 if self.late and self.last_epoch == 0 else 0.3) for group in self.optimizer.param_groups
+        ]
+
+
+class ScaledLate(Scaled):
+    late = True
+
+
+CHAINED = {
+    "Scheduler": lambda o, schedule: Scheduler(o, schedule, resume="new"),
+    "CyclicLR": lambda o, schedule: CyclicLR(o, 0.1, 0.7, 3, cycle_momentum=False),
+}
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32], ids=str)
+@pytest.mark.parametrize("order", ["optimizer first", "scheduler first", "scheduler alone"])
+@pytest.mark.parametrize("factor", [Scaled, ScaledLate])
+@pytest.mark.parametrize("make", CHAINED.values(), ids=CHAINED)
+def test_a_chain_is_resumed_at_the_rates_of_a_run_in_one(make, factor, order, dtype):
+    """https://github.com/pytorch/pytorch/issues/29697"""
+
+    def chain(schedule=CYCLE):
+        rates = [0.5 if dtype is None else torch.tensor(rate, dtype=dtype) for rate in (0.5, 0.25)]
+        optimizer = sgd({"lr": rates[0]}, {"lr": rates[1]})
+        parts = [make(optimizer, schedule), factor(optimizer)]
+        return optimizer, lr_scheduler.ChainedScheduler(parts, optimizer)
+
+    wanted = run(*chain(), 9)
+    for split in (1, 3, 4):
+        optimizer, scheduler = chain()
+        used = run(optimizer, scheduler, split)
+        states = stored([optimizer.state_dict(), scheduler.state_dict()])
+        held = chain()
+        for index in {"optimizer first": (0, 1), "scheduler first": (1, 0), "scheduler alone": (1,)}[order]:
+            held[index].load_state_dict(states[index])
+        assert [a + b for a, b in zip(used, run(*held, 9 - split), strict=True)] == wanted
+
+
+def test_a_chain_that_goes_on_by_new_schedules_keeps_its_factor():
+    def chain(schedule):
+        optimizer = sgd()
+        return optimizer, lr_scheduler.ChainedScheduler([CHAINED["Scheduler"](optimizer, schedule), Scaled(optimizer)])
+
+    held = chain(CYCLE)
+    run(*held, 4)
+    optimizer, scheduler = chain(OTHER)
+    scheduler.load_state_dict(copy.deepcopy(held[1].state_dict()))
+    assert run(optimizer, scheduler, 4) == [pytest.approx([0.3 * rate for rate in values(OTHER, 4, 4)])]
+
+
 def test_what_is_read_is_what_the_next_update_uses():
     optimizer = sgd({}, {"lr": 0.25})
     scheduler = Scheduler(optimizer, CYCLE)
@@ -1286,9 +1438,41 @@ def test_within_ignite():
     assert used == values(CYCLE, 12)
 
 
+@pytest.mark.parametrize("betas", [False, True])
+def test_within_ignite_all_hyperparameters_follow(betas):
+    engine = pytest.importorskip("ignite.engine")
+    handlers = pytest.importorskip("ignite.handlers.param_scheduler")
+    optimizer, seen = adam() if betas else sgd({"weight_decay": 0.5}, {}, momentum=0.9), []
+
+    def step(engine, batch):
+        group = optimizer.param_groups[0]
+        seen.append((group["lr"], group["betas"][0] if betas else group["momentum"], group["weight_decay"]))
+        update(optimizer)
+
+    trainer = engine.Engine(step)
+    trainer.add_event_handler(engine.Events.ITERATION_STARTED, handlers.LRScheduler(full(optimizer)))
+    trainer.run([0] * 4, max_epochs=3)
+    assert seen == [(CYCLE(step), MOMENTUM(step), DECAY(step)) for step in range(12)]
+
+
+def test_reading_rates_leaves_what_was_set_by_hand_or_by_others():
+    optimizer = sgd({"weight_decay": 0.5}, {}, momentum=0.9)
+    scheduler = full(optimizer)
+    optimizer.param_groups[0]["weight_decay"] = 0.75
+    scheduler.get_lr()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.75
+    optimizer = sgd(momentum=0.9, weight_decay=0.5)
+    waiting = full(optimizer)
+    lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, 0.5, 100), waiting], [10])
+    optimizer.param_groups[0]["momentum"] = 0.125
+    waiting.get_lr()
+    assert optimizer.param_groups[0]["momentum"] == 0.125
+
+
 def test_calls_without_any_update_give_one_warning():
     optimizer = sgd(momentum=0.9)
     schedulers = Scheduler(optimizer, CYCLE), CyclicLR(optimizer, 0.25, 0.75, 3)
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(1, dtype=torch.float64)
     for scheduler in schedulers:
         for _ in range(999):
             scheduler.step()
@@ -1324,7 +1508,7 @@ def test_updates_of_another_optimizer_give_one_warning():
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("every", [300, 20, 10])
+@pytest.mark.parametrize("every", [300, 20, 10, 5, 3, 2])
 def test_updates_without_step_give_one_warning(every):
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, OTHER)
@@ -1410,11 +1594,55 @@ def test_what_a_trainer_loads_is_resumed_as_the_scheduler_was_told(resume):
 def test_accumulation_over_many_batches_gives_no_warning():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
+    (weight,) = optimizer.param_groups[0]["params"]
     for batch in range(1024):
+        (weight / 512).sum().backward()
         if batch % 512 == 511:
             optimizer.step()
+            optimizer.zero_grad()
         scheduler.step()
     assert scheduler.last_epoch == 2
+
+
+@pytest.mark.parametrize("draw", [lambda held: held, copy.deepcopy], ids=["itself", "a copy"])
+def test_a_schedule_that_is_drawn_by_calling_step_gives_one_warning(draw):
+    scheduler = draw(Scheduler(sgd(), CYCLE))
+
+    def step(times):
+        for _ in range(times):
+            scheduler.step()
+
+    step(32)
+    with pytest.warns(UserWarning, match=r"no update of SGD .* nothing is trained.*schedule\(step\)") as told:
+        step(2000)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+
+
+def test_a_scheduler_that_waits_while_another_optimizer_trains_gives_no_warning():
+    """As for a generator that starts after a hundred updates of its critic."""
+    generator, critic = sgd(), sgd()
+    schedulers = Scheduler(generator, CYCLE), Scheduler(critic, OTHER)
+    for batch in range(120):
+        update(critic)
+        if batch >= 100:
+            update(generator)
+        for scheduler in schedulers:
+            scheduler.step()
+    assert [scheduler.last_epoch for scheduler in schedulers] == [20, 120]
+
+
+def test_updates_that_loss_scaling_skips_at_first_give_no_warning():
+    (weight,) = [torch.nn.Parameter(torch.zeros(1))]
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    scheduler, scaler = Scheduler(optimizer, CYCLE), torch.amp.GradScaler("cpu")
+    for attempt in range(40):
+        scaler.scale((float("inf") if attempt < 20 else 1) * weight.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        scheduler.step()
+    assert scheduler.last_epoch == 20
 
 
 def test_weights_are_averaged_at_the_ends_of_cycles():
@@ -1460,6 +1688,11 @@ def test_a_momentum_of_ones_own_that_stays_below_1_is_taken():
 
 
 BAD = {
+    "no schedule": (
+        lambda: Scheduler(sgd()),
+        ValueError,
+        r"^Scheduler must get at least one schedule; got none\. Pass",
+    ),
     "no optimizer": (lambda: Scheduler(torch.nn.Linear(1, 1), CYCLE), TypeError, r"^optimizer must be .*got Linear\."),
     "a number": (
         lambda: Scheduler(sgd(), 0.1),

@@ -24,11 +24,40 @@ def unwrapped(optimizer: Any) -> Optimizer:
             f"optimizer must be a torch.optim.Optimizer whose updates run hooks; got {type(optimizer).__name__}, a "
             "wrapper. Pass the optimizer within, such as optimizer.optimizer."
         )
+    # ZeroRedundancyOptimizer copies its rates to the optimizer within before each update.
+    wraps = not type(inner).__module__.startswith("torch.")
+    for held in [held for held in attributes(inner).values() if wraps and isinstance(held, Optimizer)]:
+        if _contents(held) == _contents(inner) and held.param_groups[0] is not inner.param_groups[0]:
+            raise ValueError(
+                f"param_groups of {type(inner).__name__} must be those of the {type(held).__name__} that it holds; got "
+                "other ones for the same parameters. Set wrapper.param_groups to them after loading a state, or pass "
+                f"the {type(held).__name__}."
+            )
     for index, group in enumerate(inner.param_groups):
         if not isinstance(group["lr"], torch.Tensor):
             fix = f" Create {type(inner).__name__} with lr=0.001, say."
             _checks.number(f"lr of parameter group {index}", group["lr"], fix=fix.strip())
     return inner
+
+
+def _contents(optimizer: Any) -> list[tuple[list[int], set[str]]]:
+    """Return what tells the groups of one optimizer from those of another class: parameters and hyperparameters."""
+    return [
+        ([*map(id, group["params"])], {name for name in group if not name.startswith("initial_")})
+        for group in optimizer.param_groups
+    ]
+
+
+def innermost(optimizer: Any) -> Any:
+    """Return the optimizer whose update reads the groups: of a wrapper that has the groups of one within, that one.
+
+    Loading a state gives the optimizer within other groups, and a wrapper such as Lookahead may keep the old ones.
+    """
+    for held in attributes(optimizer).values():
+        runs = isinstance(held, Optimizer) and _private.runs_hooks(held) and held is not optimizer
+        if runs and [*map(id, held.param_groups)] == [*map(id, optimizer.param_groups)]:
+            return innermost(held)
+    return optimizer
 
 
 def with_inner(optimizers: Iterable[Any]) -> list[Any]:
@@ -43,8 +72,8 @@ def with_inner(optimizers: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
-def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> None:
-    """Set an entry of a group, of a tuple the number at `index`.
+def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> float | None:
+    """Set an entry of a group, of a tuple the number at `index`. Return the entry if it is a float now, else None.
 
     A tensor is filled in place, so that compiled and captured steps see the value.
     """
@@ -53,8 +82,18 @@ def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> Non
     # The type tells a float faster than torch tells a tensor.
     if type(held) is not float and isinstance(held, torch.Tensor):
         held.fill_(value)
+    elif held is not old:
+        group[key] = (*old[:index], value, *old[index + 1 :])
     else:
-        group[key] = value if held is old else (*old[:index], value, *old[index + 1 :])
+        group[key] = value
+        return value
+    return None
+
+
+def held(group: dict[str, Any], key: str, index: int = 0) -> float:
+    """Return the number in an entry of a group, of a tuple the number at `index`."""
+    value = group[key]
+    return float(value[index] if isinstance(value, (tuple, list)) else value)
 
 
 def key(optimizer: Any, name: str) -> tuple[str, int]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
-from cyclr.torch import _private
+from cyclr.torch import _groups, _private
 
 _orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
 """Hooks whose scheduler is gone. The next `attach` removes them: before, an update may be going through the hooks."""
@@ -22,21 +23,23 @@ _numbers: set[int] = set()
 
 def attach(
     scheduler: Any,
+    optimizer: Any,
     counts: list[Any],
     check: Callable[[Any], None],
     around_load: tuple[Callable[[Any], Any], Callable[[Any, Any], None]],
 ) -> None:
-    """Register hooks on the scheduler's optimizer, which holds only a weak reference to the scheduler.
+    """Register hooks on an optimizer, which holds only a weak reference to the scheduler.
 
     Args:
-        scheduler: the scheduler, whose `optimizer` gets the hooks.
+        scheduler: the scheduler that the hooks call.
+        optimizer: the optimizer whose update reads the groups.
         counts: the number of updates, to which each update adds 1; the number of groups that the scheduler knows and
             the last of them; the number of updates to call `check` at.
-        check: called with the scheduler before an update, if the optimizer has other groups, or made so many updates.
+        check: called with the scheduler before an update, if the last group is new, or so many updates are made.
         around_load: called before and after `load_state_dict()` of the optimizer, with the scheduler; the second also
             gets what the first returned.
     """
-    optimizer, owner, (before_load, after_load) = scheduler.optimizer, weakref.ref(scheduler), around_load
+    owner, (before_load, after_load) = weakref.ref(scheduler), around_load
     orphaned = _orphaned.setdefault(optimizer, [])
     _latest[optimizer] = owner
     while orphaned:
@@ -44,8 +47,7 @@ def attach(
     returned: list[Any] = []
 
     def before_update(optimizer: Any, args: Any, kwargs: Any) -> None:
-        groups = optimizer.param_groups
-        if len(groups) != counts[1] or groups[-1] is not counts[2] or counts[0] >= counts[3]:
+        if counts[0] >= counts[3] or optimizer.param_groups[-1] is not counts[2]:
             alive = owner()
             if alive is not None:
                 check(alive)
@@ -75,13 +77,26 @@ def _orphan(orphaned: list[RemovableHandle], handles: tuple[RemovableHandle, ...
 
 def latest(optimizer: Any) -> Any:
     """Return the scheduler that was attached to the optimizer last, or None if there is none or it is gone."""
-    owner = _latest.get(optimizer)
+    owner = _latest.get(_groups.innermost(optimizer))
     return None if owner is None else owner()
 
 
 def counts_updates(optimizer: Any) -> bool:
     """Return True if schedulers see the optimizer's updates, False within `uncounted`."""
     return any(not _numbers.isdisjoint(hooks) for hooks in _private.update_hooks(optimizer))
+
+
+class UpdatesOfAll:
+    """Counts the updates of all optimizers while this object lives."""
+
+    def __init__(self) -> None:
+        self._counts = counts = [0]
+        self._handle = register_optimizer_step_post_hook(_private.update_counter(counts))
+        weakref.finalize(self, self._handle.remove).atexit = False
+
+    @property
+    def made(self) -> int:
+        return self._counts[0]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Private names of torch, Accelerate and cyclr's schedules: each in one function, with the reason why it is needed."""
+"""Private names of torch and Accelerate: each in one function, with the reason why it is needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cyclr._generators import attributes
-from cyclr.schedules import Schedule
 
 
 def runs_hooks(optimizer: Optimizer) -> bool:
@@ -63,19 +62,6 @@ def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:
             counts[0] += 1
 
     return count
-
-
-def reader(schedule: Schedule) -> Callable[[Schedule, Any], float]:
-    """Return the function that reads a schedule's value at a step ≥ 0.
-
-    Calling the schedule is the public way, and takes twice as long, which an update would feel.
-    """
-    return schedule._blocks.read
-
-
-def is_of_cyclr(schedule: Schedule) -> bool:
-    """Return True if a schedule holds no class or function of a user's, so that its `largest` can be trusted."""
-    return schedule._blocks.holds(schedule, 0)
 
 
 def buffers(module: torch.nn.Module) -> dict[str, torch.Tensor | None]:

@@ -55,7 +55,7 @@ class CyclicLR(Scheduler):
     With c the 1-based cycle, x the triangular position and t the update, the learning rate of a group is
     `base_lr + (max_lr − base_lr) · x · scale(c or t)`, and its momentum goes from max_momentum to base_momentum by the
     same factor. Unlike torch's, it counts updates, not calls (see `Scheduler`); every step is finite and exact; bounds
-    are checked; an optimizer created without momentum stays without; and groups may be added later.
+    are checked; groups created without momentum stay without; and groups may be added later.
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
@@ -230,7 +230,7 @@ class CyclicLR(Scheduler):
         held = _own_attributes(self._scale_fn).items()
         scale = copy.deepcopy({name: value for name, value in held if _is_plain(value)})
         state = _private.cyclic_lr_state(self._position, [float(lr) for lr in self.get_last_lr()], scale or None)
-        return {**settings, **state, "in_charge": self._owns_rates(), **self._shares_to_save()}
+        return {**settings, **state, **self._state_of_groups()}
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed | None = None) -> None:
         """Continue at the saved step, from a state of this class or of torch's own `CyclicLR`.
@@ -270,8 +270,7 @@ class CyclicLR(Scheduler):
             self._settings, self._schedules = settings, checked
             self._read_groups()
         _own_attributes(self._scale_fn).update(copy.deepcopy(scale))
-        self._load_shares(state_dict)
-        self._resume(step, state_dict.get("in_charge", True), replaces)
+        self._resume(step, state_dict, replaces)
 
 
 def _from_1(scale: Callable[[Any], float], cycle: Any) -> float:

@@ -11,29 +11,27 @@ from torch.optim import Optimizer
 from cyclr import _checks
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule
+from cyclr.schedules._blocks import is_of_cyclr, reader
 from cyclr.torch import _groups, _hooks, _private
+from cyclr.torch._shares import Shares
+from cyclr.torch._watch import Watch, warn_end
 
 FORMAT_VERSION = 1
-
-IDLE_CALLS = 1000
-"""Calls of `step()` before the first update, after which there is a warning."""
-
-MISSED_UPDATES = 16
-"""Updates without a call of `step()`, after which there is a warning; so are calls while parameters change."""
 
 Resumed = Literal["same", "new", "saved"]
 
 
 class _Track(NamedTuple):
-    """A schedule of one hyperparameter: where groups hold it, and their shares of the value."""
+    """A schedule of one hyperparameter, and the groups that follow it."""
 
     key: str
     place: int
     read: Callable[[Schedule, Any], float]
     schedule: Schedule
-    shares: list[tuple[dict[str, Any], float]]
+    followers: list[list[Any]]
+    """For each group its dict, its share of the value, and the float that was stored in it; None if it is no float."""
     last: list[float]
-    """The value of the schedule that the groups hold, if it is compared with them; empty otherwise."""
+    """The value of the schedule that the groups hold."""
 
 
 class Scheduler(_private.TorchScheduler):
@@ -49,8 +47,8 @@ class Scheduler(_private.TorchScheduler):
     keeps its ratio to the current rate, or to the initial rate if it has the optimizer's default. If you set the rates
     of some groups by hand, they keep their new ratios, 0 included. A group with an `lr_scale`, as timm and
     `layer_groups` make it, gets `lr(t) · lr_scale` instead. Weight decay keeps its ratios too, so a group without
-    weight decay stays without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps
-    see it.
+    weight decay stays without. Momentum is the same in all groups, except for groups without momentum, which stay
+    without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
 
     There is a warning if updates are made without `step()`, if another optimizer updates the parameters, and if updates
     go on after the end of a schedule with `total_steps`.
@@ -94,18 +92,12 @@ class Scheduler(_private.TorchScheduler):
     """
 
     _keeps_ratios = True
-    _idle_calls = 0
-    _idle_since = 0
     _last_step: Any = -1
-    _versions: tuple[int, ...] = ()
     _resume_mode: Resumed = "same"
-    _shares_moved = False
-    """True if groups were added or removed, or their shares set by hand."""
+    _compares = False
+    """True if a rate is a tensor on the CPU: whether it was set by hand is seen only if it is read."""
     _end: Any = None
     """The steps of the shortest schedule that has an end; infinity after the warning that updates go on after it."""
-    _warned = False
-    _behind = False
-    """True after a call of `step()` that came after several updates."""
 
     def __init__(
         self,
@@ -126,22 +118,20 @@ class Scheduler(_private.TorchScheduler):
         if not isinstance(entries or {}, Mapping):
             raise TypeError(f"entries must be a dict of schedules by name; got entries={_checks.quoted(entries)}.")
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
-        self._counts: list[Any] = [0, 0, None, MISSED_UPDATES]
-        """Updates of the optimizer, its groups and the last group when they were read, the update to check calls at."""
-        self._shares: dict[str, list[float]] = {}
-        """The shares of learning rate and weight decay by group."""
-        self._saved_shares: dict[str, list[float]] = {}
-        """Shares of a loaded state, with groups that are yet to be added."""
-        self._known: list[dict[str, Any]] = []
+        self._inner = _groups.innermost(optimizer)
+        self._counts: list[Any] = [0, 0, None, 0]
+        """Updates of the optimizer, its groups and the last group when they were read, the update to look at next."""
+        self._shares: dict[str, Shares] = {}
+        """The shares of learning rate, weight decay and momentum by group."""
         self._tracks: list[_Track] = []
         last = _checks.integer("last_epoch", last_epoch, at_least=-1)
         self._offset: Any = _checks.integer("start_step", start_step, at_least=0) if last == -1 else last + 1
         self._in_sequence = False
         self._schedules = self._checked({"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, entries or {})
         if not self._schedules:
-            warnings.warn(
-                "Scheduler must get a schedule to set anything; got none. Pass lr=..., momentum=... or another one.",
-                stacklevel=2,
+            raise ValueError(
+                "Scheduler must get at least one schedule; got none. Pass lr=schedule, or cyclr.Constant(value) for a "
+                "constant learning rate."
             )
         self._read_groups()
         self._attach()
@@ -150,56 +140,30 @@ class Scheduler(_private.TorchScheduler):
     def _attach(self) -> None:
         """Register the hooks; the optimizer does not keep this scheduler alive."""
         around_load = Scheduler._before_load, Scheduler._after_load
-        _hooks.attach(self, self._counts, Scheduler._before_update, around_load)
+        _hooks.attach(self, self._inner, self._counts, Scheduler._before_update, around_load)
+        self._watch = Watch(self, self._inner)
 
     def _before_update(self) -> None:
         """Read groups that were added since the last `step()` and set their rates; warn if `step()` is not called."""
-        if not self._is_current(self.optimizer.param_groups):
-            self._find_edited()
+        if not self._is_current(self._inner.param_groups):
+            self._keep_edited()
             # A list of schedules has none for them: the next `step()` raises.
             if all(len(schedules) == 1 for *_, schedules in self._schedules.values()):
                 owns = self._owns_rates()
                 self._read_groups()
                 if owns:
                     self._set_to(self._last_step)
-        elif self._counts[0] >= self._counts[3]:
-            self._check_run()
+        if self._counts[0] >= self._counts[3]:
+            self._counts[3] = self._watch.before_update(self._counts[0], self._is_late)
 
-    def _warn_end(self, step: Any) -> None:
-        """Warn once that the schedule has ended before the last update."""
-        track = next(track for track in self._tracks if track.schedule.total_steps == self._end)
-        warnings.warn(
-            f"update number {step} goes on after the end of the schedule of {track.key}, which has "
-            f"total_steps={self._end}: it stays at {track.read(track.schedule, step):g}. Create it for your whole run, "
-            "such as bounds.schedule(total_steps=...).",
-            stacklevel=3,
-        )
-        self._end = math.inf
-
-    def _check_run(self) -> None:
-        """Warn once if `step()` is not called after each update."""
-        step, made = self._position, self._counts[0]
-        missed = 0 if self._counts_calls or self._in_sequence or self._pending else step - self._last_step
-        if missed >= (4 if self._behind else MISSED_UPDATES) and not self._warned and self._is_late(step):
-            self._warned = True
-            warnings.warn(
-                f"{type(self.optimizer).__name__} made {missed} updates without a call of step() of "
-                f"{type(self).__name__}, all at the same learning rate. The schedule counts updates: call "
-                "scheduler.step() after every optimizer.step(), not once per epoch (Lightning: "
-                '"interval": "step"; skorch: step_every="batch").',
-                stacklevel=3,
-            )
-        self._behind = missed >= 4
-        self._counts[3] = max(
-            made + MISSED_UPDATES - missed if 0 < missed < MISSED_UPDATES else 2 * made, MISSED_UPDATES
-        )
-
-    def _is_late(self, step: Any) -> bool:
-        """Return True if the groups hold the values of `last_epoch`, and this step has others."""
-        for track in self._tracks:
-            (group, share), value = track.shares[0], track.read(track.schedule, self._last_step)
-            held = group[track.key]
-            if not isinstance(held, tuple) and held == value * share and track.read(track.schedule, step) != value:
+    def _is_late(self) -> bool:
+        """Return True if the groups hold the values of an earlier step than the next update's, which has others."""
+        step, last = self._position, self._last_step
+        if self._counts_calls or self._in_sequence or self._pending or step <= last:
+            return False
+        for key, place, read, schedule, followers, _ in self._tracks:
+            (group, share, _), value = followers[0], read(schedule, last)
+            if _groups.held(group, key, place) == value * share and read(schedule, step) != value:
                 return True
         return False
 
@@ -215,12 +179,9 @@ class Scheduler(_private.TorchScheduler):
 
     def _after_load(self, reapply: bool) -> None:
         """Set the rates again that an older state of the optimizer replaced, and the values that ratios come from."""
-        groups = self.optimizer.param_groups
-        for name in self._initial.keys() & self._schedules.keys():
-            for group, value in zip(groups, self._initial[name], strict=False):
-                group[f"initial_{name}"] = value if reapply else group.get(f"initial_{name}", value)
         # The groups are new dicts in the same order.
-        self._known = [*groups]
+        for shares in self._shares.values():
+            shares.follow(reapply)
         self._read_groups()
         if reapply:
             self._set_to(self._last_step)
@@ -230,13 +191,14 @@ class Scheduler(_private.TorchScheduler):
     ) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
         """Return the schedules of hyperparameters by name, each with the place where the groups hold it."""
         checked: dict[str, tuple[str, int, tuple[Schedule, ...]]] = {}
+        optimizer, groups = self._inner, len(self._inner.param_groups)
         # An illegal `lr_scale` is an error before anything is changed.
-        _groups.rate_shares(self.optimizer.param_groups)
+        _groups.rate_shares(optimizer.param_groups)
         for name, value in [*arguments.items(), *entries.items()]:
-            schedules = _schedules(name, value, len(self.optimizer.param_groups))
+            schedules = _schedules(name, value, groups)
             if name in entries:
                 taken = [key for key, _, _ in checked.values()]
-                legal = [entry for entry in _groups.entries(self.optimizer) if entry not in taken]
+                legal = [entry for entry in _groups.entries(optimizer) if entry not in taken]
                 _checks.choice("entries", name, legal)
             for schedule in schedules if name in ("momentum", "beta2") else ():
                 try:
@@ -246,12 +208,12 @@ class Scheduler(_private.TorchScheduler):
                 if largest >= 1:
                     raise ValueError(f"{name} must stay below 1; got {schedule!r}, which reaches {largest}.")
             if schedules:
-                checked[name] = *_groups.key(self.optimizer, name), schedules
+                checked[name] = *_groups.key(optimizer, name), schedules
         return checked
 
     def _read_groups(self) -> None:
         """Share the schedules' values out to the groups, again if groups were added, removed or replaced."""
-        self._groups = groups = self.optimizer.param_groups
+        self._groups = groups = self._inner.param_groups
         for name, (_, _, schedules) in self._schedules.items():
             if len(schedules) not in (1, len(groups)):
                 raise ValueError(
@@ -260,105 +222,70 @@ class Scheduler(_private.TorchScheduler):
                     "start_step=...)."
                 )
         _groups.separate_rates(groups)
-        shared = [name for name in ("lr", "weight_decay") if name in self._schedules]
-        self._shares = {name: self._shares_of(name) for name in shared}
+        self._share_out()
         self._counts[1:3] = len(groups), groups[-1]
-        self._known = [*groups]
-        self._initial: dict[str, list[float]] = {}
-        for name in ("lr", *shared):
-            first = float(groups[0].get(f"initial_{name}", groups[0][name]))
-            for group, share in zip(groups, self._shares.get(name, [1.0] * len(groups)), strict=True):
-                is_new = self._tracks and name in shared and len(self._schedules[name][-1]) == 1
-                group.setdefault(f"initial_{name}", first * share if is_new else float(group[name]))
-            self._initial[name] = [float(group[f"initial_{name}"]) for group in groups]
-        self.base_lrs = self._initial["lr"]
+        for group in groups:
+            group.setdefault("initial_lr", float(group["lr"]))
+        self.base_lrs = [float(group["initial_lr"]) for group in groups]
         self._tracks = []
         for name, (key, place, schedules) in self._schedules.items():
-            pairs = list(zip(groups, self._shares.get(name, [1.0] * len(groups)), strict=True))
-            parts = [pairs] if len(schedules) == 1 else [[pair] for pair in pairs]
+            shares = self._shares[name].values if name in self._shares else [1.0] * len(groups)
+            followers = [[group, share, None] for group, share in zip(groups, shares, strict=True)]
+            parts = [followers] if len(schedules) == 1 else [[follower] for follower in followers]
             for schedule, part in zip(schedules, parts, strict=True):
                 read = self._reader(schedule)
-                if name in ("momentum", "beta2") and not _private.is_of_cyclr(schedule):
+                if name in ("momentum", "beta2") and not is_of_cyclr(schedule):
                     read = _below_1(name, read)
-                watched = len(groups) > 1 and name in shared
-                last = [math.nan if self._pending else read(schedule, self._last_step)] if watched else []
-                self._tracks.append(_Track(key, place, read, schedule, part, last))
-        self._watched = [track for track in self._tracks if track.last]
+                last = math.nan if self._pending else read(schedule, self._last_step)
+                self._tracks.append(_Track(key, place, read, schedule, part, [last]))
+        self._compares = any(
+            isinstance(group.get(name), torch.Tensor) and group[name].device.type == "cpu"
+            for group in groups
+            for name in self._shares
+        )
         ends = [schedule.total_steps for *_, schedules in self._schedules.values() for schedule in schedules]
         if self._end is None:
             self._end = min((end for end in ends if end is not None), default=math.inf)
 
-    def _shares_of(self, name: str) -> list[float]:
-        """Return the share of each group: known groups keep theirs, others have that of their current value."""
-        groups, known = self.optimizer.param_groups, [id(group) for group in self._known]
-        one = len(self._schedules[name][-1]) == 1
-        if not known:
-            earlier = _hooks.latest(self.optimizer)
-            if name == "lr":
-                return _groups.rate_shares(groups, earlier, keep_ratios=one and self._keeps_ratios)
-            return _groups.ratios_of(name, groups, earlier)
-        held, saved = self._shares.get(name, []), self._saved_shares.get(name, [])
-        self._shares_moved = self._shares_moved or {*known} != {*map(id, groups)}
-        kept = [(group, share) for group, share in zip(self._known, held, strict=False) if share != 0]
-        reference = next((float(group[name]) / share for group, share in kept), 0.0)
-        first = next((float(group.get(f"initial_{name}", group[name])) / share for group, share in kept), 0.0)
-        shares = []
-        for index, group in enumerate(groups):
-            value = float(group[name])
-            if id(group) in known and len(held) == len(known):
-                share = held[known.index(id(group))]
-            elif index < len(saved):
-                share = saved[index]
-            elif not (one and self._keeps_ratios):
-                share = held[index] if index < len(held) else 1.0
-            elif name == "lr" and group.get("lr_scale") is not None:
-                share = _groups.scale(group)
-            elif index < len(held) and value == reference * held[index]:
-                share = held[index]
-            elif group[name] is self.optimizer.defaults.get(name) or reference == 0:
-                # The default says nothing about the current rate.
-                share = value / first if first else 1.0
-            else:
-                share = value / reference
-            shares.append(share)
-        return shares
+    def _share_out(self) -> None:
+        """Read the shares of the groups: for the first time, or if groups or schedules were replaced."""
+        held, self._shares = self._shares, {}
+        for name, (key, place, schedules) in self._schedules.items():
+            one = len(schedules) == 1
+            if name in ("lr", "weight_decay") or (name == "momentum" and one):
+                shares = held.get(name)
+                if shares is None or shares.one != one:
+                    if name == "momentum":
+                        self._warn_of_momenta(key, place)
+                    ratios, earlier = one and self._keeps_ratios, _hooks.latest(self._inner)
+                    shares = Shares(self._inner, name, key, place, one=one, ratios=ratios, earlier=earlier)
+                else:
+                    shares.update()
+                self._shares[name] = shares
+
+    def _warn_of_momenta(self, key: str, place: int) -> None:
+        momenta = [_groups.held(group, key, place) for group in self._groups]
+        if len({*momenta} - {0.0}) > 1:
+            warnings.warn(
+                f"the parameter groups have different momenta, {momenta}, and one schedule sets them all to the same. "
+                "Pass a list with a schedule for each group.",
+                stacklevel=5,
+            )
 
     def _keep_edited(self) -> None:
-        """Keep the shares of groups whose values were set by hand since they were set here.
-
-        A factor that all groups have in common is that of another scheduler, and no share.
-        """
-        if self._in_sequence or self._pending or _private.has_torch_scheduler(self.optimizer):
+        """Keep the shares of groups whose values were set by hand since they were set here."""
+        if len(self._groups) == 1 or self._in_sequence or self._pending or _private.has_torch_scheduler(self._inner):
             return
         edited = False
-        for name, shares in self._shares.items():
-            tracks = [track for track in self._watched if track.key == name]
-            values = [track.last[0] for track in tracks for _ in track.shares]
-            held = [float(group[name]) for group in self._known]
-            set_to = [
-                _groups.rounded(value * share, group[name])
-                for value, share, group in zip(values, shares, self._known, strict=True)
-            ]
-            same = [math.isclose(now, before, rel_tol=1e-9) for now, before in zip(held, set_to, strict=True)]
-            factors = [now / before for now, before in zip(held, set_to, strict=True) if before]
-            if all(same) or (
-                factors
-                and all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
-                and all(now == 0 for now, before in zip(held, set_to, strict=True) if not before)
-            ):
-                continue
-            edited = True
-            whole = not any(same) and len(tracks) == 1 and held[0] != 0
-            for index, (now, value) in enumerate(zip(held, values, strict=True)):
-                if not same[index]:
-                    reference = held[0] if whole else value or self._initial[name][0]
-                    shares[index] = now / reference if reference else shares[index]
+        for name in ("lr", "weight_decay"):
+            values = [track.last[0] for track in self._tracks if track.key == name for _ in track.followers]
+            if values and self._shares[name].keep_edited(values):
+                edited = True
         if edited:
-            self._shares_moved = True
             self._read_groups()
 
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
-        return _private.reader(schedule)
+        return reader(schedule)
 
     @property
     def last_epoch(self) -> Any:
@@ -386,43 +313,25 @@ class Scheduler(_private.TorchScheduler):
         Args:
             epoch: the step to go to, a number of updates. torch chose the name.
         """
-        if self._watched:
-            self._find_edited()
-        if epoch is not None:
-            self._go_to(self._checked_step("epoch", epoch))
+        if epoch is not None or self._compares:
+            self._keep_edited()
+            if epoch is not None:
+                self._go_to(self._checked_step("epoch", epoch))
+                return
+        counts = self._counts
+        step = self._last_step + 1 if self._counts_calls else counts[0] + self._offset
+        if step == self._last_step and counts[1] == len(self._inner.param_groups):
+            if _hooks.counts_updates(self._inner):
+                self._watch.idle_call(counts[0])
             return
-        step = self._last_step + 1 if self._counts_calls else self._counts[0] + self._offset
-        if step != self._last_step or self._counts[1] != len(self.optimizer.param_groups):
-            self._set_to(step)
-            if step > self._end:
-                self._warn_end(step)
-        elif _hooks.counts_updates(self.optimizer):
-            if self._idle_since != self._counts[0]:
-                self._idle_since, self._idle_calls = self._counts[0], 0
-            self._idle_calls += 1
-            other = self._idle_calls % MISSED_UPDATES == 1 and self._updated_by_another()
-            if other or (self._idle_calls == IDLE_CALLS and self._counts[0] == 0 and not self._warned):
-                self._warn_idle(other)
+        self._set_to(step)
+        if step > self._end:
+            self._warn_end(step)
 
-    def _updated_by_another(self) -> bool:
-        """Return True if the parameters changed since the last look, without an update of this optimizer."""
-        before, self._versions = self._versions, _private.versions(self.optimizer)
-        return self._idle_calls > 1 and before != self._versions and not self._warned
-
-    def _warn_idle(self, other: bool) -> None:
-        seen = (
-            "while something else updated its parameters"
-            if other
-            else "unless you accumulate over more batches than that"
-        )
-        warnings.warn(
-            f"step() of {type(self).__name__} was called {self._idle_calls - other} times, and no update of "
-            f"{type(self.optimizer).__name__} was seen: the learning rate stands still, {seen}. Updates are counted, "
-            "not calls. Create the scheduler with the optimizer that updates; if its updates run no hooks, create a "
-            'Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
-            stacklevel=3,
-        )
-        self._warned = True
+    def _warn_end(self, step: Any) -> None:
+        track = next(track for track in self._tracks if track.schedule.total_steps == self._end)
+        warn_end(track.key, self._end, step, track.last[0])
+        self._end = math.inf
 
     def _checked_step(self, name: str, step: Any) -> Any:
         return _checks.integer(name, step, at_least=0)
@@ -432,46 +341,57 @@ class Scheduler(_private.TorchScheduler):
         self._offset = step - self._counts[0]
 
     def _set_to(self, step: Any) -> None:
-        groups = self.optimizer.param_groups
-        if groups is not self._groups or len(groups) != self._counts[1]:
+        if self._groups is not self._inner.param_groups or self._counts[1] != len(self._groups):
             self._read_groups()
         self._last_step = step
         # A training loop pays for this in every update, so a float is set without a call.
-        for key, place, read, schedule, shares, last in self._tracks:
+        for key, place, read, schedule, followers, last in self._tracks:
             value = read(schedule, step)
-            if last:
-                last[0] = value
-            for group, share in shares:
-                if type(group[key]) is float:
-                    group[key] = value * share
+            for follower in followers:
+                group, share, stored = follower
+                if group[key] is stored:
+                    group[key] = follower[2] = value * share
+                elif stored is None:
+                    follower[2] = _groups.assign(group, key, value * share, place)
                 else:
-                    _groups.assign(group, key, value * share, place)
-
-    def _find_edited(self) -> None:
-        """Look for values that were set by hand, and keep their shares."""
-        for key, _, _, _, shares, last in self._watched:
-            value = last[0]
-            for group, share in shares:
-                held = group[key]
-                # Reading a tensor of an accelerator would wait for it.
-                if held != value * share if type(held) is float else held.device.type == "cpu":
-                    self._keep_edited()
+                    self._take_edited(key, followers, last[0])
+                    self._set_to(step)
                     return
+            last[0] = value
+
+    def _take_edited(self, key: str, followers: list[list[Any]], last: float) -> None:
+        """Keep the shares of groups that were set by hand, found while the first of them were set to new values."""
+        for group, share, stored in followers:
+            if group[key] is stored:
+                group[key] = last * share
+        self._keep_edited()
+        for track in self._tracks:
+            for follower in track.followers:
+                follower[2] = None
 
     def get_last_lr(self) -> list[float | Any]:
         """Return the learning rates that the next update uses, one for each parameter group."""
-        rates = (group["lr"] for group in self.optimizer.param_groups)
+        rates = (group["lr"] for group in self._inner.param_groups)
         return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in rates]
 
     def get_lr(self) -> list[float | Any]:
-        """Return the learning rates at `last_epoch`, for code that changes it and sets the rates itself, as Ignite."""
-        computed = self._rates_at(max(self._last_step, 0))
+        """Return the learning rates at `last_epoch`, for code that changes it and sets the rates itself, as Ignite.
+
+        The other hyperparameters are set, if `last_epoch` was changed. torch's `CyclicLR` sets the momentum like this.
+        """
+        step = max(self._last_step, 0)
+        for key, place, read, schedule, followers, last in () if self._pending else self._tracks:
+            if key != "lr" and (value := read(schedule, step)) != last[0]:
+                for follower in followers:
+                    follower[2] = _groups.assign(follower[0], key, value * follower[1], place)
+                last[0] = value
+        computed = self._rates_at(step)
         return [*computed, *self.get_last_lr()[len(computed) :]]
 
     def _rates_at(self, step: int) -> list[float]:
         """Return the rates that the schedules give to the known groups, none without a schedule."""
         tracks = [track for track in self._tracks if track.key == "lr"]
-        return [track.read(track.schedule, step) * share for track in tracks for _, share in track.shares]
+        return [track.read(track.schedule, step) * share for track in tracks for _, share, _ in track.followers]
 
     def _sets_apart(self, name: str) -> bool:
         """Return True if the groups hold values of this scheduler's own schedules for each group."""
@@ -489,35 +409,49 @@ class Scheduler(_private.TorchScheduler):
         | during, after its turn | True           | False      | its rates, those of another    |
         """
         return not self._pending and all(
-            math.isclose(float(group["lr"]), _groups.rounded(rate, group["lr"]), rel_tol=1e-6)
-            for group, rate in zip(self.optimizer.param_groups, self._rates_at(self._last_step), strict=False)
+            math.isclose(float(group["lr"]), rate, rel_tol=1e-6)
+            for group, rate in zip(self._inner.param_groups, self._own_rates(), strict=False)
         )
+
+    def _own_rates(self) -> list[float]:
+        """Return the rates of `last_epoch`, as the groups would hold them."""
+        rates = self._rates_at(self._last_step)
+        return [
+            _groups.rounded(rate, group["lr"]) for group, rate in zip(self._inner.param_groups, rates, strict=False)
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step and descriptions of the schedules, which `torch.load(weights_only=True)` can read."""
         return {
             "version": FORMAT_VERSION,
             "step": self._position,
-            "in_charge": self._owns_rates(),
             "schedules": self._described(),
-            **self._shares_to_save(),
+            **self._state_of_groups(),
         }
 
-    def _shares_to_save(self) -> dict[str, Any]:
-        """Return the shares of groups if the optimizer as it was created does not give them."""
-        self._find_edited()
-        return {"shares": {name: [*shares] for name, shares in self._shares.items()}} if self._shares_moved else {}
+    def _state_of_groups(self) -> dict[str, Any]:
+        """Return what neither the schedules give nor the optimizer as it was created.
+
+        Returns:
+            in_charge: True if the groups hold the rates of this scheduler.
+            rates: if something else changed them, such as another part of a `ChainedScheduler`: for each group the
+                rate that it holds, and the one of this scheduler.
+            shares: the shares of the groups, if groups were added or removed, or set by hand.
+        """
+        self._keep_edited()
+        state: dict[str, Any] = {"in_charge": self._owns_rates()}
+        if not state["in_charge"] and not self._in_sequence and self._position == self._last_step:
+            held = [float(group["lr"]) for group in self._groups]
+            state["rates"] = [[*pair] for pair in zip(held, self._own_rates(), strict=False)]
+        moved = {name: [*shares.values] for name, shares in self._shares.items() if shares.to_save}
+        return {**state, "shares": moved} if moved else state
 
     def _load_shares(self, state_dict: dict[str, Any]) -> None:
         """Take over the shares of a state, if one schedule for all groups, or one for each, is in both."""
-        saved = state_dict.get("shares", {})
-        self._shares_moved = self._shares_moved or bool(saved)
         described = state_dict.get("schedules", self._described())
-        for name, shares in self._shares.items():
-            ones = len(described.get(name, ())) == 1, len(self._schedules[name][-1]) == 1
-            if ones[0] == ones[1] and len(saved.get(name, ())) >= len(shares):
-                shares[:] = saved[name][: len(shares)]
-                self._saved_shares[name] = saved[name] if len(saved[name]) > len(shares) else []
+        for name, saved in state_dict.get("shares", {}).items():
+            if name in self._shares and (len(described.get(name, ())) == 1) == self._shares[name].one:
+                self._shares[name].load(saved)
         self._read_groups()
 
     def _described(self) -> dict[str, Any]:
@@ -558,26 +492,32 @@ class Scheduler(_private.TorchScheduler):
             arguments = {name: given.pop(name, None) for name in ("lr", "momentum", "weight_decay")}
             self._schedules, self._end = self._checked(arguments, given), None
             self._read_groups()
-        self._load_shares(state_dict)
-        self._resume(step, state_dict.get("in_charge", True), schedules != "same")
+        self._resume(step, state_dict, schedules != "same")
 
-    def _resume(self, step: Any, in_charge: bool, schedules_replaced: bool) -> None:
+    def _resume(self, step: Any, state_dict: dict[str, Any], schedules_replaced: bool) -> None:
+        self._load_shares(state_dict)
         if schedules_replaced:
             # The state of the optimizer, if it is loaded after this, has rates of other schedules.
             self._in_sequence = False
-        if in_charge or not self._in_sequence:
+        if state_dict.get("in_charge", True) or not self._in_sequence:
             self._go_to(step)
+            for group, now, (held, own) in zip(
+                self._groups, self._own_rates(), state_dict.get("rates", ()), strict=False
+            ):
+                # A new schedule has another rate, which the same factor changes.
+                _groups.assign(group, "lr", held if now == own else now * (held / own if own else 1.0))
             return
         pending, self._offset = self._pending, step - self._counts[0]
         self._last_step = min(self._last_step, self._offset - 1) if pending else step
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watched")}
+        return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # The hooks of each copy count into a list of its own.
         self._counts = [*self._counts]
+        self._counts[3] = 0
         self._tracks = []
         self._attach()
         self._read_groups()

@@ -1,0 +1,134 @@
+"""Shares: the values of parameter groups as multiples of the value of their schedule."""
+
+import math
+from typing import Any
+
+from cyclr.torch import _groups
+
+
+class Shares:
+    """The share of each parameter group in one hyperparameter: a group holds schedule(t) · share.
+
+    | moment                   | share of a group                                                              |
+    |--------------------------|-------------------------------------------------------------------------------|
+    | the scheduler is created | its value over that of the first group; 1 if each group has its own schedule  |
+    | the group is added       | its value over the value that a share of 1 has at this moment                 |
+    | its value is set by hand | that value over the schedule's, 0 included                                    |
+    | a state is loaded        | the saved share, if it was saved; otherwise as before, by the group's place   |
+
+    An `lr_scale` is the share of its group. Shares of a momentum are 0 for groups without momentum, and 1 otherwise.
+
+    Attributes:
+        values: the shares, in the order of the groups.
+        initial: the values that the groups were created with.
+        to_save: True if the optimizer, as it was created, does not give the shares.
+    """
+
+    def __init__(
+        self, optimizer: Any, name: str, key: str, place: int, *, one: bool, ratios: bool, earlier: Any
+    ) -> None:
+        self._optimizer, self._name, self._key, self._place = optimizer, name, key, place
+        self.one, self._ratios = one, ratios
+        self.to_save = False
+        self._saved: list[float] = []
+        """Shares of a loaded state, with groups that are yet to be added."""
+        groups = optimizer.param_groups
+        if name == "lr":
+            self.values = _groups.rate_shares(groups, earlier, keep_ratios=ratios)
+        elif name == "momentum":
+            self.values = [self._momentum_share(group) for group in groups]
+        else:
+            self.values = _groups.ratios_of(name, groups, earlier)
+        self.initial: list[float] = []
+        self._keep(groups, self.values, added=False)
+
+    def update(self) -> None:
+        """Read the groups after some were added, removed or replaced. Groups that stay keep their shares."""
+        groups, before = self._optimizer.param_groups, {id(group): index for index, group in enumerate(self._known)}
+        self.to_save = self.to_save or before.keys() != {*map(id, groups)}
+        shares = [
+            self.values[before[id(group)]] if id(group) in before else self._share_of_new(index, group)
+            for index, group in enumerate(groups)
+        ]
+        self._keep(groups, shares, added=True)
+
+    def _share_of_new(self, index: int, group: dict[str, Any]) -> float:
+        if index < len(self._saved):
+            return self._saved[index]
+        if self._name == "momentum":
+            return self._momentum_share(group)
+        if not self._ratios:
+            return self.values[index] if index < len(self.values) else 1.0
+        if self._name == "lr" and group.get("lr_scale") is not None:
+            return _groups.scale(group)
+        units = [(known, share) for known, share in zip(self._known, self.values, strict=True) if share != 0]
+        value, unit = float(group[self._name]), next((float(known[self._name]) / share for known, share in units), 0.0)
+        if index < len(self.values) and value == unit * self.values[index]:
+            return self.values[index]
+        if unit != 0 and group[self._name] is not self._optimizer.defaults.get(self._name):
+            return value / unit
+        # The default says nothing about the current value.
+        initial = f"initial_{self._name}"
+        first = next((float(known.get(initial, known[self._name])) / share for known, share in units), 0.0)
+        return value / first if first else 1.0
+
+    def _momentum_share(self, group: dict[str, Any]) -> float:
+        """Return 0 for a group without momentum, if another has one."""
+        momenta = [_groups.held(other, self._key, self._place) for other in self._optimizer.param_groups]
+        return float(_groups.held(group, self._key, self._place) != 0 or not any(momenta))
+
+    def _keep(self, groups: list[dict[str, Any]], shares: list[float], *, added: bool) -> None:
+        """Take over the groups with their shares, and note in groups that have none what they were created with."""
+        self._known, self.values = [*groups], shares
+        if self._name == "momentum":
+            return
+        entry = f"initial_{self._name}"
+        first = float(groups[0].get(entry, groups[0][self._name]))
+        for group, share in zip(groups, shares, strict=True):
+            group.setdefault(entry, first * share if added and self.one else float(group[self._name]))
+        self.initial = [float(group[entry]) for group in groups]
+
+    def follow(self, reapply: bool) -> None:
+        """Take over groups that replaced the known ones in their order, as `load_state_dict` of an optimizer does.
+
+        Args:
+            reapply: True if they get the initial values of the known groups, False to keep those that they have.
+        """
+        self._known = [*self._optimizer.param_groups]
+        for group, value in zip(self._known, self.initial, strict=False):
+            group[f"initial_{self._name}"] = value if reapply else group.get(f"initial_{self._name}", value)
+
+    def keep_edited(self, values: list[float]) -> bool:
+        """Keep the shares of groups whose values were set by hand. Return True if there are any.
+
+        A factor that all groups have in common comes from another scheduler, and changes no share.
+
+        Args:
+            values: for each group, the value of its schedule when the group was set.
+        """
+        held = [float(group[self._name]) for group in self._known]
+        set_to = [
+            _groups.rounded(value * share, group[self._name])
+            for value, share, group in zip(values, self.values, self._known, strict=True)
+        ]
+        same = [math.isclose(now, before, rel_tol=1e-9) for now, before in zip(held, set_to, strict=True)]
+        factors = [now / before for now, before in zip(held, set_to, strict=True) if before]
+        if all(same) or (
+            factors
+            and all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
+            and all(now == 0 for now, before in zip(held, set_to, strict=True) if not before)
+        ):
+            return False
+        whole = not any(same) and self.one and held[0] != 0
+        for index, (now, value) in enumerate(zip(held, values, strict=True)):
+            reference = held[0] if whole else value or self.initial[0]
+            if not same[index] and reference:
+                self.values[index] = now / reference
+        self.to_save = True
+        return True
+
+    def load(self, saved: list[float]) -> None:
+        """Take over saved shares of these groups, and of others that are yet to be added."""
+        if len(saved) >= len(self.values):
+            self.values[:], self.to_save = saved[: len(self.values)], True
+            self._saved = saved if len(saved) > len(self.values) else []

@@ -1,0 +1,116 @@
+"""Warnings about a run that does not follow its schedules: one for each scheduler, except for the end."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from cyclr.torch import _hooks, _private
+
+WINDOW = 32
+"""Updates that are looked at, one after another: the first of a run, and again each time it has doubled."""
+
+LATE = 16
+"""Updates in a window without a call of `step()` since the one before, after which there is a warning."""
+
+LOOK = 16
+"""Calls of `step()` without an update between two looks at what happens instead."""
+
+DRAWN = 32
+"""Calls before the first update, after which there is a warning if no optimizer updates and there are no gradients."""
+
+IDLE_AT_MOST = 1000
+"""Calls of `step()` before the first update, after which there is a warning whatever happens."""
+
+
+class Watch:
+    """What a scheduler has seen of the calls and updates of its run.
+
+    | state         | meaning                                                                     | changed by      |
+    |---------------|-----------------------------------------------------------------------------|-----------------|
+    | `_window_end` | the update that ends the window of updates that are looked at               | `before_update` |
+    | `_late`       | late updates in the window                                                  | `before_update` |
+    | `_idle`       | updates made when `step()` was last called, and calls since without another | `idle_call`     |
+    | `_versions`   | versions of the parameters at the last look                                 | `idle_call`     |
+    | `_others`     | updates of all optimizers, counted between the first idle call and the look | `idle_call`     |
+    | `_warned`     | True after a warning about calls                                            | `_warn`         |
+    """
+
+    def __init__(self, scheduler: Any, optimizer: Any) -> None:
+        self._scheduler, self._optimizer = type(scheduler).__name__, optimizer
+        self._window_end = WINDOW
+        self._late = 0
+        self._idle = 0, 0
+        self._versions: tuple[int, ...] = ()
+        self._others: _hooks.UpdatesOfAll | None = None
+        self._warned = False
+
+    def before_update(self, made: int, is_late: Callable[[], bool]) -> int:
+        """Look at an update, and warn if too many come without `step()`. Return the number of the next to look at.
+
+        Args:
+            made: updates made before this one.
+            is_late: returns True if this update uses the rate of the one before, and the schedule has another.
+        """
+        if made >= self._window_end:
+            self._window_end, self._late = made + WINDOW, 0
+        if is_late():
+            self._late += 1
+            if self._late == LATE:
+                self._warn(
+                    f"{type(self._optimizer).__name__} made {LATE} of its last updates without a call of step() of "
+                    f"{self._scheduler} before them, each at the learning rate of the update before. The schedule "
+                    "counts updates: call scheduler.step() after every optimizer.step(), not once per epoch "
+                    '(Lightning: "interval": "step"; skorch: step_every="batch"). For a schedule over epochs, write '
+                    "cyclr.Clock(schedule, every=steps_per_epoch).",
+                    stacklevel=5,
+                )
+        return made + 1 if made + 1 < self._window_end else 2 * made
+
+    def idle_call(self, made: int) -> None:
+        """Look at a call of `step()` without an update since the last one, and warn if none is to be expected.
+
+        Args:
+            made: updates made until now.
+        """
+        calls = self._idle[1] + 1 if self._idle[0] == made else 1
+        self._idle = made, calls
+        if self._warned:
+            return
+        reason = ""
+        if calls == 1:
+            self._others = _hooks.UpdatesOfAll() if made == 0 else None
+        if calls % LOOK == 1:
+            before, self._versions = self._versions, _private.versions(self._optimizer)
+            if calls > 1 and before != self._versions:
+                reason = "while something else updated its parameters"
+        if calls == DRAWN + 1 and self._others is not None:
+            if self._others.made == 0 and not self._has_gradients():
+                reason = "because nothing is trained"
+            self._others = None
+        if calls == IDLE_AT_MOST and made == 0:
+            reason = "unless you accumulate over more batches than that"
+        if reason:
+            self._warn(
+                f"step() of {self._scheduler} was called {calls - (calls % LOOK == 1)} times, and no update of "
+                f"{type(self._optimizer).__name__} was seen: the learning rate stands still, {reason}. Updates are "
+                "counted, not calls. Create the scheduler with the optimizer that updates; if its updates run no "
+                'hooks, create a Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
+                stacklevel=4,
+            )
+
+    def _has_gradients(self) -> bool:
+        return any(p.grad is not None for group in self._optimizer.param_groups for p in group["params"])
+
+    def _warn(self, message: str, stacklevel: int) -> None:
+        if not self._warned:
+            warnings.warn(message, stacklevel=stacklevel)
+        self._warned = True
+
+
+def warn_end(name: str, end: int, step: int, value: float) -> None:
+    """Warn that updates go on after the end of a schedule."""
+    warnings.warn(
+        f"update number {step} goes on after the end of the schedule of {name}, which has total_steps={end}: it stays "
+        f"at {value:g}. Create it for your whole run, such as bounds.schedule(total_steps=...).",
+        stacklevel=3,
+    )
