@@ -398,7 +398,7 @@ def test_a_step_that_is_compiled_already_is_not_traced_again():
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("bad", [[0], [5], [1, 7, 12], [9, 10]], ids=str)
+@pytest.mark.parametrize("bad", [[0], [5], [1, 7, 12], [9, 10], [*range(4, 14)]], ids=str)
 @pytest.mark.parametrize(
     "changes", [{}, {"chunk": None}, {"chunk": 1}, {"updates_per_rate": 2}, {"evaluate": True}], ids=str
 )
@@ -417,13 +417,6 @@ def test_a_broken_batch_is_left_out(bad, changes):
         changes = {"evaluate": lambda weights: jnp.sum(weights**2), "updates_per_rate": 3}
     sweep = {"min_lr": 1e-3, "max_lr": 0.05, "steps": 14, "stop_factor": None, **changes}
     found, wanted = (range_test(step, jnp.ones(3), batches, **sweep) for batches in (broken, clean))
-    if bad == [9, 10]:
-        assert (found.stop_reason, found.ended_by.update, len(found.loss)) == (
-            "non_finite",
-            9,
-            9 // found.updates_per_rate,
-        )
-        return
     assert (found.stop_reason, wanted.stop_reason) == ("completed", "completed")
     np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-5)
     assert [met.update for met in found.left_out] == bad

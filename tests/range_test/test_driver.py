@@ -165,14 +165,14 @@ def test_divergence_ends_a_test_and_the_loss_that_showed_it_is_recorded():
 # A NaN loss stops neither ignite nor torch-lr-finder, and their suggestion lands beside it.
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 @pytest.mark.parametrize("number", [1, 7, 49])
-def test_two_non_finite_losses_in_a_row_end_a_test_and_enter_nothing(loss, number):
+def test_eleven_non_finite_losses_in_a_row_end_a_test_and_enter_nothing(loss, number):
     test = RangeTest(1e-3, 1.0, 50)
     clean = RangeTest(1e-3, 1.0, 50)
     used = drive(test, lambda n, lr: loss if n >= number else 1.0 + n / 100)
     drive(clean, lambda n, lr: 1.0 + n / 100, steps=number)
     result = test.result()
     assert result.stop_reason == "non_finite"
-    assert used == [*clean.learning_rates[:number], *2 * [clean.learning_rates[number]]]
+    assert used == [*clean.learning_rates[:number], *11 * [clean.learning_rates[number]]]
     assert not test.in_doubt
     met = result.ended_by
     assert (met.update, met.lr, met.value) == (number, used[-1], {"nan": "NaN"}.get(str(loss), str(loss)))

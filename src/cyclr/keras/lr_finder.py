@@ -25,9 +25,9 @@ class LRFinder(RateCallback):
     needs no call of `fit` and restores the model even if it is interrupted. After an interrupted `fit`, call
     `restore()` yourself.
 
-    If a loss is NaN or infinite, the weights from the start of its rate are restored, and the rate is tried once more
-    with the next batches. If their losses are finite, the reason of the bounds names the broken batch. Otherwise the
-    rate was too high, and the test ends.
+    If a loss is NaN or infinite, the weights from the start of its rate are restored, and the rate is tried again
+    with the next batches, up to ten times. If their losses are finite, the reason of the bounds names the broken
+    batches. Otherwise the rate was too high, and the test ends.
 
     Args:
         min_lr: first learning rate, > 0.
@@ -152,7 +152,7 @@ class LRFinder(RateCallback):
             if self._start is None:
                 self._start = self._start_of_rate = self._copied()
             elif self.reload_weights or self._test.in_doubt:
-                # A rate whose loss was not finite is tried once more, with the next batches.
+                # A rate whose loss was not finite is tried again, with the next batches.
                 self._start_of_rate.restore_variables()
             else:
                 self._start_of_rate = self._copied()

@@ -20,7 +20,7 @@ from cyclr.keras._optimizers import check_model, check_optimizer, optimizers_of
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.range_test.driver import SKIPPED_AT_MOST, Spacing
+from cyclr.range_test.driver import BROKEN_AT_MOST, SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
 
 
@@ -155,8 +155,7 @@ def range_test(
                 # Every epoch has at least one batch; the callback ends the training.
                 epochs = (updates + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
                 if careful:
-                    # Every other batch may be left out.
-                    epochs *= 2
+                    epochs *= BROKEN_AT_MOST + 1
                     second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
                     copied = partial(TrainingState, model, optimizers, metrics=False, folder=second)
                 driver = _Driver(test, swept, updates, monitor, read_once, on_step, copied if careful else None)

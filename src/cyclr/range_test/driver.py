@@ -26,6 +26,9 @@ Spacing = Literal["exponential", "linear"]
 SKIPPED_AT_MOST = 100
 """Updates in a row that loss scaling may skip. Each halves the scale, which starts at 2^15 (Keras) or 2^16 (torch)."""
 
+BROKEN_AT_MOST = 10
+"""Batches in a row whose loss may be NaN or infinite. More of them are due to the rate, and not to the data."""
+
 
 def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = "exponential") -> NDArray[np.float64]:
     """Return the rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
@@ -61,13 +64,13 @@ class RangeTest:
 
     Iterate over it to get the learning rate of the next update; after the update, record the loss of the batch that the
     update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or if the loss
-    is NaN or infinite for two batches in a row. Your loop has to restore the model.
+    is NaN or infinite for more than 10 batches in a row. Your loop has to restore the model.
 
     A loss that is NaN or infinite is not recorded. The test is then `in_doubt`, and the next batch gets the same rate.
-    If the loss of the next batch is finite, the first batch was broken: it is left out, and the reason of the bounds
-    names it. Otherwise the rate was too high, and the test ends. A broken batch spoils the weights, so restore them to
-    before its update while the test is in doubt, or skip updates whose loss is not finite. The test ends at once if the
-    last recorded loss was already as high as that of a diverged test.
+    If the loss of one of the next 10 batches is finite, the batches before it were broken: they are left out, and the
+    reason of the bounds names them. Otherwise the rate was too high, and the test ends. A broken batch spoils the
+    weights, so restore them to before its update while the test is in doubt, or skip updates whose loss is not finite.
+    The test ends at once if the last recorded loss was already as high as that of a diverged test.
 
     Args:
         min_lr: first learning rate, > 0.
@@ -136,7 +139,7 @@ class RangeTest:
         """True from the moment a rate is given until its loss is recorded."""
         self.updates = 0
         """Number of updates so far, which includes those that were left out."""
-        self._doubt: NonFinite | None = None
+        self._doubts: list[NonFinite] = []
         self._left_out: list[NonFinite] = []
         self._ended_by: NonFinite | None = None
         self._stop_reason: StopReason | None = None
@@ -190,7 +193,7 @@ class RangeTest:
         if not math.isfinite(value):
             self._record_non_finite(value)
             return
-        self._leave_out_doubt()
+        self._leave_out_doubts()
         self._pending_losses.append(value)
         if len(self._pending_losses) < self.updates_per_rate:
             return
@@ -216,25 +219,25 @@ class RangeTest:
             self._end_by(self._non_finite("gradients", math.nan))
 
     def _record_non_finite(self, value: float) -> None:
-        if self._doubt is not None:
-            self._end_by(replace(self._doubt, proven=self._restores))
-        elif len(self._losses) >= MIN_POINTS and self._is_above_threshold(self._losses[-1]):
-            self._end_by(self._non_finite("loss", value))
+        met = self._non_finite("loss", value)
+        if not self._doubts and len(self._losses) >= MIN_POINTS and self._is_above_threshold(self._losses[-1]):
+            self._end_by(met)
+        elif len(self._doubts) < BROKEN_AT_MOST:
+            self._doubts.append(met)
         else:
-            self._doubt = self._non_finite("loss", value)
+            self._end_by(replace(self._doubts[0], proven=self._restores))
 
     def _non_finite(self, source: Literal["loss", "evaluate()", "gradients"], value: float) -> NonFinite:
         text: Any = "NaN" if math.isnan(value) else f"{value}"
         return NonFinite(self.updates - 1, self._rates[len(self._losses)], text, source)
 
     def _end_by(self, met: NonFinite) -> None:
-        self._ended_by, self._doubt = met, None
+        self._ended_by, self._doubts = met, []
         self._stop_reason = "non_finite"
 
-    def _leave_out_doubt(self) -> None:
-        if self._doubt is not None:
-            self._left_out.append(self._doubt)
-            self._doubt = None
+    def _leave_out_doubts(self) -> None:
+        self._left_out += self._doubts
+        self._doubts = []
 
     def _diverged(self) -> bool:
         """Smooth the last loss, and return True if the test has diverged: after `MIN_POINTS` losses at least."""
@@ -256,13 +259,13 @@ class RangeTest:
         """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
-            self._leave_out_doubt()
+            self._leave_out_doubts()
             self._stop_reason = reason
 
     @property
     def in_doubt(self) -> bool:
-        """True after a loss that is NaN or infinite, until the loss of the next batch shows if the batch was broken."""
-        return self._doubt is not None
+        """True after a loss that is NaN or infinite, until a later loss shows if the batch was broken."""
+        return bool(self._doubts)
 
     @property
     def stopped(self) -> bool:
@@ -287,7 +290,7 @@ class RangeTest:
         """
         if not self._losses:
             why = f" ({STOPPED_BECAUSE[self._stop_reason]})" if self._stop_reason else ""
-            met = self._ended_by or self._doubt or (self._left_out[0] if self._left_out else None)
+            met = self._ended_by or next(iter(self._left_out + self._doubts), None)
             raise RangeTestError(
                 f"a result needs at least one finite loss; got none{why}{f': {met}' if met else ''}. "
                 "Check that the data has batches and that the loss of the untrained model is finite."

@@ -90,7 +90,8 @@ class RangeTestResult:
         steps, spacing: arguments of the test; n < steps if it stopped early.
         runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
         updates_per_rate: optimizer updates made with every rate.
-        left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and the next one was finite.
+        left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and a later one at the
+            same rate was finite.
         ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`; None if it is not known.
 
     Raises:
@@ -422,7 +423,7 @@ def _left_out(met: Sequence[NonFinite], named: int = 3) -> str:
     more = f" and {len(met) - named} more" if len(met) > named else ""
     return (
         f" {len(met)} broken {'batch was' if one else 'batches were'} left out, whose loss was NaN or infinite while "
-        f"the loss of the next batch was finite: {each}{more}. Check the data."
+        f"the loss of a later batch at the same rate was finite: {each}{more}. Check the data."
     )
 
 
