@@ -147,7 +147,7 @@ OUTCOMES = {
     "diverged": (of(X, Y, max_lr=1e9, steps=30, stop_factor=1.5, smoothing=0.0), "diverged"),
     "a broken batch": (of(X, NAN, shuffle=False), "completed"),
     "a broken batch, without a seed": (of(X, NAN, seed=None, steps=4), "completed"),
-    "NaN": (of(X, np.where(np.arange(20)[:, None] >= 9, np.float32("nan"), Y), shuffle=False), "non_finite"),
+    "NaN": (of(np.tile(X, (3, 1)), np.vstack([Y[:8], np.full((52, 1), np.nan)]), shuffle=False), "non_finite"),
     "overflow": (of(X, Y, max_lr=1e30), "non_finite"),
     "NaN at once": (of(X, np.full_like(Y, np.nan)), RangeTestError),
     "stopped by the user": (of(X, Y, on_step=lambda test: test.stop("interrupted")), "interrupted"),

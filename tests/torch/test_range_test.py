@@ -757,7 +757,7 @@ def test_a_step_that_does_not_update_with_every_batch_keeps_its_bounds():
 
 
 def nan_at(*indices):
-    data = batches(8)
+    data = 5 * batches()
     for index in indices:
         data[index] = (data[index][0], data[index][1] * float("nan"))
     return data
@@ -773,10 +773,16 @@ STOPS = {
     "diverged": (batches, {"max_lr": 1e3, "stop_factor": 4.0, "smoothing": 0.0}, "diverged", None),
     "overflow": (batches, {"max_lr": 1e60, "steps": 60}, "non_finite", None),
     "NaN in batch 1": (lambda: nan_at(1), {}, "completed", 20),
-    "NaN from batch 1 on": (lambda: nan_at(1, 2), {}, "non_finite", 1),
-    "NaN from batch 4 on": (lambda: nan_at(4, 5), {}, "non_finite", 4),
-    "NaN, with a scaler": (lambda: nan_at(4, 5), {"scaler": torch.amp.GradScaler("cpu", 1.0)}, "non_finite", 4),
-    "NaN, with accumulation": (lambda: nan_at(3, 5), {"accumulate": 2}, "non_finite", 1),
+    "NaN in batches 4 and 5": (lambda: nan_at(4, 5), {}, "completed", 20),
+    "NaN from batch 1 on": (lambda: nan_at(*range(1, 12)), {}, "non_finite", 1),
+    "NaN from batch 4 on": (lambda: nan_at(*range(4, 15)), {}, "non_finite", 4),
+    "NaN, with a scaler": (
+        lambda: nan_at(*range(4, 15)),
+        {"scaler": torch.amp.GradScaler("cpu", 1.0)},
+        "non_finite",
+        4,
+    ),
+    "NaN, with accumulation": (lambda: nan_at(*range(3, 30)), {"accumulate": 2}, "non_finite", 1),
     "NaN after the last step": (lambda: nan_at(5), {"steps": 5}, "completed", 5),
     "generator": (lambda: iter(batches()), {}, "data_exhausted", 6),
     "generator that ends with the test": (lambda: iter(batches()), {"steps": 6}, "completed", 6),
@@ -800,7 +806,7 @@ def test_it_stops_for_the_reason_it_states(data, changes, reason, points):
 def test_nan_at_once_is_an_error():
     model = linear()
     with pytest.raises(RangeTestError, match=r"at least one finite loss; got none \(the loss became infinite or NaN\)"):
-        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, nan_at(0, 1), **SWEEP)
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, nan_at(*range(11)), **SWEEP)
 
 
 LEAVES_OUT = {

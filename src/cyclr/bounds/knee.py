@@ -36,10 +36,16 @@ RATIO = (10.0, 100.0)
 NEGLIGIBLE = 1e-3
 """A fall below this share of the starting level does not count if the loss then rises by more."""
 
-UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 20.0
+UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 40.0
 """A loss at most this share above its start did no harm. The max_lr for fine-tuning is the last rate of such a loss
 over the second number, and at most the last rate of the test over the third, because noise may hide a rise.
+
+In runs of 600 updates with batches of 1 to 8, a third number of 20 lost 0.15 of the score, 60 lost 0.09, and 200 lost
+0.14: `benchmarks/bounds/small_batches.py`.
 """
+
+HIDDEN = 3.0
+"""A loss that did no harm up to the last rate over this number shows no rise, unless the test became unstable there."""
 
 LEVEL = 30.0
 """A loss that keeps its level while the rate rises by this factor, and then rises, may come from a trained model."""
@@ -218,7 +224,15 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
         return _no_bounds("flat", f"{stayed}: nothing was learned.", cut_short)
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
-    top = min(float(curve.lr[unharmed[-1]]) / MARGIN, float(curve.lr[-1]) / BEFORE_END) if len(unharmed) else 0.0
+    last = float(curve.lr[unharmed[-1]]) if len(unharmed) else 0.0
+    if not unstable_end and last > curve.lr[-1] / HIDDEN:
+        return _no_bounds(
+            "flat",
+            f"The loss never fell below its starting level of {curve.start:.3g}, and its noise of {curve.noise:.2g} "
+            "from batch to batch hides where it rose.",
+            cut_short or "Run the range test with larger batches, or with updates_per_rate=8.",
+        )
+    top = min(last / MARGIN, float(curve.lr[-1]) / BEFORE_END)
     if top >= LEVEL * curve.lr[0]:
         return Bounds(
             top / RATIO[1],

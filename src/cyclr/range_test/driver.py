@@ -259,8 +259,9 @@ class RangeTest:
         """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
-            self._leave_out_doubts()
             self._stop_reason = reason
+            if self._doubts:
+                self._ended_by, self._doubts = replace(self._doubts[0], proven=False), []
 
     @property
     def in_doubt(self) -> bool:

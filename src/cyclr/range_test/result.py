@@ -92,7 +92,8 @@ class RangeTestResult:
         updates_per_rate: optimizer updates made with every rate.
         left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and a later one at the
             same rate was finite.
-        ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`; None if it is not known.
+        ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`, or after which the data ended
+            or the loop stopped the test; None if there was none or it is not known.
 
     Raises:
         TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
@@ -237,13 +238,14 @@ class RangeTestResult:
         bounds = read_bounds(
             self.curve,
             unstable_end=self._became_unstable and proven,
-            cut_short=cut_short if proven else UNPROVEN,
+            cut_short=cut_short or ("" if proven else UNPROVEN),
             updates_per_rate=self.updates_per_rate,
         )
         bounds = unless_ascent(bounds, self.curve, self.loss)
         notes = _left_out(self.left_out) if self.left_out else ""
         if self.ended_by is not None:
-            notes = f" The test ended because {self.ended_by}.{notes}"
+            ended = "The test ended because" if self.stop_reason == "non_finite" else "At its end,"
+            notes = f" {ended} {self.ended_by}.{notes}"
         return replace(bounds, reason=bounds.reason + notes) if notes else bounds
 
     def suggest(
