@@ -377,3 +377,38 @@ def test_a_broken_batch_of_one_process_is_left_out_by_both(name, points, process
     first, second = (found[name] for found in processes["lightning"])
     assert first == second
     assert (first["reason"], len(first["lr"])) == ("completed", points)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_batches_without_a_loss_are_left_out(accumulate, scaled):
+    """https://github.com/Lightning-AI/pytorch-lightning/issues/17992"""
+    loader = [(x, y) for x, y in data(batch_size=4, shuffle=False)]
+    pairs = [loader[i : i + accumulate] for i in range(0, len(loader) // 2 * 2, accumulate)]
+    used = [batch for pair in pairs if any(x[0, 0] < 0.5 for x, _ in pair) for batch in pair]
+    assert 2 * accumulate <= len(used) < len(loader)
+    results = []
+    for batches in (loader[: len(loader) // 2 * 2], used):
+        plugin = parts.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=4.0))
+        trainer = {"accumulate_grad_batches": accumulate, "plugins": [plugin] if scaled else []}
+        results.append(found_by(parts.Selective(), DataLoader(batches, None), **trainer))
+    assert results[0] == results[1]
+    assert len(results[0].lr) == 14
+
+
+@pytest.mark.parametrize("name", ["fake", "both"])
+def test_a_logged_value_is_the_loss_of_a_module_that_returns_nothing(name):
+    class Logging(parts.Gan):
+        def training_step(self, batch):
+            fake = super().training_step(batch)
+            self.log_dict({"both": 2 * fake, "other": 0.0})
+
+    results = []
+    for kind, changes in ((parts.Gan, {}), (Logging, {"monitor": name})):
+        torch.manual_seed(4)
+        results.append(found_by(kind(([], [])), data(), changes))
+    np.testing.assert_allclose(results[1].loss, (2 if name == "both" else 1) * results[0].loss, rtol=1e-6)
+    for monitor in (None, "loss"):
+        message = r"^the loss to record must be returned .* got monitor=(None|'loss'), .* 'fake', 'both', 'other'\."
+        with pytest.raises(RangeTestError, match=message):
+            found_by(Logging(([], [])), data(), {"monitor": monitor})

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from cyclr import _checks
+from cyclr.errors import RangeTestError
 from cyclr.range_test.driver import SKIPPED_AT_MOST
 from cyclr.torch import _private
 from cyclr.torch.state import TrainingState
@@ -66,6 +67,10 @@ class Processes:
 
 class UnscalableError(Exception):
     """No loss scale helps: gradients are not finite, whatever the loss is."""
+
+
+class LeftOutError(RangeTestError):
+    """`step_fn` made no update, because the batch is to be left out."""
 
 
 def repeat_skipped(
@@ -126,13 +131,25 @@ class Update:
         losses: list[float] = []
         loss: float | None
         if self.step_fn is not None:
-            self.batch = next(self.batches)
-            loss = _value(self.step_fn(self.batch), "step_fn(batch)")
+            loss = self._step()
         elif self.scaler is None:
             loss = self._attempt(losses)
         else:
             loss = repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
         return self.processes.mean(loss) if loss is not None and self.processes.several else loss
+
+    def _step(self) -> float | None:
+        """Call step_fn until it updates, and return its loss, or None if the data ended before."""
+        for left in reversed(range(SKIPPED_AT_MOST)):
+            self.batch = next(self.batches)
+            try:
+                return _value(self.step_fn(self.batch), "step_fn(batch)")
+            except LeftOutError:
+                if not left:
+                    raise
+                if not self.batches:
+                    break
+        return None
 
     def _attempt(self, losses: list[float]) -> float:
         """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""

@@ -1,5 +1,6 @@
 """The range test at the start of Lightning's `trainer.fit`, which then trains as if there had been no test."""
 
+import collections
 import contextlib
 import copy
 import inspect
@@ -16,7 +17,7 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _private, _private_lightning
-from cyclr.torch._update import Processes, repeat_skipped
+from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
 from cyclr.torch.state import TrainingState, in_memory
@@ -41,13 +42,15 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     number generators, counters and logs. Other callbacks and loggers are not called, and of the module's hooks only
     those around a batch's transfer, the backward pass and the update. The training data must be readable twice.
 
-    Each point is one update of the optimizer. Its loss is what `training_step` returns, the mean over the batches of
-    the update.
+    Each point is one update of the optimizer. Its loss is what `training_step` returns, or logs as `monitor`, the mean
+    over the batches of the update. Batches for which `training_step` returns None are left out.
 
     Args:
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, on_step: as for
             `cyclr.torch.range_test`.
         optimizer: index of the optimizer to sweep, ≥ 0, for a module that has several and updates by itself.
+        monitor: name of a value that `training_step` logs, to record instead of the loss that it returns. A module that
+            updates by itself and returns nothing needs it.
         then_train: False ends `fit` after the test, for a trainer that only finds bounds.
 
     Attributes:
@@ -81,12 +84,13 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         repeats: int | None = None,
         seed: int | None = 0,
         optimizer: int = 0,
+        monitor: str | None = None,
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
     ) -> None:
         self._sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
-        self._then_train, self._on_step = then_train, on_step
+        self._monitor, self._then_train, self._on_step = monitor, then_train, on_step
         self.result: RangeTestResult | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -104,7 +108,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
             # It ends the workers.
             undo.callback(data.combined.reset)
             _copy_attributes(pl_module, undo)
-            _silence(trainer, pl_module, undo)
+            logged = _silence(trainer, pl_module, undo)
             # `range_test` is not given the scaler, because the trainer steps.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
@@ -113,7 +117,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
                 optimizer,
                 None,
                 data,
-                step_fn=_Update(trainer, pl_module, optimizer, scaler),
+                step_fn=_Update(trainer, pl_module, optimizer, scaler, self._monitor, logged),
                 optimizers=[other for other in trainer.optimizers if other is not optimizer],
                 on_step=self._on_step,
                 **vars(self._sweep),
@@ -169,7 +173,16 @@ def _read_apart(loader: Any) -> Any:
 class _Update:
     """Updates once by the module's `training_step`, as the trainer's loop does."""
 
-    def __init__(self, trainer: Any, module: Any, optimizer: Any, scaler: Any) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        module: Any,
+        optimizer: Any,
+        scaler: Any,
+        monitor: str | None,
+        logged: collections.ChainMap[str, Any],
+    ) -> None:
+        self._monitor, self._logged = monitor, logged
         self._trainer, self._strategy = trainer, trainer.strategy
         self._module, self._optimizer, self._scaler = module, optimizer, scaler
         self._processes = Processes(module)
@@ -180,7 +193,7 @@ class _Update:
         """Return the mean loss of the batches."""
         if not self._module.automatic_optimization:
             ((batch, index),) = group
-            return float(self._loss(batch, index).item())
+            return self._recorded(self._loss(batch, index))
         if self._scaler is None:
             return self._attempt(group)
         return repeat_skipped(self._optimizer, lambda: self._attempt(group), self._processes)
@@ -189,33 +202,53 @@ class _Update:
         losses: list[float] = []
         self._strategy.optimizer_step(self._optimizer, lambda: self._backward(group, losses), model=self._module)
         # A step with a closure may call it several times. The first call is before the update.
-        return sum(losses[: len(group)]) / len(group)
+        return losses[0]
 
     def _backward(self, group: list[tuple[Any, int]], losses: list[float]) -> Any:
+        """Compute the gradients of an update, and append the mean loss to `losses`."""
+        recorded: list[float] = []
         with torch.enable_grad():
             for number, (batch, index) in enumerate(group):
                 # Processes exchange their gradients once, with the last batch.
                 no_exchange = getattr(self._strategy, "block_backward_sync", contextlib.nullcontext)
                 with contextlib.nullcontext() if number == len(group) - 1 else no_exchange():
                     loss = self._loss(batch, index)
-                    losses.append(loss.item())
-                    if number == 0:
+                    if loss is None:
+                        continue
+                    if not recorded:
                         self._optimizer.zero_grad()
+                    recorded.append(self._recorded(loss))
                     self._strategy.backward(loss / self._trainer.accumulate_grad_batches, self._optimizer)
-        return loss.detach()
+                    last = loss.detach()
+        if not recorded:
+            raise LeftOutError("training_step must return the loss to learn from; got None for 100 batches in a row.")
+        losses.append(sum(recorded) / len(recorded))
+        return last
 
     def _loss(self, batch: Any, index: int) -> Any:
         strategy = self._strategy
         batch = self._trainer.precision_plugin.convert_input(batch)
         batch = strategy.batch_to_device(_private_lightning.before_transfer(self._module)(batch, dataloader_idx=0))
+        for logged in self._logged.maps:
+            logged.clear()
         output = strategy.training_step(batch, index) if self._takes_index else strategy.training_step(batch)
         loss = output.get("loss") if isinstance(output, dict) else output
-        if not isinstance(loss, torch.Tensor):
+        if loss is not None and not isinstance(loss, torch.Tensor):
             raise RangeTestError(
-                'training_step must return the loss to record, or a dict with a "loss"; got '
-                f"{type(output).__name__}. Return it also if the step updates by itself."
+                f'training_step must return the loss, or a dict with a "loss"; got {type(output).__name__}.'
             )
         return loss
+
+    def _recorded(self, loss: Any) -> float:
+        """Return the number to record for a batch: the loss, or what was logged as `monitor`."""
+        if self._monitor is None and loss is not None:
+            return float(loss.item())
+        if self._monitor is None or self._monitor not in self._logged:
+            raise RangeTestError(
+                "the loss to record must be returned by training_step, or logged and named by monitor=...; got "
+                f"monitor={self._monitor!r}, and values logged as {', '.join(map(repr, self._logged)) or 'nothing'}."
+            )
+        return _checks.scalar("monitor", self._logged[self._monitor])
 
 
 def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
@@ -233,25 +266,27 @@ def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
     undo.callback(sums.restore)
 
 
-def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> None:
-    """Hide the steps of the range test from callbacks, loggers and schedulers."""
+def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> "collections.ChainMap[str, Any]":
+    """Hide the steps of the range test from callbacks, loggers and schedulers, and return what the module logs."""
     for name in ("callbacks", "loggers", "should_stop"):
         undo.callback(setattr, trainer, name, getattr(trainer, name))
     trainer.callbacks = []
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    for part in module.modules():
-        if isinstance(part, lightning.LightningModule):
-            _mute(part, undo)
+    parts = [part for part in module.modules() if isinstance(part, lightning.LightningModule)]
+    logged = collections.ChainMap(*[_mute(part, undo) for part in parts])
     for config in trainer.lr_scheduler_configs:
         # A `Scheduler` does not count the updates of a range test.
         if not isinstance(config.scheduler, Scheduler):
             undo.callback(config.scheduler.load_state_dict, copy.deepcopy(config.scheduler.state_dict()))
+    return logged
 
 
-def _mute(module: Any, undo: contextlib.ExitStack) -> None:
-    """Let `self.log` and `self.log_dict` do nothing."""
-    own = vars(module)
+def _mute(module: Any, undo: contextlib.ExitStack) -> dict[str, Any]:
+    """Let `self.log` and `self.log_dict` only write into the dict that is returned."""
+    own, logged = vars(module), dict[str, Any]()
     for name in ("log", "log_dict"):
         undo.callback(own.update, {name: own[name]} if name in own else {})
         undo.callback(own.pop, name, None)
-        own[name] = lambda *arguments, **keywords: None
+    own["log"] = lambda name, value, *arguments, **keywords: logged.update({name: value})
+    own["log_dict"] = lambda dictionary, *arguments, **keywords: logged.update(dictionary.items())
+    return logged
