@@ -1,8 +1,10 @@
 """The range test of JAX: losses by hand, whatever is compiled, and the state as it was."""
 
+import functools
 import itertools
 import random
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -189,7 +191,8 @@ def test_a_step_that_is_not_compiled_takes_any_batch_also_with_an_evaluation():
 
     sweep = {**SWEEP, "steps": 3, "updates_per_rate": 2, "evaluate": lambda weights: 1.0}
     range_test(named, jnp.zeros(3), texts, **sweep, chunk=None)
-    assert rows == ["a", "b"] * 3
+    # Some are called twice, with another rate.
+    assert [name for name, _ in itertools.groupby(rows)] == ["a", "b"] * 3
 
 
 @pytest.mark.parametrize("chunk", [None, 4, 10])
@@ -422,6 +425,204 @@ def test_a_broken_batch_is_left_out(bad, changes):
     assert [met.update for met in found.left_out] == bad
 
 
+# A step that does not use its rate
+
+
+def recorded(step_fn, of_lr=lambda lr: lr):
+    """The step, with the rate in its state."""
+
+    def with_rate(state, batch, lr):
+        inner, loss = step_fn(state[0], batch, lr)
+        return (inner, state[1] + of_lr(lr)), loss
+
+    return with_rate
+
+
+def ignoring(weights, batch, lr):
+    return step(weights, batch, 0.01)
+
+
+def forgetful(weights, batch, lr):
+    return weights, step(weights, batch, lr)[1]
+
+
+USELESS = {
+    "its own rate": (ignoring, jnp.zeros(3)),
+    "a rate that is only recorded": (recorded(ignoring), (jnp.zeros(3), 0.0)),
+    "a rate that is only recorded, as a logarithm": (recorded(ignoring, jnp.log), (jnp.zeros(3), 0.0)),
+    "a state that is not returned": (forgetful, jnp.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 10])
+@pytest.mark.parametrize(("step_fn", "state"), USELESS.values(), ids=USELESS)
+def test_a_step_that_does_not_use_its_rate_gets_no_bounds(step_fn, state, chunk):
+    with pytest.raises(RangeTestError, match=r"^step_fn must use its argument lr and return the state that it changes"):
+        range_test(step_fn, state, BATCHES, max_lr=1.0, chunk=chunk)
+
+
+@pytest.mark.parametrize("chunk", [None, 10])
+def test_optimizers_that_do_not_use_the_rate_get_no_bounds(chunk):
+    optax = pytest.importorskip("optax")
+    inject = optax.inject_hyperparams(optax.adam)
+    scheduled = inject(learning_rate=lambda count: 0.01)
+
+    def overridden(state, batch, lr):
+        weights, inner = state
+        inner.hyperparams["learning_rate"] = lr
+        loss, gradient = jax.value_and_grad(loss_of)(weights, batch)
+        updates, inner = scheduled.update(gradient, inner, weights)
+        return (weights + updates, inner), loss
+
+    with pytest.raises(RangeTestError, match=r"^step_fn must use"):
+        range_test(overridden, (jnp.zeros(3), scheduled.init(jnp.zeros(3))), BATCHES, chunk=chunk)
+    for make in (lambda lr: optax.adam(0.01), inject):
+        with pytest.raises(RangeTestError, match=r"^optimizer must use the learning rate that it is called with"):
+            range_test(loss_of, jnp.zeros(3), BATCHES, optimizer=make, chunk=chunk)
+
+
+def warming_up(state, batch, lr):
+    weights, loss = step(state[0], batch, lr * jnp.clip(state[1] - 25, 0, 30) / 30)
+    return (weights, state[1] + 1), loss
+
+
+MASKED = [(x * 0, y) for x, y in BATCHES * 5]
+USEFUL = {
+    "warm-up from 0": (warming_up, (jnp.zeros(3), jnp.float32(0)), BATCHES),
+    "first batches masked": (step, jnp.zeros(3), [*MASKED, *BATCHES * 40]),
+    "first batch broken": (step, jnp.zeros(3), [(X[:8] * np.nan, Y[:8]), *BATCHES * 40]),
+    "a branch": (lambda w, b, lr: step(w, b, jnp.where(lr > 0.01, lr, 0.0)), jnp.zeros(3), BATCHES),
+    "bfloat16": (
+        lambda w, b, lr: step(w, tuple(jnp.asarray(part, "bfloat16") for part in b), lr),
+        jnp.zeros(3, "bfloat16"),
+        BATCHES,
+    ),
+}
+
+
+@pytest.mark.parametrize("chunk", [None, 10])
+@pytest.mark.parametrize(("step_fn", "state", "batches"), USEFUL.values(), ids=USEFUL)
+def test_a_step_that_uses_its_rate_late_gets_its_bounds(step_fn, state, batches, chunk):
+    assert range_test(step_fn, state, batches, chunk=chunk).bounds.usable
+
+
+def test_a_constant_loss_is_flat_and_few_points_are_few():
+    assert range_test(lambda w, b, lr: (w, 1.0), jnp.zeros(3), BATCHES).bounds.status == "flat"
+    few = range_test(step, jnp.ones(3), iter(BATCHES), min_lr=1e-12)
+    assert few.bounds.status == "too_few_points"
+
+
+def test_updates_are_made_twice_only_until_the_rate_shows():
+    rates = []
+
+    def counted(weights, batch, lr):
+        rates.append(float(lr))
+        return step(weights, batch, lr)
+
+    result = range_test(counted, jnp.zeros(3), BATCHES, **SWEEP, chunk=None)
+    assert rates == pytest.approx([*np.repeat(result.lr[:2], 2) * [1, 2, 1, 2], *result.lr[2:]])
+
+
+# Steps that change what they get
+
+
+def in_dict(state, batch, lr):
+    state["weights"], loss = step(state["weights"], batch, lr)
+    state["calls"].append(1)
+    return state, loss
+
+
+def in_numpy(state, batch, lr):
+    loss, gradient = jax.value_and_grad(loss_of)(jnp.asarray(state["weights"]), batch)
+    state["weights"] -= np.asarray(lr * gradient)
+    return state, loss
+
+
+class Held:
+    """A state that JAX does not know."""
+
+    def __init__(self):
+        self.weights = jnp.zeros(3)
+
+    def step(self, batch, lr):
+        self.weights, loss = step(self.weights, batch, lr)
+        return self, loss
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize(
+    ("step_fn", "make"),
+    [
+        (in_dict, lambda: {"weights": jnp.zeros(3), "calls": []}),
+        (in_numpy, lambda: {"weights": np.zeros(3, "float32")}),
+        (lambda state, batch, lr: state.step(batch, lr), Held),
+        (jax.jit(step, donate_argnums=0), lambda: jnp.zeros(3)),
+    ],
+    ids=["dict", "NumPy", "object", "donated"],
+)
+def test_a_step_that_changes_its_state_in_place_leaves_it_as_it_was(step_fn, make, broken):
+    state, data = make(), [(X[:8] * np.nan, Y[:8]), *BATCHES] if broken else BATCHES
+    result = range_test(step_fn, state, [*BATCHES, *data, *BATCHES * 5], **SWEEP, chunk=None)
+    kept = vars(state) if isinstance(state, Held) else state if isinstance(state, dict) else {"weights": state}
+    assert not np.any(kept["weights"])
+    assert not kept.get("calls")
+    assert len(result.left_out) == broken
+    wanted = range_test(step, jnp.zeros(3), [*BATCHES, *data, *BATCHES * 5], **SWEEP)
+    np.testing.assert_allclose(result.loss, wanted.loss, rtol=1e-5)
+
+
+def test_a_state_that_cannot_be_copied_is_named():
+    with pytest.raises(TypeError, match=r"^state must hold values that can be copied; got <unlocked"):
+        range_test(lambda s, b, lr: (s, 1.0), threading.Lock(), BATCHES, chunk=None)
+
+
+def test_functions_in_the_state_are_compiled_once():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def updated(weights, function, batch, lr):
+        traces.append(1)
+        return step(weights, batch, lr)
+
+    def step_fn(state, batch, lr):
+        weights, loss = updated(*state, batch, lr)
+        return (weights, state[1]), loss
+
+    range_test(step_fn, (jnp.zeros(3), jax.nn.relu), BATCHES, **SWEEP, chunk=None)
+    assert len(traces) == 1
+
+
+# Generators of the data
+
+GENERATOR = np.random.default_rng(5)
+
+
+class OwnGenerators:
+    def __init__(self, kind):
+        torch = pytest.importorskip("torch")
+        self.kind, self.numpy, self.python = kind, np.random.default_rng(1), random.Random(2)
+        rows = torch.utils.data.TensorDataset(torch.arange(5))
+        self.loader = torch.utils.data.DataLoader(rows, shuffle=True, generator=torch.Generator().manual_seed(3))
+
+    def __iter__(self):
+        orders = {
+            "attribute": lambda: self.numpy.permutation(5),
+            "Python": lambda: self.python.sample(range(5), 5),
+            "global": lambda: GENERATOR.permutation(5),
+            "loader": lambda: [int(index) for (index,) in self.loader],
+        }
+        GENERATOR  # noqa: B018
+        return iter([BATCHES[index] for index in orders[self.kind]()])
+
+
+@pytest.mark.parametrize("kind", ["attribute", "Python", "global", "loader"])
+def test_generators_that_the_data_hold_are_restored(kind):
+    data = OwnGenerators(kind)
+    first = range_test(step, jnp.zeros(3), data, **SWEEP)
+    assert range_test(step, jnp.zeros(3), data, **SWEEP) == first
+    assert range_test(step, jnp.zeros(3), data, **{**SWEEP, "min_lr": 2e-3}) != first
+
+
 W, XS = jnp.zeros(4), np.ones((8, 4), np.float32)
 DATA = [(XS, XS.sum(1))] * 20
 
@@ -460,7 +661,7 @@ SLIPS = {
     "a dict of arrays": ("batches must hold arrays of numbers", {"batches": {"x": XS, "y": XS}}),
     "objects": ("batches must hold arrays of numbers", {"batches": [np.array([None])] * 20}),
     "swapped state and batches": ("batches must be an iterable.*Swap them", {"state": DATA, "batches": W}),
-    "a state that holds no arrays": ("state must be a pytree of arrays", {"state": {"w": W, "name": "a"}}),
+    "a state that holds no arrays": ("state must be a pytree of arrays.*optimizer=", {"state": {"w": W, "name": "a"}}),
     "evaluate": (r"evaluate\(\) must be a number", {"evaluate": lambda state: None}),
 }
 

@@ -1,16 +1,19 @@
 """The range test of a JAX training step."""
 
 import contextlib
+import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from cyclr import _checks, _generators
+from cyclr import _checks
+from cyclr.errors import RangeTestError
+from cyclr.jax import _batches
 from cyclr.jax._optax import OptaxStep
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
@@ -41,14 +44,16 @@ def range_test(
     `range_test(loss_of, params, batches, optimizer=optax.adamw)`. For any other training step, pass the step and its
     state: `range_test(step_fn, state, batches)`.
 
-    `state` is not changed, because JAX arrays are immutable: training continues from it as if there had been no test.
-    Do not pass a `step_fn` compiled with donated arguments: it would delete `state`. The generators of Python,
-    NumPy, torch (if it is loaded) and a torch `DataLoader` are restored. You restore any other generator, and the
-    position of an iterator.
+    `state` is not changed: training continues from it as if there had been no test. With `chunk=None` a step that
+    changes its state in place, or is compiled with a donated state, gets a copy. The global generators of Python, NumPy
+    and torch (if it is loaded) are restored, and so are generators and torch loaders that `batches` holds as attributes
+    or that its `__iter__` uses. You restore any other generator, the position of an iterator, and a model or optimizer
+    that `step_fn` changes without having it in its state.
 
     Several updates run in one compiled call (`jax.lax.scan`), whose losses are then recorded. So a small model is not
     limited by the time of the calls. Updates after the one that stops the test are discarded. A broken batch is left
-    out, and the reason of the bounds names it; see `cyclr.RangeTest`.
+    out, and the reason of the bounds names it; see `cyclr.RangeTest`. Until the losses and the state depend on the
+    learning rate, the updates are also made at twice the rates, usually in the first chunk only.
 
     Args:
         step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
@@ -81,7 +86,8 @@ def range_test(
 
     Raises:
         TypeError, ValueError: an argument out of range.
-        RangeTestError: no loss could be recorded.
+        RangeTestError: no loss could be recorded; or the losses do not depend on the learning rate, to the last bit,
+            because `step_fn` or `optimizer` does not use it or `step_fn` returns the state that it gets.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -107,7 +113,7 @@ def range_test(
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the state that returns a number")
     _check_arguments(step_fn, optimizer, rest)
-    _check_batches(batches, state)
+    _batches.check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     # Called when `state` is the state after the chunk.
     value = None if evaluate is None else lambda: evaluate(state)  # type: ignore[misc]
@@ -118,37 +124,29 @@ def range_test(
         evaluate = None if evaluate is None else functools.partial(step_fn.evaluate, evaluate)
     if chunk is not None and evaluate is not None:
         size = updates_per_rate
-    scan = _compiled(step_fn)
+    advance = _uncompiled(step_fn) if chunk is None else _compiled(step_fn)
     # A step that is not compiled here may take anything as a batch.
-    source = _repeated(batches) if chunk is None else map(_checked, _repeated(batches))
+    source = _batches.repeated(batches) if chunk is None else map(_batches.checked, _batches.repeated(batches))
     pending: list[Any] = []
     made = 0
+    # The same updates at twice the learning rates, made until they give another loss and another state.
+    other, differs = state, False
     with contextlib.ExitStack() as undo:
-        undo.callback(_generators.Generators(batches).restore)
+        undo.callback(_batches.copy_generators(batches))
         while not test.stopped:
             # With `evaluate`, the rest of this rate if batches of another shape ended the chunk before.
             rates = test.upcoming(size - made)
-            taken, pending = _same_shape_batches(source, pending, len(rates))
+            taken, pending = _batches.take_same_shape(source, pending, len(rates))
             if not taken:
                 test.stop("data_exhausted")
                 break
+            rates = rates[: len(taken)]
             before, made_before = state, made
             made = 0 if evaluate is None else (made + len(taken)) % size
-            if chunk is None:
-                state, loss = _pair(step_fn(state, taken[0], jax.numpy.asarray(float(rates[0]))))
-                losses: Any = [loss]
-            else:
-                try:
-                    state, losses = scan(state, jax.tree.map(_stack, *taken), rates[: len(taken)])
-                except TypeError as error:
-                    _explain(error, step_fn, state, taken[0])
-                    raise
-                if not _is_array(losses):
-                    raise TypeError(
-                        f"step_fn must return (state, loss), where loss is a number; got a {type(losses).__name__} as "
-                        "loss. Return other values as part of the state, or not at all."
-                    )
-                losses = np.asarray(losses, dtype=np.float64)
+            state, losses = advance(state, taken, rates)
+            if not differs:
+                other, other_losses = advance(other, taken, 2 * rates)
+                differs = not np.array_equal(losses, other_losses, equal_nan=True) and not _equal(state, other)
             for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                 test.record(loss)
                 if on_step is not None:
@@ -158,53 +156,77 @@ def range_test(
                     source, pending = itertools.chain(taken[number + 1 :], pending, source), []
                     state, made = before, made_before + number if evaluate is not None else 0
                     if number:
-                        state, _ = scan(state, jax.tree.map(_stack, *taken[:number]), rates[:number])
+                        state, _ = advance(state, taken[:number], rates[:number])
+                    other = state
                     break
-    return test.result()
+    result = test.result()
+    if not differs and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
+        fix = (
+            "step_fn must use its argument lr and return the state that it changes"
+            if optimizer is None
+            else "optimizer must use the learning rate that it is called with, as lambda lr: optax.adamw(lr) does"
+        )
+        raise RangeTestError(
+            f"{fix}; got the same losses or the same state, to the last bit, at twice the learning rates. If it does, "
+            "its updates are too small to change them: raise max_lr."
+        )
+    return result
 
 
-def _compiled(step_fn: Any) -> Any:
-    """Make all updates of a chunk in one call, which is compiled for each length and shape of chunks."""
+def _uncompiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Return a function that makes one update, on a copy of the state: a step may change or donate what it gets."""
+
+    def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
+        given = jax.tree.map(_copied, state)
+        state, loss = _pair(step_fn(given, taken[0], jax.numpy.asarray(float(rates[0]))))
+        return state, [_checks.scalar("loss", loss)]
+
+    return advance
+
+
+def _copied(leaf: Any) -> Any:
+    # A copy of a function would be compiled again.
+    if callable(leaf):
+        return leaf
+    try:
+        return copy.deepcopy(leaf)
+    except TypeError as error:
+        raise TypeError(
+            f"state must hold values that can be copied; got {_checks.quoted(leaf)}. Keep it outside the state."
+        ) from error
+
+
+def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Return a function that makes all updates of a chunk in one call, compiled for each length and shape of chunks."""
 
     def scanned(state: Any, batches: Any, rates: Any) -> Any:
         # Filled by a Python number, because an array is not weakly typed.
         given = batches, jax.numpy.full(rates.shape, 0.0).at[:].set(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
-    return jax.jit(scanned)
+    scan = jax.jit(scanned)
 
-
-def _stack(*leaves: Any) -> Any:
-    # JAX compiles for every number of arrays, and slowly for many.
-    return (np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jax.numpy).stack(leaves)
-
-
-def _repeated(batches: Iterable[Any]) -> Iterator[Any]:
-    """Read the batches again and again; an iterator is read once."""
-    while True:
-        empty = True
-        for batch in batches:
-            empty = False
-            yield batch
-        if empty or iter(batches) is batches:
-            return
-
-
-def _checked(batch: Any) -> Any:
-    """Return the batch, or raise if it holds anything but arrays of numbers."""
-    for leaf in jax.tree.leaves(batch):
-        if type(leaf).__module__.split(".")[0] == "torch":
+    def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
+        try:
+            state, losses = scan(state, jax.tree.map(_batches.stack, *taken), rates)
+        except TypeError as error:
+            _explain(error, step_fn, state, taken[0])
+            raise
+        if not _batches.is_array(losses):
             raise TypeError(
-                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of torch. Convert to NumPy: "
-                "tensor.numpy()."
+                f"step_fn must return (state, loss), where loss is a number; got a {type(losses).__name__} as "
+                "loss. Return other values as part of the state, or not at all."
             )
-        kind = getattr(getattr(leaf, "dtype", None), "kind", "V")
-        if kind in "OSUMm" or not (_is_array(leaf) or isinstance(leaf, int | float | complex)):
-            raise TypeError(
-                f"batches must hold arrays of numbers; got a batch with {_checks.quoted(leaf)}. Pass a list of "
-                "batches, such as [(x, y)], after the state; chunk=None takes batches of any kind."
-            )
-    return batch
+        return state, np.asarray(losses, dtype=np.float64)
+
+    return advance
+
+
+def _equal(state: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True)
+    return all(
+        bool(jax.numpy.all(leaf == another)) if _batches.is_array(leaf) else leaf == another for leaf, another in pairs
+    )
 
 
 def _check_arguments(step_fn: Any, optimizer: Any, rest: Any) -> None:
@@ -232,28 +254,6 @@ def _check_arguments(step_fn: Any, optimizer: Any, rest: Any) -> None:
         raise TypeError(f"{name} must take {count} arguments, ({arguments}); got {signature}. {fix}") from error
 
 
-def _check_batches(batches: Any, state: Any) -> None:
-    """Raise for what looks like another argument; an error of the training step would not name the cause."""
-    fix = "Pass a list, such as [(x[i : i + 32], y[i : i + 32]) for i in range(0, len(x), 32)]."
-    if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
-        raise TypeError(f"batches must be an iterable of batches; got {_checks.quoted(batches)}. {fix}")
-    if _is_array(batches) and np.ndim(batches) < 2 and isinstance(state, list | Iterator):
-        raise TypeError(
-            f"batches must be an iterable of batches; got an array of shape {np.shape(batches)}, and a "
-            f"{type(state).__name__} as state. Swap them: the order is step_fn, state, batches."
-        )
-    if isinstance(batches, tuple) and 2 <= len(batches) <= 3 and all(map(_is_array, batches)):
-        shapes = [np.shape(part) for part in batches]
-        if len({shape[:1] for shape in shapes}) == 1 < len({(np.shape(part), str(part.dtype)) for part in batches}):
-            raise TypeError(
-                f"batches must be an iterable of batches; got one tuple of arrays, of shapes {shapes}. {fix}"
-            )
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
 def _pair(returned: Any) -> Any:
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         kind = f"{type(returned).__name__} of {len(returned)}" if isinstance(returned, tuple | list) else None
@@ -269,10 +269,11 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
     of_loss = isinstance(step_fn, OptaxStep)
     name = "loss_of" if of_loss else "step_fn"
     for leaf in jax.tree.leaves(state):
-        if not _is_array(leaf) and not isinstance(leaf, int | float | complex):
+        if not _batches.is_array(leaf) and not isinstance(leaf, int | float | complex):
             raise TypeError(
                 f"state must be a pytree of arrays; got one with {_checks.quoted(leaf)}. The order of arguments is "
-                "step_fn, state, batches; chunk=None takes any state."
+                "step_fn, state, batches. Keep what is not an array outside, as eqx.partition(model, eqx.is_array) "
+                "does, or pass optimizer=, which takes such a model as it is; chunk=None takes any state."
             ) from error
     if isinstance(error, jax.errors.JAXTypeError):
         raise TypeError(
@@ -286,12 +287,12 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
         # An error of the function itself, which says where it is.
         return
     new, _ = _pair(returned)
-    if of_loss and _shape(new[2]) != _shape(state[2]):
+    if of_loss and _batches.shape_of(new[2]) != _batches.shape_of(state[2]):
         raise TypeError(
             "loss_of must return (loss, rest), with the structure, shapes and dtypes of the rest that it gets, "
             f"{_in_words(state[2])}; got {_in_words(new[2])}."
         ) from error
-    if not of_loss and _shape(new) != _shape(state):
+    if not of_loss and _batches.shape_of(new) != _batches.shape_of(state):
         raise TypeError(
             "step_fn must return the next state first, with the structure, shapes and dtypes of the state that it "
             f"gets, {_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
@@ -299,22 +300,7 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
 
 
 def _in_words(tree: Any, named: int = 4) -> str:
-    structure, leaves = _shape(tree)
+    structure, leaves = _batches.shape_of(tree)
     if len(leaves) > named or not leaves:
         return str(structure)
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in leaves)
-
-
-def _same_shape_batches(source: Iterator[Any], pending: list[Any], count: int) -> tuple[list[Any], list[Any]]:
-    """Return up to `count` batches of the same shape, and the one after them if it has another shape."""
-    taken = list(pending)
-    for batch in itertools.islice(source, count - len(taken)):
-        if taken and _shape(batch) != _shape(taken[0]):
-            return taken, [batch]
-        taken.append(batch)
-    return taken, []
-
-
-def _shape(batch: Any) -> Any:
-    leaves, structure = jax.tree.flatten(batch)
-    return structure, [(np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves]
