@@ -13,7 +13,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from cyclr import Constant, Cyclical, Halving, OneCycle, PerCycle, Schedule, ScheduleError, Sequence, Warmup
-from cyclr.torch import CyclicLR, Scheduler
+from cyclr.torch import CyclicLR, Scheduler, TimmScheduler
 from cyclr.torch._hooks import uncounted
 
 CYCLE = Cyclical(0.25, 0.75, 3)
@@ -134,6 +134,35 @@ def test_step_goes_to_a_number_of_updates_and_on_from_there():
     assert run(optimizer, scheduler, 3) == [values(CYCLE, 3, 10**12)]
     scheduler.step(0)
     assert run(optimizer, scheduler, 3) == [values(CYCLE, 3)]
+
+
+@pytest.mark.filterwarnings("ignore:SGD made 8 of its last updates")
+@pytest.mark.parametrize("first", [0, 1], ids=["step(epoch)", "step(epoch + 1)"])
+@pytest.mark.parametrize("batches", [2, 20])
+def test_the_number_of_an_epoch_is_no_step(first, batches):
+    """https://github.com/huggingface/pytorch-image-models/blob/main/train.py"""
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+
+    def train():
+        for epoch in range(3):
+            for _ in range(batches):
+                update(optimizer)
+            scheduler.step(epoch + first)
+
+    message = r"^epoch must be a number of updates, at least the \d+ made; got epoch=[12]\. Call scheduler\.step\(\)"
+    with pytest.raises(ValueError, match=message):
+        train()
+
+
+def test_the_number_of_the_update_is_a_step():
+    """As of an epoch of one batch, and of loops that count their updates."""
+    optimizer = sgd()
+    scheduler, used = Scheduler(optimizer, CYCLE), []
+    for step in range(9):
+        used += update(optimizer)
+        scheduler.step(step + 1)
+    assert used == values(CYCLE, 9)
 
 
 def test_calls_can_be_counted_instead():
@@ -1508,7 +1537,7 @@ def test_updates_of_another_optimizer_give_one_warning():
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("every", [300, 20, 10, 5, 3, 2])
+@pytest.mark.parametrize("every", [300, 20, 5, 3, 2])
 def test_updates_without_step_give_one_warning(every):
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, OTHER)
@@ -1657,6 +1686,57 @@ def test_weights_are_averaged_at_the_ends_of_cycles():
     assert averaged.n_averaged.item() == 3
 
 
+# timm's interface
+
+
+def timm_loop(scheduler, optimizer, start=0, epochs=4, batches=6):
+    """The loop of timm's train.py, which steps the scheduler on updates."""
+    if start > 0:
+        scheduler.step_update(start * batches)
+    used = []
+    for epoch in range(start, epochs):
+        num_updates = epoch * batches
+        for _ in range(batches):
+            used.append([group["lr"] for group in optimizer.param_groups])
+            update(optimizer)
+            num_updates += 1
+            scheduler.step_update(num_updates=num_updates, metric=0.5)
+        scheduler.step(epoch + 1, 0.25)
+    return used
+
+
+def test_a_loop_written_for_timm_uses_the_rates_of_the_schedule_and_is_resumed():
+    groups = {"lr_scale": 0.5}, {"lr_scale": 1.0}
+    optimizer = sgd(*groups)
+    used = timm_loop(TimmScheduler(optimizer, CYCLE), optimizer)
+    assert used == [[0.5 * CYCLE(step), CYCLE(step)] for step in range(24)]
+    optimizer = sgd(*groups)
+    assert timm_loop(TimmScheduler(optimizer, CYCLE), optimizer, start=2) == used[12:]
+
+
+def test_epochs_change_nothing_in_timms_interface():
+    optimizer = sgd()
+    scheduler = TimmScheduler(optimizer, CYCLE)
+    scheduler.step(0)
+    used = []
+    for epoch in range(3):
+        for _ in range(4):
+            used += update(optimizer)
+            scheduler.step()
+        scheduler.step(epoch, metric=1.0)
+    assert used == values(CYCLE, 12)
+
+
+def test_timms_resume_by_epochs_is_an_error():
+    scheduler = TimmScheduler(sgd(), CYCLE)
+    with pytest.raises(
+        ValueError, match=r"^step\(epoch\) must come after an update; got epoch=3 before .*step_update\("
+    ):
+        scheduler.step(3)
+    with pytest.raises(ValueError, match=r"^num_updates must be an integer of at least 0; got num_updates=-1"):
+        scheduler.step_update(-1)
+
+
 # Errors
 
 
@@ -1795,6 +1875,22 @@ BAD = {
         r"^counts must be one of 'updates', 'calls'",
     ),
     "step": (lambda: Scheduler(sgd(), CYCLE).step(-1), ValueError, r"^epoch must be an integer of at least 0"),
+    "a metric": (
+        lambda: Scheduler(sgd(), CYCLE).step(1, 0.5),
+        TypeError,
+        r"^step\(\) must be called without a metric; got metric=0\.5\. Call scheduler\.step\(\).*TimmScheduler",
+    ),
+    "a metric by name": (lambda: Scheduler(sgd(), CYCLE).step(metric=0.5), TypeError, r"^step\(\) must be called with"),
+    "timm's interface": (
+        lambda: Scheduler(sgd(), CYCLE).step_update(num_updates=1),
+        AttributeError,
+        r"^step_update must be called on a TimmScheduler; got a Scheduler\. .*TimmScheduler\(optimizer, lr=",
+    ),
+    "a name that is not there": (
+        lambda: Scheduler(sgd(), CYCLE).stop,
+        AttributeError,
+        r"^'Scheduler' object has no attribute 'stop'$",
+    ),
     "half a step": (lambda: Scheduler(sgd(), CYCLE).step(1.5), TypeError, r"^epoch must be an integer; got epoch=1\.5"),
 }
 

@@ -11,5 +11,6 @@ from cyclr.torch.cyclic_lr import CyclicLR
 from cyclr.torch.layer_groups import layer_groups
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
+from cyclr.torch.timm import TimmScheduler
 
-__all__ = ["CyclicLR", "Scheduler", "layer_groups", "range_test"]
+__all__ = ["CyclicLR", "Scheduler", "TimmScheduler", "layer_groups", "range_test"]

@@ -9,7 +9,7 @@ from cyclr.torch import _hooks, _private
 WINDOW = 32
 """Updates that are looked at, one after another: the first of a run, and again each time it has doubled."""
 
-LATE = 16
+LATE = 8
 """Updates in a window without a call of `step()` since the one before, after which there is a warning."""
 
 LOOK = 16

@@ -94,6 +94,7 @@ class CyclicLR(Scheduler):
     max_lrs, base_momentums, max_momentums, use_beta1 = _Setting(), _Setting(), _Setting(), _Setting()
     mode, gamma, total_size, step_ratio, scale_mode, cycle_momentum = (_Setting() for _ in range(6))
     _keeps_ratios = False
+    _only_forward = False
     _resume_mode: Resumed = "saved"
     _in_fractions = False
     """True after a step to a fraction of an epoch."""

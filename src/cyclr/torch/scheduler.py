@@ -92,6 +92,7 @@ class Scheduler(_private.TorchScheduler):
     """
 
     _keeps_ratios = True
+    _only_forward = True
     _last_step: Any = -1
     _resume_mode: Resumed = "same"
     _compares = False
@@ -307,16 +308,21 @@ class Scheduler(_private.TorchScheduler):
         """The step of the next update, also if `step()` is yet to be called, or while pending."""
         return max(self._last_step, self._offset, 0) if self._counts_calls else self._counts[0] + self._offset
 
-    def step(self, epoch: int | None = None) -> None:
-        """Set the values that the next update uses. Call it after `optimizer.step()`.
+    def step(self, epoch: int | None = None, metric: Any = None) -> None:
+        """Set the values that the next update uses. Call it without arguments after every `optimizer.step()`.
 
         Args:
-            epoch: the step to go to, a number of updates. torch chose the name.
+            epoch: the step to go to, a number of updates: 0, or at least the updates made. torch chose the name.
+            metric: not taken, because a schedule follows no metric.
+
+        Raises:
+            ValueError: `epoch` is a number of updates that were made already, as that of an epoch is.
+            TypeError: there is a metric.
         """
-        if epoch is not None or self._compares:
+        if epoch is not None or metric is not None or self._compares:
             self._keep_edited()
-            if epoch is not None:
-                self._go_to(self._checked_step("epoch", epoch))
+            if epoch is not None or metric is not None:
+                self._go_to(self._checked_call(epoch, metric))
                 return
         counts = self._counts
         step = self._last_step + 1 if self._counts_calls else counts[0] + self._offset
@@ -335,6 +341,26 @@ class Scheduler(_private.TorchScheduler):
 
     def _checked_step(self, name: str, step: Any) -> Any:
         return _checks.integer(name, step, at_least=0)
+
+    def _checked_call(self, epoch: Any, metric: Any) -> Any:
+        if metric is not None:
+            raise TypeError(
+                f"step() must be called without a metric; got metric={_checks.quoted(metric)}. Call scheduler.step() "
+                f"after every update. {_TIMM}"
+            )
+        step = self._checked_step("epoch", epoch)
+        if self._only_forward and 0 < step < self._position:
+            raise ValueError(
+                f"epoch must be a number of updates, at least the {self._position} made; got epoch={step}. Call "
+                "scheduler.step() without an argument after every update. To start again, call step(0); to go back, "
+                f"load_state_dict(state). {_TIMM}"
+            )
+        return step
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "step_update":
+            raise AttributeError(f"step_update must be called on a TimmScheduler; got a {type(self).__name__}. {_TIMM}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _go_to(self, step: Any) -> None:
         self._set_to(step)
@@ -521,6 +547,9 @@ class Scheduler(_private.TorchScheduler):
         self._tracks = []
         self._attach()
         self._read_groups()
+
+
+_TIMM = "For a loop written for timm's schedulers, create a cyclr.torch.TimmScheduler(optimizer, lr=...)."
 
 
 def _below_1(name: str, read: Callable[[Schedule, Any], float]) -> Callable[[Schedule, Any], float]:
