@@ -17,6 +17,7 @@ import types
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch.nn.functional import mse_loss
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
@@ -740,3 +741,112 @@ def test_what_a_function_uses_is_restored_without_a_word():
     before = parts.state()
     range_test(model, parts.optimizer, None, with_nan(), step_fn=step, steps=STEPS, repeats=1)
     assert parts.state() == before
+
+
+class Meter:
+    """A mean in an object of its own."""
+
+    def __init__(self):
+        self.total, self.count, self.values = torch.zeros(1), 0, []
+
+    def update(self, value):
+        self.total.add_(value)
+        self.count += 1
+        self.values.append(value)
+
+    def state(self):
+        return self.total.item(), self.count, [*self.values]
+
+
+class Metered(torch.nn.Module):
+    """A loss that keeps state in objects, containers and a generator, and never in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.meter, self.meters, self.by_name = Meter(), [Meter()], {"a": (Meter(),)}
+        self.generator, self.hidden, self.second = torch.Generator().manual_seed(1), None, torch.nn.Linear(1, 1)
+        self.second_optimizer = torch.optim.Adam(self.second.parameters(), lr=0.1)
+
+    def forward(self, output, target):
+        loss = (output - target).square().mean() + 0.01 * torch.rand((), generator=self.generator)
+        for meter in (self.meter, *self.meters, *self.by_name["a"]):
+            meter.update(loss.item())
+        self.hidden = (loss.detach(), loss.detach())
+        self.second(loss.detach().reshape(1, 1)).sum().backward()
+        self.second_optimizer.step()
+        return loss
+
+    def state(self):
+        meters = [meter.state() for meter in (self.meter, *self.meters, *self.by_name["a"])]
+        second = self.second.weight.tolist(), repr(self.second_optimizer.state_dict())
+        return meters, self.generator.get_state().tolist(), repr(self.hidden), second
+
+
+def test_objects_that_modules_hold_are_restored():
+    loss, model = Metered(), make_model()
+    loss(model(X), Y)
+    before = loss.state()
+    for function in (loss, lambda output, target: loss(output, target)):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), function, with_nan(3), steps=STEPS, repeats=1)
+        assert loss.state() == before
+
+
+NORMS = {
+    "weight norm by hooks": torch.nn.utils.weight_norm,
+    "spectral norm by hooks": torch.nn.utils.spectral_norm,
+    "weight norm": torch.nn.utils.parametrizations.weight_norm,
+    "spectral norm": torch.nn.utils.parametrizations.spectral_norm,
+    "pruning": lambda layer: torch.nn.utils.prune.random_unstructured(layer, "weight", 2),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+def test_weights_that_are_computed_from_parameters_are_restored(norm):
+    model = torch.nn.Sequential(norm(torch.nn.Linear(4, 3)), torch.nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(X)
+    held = vars(model[0]).get("weight")
+    before = [value.tolist() for value in (*model.state_dict().values(), model.eval()[0].weight)]
+    range_test(model.train(), optimizer, mse_loss, with_nan(), steps=STEPS, repeats=1)
+    assert vars(model[0]).get("weight") is held
+    assert [value.tolist() for value in (*model.state_dict().values(), model.eval()[0].weight)] == before
+
+
+def test_parameters_that_a_step_freezes_are_restored():
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        model[1].requires_grad_(False)
+        model[4].weight.requires_grad_(True)
+        return loss
+
+    model[4].weight.requires_grad_(False)
+    range_test(model, optimizer, None, with_nan(), step_fn=step, steps=STEPS, repeats=1)
+    assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, False, True]
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_a_second_loader_goes_on_where_it_was(also):
+    model, generator = make_model(), torch.Generator().manual_seed(3)
+    second = DataLoader(TensorDataset(X, Y), 4, shuffle=True, generator=generator)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    held = Meter()
+    held.loader = second
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = mse_loss(model(batch[0]), next(iter(held.loader if also else second))[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    before = generator.get_state().tolist()
+    also = {"also": [held]} if also else {}
+    range_test(model, optimizer, None, with_nan(), step_fn=step, steps=STEPS, repeats=1, **also)
+    assert generator.get_state().tolist() == before

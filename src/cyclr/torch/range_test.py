@@ -131,8 +131,10 @@ def range_test(
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    held = [part for part in reached(functions.values(), also) if isinstance(part, Optimizer)]
-    all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *held]
+    held = reached([model, *functions.values()], also)
+    others = [part for part in held if isinstance(part, Optimizer)]
+    all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
+    loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
     _checks.integer("accumulate", accumulate, at_least=1)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
@@ -171,12 +173,13 @@ def range_test(
     else:
         swept = _swept(optimizer, group)
     processes = Processes(model)
-    copied = partial(TrainingState, model, all_optimizers, scaler, functions=functions.values(), also=also)
+    copied = partial(TrainingState, model, all_optimizers, scaler, parts=held)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
         with contextlib.ExitStack() as undo:
-            undo.callback(_generators.Generators(loader).restore)
-            restore_loader(loader, undo)
+            for part in loaders:
+                undo.callback(_generators.Generators(part).restore)
+                restore_loader(part, undo)
             folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
             state = copied(folder)
             undo.callback(state.restore)

@@ -24,10 +24,10 @@ from cyclr.torch import _groups, _private
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, modes, gradients, scaler, attributes.
 
-    Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. What the
-    `functions` use is copied too, and what is in `also`: see `reached`. Gradients are not copied: the model has none
-    until `restore`, which gives it the same tensors. With `keep_gradients` they are copied, and the model keeps them.
-    The copies are files in `folder`, if there is one.
+    Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. Other
+    `parts`, as of `reached`, are copied too. Gradients are not copied: the model has none until `restore`, which gives
+    it the same tensors. With `keep_gradients` they are copied, and the model keeps them. The copies are files in
+    `folder`, if there is one.
     """
 
     def __init__(
@@ -37,14 +37,13 @@ class TrainingState:
         scaler: Any = None,
         folder: Path | None = None,
         *,
-        functions: Iterable[Any] = (),
-        also: Iterable[Any] = (),
+        parts: Iterable[Any] = (),
         keep_gradients: bool = False,
     ) -> None:
         self._model = model
         reshard(model)
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
-        parts = [model, *optimizers, *reached(functions, also)]
+        parts = [model, *optimizers, *parts]
         modules = {id(module): module for part in parts for module in _modules(part)}.values()
         parameters = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
         for optimizer in _groups.with_inner(part for part in parts if isinstance(part, Optimizer)):
@@ -59,13 +58,19 @@ class TrainingState:
             self._contents.add(_private.buffers(module))
             if _is_own(module):
                 self._contents.add(_generators.attributes(module))
+        # Hooks of torch, as for weight norm, replace tensors that are neither parameters nor buffers.
+        self._replaced = [
+            (own, {name: value for name, value in own.items() if isinstance(value, torch.Tensor)})
+            for own in map(_generators.attributes, modules)
+        ]
         # Also of a scaler: its `load_state_dict` changes the scale that it starts with, too.
         for part in (scaler, *parts):
-            if not isinstance(part, torch.nn.Module | Optimizer):
+            if not isinstance(part, torch.nn.Module | Optimizer | torch.utils.data.DataLoader):
                 self._contents.add(part)
                 self._contents.add(_generators.attributes(part))
         self._modes = [(module, module.training) for module in modules]
         self._gradients = [(parameter, parameter.grad) for parameter in parameters.values()]
+        self._trainable = [(parameter, parameter.requires_grad) for parameter in parameters.values()]
         _private.scaler_stages(scaler).clear()
         if keep_gradients:
             self._contents.add([gradient for _, gradient in self._gradients if gradient is not None])
@@ -81,8 +86,13 @@ class TrainingState:
         """Restore everything, bit for bit and in place."""
         reshard(self._model)
         self._contents.restore()
+        for own, tensors in self._replaced:
+            own.update(tensors)
         for module, training in self._modes:
             module.training = training
+        for parameter, trainable in self._trainable:
+            if parameter.requires_grad != trainable:
+                parameter.requires_grad = trainable
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
 
@@ -92,23 +102,32 @@ _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
 
 
 def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> list[Any]:
-    """Return what functions use and can be restored, and the objects in `also`, with all that these hold.
+    """Return what functions and modules use and can be restored, and the objects in `also` with all that these hold.
 
-    Of what functions use it is the modules, the optimizers, the random generators, and objects with a `state_dict`
-    such as loss scalers: the functions themselves, in closures, global variables, arguments, `self` and attributes.
+    Of what functions use it is the modules, optimizers, random generators, loaders, and objects with a `state_dict`
+    such as loss scalers: in closures, global variables, arguments, `self` and attributes. Modules and optimizers are
+    searched for these too, and for objects of classes that are defined in the same file as theirs. Not for others,
+    because they may hold their trainer, which holds everything.
     """
     found: list[Any] = []
-    pending, seen = [*((part, False) for part in functions), *((part, True) for part in also)], set[int]()
+    pending: list[tuple[Any, str | None]] = [*((part, None) for part in functions), *((part, "") for part in also)]
+    seen = set[int]()
     while pending:
-        part, whole = pending.pop()
+        part, file = pending.pop()
         if id(part) in seen or isinstance(part, type | types.ModuleType):
             continue
         seen.add(id(part))
-        if _keeps_state(part) or (whole and not inspect.isroutine(part)):
+        if inspect.isroutine(part):
+            file = None
+        elif file is not None or _keeps_state(part):
             found.append(part)
-        # Modules and optimizers may hold their trainer, which holds everything.
-        whole = whole and not isinstance(part, torch.nn.Module | Optimizer)
-        pending += [(value, whole) for value in _used_by(part) if (whole and _is_own(value)) or _may_hold(value)]
+        if isinstance(part, torch.nn.Module | Optimizer):
+            file = type(part).__module__
+        pending += [
+            (value, file)
+            for value in _used_by(part)
+            if _may_hold(value) or (file in ("", type(value).__module__) and _is_own(value))
+        ]
     return found
 
 
@@ -123,15 +142,15 @@ def _used_by(part: Any) -> list[Any]:
         return [*used.nonlocals.values(), *used.globals.values(), *(part.__defaults__ or ())]
     if isinstance(part, CONTAINERS):
         return [*(part.values() if isinstance(part, dict) else part)]
-    holders = _modules(part) if isinstance(part, torch.nn.Module) else [part]
-    return [value for holder in holders if _is_own(holder) for value in _generators.attributes(holder).values()]
+    if isinstance(part, torch.nn.Module) and not _is_own(part):
+        return [*part.children()]
+    return [] if isinstance(part, torch.utils.data.DataLoader) else [*_generators.attributes(part).values()]
 
 
 def _keeps_state(part: Any) -> bool:
-    """Return True for modules, optimizers, random generators, and what has a `state_dict`, but for loaders."""
-    kind = type(part)
-    has_state = hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
-    return isinstance(part, _GENERATORS) or (has_state and not isinstance(part, torch.utils.data.DataLoader))
+    """Return True for modules, optimizers, random generators, loaders, and what has a `state_dict`."""
+    has_state = hasattr(type(part), "state_dict") and hasattr(type(part), "load_state_dict")
+    return has_state or isinstance(part, (torch.utils.data.DataLoader, *_GENERATORS))
 
 
 def can_be_restored(part: Any) -> bool:
@@ -147,8 +166,8 @@ def _may_hold(value: Any) -> bool:
 
 
 def _is_own(part: Any) -> bool:
-    """Return True for objects of classes that are neither Python's, torch's nor NumPy's."""
-    return type(part).__module__.partition(".")[0] not in _LIBRARIES
+    """Return True for objects of classes that are neither Python's, torch's nor NumPy's, and not for data sets."""
+    return type(part).__module__.partition(".")[0] not in _LIBRARIES and not isinstance(part, torch.utils.data.Dataset)
 
 
 def _modules(part: Any) -> list[torch.nn.Module]:
