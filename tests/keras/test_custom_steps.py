@@ -73,12 +73,43 @@ CALLBACKS = {
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_optimizers_that_update_in_place_of_the_compiled_one_are_named(name, form):
     model, *_ = gan(form)
-    ended = []
-    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ended.append(batch))
     by = FORMS.get(form, "an optimizer that the model does not hold")
-    with pytest.raises(ValueError, match=rf"{name} follows the updates of model\.optimizer .*made by {by}"):
-        model.fit(X, X, batch_size=8, callbacks=[count, CALLBACKS[name]()], verbose=0)
-    assert ended == ([0, 1] if form == "hidden" else [0])
+    for size, made in ((8, 10), (4, 16)):
+        ended = []
+        count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, ended=ended: ended.append(batch))
+        message = rf"{name} follows the updates of model\.optimizer .*made none in {made} batches.*made by {by}"
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, X, batch_size=size, callbacks=[count, CALLBACKS[name]()], verbose=0)
+        assert len(ended) == made
+
+
+@not_on_jax
+@pytest.mark.parametrize("others", [1, 5, 12], ids=["even and odd", "five critic steps", "twelve critic steps"])
+@pytest.mark.parametrize("name", [*CALLBACKS, "range_test"])
+def test_a_model_may_alternate_between_optimizers(name, others):
+    """The followed optimizer, of `second`, makes the last of every `others + 1` updates."""
+
+    def step(model):
+        is_critic = (model.batches - 1) % (others + 1) < others
+        return update(model.d, model.first) if is_critic else update(model.optimizer, model.second)
+
+    model = Custom(step, d=keras.optimizers.SGD(0.001))
+    model.compile(keras.optimizers.SGD(0.5), run_eagerly=True)
+    data, ends = np.ones((10 * (others + 1), 1), "float32"), []
+    if name == "range_test":
+        result = range_test(model, data, data, batch_size=1, steps=8, stop_factor=None)
+        assert result.stop_reason == "completed"
+        return
+    weight = model.second.get_weights()[0].item()
+    made = {"CycleEnd": lambda: CycleEnd(lambda model, step: ends.append(step), CYCLE)}
+    callback = made.get(name, CALLBACKS[name])()
+    model.fit(data, data, batch_size=1, callbacks=[callback], verbose=0)
+    way = weight - model.second.get_weights()[0].item()
+    if name == "LRFinder":
+        assert (callback.iteration, way) == (10, 0)
+    else:
+        assert way == pytest.approx(5 if name == "CycleEnd" else CYCLE(np.arange(10)).sum(), rel=1e-3)
+    assert ends == ([8] if name == "CycleEnd" else [])
 
 
 @not_on_jax

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import cyclr
-from cyclr.keras import LearningRate, ScheduleCallback
+from cyclr.errors import BoundsError
+from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
 
 X = np.ones((80, 1), "float32")
 ONE = cyclr.OneCycle(0.01, 0.05, total_steps=40)
@@ -32,7 +33,11 @@ def fit(schedule=ONE, *, place="callback", epochs=4, model=None, accumulation=No
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     rate = LearningRate(schedule) if place == "optimizer" else 0.01
     model.compile(keras.optimizers.SGD(rate, gradient_accumulation_steps=accumulation), "mse")
-    callback = ScheduleCallback() if place == "optimizer" else ScheduleCallback(schedule)
+    callback = {
+        "callback": lambda: ScheduleCallback(schedule),
+        "optimizer": ScheduleCallback,
+        "cycle end": lambda: CycleEnd(lambda model, step: None, schedule),
+    }[place]()
     arguments = {"x": X, "y": X, "batch_size": 8, "verbose": 0, **arguments}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -40,7 +45,7 @@ def fit(schedule=ONE, *, place="callback", epochs=4, model=None, accumulation=No
     return [str(warning.message) for warning in caught if "total_steps" in str(warning.message)]
 
 
-@pytest.mark.parametrize("place", ["callback", "optimizer"])
+@pytest.mark.parametrize("place", ["callback", "optimizer", "cycle end"])
 @pytest.mark.parametrize(
     ("arguments", "updates"),
     [
@@ -58,7 +63,7 @@ def test_another_length_is_said_once(place, arguments, updates):
     assert f" {ONE(updates - 1):.3g} at the end. Write total_steps={updates}, or train for 40 updates" in said
 
 
-@pytest.mark.parametrize("place", ["callback", "optimizer"])
+@pytest.mark.parametrize("place", ["callback", "optimizer", "cycle end"])
 @pytest.mark.parametrize("schedule", [ONE, cyclr.Cyclical(0.01, 0.05, 4), cyclr.Cyclical.over(40, 2, 0.01, 0.05)])
 def test_nothing_is_said_of_a_run_that_fits(place, schedule):
     assert fit(schedule, place=place) == []
@@ -73,6 +78,98 @@ def test_a_second_fit_that_goes_past_the_end_is_said():
         model.fit(X, X, batch_size=8, epochs=4, callbacks=[ScheduleCallback(ONE)], verbose=0)
     with pytest.warns(UserWarning, match="total_steps=40, and the run has 50 updates. The updates after that use"):
         model.fit(X, X, batch_size=8, epochs=1, callbacks=[ScheduleCallback(ONE)], verbose=0)
+
+
+def fit_in_parts(parts, make, place="callback", **arguments):
+    """Train in several calls of `fit`, and return the warnings of each."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(LearningRate(ONE) if place == "optimizer" else 0.01), "mse")
+    said = []
+    for part in parts:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X, X, batch_size=8, callbacks=make(), verbose=0, **part, **arguments)
+        said.append([str(warning.message) for warning in caught if "total_steps" in str(warning.message)])
+    return said
+
+
+@pytest.mark.parametrize("place", ["callback", "optimizer"])
+@pytest.mark.parametrize(
+    "parts",
+    [[{"epochs": 1}] * 4, [{"epochs": 2}, {"epochs": 3, "initial_epoch": 2}, {"epochs": 4, "initial_epoch": 3}]],
+    ids=["loop", "initial_epoch"],
+)
+def test_only_the_first_part_of_a_run_is_said_to_be_shorter(place, parts):
+    first, *rest = fit_in_parts(parts, lambda: [ScheduleCallback(ONE if place == "callback" else None)], place)
+    assert len(first) == 1
+    assert "Ignore this if another fit continues the run." in first[0]
+    assert rest == [[]] * len(rest)
+
+
+def test_a_later_part_that_ends_early_or_goes_past_the_end_is_said():
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9)
+    _, (early,) = fit_in_parts([{"epochs": 1}, {"epochs": 3}], lambda: [ScheduleCallback(ONE), stop])
+    assert "the run ended after 30 updates" in early
+    _, (longer,) = fit_in_parts([{"epochs": 1}, {"epochs": 4}], lambda: [ScheduleCallback(ONE)])
+    assert "the run has 50 updates" in longer
+
+
+def test_two_callbacks_say_it_once():
+    ends = CycleEnd(lambda model, step: None, ONE)
+    assert len(fit(callbacks=[ends], epochs=8)) == 1
+    assert len(fit(place="cycle end", callbacks=[ScheduleCallback(ONE)], epochs=8)) == 1
+
+
+def test_updates_that_loss_scaling_skips_at_the_start_are_no_shorter_run():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**127), "mse")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the schedule has total_steps")
+        model.fit(X, 100 * X, batch_size=8, epochs=4, callbacks=[ScheduleCallback(ONE)], verbose=0)
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) < 40
+
+
+BOUNDS = cyclr.Bounds(0.01, 0.05, "ok", "by hand")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "updates"),
+    [
+        ({"epochs": 4}, 40),
+        ({"epochs": 5, "initial_epoch": 1}, 40),
+        ({"epochs": 4, "validation_split": 0.2}, 32),
+        ({"epochs": 8, "accumulation": 4}, 20),
+    ],
+    ids=["plain", "initial_epoch", "validation_split", "accumulation"],
+)
+def test_bounds_are_followed_for_the_length_of_fit(arguments, updates):
+    wanted, rates = BOUNDS.schedule(total_steps=updates), []
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rates.append(logs["learning_rate"]))
+    assert fit(BOUNDS, callbacks=[keep], **arguments) == []
+    batches = 4 if "accumulation" in arguments else 1
+    np.testing.assert_array_equal(rates, wanted(np.arange(updates)).repeat(batches))
+
+
+def test_bounds_without_a_known_length_say_what_to_write():
+    message = r"ScheduleCallback\(lr=bounds\) needs a fit .* Pass ScheduleCallback\(lr=bounds\.schedule\(total_steps="
+    with pytest.raises(ValueError, match=message):
+        fit(BOUNDS, model=Rare())
+    with pytest.raises(ValueError, match=message):
+        fit(BOUNDS, x=((X[:8], X[:8]) for _ in range(4)), y=None, batch_size=None)
+    with pytest.raises(ValueError, match=message):
+        ScheduleCallback(BOUNDS).attach(keras.Sequential())
+    with pytest.raises(BoundsError, match="hold no numbers"):
+        ScheduleCallback(cyclr.Bounds(None, None, "flat", "nothing"))
+
+
+@pytest.mark.parametrize(
+    "make", [LearningRate, lambda given: ScheduleCallback(momentum=given), lambda given: CycleEnd(print, given)]
+)
+def test_bounds_where_no_length_is_known_say_what_to_write(make):
+    with pytest.raises(
+        TypeError, match=r"must be a cyclr\.Schedule; got .*Write bounds\.schedule\(total_steps=\.\.\.\)"
+    ):
+        make(BOUNDS)
 
 
 def test_early_stopping_in_the_middle_of_a_cycle_is_said():

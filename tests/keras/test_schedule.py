@@ -1,6 +1,9 @@
 """`LearningRate` and `change_schedule`, as far as tests/keras/test_conformance.py does not cover them."""
 
+import math
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -264,3 +267,73 @@ def test_every_optimizer_takes_it(name):
     again = type(optimizer).from_config(optimizer.get_config())
     assert isinstance(cyclr.Schedule.from_dict(again.get_config()["learning_rate"]["config"]["schedule"]), Cyclical)
     assert float(ops.convert_to_numpy(again.learning_rate)) == pytest.approx(SCHEDULE(0), abs=TOLERANCE)
+
+
+@pytest.mark.any_backend
+@pytest.mark.every_backend
+@pytest.mark.parametrize("step", [5, np.int64(5), "tensor", "int32"])
+def test_a_call_gives_a_tensor_as_keras_own_schedules_do(step):
+    step = ops.convert_to_tensor(5, step if step == "int32" else None) if isinstance(step, str) else step
+    expected, found = keras.optimizers.schedules.CosineDecay(0.05, 100)(step), LearningRate(SCHEDULE)(step)
+    assert type(found) is type(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert float(found) == pytest.approx(SCHEDULE(5), abs=TOLERANCE)
+
+
+@pytest.mark.any_backend
+def test_the_error_of_keras_for_an_unknown_class_says_what_to_import(monkeypatch, linear_model, tmp_path):
+    model = linear_model(keras.optimizers.Adam(LearningRate(SCHEDULE)))
+    model.save(tmp_path / "model.keras")
+    monkeypatch.delitem(keras.saving.get_custom_objects(), "cyclr>LearningRate")
+    with pytest.raises(TypeError, match=r"import cyclr\.keras before keras\.saving\.load_model"):
+        keras.saving.load_model(tmp_path / "model.keras")
+    keras.saving.load_model(tmp_path / "model.keras", compile=False)
+
+
+UNTRACEABLE = {
+    "if": lambda n: 1.0 if n < 2 else 0.25,
+    "min": lambda n: min(1.0, 1.5 / (n + 1)),
+    "math": lambda n: math.exp(-n),
+    "NumPy": lambda n: np.exp(-n),
+    "list": lambda n: [1.0, 0.5, 0.25][n] if n < 3 else 0.1,
+    "dict": lambda n: {0: 1.0, 1: 0.5}.get(n, 0.1),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class OfOnesOwn(cyclr.Schedule):
+    fn: Any
+    in_json = False
+
+    def evaluate(self, xp, step):
+        return self.fn(step)
+
+
+USERS = {
+    "PerCycle": lambda fn: Cyclical(0.01, 0.05, 2, decay=PerCycle(fn)),
+    "PerStep": lambda fn: Cyclical(0.01, 0.05, 2, decay=PerStep(fn)),
+    "Function": lambda fn: 0.1 * cyclr.Function(fn),
+    "OfOnesOwn": lambda fn: cyclr.Clock(OfOnesOwn(fn), every=2),
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize("fn", UNTRACEABLE)
+def test_a_function_that_no_graph_can_compute_works_or_is_named(name, fn, probe):
+    """On torch every step is run by Python; TensorFlow and JAX compile it."""
+    schedule = USERS[name](UNTRACEABLE[fn])
+    run = probe(keras.optimizers.SGD(LearningRate(schedule)), 8)
+    if BACKEND == "torch":
+        run.fit()
+        np.testing.assert_allclose(run.rates, [schedule(t) for t in range(8)], rtol=1e-6)
+    else:
+        with pytest.raises(ScheduleError, match=rf"the code of your own in {name} cannot be computed for a tensor.*wh"):
+            run.fit()
+
+
+@pytest.mark.parametrize("name", ["PerCycle", "PerStep", "Function"])
+def test_a_function_of_keras_operations_is_computed_in_the_graph(name, probe):
+    schedule = USERS[name](lambda n: ops.where(ops.convert_to_tensor(n, "float32") < 2, 1.0, 0.25))
+    run = probe(keras.optimizers.SGD(LearningRate(schedule)), 8)
+    run.fit()
+    np.testing.assert_allclose(run.rates, [schedule(t) for t in range(8)], rtol=1e-6)

@@ -258,3 +258,44 @@ def test_the_progress_bar_shows_the_rate(probe, capsys):
     run = probe(keras.optimizers.SGD(0.9), 4)
     run.fit(callbacks=[ScheduleCallback(Constant(0.375))], verbose=2)
     assert "learning_rate: 0.375" in capsys.readouterr().out
+
+
+class Keep(keras.callbacks.Callback):
+    """Keeps what the optimizer returns as its rate at every hook."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def read(self, *arguments, **named):
+        self.kept.append(self.model.optimizer.learning_rate)
+
+    on_train_begin = on_train_end = on_epoch_begin = on_epoch_end = on_train_batch_begin = on_train_batch_end = read
+    on_test_begin = on_test_end = read
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("form", ["in graph", "callback"])
+def test_the_rate_is_at_every_hook_of_the_kind_that_it_is_without_cyclr(form, probe):
+    own = keras.optimizers.schedules.CosineDecay(0.1, 100) if form == "in graph" else 0.1
+    kinds = []
+    for optimizer, callbacks in ((keras.optimizers.SGD(own, momentum=0.5), []), FORMS[form]()):
+        keep, run = Keep(), probe(optimizer, 4)
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        run.fit(epochs=2, callbacks=[*callbacks, keep], validation_data=(run.x, run.y))
+        kinds.append([(isinstance(rate, keras.Variable), rate.dtype, tuple(rate.shape)) for rate in keep.kept])
+        for rate in keep.kept:
+            # Also a variable that was kept until now.
+            assert float(rate) == pytest.approx(float(keras.ops.convert_to_numpy(rate)))
+            assert float(rate * 2) == pytest.approx(2 * float(rate))
+            assert BACKEND != "tensorflow" or float(rate.numpy()) == float(rate)
+    assert kinds[0] == kinds[1]
+
+
+def test_a_rate_that_is_assigned_under_a_schedule_is_an_error(probe):
+    assign = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: run.model.optimizer.learning_rate.assign(0.5)
+    )
+    run = probe(keras.optimizers.SGD(0.9), 4)
+    with pytest.raises(ValueError, match="learning_rate is set by a ScheduleCallback, which must be the only one"):
+        run.fit(callbacks=[ScheduleCallback(RATE), assign])

@@ -177,6 +177,18 @@ def test_a_function_that_returns_no_number_is_a_type_error(value):
         Function(lambda step: value)(3)
 
 
+def test_a_function_may_return_a_tensor_of_one_element_without_a_method_item():
+    class Tensor:
+        """As TensorFlow's."""
+
+        shape = ()
+
+        def __float__(self):
+            return 0.25
+
+    assert Function(lambda step: Tensor())(3) == 0.25
+
+
 def test_a_function_states_its_largest_value_only_if_it_was_given():
     assert Function(lambda step: 0.5, high=0.9).largest == 0.9
     with pytest.raises(ScheduleError, match=r"the largest value of Function\(.*\) is not known\. Write Function"):

@@ -23,13 +23,18 @@ from typing import Any, cast
 import keras
 
 from cyclr.keras import _private
-from cyclr.keras.schedule import retrace, value_at
+from cyclr.keras.schedule import rate_tensor, retrace, value_at
 from cyclr.schedules import Schedule
 
 MOMENTUM_NAMES = ("momentum", "beta_1", "rho")
 _CLASS: Any = vars(object)["__class__"]
 """Sets the real class of an object, even if the object overrides `__class__`."""
 _KEY = "_cyclr_attachment"
+_ONLY_ONE = (
+    "{name} is set by a ScheduleCallback, which must be the only one to set it; got {name}={value!r}. Take "
+    "LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks; after a fit that was interrupted, call the "
+    "detach() of the ScheduleCallback."
+)
 
 
 @dataclass
@@ -143,14 +148,24 @@ def _value_of(optimizer: Any, name: str, schedule: Schedule, offset: int) -> Cal
     def value(optimizer: Any) -> Any:
         return value_at(schedule, optimizer.iterations, offset)
 
+    to_optimizer = weakref.ref(optimizer)
     if name == "learning_rate":
-        return value
+        rate = _ScheduledVariable(name, 0.0, lambda: _rate_of(to_optimizer(), value))
+        return lambda optimizer: rate
     initial = vars(optimizer).get(name) or 0.0
     if keras.backend.backend() == "torch":
         return lambda optimizer: _ScheduledNumber.of(value(optimizer), initial)
-    to_optimizer = weakref.ref(optimizer)
-    variable = _ScheduledValue(initial, lambda: value(to_optimizer()))
+    variable = _ScheduledValue(name, initial, lambda: value(to_optimizer()))
     return lambda optimizer: variable
+
+
+def _rate_of(optimizer: Any, compute: Callable[[Any], Any]) -> Any:
+    """Return the rate of the last update at the end of an epoch, otherwise the rate that is computed, as a tensor."""
+    attachment = attached(optimizer)
+    if attachment is None:
+        # A callback kept the variable.
+        return rate_tensor(optimizer.learning_rate)
+    return rate_tensor(compute(optimizer) if attachment.shown is None else attachment.shown)
 
 
 class _ComparesAsInitial:
@@ -171,17 +186,24 @@ class _ComparesAsInitial:
     __ne__, __hash__ = object.__ne__, object.__hash__
 
 
-class _ScheduledValue(_ComparesAsInitial, keras.Variable):  # type: ignore[misc]
-    """A hyperparameter for Keras' formulas: operations take it as they take a variable; its value is computed."""
+class _ScheduledVariable(keras.Variable):  # type: ignore[misc]
+    """A hyperparameter in the form that Keras gives it, a variable, whose value is computed."""
 
-    def __init__(self, initial: float, compute: Callable[[], Any]) -> None:
-        super().__init__(float(initial), trainable=False, name="scheduled")
+    def __init__(self, name: str, initial: float, compute: Callable[[], Any]) -> None:
+        super().__init__(float(initial), trainable=False, name=name)
         self.initial = initial
         self._compute = compute
 
     @property
     def value(self) -> Any:
         return self._compute()
+
+    def assign(self, value: Any) -> Any:
+        raise ValueError(_ONLY_ONE.format(name=self.name, value=value))
+
+
+class _ScheduledValue(_ComparesAsInitial, _ScheduledVariable):
+    """A scheduled momentum or weight decay: operations take it as they take a variable."""
 
 
 class _ScheduledNumber(_ComparesAsInitial, float):
@@ -202,17 +224,14 @@ def _scheduled_class(kind: type, names: tuple[str, ...]) -> type:
     def property_of(name: str) -> property:
         def value(self: Any) -> Any:
             attachment = vars(self)[_KEY]
-            if name == "learning_rate" and attachment.shown is not None:
-                return attachment.shown
-            return attachment.values[name](self) if name in attachment.values else getattr(super(made, self), name)
+            if name in attachment.values:
+                return attachment.values[name](self)
+            own = getattr(super(made, self), name)
+            return own if attachment.shown is None else rate_tensor(attachment.shown)
 
         def set_value(self: Any, value: Any) -> None:
             if name in vars(self)[_KEY].values:
-                raise ValueError(
-                    f"{name} is set by a ScheduleCallback, which must be the only one to set it; got {name}={value!r}. "
-                    "Take LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks; after a fit that was "
-                    "interrupted, call the detach() of the ScheduleCallback."
-                )
+                raise ValueError(_ONLY_ONE.format(name=name, value=value))
             getattr(kind, name).fset(self, value)
 
         return property(value, set_value)

@@ -9,6 +9,10 @@ import numpy as np
 from cyclr.keras import _private
 from cyclr.keras._optimizers import named_optimizers
 
+PATIENCE = 16
+"""Batches after which an optimizer that made no update is an error: models that alternate between optimizers, such as
+GANs with several critic steps, update each of them within this number. The end of an epoch also decides."""
+
 
 class UpdateCounter:
     """Counts the updates of an optimizer during `fit`, for a callback that calls these methods.
@@ -18,8 +22,8 @@ class UpdateCounter:
     several optimizers on TensorFlow. Otherwise batches are counted on the host, and the counter is compared with that
     number before batches 1, 2, 4, 8, ….
 
-    If the optimizer makes no update although the model is trained, the next batch raises, and names the optimizers that
-    make the updates.
+    If the optimizer makes no update in the first 16 batches (or in an epoch) although the model is trained, the next
+    batch raises, and names the optimizers that make the updates. A model may alternate between optimizers.
 
     | state | entered by | what is known |
     |---|---|---|
@@ -64,6 +68,7 @@ class UpdateCounter:
         self._must_update = False
         self._start: list[int] | None = None
         self._weights: Any = None
+        self._watched = 0
 
     @property
     def optimizer(self) -> Any:
@@ -115,36 +120,36 @@ class UpdateCounter:
         calls = batch // self._per_call
         if not self._reads and calls & (calls - 1) == 0 and batch > 0:
             self._is_irregular = self._reads = _private.batches_seen(self.optimizer) != self._first + batch
-        if self._start is not None:
-            self._check_updating()
-        elif self._must_update:
+        if self._must_update:
             # Other callbacks may have restored a backup since training started.
-            self._start, self._must_update = self._counts(), False
+            self._start, self._watched, self._must_update = self._counts(), 0, False
+        elif self._start is not None and self._watched & (self._watched - 1) == 0:
+            self._check_updating(self._watched >= PATIENCE)
+        self._watched += 1
         self._begun += 1
         if self._reads:
             self._accumulation = _private.accumulation(self.optimizer)
             self._before[calls] = self._counts()
 
-    def _check_updating(self) -> None:
-        """Raise if the model is trained without updates of the optimizer. Return early once that made one."""
+    def _check_updating(self, decides: bool) -> None:
+        """Raise if it is time to decide and the model was trained without an update of the optimizer."""
         counts = self._counts()
         start = counts if self._start is None else self._start
         if counts[0] != start[0]:
             self._start = self._weights = None
             return
-        moved = (number != before for number, before in zip(counts[1:], start[1:], strict=True))
-        names = [name for name, has_moved in zip(self._others, moved, strict=True) if has_moved]
         # Gradients that a training step adds up by itself change no weight yet.
         weights = [keras.ops.convert_to_numpy(keras.ops.sum(w)) for w in self._callback.model.trainable_variables]
-        earlier, self._weights = self._weights, weights
-        is_trained = earlier is not None and not np.array_equal(earlier, weights, equal_nan=True)
-        if not names and not is_trained:
+        self._weights = weights if self._weights is None else self._weights
+        moved = (number != before for number, before in zip(counts[1:], start[1:], strict=True))
+        names = [name for name, has_moved in zip(self._others, moved, strict=True) if has_moved]
+        if not decides or (not names and np.array_equal(self._weights, weights, equal_nan=True)):
             return
         mine = {id(optimizer): name for name, optimizer in named_optimizers(self._callback.model).items()}
         makers = " and ".join(f"{name} ({type(self._others[name]).__name__})" for name in names)
         raise ValueError(
             f"{self._who} follows the updates of {mine.get(id(self.optimizer), 'the optimizer')} "
-            f"({type(self.optimizer).__name__}), which made none in {self._begun} batches; they were made by "
+            f"({type(self.optimizer).__name__}), which made none in {self._watched} batches; they were made by "
             f"{makers or 'an optimizer that the model does not hold as an attribute'}. Compile the model with the "
             "optimizer that trains it (super().compile(optimizer=...) in a compile() of your own), pass that to "
             "range_test(optimizer=...), or create each optimizer with a cyclr.keras.LearningRate(schedule) of its own."
@@ -215,5 +220,5 @@ class UpdateCounter:
             if count != number:
                 _private.counter(held).assign(count)
         if self._start is not None:
-            self._check_updating()
+            self._check_updating(True)
         return counts[0] // _private.accumulation(optimizer)

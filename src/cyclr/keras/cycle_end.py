@@ -6,8 +6,10 @@ from typing import Any
 from cyclr import _checks
 from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
+from cyclr.keras._length import RunLength
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.schedule import LearningRate
+from cyclr.keras.schedule import LearningRate, check_schedule
+from cyclr.keras.schedule_callback import ScheduleCallback
 from cyclr.schedules import Schedule
 
 
@@ -21,6 +23,9 @@ class CycleEnd(FitCallback):
         fn: called with the model and the step, the number of that update, from 0.
         schedule: the schedule whose cycles are meant (see `Schedule.is_cycle_end`). By default, the schedule of the
             `LearningRate` that the optimizer was created with.
+
+    Warns:
+        UserWarning: as `ScheduleCallback`, if there is none in the list.
 
     Raises:
         TypeError: fn is not a function, or schedule is not a schedule.
@@ -38,12 +43,13 @@ class CycleEnd(FitCallback):
 
     def __init__(self, fn: Callable[[Any, int], object], schedule: Schedule | None = None) -> None:
         super().__init__()
-        if schedule is not None and not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule must be a cyclr schedule or None; got schedule={schedule!r}.")
+        if schedule is not None:
+            check_schedule("schedule", schedule)
         self._fn = _checks.function("fn", fn, "of the model and the step")
         self._given = schedule
         self._optimizer: Any = None
         self._updates = UpdateCounter(self)
+        self._length = RunLength(self)
         self._start_step = 0
         self._last_step = -1
 
@@ -72,15 +78,27 @@ class CycleEnd(FitCallback):
             )
         self._last_step = -1
         self._updates.restart()
-        self.on_epoch_begin(0)
+        self._begin_epoch()
+        self._length.restart()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._begin_epoch()
+        self._length.begin_epoch(epoch)
+        self._length.compare_planned(self._compared())
+
+    def _begin_epoch(self) -> None:
         self._optimizer = self.model.optimizer
         # Every ScheduleCallback in the list has attached its schedules by now.
         own, attachment = _private.rate(self._optimizer), _attach.attached(self._optimizer)
         offset = 0 if attachment is None else attachment.offset
         self._start_step = own.start_step if isinstance(own, LearningRate) else offset
         self._updates.begin_epoch()
+
+    def _compared(self) -> list[tuple[Schedule, int]]:
+        """Return the schedule whose length is compared with that of the run, unless a `ScheduleCallback` does so."""
+        followed = self._followed()
+        is_done = any(isinstance(other, ScheduleCallback) for other in _private.callbacks_of_fit())
+        return [] if followed is None or is_done else [(followed, self._start_step)]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._updates.begin_batch(batch)
@@ -96,3 +114,6 @@ class CycleEnd(FitCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._updates.end_epoch()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._length.compare_done(self._compared())

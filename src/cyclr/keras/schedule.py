@@ -5,7 +5,9 @@ from typing import Any
 import keras
 
 from cyclr import _checks
+from cyclr.bounds import Bounds
 from cyclr.keras import _private
+from cyclr.range_test import RangeTestResult
 from cyclr.schedules import Schedule
 
 
@@ -47,11 +49,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     """
 
     def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
-        if not isinstance(schedule, Schedule):
-            raise TypeError(
-                f"schedule must be a cyclr.Schedule; got schedule={schedule!r}. "
-                "Try cyclr.Cyclical(base_lr, max_lr, step_size)."
-            )
+        check_schedule("schedule", schedule)
         self.schedule = schedule
         self.start_step = _checks.integer("start_step", start_step, at_least=0)
         given = gradient_accumulation_steps
@@ -60,12 +58,16 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         )
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate at the optimizer's counter `step`. Called by anything else: at update number `step`."""
+        """Return the rate at the optimizer's counter `step` as a tensor, as Keras' own schedules do.
+
+        Called by anything else than an optimizer: at update number `step`.
+        """
         accumulation = self._accumulation(*_private.calling_optimizer())
         if isinstance(step, int):
-            return self.schedule(step // accumulation + self.start_step)
+            return rate_tensor(self.schedule(step // accumulation + self.start_step))
         step = keras.ops.convert_to_tensor(step)
-        return value_at(self.schedule, step // accumulation if accumulation > 1 else step, self.start_step)
+        step = step // accumulation if accumulation > 1 else step
+        return rate_tensor(value_at(self.schedule, step, self.start_step))
 
     def _accumulation(self, optimizer: Any, is_direct: bool) -> int:
         """Return the number of micro-batches in an update of the optimizer that called, or raise if it is unknown."""
@@ -89,6 +91,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
             "schedule": self.schedule.to_dict(),
             "start_step": self.start_step,
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            # Keras prints the config if it does not know the class.
+            "needs": "import cyclr.keras before keras.saving.load_model, or load_model(..., compile=False)",
         }
 
     @classmethod
@@ -139,8 +143,26 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
         retrace(model)
 
 
+def check_schedule(name: str, given: Any) -> None:
+    """Raise if an argument is not a schedule, and say what to write in its place."""
+    if isinstance(given, Schedule):
+        return
+    advice = "Try cyclr.Cyclical(base_lr, max_lr, step_size) or cyclr.Constant(value)."
+    if isinstance(given, LearningRate):
+        advice = "Pass the schedule in it."
+    elif isinstance(given, Bounds | RangeTestResult):
+        of = "bounds" if isinstance(given, Bounds) else "result.bounds"
+        advice = f"Write {of}.schedule(total_steps=...) with the updates of the run."
+    raise TypeError(f"{name} must be a cyclr.Schedule; got {name}={given!r}. {advice}")
+
+
+def rate_tensor(rate: Any) -> Any:
+    """Return a learning rate, a number or a tensor, as Keras' own schedules return it."""
+    return keras.ops.convert_to_tensor(rate, keras.backend.floatx())
+
+
 def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
-    """Return the value of a schedule at an optimizer's counter, within a compiled step or outside of one."""
+    """Return the value of a schedule at an optimizer's counter: a tensor, or on torch a float if that is cheaper."""
     step = step.value if isinstance(step, keras.Variable) else step
     if keras.backend.backend() == "torch":
         import torch

@@ -1,16 +1,15 @@
 """Learning rate, momentum and weight decay by schedules, as a callback."""
 
-import warnings
 from typing import Any
 
-import keras
-
 from cyclr import _checks
+from cyclr.bounds import Bounds
 from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
+from cyclr.keras._length import RunLength
 from cyclr.keras._optimizers import check_optimizer
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.schedule import LearningRate
+from cyclr.keras.schedule import LearningRate, check_schedule
 from cyclr.schedules import Schedule
 
 
@@ -29,7 +28,8 @@ class ScheduleCallback(FitCallback):
     calls no callback, so the schedules stay attached until the next `fit` with this callback, or until `detach`.
 
     Args:
-        lr: schedule of the learning rate.
+        lr: schedule of the learning rate, or the `Bounds` of a range test: `fit` then trains with
+            `bounds.schedule(total_steps=...)` for the updates that the optimizer will have made when it ends.
         momentum: schedule of `momentum` in SGD, Muon and RMSprop (created with one), of `beta_1` in Adam, AdamW,
             Adamax, Lamb, Lion and Nadam, of `rho` in Adadelta and RMSprop (created without momentum).
         weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
@@ -40,12 +40,14 @@ class ScheduleCallback(FitCallback):
 
     Warns:
         UserWarning: once, if `fit` is longer or shorter than a schedule of a stated length (`Schedule.total_steps`):
-            when training starts, or when it ends if the number of updates is not known before.
+            when training starts, or when it ends if the number of updates is not known before. A run that is split
+            over several calls of `fit` is reported as shorter at most in the first of them.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
-            an optimizer, an optimizer with a schedule of its own or without momentum. During training: another callback
-            that sets the same hyperparameter.
+            an optimizer, an optimizer with a schedule of its own or without momentum, bounds without a known number of
+            updates. During training: another callback that sets the same hyperparameter.
+        BoundsError: bounds without numbers.
 
     Example:
         >>> import cyclr
@@ -61,13 +63,18 @@ class ScheduleCallback(FitCallback):
 
     def __init__(
         self,
-        lr: Schedule | None = None,
+        lr: Schedule | Bounds | None = None,
         momentum: Schedule | None = None,
         weight_decay: Schedule | None = None,
         *,
         start_step: int | None = None,
     ) -> None:
         super().__init__()
+        self._bounds: Bounds | None = None
+        """The bounds of a schedule whose length is not known before `fit`."""
+        if isinstance(lr, Bounds):
+            lr.schedule(total_steps=3)  # raises if there are no numbers
+            self._bounds, lr = lr, None
         self._schedules = _given(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
         self._offset = 0
@@ -78,13 +85,11 @@ class ScheduleCallback(FitCallback):
         self._attachment: _attach.Attachment | None = None
         self._attached_by_hand = False
         self._updates = UpdateCounter(self)
-        self._knows_first_epoch = False
-        self._compared: list[Schedule] = []
-        """The schedules whose lengths were compared with that of a run, and differed."""
+        self._length = RunLength(self)
 
     @property
     def _sets_rate(self) -> bool:
-        return "lr" in self._schedules
+        return "lr" in self._schedules or self._bounds is not None
 
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
@@ -120,6 +125,8 @@ class ScheduleCallback(FitCallback):
 
     def attach(self, model: Any) -> None:
         """Attach the schedules to a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
+        if self._bounds is not None:
+            raise ValueError(_NO_LENGTH.format(received="attach(), which knows no length"))
         self.set_model(model)
         self._attach(model, self._schedules, self._attachment)
         self._attached_by_hand = True
@@ -182,9 +189,10 @@ class ScheduleCallback(FitCallback):
         self._check_start()
         if not self._attached_by_hand:
             self._attach(model, self._schedules, self._attachment)
-        self._updates.restart(must_update=bool(self._schedules) or not _private.has_settable_rate(model.optimizer))
+        has_rate = self._sets_rate or not _private.has_settable_rate(model.optimizer)
+        self._updates.restart(must_update=has_rate or bool(self._schedules))
         self._updates.begin_epoch()
-        self._knows_first_epoch = False
+        self._length.restart()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
@@ -205,32 +213,26 @@ class ScheduleCallback(FitCallback):
                 f"made, but a backup brought it back to {done} of them. Pass the callback that the run started with, "
                 "or start with the model as it was then."
             )
+        self._length.begin_epoch(epoch)
+        if self._bounds is not None:
+            self._follow_bounds(self._bounds)
         self._show(None)
         self._updates.begin_epoch()
-        if not self._knows_first_epoch:
-            self._knows_first_epoch = True
-            steps, epochs = (self.params.get(name) for name in ("steps", "epochs"))
-            # A training step of the user's own may make any number of updates.
-            if steps and epochs and type(model).train_step is keras.Model.train_step:
-                batches = _private.batches_seen(model.optimizer) + steps * (epochs - epoch)
-                self._compare_length(batches // _private.accumulation(model.optimizer), "has")
+        self._length.compare_planned(self._followed())
 
-    def _compare_length(self, updates: int, has: str) -> None:
-        """Warn once for every schedule that ends before or after a run does that has made `updates` then."""
+    def _follow_bounds(self, bounds: Bounds) -> None:
+        planned = self._length.planned
+        if planned is None:
+            received = "data of unknown length, or a model with a train_step of its own"
+            raise ValueError(_NO_LENGTH.format(received=received))
+        self.change(lr=bounds.schedule(total_steps=planned + self._offset))
+        self._bounds = None
+
+    def _followed(self) -> list[tuple[Schedule, int]]:
+        """Return the schedules that the run follows, each with the number added to the optimizer's count."""
         own = _private.rate(self._counted)
         followed = [(own.schedule, own.start_step)] if isinstance(own, LearningRate) else []
-        for schedule, offset in [*followed, *((schedule, self._offset) for schedule in self._logged.values())]:
-            total, end = schedule.total_steps, updates + offset
-            if total is None or end in (0, total) or schedule in self._compared:
-                continue
-            self._compared.append(schedule)
-            rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
-            goes_on = "" if end > total else " Ignore this if another fit continues the run."
-            warnings.warn(
-                f"the schedule has total_steps={total}, and the run {has} {end} updates. {rest}, "
-                f"{schedule(end - 1):.3g} at the end. Write total_steps={end}, or train for {total} updates.{goes_on}",
-                stacklevel=2,
-            )
+        return [*followed, *((schedule, self._offset) for schedule in self._logged.values())]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._attachment is None:
@@ -247,13 +249,14 @@ class ScheduleCallback(FitCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         done = self._updates.end_epoch()
         if done > 0 and logs is not None:
-            logs.update(self._values(done - 1))
+            values = self._values(done - 1)
+            logs.update(values)
             # TensorBoard reads the optimizer, which would return the rate of the next update.
-            self._show(logs.get("learning_rate"))
+            self._show(values.get("learning_rate"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._show(None)
-        self._compare_length(_private.updates_done(self.model.optimizer), "ended after")
+        self._length.compare_done(self._followed())
         if not self._attached_by_hand:
             self.detach()
 
@@ -262,11 +265,14 @@ class ScheduleCallback(FitCallback):
             self._attachment.shown = rate
 
 
+_NO_LENGTH = (
+    "ScheduleCallback(lr=bounds) needs a fit whose number of updates is known when it starts; got {received}. Pass "
+    "ScheduleCallback(lr=bounds.schedule(total_steps=...))."
+)
+
+
 def _given(**schedules: Schedule | None) -> dict[str, Schedule]:
     given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
     for name, schedule in given.items():
-        if not isinstance(schedule, Schedule):
-            raise TypeError(
-                f"{name} must be a cyclr schedule or None; got {name}={schedule!r}. Try cyclr.Constant(value)."
-            )
+        check_schedule(name, schedule)
     return given

@@ -51,7 +51,7 @@ class Blocks:
     def holds(self, schedule: Any, step: int) -> bool:
         """Return True if the schedule is evaluated at this step by the NumPy form."""
         if self._ahead is None:
-            self._ahead = all(kind.__module__.startswith("cyclr.") and kind.in_json for kind in _kinds(schedule))
+            self._ahead = all(map(is_of_cyclr, kinds(schedule)))
         return self._ahead and step <= LAST
 
 
@@ -75,8 +75,14 @@ def evaluate_in_pieces(schedule: Any, steps: NDArray[np.int64]) -> NDArray[np.fl
     return values.reshape(steps.shape)
 
 
-def _kinds(described: Any) -> Iterator[Any]:
+def kinds(described: Any) -> Iterator[Any]:
     """The class of a schedule or decay, and of all that it holds."""
     yield type(described)
     for part in described.parts():
-        yield from _kinds(part)
+        yield from kinds(part)
+
+
+def is_of_cyclr(kind: Any) -> bool:
+    """Return True for a class that holds no code of a user: it is one of cyclr's and takes no function."""
+    of_cyclr: bool = kind.__module__.startswith("cyclr.") and kind.in_json
+    return of_cyclr

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces
+from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces, is_of_cyclr, kinds
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
 
 if TYPE_CHECKING:
@@ -251,7 +251,20 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         step, xp = resolve(step)
         if xp is SCALAR:
             return self._blocks.read(self, step)
-        return evaluate_in_pieces(self, step) if xp is NUMPY and step.size > PIECE else self.evaluate(xp, step)
+        if xp is NUMPY:
+            return evaluate_in_pieces(self, step) if step.size > PIECE else self.evaluate(xp, step)
+        try:
+            return self.evaluate(xp, step)
+        except Exception as error:
+            names = sorted({kind.__name__ for kind in kinds(self) if not is_of_cyclr(kind)})
+            if not names:
+                raise
+            raise ScheduleError(
+                f"the code of your own in {' and '.join(names)} cannot be computed for a tensor, which a compiled "
+                f"training step passes to it; got {step!r}, and {type(error).__name__}: {error}. Use operations that "
+                "tensors have, such as lambda n: 1 / (1 + n), and keras.ops.where(n < 2, 1.0, 0.5) or jax.numpy.where "
+                "in place of if, min, math, NumPy or a list. In Keras, CyclicLR(scale_fn=...) takes any function."
+            ) from error
 
     def __mul__(self, other: Any) -> "Schedule":
         return _product(self, other)

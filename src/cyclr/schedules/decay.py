@@ -116,11 +116,13 @@ class PerCycle(_Function):
     Args:
         fn: function of the 0-based index of the cycle that returns a factor in [0, 1]. It is called with an int for
             every int and every NumPy element, and with a tensor of floats inside a compiled graph. There it may only
-            use operations that tensors have (such as `lambda c: 1 / (1 + c)`), and factors outside [0, 1] are clipped.
+            use operations that tensors have (such as `lambda c: 1 / (1 + c)`; `keras.ops.where` in place of `if`), and
+            factors outside [0, 1] are clipped.
 
     Raises:
         TypeError: fn is not a function, or returns something that is not a number.
         ValueError: fn leaves [0, 1] (tried at once for cycles 0, 1, 2 and 10, then at every call).
+        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
 
     Example:
         >>> import cyclr
@@ -145,6 +147,7 @@ class PerStep(_Function):
     Raises:
         TypeError: fn is not a function, or returns something that is not a number.
         ValueError: fn leaves [0, 1] (tried at once for steps 0, 1, 2 and 10, then at every call).
+        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
 
     Example:
         >>> import cyclr

@@ -21,13 +21,14 @@ class Function(Schedule):
     Args:
         fn: function of the step, from 0, that returns a number. It is called with an int for every int and every NumPy
             element, and with a tensor of floats inside a compiled graph. There it may only use operations that tensors
-            have, and what it returns is clipped to the bounds.
+            have (`keras.ops.where` in place of `if`), and what it returns is clipped to the bounds.
         low: lower bound of what it returns, ≥ 0.
         high: upper bound, ≥ low, or None. A momentum needs one below 1.
 
     Raises:
         TypeError, ValueError: fn is not a function, or the bounds are illegal; at a call, fn returns something that is
             not a finite number between the bounds.
+        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
 
     Example:
         >>> import cyclr
@@ -69,7 +70,10 @@ def call(xp: Namespace, fn: Callable[[Any], Any], at: Any, low: float, high: flo
 
     def checked(index: int) -> float:
         returned = fn(index)
-        value = returned.item() if getattr(returned, "shape", None) == () else returned
+        value = returned
+        if getattr(returned, "shape", None) == ():
+            # TensorFlow's tensors have no method `item`.
+            value = returned.item() if hasattr(returned, "item") else float(returned)
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"fn must return {legal}; got {returned!r} at {argument} {index}.")
         number = float(value)
