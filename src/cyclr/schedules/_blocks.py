@@ -51,7 +51,7 @@ class Blocks:
     def holds(self, schedule: Any, step: int) -> bool:
         """Return True if the schedule is evaluated at this step by the NumPy form."""
         if self._ahead is None:
-            self._ahead = all(map(is_of_cyclr, kinds(schedule)))
+            self._ahead = next(user_classes(schedule), None) is None
         return self._ahead and step <= LAST
 
 
@@ -75,14 +75,10 @@ def evaluate_in_pieces(schedule: Any, steps: NDArray[np.int64]) -> NDArray[np.fl
     return values.reshape(steps.shape)
 
 
-def kinds(described: Any) -> Iterator[Any]:
-    """The class of a schedule or decay, and of all that it holds."""
-    yield type(described)
+def user_classes(described: Any) -> Iterator[str]:
+    """Yield the names of the classes that hold code of a user, in a schedule or decay: a function, or their formula."""
+    kind = type(described)
+    if not (kind.__module__.startswith("cyclr.") and kind.in_json):
+        yield kind.__name__
     for part in described.parts():
-        yield from kinds(part)
-
-
-def is_of_cyclr(kind: Any) -> bool:
-    """Return True for a class that holds no code of a user: it is one of cyclr's and takes no function."""
-    of_cyclr: bool = kind.__module__.startswith("cyclr.") and kind.in_json
-    return of_cyclr
+        yield from user_classes(part)

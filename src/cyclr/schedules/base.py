@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cyclr import _checks
 from cyclr.errors import ScheduleError
-from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces, is_of_cyclr, kinds
+from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces, user_classes
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         try:
             return self.evaluate(xp, step)
         except Exception as error:
-            names = sorted({kind.__name__ for kind in kinds(self) if not is_of_cyclr(kind)})
+            names = sorted(set(user_classes(self)))
             if not names:
                 raise
             raise ScheduleError(
