@@ -5,6 +5,8 @@
 Needs: pip install "cyclr[jax,plot]" equinox optax scikit-learn.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -16,7 +18,8 @@ from cyclr.jax import range_test
 BATCH = 32
 
 
-def loss_of(model: eqx.Module, x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_of(model: eqx.Module, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    x, y = batch
     return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(x), y).mean()
 
 
@@ -27,17 +30,9 @@ def main() -> None:
     batches = [(x[part], y[part]) for part in np.split(order, len(order) // BATCH)]
     model = eqx.nn.MLP(64, 10, width_size=64, depth=1, key=jax.random.key(0))
 
-    # The state holds the arrays of the model; what is no array stays outside.
-    arrays, rest = eqx.partition(model, eqx.is_array)
-    momentum = optax.trace(decay=0.9)
+    optimizer = functools.partial(optax.sgd, momentum=0.9)
 
-    def step(state, batch, lr):
-        arrays, trace = state
-        loss, gradients = eqx.filter_value_and_grad(loss_of)(eqx.combine(arrays, rest), *batch)
-        updates, trace = momentum.update(gradients, trace)
-        return (jax.tree.map(lambda p, update: p - lr * update, arrays, updates), trace), loss
-
-    result = range_test(step, (arrays, momentum.init(arrays)), batches)
+    result = range_test(loss_of, model, batches, optimizer=optimizer)
     print(result.bounds.reason)
     result.save("range_test.json")
     result.plot().figure.savefig("range_test.png")

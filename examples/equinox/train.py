@@ -5,6 +5,8 @@
 Needs: pip install "cyclr[jax]" equinox optax scikit-learn.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -17,7 +19,8 @@ from cyclr.jax import range_test
 BATCH, EPOCHS = 32, 8
 
 
-def loss_of(model: eqx.Module, x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_of(model: eqx.Module, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    x, y = batch
     return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(x), y).mean()
 
 
@@ -29,32 +32,22 @@ def main() -> None:
     batches = [(x[part], y[part]) for part in np.split(train, len(train) // BATCH)]
     model = eqx.nn.MLP(64, 10, width_size=64, depth=1, key=jax.random.key(0))
 
-    # The state holds the arrays of the model; what is no array stays outside.
-    arrays, rest = eqx.partition(model, eqx.is_array)
-    momentum = optax.trace(decay=0.9)
-
-    def step(state, batch, lr):
-        arrays, trace = state
-        loss, gradients = eqx.filter_value_and_grad(loss_of)(eqx.combine(arrays, rest), *batch)
-        updates, trace = momentum.update(gradients, trace)
-        return (jax.tree.map(lambda p, update: p - lr * update, arrays, updates), trace), loss
-
-    bounds = range_test(step, (arrays, momentum.init(arrays)), batches).bounds
+    bounds = range_test(loss_of, model, batches, optimizer=functools.partial(optax.sgd, momentum=0.9)).bounds
     print(bounds.reason)
 
     cycle = cyclr.OneCycle(bounds.base_lr, bounds.max_lr, total_steps=EPOCHS * len(batches))
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=cycle, momentum=cycle.mirrored(0.85, 0.95))
-    state = optimizer.init(arrays)
+    state = optimizer.init(eqx.filter(model, eqx.is_array))
 
     @eqx.filter_jit
-    def update(model, state, x, y):
-        gradients = eqx.filter_grad(loss_of)(model, x, y)
+    def update(model, state, batch):
+        gradients = eqx.filter_grad(loss_of)(model, batch)
         updates, state = optimizer.update(gradients, state)
         return eqx.apply_updates(model, updates), state
 
     for _ in range(EPOCHS):
         for batch in batches:
-            model, state = update(model, state, *batch)
+            model, state = update(model, state, batch)
     print(f"accuracy {np.mean(np.argmax(jax.vmap(model)(x[test]), axis=1) == y[test]):.3f}")
 
 

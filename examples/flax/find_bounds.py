@@ -5,6 +5,8 @@
 Needs: pip install "cyclr[jax,plot]" flax optax scikit-learn.
 """
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -19,13 +21,16 @@ BATCH = 32
 class Classifier(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.hidden = nnx.Linear(64, 64, rngs=rngs)
+        self.norm = nnx.BatchNorm(64, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
         self.output = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.output(nnx.relu(self.hidden(x)))
+        return self.output(self.dropout(nnx.relu(self.norm(self.hidden(x)))))
 
 
-def loss_of(model: Classifier, x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_of(model: Classifier, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    x, y = batch
     return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
 
 
@@ -35,17 +40,9 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(1440)
     batches = [(x[part], y[part]) for part in np.split(order, len(order) // BATCH)]
 
-    # The range test takes a pure function: a model is split into its graph, which stays, and its parameters.
-    graph, parameters = nnx.split(Classifier(nnx.Rngs(0)))
-    momentum = optax.trace(decay=0.9)
+    optimizer = functools.partial(optax.sgd, momentum=0.9)
 
-    def step(state, batch, lr):
-        parameters, trace = state
-        loss, gradients = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), *batch))(parameters)
-        updates, trace = momentum.update(gradients, trace)
-        return (jax.tree.map(lambda p, update: p - lr * update, parameters, updates), trace), loss
-
-    result = range_test(step, (parameters, momentum.init(parameters)), batches)
+    result = range_test(loss_of, Classifier(nnx.Rngs(0)), batches, optimizer=optimizer)
     print(result.bounds.reason)
     result.save("range_test.json")
     result.plot().figure.savefig("range_test.png")

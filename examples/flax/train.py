@@ -5,6 +5,8 @@
 Needs: pip install "cyclr[jax]" flax optax scikit-learn.
 """
 
+import functools
+
 import jax
 import numpy as np
 import optax
@@ -20,13 +22,16 @@ BATCH, EPOCHS = 32, 8
 class Classifier(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.hidden = nnx.Linear(64, 64, rngs=rngs)
+        self.norm = nnx.BatchNorm(64, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
         self.output = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.output(nnx.relu(self.hidden(x)))
+        return self.output(self.dropout(nnx.relu(self.norm(self.hidden(x)))))
 
 
-def loss_of(model: Classifier, x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_of(model: Classifier, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    x, y = batch
     return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
 
 
@@ -38,32 +43,25 @@ def main() -> None:
     batches = [(x[part], y[part]) for part in np.split(train, len(train) // BATCH)]
     model = Classifier(nnx.Rngs(0))
 
-    # The range test takes a pure function: a model is split into its graph, which stays, and its parameters.
-    graph, parameters = nnx.split(model)
-    momentum = optax.trace(decay=0.9)
-
-    def step(state, batch, lr):
-        parameters, trace = state
-        loss, gradients = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), *batch))(parameters)
-        updates, trace = momentum.update(gradients, trace)
-        return (jax.tree.map(lambda p, update: p - lr * update, parameters, updates), trace), loss
-
-    bounds = range_test(step, (parameters, momentum.init(parameters)), batches).bounds
+    # A function of the learning rate, or of a schedule, that returns an optimizer.
+    sgd = functools.partial(optax.sgd, momentum=0.9)
+    bounds = range_test(loss_of, model, batches, optimizer=sgd).bounds
     print(bounds.reason)
 
     # A schedule is an Optax schedule as it is.
     schedule: cyclr.Schedule = bounds.schedule(total_steps=EPOCHS * len(batches))
-    optimizer = nnx.Optimizer(model, optax.sgd(schedule, momentum=0.9), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, sgd(schedule), wrt=nnx.Param)
 
     @nnx.jit
-    def update(model, optimizer, x, y):
-        loss, gradients = nnx.value_and_grad(loss_of)(model, x, y)
+    def update(model, optimizer, batch):
+        loss, gradients = nnx.value_and_grad(loss_of)(model, batch)
         optimizer.update(model, gradients)
         return loss
 
     for _ in range(EPOCHS):
         for batch in batches:
-            update(model, optimizer, *batch)
+            update(model, optimizer, batch)
+    model.eval()
     print(f"accuracy {np.mean(np.argmax(model(x[test]), axis=1) == y[test]):.3f}")
 
 
