@@ -120,6 +120,14 @@ def test_two_callbacks_say_it_once():
     assert len(fit(place="cycle end", callbacks=[ScheduleCallback(ONE)], epochs=8)) == 1
 
 
+def test_schedules_of_the_same_length_are_said_once():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    with pytest.warns(UserWarning, match="total_steps=40") as said:
+        model.fit(X, X, batch_size=8, epochs=8, callbacks=[ScheduleCallback(ONE, ONE.mirrored(0.8, 0.9))], verbose=0)
+    assert len(said) == 1
+
+
 def test_updates_that_loss_scaling_skips_at_the_start_are_no_shorter_run():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2.0**127), "mse")

@@ -9,7 +9,7 @@ from cyclr.schedules import Schedule
 
 
 class RunLength:
-    """Warns once if `fit` is longer or shorter than a schedule with a stated length, for a callback that calls this.
+    """Warns if `fit` is longer or shorter than its schedules, once for every stated length, for a callback.
 
     A run may be split over several calls of `fit`. Only in the first one, or if it ends early, a shorter run is
     reported: a later one may be followed by another.
@@ -17,7 +17,7 @@ class RunLength:
 
     def __init__(self, callback: keras.callbacks.Callback) -> None:
         self._callback = callback
-        self._compared: list[Schedule] = []
+        self._compared: set[int] = set()
         self.restart()
 
     def restart(self) -> None:
@@ -55,11 +55,11 @@ class RunLength:
         goes_as_planned = self.planned in (None, updates)
         for schedule, offset in followed:
             total, end = schedule.total_steps, updates + offset
-            if total is None or end in (0, total) or schedule in self._compared:
+            if total is None or end in (0, total) or total in self._compared:
                 continue
             if end < total and goes_as_planned and self.knows_start and self._first + offset > 0:
                 continue
-            self._compared.append(schedule)
+            self._compared.add(total)
             rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
             goes_on = "" if end > total else " Ignore this if another fit continues the run."
             warnings.warn(

@@ -259,11 +259,12 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
             names = sorted(set(user_classes(self)))
             if not names:
                 raise
+            first_line = str(error).partition("\n")[0]
             raise ScheduleError(
                 f"the code of your own in {' and '.join(names)} cannot be computed for a tensor, which a compiled "
-                f"training step passes to it; got {step!r}, and {type(error).__name__}: {error}. Use operations that "
-                "tensors have, such as lambda n: 1 / (1 + n), and keras.ops.where(n < 2, 1.0, 0.5) or jax.numpy.where "
-                "in place of if, min, math, NumPy or a list. In Keras, CyclicLR(scale_fn=...) takes any function."
+                f"training step passes to it; got {type(error).__name__}: {first_line} Use operations that tensors "
+                "have, such as lambda n: 1 / (1 + n), and keras.ops.where(n < 2, 1.0, 0.5) or jax.numpy.where in "
+                "place of if, min, math, NumPy or a list. In Keras, CyclicLR(scale_fn=...) takes any function."
             ) from error
 
     def __mul__(self, other: Any) -> "Schedule":
