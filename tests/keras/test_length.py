@@ -125,7 +125,7 @@ def test_schedules_of_the_same_length_are_said_once():
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
     with pytest.warns(UserWarning, match="total_steps=40") as said:
         model.fit(X, X, batch_size=8, epochs=8, callbacks=[ScheduleCallback(ONE, ONE.mirrored(0.8, 0.9))], verbose=0)
-    assert len(said) == 1
+    assert len([warning for warning in said if "total_steps" in str(warning.message)]) == 1
 
 
 def test_updates_that_loss_scaling_skips_at_the_start_are_no_shorter_run():
