@@ -149,6 +149,8 @@ def test_other_returned_values_are_ignored():
 SLIPS = {
     "an optimizer": ("optimizer must be a function of the learning rate.*is fixed", {"optimizer": optax.adam(0.1)}),
     "injected": ("got an optimizer", {"optimizer": optax.inject_hyperparams(optax.adam)(learning_rate=0.1)}),
+    "a rate given before": ("optimizer must take one", {"optimizer": functools.partial(optax.sgd, learning_rate=0.1)}),
+    "evaluate of two": (r"evaluate must take one argument, \(params\)", {"evaluate": lambda params, batch: 1.0}),
     "a name": ("got 'adam'. Pass optax.adamw", {"optimizer": "adam"}),
     "a number": ("optimizer must be a function", {"optimizer": 0.1}),
     "no optimizer made": ("one that returns <function adam", {"optimizer": lambda lr: optax.adam}),
@@ -273,3 +275,16 @@ def test_an_equinox_model_is_taken_as_it_is():
         model, state, key, loss = update(model, state, key, batch, jnp.asarray(float(rate)))
         losses.append(float(loss))
     np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+
+
+def test_nnx_models_in_a_container_are_models():
+    nnx = pytest.importorskip("flax.nnx")
+    pair = {"first": nnx.Linear(4, 4, rngs=nnx.Rngs(0)), "second": nnx.Dropout(0.5, rngs=nnx.Rngs(1))}
+
+    def loss_of(models, batch):
+        return jnp.mean((models["second"](models["first"](batch[0])) - 1) ** 2)
+
+    result = range_test(loss_of, pair, BATCHES[:1], optimizer=optax.sgd, **{**SWEEP, "max_lr": 1.1e-3})
+    # Other entries are dropped in every update.
+    assert np.abs(np.diff(result.loss)).min() > 1e-3
+    assert int(pair["second"].rngs.count[...]) == 0

@@ -571,6 +571,17 @@ def test_a_step_that_changes_its_state_in_place_leaves_it_as_it_was(step_fn, mak
     np.testing.assert_allclose(result.loss, wanted.loss, rtol=1e-5)
 
 
+def test_a_batch_that_a_step_deletes_is_a_copy():
+    def step_fn(weights, batch, lr):
+        following, loss = step(weights, batch, lr)
+        batch[0].delete()
+        return following, loss
+
+    batches = [tuple(map(jnp.asarray, batch)) for batch in BATCHES]
+    range_test(step_fn, jnp.zeros(3), batches, **SWEEP, chunk=None)
+    assert not any(part.is_deleted() for batch in batches for part in batch)
+
+
 def test_a_state_that_cannot_be_copied_is_named():
     with pytest.raises(TypeError, match=r"^state must hold values that can be copied; got <unlocked"):
         range_test(lambda s, b, lr: (s, 1.0), threading.Lock(), BATCHES, chunk=None)
@@ -590,6 +601,35 @@ def test_functions_in_the_state_are_compiled_once():
 
     range_test(step_fn, (jnp.zeros(3), jax.nn.relu), BATCHES, **SWEEP, chunk=None)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("chunk", [None, 10])
+def test_nnx_objects_in_the_state_stay_as_they_were_and_others_are_refused(chunk, jit):
+    nnx, optax = pytest.importorskip("flax.nnx"), pytest.importorskip("optax")
+    model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1), wrt=nnx.Param)
+
+    def update(state, batch, lr):
+        model, optimizer = state
+        loss, gradient = nnx.value_and_grad(lambda model: jnp.mean((model(batch[0])[:, 0] - batch[1]) ** 2))(model)
+        optimizer.opt_state.hyperparams["learning_rate"][...] = lr
+        optimizer.update(model, gradient)
+        return state, loss
+
+    update = nnx.jit(update) if jit else update
+
+    def outside(state, batch, lr):
+        return state, update((model, optimizer), batch, lr)[1]
+
+    def values():
+        return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(nnx.state((model, optimizer)))]
+
+    before = values()
+    assert range_test(update, (model, optimizer), BATCHES, chunk=chunk).bounds.usable
+    with pytest.raises(TypeError, match="got a function that uses optimizer, an nnx"):
+        range_test(outside, jnp.zeros(3), BATCHES, chunk=chunk)
+    assert values() == before
 
 
 # Generators of the data
@@ -636,6 +676,10 @@ def without_loss(state, batch, lr):
     return descend(state, batch, lr)[0]
 
 
+class EagerTensor:
+    __module__ = "tensorflow.python.framework.ops"
+
+
 SLIPS = {
     "only the state": ("step_fn must return two values", {"step_fn": without_loss}),
     "three values": ("step_fn must return two values", {"step_fn": lambda s, b, lr: (*descend(s, b, lr), {})}),
@@ -662,6 +706,9 @@ SLIPS = {
     "objects": ("batches must hold arrays of numbers", {"batches": [np.array([None])] * 20}),
     "swapped state and batches": ("batches must be an iterable.*Swap them", {"state": DATA, "batches": W}),
     "a state that holds no arrays": ("state must be a pytree of arrays.*optimizer=", {"state": {"w": W, "name": "a"}}),
+    "no state": ("state must hold the parameters", {"state": None}),
+    "evaluate of two": (r"evaluate must take one argument, \(state\)", {"evaluate": lambda state, batch: 1.0}),
+    "tensors of another library": ("got EagerTensor of tensorflow", {"batches": [EagerTensor()]}),
     "evaluate": (r"evaluate\(\) must be a number", {"evaluate": lambda state: None}),
 }
 

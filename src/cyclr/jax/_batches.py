@@ -20,14 +20,8 @@ def copy_generators(batches: Any) -> Callable[[], None]:
     They are the global generators, and those of loaders, which `batches` holds as attributes, or which its `__iter__`
     uses as global variables or from its closure.
     """
-    iterate = getattr(type(batches), "__iter__", None)
-    used = inspect.getclosurevars(iterate) if inspect.isfunction(iterate) else None
-    held = [
-        value
-        for names in (_generators.attributes(batches), *((used.nonlocals, used.globals) if used else ()))
-        for value in names.values()
-        if not isinstance(value, types.ModuleType | type)
-    ]
+    names = _generators.attributes(batches) | used_by(getattr(type(batches), "__iter__", None))
+    held = [value for value in names.values() if not isinstance(value, types.ModuleType | type)]
     global_and_torch = _generators.Generators(types.SimpleNamespace(loaders=[batches, *held]))
     own = Contents(lambda value: None)
     for value in held:
@@ -39,6 +33,15 @@ def copy_generators(batches: Any) -> Callable[[], None]:
         global_and_torch.restore()
 
     return restore
+
+
+def used_by(function: Any) -> dict[str, Any]:
+    """Return the global variables that a function uses, and those of its closure."""
+    function = inspect.unwrap(function)
+    if not inspect.isfunction(function):
+        return {}
+    used = inspect.getclosurevars(function)
+    return {**used.globals, **used.nonlocals}
 
 
 def repeated(batches: Iterable[Any]) -> Iterator[Any]:
@@ -55,9 +58,10 @@ def repeated(batches: Iterable[Any]) -> Iterator[Any]:
 def checked(batch: Any) -> Any:
     """Return the batch, or raise if it holds anything but arrays of numbers."""
     for leaf in jax.tree.leaves(batch):
-        if type(leaf).__module__.split(".")[0] == "torch":
+        library = type(leaf).__module__.split(".")[0]
+        if library in ("torch", "tensorflow"):
             raise TypeError(
-                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of torch. Convert to NumPy: "
+                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of {library}. Convert to NumPy: "
                 "tensor.numpy()."
             )
         kind = getattr(getattr(leaf, "dtype", None), "kind", "V")

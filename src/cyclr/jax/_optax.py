@@ -28,7 +28,7 @@ class OptaxStep:
         nnx: Any = sys.modules.get("flax.nnx")
         self._join: Callable[[Any, Any], Any]
         self._changed: Callable[[Any], Any]
-        if nnx is not None and isinstance(params, nnx.Module):
+        if nnx is not None and _holds(params, nnx.Module):
             graph, trained, changed = nnx.split(params, nnx.Param, ...)
             self._join = lambda trained, changed: nnx.merge(graph, trained, changed, copy=True)
             self._changed = lambda model: nnx.state(model, nnx.Not(nnx.Param))
@@ -100,6 +100,26 @@ class OptaxStep:
         return loss, rest if self._has_rest else None
 
 
+def _holds(params: Any, kind: type) -> bool:
+    parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, kind))
+    return any(isinstance(part, kind) for part in parts)
+
+
+def check_takes(name: str, function: Any, arguments: str, fix: str) -> None:
+    """Raise unless `function` can be called with the `arguments`, a list of names with commas between."""
+    _checks.function(name, function, f"of {arguments}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    given = arguments.split(", ")
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        count = ("one argument", "two arguments", "three arguments")[len(given) - 1]
+        raise TypeError(f"{name} must take {count}, ({arguments}); got {str(signature)[:100]}. {fix}") from error
+
+
 def _trained(params: Any) -> Any:
     """Return `params` with None for every leaf that is not trained: functions, keys, integers, booleans."""
 
@@ -123,3 +143,4 @@ def _check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"{legal}; got an optimizer, whose learning rate is fixed. {fix}.")
     if not callable(optimizer):
         raise TypeError(f"{legal}; got {_checks.quoted(optimizer)}. {fix}.")
+    check_takes("optimizer", optimizer, "lr", f"It returns an Optax optimizer. {fix}.")

@@ -3,8 +3,8 @@
 import contextlib
 import copy
 import functools
-import inspect
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from cyclr import _checks
 from cyclr.errors import RangeTestError
 from cyclr.jax import _batches
-from cyclr.jax._optax import OptaxStep
+from cyclr.jax._optax import OptaxStep, check_takes
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
@@ -110,14 +110,14 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    if evaluate is not None:
-        _checks.function("evaluate", evaluate, "of the state that returns a number")
-    _check_arguments(step_fn, optimizer, rest)
+    _check_functions(step_fn, optimizer, rest, evaluate)
     _batches.check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     # Called when `state` is the state after the chunk.
     value = None if evaluate is None else lambda: evaluate(state)  # type: ignore[misc]
     test = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate).test(value)
+    if not jax.tree.leaves(state):
+        raise TypeError(f"state must hold the parameters that step_fn changes; got {_checks.quoted(state)}.")
     if optimizer is not None:
         step_fn = OptaxStep(step_fn, state, optimizer, rest, min_lr)
         state = step_fn.initial
@@ -174,11 +174,11 @@ def range_test(
 
 
 def _uncompiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Return a function that makes one update, on a copy of the state: a step may change or donate what it gets."""
+    """Return a function that makes one update, on copies: a step may change or donate what it gets."""
 
     def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
-        given = jax.tree.map(_copied, state)
-        state, loss = _pair(step_fn(given, taken[0], jax.numpy.asarray(float(rates[0]))))
+        batch = jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array | np.ndarray) else leaf, taken[0])
+        state, loss = _pair(step_fn(jax.tree.map(_copied, state), batch, jax.numpy.asarray(float(rates[0]))))
         return state, [_checks.scalar("loss", loss)]
 
     return advance
@@ -229,10 +229,10 @@ def _equal(state: Any, other: Any) -> bool:
     )
 
 
-def _check_arguments(step_fn: Any, optimizer: Any, rest: Any) -> None:
+def _check_functions(step_fn: Any, optimizer: Any, rest: Any, evaluate: Any) -> None:
     if optimizer is None and rest is not None:
         raise ValueError("rest must be given with optimizer=; got rest= without it. Put it into the state of step_fn.")
-    name = "step_fn" if optimizer is None else "loss_of"
+    name, of = ("step_fn", "state") if optimizer is None else ("loss_of", "params" if rest is None else "params, rest")
     if optimizer is None:
         arguments = "state, batch, lr"
         fix = "For a loss of (params, batch), pass optimizer=, such as optimizer=optax.adamw."
@@ -241,17 +241,16 @@ def _check_arguments(step_fn: Any, optimizer: Any, rest: Any) -> None:
         fix = "Write lambda params, batch: loss_of(params, *batch)? Pass what else it needs as rest=, or close over it."
     else:
         arguments, fix = "params, rest, batch", "The second is what you pass as rest=."
-    _checks.function(name, step_fn, f"of {arguments}")
-    try:
-        signature = inspect.signature(step_fn)
-    except (TypeError, ValueError):
-        return
-    given = arguments.split(", ")
-    try:
-        signature.bind(*given)
-    except TypeError as error:
-        count = {2: "two", 3: "three"}[len(given)]
-        raise TypeError(f"{name} must take {count} arguments, ({arguments}); got {signature}. {fix}") from error
+    check_takes(name, step_fn, arguments, fix)
+    nnx: Any = sys.modules.get("flax.nnx")
+    for variable, value in _batches.used_by(step_fn).items() if nnx is not None else ():
+        if isinstance(value, nnx.Optimizer):
+            raise TypeError(
+                f"{name} must change only what it gets; got a function that uses {variable}, an nnx.Optimizer, from "
+                "outside. Pass it in the state: range_test(step_fn, (model, optimizer), batches)."
+            )
+    if evaluate is not None:
+        check_takes("evaluate", evaluate, of, "It returns the number to record.")
 
 
 def _pair(returned: Any) -> Any:
@@ -278,8 +277,8 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
     if isinstance(error, jax.errors.JAXTypeError):
         raise TypeError(
             f"{name} must be a function that JAX can compile, without float(), bool(), if or NumPy on values that "
-            f"depend on its arguments; got {type(error).__name__}. Use jax.numpy, or pass chunk=None to call "
-            "it uncompiled."
+            f"depend on its arguments; got {type(error).__name__}. Use jax.numpy"
+            f"{'' if of_loss else ', or pass chunk=None to call it uncompiled'}."
         ) from error
     try:
         returned = jax.eval_shape(step_fn, state, batch, 0.0)
