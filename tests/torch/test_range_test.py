@@ -1082,6 +1082,16 @@ def test_an_optimizer_that_maximizes_is_refused(step_fn):
             range_test(model, optimizer, mse_loss, batches(), step_fn=step_fn)
 
 
+def test_an_optimizer_with_a_line_search_is_refused():
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
+    message = (
+        r"^the optimizer of a range test must update at its learning rate; got line_search_fn='strong_wolfe' in LBFGS"
+    )
+    with pytest.raises(ValueError, match=message):
+        range_test(model, optimizer, None, batches(), step_fn=lambda batch: 1.0)
+
+
 def test_the_optimizer_may_hold_parameters_of_the_loss_only():
     class Scaled(torch.nn.Module):
         def __init__(self):

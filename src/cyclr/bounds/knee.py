@@ -153,7 +153,7 @@ def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: str, updates_per
     if _errors_of_fall(curve) < NOISY:
         status = "noisy"
         reason = (
-            f"{fell}, but its noise of {curve.noise:.2g} from batch to batch hides where: the bounds are a guess. "
+            f"{fell}, but its noise of {curve.noise:.2g} from update to update hides where: the bounds are a guess. "
             f"{ADVICE['noisy']}"
         )
     elif not unstable_end and rise < BEGUN * curve.fall:
@@ -229,7 +229,7 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
         return _no_bounds(
             "flat",
             f"The loss never fell below its starting level of {curve.start:.3g}, and its noise of {curve.noise:.2g} "
-            "from batch to batch hides where it rose.",
+            "from update to update hides where it rose.",
             cut_short or "Run the range test with larger batches, or with updates_per_rate=8.",
         )
     top = min(last / MARGIN, float(curve.lr[-1]) / BEFORE_END)

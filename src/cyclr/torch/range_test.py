@@ -106,8 +106,8 @@ def range_test(
         The result; `result.bounds` are the bounds to train with.
 
     Raises:
-        TypeError, ValueError: an argument out of range; an optimizer that maximizes, or that holds no parameters of the
-            model.
+        TypeError, ValueError: an argument out of range; an optimizer that maximizes, that searches its rate itself, or
+            that holds no parameters of the model.
         RangeTestError: no loss could be recorded, or step_fn does not train at the learning rate of the test.
 
     Example:
@@ -290,6 +290,12 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
             "model(inputs) once before, and then create the optimizer."
         )
     for index, group in enumerate(optimizer.param_groups):
+        if group.get("line_search_fn") is not None:
+            raise ValueError(
+                "the optimizer of a range test must update at its learning rate; got line_search_fn="
+                f"{group['line_search_fn']!r} in {type(optimizer).__name__}, whose line search chooses the size of an "
+                "update from any rate. Train at lr=1 without a range test, or create it with line_search_fn=None."
+            )
         if group.get("maximize"):
             raise ValueError(
                 "the optimizer of a range test must minimize a loss; got maximize=True in parameter group "
