@@ -1484,6 +1484,19 @@ def test_within_ignite_all_hyperparameters_follow(betas):
     assert seen == [(CYCLE(step), MOMENTUM(step), DECAY(step)) for step in range(12)]
 
 
+def test_within_ignite_a_run_after_the_end_of_the_schedule_gives_one_warning():
+    engine = pytest.importorskip("ignite.engine")
+    handlers = pytest.importorskip("ignite.handlers.param_scheduler")
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, OneCycle(0.1, 0.5, total_steps=10))
+    trainer = engine.Engine(lambda engine, batch: update(optimizer))
+    trainer.add_event_handler(engine.Events.ITERATION_STARTED, handlers.LRScheduler(scheduler))
+    trainer.run([0] * 10, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"^update number 11 goes on after the end .* total_steps=10") as told:
+        trainer.run([0] * 10, max_epochs=2)
+    assert len(told) == 1
+
+
 def test_reading_rates_leaves_what_was_set_by_hand_or_by_others():
     optimizer = sgd({"weight_decay": 0.5}, {}, momentum=0.9)
     scheduler = full(optimizer)
@@ -1565,6 +1578,9 @@ def test_schedulers_that_are_right_not_to_be_stepped_give_no_warning():
         scheduler.step()
         sequence.step()
     assert earlier.get_last_lr() == scheduler.get_last_lr()
+    optimizer = sgd()
+    phases = Scheduler(optimizer, CYCLE, start_step=1), Scheduler(optimizer, CYCLE)
+    run(optimizer, phases[1], 200)
 
 
 def test_updates_after_the_end_of_a_schedule_give_one_warning():

@@ -162,6 +162,9 @@ class Scheduler(_private.TorchScheduler):
         step, last = self._position, self._last_step
         if self._counts_calls or self._in_sequence or self._pending or step <= last:
             return False
+        if _hooks.latest(self._inner) is not self:
+            # A scheduler of an earlier phase may stay, and need not be stepped.
+            return False
         for key, place, read, schedule, followers, _ in self._tracks:
             (group, share, _), value = followers[0], read(schedule, last)
             if _groups.held(group, key, place) == value * share and read(schedule, step) != value:
@@ -411,6 +414,8 @@ class Scheduler(_private.TorchScheduler):
                 for follower in followers:
                     follower[2] = _groups.assign(follower[0], key, value * follower[1], place)
                 last[0] = value
+        if step > self._end:
+            self._warn_end(step)
         computed = self._rates_at(step)
         return [*computed, *self.get_last_lr()[len(computed) :]]
 
