@@ -980,6 +980,10 @@ def test_a_wrapper_without_an_optimizer_is_an_error(make, inner):
         make(Wrapper(inner), Constant(0.1), Constant(0.2))
 
 
+def plain_sgd():
+    return torch.optim.SGD(linear().parameters(), 0.1)
+
+
 BAD = {
     "no optimizer": ({"optimizer": 0.1}, TypeError, r"^optimizer must be a torch\.optim\.Optimizer; got float\."),
     "accumulate": ({"accumulate": 0}, ValueError, r"^accumulate must be an integer of at least 1"),
@@ -1007,6 +1011,35 @@ BAD = {
         {"also": torch.nn.Linear(1, 1)},
         TypeError,
         r"^also must be a list; got also=Linear.* Write also=\[\.\.\.\]",
+    ),
+    "a class": (
+        {"loss_fn": torch.nn.MSELoss},
+        TypeError,
+        r"^loss_fn must be a function; got the class MSELoss\. Create",
+    ),
+    "loss_of of the batch": (
+        {"loss_fn": None, "loss_of": lambda batch: 0},
+        TypeError,
+        r"^loss_of must be a function that is called as loss_of\(model, batch\); got one with too many",
+    ),
+    "step_fn of both": (
+        {"step_fn": lambda model, batch: 0},
+        TypeError,
+        r"^step_fn must be a function that is called as",
+    ),
+    "evaluate of none": ({"evaluate": lambda: 0}, TypeError, r"^evaluate must be a function that is called as"),
+    "on_step": ({"on_step": 3}, TypeError, r"^on_step must be a function that is called as on_step\(test\); got"),
+    "scaler that is none": ({"scaler": True}, TypeError, r"^scaler must be a torch\.amp\.GradScaler; got scaler=True"),
+    "autocast": (
+        {"autocast": True},
+        TypeError,
+        r"^autocast must be a dtype such as torch\.bfloat16; got autocast=True",
+    ),
+    "autocast to integers": ({"autocast": torch.int8}, TypeError, r"^autocast must be a dtype"),
+    "optimizers": (
+        {"optimizers": plain_sgd()},
+        TypeError,
+        r"^optimizers must be a list; got SGD\. Write optimizers=\[",
     ),
     "also a number": ({"also": [[], 3]}, TypeError, r"^also must hold modules, .*; got also\[1\]=3 of type int, which"),
     "also an iterator": ({"also": [iter([])]}, TypeError, r"^also must hold modules, .*list_iterator"),

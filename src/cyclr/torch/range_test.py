@@ -126,18 +126,22 @@ def range_test(
     """
     given, optimizer = optimizer, _groups.unwrapped(optimizer)
     stepped = given if _private.steps_itself(given) else optimizer
-    functions = {"loss_fn": loss_fn, "loss_of": loss_of, "step_fn": step_fn}
+    functions = {"loss_fn": loss_fn, "loss_of": loss_of, "step_fn": step_fn, "evaluate": evaluate, "on_step": on_step}
     _check_arguments(model, optimizer, loader, functions, also)
+    if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
+        raise TypeError(f"autocast must be a dtype such as torch.bfloat16; got autocast={_checks.quoted(autocast)}.")
+    if scaler is not None and not (hasattr(scaler, "scale") and hasattr(scaler, "unscale_")):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler; got scaler={_checks.quoted(scaler)}.")
+    if not isinstance(optimizers, Iterable):
+        raise TypeError(f"optimizers must be a list; got {type(optimizers).__name__}. Write optimizers=[...].")
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    held = reached([model, *functions.values()], also)
+    held = reached([model, loss_fn, loss_of, step_fn], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
     _checks.integer("accumulate", accumulate, at_least=1)
-    if evaluate is not None:
-        _checks.function("evaluate", evaluate, "of the model that returns a number")
     if step_fn is None:
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
@@ -257,6 +261,30 @@ def range_test(
     return sweep.run(once, read_once=read_once)
 
 
+_CALLS = {
+    "loss_fn": "loss_fn(output, targets)",
+    "loss_of": "loss_of(model, batch)",
+    "step_fn": "step_fn(batch)",
+    "evaluate": "evaluate(model)",
+    "on_step": "on_step(test)",
+}
+
+
+def _check_call(name: str, given: Any) -> None:
+    """Raise if a function cannot be called with the arguments that it will get."""
+    call = _CALLS[name]
+    _checks.function(name, given, f"that is called as {call}")
+    if isinstance(given, type):
+        raise TypeError(f"{name} must be a function; got the class {given.__name__}. Create it: {given.__name__}().")
+    try:
+        inspect.signature(given, follow_wrapped=False).bind(*call.partition("(")[2].split(","))
+    except TypeError as error:
+        raise TypeError(f"{name} must be a function that is called as {call}; got one with {error}.") from error
+    except ValueError:
+        # Some built-in functions have no signature.
+        return
+
+
 def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[str, Any], also: Any) -> None:
     """Raise for arguments of which no range test can come."""
     if not isinstance(model, torch.nn.Module):
@@ -265,9 +293,9 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
         raise TypeError(
             f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. Pass a DataLoader or a list."
         )
-    for name, given in functions.items():
+    for call, given in functions.items():
         if given is not None:
-            _checks.function(name, given, "that returns the loss")
+            _check_call(call, given)
     others = [name for name in ("loss_fn", "step_fn") if functions[name] is not None]
     if functions["loss_of"] is not None and others:
         raise ValueError(
@@ -304,7 +332,14 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
     if functions["step_fn"] is None:
         # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
         reshard(model)
-        parts = [model, *(part for part in reached(functions.values()) if isinstance(part, torch.nn.Module))]
+        parts = [
+            model,
+            *(
+                part
+                for part in reached([functions["loss_fn"], functions["loss_of"]])
+                if isinstance(part, torch.nn.Module)
+            ),
+        ]
         trained = {id(parameter) for part in parts for parameter in part.parameters()}
         if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(
