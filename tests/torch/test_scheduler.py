@@ -1568,6 +1568,22 @@ def test_updates_without_step_give_one_warning(every):
     assert len(told) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
+def test_a_sequence_that_is_stepped_once_per_epoch_gives_a_warning():
+    optimizer = sgd()
+    parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), Scheduler(optimizer, OTHER)]
+    sequence = lr_scheduler.SequentialLR(optimizer, parts, [2])
+
+    def epochs():
+        for _ in range(8):
+            for _ in range(20):
+                update(optimizer)
+            sequence.step()
+
+    with pytest.warns(UserWarning, match=r"SGD made 8 of its last updates without a call of step\(\)"):
+        epochs()
+
+
 def test_schedulers_that_are_right_not_to_be_stepped_give_no_warning():
     optimizer = sgd()
     earlier, constant = Scheduler(optimizer, CYCLE), Scheduler(sgd(), Constant(0.5))

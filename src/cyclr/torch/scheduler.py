@@ -160,7 +160,7 @@ class Scheduler(_private.TorchScheduler):
     def _is_late(self) -> bool:
         """Return True if the groups hold the values of an earlier step than the next update's, which has others."""
         step, last = self._position, self._last_step
-        if self._counts_calls or self._in_sequence or self._pending or step <= last:
+        if self._counts_calls or self._pending or step <= last:
             return False
         if _hooks.latest(self._inner) is not self:
             # A scheduler of an earlier phase may stay, and need not be stepped.
