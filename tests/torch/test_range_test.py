@@ -736,6 +736,54 @@ def test_a_step_that_ignores_the_rate_gets_no_bounds(change, refused, options):
     assert model.weight.grad.tolist() == [[1.0, 1.0, 1.0]]
 
 
+def test_an_optimizer_of_another_model_gets_no_bounds():
+    model, other = linear(), linear()
+    swept, used = torch.optim.SGD(other.parameters(), 0.1), torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch):
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        for optimizer in (swept, used):
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    with pytest.raises(RangeTestError, match=r"^training must use the learning rate of the test"):
+        range_test(model, swept, None, batches(), step_fn=step, **SWEEP)
+
+
+SCHEDULERS = {
+    "StepLR": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
+    "OneCycleLR": lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=10),
+    "ReduceLROnPlateau": lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0),
+    "Scheduler": lambda optimizer: Scheduler(optimizer, Constant(0.1), counts="calls"),
+}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["after the update", "before the update"])
+@pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_schedulers_that_a_step_calls_do_nothing_in_the_test(make, before):
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    scheduler = make(optimizer)
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        for part in (scheduler, optimizer) if before else (optimizer, scheduler):
+            part.step(*[loss.detach()] * (make is SCHEDULERS["ReduceLROnPlateau"] and part is scheduler))
+        return loss
+
+    held, momentum = repr(scheduler.state_dict()), optimizer.param_groups[0]["momentum"]
+    result = range_test(model, optimizer, None, batches(), step_fn=step, **SWEEP)
+    np.testing.assert_allclose(
+        result.loss, losses_by_hand(result.lr, lambda *a: sgd_rule(*a, momentum=momentum)), rtol=1e-9
+    )
+    assert repr(scheduler.state_dict()) == held
+    assert "step" not in vars(scheduler)
+
+
 def test_a_step_that_does_not_update_with_every_batch_keeps_its_bounds():
     model, calls = linear(), []
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

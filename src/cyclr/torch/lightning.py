@@ -19,8 +19,7 @@ from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
 from cyclr.torch.range_test import range_test
-from cyclr.torch.scheduler import Scheduler
-from cyclr.torch.state import TrainingState, in_memory
+from cyclr.torch.state import TrainingState, in_memory, silence
 
 try:
     import lightning
@@ -275,18 +274,14 @@ def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> "collecti
     parts = [part for part in module.modules() if isinstance(part, lightning.LightningModule)]
     logged = collections.ChainMap(*[_mute(part, undo) for part in parts])
     for config in trainer.lr_scheduler_configs:
-        # A `Scheduler` does not count the updates of a range test.
-        if not isinstance(config.scheduler, Scheduler):
-            undo.callback(config.scheduler.load_state_dict, copy.deepcopy(config.scheduler.state_dict()))
+        silence(config.scheduler, ["step"], undo)
     return logged
 
 
 def _mute(module: Any, undo: contextlib.ExitStack) -> dict[str, Any]:
     """Let `self.log` and `self.log_dict` only write into the dict that is returned."""
     own, logged = vars(module), dict[str, Any]()
-    for name in ("log", "log_dict"):
-        undo.callback(own.update, {name: own[name]} if name in own else {})
-        undo.callback(own.pop, name, None)
+    silence(module, ["log", "log_dict"], undo)
     own["log"] = lambda name, value, *arguments, **keywords: logged.update({name: value})
     own["log_dict"] = lambda dictionary, *arguments, **keywords: logged.update(dictionary.items())
     return logged

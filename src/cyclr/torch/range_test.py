@@ -19,7 +19,7 @@ from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
-from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader
+from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader, silence
 
 
 def range_test(
@@ -77,7 +77,7 @@ def range_test(
         loss_of: `loss_of(model, batch)` returns the loss of any batch, of any model: a tensor of one element. Batches
             are moved to the device of the parameters before, as for loss_fn.
         step_fn: an update of your own, for any loop: called with a batch as the loader returns it, it updates once with
-            the optimizer as it is, and returns the loss.
+            the optimizer as it is, and returns the loss. Learning-rate schedulers of torch that it calls do nothing.
         optimizers: other optimizers that step_fn uses, to restore them too.
         also: what an update changes beside model and optimizers, to restore it too: modules, such as a second network
             or an average of the weights; random generators; containers; objects of your own, with all that they hold.
@@ -188,6 +188,9 @@ def range_test(
             state = copied(folder)
             undo.callback(state.restore)
             undo.enter_context(_hooks.uncounted(_groups.with_inner(all_optimizers)))
+            for part in held:
+                if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+                    silence(part, ["step"], undo)
             # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
             if seed is not None:
@@ -369,8 +372,9 @@ def _ranges(optimizer: Optimizer, rates: list[list[float]]) -> _Swept:
 
 
 def _note_rate(used: list[bool], rates: set[float], optimizer: Any, args: Any, kwargs: Any) -> None:
-    """Note before an update if it uses the rates of the test."""
-    used[0] = used[0] or all(float(group["lr"]) in rates for group in optimizer.param_groups)
+    """Note before an update if it uses the rates of the test, and has gradients."""
+    if not used[0] and all(float(group["lr"]) in rates for group in optimizer.param_groups):
+        used[0] = any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _ignores_rate(update: Update, swept: _Swept, test: RangeTest) -> bool:

@@ -174,6 +174,15 @@ def _modules(part: Any) -> list[torch.nn.Module]:
     return [*part.modules()] if isinstance(part, torch.nn.Module) else []
 
 
+def silence(part: Any, names: Iterable[str], undo: contextlib.ExitStack) -> None:
+    """Let methods of an object do nothing until `undo` restores them."""
+    own = _generators.attributes(part)
+    for name in names:
+        undo.callback(own.update, {name: own[name]} if name in own else {})
+        undo.callback(own.pop, name, None)
+        own[name] = lambda *arguments, **keywords: None
+
+
 def reshard(model: torch.nn.Module) -> None:
     """Let every module of FSDP2 hold only its shards: after a forward pass without a backward pass it holds the whole.
 
