@@ -61,9 +61,9 @@ def tensors(*columns):
     return tuple(ops.convert_to_tensor(column) for column in columns)
 
 
-def tf_data(*columns):
+def tf_data(*columns, drop_remainder=False):
     tf = pytest.importorskip("tensorflow")
-    return tf.data.Dataset.from_tensor_slices(columns).batch(BATCH)
+    return tf.data.Dataset.from_tensor_slices(columns).batch(BATCH, drop_remainder)
 
 
 def tf_data_of_unknown_length(*columns):
@@ -237,6 +237,143 @@ def test_a_model_without_weights_yet_is_built_from_the_data(kind):
         result = range_test(model, ONE_BY_ONE[kind](X, Y), **SWEEP)
     assert (result.stop_reason, len(result.loss)) == ("completed", 8)
     assert result.loss[0] == pytest.approx(float(np.mean(np.square(model.predict(X[:BATCH], verbose=0) - Y[:BATCH]))))
+
+
+SHAPES = {
+    "arrays": lambda x: (x, Y),
+    "arrays with a remainder": lambda x: (x[:-1], Y[:-1]),
+    "tf.data": lambda x: (tf_data(x, Y),),
+    "tf.data, static": lambda x: (tf_data(x, Y, drop_remainder=True),),
+    "PyDataset": lambda x: (Finite(x, Y),),
+    "generator": lambda x: (forever(x, Y),),
+}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_model_without_weights_is_built_as_fit_builds_it(kind, eager):
+    """Not for a batch of one row."""
+    models, shapes = [], []
+    for tested in (True, False):
+        keras.utils.set_random_seed(4)
+        model = keras.Sequential([keras.layers.Dense(2, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
+        model.compile("sgd", loss="mse", metrics=["mae"], run_eagerly=eager)
+        sizes = {"batch_size": BATCH} if kind.startswith("arrays") else {}
+        if tested:
+            range_test(model, *SHAPES[kind](X), **SWEEP, **sizes)
+            assert model.built
+            shapes.append(model.input_shape)
+        seed = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: keras.utils.set_random_seed(5))
+        model.fit(*SHAPES[kind](X), **sizes, steps_per_epoch=3, shuffle=False, callbacks=[seed], verbose=0)
+        models.append(model)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert shapes == [models[0].input_shape] == [models[1].input_shape]
+    assert models[0].get_build_config() == models[1].get_build_config()
+
+
+@pytest.mark.every_backend
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow keeps and trains the state of a recurrent layer")
+@pytest.mark.parametrize("kind", ["arrays", "tf.data, static"])
+def test_a_stateful_layer_without_weights_is_built_for_the_batch(kind):
+    x, results = X[..., None], []
+    for _ in range(2):
+        keras.utils.set_random_seed(4)
+        model = keras.Sequential([keras.layers.LSTM(2, stateful=True), keras.layers.Dense(1)])
+        model.compile("sgd", loss="mse")
+        sizes = {"batch_size": BATCH} if kind == "arrays" else {}
+        if not results:
+            range_test(model, *SHAPES[kind](x), **SWEEP, **sizes)
+        results.append(model.fit(*SHAPES[kind](x), **sizes, shuffle=False, verbose=0).history)
+    assert results[0] == results[1]
+
+
+class OwnStep(keras.Model):
+    """A model without a forward pass, of parts that only its training step builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = ops.mean(ops.square(self.dense(x) - y))
+        weights = self.dense.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+@pytest.mark.every_backend
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere Keras itself cannot build such a model")
+def test_a_model_that_only_its_training_step_builds_is_as_it_was():
+    histories = []
+    for _ in range(2):
+        keras.utils.set_random_seed(4)
+        model = OwnStep()
+        model.compile(keras.optimizers.Adam(0.1))
+        if not histories:
+            range_test(model, X, Y, **SWEEP, batch_size=BATCH)
+        histories.append(model.fit(X, Y, batch_size=BATCH, shuffle=False, epochs=2, verbose=0).history)
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
+@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "tf.data", "generator", "metrics"])
+def test_a_forgotten_y_is_named(kind, trained, linear_model):
+    model = linear_model("sgd", metrics=["mae"] if kind == "metrics" else None)
+    if trained:
+        model.fit(X, Y, verbose=0)
+    data = X if kind in ("arrays", "metrics") else ONE_BY_ONE[kind](X)
+    before = model.get_weights(), set(vars(model))
+    with pytest.raises(ValueError, match=r"y must hold the targets .*; got y=None .*Call range_test\(model, x, y\)"):
+        range_test(model, data, **SWEEP)
+    for one, other in zip(before[0], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert set(vars(model)) == before[1]
+    model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.every_backend
+def test_a_model_that_takes_its_targets_from_its_inputs_needs_no_y():
+    class Autoencoder(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return super().compute_loss(y=x, y_pred=y_pred)
+
+    model = Autoencoder([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    assert range_test(model, X, **SWEEP).stop_reason == "completed"
+
+
+@pytest.mark.every_backend
+def test_the_rows_of_the_validation_are_not_tested(linear_model, losses_by_hand):
+    y = np.where(np.arange(ROWS)[:, None] >= 16, np.float32("nan"), Y)
+    split = {**SWEEP, "steps": 10, "validation_split": 0.33}  # 24 * 0.67 is 16.08
+    result = range_test(linear_model("sgd"), X, y, **split, batch_size=BATCH)
+    assert (result.stop_reason, result.left_out) == ("completed", ())
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, X[:16], Y[:16], batch_size=BATCH), rtol=1e-5)
+    unbuilt = keras.Sequential([keras.layers.Dense(1)])
+    unbuilt.compile("sgd", "mse")
+    assert range_test(unbuilt, X, y, **{**split, "shuffle": True}, batch_size=BATCH).left_out == ()
+    with pytest.raises(ValueError, match="validation_split"):
+        range_test(linear_model("sgd"), Finite(X, Y), **split)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    "kind", ["arrays", "PyDataset", "PyDataset, infinite", "tf.data", "tf.data, repeated", "generator"]
+)
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_steps_per_epoch_changes_no_loss(kind, steps, linear_model, losses_by_hand):
+    data, sizes = ((X, Y), {"batch_size": BATCH}) if kind == "arrays" else ((ONE_BY_ONE[kind](X, Y),), {})
+    sweep = {**SWEEP, "steps": 14, "steps_per_epoch": steps}
+    result = range_test(linear_model("sgd"), *data, **sweep, **sizes)
+    assert (result.stop_reason, len(result.loss)) == ("completed", 14)
+    np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, X, Y, batch_size=BATCH), rtol=1e-5)
 
 
 @pytest.mark.every_backend

@@ -266,7 +266,7 @@ def test_nan_stops_the_fit_and_is_not_recorded(linear_model):
 def test_nan_at_once_is_an_error_and_changes_nothing(linear_model):
     model = linear_model("sgd")
     weights = model.get_weights()
-    with pytest.raises(RangeTestError, match="recorded no loss; got a loss that is not finite"):
+    with pytest.raises(RangeTestError, match=r"at least one finite loss; got none.*NaN"):
         fit(model, LRFinder(1e-4, 1e-2), y=np.full_like(Y, np.nan))
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -461,39 +461,93 @@ def test_several_steps_per_call_are_refused(linear_model):
         fit(linear_model("sgd", steps_per_execution=2), LRFinder(1e-4, 1e-2))
 
 
+LAYERS = {
+    "dense": lambda: [keras.layers.Dense(1)],
+    "dropout first": lambda: [keras.layers.Dropout(0.1), keras.layers.BatchNormalization(), keras.layers.Dense(1)],
+    "with an Input": lambda: [keras.Input((3,)), keras.layers.Dense(1)],
+}
+
+
 @pytest.mark.every_backend
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
-@pytest.mark.parametrize("dropout", [False, True], ids=["without variables", "with the seed of a dropout"])
-def test_a_model_that_is_not_built_is_refused(dropout):
-    model = keras.Sequential([*([keras.layers.Dropout(0.1)] if dropout else []), keras.layers.Dense(1)])
+@pytest.mark.parametrize("reload_weights", [True, False])
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("layers", LAYERS)
+def test_training_after_a_finder_is_training_without_one(layers, eager, reload_weights):
+    """Also of a model that `fit` builds. https://github.com/surmenok/keras_lr_finder/issues/15"""
+    found = []
+    for with_finder in (True, False):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(LAYERS[layers]())
+        model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"], run_eagerly=eager)
+        finder = LRFinder(1e-4, 1e-1, batches_lr_update=3, reload_weights=reload_weights)
+        if with_finder:
+            fit(model, finder)
+            assert finder.result.stop_reason == "completed"
+            assert model.built
+        # A finder restores no generators, and torch has one for every dropout.
+        seed = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: keras.utils.set_random_seed(2))
+        history = fit(model, seed)
+        found.append((history, [variable.tolist() for variable in values_of(model)]))
+    assert (found[0] == found[1]) is reload_weights
+
+
+@pytest.mark.every_backend
+def test_the_first_loss_of_a_model_that_fit_builds_is_one_of_the_weights_it_was_built_with():
+    model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"needs a model that has its weights.*keras\.Input\(shape\)"):
+    finder = LRFinder(1e-12, 1e-11, batches_lr_update=2)
+    fit(model, finder, batch_size=24, epochs=4)
+    assert finder.losses == pytest.approx([model.evaluate(X, Y, verbose=0)] * 2, rel=1e-6)
+
+
+@pytest.mark.every_backend
+def test_a_model_that_keras_calls_built_without_weights(built_by_shape):
+    model, finder = built_by_shape("sgd", (None, 3)), LRFinder(1e-4, 1e-2)
+    fit(model, finder)
+    assert finder.result.stop_reason == "completed"
+
+
+@pytest.mark.every_backend
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere Keras itself cannot build such a model")
+def test_a_model_that_only_its_training_step_can_build_is_refused():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def train_step(self, data):
+            return {"loss": keras.ops.mean(self.dense(data[0]))}
+
+    model = Model()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"needs a model that has its weights.*no call\(\) to build it by"):
         fit(model, LRFinder(1e-4, 1e-2))
 
 
 @pytest.mark.every_backend
-def test_a_model_that_keras_calls_built_without_weights_is_refused_and_the_way_out_works(built_by_shape):
-    model, finder = built_by_shape("sgd", (None, 3)), LRFinder(1e-4, 1e-2)
-    if BACKEND == "tensorflow":
-        with pytest.raises(ValueError, match=r"needs a model that has its weights.*or call it on one batch: model\(x"):
-            fit(model, finder)
-    model(X[:1])
-    fit(model, finder)
-    assert finder.result.stop_reason == "completed"
+def test_any_name_in_the_logs_can_be_monitored(linear_model):
+    finder, plain = LRFinder(1e-4, 1e-2, monitor="mae"), LRFinder(1e-4, 1e-2)
+    fit(linear_model("sgd", metrics=["mae"]), finder)
+    fit(linear_model("sgd", metrics=["mae"]), plain)
+    assert len(finder.losses) == len(plain.losses) == 4
+    assert np.all(np.abs(np.subtract(finder.losses, plain.losses)) > 1e-3)
+    model = linear_model("sgd", metrics=["mae"])
+    before = values_of(model)
+    with pytest.raises(RangeTestError, match=r"monitor must name a loss.*got monitor='nope', the logs hold loss, mae"):
+        fit(model, LRFinder(1e-4, 1e-2, monitor="nope"))
+    for one, other in zip(before, values_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.every_backend
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras builds a model before training begins, but on TensorFlow")
-def test_a_model_that_is_not_built_is_put_back_to_the_weights_it_was_built_with():
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    finder = LRFinder(1e-4, 1e-2)
-    fit(model, finder)
-    keras.utils.set_random_seed(1)
-    twin = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    np.testing.assert_array_equal(model.get_weights()[0], twin.get_weights()[0])
-    assert finder.result.stop_reason == "completed"
+def test_iteration_counts_updates(linear_model):
+    finder = LRFinder(1e-4, 1e-2, reload_weights=False, batches_lr_update=1)
+    fit(linear_model(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)), finder)
+    assert finder.iteration == len(finder.losses) == 6
+    y = np.where(np.arange(24)[:, None] >= 8, np.float32("nan"), Y)  # before the first update is complete
+    finder = LRFinder(1e-4, 1e-2, batches_lr_update=2, reload_weights=False)
+    with pytest.raises(RangeTestError, match="NaN"):
+        fit(linear_model(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)), finder, y=y)
+    assert finder.iteration == 0
 
 
 WRONG = {

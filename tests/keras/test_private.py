@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from cyclr._contents import Contents
 from cyclr.keras import _private, state
 
 BACKEND = keras.backend.backend()
@@ -178,11 +179,64 @@ def test_compiled_parts():
     assert _private.compiled_parts(keras.Sequential()) == []
 
 
-def test_tracked():
+def test_parts_with_state():
+    model = make("sgd")
+    for part in (
+        model,
+        model.layers[0],
+        model.optimizer,
+        *_private.compiled_parts(model),
+        keras.losses.MeanSquaredError(),
+    ):
+        assert _private.parts_with_state(part) == [vars(part)]
+        assert [vars(part._tracker)] == _private.parts_with_state(part._tracker) if hasattr(part, "_tracker") else True
+    scale = keras.Variable(1.0)
+    assert _private.parts_with_state(lambda: scale) == [scale]
+    assert _private.parts_with_state(keras.losses.mean_squared_error) == _private.parts_with_state(X) == []
+
+
+def test_parts_of_compiled():
+    """Emptied lists of a part that was built are built again, because its tracker has forgotten them."""
     (metrics, _) = _private.compiled_parts(model := make("sgd"))
-    before = {name: set(ids) for name, ids in _private.tracked(metrics).items()}
+    contents = Contents(parts=_private.parts_of_compiled)
+    contents.add(metrics)
     fit(model)
-    assert sum(map(len, _private.tracked(metrics).values())) > sum(map(len, before.values()))
+    contents.restore()
+    assert not metrics.built
+    model.make_train_function(force=True)
+    fit(model)
+    assert len(model.metrics_variables) == 4
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere fit builds the model before it traces a step")
+@pytest.mark.parametrize("eager", [False, True])
+def test_create_variables(eager):
+    model = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=eager)
+    _private.create_variables(model, ops.convert_to_tensor(X))
+    assert len(model.get_weights()) == 6
+    assert model.input_shape == X.shape
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere values are not read within a trace")
+def test_outside_of_trace():
+    import tensorflow as tf
+
+    variable, values = keras.Variable(2.0), []
+
+    @tf.function
+    def trace():
+        with _private.outside_of_trace():
+            values.append(float(ops.convert_to_numpy(variable)))
+
+    trace()
+    assert values == [2.0]
+
+
+def test_variable_types():
+    assert keras.Variable in _private.variable_types()
+    own = {"tensorflow": "Variable", "torch": "Tensor"}.get(BACKEND)
+    assert own is None or getattr(sys.modules[BACKEND], own) in _private.variable_types()
 
 
 def test_keras_generators():

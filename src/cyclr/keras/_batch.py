@@ -4,6 +4,9 @@ from typing import Any
 
 import keras
 
+from cyclr import _checks
+from cyclr.errors import RangeTestError
+
 
 class BatchValues:
     """Computes the loss and the metrics of one batch, and restores the running means after it.
@@ -51,6 +54,16 @@ class BatchValues:
             if metric.name in logs:
                 logs[metric.name] = _plain(metric.result())
         self._sums = []
+
+
+def monitored(logs: dict[str, Any] | None, name: str) -> float:
+    """Return the loss of this name in the logs of a batch. Raise if they have none."""
+    if not logs or name not in logs:
+        names = ", ".join(sorted(logs or {})) or "nothing"
+        raise RangeTestError(
+            f"monitor must name a loss in the model's logs; got monitor={name!r}, the logs hold {names}."
+        )
+    return _checks.scalar(f"logs[{name!r}]", logs[name])
 
 
 def _plain(value: Any) -> Any:

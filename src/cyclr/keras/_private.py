@@ -5,6 +5,7 @@ Each name is in one function with the reason for it. No other module has one. Ev
 """
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -137,15 +138,63 @@ def has_weights(model: Any) -> bool:
     return all(layer.built for layer in layers(model))
 
 
+def parts_with_state(value: Any) -> Any:
+    """Return what else of a value training may change: the attributes of parts of a model, what its functions use.
+
+    Functions of the user are searched for variables and for parts of a model, because a loss may be one.
+    """
+    from keras.src.utils.tracking import Tracker
+
+    kinds = (keras.Layer, keras.Loss, keras.Metric, keras.optimizers.Optimizer, keras.random.SeedGenerator, Tracker)
+    backend = keras.backend.backend()
+    module: Any = sys.modules.get(backend)
+    if isinstance(value, kinds) or (backend == "torch" and isinstance(value, module.nn.Module)):
+        return [vars(value)]
+    if backend == "tensorflow" and isinstance(value, module.random.Generator):
+        return [value.state]
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if inspect.ismethod(value):
+        return [value.__func__, value.__self__]
+    if inspect.isfunction(value) and not value.__module__.startswith("keras."):
+        used = inspect.getclosurevars(value)
+        held = [*used.nonlocals.values(), *used.globals.values()]
+        return [part for part in held if isinstance(part, (*kinds, keras.Variable))]
+    return []
+
+
 def compiled_parts(model: Any) -> list[Any]:
     """Return the containers that `compile` made of the loss and the metrics, which the first `fit` builds."""
     parts = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
     return [part for part in parts if part is not None]
 
 
-def tracked(part: Any) -> Any:
-    """Return the ids of what a compiled part tracks, by list: an id in it would not be tracked a second time."""
-    return part._tracker.stored_ids
+def parts_of_compiled(value: Any) -> Any:
+    """Return the attributes of a loss, a metric, or a tracker of one."""
+    from keras.src.utils.tracking import Tracker
+
+    return [vars(value)] if isinstance(value, keras.Loss | keras.Metric | Tracker) else []
+
+
+def create_variables(model: Any, inputs: Any) -> None:
+    """Create the variables of a model in TensorFlow for these inputs, which may be symbolic. No value is computed."""
+    if model.run_eagerly:
+        with keras.StatelessScope():
+            model(inputs)
+    else:
+        sys.modules["tensorflow"].function(lambda inputs: model(inputs)).get_concrete_function(inputs)
+
+
+def outside_of_trace() -> Any:
+    """Return the scope in which values of variables can be read while TensorFlow traces a training step."""
+    return sys.modules["tensorflow"].init_scope()
+
+
+def variable_types() -> tuple[type, ...]:
+    """Return the types of what training changes in place: Keras' variables, and those of the backend."""
+    module: Any = sys.modules.get(keras.backend.backend())
+    own = {"tensorflow": "Variable", "torch": "Tensor"}.get(keras.backend.backend())
+    return (keras.Variable, getattr(module, own)) if own else (keras.Variable,)
 
 
 def keras_generators() -> tuple[dict[str, Any], Any]:

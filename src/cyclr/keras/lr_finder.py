@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from cyclr import _checks
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.keras import _private
+from cyclr.keras._batch import monitored
+from cyclr.keras._build import build_in_first_step, can_be_built
 from cyclr.keras._optimizers import optimizers_of
 from cyclr.keras._rate_callback import RateCallback, learning_rate
 from cyclr.keras.state import TrainingState
@@ -23,7 +26,8 @@ class LRFinder(RateCallback):
     call of `fit` that it is passed to, `batches_lr_update` updates at each rate. When the test ends, the model is
     restored, and the curve is drawn (and shown, if there is a display). In new code use `cyclr.keras.range_test`, which
     needs no call of `fit` and restores the model even if it is interrupted. After an interrupted `fit`, call
-    `restore()` yourself.
+    `restore()` yourself: it restores the same as `range_test`, apart from random number generators. (A model without
+    weights is built.)
 
     If a loss is NaN or infinite, the weights from the start of its rate are restored, and the rate is tried again
     with the next batches, up to ten times. If their losses are finite, the reason of the bounds names the broken
@@ -38,6 +42,7 @@ class LRFinder(RateCallback):
         reload_weights: restore the weights of the start before every new rate, so that every rate is tried from the
             same weights, and at the end. If False, training continues from rate to rate, and is kept at the end.
         batches_lr_update: updates at every learning rate, ≥ 1; at least 2 with reload_weights.
+        monitor: name in the logs of the loss to record.
 
     Attributes:
         result: the `cyclr.RangeTestResult` after the test; `result.bounds` are the bounds to train with.
@@ -67,8 +72,11 @@ class LRFinder(RateCallback):
         stop_multiplier: float | None = None,
         reload_weights: bool = True,
         batches_lr_update: int = 5,
+        *,
+        monitor: str = "loss",
     ) -> None:
         super().__init__()
+        self.monitor = monitor
         self.mom = _checks.number("mom", mom, at_least=0, below=1)
         self.stop_multiplier = -20 * self.mom / 3 + 10 if stop_multiplier is None else stop_multiplier
         self.reload_weights = reload_weights
@@ -79,6 +87,9 @@ class LRFinder(RateCallback):
         self.result: RangeTestResult | None = None
         self.figure: Any = None
         self._start: TrainingState | None = None
+        self._restore_rate: Callable[[], None] = _do_nothing
+        self._initial_lr: float | None = None
+        self._updates_before = 0
 
     def _new_test(self, points: int) -> None:
         _checks.integer("batches_lr_update", self.batches_lr_update, at_least=1)
@@ -111,20 +122,23 @@ class LRFinder(RateCallback):
                 )
         # The arguments are attributes, which may have been set.
         self._new_test(points=2)
-        if not all(layer.built for layer in model.layers):
+        self._start, self._restore_rate = None, _do_nothing
+        self._initial_lr = learning_rate(model.optimizer)
+        if _private.has_weights(model):
+            self._copy_start()
+        elif can_be_built(model):
+            build_in_first_step(model, then=self._copy_start)
+        else:
             raise ValueError(
-                "LRFinder needs a model that has its weights, to put them back; got one that is not built. "
-                "Begin it with keras.Input(shape), or call it on one batch: model(x[:1])."
+                "LRFinder needs a model that has its weights, to restore them; got a model that is not built, and "
+                "that has no call() to build it by. Call its layers on a batch before fit."
             )
-        if not model.optimizer.built:
-            _private.build(model.optimizer, model)
-        self._start = None
         self.result = None
         self._plan(first_epoch=0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # `initial_epoch` is not known before.
-        if self._start is None and epoch > 0:
+        if self._lr is None and self.iteration == 0 and epoch > 0:
             self._plan(first_epoch=epoch)
 
     def _plan(self, first_epoch: int) -> None:
@@ -149,30 +163,35 @@ class LRFinder(RateCallback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_rate()
         if not self._updates.within_update and not self._losses_of_rate:
-            if self._start is None:
-                self._start = self._start_of_rate = self._copied()
-            elif self.reload_weights or self._test.in_doubt:
-                # A rate whose loss was not finite is tried again, with the next batches.
-                self._start_of_rate.restore_variables()
-            else:
-                self._start_of_rate = self._copied()
+            # A rate whose loss was not finite is tried again, with the next batches.
+            if self.reload_weights or self._test.in_doubt:
+                self._restore_rate()
+            elif self._start is not None:
+                self._restore_rate = self._start.copy_values()
         if self._lr is None:
             self._lr = next(self._test)
         self._begin_batch(self._lr)
+        self._updates_before = _private.updates_done(self.model.optimizer)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         logs = {} if logs is None else logs
-        loss = self._batch.end(model, logs).get("loss", np.nan)
+        own = self._batch.end(model, logs)
+        try:
+            loss = monitored(own, self.monitor)
+        except RangeTestError:
+            self._end()
+            raise
         logs["learning_rate"] = learning_rate(model.optimizer)
-        failed = not np.isfinite(loss)
+        failed = not math.isfinite(loss)
         micro_batches = self._updates.gather(loss, last=failed)
         if micro_batches:
-            self.iteration += 1
             self._losses_of_rate.append(float(np.mean(micro_batches)))
+        update = self.iteration
+        self.iteration += _private.updates_done(model.optimizer) - self._updates_before
         if failed or len(self._losses_of_rate) == self.batches_lr_update:
             mean = float(np.mean(self._losses_of_rate[1:] or self._losses_of_rate))
-            self._test.updates = self.iteration - 1
+            self._test.updates = update
             self._test.record(mean)
             if math.isfinite(mean):
                 self.losses.append(mean)
@@ -182,17 +201,17 @@ class LRFinder(RateCallback):
         if self._test.stopped:
             model.stop_training = True
 
-    def _copied(self) -> TrainingState:
+    def _copy_start(self) -> None:
         model = self.model
-        return TrainingState(model, optimizers_of(model, model.optimizer), metrics=False)
+        if not model.optimizer.built:
+            _private.build(model.optimizer, model)
+        self._start = TrainingState(model, optimizers_of(model, model.optimizer))
+        self._restore_rate = self._start.restore_values
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.reload_weights:
-            self.restore()
-        if self._test.recorded == 0:
-            raise RangeTestError("LRFinder recorded no loss; got a loss that is not finite at once, or no data.")
         if not self.model.stop_training:
             self._test.stop("data_exhausted")
+        self._end()
         self.result = self._test.result()
         try:
             self.figure = self.result.plot().figure
@@ -201,10 +220,22 @@ class LRFinder(RateCallback):
             return
         _show(self.figure)
 
+    def _end(self) -> None:
+        if self.reload_weights:
+            self.restore()
+
     def restore(self) -> None:
         """Restore the model to its state before the test, after a `fit` that raised or was interrupted."""
         if self._start is not None:
-            self._start.restore_variables()
+            self._start.restore()
+            # The step that builds a model is one that has its first rate already.
+            self.model.optimizer.learning_rate = self._initial_lr
+            # It may have been traced with losses and metrics that were built since.
+            self.model.train_function = None
+
+
+def _do_nothing() -> None:
+    """Restore nothing, because there is no copy yet."""
 
 
 def _show(figure: Any) -> None:

@@ -1,14 +1,15 @@
 """The range test of a compiled Keras model, which is restored afterwards."""
 
 import contextlib
+import functools
 import itertools
 import math
 import operator
 import os
+import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,12 +17,22 @@ import keras
 from cyclr import _checks, _files
 from cyclr.errors import RangeTestError
 from cyclr.keras import _attach, _private
+from cyclr.keras._batch import monitored
+from cyclr.keras._build import build, can_be_built
 from cyclr.keras._optimizers import check_model, check_optimizer, optimizers_of
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import BROKEN_AT_MOST, SKIPPED_AT_MOST, Spacing
 from cyclr.range_test.repeats import Sweep
+
+NOT_TAKEN = {
+    "callbacks": "No callback runs during the test. Use on_step= to follow it.",
+    "epochs": "Pass steps=, the number of updates.",
+    "validation_data": "Pass evaluate=, to record a loss on other data.",
+    "verbose": "Use on_step= to show progress.",
+}
+"""Arguments of `fit` that a range test refuses, and what to do instead."""
 
 
 def range_test(
@@ -39,6 +50,8 @@ def range_test(
     sample_weight: Any = None,
     class_weight: dict[int, float] | None = None,
     shuffle: bool = True,
+    validation_split: float = 0.0,
+    steps_per_epoch: int | None = None,
     optimizer: Any = None,
     monitor: str = "loss",
     updates_per_rate: int = 1,
@@ -47,6 +60,7 @@ def range_test(
     seed: int | None = 0,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
+    **others: Any,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each batch's loss, and restore everything.
 
@@ -73,7 +87,9 @@ def range_test(
         max_lr: last learning rate, > min_lr.
         steps: number of learning rates and of optimizer updates, ≥ 2.
         spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
-        batch_size, sample_weight, class_weight, shuffle: as for `model.fit`. Use the batch size that you train with.
+        batch_size, sample_weight, class_weight, shuffle, validation_split, steps_per_epoch: as for `model.fit`. Pass
+            what you train with. The test never sees the rows that `validation_split` holds back. Other arguments of
+            `fit` are refused.
         optimizer: the optimizer to sweep, for a model with a `train_step` of its own that holds several;
             `model.optimizer` by default.
         monitor: name in the logs of the loss to record.
@@ -112,6 +128,11 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    for name in others:
+        raise TypeError(
+            f"range_test takes the arguments of fit that decide about the batches; got {name}=. "
+            + NOT_TAKEN.get(name, "Leave it out.")
+        )
     sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
@@ -124,7 +145,18 @@ def range_test(
             "can be read again, such as arrays, a tf.data.Dataset or a keras.utils.PyDataset."
         )
     _check_not_empty(x)
-    fit = {"batch_size": batch_size, "sample_weight": sample_weight, "class_weight": class_weight, "shuffle": shuffle}
+    fit: dict[str, Any] = {
+        "batch_size": batch_size,
+        "sample_weight": sample_weight,
+        "class_weight": class_weight,
+        "shuffle": shuffle,
+        "validation_split": validation_split,
+        # Nothing is validated: the rows of `validation_split` are left out.
+        "validation_freq": sys.maxsize,
+        # A generator has one epoch, of all its batches.
+        "steps_per_epoch": None if read_once else steps_per_epoch,
+        "verbose": 0,
+    }
     with contextlib.ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
         # Both are expected here.
@@ -132,15 +164,21 @@ def range_test(
             warnings.filterwarnings("ignore", message)
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
         undo.callback(Generators(x).restore)
-        if not _private.has_weights(model):
-            undo.callback(TrainingState(model, []).restore)
-        x = _build(model, swept, x, y)
+        _name_missing_targets(model, undo)
+        if not _private.has_weights(model) and can_be_built(model):
+            unbuilt = TrainingState(model, [])
+            undo.push(lambda kind, *_: unbuilt.restore() if kind else None)
+            first, x = _first_batch(x, y)
+            build(model, functools.partial(model.fit, first, y, **fit))
+        if swept is model.optimizer and not swept.built and _private.has_weights(model):
+            _private.build(swept, model)
         generators = Generators(x)
 
         def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
             with contextlib.ExitStack() as undo_once:
                 optimizers, updates = optimizers_of(model, swept), len(test) * updates_per_rate
-                undo_once.callback(TrainingState(model, optimizers, folder=folder).restore)
+                state = TrainingState(model, optimizers, folder=folder)
+                undo_once.callback(state.restore)
                 if seed is None:
                     generators.restore()
                 else:
@@ -148,27 +186,26 @@ def range_test(
                 suspended = [undo_once.enter_context(_attach.suspended(held)) for held in optimizers]
                 is_new = any(suspended)
                 if not _private.has_settable_rate(swept):
-                    is_new, holder = True, _private.inner(swept)
-                    undo_once.callback(setattr, holder, "learning_rate", _private.rate(swept))
-                    holder.learning_rate = _rate_of_update(swept, test.upcoming(updates))
+                    is_new = True
+                    _private.inner(swept).learning_rate = _rate_of_update(swept, test.upcoming(updates))
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
                 epochs = (updates + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
                 if careful:
                     epochs *= BROKEN_AT_MOST + 1
                     second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
-                    copied = partial(TrainingState, model, optimizers, metrics=False, folder=second)
+                    copied = functools.partial(state.copy_values, second)
                 driver = _Driver(test, swept, updates, monitor, read_once, on_step, copied if careful else None)
                 try:
-                    model.fit(x, y, epochs=epochs, callbacks=[driver], verbose=0, **fit)
+                    model.fit(x, y, epochs=epochs, callbacks=[driver], **fit)
                 except StopIteration:
                     # Keras raises it on JAX and torch for data without a batch.
                     test.stop("data_exhausted")
 
-        value = None if evaluate is None else partial(_evaluated, model, evaluate)
+        value = None if evaluate is None else functools.partial(_evaluated, model, evaluate)
 
         def once(seed: int | None) -> RangeTestResult:
-            return sweep.measure(partial(drive, seed), value, read_once=read_once)
+            return sweep.measure(functools.partial(drive, seed), value, read_once=read_once)
 
         return sweep.run(once, read_once=read_once)
 
@@ -185,12 +222,42 @@ def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable
     return call
 
 
+def _name_missing_targets(model: Any, undo: contextlib.ExitStack) -> None:
+    """Let the model's loss and metrics raise an error that names y if they cannot do without targets."""
+
+    def naming(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return function(*arguments, **keywords)
+            except (TypeError, ValueError, AttributeError) as error:
+                if keywords.get("y", arguments[1] if len(arguments) > 1 else None) is not None:
+                    raise
+                raise ValueError(
+                    f"y must hold the targets for the loss and the metrics of the model; got y=None ({error}). Call "
+                    "range_test(model, x, y), or pass data that yields (inputs, targets)."
+                ) from error
+
+        return call
+
+    own = vars(model)
+    for name in ("compute_loss", "compute_metrics"):
+        undo.callback(own.update, {name: own[name]} if name in own else {})
+        undo.callback(own.pop, name)
+        own[name] = naming(getattr(model, name))
+
+
 def _evaluated(model: Any, evaluate: Callable[[Any], Any]) -> Any:
     modes = Modes(model)
     try:
-        return evaluate(model)
+        value = evaluate(model)
     finally:
         modes.restore()
+    if value is None or isinstance(value, list | tuple | dict):
+        remedy = {"dict": 'Return its "loss".', "NoneType": "Return the value."}
+        fix = remedy.get(type(value).__name__, "Return one of them: the first that model.evaluate returns is the loss.")
+        raise TypeError(f"evaluate must return a number; got {_checks.quoted(value)}. {fix}")
+    return value
 
 
 def _prepare_step(model: Any, is_new: bool) -> None:
@@ -227,7 +294,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._read_once = read_once
         self._on_step = None if on_step is None else _without_stop_iteration(on_step, "on_step")
         self._copied = copied
-        self._before: TrainingState | None = None
+        self._before: Callable[[], None] | None = None
         self._lr: float | None = None
         self._epoch_has_data = False
         self._updates = updates
@@ -260,12 +327,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
-        if not logs or self._monitor not in logs:
-            names = ", ".join(sorted(logs or {})) or "nothing"
-            raise RangeTestError(
-                f"monitor must name a loss in the model's logs; got monitor={self._monitor!r}, the logs hold {names}."
-            )
-        loss = _checks.scalar(f"logs[{self._monitor!r}]", logs[self._monitor])
+        loss = monitored(logs, self._monitor)
         self._epoch_has_data = True
         losses = self._counter.gather(loss, last=not math.isfinite(loss))
         if losses:
@@ -275,7 +337,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             if self._on_step is not None:
                 self._on_step(self._test)
         if self._test.in_doubt and self._before is not None:
-            self._before.restore_variables()
+            self._before()
         elif self._test.in_doubt or self._test.stopped:
             model.stop_training = True
 
@@ -303,7 +365,10 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     if not model.compiled:
-        raise ValueError("model must be compiled before a range test; got one that is not. Call model.compile(...).")
+        raise ValueError(
+            "model must be compiled before a range test; got one that is not. Also for a training loop of your own, "
+            "call model.compile(optimizer=its_optimizer, loss=its_loss) before the test."
+        )
     swept = model.optimizer if optimizer is None else optimizer
     if not isinstance(swept, keras.optimizers.Optimizer):
         raise ValueError(
@@ -311,20 +376,6 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
         )
     check_optimizer("range_test", swept)
     return swept
-
-
-def _build(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-    """Create the variables that the first `fit` would create, and return the data, complete again."""
-    if not _private.has_weights(model):
-        first, x = _first_batch(x, y)
-        inputs = keras.utils.unpack_x_y_sample_weight(first)[0]
-        # A model with a training step of its own may have no forward pass, and builds its parts itself.
-        if type(model).call is not keras.Model.call:
-            with _private.devices(model):
-                model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), inputs))
-    if optimizer is model.optimizer and not optimizer.built:
-        _private.build(optimizer, model)
-    return x
 
 
 def _check_not_empty(x: Any) -> None:
@@ -338,15 +389,15 @@ def _is_array(x: Any) -> bool:
 
 
 def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
-    """Return the first batch of the data, and the data again."""
-    is_array = y is not None or _is_array(x)
-    if is_array and any(len(array) == 0 for array in keras.tree.flatten(x)):
-        batches: Iterator[Any] = iter([])
-    else:
-        batches = iter([(x,)]) if is_array else iter(x)
-    first = next(batches, None)
+    """Return data of which the first batch may be read, and the data again. Raise if it has none."""
+    if y is not None or _is_array(x):
+        if any(len(array) == 0 for array in keras.tree.flatten(x)):
+            raise RangeTestError("data must hold a batch at least; got arrays of length 0.")
+        return x, x
+    if not isinstance(x, types.GeneratorType):
+        return x, x
+    first = next(x, None)
     if first is None:
         raise RangeTestError("data must hold a batch at least; got data that ended at once.")
     # Keras distinguishes data by its type, so a generator stays one.
-    again = (batch for batch in itertools.chain([first], batches))
-    return first, again if isinstance(x, types.GeneratorType) else x
+    return (batch for batch in [first]), (batch for batch in itertools.chain([first], x))

@@ -9,120 +9,95 @@ import keras
 import numpy as np
 
 from cyclr import _generators
+from cyclr._contents import Contents
 from cyclr.keras import _private
-
-_MISSING = object()
-
-_CHANGED_BY_FIT = (
-    *("train_function", "train_step", "stop_training", "history", "steps_per_execution"),
-    *("test_function", "stop_evaluating", "predict_function", "stop_predicting"),
-)
-"""What `fit`, `evaluate`, `predict` and a range test set on a model besides variables, its compiled steps included."""
 
 
 class TrainingState:
     """A copy of everything that training changes in a model and its optimizers, in host memory.
 
-    The copy has weights, batch statistics and random seeds of layers, slots and counters of the optimizers, metrics,
-    what `fit` sets on the model, and on torch the gradients and modes of modules. Values are copied, because JAX hands
-    the memory of the originals to the compiled step.
+    The copy has all variables that the model, its layers, losses, metrics and optimizers hold, in attributes and
+    containers too, and the attributes themselves: Python numbers, lists, compiled steps, modes. What is built after the
+    copy was made is restored to what it was before it was built. On torch, tensors and gradients are copied too. Values
+    are copied, because JAX hands the memory of the originals to the compiled step.
 
     Args:
         model: a `keras.Model`.
-        optimizers: its optimizers. If one is built only later, it is restored to the values that it was built with.
-        metrics: False leaves out the values of metrics.
+        optimizers: its optimizers.
         folder: folder of the files that hold the copies; in memory by default.
     """
 
-    def __init__(self, model: Any, optimizers: list[Any], *, metrics: bool = True, folder: Path | None = None) -> None:
+    def __init__(self, model: Any, optimizers: list[Any], *, folder: Path | None = None) -> None:
         self._model = model
-        self._attributes = {name: vars(model).get(name, _MISSING) for name in _CHANGED_BY_FIT}
-        self._modes = Modes(model)
-        # Keras builds these in the first fit, and draws from the random number generators for it. The first fit after
-        # a range test builds them again, and draws the same numbers.
-        self._unbuilt_parts = [_UnbuiltPart(part) for part in _private.compiled_parts(model) if not part.built]
-        variables = [
-            *model.variables,
-            *(model.metrics_variables if metrics else []),
-            *(variable for optimizer in optimizers for variable in optimizer.variables),
-        ]
-        unique = {id(variable): variable for variable in variables}.values()
-        self._values = [(variable, _copied(variable, number, folder)) for number, variable in enumerate(unique)]
-        self._unbuilt_optimizers = [optimizer for optimizer in optimizers if not optimizer.built]
-        buffers = (buffer for module in _torch_modules(model) for buffer in module.buffers(recurse=False))
-        self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
-        on_torch = keras.backend.backend() == "torch"
-        with_gradient = (variable for variable in unique if on_torch and hasattr(variable.value, "grad"))
-        self._gradients = [(variable, variable.value.grad) for variable in with_gradient]
+        self._optimizers = optimizers
+        self._folder = folder
+        self._types = _private.variable_types()
+        self._on_torch = keras.backend.backend() == "torch"
+        self._values: dict[int, tuple[Any, Callable[[], object]]] = {}
+        self._parameters: dict[int, Any] = {}
+        """Of torch, that hold the values of variables, and are not copied a second time."""
+        self._contents = Contents(self._copied, _private.parts_with_state)
+        # Before the parameters of torch that hold them.
+        for variable in (*model.variables, *model.metrics_variables):
+            self._contents.add(variable)
+        self._contents.add([model, *optimizers])
+        self._metrics = {id(variable) for variable in model.metrics_variables}
+        values = [getattr(variable, "value", variable) for variable, _ in self._values.values()]
+        self._gradients = [(value, value.grad) for value in values if self._on_torch and value.is_leaf]
+
+    def _copied(self, value: Any) -> Callable[[], object] | None:
+        if not isinstance(value, self._types) or id(value) in self._parameters:
+            return None
+        restore = _copied(value, len(self._values), self._folder)
+        self._values[id(value)] = value, restore
+        if self._on_torch and isinstance(value, keras.Variable):
+            self._parameters[id(value.value)] = value.value
+        return restore
 
     def restore(self) -> None:
         """Restore everything, bit for bit, even if a part of it raises. Can be called again."""
         try:
-            # Metrics that were built after the copy was made have no value in it: they are emptied.
-            self._model.reset_metrics()
-            for optimizer in self._unbuilt_optimizers:
-                if optimizer.built:
-                    _reset_to_new(optimizer)
-            self.restore_variables()
-            for variable, gradient in self._gradients:
-                variable.value.grad = gradient
+            self._contents.restore()
         finally:
-            for name, value in self._attributes.items():
-                if value is not _MISSING:
-                    setattr(self._model, name, value)
-                elif name in vars(self._model):
-                    delattr(self._model, name)
-            self._modes.restore()
-            for part in self._unbuilt_parts:
-                part.restore()
+            for value, gradient in self._gradients:
+                value.grad = gradient
 
-    def restore_variables(self) -> None:
-        """Restore the values of all variables and torch buffers and nothing else, in the middle of a `fit`."""
-        for variable, value in self._values:
-            variable.assign(value())
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
+    def restore_values(self) -> None:
+        """Restore the values of all variables, without those of metrics, in the middle of a `fit`."""
+        for key, (_, restore) in self._values.items():
+            if key not in self._metrics:
+                restore()
 
+    def copy_values(self, folder: Path | None = None) -> Callable[[], None]:
+        """Copy the values that the variables have now, and return a function like `restore_values` for them."""
+        built = (*self._model.variables, *(variable for held in self._optimizers for variable in held.variables))
+        variables = {id(variable): variable for variable in (*(value for value, _ in self._values.values()), *built)}
+        copies = [_copied(v, n, folder) for n, (key, v) in enumerate(variables.items()) if key not in self._metrics]
 
-def _reset_to_new(optimizer: Any) -> None:
-    """Give the variables of an optimizer the values that they have in a new one with the same arguments."""
-    with _private.devices(optimizer):
-        new = type(optimizer).from_config(optimizer.get_config())
-        new.build(_private.trained_variables(optimizer))
-    for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
-        variable.assign(fresh)
+        def restore() -> None:
+            for copied in copies:
+                copied()
+
+        return restore
 
 
-class _UnbuiltPart:
-    """The loss or the metrics of a model before they are built: their attributes, and the contents of their lists.
-
-    Lists are emptied in place, because the part's tracker of variables holds the same lists.
-    """
-
-    def __init__(self, part: Any) -> None:
-        self._part = part
-        self._attributes = dict(vars(part))
-        self._lists = {name: list(value) for name, value in self._attributes.items() if isinstance(value, list)}
-        self._tracked = {name: set(ids) for name, ids in _private.tracked(part).items()}
-
-    def restore(self) -> None:
-        vars(self._part).clear()
-        vars(self._part).update(self._attributes)
-        for name, content in self._lists.items():
-            self._attributes[name][:] = content
-        _private.tracked(self._part).update(self._tracked)
-
-
-def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], Any]:
-    """Return a function that returns the value that the variable has now."""
+def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], object]:
+    """Return a function that gives a variable, or a tensor of torch, the value that it has now."""
     value = keras.ops.convert_to_numpy(variable)
     if folder is None:
         held = np.array(value)
-        return lambda: held
+        return lambda: _assign(variable, held)
     # As bytes, because NumPy's own format does not know every type of number, such as bfloat16.
     path, dtype, shape = folder / f"{number}.bin", value.dtype, value.shape
     value.tofile(path)
-    return lambda: np.fromfile(path, dtype).reshape(shape)
+    return lambda: _assign(variable, np.fromfile(path, dtype).reshape(shape))
+
+
+def _assign(variable: Any, value: Any) -> None:
+    if hasattr(variable, "assign"):
+        variable.assign(value)
+    else:
+        variable.detach().copy_(keras.ops.convert_to_tensor(value))
 
 
 class Modes:
