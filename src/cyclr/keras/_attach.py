@@ -150,7 +150,7 @@ def _value_of(optimizer: Any, name: str, schedule: Schedule, offset: int) -> Cal
 
     to_optimizer = weakref.ref(optimizer)
     if name == "learning_rate":
-        rate = _ScheduledVariable(name, 0.0, lambda: _rate_of(to_optimizer(), value))
+        rate = ScheduledVariable(name, 0.0, lambda: _rate_of(to_optimizer(), value))
         return lambda optimizer: rate
     initial = vars(optimizer).get(name) or 0.0
     if keras.backend.backend() == "torch":
@@ -186,7 +186,7 @@ class _ComparesAsInitial:
     __ne__, __hash__ = object.__ne__, object.__hash__
 
 
-class _ScheduledVariable(keras.Variable):  # type: ignore[misc]
+class ScheduledVariable(keras.Variable):  # type: ignore[misc]
     """A hyperparameter in the form that Keras gives it, a variable, whose value is computed."""
 
     def __init__(self, name: str, initial: float, compute: Callable[[], Any]) -> None:
@@ -202,7 +202,7 @@ class _ScheduledVariable(keras.Variable):  # type: ignore[misc]
         raise ValueError(_ONLY_ONE.format(name=self.name, value=value))
 
 
-class _ScheduledValue(_ComparesAsInitial, _ScheduledVariable):
+class _ScheduledValue(_ComparesAsInitial, ScheduledVariable):
     """A scheduled momentum or weight decay: operations take it as they take a variable."""
 
 

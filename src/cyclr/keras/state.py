@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclr import _generators
 from cyclr._contents import Contents
-from cyclr.keras import _private
+from cyclr.keras import _attach, _private
 
 
 class TrainingState:
@@ -46,7 +46,8 @@ class TrainingState:
         self._gradients = [(value, value.grad) for value in values if self._on_torch and value.is_leaf]
 
     def _copied(self, value: Any) -> Callable[[], object] | None:
-        if not isinstance(value, self._types) or id(value) in self._parameters:
+        is_computed = isinstance(value, _attach.ScheduledVariable)
+        if is_computed or not isinstance(value, self._types) or id(value) in self._parameters:
             return None
         restore = _copied(value, len(self._values), self._folder)
         self._values[id(value)] = value, restore
