@@ -166,6 +166,12 @@ def test_bounds_without_a_known_length_say_what_to_write():
         fit(BOUNDS, x=((X[:8], X[:8]) for _ in range(4)), y=None, batch_size=None)
     with pytest.raises(ValueError, match=message):
         ScheduleCallback(BOUNDS).attach(keras.Sequential())
+    model, callback = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), ScheduleCallback(BOUNDS)
+    model.compile("sgd", "mse")
+    callback.set_model(model)
+    callback.on_train_begin()
+    with pytest.raises(ValueError, match=message):
+        callback.on_train_batch_begin(0)
     with pytest.raises(BoundsError, match="hold no numbers"):
         ScheduleCallback(cyclr.Bounds(None, None, "flat", "nothing"))
 

@@ -240,6 +240,8 @@ class ScheduleCallback(FitCallback):
                 "ScheduleCallback must be attached before the first batch; got on_train_batch_begin without "
                 "on_train_begin. In a loop of your own call attach(model) before it and detach() after it."
             )
+        if self._bounds is not None:
+            raise ValueError(_NO_LENGTH.format(received="on_train_batch_begin without on_epoch_begin"))
         self._updates.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
