@@ -1918,10 +1918,10 @@ BAD = {
         AttributeError,
         r"^step_update must be called on a TimmScheduler; got a Scheduler\. .*TimmScheduler\(optimizer, lr=",
     ),
-    "a name that is not there": (
-        lambda: Scheduler(sgd(), CYCLE).stop,
+    "a setting that is not there": (
+        lambda: CyclicLR(sgd(), 0.1, 0.2, cycle_momentum=False).max_momentums,
         AttributeError,
-        r"^'Scheduler' object has no attribute 'stop'$",
+        r"^CyclicLR has no max_momentums without cycle_momentum=True\.$",
     ),
     "half a step": (lambda: Scheduler(sgd(), CYCLE).step(1.5), TypeError, r"^epoch must be an integer; got epoch=1\.5"),
 }

@@ -54,7 +54,8 @@ class Scheduler(_private.TorchScheduler):
     go on after the end of a schedule with `total_steps`.
 
     Args:
-        optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within.
+        optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within. If a wrapper has the groups of
+            an optimizer within, such as Lookahead, the updates of that one are counted.
         lr: schedule of the learning rate, or one for each parameter group.
         momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and others) or `rho` (Adadelta), or
             one for each parameter group; < 1.
@@ -360,10 +361,10 @@ class Scheduler(_private.TorchScheduler):
             )
         return step
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "step_update":
-            raise AttributeError(f"step_update must be called on a TimmScheduler; got a {type(self).__name__}. {_TIMM}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    @property
+    def step_update(self) -> Any:
+        """Not here, but in `TimmScheduler`, as the AttributeError says."""
+        raise AttributeError(f"step_update must be called on a TimmScheduler; got a {type(self).__name__}. {_TIMM}")
 
     def _go_to(self, step: Any) -> None:
         self._set_to(step)
