@@ -37,3 +37,15 @@ def test_one_number_of_any_kind_is_a_float(value):
 def test_several_losses_ask_for_their_mean():
     with pytest.raises(TypeError, match=r"^loss must be a number, .*; got loss of shape \(3,\)\. Take its mean\?$"):
         _checks.scalar("loss", np.ones(3))
+
+
+class Loss:
+    def __call__(self, outputs, targets):
+        return 0.0
+
+
+def test_a_class_in_place_of_its_object_is_an_error():
+    with pytest.raises(TypeError, match=r"^loss_fn must be a function of x; got the class Loss\. Write Loss\(\)\.$"):
+        _checks.function("loss_fn", Loss, "of x")
+    assert _checks.function("fn", float, "of x") is float
+    assert isinstance(_checks.function("fn", Loss(), "of x"), Loss)

@@ -1,12 +1,10 @@
-"""How high to train if the noise of small batches hides the fall of the loss.
-
-`max_lr` is a share of the learning rate that the test ended at.
+"""What bounds are worth if noise may hide the fall of the loss, by how much the smoothed loss falls nevertheless.
 
     python benchmarks/bounds/small_batches.py
 
-Tasks of the benchmark at batch sizes 1 to 8, three seeds each. Of the range tests whose loss never fell and then
-diverged, prints the share of the best score that is lost if max_lr is the last rate of the test over a number. It takes
-about half an hour on two cores.
+Tasks of the benchmark at batch sizes 1 to 8, and those of fine-tuning at 8 and 32, three seeds each. For range tests
+that are `"flat"` and diverged, prints how far the loss fell, in standard errors, and the share of the best score that
+is lost with max_lr at a twentieth of the last rate of the test. It takes about half an hour on two cores.
 """
 
 from dataclasses import replace
@@ -17,33 +15,36 @@ from tasks import TASKS
 from training import sweep, train
 
 from cyclr import RangeTest
+from cyclr.bounds.knee import BEFORE_END, FLAT, HINT, errors_of_fall
 
-FAMILIES = ("linear", "dense", "normalized", "regression", "convolutional", "attention")
-DIVISORS = np.array([7, 20, 40, 60, 80, 200, 600, 2000])
+FAMILIES = ("linear", "dense", "normalized", "regression", "convolutional", "attention", "fine-tuning")
 STEPS = 600
 
 
 def main() -> None:
-    lost = []
+    falls, lost = [], []
     for task in TASKS:
+        fine = task.family == "fine-tuning"
         # Two of every family.
-        if task.family not in FAMILIES or task.name.split(":")[0][-2:] not in (" 1", " 2"):
+        if task.family not in FAMILIES or not (fine or task.name.split(":")[0][-2:] in (" 1", " 2")):
             continue
-        for batch in (1, 2, 4, 8):
+        for batch in (8, 32) if fine else (1, 2, 4, 8):
             small = replace(task, batch=batch, steps=STEPS)
             for seed in range(3):
                 test = RangeTest()
                 for _, loss in zip(test, sweep(small, test.learning_rates, seed), strict=False):
                     test.record(float(loss))
                 result = test.result()
-                if result.bounds.status == "flat" and result.stop_reason in ("diverged", "non_finite"):
-                    peaks = result.lr[-1] / DIVISORS
+                fall = errors_of_fall(result.curve)
+                if fall < FLAT and result.stop_reason in ("diverged", "non_finite"):
+                    peaks = result.lr[-1] / np.array([BEFORE_END, 7, 60, 200, 600, 2000])
                     scores = train(small, [cycle(small, peak, 0.3, "parabolic") for peak in peaks], [seed])[0]
-                    lost.append(1 - scores / scores.max())
-                    print(f"{small.name}, batch {batch}, seed {seed}:", *scores.round(2), flush=True)
-    print(f"{len(lost)} curves; divisor, mean and largest share of the score that is lost:")
-    for divisor, mean, worst in zip(DIVISORS, np.mean(lost, 0), np.max(lost, 0), strict=True):
-        print(f"{divisor:5}  {mean:.2f}  {worst:.2f}")
+                    falls.append(fall)
+                    lost.append(1 - scores[0] / scores.max())
+                    print(f"{small.name}, now {batch}, seed {seed}: {fall:.2f}, {lost[-1]:.2f}", flush=True)
+    hint, shares = np.array(falls) >= HINT, np.array(lost)
+    for name, of in ((f"below {HINT}", shares[~hint]), (f"from {HINT} to {FLAT}", shares[hint])):
+        print(f"{name}: {len(of)} curves, mean {of.mean():.2f}, worst {of.max():.2f}")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ def function(name: str, value: Any, what: str) -> Any:
     """Return `value` if it can be called; `what` says for the error what it takes and returns."""
     if not callable(value):
         raise TypeError(_message(name, f"a function {what}", value, "", kind=True))
+    if isinstance(value, type) and any("__call__" in vars(base) for base in value.__mro__):
+        raise TypeError(f"{name} must be a function {what}; got the class {value.__name__}. Write {value.__name__}().")
     return value
 
 

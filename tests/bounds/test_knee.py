@@ -137,7 +137,7 @@ def test_a_loss_that_starts_at_its_floor_has_bounds_for_fine_tuning_below_the_ri
     assert bounds.status == "flat"
     assert "for fine-tuning, these bounds keep below the rise" in bounds.reason
     rises = lr[np.argmax(loss > 0.02 * 1.1 + 5 * noise)]
-    assert min(rises, lr[-1] / 40) / 4 < bounds.max_lr <= min(rises, lr[-1] / 40)
+    assert min(rises, lr[-1] / 20) / 4 < bounds.max_lr <= min(rises, lr[-1] / 20)
     assert bounds.max_lr / bounds.base_lr == pytest.approx(100)
 
 
@@ -181,7 +181,7 @@ def test_a_rise_that_drowns_in_noise_gives_no_bounds():
     assert (bounds.status, bounds.usable) == ("flat", False)
     assert "noise of 0." in bounds.reason
     assert "larger batches, or with updates_per_rate=8" in bounds.reason
-    assert knee(lr, loss, unstable_end=True).max_lr == pytest.approx(lr[-1] / 40)
+    assert knee(lr, loss, unstable_end=True).max_lr == pytest.approx(lr[-1] / 20)
 
 
 def test_a_fall_that_drowns_in_noise_is_noisy_or_flat():

@@ -70,7 +70,6 @@ class RangeTest:
     If the loss of one of the next 10 batches is finite, the batches before it were broken: they are left out, and the
     reason of the bounds names them. Otherwise the rate was too high, and the test ends. A broken batch spoils the
     weights, so restore them to before its update while the test is in doubt, or skip updates whose loss is not finite.
-    The test ends at once if the last recorded loss was already as high as that of a diverged test.
 
     Args:
         min_lr: first learning rate, > 0.
@@ -220,9 +219,7 @@ class RangeTest:
 
     def _record_non_finite(self, value: float) -> None:
         met = self._non_finite("loss", value)
-        if not self._doubts and len(self._losses) >= MIN_POINTS and self._is_above_threshold(self._losses[-1]):
-            self._end_by(met)
-        elif len(self._doubts) < BROKEN_AT_MOST:
+        if len(self._doubts) < BROKEN_AT_MOST:
             self._doubts.append(met)
         else:
             self._end_by(replace(self._doubts[0], proven=self._restores))
