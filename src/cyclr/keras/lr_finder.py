@@ -90,6 +90,7 @@ class LRFinder(RateCallback):
         self._restore_rate: Callable[[], None] = _do_nothing
         self._initial_lr: float | None = None
         self._updates_before = 0
+        self._has_begun = False
 
     def _new_test(self, points: int) -> None:
         _checks.integer("batches_lr_update", self.batches_lr_update, at_least=1)
@@ -122,7 +123,7 @@ class LRFinder(RateCallback):
                 )
         # The arguments are attributes, which may have been set.
         self._new_test(points=2)
-        self._start, self._restore_rate = None, _do_nothing
+        self._start, self._restore_rate, self._has_begun = None, _do_nothing, False
         self._initial_lr = learning_rate(model.optimizer)
         if _private.has_weights(model):
             self._copy_start()
@@ -138,7 +139,7 @@ class LRFinder(RateCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # `initial_epoch` is not known before.
-        if self._lr is None and self.iteration == 0 and epoch > 0:
+        if not self._has_begun and epoch > 0:
             self._plan(first_epoch=epoch)
 
     def _plan(self, first_epoch: int) -> None:
@@ -162,6 +163,7 @@ class LRFinder(RateCallback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_rate()
+        self._has_begun = True
         if not self._updates.within_update and not self._losses_of_rate:
             # A rate whose loss was not finite is tried again, with the next batches.
             if self.reload_weights or self._test.in_doubt:
