@@ -642,20 +642,23 @@ class OwnGenerators:
         torch = pytest.importorskip("torch")
         self.kind, self.numpy, self.python = kind, np.random.default_rng(1), random.Random(2)
         rows = torch.utils.data.TensorDataset(torch.arange(5))
+        self.torch = torch.Generator().manual_seed(4)
         self.loader = torch.utils.data.DataLoader(rows, shuffle=True, generator=torch.Generator().manual_seed(3))
 
     def __iter__(self):
+        torch = pytest.importorskip("torch")
         orders = {
             "attribute": lambda: self.numpy.permutation(5),
             "Python": lambda: self.python.sample(range(5), 5),
             "global": lambda: GENERATOR.permutation(5),
+            "torch": lambda: torch.randperm(5, generator=self.torch),
             "loader": lambda: [int(index) for (index,) in self.loader],
         }
         GENERATOR  # noqa: B018
         return iter([BATCHES[index] for index in orders[self.kind]()])
 
 
-@pytest.mark.parametrize("kind", ["attribute", "Python", "global", "loader"])
+@pytest.mark.parametrize("kind", ["attribute", "Python", "global", "torch", "loader"])
 def test_generators_that_the_data_hold_are_restored(kind):
     data = OwnGenerators(kind)
     first = range_test(step, jnp.zeros(3), data, **SWEEP)

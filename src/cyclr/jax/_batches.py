@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import random
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,7 +23,13 @@ def copy_generators(batches: Any) -> Callable[[], None]:
     """
     names = _generators.attributes(batches) | used_by(getattr(type(batches), "__iter__", None))
     held = [value for value in names.values() if not isinstance(value, types.ModuleType | type)]
-    global_and_torch = _generators.Generators(types.SimpleNamespace(loaders=[batches, *held]))
+    torch = sys.modules.get("torch")
+    kinds = () if torch is None else (torch.utils.data.DataLoader, torch.utils.data.Sampler)
+    loaders = [batches, *(value for value in held if isinstance(value, kinds))]
+    loaders += [
+        types.SimpleNamespace(generator=value) for value in held if torch and isinstance(value, torch.Generator)
+    ]
+    global_and_torch = _generators.Generators(types.SimpleNamespace(loaders=loaders))
     own = Contents(lambda value: None)
     for value in held:
         if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):

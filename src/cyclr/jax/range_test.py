@@ -129,8 +129,8 @@ def range_test(
     source = _batches.repeated(batches) if chunk is None else map(_batches.checked, _batches.repeated(batches))
     pending: list[Any] = []
     made = 0
-    # The same updates at twice the learning rates, made until they give another loss and another state.
-    other, differs = state, False
+    # The state after the same updates at twice the learning rates; None as soon as losses and state have differed.
+    other = state
     with contextlib.ExitStack() as undo:
         undo.callback(_batches.copy_generators(batches))
         while not test.stopped:
@@ -144,9 +144,10 @@ def range_test(
             before, made_before = state, made
             made = 0 if evaluate is None else (made + len(taken)) % size
             state, losses = advance(state, taken, rates)
-            if not differs:
+            if other is not None:
                 other, other_losses = advance(other, taken, 2 * rates)
-                differs = not np.array_equal(losses, other_losses, equal_nan=True) and not _equal(state, other)
+                if not np.array_equal(losses, other_losses, equal_nan=True) and not _equal(state, other):
+                    other = None
             for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                 test.record(loss)
                 if on_step is not None:
@@ -157,10 +158,10 @@ def range_test(
                     state, made = before, made_before + number if evaluate is not None else 0
                     if number:
                         state, _ = advance(state, taken[:number], rates[:number])
-                    other = state
+                    other = None if other is None else state
                     break
     result = test.result()
-    if not differs and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
+    if other is not None and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
         fix = (
             "step_fn must use its argument lr and return the state that it changes"
             if optimizer is None
@@ -223,9 +224,10 @@ def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 
 
 def _equal(state: Any, other: Any) -> bool:
-    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True)
-    return all(
-        bool(jax.numpy.all(leaf == another)) if _batches.is_array(leaf) else leaf == another for leaf, another in pairs
+    leaves, others = jax.tree.leaves(state), jax.tree.leaves(other)
+    return len(leaves) == len(others) and all(
+        bool(jax.numpy.array_equal(leaf, another)) if _batches.is_array(leaf) else leaf == another
+        for leaf, another in zip(leaves, others, strict=True)
     )
 
 
