@@ -1063,7 +1063,7 @@ BAD = {
     "a class": (
         {"loss_fn": torch.nn.MSELoss},
         TypeError,
-        r"^loss_fn must be a function; got the class MSELoss\. Create",
+        r"^loss_fn must be a function that .*; got the class MSELoss\. Write MSELoss",
     ),
     "loss_of of the batch": (
         {"loss_fn": None, "loss_of": lambda batch: 0},

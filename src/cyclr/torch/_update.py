@@ -115,12 +115,12 @@ class Update:
     """What errors call the loss."""
     step_fn: Any
     accumulate: int
+    batches: Batches
+    processes: Processes
     scaler: Any
     autocast: torch.dtype | None
     clip_norm: float | None
     clip_value: float | None
-    batches: Batches
-    processes: Processes
     batch: Any = None
     """The last batch of step_fn."""
 

@@ -128,12 +128,8 @@ def range_test(
     stepped = given if _private.steps_itself(given) else optimizer
     functions = {"loss_fn": loss_fn, "loss_of": loss_of, "step_fn": step_fn, "evaluate": evaluate, "on_step": on_step}
     _check_arguments(model, optimizer, loader, functions, also)
-    if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
-        raise TypeError(f"autocast must be a dtype such as torch.bfloat16; got autocast={_checks.quoted(autocast)}.")
-    if scaler is not None and not (hasattr(scaler, "scale") and hasattr(scaler, "unscale_")):
-        raise TypeError(f"scaler must be a torch.amp.GradScaler; got scaler={_checks.quoted(scaler)}.")
-    if not isinstance(optimizers, Iterable):
-        raise TypeError(f"optimizers must be a list; got {type(optimizers).__name__}. Write optimizers=[...].")
+    loop = {"scaler": scaler, "autocast": autocast, "clip_norm": clip_norm, "clip_value": clip_value}
+    _check_loop(step_fn, optimizers, _checks.integer("accumulate", accumulate, at_least=1), **loop)
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
@@ -141,7 +137,6 @@ def range_test(
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
-    _checks.integer("accumulate", accumulate, at_least=1)
     if step_fn is None:
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
@@ -155,19 +150,6 @@ def range_test(
                 "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
                 stacklevel=2,
             )
-    elif accumulate != 1 or any(given is not None for given in (scaler, autocast, clip_norm, clip_value)):
-        raise ValueError(
-            "step_fn must do accumulation, scaling, autocast and clipping itself; got it with one of these arguments. "
-            "Pass loss_of=..., which returns only the loss, instead."
-        )
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None:
-            _checks.number(name, limit, above=0)
-    if clip_norm is not None and clip_value is not None:
-        raise ValueError(
-            f"gradients must be clipped by norm or by value; got clip_norm={clip_norm!r} and "
-            f"clip_value={clip_value!r}. Pass one of them, or a step_fn that clips twice."
-        )
     if isinstance(min_lr, list | tuple) or isinstance(max_lr, list | tuple):
         if group is not None:
             raise ValueError(
@@ -207,12 +189,9 @@ def range_test(
                 "loss" if loss_of is None else "loss_of(model, batch)",
                 step_fn,
                 accumulate,
-                scaler,
-                autocast,
-                clip_norm,
-                clip_value,
                 batches,
                 processes,
+                **loop,
             )
             used, rates = [step_fn is None], set[float]()
             for each in filter(_private.runs_hooks, _groups.with_inner([stepped, optimizer] if step_fn else [])):
@@ -277,8 +256,6 @@ def _check_call(name: str, given: Any) -> None:
     """Raise if a function cannot be called with the arguments that it will get."""
     call = _CALLS[name]
     _checks.function(name, given, f"that is called as {call}")
-    if isinstance(given, type):
-        raise TypeError(f"{name} must be a function; got the class {given.__name__}. Create it: {given.__name__}().")
     try:
         inspect.signature(given, follow_wrapped=False).bind(*call.partition("(")[2].split(","))
     except TypeError as error:
@@ -286,6 +263,31 @@ def _check_call(name: str, given: Any) -> None:
     except ValueError:
         # Some built-in functions have no signature.
         return
+
+
+def _check_loop(
+    step_fn: Any, optimizers: Any, accumulate: int, *, scaler: Any, autocast: Any, clip_norm: Any, clip_value: Any
+) -> None:
+    """Raise for options that are not what a training loop has, or that step_fn has to do itself."""
+    if step_fn is not None and (accumulate, scaler, autocast, clip_norm, clip_value) != (1, None, None, None, None):
+        raise ValueError(
+            "step_fn must do accumulation, scaling, autocast and clipping itself; got it with one of these arguments. "
+            "Pass loss_of=..., which returns only the loss, instead."
+        )
+    if not isinstance(optimizers, Iterable):
+        raise TypeError(f"optimizers must be a list; got {type(optimizers).__name__}. Write optimizers=[...].")
+    if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
+        raise TypeError(f"autocast must be a dtype such as torch.bfloat16; got autocast={_checks.quoted(autocast)}.")
+    if scaler is not None and not (hasattr(scaler, "scale") and hasattr(scaler, "unscale_")):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler; got scaler={_checks.quoted(scaler)}.")
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if limit is not None:
+            _checks.number(name, limit, above=0)
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError(
+            f"gradients must be clipped by norm or by value; got clip_norm={clip_norm!r} and "
+            f"clip_value={clip_value!r}. Pass one of them, or a step_fn that clips twice."
+        )
 
 
 def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[str, Any], also: Any) -> None:
