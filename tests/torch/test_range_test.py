@@ -1063,20 +1063,24 @@ BAD = {
     "a class": (
         {"loss_fn": torch.nn.MSELoss},
         TypeError,
-        r"^loss_fn must be a function that .*; got the class MSELoss\. Write MSELoss",
+        r"^loss_fn must be a function .*; got the class MSELoss\. Write MSELoss",
     ),
     "loss_of of the batch": (
         {"loss_fn": None, "loss_of": lambda batch: 0},
         TypeError,
-        r"^loss_of must be a function that is called as loss_of\(model, batch\); got one with too many",
+        r"^loss_of must be a function of model and batch that returns the loss; got one with too many",
     ),
     "step_fn of both": (
         {"step_fn": lambda model, batch: 0},
         TypeError,
-        r"^step_fn must be a function that is called as",
+        r"^step_fn must be a function of a batch .*; got one with missing",
     ),
-    "evaluate of none": ({"evaluate": lambda: 0}, TypeError, r"^evaluate must be a function that is called as"),
-    "on_step": ({"on_step": 3}, TypeError, r"^on_step must be a function that is called as on_step\(test\); got"),
+    "evaluate of none": (
+        {"evaluate": lambda: 0},
+        TypeError,
+        r"^evaluate must be a function of the model .*; got one with too many",
+    ),
+    "on_step": ({"on_step": 3}, TypeError, r"^on_step must be a function of the running test; got"),
     "scaler that is none": ({"scaler": True}, TypeError, r"^scaler must be a torch\.amp\.GradScaler; got scaler=True"),
     "autocast": (
         {"autocast": True},

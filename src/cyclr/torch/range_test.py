@@ -243,23 +243,23 @@ def range_test(
     return sweep.run(once, read_once=read_once)
 
 
-_CALLS = {
-    "loss_fn": "loss_fn(output, targets)",
-    "loss_of": "loss_of(model, batch)",
-    "step_fn": "step_fn(batch)",
-    "evaluate": "evaluate(model)",
-    "on_step": "on_step(test)",
+_FUNCTIONS = {
+    "loss_fn": ("of output and targets that returns the loss", 2),
+    "loss_of": ("of model and batch that returns the loss", 2),
+    "step_fn": ("of a batch that updates once and returns the loss", 1),
+    "evaluate": ("of the model that returns a number", 1),
+    "on_step": ("of the running test", 1),
 }
 
 
-def _check_call(name: str, given: Any) -> None:
-    """Raise if a function cannot be called with the arguments that it will get."""
-    call = _CALLS[name]
-    _checks.function(name, given, f"that is called as {call}")
+def _check_function(name: str, given: Any) -> None:
+    """Raise if a function cannot be called with as many arguments as it will get."""
+    what, count = _FUNCTIONS[name]
+    _checks.function(name, given, what)
     try:
-        inspect.signature(given, follow_wrapped=False).bind(*call.partition("(")[2].split(","))
+        inspect.signature(given, follow_wrapped=False).bind(*[None] * count)
     except TypeError as error:
-        raise TypeError(f"{name} must be a function that is called as {call}; got one with {error}.") from error
+        raise TypeError(f"{name} must be a function {what}; got one with {error}.") from error
     except ValueError:
         # Some built-in functions have no signature.
         return
@@ -298,9 +298,9 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
         raise TypeError(
             f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. Pass a DataLoader or a list."
         )
-    for call, given in functions.items():
+    for name, given in functions.items():
         if given is not None:
-            _check_call(call, given)
+            _check_function(name, given)
     others = [name for name in ("loss_fn", "step_fn") if functions[name] is not None]
     if functions["loss_of"] is not None and others:
         raise ValueError(
