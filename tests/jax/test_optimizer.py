@@ -288,3 +288,60 @@ def test_nnx_models_in_a_container_are_models():
     # Other entries are dropped in every update.
     assert np.abs(np.diff(result.loss)).min() > 1e-3
     assert int(pair["second"].rngs.count[...]) == 0
+
+
+class Dropped:
+    """A linear model in NNX with dropout, whose keys are from outside."""
+
+    def __new__(cls):
+        nnx = pytest.importorskip("flax.nnx")
+
+        class Model(nnx.Module):
+            def __init__(self):
+                self.linear = nnx.Linear(4, 1, rngs=nnx.Rngs(0))
+                self.dropout = nnx.Dropout(0.5)
+
+            def __call__(self, x, rngs):
+                return self.linear(self.dropout(x, rngs=rngs))[:, 0]
+
+        return Model()
+
+
+@pytest.mark.parametrize("chunk", [None, 10])
+def test_nnx_keys_are_taken_as_rest_and_refused_from_outside(chunk):
+    nnx = pytest.importorskip("flax.nnx")
+    model, rngs = Dropped(), nnx.Rngs(dropout=1)
+
+    def by_rest(model, rngs, batch):
+        return jnp.mean((model(batch[0], rngs) - batch[1]) ** 2), rngs
+
+    def from_outside(model, batch):
+        return by_rest(model, rngs, batch)[0]
+
+    counts = []
+    sweep = {**SWEEP, "steps": 12, "chunk": chunk, "optimizer": optax.sgd}
+    evaluate = lambda model, rngs: counts.append(int(rngs.dropout.count[...])) or 1.0  # noqa: E731
+    range_test(by_rest, model, BATCHES, rest=rngs, **sweep, evaluate=evaluate)
+    assert counts == list(range(1, 13))
+    if chunk is not None:
+        with pytest.raises(TypeError, match="loss_of must change only NNX objects that it gets"):
+            range_test(from_outside, model, BATCHES, **sweep)
+    assert int(rngs.dropout.count[...]) == 0
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_split_nnx_model_is_merged_with_or_without_a_copy(copy):
+    nnx = pytest.importorskip("flax.nnx")
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Linear(4, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.1, rngs=rngs))
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def split_loss(parameters, rest, batch):
+        model = nnx.merge(graph, parameters, rest, copy=copy)
+        return jnp.mean((model(batch[0]) - batch[1][:, None]) ** 2), nnx.state(model, nnx.Not(nnx.Param))
+
+    def whole_loss(model, batch):
+        return jnp.mean((model(batch[0]) - batch[1][:, None]) ** 2)
+
+    split = range_test(split_loss, parameters, BATCHES, optimizer=optax.sgd, rest=rest, **SWEEP)
+    assert split == range_test(whole_loss, model, BATCHES, optimizer=optax.sgd, **SWEEP)

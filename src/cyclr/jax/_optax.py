@@ -48,7 +48,9 @@ class OptaxStep:
 
         def loss_of(trained: Any) -> Any:
             params = self._join(trained, changed)
-            returned = self._loss_of(params, rest, batch) if self._has_rest else self._loss_of(params, batch)
+            # NNX lets a function change only variables that were made in it.
+            own = jax.tree.map(lambda leaf: leaf, rest)
+            returned = self._loss_of(params, own, batch) if self._has_rest else self._loss_of(params, batch)
             loss, new_rest = self._loss_and_rest(returned)
             return loss, (self._changed(params), new_rest)
 

@@ -206,11 +206,13 @@ def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
     scan = jax.jit(scanned)
+    flax: Any = sys.modules.get("flax.errors")
+    explained = (TypeError,) if flax is None else (TypeError, flax.TraceContextError)
 
     def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
         try:
             state, losses = scan(state, jax.tree.map(_batches.stack, *taken), rates)
-        except TypeError as error:
+        except explained as error:
             _explain(error, step_fn, state, taken[0])
             raise
         if not _batches.is_array(losses):
@@ -265,7 +267,7 @@ def _pair(returned: Any) -> Any:
     return returned
 
 
-def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
+def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
     """Raise an error that names what `step_fn` must do, if that is why it cannot be compiled."""
     of_loss = isinstance(step_fn, OptaxStep)
     name = "loss_of" if of_loss else "step_fn"
@@ -281,6 +283,11 @@ def _explain(error: TypeError, step_fn: Any, state: Any, batch: Any) -> None:
             f"{name} must be a function that JAX can compile, without float(), bool(), if or NumPy on values that "
             f"depend on its arguments; got {type(error).__name__}. Use jax.numpy"
             f"{'' if of_loss else ', or pass chunk=None to call it uncompiled'}."
+        ) from error
+    if not isinstance(error, TypeError):
+        raise TypeError(
+            f"{name} must change only NNX objects that it gets; got one from outside. Pass it in "
+            f"{'the parameters or as rest=' if of_loss else 'the state'}."
         ) from error
     try:
         returned = jax.eval_shape(step_fn, state, batch, 0.0)
