@@ -625,7 +625,15 @@ def test_nnx_objects_in_the_state_stay_as_they_were_and_others_are_refused(chunk
     def values():
         return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(nnx.state((model, optimizer)))]
 
+    def by_hand(state, batch, lr):
+        loss, gradient = nnx.value_and_grad(lambda model: jnp.mean((model(batch[0])[:, 0] - batch[1]) ** 2))(model)
+        nnx.update(model, jax.tree.map(lambda w, g: w - lr * g, nnx.state(model), gradient))
+        return state, loss
+
     before = values()
+    if chunk is not None:
+        with pytest.raises(TypeError, match="step_fn must change only NNX objects that it gets; got one from outside"):
+            range_test(by_hand, jnp.zeros(3), BATCHES, chunk=chunk)
     assert range_test(update, (model, optimizer), BATCHES, chunk=chunk).bounds.usable
     with pytest.raises(TypeError, match="got a function that uses optimizer, an nnx"):
         range_test(outside, jnp.zeros(3), BATCHES, chunk=chunk)

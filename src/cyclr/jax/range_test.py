@@ -207,7 +207,7 @@ def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 
     scan = jax.jit(scanned)
     flax: Any = sys.modules.get("flax.errors")
-    explained = (TypeError,) if flax is None else (TypeError, flax.TraceContextError)
+    explained = (TypeError, ValueError) if flax is None else (TypeError, ValueError, flax.TraceContextError)
 
     def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
         try:
@@ -284,11 +284,13 @@ def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
             f"depend on its arguments; got {type(error).__name__}. Use jax.numpy"
             f"{'' if of_loss else ', or pass chunk=None to call it uncompiled'}."
         ) from error
-    if not isinstance(error, TypeError):
+    if "different trace level" in str(error):
         raise TypeError(
             f"{name} must change only NNX objects that it gets; got one from outside. Pass it in "
             f"{'the parameters or as rest=' if of_loss else 'the state'}."
         ) from error
+    if not isinstance(error, TypeError):
+        return
     try:
         returned = jax.eval_shape(step_fn, state, batch, 0.0)
     except TypeError:
