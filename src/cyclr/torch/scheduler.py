@@ -371,7 +371,7 @@ class Scheduler(_private.TorchScheduler):
         self._offset = step - self._counts[0]
 
     def _set_to(self, step: Any) -> None:
-        if self._groups is not self._inner.param_groups or self._counts[1] != len(self._groups):
+        if len(self._groups) != self._counts[1]:
             self._read_groups()
         self._last_step = step
         # A training loop pays for this in every update, so a float is set without a call.
