@@ -19,6 +19,8 @@ Y = X.sum(1, keepdims=True)
 def spoil(owner):
     """Change every kind of attribute, as code of a user would."""
     owner.count += 1
+    owner.helper.total += 0.5
+    owner.helper.history.append(owner.count)
     owner.seen["losses"].append(owner.count)
     owner.recent.append(owner.count)
     owner.names.add(owner.count)
@@ -33,7 +35,15 @@ def spoil(owner):
         owner.tensor.add_(1)
 
 
+class Helper:
+    """An object of the user that a part of the model holds."""
+
+    def __init__(self):
+        self.total, self.history = 0.0, []
+
+
 def fill(owner):
+    owner.helper = Helper()
     owner.count, owner.seen, owner.recent, owner.names = 0, {"losses": []}, collections.deque(maxlen=3), set()
     owner.array, owner.rng, owner.pair, owner.text = np.zeros(2), np.random.default_rng(0), ([], 1), "a"
     owner.variable = keras.Variable(1.0, trainable=False)
@@ -45,7 +55,7 @@ def held_by(owner):
     names = ("count", "seen", "recent", "names", "array", "pair", "text", "new")
     numbers = [ops.convert_to_numpy(owner.variable).item(), owner.rng.bit_generator.state["state"]["state"]]
     tensor = ops.convert_to_numpy(owner.tensor).tolist() if BACKEND == "torch" else None
-    return repr([getattr(owner, name, None) for name in names]), numbers, tensor
+    return repr([getattr(owner, name, None) for name in names]), repr(vars(owner.helper)), numbers, tensor
 
 
 class Layer(keras.layers.Layer):

@@ -1,5 +1,6 @@
 """The `LRFinder` callback of the classic Keras recipe, for Keras 3."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
-from cyclr.errors import MissingExtraError, RangeTestError
+from cyclr.errors import MissingExtraError
 from cyclr.keras import _private
 from cyclr.keras._batch import monitored
 from cyclr.keras._build import build_in_first_step, can_be_built
@@ -17,6 +18,20 @@ from cyclr.keras._optimizers import optimizers_of
 from cyclr.keras._rate_callback import RateCallback, learning_rate
 from cyclr.keras.state import TrainingState
 from cyclr.range_test import RangeTest, RangeTestResult
+
+
+def _restoring(hook: Callable[..., None]) -> Callable[..., None]:
+    """Let a hook of `LRFinder` restore the model before it raises, because `fit` ends without `on_train_end` then."""
+
+    @functools.wraps(hook)
+    def call(self: Any, *arguments: Any, **keywords: Any) -> None:
+        try:
+            hook(self, *arguments, **keywords)
+        except Exception:
+            self._end()
+            raise
+
+    return call
 
 
 class LRFinder(RateCallback):
@@ -161,6 +176,7 @@ class LRFinder(RateCallback):
             )
         self._new_test(points)
 
+    @_restoring
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_rate()
         self._has_begun = True
@@ -175,15 +191,12 @@ class LRFinder(RateCallback):
         self._begin_batch(self._lr)
         self._updates_before = _private.updates_done(self.model.optimizer)
 
+    @_restoring
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         logs = {} if logs is None else logs
         own = self._batch.end(model, logs)
-        try:
-            loss = monitored(own, self.monitor)
-        except RangeTestError:
-            self._end()
-            raise
+        loss = monitored(own, self.monitor)
         logs["learning_rate"] = learning_rate(model.optimizer)
         failed = not math.isfinite(loss)
         micro_batches = self._updates.gather(loss, last=failed)

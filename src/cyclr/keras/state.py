@@ -17,7 +17,8 @@ class TrainingState:
     """A copy of everything that training changes in a model and its optimizers, in host memory.
 
     The copy has all variables that the model, its layers, losses, metrics and optimizers hold, in attributes and
-    containers too, and the attributes themselves: Python numbers, lists, compiled steps, modes. What is built after the
+    containers too, and the attributes themselves: Python numbers, lists, compiled steps, modes. Attributes of other
+    objects are copied if their class is in the same file as the class of one of these parts. What is built after the
     copy was made is restored to what it was before it was built. On torch, tensors and gradients are copied too. Values
     are copied, because JAX hands the memory of the originals to the compiled step.
 
@@ -36,7 +37,9 @@ class TrainingState:
         self._values: dict[int, tuple[Any, Callable[[], object]]] = {}
         self._parameters: dict[int, Any] = {}
         """Of torch, that hold the values of variables, and are not copied a second time."""
-        self._contents = Contents(self._copied, _private.parts_with_state)
+        self._files: set[str] = set()
+        """Modules of Python that define classes of the user, of parts of the model."""
+        self._contents = Contents(self._copied, self._parts)
         # Before the parameters of torch that hold them.
         for variable in (*model.variables, *model.metrics_variables):
             self._contents.add(variable)
@@ -44,6 +47,14 @@ class TrainingState:
         self._metrics = {id(variable) for variable in model.metrics_variables}
         values = [getattr(variable, "value", variable) for variable, _ in self._values.values()]
         self._gradients = [(value, value.grad) for value in values if self._on_torch and value.is_leaf]
+
+    def _parts(self, value: Any) -> Any:
+        file = type(value).__module__
+        if file in self._files and hasattr(value, "__dict__"):
+            return [vars(value)]
+        if isinstance(value, keras.Layer | keras.Loss | keras.Metric | keras.optimizers.Optimizer):
+            self._files |= set() if file.startswith("keras.") else {file}
+        return _private.parts_with_state(value)
 
     def _copied(self, value: Any) -> Callable[[], object] | None:
         is_computed = isinstance(value, _attach.ScheduledVariable)
