@@ -850,3 +850,18 @@ def test_a_second_loader_goes_on_where_it_was(also):
     also = {"also": [held]} if also else {}
     range_test(model, optimizer, None, with_nan(), step_fn=step, steps=STEPS, repeats=1, **also)
     assert generator.get_state().tolist() == before
+
+
+def test_what_an_evaluation_uses_is_restored():
+    model, generator = make_model(), torch.Generator().manual_seed(3)
+    validation = DataLoader(TensorDataset(X, Y), 4, shuffle=True, generator=generator)
+    meter = Metered()
+
+    def evaluate(model):
+        with torch.enable_grad():
+            return sum(meter(model(x), y).item() for x, y in validation)
+
+    before = meter.state(), generator.get_state().tolist()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    range_test(model, optimizer, mse_loss, with_nan(), evaluate=evaluate, steps=STEPS, repeats=1)
+    assert (meter.state(), generator.get_state().tolist()) == before

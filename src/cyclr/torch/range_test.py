@@ -55,10 +55,11 @@ def range_test(
 
     Parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are restored in place,
     also if the test raises or is interrupted. So are attributes of modules and optimizers (numbers, tensors, arrays,
-    containers, dataclasses, random generators), what is in `also`, and modules, optimizers, generators and objects with
-    a `state_dict` that `loss_fn`, `loss_of` and `step_fn` use. During the test there is one copy of the state. The
-    loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that samplers count, and
-    persistent workers are restored too; the test starts workers of its own. An iterator can be read only once.
+    containers, dataclasses, random generators), what is in `also`, and modules, optimizers, generators, loaders and
+    objects with a `state_dict` that `loss_fn`, `loss_of`, `step_fn` and `evaluate` use. During the test there is one
+    copy of the state. The loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that
+    samplers count, and persistent workers are restored too; the test starts workers of its own. An iterator can be
+    read only once.
 
     The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
     updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
@@ -133,7 +134,7 @@ def range_test(
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    held = reached([model, loss_fn, loss_of, step_fn], also)
+    held = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
