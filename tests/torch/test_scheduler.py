@@ -908,6 +908,18 @@ def test_a_run_is_extended_by_new_schedules(optimizer_last):
     assert run(optimizer, scheduler, 30) == [values(longer, 30, 10)]
 
 
+def test_groups_keep_their_ratios_if_one_saved_schedule_replaces_one_for_each():
+    def made(schedules, **arguments):
+        return Scheduler(sgd({"weight_decay": 0.5}, {"lr": 0.25, "weight_decay": 0.0}), schedules, **arguments)
+
+    one = made(CYCLE, weight_decay=DECAY)
+    other = made([OTHER, OTHER])
+    other.load_state_dict(one.state_dict(), schedules="saved")
+    for scheduler in (one, other):
+        held = [(group["lr"], group["weight_decay"]) for group in scheduler.optimizer.param_groups]
+        assert held == [(CYCLE(0), DECAY(0)), (0.5 * CYCLE(0), 0.0)]
+
+
 @pytest.mark.parametrize("step", [0, 4])
 @pytest.mark.parametrize("optimizer_last", [False, True], ids=["scheduler alone", "an older optimizer last"])
 def test_saved_schedules_are_taken_over(optimizer_last, step):

@@ -44,7 +44,7 @@ def _contents(optimizer: Any) -> list[tuple[list[int], set[str]]]:
     """Return what tells the groups of one optimizer from those of another class: parameters and hyperparameters."""
     return [
         ([*map(id, group["params"])], {name for name in group if not name.startswith("initial_")})
-        for group in optimizer.param_groups
+        for group in getattr(optimizer, "param_groups", ())
     ]
 
 

@@ -42,6 +42,10 @@ class Shares:
         self.initial: list[float] = []
         self._keep(groups, self.values, added=False)
 
+    def _sets_apart(self, name: str) -> bool:
+        """Return True if the groups hold values of a schedule for each group, so that the values are no ratios."""
+        return not self.one
+
     def update(self) -> None:
         """Read the groups after some were added, removed or replaced. Groups that stay keep their shares."""
         groups, before = self._optimizer.param_groups, {id(group): index for index, group in enumerate(self._known)}

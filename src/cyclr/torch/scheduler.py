@@ -262,7 +262,7 @@ class Scheduler(_private.TorchScheduler):
                 if shares is None or shares.one != one:
                     if name == "momentum":
                         self._warn_of_momenta(key, place)
-                    ratios, earlier = one and self._keeps_ratios, _hooks.latest(self._inner)
+                    ratios, earlier = one and self._keeps_ratios, shares or _hooks.latest(self._inner)
                     shares = Shares(self._inner, name, key, place, one=one, ratios=ratios, earlier=earlier)
                 else:
                     shares.update()
