@@ -1,4 +1,4 @@
-"""A GAN that draws digits: two networks and two optimizers, each with a scheduler.
+"""A GAN that draws digits: two networks and two optimizers, which follow the same schedule.
 
     python examples/loops/gan.py
 

@@ -1,4 +1,4 @@
-"""A siamese network that says whether two scanned digits are the same: batches of three, and a loss module that learns.
+"""A siamese network that says whether two scanned digits are the same, on batches of three tensors.
 
     python examples/loops/siamese.py
 
