@@ -454,7 +454,7 @@ def test_loss_of_takes_any_model_and_batch(structure, loss_of):
         {"updates_per_rate": 2, "evaluate": lambda model: model.weight.sum()},
         {"loader": lambda: nan_at(2)},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "plain",
 )
 def test_loss_of_is_the_same_test_as_loss_fn(options):
     results = []
