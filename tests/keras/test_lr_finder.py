@@ -1,5 +1,6 @@
 """`LRFinder`: the classic finder's curve, from true losses, and the model as it was."""
 
+import copy
 import math
 import sys
 
@@ -570,3 +571,13 @@ WRONG = {
 def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
     with pytest.raises(error, match=message):
         LRFinder(**{"min_lr": 1e-4, "max_lr": 1.0, **arguments})
+
+
+@pytest.mark.every_backend
+def test_a_copy_of_a_used_finder_does_what_the_finder_does(linear_model):
+    """Tuners copy the callbacks for every trial."""
+    finder = LRFinder(1e-4, 1e-1, batches_lr_update=2)
+    fit(linear_model("sgd"), finder)
+    again = copy.deepcopy(finder)
+    fit(linear_model("sgd"), again)
+    assert again.losses == finder.losses

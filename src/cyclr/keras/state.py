@@ -56,6 +56,10 @@ class TrainingState:
             self._files |= set() if file.startswith("keras.") else {file}
         return _private.parts_with_state(value)
 
+    def __deepcopy__(self, memo: Any) -> "TrainingState":
+        """Return the same state: tuners copy callbacks, and a copy restores the same model."""
+        return self
+
     def _copied(self, value: Any) -> Callable[[], object] | None:
         is_computed = isinstance(value, _attach.ScheduledVariable)
         if is_computed or not isinstance(value, self._types) or id(value) in self._parameters:
