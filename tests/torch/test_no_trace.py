@@ -865,3 +865,40 @@ def test_what_an_evaluation_uses_is_restored():
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     range_test(model, optimizer, mse_loss, with_nan(), evaluate=evaluate, steps=STEPS, repeats=1)
     assert (meter.state(), generator.get_state().tolist()) == before
+
+
+class Loop:
+    """A training loop in an object, with an update as a method."""
+
+    def __init__(self):
+        self.model = make_model()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 0.1, total_steps=5)
+        self.updates, self.best, self.losses, self.by_name = 0, None, [1.0], {"seen": [0]}
+
+    def __call__(self, batch):
+        self.optimizer.zero_grad()
+        loss = mse_loss(self.model(batch[0]), batch[1])
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.updates += 1
+        self.best = loss.item()
+        self.losses.append(self.best)
+        self.by_name["seen"].append(self.updates)
+        return loss
+
+    step = __call__
+
+    def state(self):
+        return self.updates, self.best, [*self.losses], [*self.by_name["seen"]], repr(self.scheduler.state_dict())
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["a method", "an object that can be called"])
+def test_the_object_of_a_step_is_restored(called):
+    loop = Loop()
+    loop(with_nan()[0])
+    before = loop.state()
+    step = loop if called else loop.step
+    result = range_test(loop.model, loop.optimizer, None, with_nan(2), step_fn=step, steps=STEPS, repeats=1)
+    assert (loop.state(), len(result.lr)) == (before, STEPS)

@@ -134,7 +134,8 @@ def range_test(
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    held = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
+    called = [loss_fn, loss_of, step_fn, evaluate]
+    held = reached([model, *called], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
@@ -160,7 +161,7 @@ def range_test(
     else:
         swept = _swept(optimizer, group)
     processes = Processes(model)
-    copied = partial(TrainingState, model, all_optimizers, scaler, parts=held)
+    copied = partial(TrainingState, model, all_optimizers, scaler, parts=held, functions=called)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
         with contextlib.ExitStack() as undo:

@@ -25,7 +25,8 @@ class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, modes, gradients, scaler, attributes.
 
     Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. Other
-    `parts`, as of `reached`, are copied too. Gradients are not copied: the model has none until `restore`, which gives
+    `parts`, as of `reached`, are copied too, and attributes of objects whose methods are among the `functions`, without
+    the values of their tensors. Gradients are not copied: the model has none until `restore`, which gives
     it the same tensors. With `keep_gradients` they are copied, and the model keeps them. The copies are files in
     `folder`, if there is one.
     """
@@ -38,11 +39,15 @@ class TrainingState:
         folder: Path | None = None,
         *,
         parts: Iterable[Any] = (),
+        functions: Iterable[Any] = (),
         keep_gradients: bool = False,
     ) -> None:
         self._model = model
         reshard(model)
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
+        # Without the values of tensors, because a trainer may hold the data.
+        self._attributes = Contents()
+        self._attributes.add([_generators.attributes(owner) for owner in map(_owner, functions) if _is_own(owner)])
         parts = [model, *optimizers, *parts]
         modules = {id(module): module for part in parts for module in _modules(part)}.values()
         parameters = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
@@ -85,6 +90,7 @@ class TrainingState:
     def restore(self) -> None:
         """Restore everything, bit for bit and in place."""
         reshard(self._model)
+        self._attributes.restore()
         self._contents.restore()
         for own, tensors in self._replaced:
             own.update(tensors)
@@ -145,6 +151,11 @@ def _used_by(part: Any) -> list[Any]:
     if isinstance(part, torch.nn.Module) and not _is_own(part):
         return [*part.children()]
     return [] if isinstance(part, torch.utils.data.DataLoader) else [*_generators.attributes(part).values()]
+
+
+def _owner(function: Any) -> Any:
+    """Return the object whose method a function is, or the function itself."""
+    return function.__self__ if inspect.ismethod(function) else function
 
 
 def _keeps_state(part: Any) -> bool:
