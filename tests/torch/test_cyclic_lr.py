@@ -462,6 +462,14 @@ def test_in_a_sequence_of_torch_a_checkpoint_keeps_whose_turn_it_was():
             assert before + used(optimizer, scheduler, 8 - split) == wanted
 
 
+def test_momenta_of_groups_are_set_to_the_bounds_as_torch_does():
+    for kind in (CyclicLR, lr_scheduler.CyclicLR):
+        optimizer = sgd(2)
+        optimizer.param_groups[1]["momentum"] = 0.5
+        kind(optimizer, 0.1, 0.2, 3, base_momentum=0.8, max_momentum=0.9)
+        assert [group["momentum"] for group in optimizer.param_groups] == [0.9, 0.9]
+
+
 WARMUPS = {
     "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, total_iters=5),
     "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.1, total_iters=5),

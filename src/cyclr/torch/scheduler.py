@@ -260,7 +260,7 @@ class Scheduler(_private.TorchScheduler):
             if name in ("lr", "weight_decay") or (name == "momentum" and one):
                 shares = held.get(name)
                 if shares is None or shares.one != one:
-                    if name == "momentum":
+                    if name == "momentum" and self._keeps_ratios:
                         self._warn_of_momenta(key, place)
                     ratios, earlier = one and self._keeps_ratios, shares or _hooks.latest(self._inner)
                     shares = Shares(self._inner, name, key, place, one=one, ratios=ratios, earlier=earlier)
