@@ -713,12 +713,31 @@ def test_also_restores_what_is_in_it(name):
     parts = Parts()
     parts.step(with_nan()[0])
     before = parts.state()
-    arguments = {"step_fn": lambda batch: parts.step(batch), "steps": STEPS, "repeats": 1}
+    hidden = types.SimpleNamespace(parts=parts)
+    arguments = {"step_fn": lambda batch: hidden.parts.step(batch), "steps": STEPS, "repeats": 1}
     range_test(parts.model, parts.optimizer, None, with_nan(), **arguments)
     changed = parts.state()[name]
     assert changed != before[name]
     range_test(parts.model, parts.optimizer, None, with_nan(), **arguments, also=[getattr(parts, name)])
     assert parts.state()[name] == changed
+
+
+@pytest.mark.parametrize(("expected", "error"), ENDS.values(), ids=ENDS)
+def test_an_object_that_holds_a_model_is_restored_without_also(expected, error):
+    parts = Parts()
+    parts.step(with_nan()[0])
+    before, model, average = parts.state(), parts.model, parts.average
+
+    def step(batch):
+        loss = parts.step(batch)
+        average.update(model)
+        return loss
+
+    with expected:
+        range_test(model, parts.optimizer, None, with_nan(4), step_fn=step, steps=STEPS, repeats=1,
+                   on_step=None if error is None else raising(error, 5))  # fmt: skip
+    after = parts.state()
+    assert [name for name in before if after[name] != before[name]] == ["tensor", "array"]
 
 
 def test_what_a_function_uses_is_restored_without_a_word():

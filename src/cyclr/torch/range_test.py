@@ -80,8 +80,8 @@ def range_test(
         step_fn: an update of your own, for any loop: called with a batch as the loader returns it, it updates once with
             the optimizer as it is, and returns the loss. Learning-rate schedulers of torch that it calls do nothing.
         optimizers: other optimizers that step_fn uses, to restore them too.
-        also: what an update changes beside model and optimizers, to restore it too: modules, such as a second network
-            or an average of the weights; random generators; containers; objects of your own, with all that they hold.
+        also: a list of what else an update changes, to restore it too: modules, tensors, random generators, containers,
+            objects of your own with all that they hold.
         accumulate: batches whose gradients are averaged for one update, ≥ 1.
         scaler: `torch.amp.GradScaler`; an update that it skips makes no point.
         autocast: dtype of `torch.autocast`, such as `torch.bfloat16`.
@@ -134,8 +134,7 @@ def range_test(
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
     sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
-    called = [loss_fn, loss_of, step_fn, evaluate]
-    held = reached([model, *called], also)
+    held, owners = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
@@ -161,7 +160,7 @@ def range_test(
     else:
         swept = _swept(optimizer, group)
     processes = Processes(model)
-    copied = partial(TrainingState, model, all_optimizers, scaler, parts=held, functions=called)
+    copied = partial(TrainingState, model, all_optimizers, scaler, parts=held, owners=owners)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
         with contextlib.ExitStack() as undo:

@@ -25,10 +25,9 @@ class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, modes, gradients, scaler, attributes.
 
     Attributes of modules and optimizers are copied as `Contents` does, without those of torch's own modules. Other
-    `parts`, as of `reached`, are copied too, and attributes of objects whose methods are among the `functions`, without
-    the values of their tensors. Gradients are not copied: the model has none until `restore`, which gives
-    it the same tensors. With `keep_gradients` they are copied, and the model keeps them. The copies are files in
-    `folder`, if there is one.
+    `parts`, as of `reached`, are copied too, and attributes of `owners` without the values of tensors. Gradients are
+    not copied: the model has none until `restore`, which gives it the same tensors. With `keep_gradients` they are
+    copied, and the model keeps them. The copies are files in `folder`, if there is one.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class TrainingState:
         folder: Path | None = None,
         *,
         parts: Iterable[Any] = (),
-        functions: Iterable[Any] = (),
+        owners: Iterable[Any] = (),
         keep_gradients: bool = False,
     ) -> None:
         self._model = model
@@ -47,7 +46,7 @@ class TrainingState:
         self._contents = Contents(in_memory if folder is None else _in_files(folder))
         # Without the values of tensors, because a trainer may hold the data.
         self._attributes = Contents()
-        self._attributes.add([_generators.attributes(owner) for owner in map(_owner, functions) if _is_own(owner)])
+        self._attributes.add([_generators.attributes(owner) for owner in owners])
         parts = [model, *optimizers, *parts]
         modules = {id(module): module for part in parts for module in _modules(part)}.values()
         parameters = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
@@ -107,15 +106,18 @@ _GENERATORS: tuple[Any, ...] = (torch.Generator, np.random.Generator, np.random.
 _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
 
 
-def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> list[Any]:
-    """Return what functions and modules use and can be restored, and the objects in `also` with all that these hold.
+def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> tuple[list[Any], list[Any]]:
+    """Return what functions and modules use and can be restored, and other objects that hold it.
 
     Of what functions use it is the modules, optimizers, random generators, loaders, and objects with a `state_dict`
     such as loss scalers: in closures, global variables, arguments, `self` and attributes. Modules and optimizers are
     searched for these too, and for objects of classes that are defined in the same file as theirs. Not for others,
-    because they may hold their trainer, which holds everything.
+    because they may hold their trainer, which holds everything. Of objects in `also` it is all that they hold.
+
+    The other objects are those whose methods are called, and those that hold a module or an optimizer.
     """
     found: list[Any] = []
+    owners: list[Any] = []
     pending: list[tuple[Any, str | None]] = [*((part, None) for part in functions), *((part, "") for part in also)]
     seen = set[int]()
     while pending:
@@ -127,22 +129,25 @@ def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> list[Any]:
             file = None
         elif file is not None or _keeps_state(part):
             found.append(part)
+        elif _is_own(part):
+            owners.append(part)
         if isinstance(part, torch.nn.Module | Optimizer):
             file = type(part).__module__
+        if inspect.ismethod(part):
+            pending += [(part.__func__, None), (part.__self__, None)]
+            continue
         pending += [
             (value, file)
             for value in _used_by(part)
-            if _may_hold(value) or (file in ("", type(value).__module__) and _is_own(value))
+            if _may_hold(value) or (_is_own(value) and (file in ("", type(value).__module__) or _holds_model(value)))
         ]
-    return found
+    return found, owners
 
 
 def _used_by(part: Any) -> list[Any]:
     """Return what a function uses, a container contains, or an object of a class that is not torch's holds."""
     if isinstance(part, functools.partial):
         return [part.func, *part.args, *part.keywords.values()]
-    if inspect.ismethod(part):
-        return [part.__func__, part.__self__, *_generators.attributes(part.__self__).values()]
     if inspect.isfunction(part):
         used = inspect.getclosurevars(part)
         return [*used.nonlocals.values(), *used.globals.values(), *(part.__defaults__ or ())]
@@ -153,15 +158,15 @@ def _used_by(part: Any) -> list[Any]:
     return [] if isinstance(part, torch.utils.data.DataLoader) else [*_generators.attributes(part).values()]
 
 
-def _owner(function: Any) -> Any:
-    """Return the object whose method a function is, or the function itself."""
-    return function.__self__ if inspect.ismethod(function) else function
-
-
 def _keeps_state(part: Any) -> bool:
     """Return True for modules, optimizers, random generators, loaders, and what has a `state_dict`."""
     has_state = hasattr(type(part), "state_dict") and hasattr(type(part), "load_state_dict")
     return has_state or isinstance(part, (torch.utils.data.DataLoader, *_GENERATORS))
+
+
+def _holds_model(value: Any) -> bool:
+    """Return True for an average of the weights, a trainer and the like: attributes are modules or optimizers."""
+    return any(isinstance(held, torch.nn.Module | Optimizer) for held in _generators.attributes(value).values())
 
 
 def can_be_restored(part: Any) -> bool:
