@@ -338,14 +338,8 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
     if functions["step_fn"] is None:
         # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
         reshard(model)
-        parts = [
-            model,
-            *(
-                part
-                for part in reached([functions["loss_fn"], functions["loss_of"]])
-                if isinstance(part, torch.nn.Module)
-            ),
-        ]
+        found, _ = reached([functions["loss_fn"], functions["loss_of"]])
+        parts = [model, *(part for part in found if isinstance(part, torch.nn.Module))]
         trained = {id(parameter) for part in parts for parameter in part.parameters()}
         if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(
