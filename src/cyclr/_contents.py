@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import random
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,7 +27,7 @@ class Contents:
         copy: copies tensors and variables. Without it, only containers and attributes are restored, and what they hold
             keeps its value.
         parts: returns what else of a value to restore, such as the `__dict__` of an object; nothing by default.
-            Dataclasses are always restored.
+            Dataclasses and namespaces are always restored.
     """
 
     def __init__(self, copy: Copy | None = None, parts: Callable[[Any], Iterable[Any]] = lambda value: ()) -> None:
@@ -55,7 +56,8 @@ class Contents:
                 self._containers.append((value, dict(value) if isinstance(value, dict) else list(value)))
                 pending += value.values() if isinstance(value, dict) else value
             else:
-                if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                is_record = dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace)
+                if is_record and not isinstance(value, type):
                     pending.append(_generators.attributes(value))
                 pending += self._parts(value)
 

@@ -499,12 +499,14 @@ class Remembering(torch.nn.Module):
         super().__init__()
         self.layer, self.norm = torch.nn.Linear(4, 1), torch.nn.BatchNorm1d(1)
         self.calls, self.outputs, self.last, self.seen = 0, [], collections.deque(maxlen=3), Seen()
+        self.named = types.SimpleNamespace(calls=0)
         self.hidden, self.array, self.by_name = torch.zeros(1), np.zeros(2), {"sum": 0}
 
     def forward(self, x):
         output = self.norm(self.layer(x))
         self.calls += 1
         self.seen.batches += 1
+        self.named.calls += 1
         self.outputs.append(float(output.detach().sum()))
         self.last.append(self.calls)
         self.hidden.add_(1)
@@ -514,7 +516,7 @@ class Remembering(torch.nn.Module):
 
     def state(self):
         weights = [value.tolist() for value in self.state_dict().values()]
-        held = self.calls, [*self.outputs], [*self.last], self.seen.batches, self.by_name["sum"]
+        held = self.calls, [*self.outputs], [*self.last], self.seen.batches, self.named.calls, self.by_name["sum"]
         gradients = [None if p.grad is None else p.grad.tolist() for p in self.parameters()]
         return [weights, held, self.hidden.tolist(), self.array.tolist(), gradients]
 
