@@ -55,6 +55,8 @@ class Contents:
             elif issubclass(type(value), CONTAINERS):
                 self._containers.append((value, dict(value) if isinstance(value, dict) else list(value)))
                 pending += value.values() if isinstance(value, dict) else value
+                # Lists of TensorFlow keep their items in an attribute.
+                pending += [vars(value)] if hasattr(value, "__dict__") else []
             else:
                 is_record = dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace)
                 if is_record and not isinstance(value, type):
