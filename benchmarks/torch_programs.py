@@ -221,30 +221,6 @@ def word_language_model() -> Program:
     return Program(model, optimizer, lambda t: 20.0, text, loss_of, clip_norm=0.25, max_lr=1000.0)
 
 
-def time_sequence_prediction() -> Program:
-    waves = torch.sin((torch.arange(60) + torch.randint(-40, 40, (20, 1), generator=generator_of(0))) / 10)
-    model = nn.ModuleList([nn.LSTM(1, 16, batch_first=True), nn.Linear(16, 1)])
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.8, max_iter=10)
-
-    def batch(number: int | str) -> Any:
-        rows = waves[:3] if number == TEST else waves[3:]
-        return rows[:, :-1], rows[:, 1:]
-
-    def loss_of(model: Any, batch: Any) -> torch.Tensor:
-        return mse_loss(model[1](model[0](batch[0].unsqueeze(2))[0]).squeeze(2), batch[1])
-
-    def step(batch: Any) -> torch.Tensor:
-        def closure() -> torch.Tensor:
-            optimizer.zero_grad()
-            loss = loss_of(model, batch)
-            loss.backward()
-            return loss
-
-        return optimizer.step(closure)
-
-    return Program(model, optimizer, lambda t: 0.8, batch, loss_of, updates=12, step_fn=step)
-
-
 def autoencoder() -> Program:
     layers = nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3), nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 64)
     model = nn.Sequential(*layers)
@@ -280,7 +256,7 @@ def ultralytics() -> Program:
     return Program(model, optimizer, own, step_fn=step, also=[average], score=score)
 
 
-PROGRAMS = (mnist, imagenet, vae, siamese, gcn, dcgan, nano_gpt, word_language_model, time_sequence_prediction)
+PROGRAMS = (mnist, imagenet, vae, siamese, gcn, dcgan, nano_gpt, word_language_model)
 PROGRAMS = {make.__name__: make for make in (*PROGRAMS, autoencoder, timm, ultralytics)}
 
 

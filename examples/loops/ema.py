@@ -44,7 +44,7 @@ def main() -> None:
         return loss
 
     # The update of the training itself is tested. The average is restored with the rest.
-    result = range_test(model, optimizer, None, loader, step_fn=update)
+    result = range_test(model, optimizer, loader=loader, step_fn=update)
     print(result.bounds.reason)
 
     # Weights and norms warm up from 0, biases come down from 0.1, and momentum rises from 0.8.

@@ -54,7 +54,7 @@ optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95))
 
 if not BOUNDS.exists():
     loop = {"loss_of": lambda model, batch: model(*batch)[1], "accumulate": ACCUMULATE, "clip_norm": 1.0}
-    range_test(model, optimizer, None, [batch_of(number) for number in range(300)], **loop).save(BOUNDS)
+    range_test(model, optimizer, loader=[batch_of(number) for number in range(300)], **loop).save(BOUNDS)
 bounds = cyclr.RangeTestResult.load(BOUNDS).bounds
 print(bounds.reason)
 schedule = cyclr.Warmup(cyclr.Anneal(bounds.max_lr, bounds.base_lr, UPDATES - WARMUP, "cosine"), WARMUP)

@@ -44,7 +44,7 @@ def main() -> None:
 
         # The Trainer's own loss, with the smoothing, and its accumulation and clipping.
         loop = {"loss_of": trainer.compute_loss, "accumulate": ACCUMULATE, "clip_norm": arguments.max_grad_norm}
-        result = range_test(model, optimizer, None, loader, **loop)
+        result = range_test(model, optimizer, loader=loader, **loop)
         print(result.bounds.reason)
 
         run = cyclr.Run.of(len(trainer.train_dataset), BATCH, EPOCHS, accumulate=ACCUMULATE)

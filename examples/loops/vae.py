@@ -45,7 +45,7 @@ def main() -> None:
     model = VAE()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
-    result = range_test(model, optimizer, None, loader, loss_of=loss_of)
+    result = range_test(model, optimizer, loader=loader, loss_of=loss_of)
     print(result.bounds.reason)
 
     scheduler = Scheduler(optimizer, result.bounds.schedule(epochs=EPOCHS, steps_per_epoch=len(loader)))

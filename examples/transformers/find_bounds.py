@@ -33,7 +33,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     # Batches are dicts of arguments, and the model computes the loss itself.
-    result = range_test(model, optimizer, None, DataLoader(data, BATCH, shuffle=True), max_lr=1.0)
+    result = range_test(model, optimizer, loader=DataLoader(data, BATCH, shuffle=True), max_lr=1.0)
     print(result.bounds.reason)
     result.save("range_test.json")
     result.plot().figure.savefig("range_test.png")

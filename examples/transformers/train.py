@@ -37,7 +37,7 @@ def main() -> None:
 
     # Batches are dicts of arguments, and the model computes the loss itself.
     loader = DataLoader(train, BATCH, shuffle=True)
-    result = range_test(model, optimizer, None, loader, max_lr=1.0)
+    result = range_test(model, optimizer, loader=loader, max_lr=1.0)
     print(result.bounds.reason)
 
     schedule = result.bounds.schedule(total_steps=EPOCHS * len(loader))

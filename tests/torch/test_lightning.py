@@ -12,6 +12,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests.torch.optimizers import TwoSteps
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
@@ -105,7 +106,7 @@ class Fit:
 
 WAYS = {
     "plain": {},
-    "a closure": {"make": lambda p: torch.optim.LBFGS(p, 0.01, max_iter=2), "max_epochs": 1},
+    "a closure": {"make": lambda p: TwoSteps(p, 0.01), "max_epochs": 1},
     "a tensor": {"make": lambda p: torch.optim.SGD(p, torch.tensor(0.01), momentum=0.9), "max_epochs": 1},
     "accumulation and clipping": {"accumulate_grad_batches": 4, "gradient_clip_val": 0.1},
     "half precision": {"precision": "bf16-mixed"},

@@ -13,6 +13,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from tests.torch.optimizers import TwoSteps
 from torch.nn.functional import mse_loss
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, RandomSampler, TensorDataset
 
@@ -579,7 +580,7 @@ def test_a_step_of_ones_own():
 
 def test_a_step_with_a_closure():
     model = linear()
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    optimizer = TwoSteps(model.parameters(), 0.1)
 
     def step(batch):
         def closure():
@@ -597,9 +598,9 @@ def test_a_step_with_a_closure():
 
 def test_an_optimizer_that_needs_a_closure_is_an_error_that_names_step_fn():
     model = linear()
-    optimizer = torch.optim.LBFGS(model.parameters())
+    optimizer = TwoSteps(model.parameters(), 0.1)
     for _ in range(2):
-        with pytest.raises(TypeError, match=r"needs step_fn; got LBFGS\. Pass step_fn=\.\.\., a function of the batch"):
+        with pytest.raises(TypeError, match=r"needs step_fn; got TwoSteps\. Pass step_fn=\.\.\., a function"):
             range_test(model, optimizer, mse_loss, batches(), **SWEEP)
         # Schedulers wrap its step.
         torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -1033,6 +1034,17 @@ def plain_sgd():
 
 
 BAD = {
+    "one batch": (
+        {"loader": batches()[0]},
+        TypeError,
+        r"(?s)^loader must be an iterable .*Put the batch into a list\.$",
+    ),
+    "no loader": ({"loader": None}, TypeError, r"^loader must be an iterable of batches; got loader=None"),
+    "targets of another shape": (
+        {"loader": [(inputs, targets[:, 0]) for inputs, targets in batches()]},
+        ValueError,
+        r"^targets must have the shape of the model's output, \(8, 1\); got \(8,\), so that the loss compares",
+    ),
     "no optimizer": ({"optimizer": 0.1}, TypeError, r"^optimizer must be a torch\.optim\.Optimizer; got float\."),
     "accumulate": ({"accumulate": 0}, ValueError, r"^accumulate must be an integer of at least 1"),
     "half": ({"accumulate": 1.5}, TypeError, r"^accumulate must be an integer"),
@@ -1167,12 +1179,11 @@ def test_an_optimizer_that_maximizes_is_refused(step_fn):
             range_test(model, optimizer, mse_loss, batches(), step_fn=step_fn)
 
 
-def test_an_optimizer_with_a_line_search_is_refused():
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_an_optimizer_that_finds_its_rate_itself_is_refused(line_search_fn):
     model = linear()
-    optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
-    message = (
-        r"^the optimizer of a range test must update at its learning rate; got line_search_fn='strong_wolfe' in LBFGS"
-    )
+    optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn=line_search_fn)
+    message = r"^the optimizer of a range test must update in proportion to its learning rate; got LBFGS, which finds"
     with pytest.raises(ValueError, match=message):
         range_test(model, optimizer, None, batches(), step_fn=lambda batch: 1.0)
 

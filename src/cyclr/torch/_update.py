@@ -203,6 +203,13 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
     try:
         output = model(inputs)
         return loss_fn(output, targets)
+    except UserWarning as warning:
+        if "target size" not in str(warning):
+            raise
+        raise ValueError(
+            f"targets must have the shape of the model's output, {tuple(output.shape)}; got {tuple(targets.shape)}, so "
+            "that the loss compares every output with every target. Reshape the targets, or pass loss_of=...."
+        ) from warning
     except (TypeError, AttributeError) as error:
         if all(isinstance(value, torch.Tensor) for value in (inputs, output, targets)):
             raise

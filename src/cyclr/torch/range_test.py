@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import Optimizer
 
@@ -25,8 +26,8 @@ from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, 
 def range_test(
     model: torch.nn.Module,
     optimizer: Optimizer,
-    loss_fn: Callable[[Any, Any], Any] | None,
-    loader: Iterable[Any],
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    loader: Any = None,
     *,
     min_lr: float | Sequence[float] = 1e-6,
     max_lr: float | Sequence[float] = 10.0,
@@ -72,7 +73,7 @@ def range_test(
             learning rate, the others keep their ratios to it, or follow their `lr_scale`; see `Scheduler`.
         loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
             arguments, `model(**batch).loss`, or with loss_of or step_fn.
-        loader: the batches: a `DataLoader`, a list, any iterable.
+        loader: the batches: a `DataLoader`, a list, any iterable. Never left out.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`. Lists of min_lr and max_lr
             sweep each parameter group in a range of its own. The result holds the rates of the first group.
         loss_of: `loss_of(model, batch)` returns the loss of any batch, of any model: a tensor of one element. Batches
@@ -178,6 +179,9 @@ def range_test(
             _groups.separate_rates(optimizer.param_groups)
             if seed is not None:
                 _generators.seed_all(seed, loader)
+            # A loss of more comparisons than there are targets.
+            undo.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("error", "Using a target size")
             batches = Batches(loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
@@ -295,10 +299,10 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
     """Raise for arguments of which no range test can come."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {_checks.quoted(model)}. Pass the model that trains.")
-    if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
-        raise TypeError(
-            f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. Pass a DataLoader or a list."
-        )
+    is_one_batch = isinstance(loader, tuple) and any(isinstance(part, torch.Tensor | np.ndarray) for part in loader)
+    if is_one_batch or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        fix = "Put the batch into a list." if is_one_batch else "Pass a DataLoader or a list."
+        raise TypeError(f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. {fix}")
     for name, given in functions.items():
         if given is not None:
             _check_function(name, given)
@@ -324,11 +328,11 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
             "model(inputs) once before, and then create the optimizer."
         )
     for index, group in enumerate(optimizer.param_groups):
-        if group.get("line_search_fn") is not None:
+        if "line_search_fn" in group:
             raise ValueError(
-                "the optimizer of a range test must update at its learning rate; got line_search_fn="
-                f"{group['line_search_fn']!r} in {type(optimizer).__name__}, whose line search chooses the size of an "
-                "update from any rate. Train at lr=1 without a range test, or create it with line_search_fn=None."
+                "the optimizer of a range test must update in proportion to its learning rate; got "
+                f"{type(optimizer).__name__}, which finds the size of its updates itself. Train at lr=1 without a "
+                "range test."
             )
         if group.get("maximize"):
             raise ValueError(
