@@ -18,8 +18,8 @@ from cyclr._contents import Contents
 def copy_generators(batches: Any) -> Callable[[], None]:
     """Return a function that restores the generators that order the data.
 
-    They are the global generators, and those of loaders, which `batches` holds as attributes, or which its `__iter__`
-    uses as global variables or from its closure.
+    Restored are the global generators, and generators and loaders that `batches` holds in attributes, or that its
+    `__iter__` uses from its closure or as global variables.
     """
     names = _generators.attributes(batches) | used_by(getattr(type(batches), "__iter__", None))
     held = [value for value in names.values() if not isinstance(value, types.ModuleType | type)]
@@ -43,7 +43,7 @@ def copy_generators(batches: Any) -> Callable[[], None]:
 
 
 def used_by(function: Any) -> dict[str, Any]:
-    """Return the global variables that a function uses, and those of its closure."""
+    """Return the global variables that a function uses, and the variables in its closure."""
     function = inspect.unwrap(function)
     if not inspect.isfunction(function):
         return {}

@@ -56,13 +56,17 @@ class OptaxStep:
 
         (loss, (changed, rest)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
         transform = self._transform(lr)
-        # For line searches and Polyak's rate, and for SAM.
-        extra = {"value": loss, "grad": gradient, "value_fn": lambda trained: loss_of(trained)[0]}
-        more = {**extra, "grad_fn": lambda trained, number: jax.grad(loss_of, has_aux=True)(trained)[0]}
+        # Line searches and Polyak's rate take the first three, and SAM takes the last.
+        extra = {
+            "value": loss,
+            "grad": gradient,
+            "value_fn": lambda trained: loss_of(trained)[0],
+            "grad_fn": lambda trained, number: jax.grad(loss_of, has_aux=True)(trained)[0],
+        }
         accepted = inspect.signature(transform.update).parameters
-        if all(parameter.kind != parameter.VAR_KEYWORD for parameter in accepted.values()):
-            extra = {name: value for name, value in more.items() if name in accepted}
-        updates, inner = transform.update(gradient, inner, trained, **extra)
+        takes_all = any(parameter.kind == parameter.VAR_KEYWORD for parameter in accepted.values())
+        taken = {name: value for name, value in extra.items() if takes_all or name in accepted}
+        updates, inner = transform.update(gradient, inner, trained, **taken)
         # The formula of optax.apply_updates.
         trained = jax.tree.map(lambda old, update: (old + update).astype(old.dtype), trained, updates)
         return (trained, changed, rest, inner), loss

@@ -68,7 +68,7 @@ def range_test(
         optimizer: a function of the learning rate that returns an Optax optimizer, such as `optax.adamw`,
             `functools.partial(optax.sgd, momentum=0.9)` or `lambda lr: optax.chain(optax.clip_by_global_norm(1.0),
             optax.adamw(lr, weight_decay=0.1))`. It is called with a traced number, so that everything is compiled
-            once; its updates are those of the optimizer made with this number. Schedules inside follow the
+            once; it updates as the optimizer made with this number. Schedules inside follow the
             optimizer's count. An optimizer that is already made is an error, because its learning rate is fixed.
         rest: with `optimizer`, what the loss needs and changes besides the parameters, as a pytree of arrays: a random
             key, batch statistics. Then `loss_of(params, rest, batch)` returns `(loss, next rest)`.

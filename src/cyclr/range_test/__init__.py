@@ -1,6 +1,7 @@
 """The range test itself, for any training loop. Standard library and NumPy only."""
 
 from cyclr.range_test.driver import RangeTest
-from cyclr.range_test.result import NonFinite, RangeTestResult
+from cyclr.range_test.non_finite import NonFinite
+from cyclr.range_test.result import RangeTestResult
 
 __all__ = ["NonFinite", "RangeTest", "RangeTestResult"]

@@ -12,11 +12,11 @@ from cyclr import _checks
 from cyclr.bounds.curve import LARGEST, MIN_POINTS
 from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
+from cyclr.range_test.non_finite import NonFinite
 from cyclr.range_test.result import (
     MOST_STEPS,
     MOST_UPDATES,
     STOPPED_BECAUSE,
-    NonFinite,
     RangeTestResult,
     StopReason,
 )
