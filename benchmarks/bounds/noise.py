@@ -1,16 +1,16 @@
-"""How far curves of pure noise seem to fall, in standard errors: what `FLAT` and `NOISY` of the rule are chosen by.
+"""How far curves of pure noise seem to fall, in standard errors, by which `FLAT` and `NOISY` of the rule were chosen.
 
     python benchmarks/bounds/noise.py
 
 A loss of level 2.3 with independent normal noise of 0.1, 300 times, over the rates of the default sweep and of one with
 equal differences; once as it is, and once with a rise at the end as of training that turns unstable. Nothing is learned
-in any of them, so that every fall is noise.
+in any of them, so that every fall is noise. Then how many of 3,000 such curves are taken for a reward that rises.
 """
 
 import numpy as np
 
 from cyclr.bounds import smooth
-from cyclr.bounds.knee import FLAT, NOISY
+from cyclr.bounds.knee import FLAT, NOISY, knee
 from cyclr.range_test.driver import learning_rates
 
 CURVES = 300
@@ -41,6 +41,9 @@ def main() -> None:
                 end = "rises" if rise else "level"
                 above = f"{(found > FLAT).mean():.0%} | {(found > NOISY).mean():.0%}"
                 print(f"| {spacing} | {points} | {end} | {cells} | {above} |")
+    lr = learning_rates(1e-6, 10, 150)
+    losses = (2.3 + 0.1 * np.random.default_rng(10_000 + seed).standard_normal(150) for seed in range(3000))
+    print(f"taken for a reward: {sum('like a reward' in knee(lr, loss).reason for loss in losses)} of 3,000")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ def knee(
 
     Returns:
         Bounds with a status. They hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`, and also if it is
-        `"flat"` because the loss kept its level for long and then rose, as the loss of a trained model does.
+        `"flat"` because the loss kept its level for long and then rose, as the loss of a trained model does, and did
+        not fall by more than 1.5 standard errors, which noise may hide in a model that learns.
 
     Example:
         >>> import numpy as np
@@ -168,7 +169,8 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
     """Return the bounds, or none if the loss rises as it learns, because it is a reward that the training maximizes.
 
     Then the curve upside down is one to read bounds from: it falls, while the curve itself does not move, or falls only
-    after it rose, when training turns unstable. Of 1,380 sweeps of the benchmark and of noise, none is taken for one.
+    after it rose, when training turns unstable. Of 1,080 sweeps of the benchmark none is taken for one, and of
+    3,000 curves of noise 2 (`benchmarks/bounds/noise.py`), which have no bounds either way.
     """
     if bounds.status == "too_few_points":
         return bounds
@@ -229,7 +231,9 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
             "flat",
             f"The loss never clearly fell below its starting level of {curve.start:.3g}, but its noise of "
             f"{curve.noise:.2g} from update to update may hide a fall.",
-            cut_short or "Run the range test with larger batches, or with updates_per_rate=8.",
+            cut_short
+            or "Run the range test with larger batches, or with updates_per_rate=8. If the loss stays level then, "
+            "check the data and that the model learns at all.",
         )
     top = min(last / MARGIN, float(curve.lr[-1]) / BEFORE_END)
     if top >= LEVEL * curve.lr[0]:
