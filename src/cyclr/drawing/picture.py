@@ -22,6 +22,7 @@ class RangePicture:
         noise: standard deviation of one loss around the smoothed curve.
         scale: scale of the learning-rate axis.
         bounds: (base_lr, max_lr), or None if the test gives none.
+        interval: interval of max_lr, or None if it was not computed.
         status: status of the bounds, such as `"ok"`.
         verdict: the bounds as a sentence.
         reason: the shape of the curve in words, and the remedy.
@@ -39,6 +40,7 @@ class RangePicture:
     verdict: str
     reason: str
     ended: str
+    interval: tuple[float, float] | None = None
 
     @property
     def title(self) -> str:
