@@ -127,8 +127,8 @@ def cnn(
     return Model(init, apply)
 
 
-def gru(tokens: int, features: int, width: int, outputs: int) -> Model:
-    """A gated recurrent unit over the rows of an image; the last state is read out."""
+def gru(tokens: int, features: int, width: int, outputs: int, *, every: bool = False) -> Model:
+    """A gated recurrent unit over the rows of an image; the last state is read out, or `every` one."""
 
     def init(key: Any) -> Any:
         keys = jax.random.split(key, 3)
@@ -141,17 +141,23 @@ def gru(tokens: int, features: int, width: int, outputs: int) -> Model:
     def apply(p: Any, state: Any, x: Any, key: Any, train: bool) -> Any:
         x = x.reshape(x.shape[0], tokens, features)
         h = jnp.zeros((x.shape[0], width))
+        states = []
         for t in range(tokens):
             reset, update = jnp.split(jax.nn.sigmoid(_linear(p["gates"], jnp.concatenate([x[:, t], h], -1))), 2, -1)
             candidate = jnp.tanh(_linear(p["candidate"], jnp.concatenate([x[:, t], reset * h], -1)))
             h = update * h + (1 - update) * candidate
-        return _linear(p["out"], h), state
+            states.append(h)
+        return _linear(p["out"], jnp.stack(states, 1) if every else h), state
 
     return Model(init, apply)
 
 
-def attention(tokens: int, features: int, width: int, outputs: int, *, blocks: int = 1) -> Model:
-    """A small transformer over the rows of an image: single-headed, normalized before each part."""
+def attention(tokens: int, features: int, width: int, outputs: int, *, blocks: int = 1, causal: bool = False) -> Model:
+    """A small transformer over the rows of an image: single-headed, normalized before each part.
+
+    A causal one looks back only, and has an output for every token.
+    """
+    seen = jnp.tril(jnp.ones((tokens, tokens), bool)) if causal else True
 
     def init(key: Any) -> Any:
         keys = iter(jax.random.split(key, 3 + 4 * blocks))
@@ -174,9 +180,96 @@ def attention(tokens: int, features: int, width: int, outputs: int, *, blocks: i
         x = _linear(p["embed"], x.reshape(x.shape[0], tokens, features)) + p["position"]
         for block in p["blocks"]:
             q, k, v = jnp.split(_linear(block["qkv"], _layer_norm(x)), 3, -1)
-            weights = jax.nn.softmax(q @ jnp.swapaxes(k, -1, -2) / width**0.5, -1)
+            weights = jax.nn.softmax(jnp.where(seen, q @ jnp.swapaxes(k, -1, -2) / width**0.5, -jnp.inf), -1)
             x = x + _linear(block["mix"], weights @ v)
             x = x + _linear(block["down"], jax.nn.gelu(_linear(block["up"], _layer_norm(x))))
-        return _linear(p["out"], _layer_norm(x).mean(1)), state
+        x = _layer_norm(x)
+        return _linear(p["out"], x if causal else x.mean(1)), state
 
     return Model(init, apply)
+
+
+def residual(inputs: int, width: int, blocks: int, outputs: int, *, normalized: bool) -> Model:
+    """Blocks of two layers, each added to its input; normalized before, or with small weights at the start."""
+
+    def init(key: Any) -> Any:
+        keys = iter(jax.random.split(key, 2 + 2 * blocks))
+        gain = 1.0 if normalized else 1 / blocks
+        return {
+            "in": _dense(next(keys), inputs, width),
+            "blocks": [
+                (_dense(next(keys), width, width), _dense(next(keys), width, width, gain)) for _ in range(blocks)
+            ],
+            "out": _dense(next(keys), width, outputs, 1.0),
+        }, []
+
+    def apply(p: Any, state: Any, x: Any, key: Any, train: bool) -> Any:
+        x = _linear(p["in"], x.reshape(x.shape[0], -1))
+        for first, second in p["blocks"]:
+            inner = _layer_norm(x) if normalized else x
+            x = x + _linear(second, jax.nn.relu(_linear(first, inner)))
+        return _linear(p["out"], _layer_norm(x) if normalized else x), state
+
+    return Model(init, apply)
+
+
+def residual_cnn(shape: tuple[int, int, int], channels: int, blocks: int, outputs: int) -> Model:
+    """Convolutions with batch normalization, each added to its input after the first, which halves the image."""
+
+    def init(key: Any) -> Any:
+        keys = iter(jax.random.split(key, 2 + blocks))
+        norms = [_norm(channels) for _ in range(blocks + 1)]
+        convolutions = [_dense(next(keys), 9 * depth, channels) for depth in (shape[2], *[channels] * blocks)]
+        out = _dense(next(keys), channels, outputs, 1.0)
+        return {"convolutions": convolutions, "norms": [p for p, _ in norms], "out": out}, [s for _, s in norms]
+
+    def apply(p: Any, state: Any, x: Any, key: Any, train: bool) -> Any:
+        new = []
+        x = x.reshape(x.shape[0], *shape)
+        for number, (convolution, norm, old) in enumerate(zip(p["convolutions"], p["norms"], state, strict=True)):
+            inner, changed = _normalized(norm, old, _convolved(convolution, x), train)
+            new.append(changed)
+            x = x + jax.nn.relu(inner) if number else _pooled(jax.nn.relu(inner))
+        return _linear(p["out"], x.mean((1, 2))), new
+
+    return Model(init, apply)
+
+
+def per_pixel(shape: tuple[int, int, int], channels: tuple[int, ...], outputs: int) -> Model:
+    """Convolutions that keep the size of the image, and `outputs` values for every pixel: (count, pixels, outputs).
+
+    One value for every pixel has the shape (count, pixels).
+    """
+
+    def init(key: Any) -> Any:
+        keys = jax.random.split(key, len(channels) + 1)
+        depths = (shape[2], *channels)
+        layers = [_dense(k, 9 * a, b) for k, a, b in zip(keys, depths[:-1], depths[1:], strict=False)]
+        return {"layers": [*layers, _dense(keys[-1], depths[-1], outputs, 1.0)]}, []
+
+    def apply(p: Any, state: Any, x: Any, key: Any, train: bool) -> Any:
+        x = x.reshape(x.shape[0], *shape)
+        for layer in p["layers"][:-1]:
+            x = jax.nn.relu(_convolved(layer, x))
+        out = _linear(p["layers"][-1], x)
+        return out.reshape((x.shape[0], -1, outputs) if outputs > 1 else (x.shape[0], -1)), state
+
+    return Model(init, apply)
+
+
+def two_views(encoder: Model, noise: float) -> Model:
+    """Train an encoder on two views of each sample, which have a fifth of the values erased and normal noise.
+
+    In training the output has the first views of all samples, and then the second ones.
+    """
+
+    def view(key: Any, x: Any) -> Any:
+        kept, noisy = jax.random.split(key)
+        return jax.random.bernoulli(kept, 0.8, x.shape) * x + noise * jax.random.normal(noisy, x.shape)
+
+    def apply(p: Any, state: Any, x: Any, key: Any, train: bool) -> Any:
+        if train:
+            x = jnp.concatenate([view(one, x) for one in jax.random.split(key)])
+        return encoder.apply(p, state, x, key, train)
+
+    return Model(encoder.init, apply)

@@ -39,9 +39,19 @@ def initial(task: Task, seed: int) -> Any:
     rates = np.full(400, 1e-3, np.float32)
     (parameters, state), _ = _run(task, "adam", start, order, rates, jax.random.key(seed))
     if task.pretrained == "new head":
-        name, fresh = ("head" if "head" in parameters else "layers"), model.init(jax.random.key(seed + 1))[0]
-        parameters = {**parameters, name: [*parameters[name][:-1], fresh[name][-1]]}
+        fresh = model.init(jax.random.key(seed + 1))[0]
+        parameters = jax.tree.map(lambda old, new, last: new if last else old, parameters, fresh, _last(parameters))
     return parameters, state
+
+
+def _last(parameters: Any) -> Any:
+    """True for the parameters of the last layer, False for others."""
+    name = "head" if "head" in parameters else "layers"
+
+    def of_last(path: Any, _: Any) -> bool:
+        return bool(path[0].key == name and path[1].idx == len(parameters[name]) - 1)
+
+    return jax.tree_util.tree_map_with_path(of_last, parameters)
 
 
 def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: Any) -> Any:
@@ -59,10 +69,13 @@ def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: An
         key, own = jax.random.split(key)
         (loss, state), gradient = jax.value_and_grad(loss_at, has_aux=True)(parameters, state, rows, own)
         updates, memory = transform.update(gradient, memory, parameters)
-        updates = jax.tree.map(lambda u: u * rate, updates)
+        updates = jax.tree.map(lambda u, share: u * (rate * share), updates, shares)
         return (optax.apply_updates(parameters, updates), state, memory, key), loss
 
     parameters, state = start
+    shares = jax.tree.map(lambda _: 1.0, parameters)
+    if task.backbone != 1:
+        shares = jax.tree.map(lambda last: 1.0 if last else task.backbone, _last(parameters))
     carried = (parameters, state, transform.init(parameters), key)
     (parameters, state, memory, _), losses = jax.lax.scan(update, carried, (order, rates))
     if optimizer == "schedule-free":
