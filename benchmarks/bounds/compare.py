@@ -1,27 +1,38 @@
-"""Every tool's suggestion against the best of 25 fixed rates: one table, in all and by family of tasks.
+"""Ways to choose a learning rate against the best of 25 fixed rates: tables in all, and by family of tasks.
 
     python benchmarks/bounds/compare.py [FIRST [LAST]]
 
 A score is the accuracy, or R² of a regression, on validation data; a diverged run scores 0. The shortfall of a run is
-the score of the best fixed rate, which `ground_truth.py` found by training at all of them, minus the run's. Every tool
-runs its own sweep from the weights that training begins with; its suggestion is used as a fixed rate, and as the top of
-one triangular cycle from a tenth of it. A tool without a suggestion leaves its user at the optimizer's default rate.
-The last rows are what one may do instead of looking for a rate. Four seeds each.
+the score of the best fixed rate, which `ground_truth.py` found by training at all of them, minus the run's score. There
+is a table for the tasks that constants of cyclr were chosen on, with the seeds that they were chosen on and with new
+ones, and a table for the tasks of `new_tasks.py`, on which nothing was chosen.
 
-The results are stored in benchmarks/bounds/compared/, a file a task; what is there already is not run again.
+- cyclr trains one cycle on its bounds, with extra updates of `refine` as the row says.
+- Every other tool runs its own sweep from the weights that training starts with. Its suggestion is used as a fixed
+  rate, and as the top of one triangular cycle from a tenth of it. A tool without a suggestion leaves its user at the
+  optimizer's default rate.
+- A grid search trains at some of the 25 rates with some of the seeds, takes the rate with the best mean, and is judged
+  by the other seeds. All choices of the seeds are averaged. Its extra steps are the updates of the whole search.
+- Other rows are what one may do instead of looking for a rate.
+
+Scores are stored in benchmarks/bounds/compared/, a file for each task and set of seeds. Rows that are there already are
+not run again.
 """
 
+import functools
+import itertools
 import json
 import sys
-from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 import peers
-from ground_truth import SEEDS, load, path_of
+from ground_truth import NEW_SEEDS, SEEDS, load, path_of
+from new_tasks import ALL, NEW_TASKS
 from tasks import DEFAULT_RATE, TASKS, Task
 from training import sweep, train
 
@@ -29,6 +40,40 @@ from cyclr import RangeTestResult
 from cyclr.range_test.repeats import Sweep
 
 FOLDER = Path(__file__).with_name("compared")
+
+BUDGETS = {"cyclr": 0}
+"""Rows of cyclr, by the extra updates that `refine` may spend."""
+
+GRIDS = {
+    "grid search, 7 rates, 1 seed": (4, 1),
+    "grid search, 7 rates, 2 seeds": (4, 2),
+    "grid search, 25 rates, 1 seed": (1, 1),
+    "grid search, 25 rates, 2 seeds": (1, 2),
+}
+"""Grid searches: which of the 25 rates they try (every fourth, or every one), and with how many seeds."""
+
+
+class Choice(NamedTuple):
+    """Rates of a whole run, the extra steps that finding them took, and False if the default rate had to do."""
+
+    rates: Any
+    steps: int = 0
+    found: bool = True
+
+
+class Way(NamedTuple):
+    """A way to choose rates for a task and a seed, and the optimizer if it is another one than the task's."""
+
+    choose: Callable[[Task, int], Choice]
+    optimizer: str | None = None
+
+
+class Row(NamedTuple):
+    """Runs of a task: their scores, the mean of their extra steps, and how many had to use the default rate."""
+
+    scores: Sequence[float]
+    steps: float
+    without: int
 
 
 def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
@@ -46,111 +91,153 @@ def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
     return sweep_of_task.run(run)
 
 
-def _cyclr(task: Task, seed: int) -> tuple[Any, int, bool]:
-    """The rates of training on cyclr's bounds, the steps that the test took, and whether there were bounds."""
+def default_rates(task: Task) -> Any:
+    """The optimizer's default rate in every update."""
+    return np.full(task.steps, DEFAULT_RATE[task.optimizer])
+
+
+def with_cyclr(task: Task, seed: int) -> Choice:
+    """One cycle on cyclr's bounds."""
     result = range_test(task, seed)
-    steps = result.runs.size
     if not result.bounds.usable:
-        return np.full(task.steps, DEFAULT_RATE[task.optimizer]), steps, False
-    return result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), steps, True
+        return Choice(default_rates(task), result.runs.size, found=False)
+    return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), result.runs.size)
 
 
-def _cycled(rate: float, steps: int) -> Any:
+@functools.lru_cache(maxsize=8)
+def _losses(task: Task, seed: int, first: float, last: float, steps: int) -> Any:
+    return sweep(task, np.geomspace(first, last, steps), seed)
+
+
+def _with_peer(peer: peers.Peer, shape: Callable[[int], Any], task: Task, seed: int) -> Choice:
+    key = (peer.first, peer.last, peer.steps)
+    rate = peers.suggestion(peer, np.geomspace(*key), _losses(task, seed, *key))
+    rates = (DEFAULT_RATE[task.optimizer] if rate is None else rate) * shape(task.steps)
+    return Choice(rates, peer.steps, rate is not None)
+
+
+def _cycled(steps: int) -> Any:
     position = np.arange(steps) / (steps - 1)
-    return rate * (0.1 + 0.9 * (1 - np.abs(2 * position - 1)))
+    return 0.1 + 0.9 * (1 - np.abs(2 * position - 1))
 
 
-def _values(schedule: Any, steps: Any) -> Any:
-    return np.asarray(jax.vmap(schedule)(steps))
+def _with_optax(make: Callable[[float, int], Any], task: Task, seed: int) -> Choice:
+    schedule = make(DEFAULT_RATE[task.optimizer], task.steps)
+    return Choice(np.asarray(jax.vmap(schedule)(np.arange(task.steps))))
 
 
-def _unchosen(task: Task) -> dict[str, tuple[Any, str | None]]:
-    """What one may do instead of choosing a rate: rates, and the optimizer if it is another one."""
-    steps, default = np.arange(task.steps), DEFAULT_RATE[task.optimizer]
-    ones = np.ones(task.steps)
+def _at(rate: float, optimizer: str) -> Way:
+    return Way(lambda task, seed: Choice(np.full(task.steps, rate)), optimizer)
+
+
+CYCLR = {name: Way(with_cyclr) for name in BUDGETS}
+
+
+def others() -> dict[str, Way]:
+    """Ways to choose a rate without cyclr."""
+    found = {}
+    for name, peer in peers.installed().items():
+        found[name] = Way(functools.partial(_with_peer, peer, np.ones))
+        found[f"{name}, cycled"] = Way(functools.partial(_with_peer, peer, _cycled))
+    cosine, one_cycle = optax.cosine_decay_schedule, optax.cosine_onecycle_schedule
     return {
-        "default rate": (default * ones, None),
-        "default rate, Optax' cosine": (_values(optax.cosine_decay_schedule(default, task.steps), steps), None),
-        "default rate, Optax' one-cycle": (_values(optax.cosine_onecycle_schedule(task.steps, default), steps), None),
-        "Adam at 1e-3": (1e-3 * ones, "adam"),
-        "schedule-free AdamW": (ones, "schedule-free"),
-        "Prodigy": (ones, "prodigy"),
-        "D-Adaptation": (ones, "D-Adaptation"),
+        **found,
+        "default rate": Way(lambda task, seed: Choice(default_rates(task))),
+        "default rate, Optax' cosine": Way(functools.partial(_with_optax, cosine)),
+        "default rate, Optax' one-cycle": Way(
+            functools.partial(_with_optax, lambda rate, steps: one_cycle(steps, rate))
+        ),
+        "Adam at 1e-3": _at(1e-3, "adam"),
+        "schedule-free AdamW": _at(1.0, "schedule-free"),
+        "Prodigy": _at(1.0, "prodigy"),
+        "D-Adaptation": _at(1.0, "D-Adaptation"),
     }
 
 
-def run(task: Task, tools: dict[str, peers.Peer]) -> dict[str, dict[str, Any]]:
-    """By the name of a way to choose: the scores and the extra steps of every seed, and the seeds without a rate."""
-    rates: dict[str, list[Any]] = defaultdict(list)
-    extra: dict[str, list[int]] = defaultdict(list)
-    missing: dict[str, int] = defaultdict(int)
-    for seed in SEEDS:
-        chosen, steps, found = _cyclr(task, seed)
-        rates["cyclr"].append(chosen)
-        extra["cyclr"].append(steps)
-        missing["cyclr"] += not found
-        losses = {}
-        for name, peer in tools.items():
-            key = (peer.first, peer.last, peer.steps)
-            if key not in losses:
-                losses[key] = sweep(task, np.geomspace(*key), seed)
-            rate = peers.suggestion(peer, np.geomspace(*key), losses[key])
-            used = DEFAULT_RATE[task.optimizer] if rate is None else rate
-            for way, curve in ((name, np.full(task.steps, used)), (f"{name}, cycled", _cycled(used, task.steps))):
-                rates[way].append(curve)
-                extra[way].append(peer.steps)
-                missing[way] += rate is None
-    names = list(rates)
-    together = train(task, np.stack([rates[name] for name in names], axis=1), SEEDS)
-    found = {
-        name: {"scores": together[:, i].tolist(), "steps": extra[name], "without": missing[name]}
-        for i, name in enumerate(names)
+def run(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, dict[str, Any]]:
+    """By the name of a way: the scores and the extra steps of every seed, and the number of seeds without a rate."""
+    found = {}
+    for optimizer in dict.fromkeys(way.optimizer for way in ways.values()):
+        chosen = {
+            name: [way.choose(task, seed) for seed in seeds] for name, way in ways.items() if way.optimizer == optimizer
+        }
+        rates = np.stack([[choice.rates for choice in row] for row in chosen.values()], axis=1)
+        scores = train(task, rates, seeds, optimizer)
+        for i, (name, row) in enumerate(chosen.items()):
+            steps, without = [choice.steps for choice in row], sum(not choice.found for choice in row)
+            found[name] = {"scores": scores[:, i].tolist(), "steps": steps, "without": without}
+    return found
+
+
+def stored(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, Row]:
+    """The rows of a task by their names, of which missing ones are run and stored."""
+    suffix = ".json" if seeds == SEEDS else f".seeds-{seeds[0]}-to-{seeds[-1]}.json"
+    path = FOLDER / path_of(task).with_suffix(suffix).name
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    missing = {name: way for name, way in ways.items() if name not in found}
+    if missing:
+        found |= run(task, seeds, missing)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return {
+        name: Row(found[name]["scores"], float(np.mean(found[name]["steps"])), found[name]["without"]) for name in ways
     }
-    for name, (curve, optimizer) in _unchosen(task).items():
-        scores = train(task, curve[None], SEEDS, optimizer)[:, 0]
-        found[name] = {"scores": scores.tolist(), "steps": [0] * len(SEEDS), "without": 0}
-    return found
 
 
-def _stored(task: Task) -> dict[str, dict[str, Any]]:
-    path = FOLDER / path_of(task).with_suffix(".json").name
-    if not path.exists():
-        FOLDER.mkdir(exist_ok=True)
-        path.write_text(json.dumps(run(task, peers.installed()), indent=1) + "\n", encoding="utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def fixed_rates(task: Task, seeds: range) -> Any:
+    """Scores of the 25 fixed rates, shape (seeds, 25)."""
+    return load(task)["fixed" if seeds == SEEDS else "fixed, new seeds"]
+
+
+def grid_search(task: Task, seeds: range, every: int, known: int) -> Row:
+    """Choose from the fixed rates by the mean of `known` seeds, and judge by the others; ties take the middle rate."""
+    fixed, scores = fixed_rates(task, seeds)[:, ::every], []
+    for chosen in itertools.combinations(range(len(seeds)), known):
+        means = fixed[list(chosen)].mean(0)
+        best = np.flatnonzero(means == means.max())
+        scores += np.delete(fixed[:, best[len(best) // 2]], chosen).tolist()
+    return Row(scores, fixed.shape[1] * known * task.steps, 0)
+
+
+def report(tasks: Sequence[Task], seeds: range, ways: dict[str, Way]) -> None:
+    """Print the table of all tasks, and the one by family."""
+    oracles = [float(fixed_rates(task, seeds).mean(0).max()) for task in tasks]
+    rows: list[dict[str, Row]] = []
+    for task, oracle in zip(tasks, oracles, strict=True):
+        searches = {name: grid_search(task, seeds, *grid) for name, grid in GRIDS.items()}
+        found = stored(task, seeds, ways)
+        rows.append({**{name: found[name] for name in BUDGETS}, **searches, **found})
+        print(f"{task.name}: best fixed {oracle:.3f}, cyclr {np.mean(found['cyclr'].scores):.3f}", file=sys.stderr)
+    print("| way to choose | mean | median | worst task | worst run | extra steps | without a rate | scores of 0 |")
+    print("|---|---|---|---|---|---|---|---|")
+    families = list(dict.fromkeys(task.family for task in tasks))
+    by_family = []
+    for name in rows[0]:
+        scores = np.array([of_task[name].scores for of_task in rows])
+        shortfalls = np.array(oracles)[:, None] - scores
+        means = shortfalls.mean(1)
+        steps = np.mean([of_task[name].steps for of_task in rows])
+        without = sum(of_task[name].without for of_task in rows)
+        print(
+            f"| {name} | {means.mean():+.4f} | {np.median(means):+.4f} | {means.max():+.3f} | "
+            f"{shortfalls.max():+.3f} | {steps:,.0f} | {without} | {(scores <= 0).mean():.0%} |"
+        )
+        of_family = [means[[task.family == family for task in tasks]].mean() for family in families]
+        by_family.append(f"| {name} | {' | '.join(f'{mean:+.3f}' for mean in of_family)} |")
+    print(f"\n| way to choose | {' | '.join(families)} |\n|---|{'---|' * len(families)}")
+    print("\n".join(by_family))
 
 
 def main() -> None:
-    first, last = [*map(int, sys.argv[1:]), *(0, len(TASKS))[len(sys.argv) - 1 :]]
-    tasks = TASKS[first:last]
-    oracles = [load(task)["fixed"].mean(0).max() for task in tasks]
-    found = []
-    for task, oracle in zip(tasks, oracles, strict=True):
-        found.append(_stored(task))
-        print(
-            f"{task.name}: best fixed {oracle:.3f}, cyclr {np.mean(found[-1]['cyclr']['scores']):.3f}", file=sys.stderr
-        )
-    print(f"{len(tasks)} tasks, {len(SEEDS)} seeds\n")
-    print("| way to choose | mean shortfall | worst task | worst run | extra steps | without a rate | scores of 0 |")
-    print("|---|---|---|---|---|---|---|")
-    by_family: dict[str, dict[str, list[float]]] = {}
-    for name in found[0]:
-        scores = np.array([of_task[name]["scores"] for of_task in found])
-        table = np.array(oracles)[:, None] - scores
-        steps = np.mean([of_task[name]["steps"] for of_task in found])
-        without = sum(of_task[name]["without"] for of_task in found)
-        print(
-            f"| {name} | {table.mean():+.4f} | {table.mean(1).max():+.3f} | {table.max():+.3f} | {steps:.0f} | "
-            f"{without} | {(scores <= 0).sum()} |"
-        )
-        by_family[name] = defaultdict(list)
-        for task, row in zip(tasks, table, strict=True):
-            by_family[name][task.family].append(row.mean())
-    families = list(dict.fromkeys(task.family for task in tasks))
-    print("\n| way to choose | " + " | ".join(families) + " |\n|---|" + "---|" * len(families))
-    for name, means in by_family.items():
-        print(f"| {name} | " + " | ".join(f"{np.mean(means[family]):+.3f}" for family in families) + " |")
+    first, last = [*map(int, sys.argv[1:]), *(0, len(ALL))[len(sys.argv) - 1 :]]
+    FOLDER.mkdir(exist_ok=True)
+    for title, tasks, seeds, ways in (
+        ("tasks that constants were chosen on", TASKS, SEEDS, {**CYCLR, **others()}),
+        ("the same tasks with new seeds", TASKS, NEW_SEEDS, CYCLR),
+        ("tasks that nothing was fitted to", NEW_TASKS, SEEDS, {**CYCLR, **others()}),
+    ):
+        if chosen := [task for task in ALL[first:last] if task in tasks]:
+            print(f"\n{title}: {len(chosen)}, seeds {seeds[0]} to {seeds[-1]}\n")
+            report(chosen, seeds, ways)
 
 
 if __name__ == "__main__":
