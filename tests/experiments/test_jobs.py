@@ -30,20 +30,3 @@ def test_the_code_to_paste_has_the_momentum_of_a_built_in_workload() -> None:
     (trial,) = Spec(**SPEC).trials()
     shown = code.optimizer(trials.run_trial(trial).optimizer)
     assert shown["keras"] == "SGD(LearningRate(schedule), momentum=0.9)"
-
-
-def test_the_rate_and_defaults_are_left_out() -> None:
-    import keras
-
-    from cyclr.experiments.jobs.keras import optimizer_name
-
-    assert optimizer_name(keras.optimizers.Adam(0.5, name="mine")) == "Adam"
-    decayed = keras.optimizers.AdamW(0.5, weight_decay=0.1, beta_2=0.99)
-    assert optimizer_name(decayed) == "AdamW(weight_decay=0.1, beta_2=0.99)"
-    assert optimizer_name(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)) == "SGD(momentum=0.9, nesterov=True)"
-
-    class Mine(keras.optimizers.SGD):  # type: ignore[misc]
-        def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "speed": 2}
-
-    assert optimizer_name(Mine(0.1)) == "Mine(speed=2)"

@@ -63,6 +63,15 @@ def test_updates_done():
     assert _private.updates_done(keras.optimizers.LossScaleOptimizer(optimizer)) == 2
 
 
+def test_batch_size():
+    assert _private.batch_size(None) is None
+    assert _private.batch_size([1, 2]) is None
+    if BACKEND == "tensorflow":
+        data = sys.modules["tensorflow"].data.Dataset.from_tensor_slices(X)
+        assert _private.batch_size(data.shuffle(4)) is None
+        assert _private.batch_size(data.batch(2).map(lambda x: x).prefetch(1)) == 2
+
+
 def test_rate():
     variable = _private.rate(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5)))
     assert isinstance(variable, keras.Variable)

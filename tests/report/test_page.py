@@ -270,6 +270,56 @@ def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None,
     assert code.optimizer(name)["optax"] == shown
 
 
+@pytest.mark.parametrize(
+    ("name", "keras", "torch", "optax"),
+    [
+        (
+            "keras.optimizers.SGD(momentum=0.9)",
+            "SGD(LearningRate(schedule), momentum=0.9)",
+            "SGD(model.parameters(), lr=schedule(0), momentum=0.9)",
+            "sgd(schedule, momentum=0.9)",
+        ),
+        (
+            "torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
+            "AdamW(LearningRate(schedule))  # tested: torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
+            "AdamW(model.parameters(), lr=schedule(0), betas=(0.9, 0.95), weight_decay=0.1)",
+            "adamw(schedule)  # tested: torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
+        ),
+        (
+            "optax.lion",
+            "SGD(LearningRate(schedule), momentum=0.9)  # tested: optax.lion",
+            "SGD(model.parameters(), lr=schedule(0), momentum=0.9)  # tested: optax.lion",
+            "lion(schedule)",
+        ),
+        (
+            "torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
+            "SGD(LearningRate(schedule), momentum=0.9)  # tested: torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
+            "Adafactor(model.parameters(), lr=schedule(0), eps=(None, 1e-30), mode=...)",
+            "sgd(schedule, momentum=0.9)  # tested: torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
+        ),
+    ],
+)
+def test_the_optimizer_that_was_tested_is_in_the_code(name: str, keras: str, torch: str, optax: str) -> None:
+    assert code.optimizer(name) == {"keras": keras, "torch": torch, "optax": optax}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.optim.SGD(momentum=open('x'))",
+        "torch.optim.SGD(momentum=0.9)\nimport os",
+        "torch.optim.SGD(momentum=0.9); import os",
+        "torch.optim.SGD(momentum=0.9, **{})",
+        "optax.sgd(momentum=0.9))(",
+        "keras.optimizers.SGD(MOMENTUM=1)",
+    ],
+)
+def test_code_from_a_file_never_gets_into_the_code(name: str) -> None:
+    assert all(
+        name not in text and text.endswith("  # or the one you tested with") for text in code.optimizer(name).values()
+    )
+
+
 @pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}"])
 def test_json_in_html_is_json_and_no_html(text: str) -> None:
     written = page.json_for_html({text: [text]})

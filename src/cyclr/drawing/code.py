@@ -40,34 +40,58 @@ FRAMEWORKS = {"keras": KERAS, "torch": TORCH, "optax": OPTAX}
 NAMES = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
 """The names of optimizers in Optax, and in Keras and torch."""
 
+_FIRST = {"keras": "LearningRate(schedule)", "torch": "model.parameters(), lr=schedule(0)", "optax": "schedule"}
+"""The first arguments of every optimizer."""
+
 UNSURE = "  # or the one you tested with"
 
-_ARGUMENT = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
+_SHARED = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
+"""Arguments of SGD that mean the same in every framework."""
+
+_NUMBER = r"(?:-?\d+(?:\.\d*)?(?:e[+-]?\d+)?|True|False|None|\.\.\.)"
+_ARGUMENT = rf"[a-z]\w*=(?:{_NUMBER}|\({_NUMBER},\)|\({_NUMBER}(?:, {_NUMBER})+\))"
+_TESTED = re.compile(
+    rf"(?P<module>keras\.optimizers|torch\.optim|optax)\.(?P<call>[A-Za-z]\w*(?:\({_ARGUMENT}(?:, {_ARGUMENT})*\))?)",
+    re.ASCII,
+)
+_MODULES = {"keras.optimizers": "keras", "torch.optim": "torch", "optax": "optax"}
 
 
 def optimizer(name: str | None) -> dict[str, str]:
     """Return the constructor of an optimizer in each framework.
 
     Args:
-        name: as a record has it, such as `"SGD(momentum=0.9, nesterov=True)"`. A comment says to use one's own if other
-            arguments are given, or none: older records leave arguments out. None and unknown names give SGD with
-            momentum.
+        name: the optimizer that was tested. With its module, such as `"torch.optim.AdamW(weight_decay=0.1)"`, it is
+            written as it is in its own framework, and a comment names it in the others if their arguments may differ.
+            `...` stands for an argument to fill in.
+            Without, as records have it, such as `"SGD(momentum=0.9, nesterov=True)"`, a comment says to use one's own
+            if other arguments are given, or none: older records leave arguments out. None and unknown names give SGD
+            with momentum.
 
     Example:
         >>> optimizer("SGD(momentum=0.9)")["keras"]
         'SGD(LearningRate(schedule), momentum=0.9)'
         >>> optimizer("Adam")["optax"]
         'adam(schedule)  # or the one you tested with'
+        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))")["torch"]
+        'Adam(model.parameters(), lr=schedule(0), betas=(0.9, 0.98))'
+        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))")["optax"]
+        'adam(schedule)  # tested: torch.optim.Adam(betas=(0.9, 0.98))'
     """
-    kind, _, rest = (name or "").replace(" ", "").partition("(")
+    tested = _TESTED.fullmatch(name or "")
+    text = tested["call"] if tested else (name or "").replace(" ", "")
+    kind, _, rest = text.partition("(")
     given = [argument for argument in rest.removesuffix(")").split(",") if argument]
     known = kind.lower() in NAMES
-    taken = [argument for argument in given if kind.lower() == "sgd" and _ARGUMENT.fullmatch(argument)]
-    note = "" if taken and taken == given else UNSURE
+    taken = [argument.strip() for argument in given if kind.lower() == "sgd" and _SHARED.fullmatch(argument.strip())]
+    note = "" if taken and len(taken) == len(given) else f"  # tested: {name}" if tested else UNSURE
     optax = kind.lower() if known else "sgd"
     more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
-    return {
-        "keras": f"{NAMES[optax]}(LearningRate(schedule){more}){note}",
-        "torch": f"{NAMES[optax]}(model.parameters(), lr=schedule(0){more}){note}",
-        "optax": f"{optax}(schedule{more}){note}",
+    code = {
+        framework: f"{optax if framework == 'optax' else NAMES[optax]}({first}{more}){note}"
+        for framework, first in _FIRST.items()
     }
+    if tested:
+        framework = _MODULES[tested["module"]]
+        code[framework] = f"{kind}({', '.join(filter(None, (_FIRST[framework], rest.removesuffix(')'))))})"
+    return code

@@ -76,15 +76,17 @@ class Page:
     notes: Sequence[str] = ()
 
 
-def range_test_page(picture: RangePicture, shapes: Mapping[str, Floats], settings: Mapping[str, str]) -> Page:
-    """Return the page of one range test."""
+def range_test_page(
+    picture: RangePicture, shapes: Mapping[str, Floats], settings: Mapping[str, str], optimizer: str = ""
+) -> Page:
+    """Return the page of one range test, with the optimizer that was tested, if it is known."""
     return Page(
         title="Learning-rate range test",
         kind="Range test",
         verdicts=[("", [picture.verdict, picture.reason, picture.ended])],
         settings=[("Range test", settings)],
         shapes=shapes,
-        tests=[PageTest("range test", picture)],
+        tests=[PageTest("range test", picture, optimizer=optimizer)],
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from cyclr import _checks
 from cyclr.errors import RangeTestError
 from cyclr.jax import _batches
+from cyclr.jax._conditions import conditions_of
 from cyclr.jax._optax import OptaxStep, check_takes
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
@@ -118,9 +119,11 @@ def range_test(
     test = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate).test(value)
     if not jax.tree.leaves(state):
         raise TypeError(f"state must hold the parameters that step_fn changes; got {_checks.quoted(state)}.")
+    params, trained = state, None
     if optimizer is not None:
         step_fn = OptaxStep(step_fn, state, optimizer, rest, min_lr)
         state = step_fn.initial
+        trained = state[0]
         evaluate = None if evaluate is None else functools.partial(step_fn.evaluate, evaluate)
     if chunk is not None and evaluate is not None:
         size = updates_per_rate
@@ -141,6 +144,8 @@ def range_test(
                 test.stop("data_exhausted")
                 break
             rates = rates[: len(taken)]
+            if not test.updates:
+                test.tested |= conditions_of(params, trained, optimizer, taken[0])
             before, made_before = state, made
             made = 0 if evaluate is None else (made + len(taken)) % size
             state, losses = advance(state, taken, rates)

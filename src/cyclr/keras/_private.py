@@ -114,6 +114,18 @@ def calling_optimizer() -> tuple[Any, bool]:
     return None, False
 
 
+def batch_size(dataset: Any) -> int | None:
+    """Return the number of samples in a batch of a `tf.data.Dataset`; None for other data, or if it is not known.
+
+    Publicly it is only known by reading a batch, which moves the state of a shuffle.
+    """
+    while dataset is not None:
+        if (size := getattr(dataset, "_batch_size", None)) is not None:
+            return int(size)
+        dataset = getattr(dataset, "_input_dataset", None)
+    return None
+
+
 def callbacks_of_fit() -> list[Any]:
     """Return the callbacks of the list that calls the calling callback, in their order; empty if no list calls it.
 

@@ -14,6 +14,7 @@ from cyclr.errors import MissingExtraError
 from cyclr.keras import _private
 from cyclr.keras._batch import monitored
 from cyclr.keras._build import build_in_first_step, can_be_built
+from cyclr.keras._conditions import conditions_of
 from cyclr.keras._optimizers import optimizers_of
 from cyclr.keras._rate_callback import RateCallback, learning_rate
 from cyclr.keras.state import TrainingState
@@ -227,6 +228,7 @@ class LRFinder(RateCallback):
         if not self.model.stop_training:
             self._test.stop("data_exhausted")
         self._end()
+        self._test.tested |= conditions_of(self.model, self.model.optimizer)
         self.result = self._test.result()
         try:
             self.figure = self.result.plot().figure

@@ -19,6 +19,7 @@ from cyclr.errors import RangeTestError
 from cyclr.keras import _attach, _private
 from cyclr.keras._batch import monitored
 from cyclr.keras._build import build, can_be_built
+from cyclr.keras._conditions import batch_size_of, conditions_of
 from cyclr.keras._optimizers import check_model, check_optimizer, optimizers_of
 from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
@@ -188,6 +189,7 @@ def range_test(
                 if not _private.has_settable_rate(swept):
                     is_new = True
                     _private.inner(swept).learning_rate = _rate_of_update(swept, test.upcoming(updates))
+                test.tested |= conditions_of(model, swept, batch_size_of(x, y, batch_size), seed)
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
                 epochs = (updates + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST

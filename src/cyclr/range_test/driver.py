@@ -12,6 +12,7 @@ from cyclr import _checks
 from cyclr.bounds.curve import LARGEST, MIN_POINTS
 from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
+from cyclr.range_test import conditions
 from cyclr.range_test.non_finite import NonFinite
 from cyclr.range_test.result import (
     MOST_STEPS,
@@ -89,6 +90,10 @@ class RangeTest:
         restores: True if your loop restores the weights while the test is `in_doubt`. Otherwise a rate at which the
             loss became NaN or infinite, without having risen before, is not read as an upper bound.
 
+    Attributes:
+        tested: a dict for `RangeTestResult.tested`, to say what you test: `test.tested["model"] = "MLP"`. The versions
+            of Python and cyclr and the date are added.
+
     Raises:
         TypeError, ValueError: an argument that is out of range.
         RangeTestError: `record` is not called exactly once for every rate.
@@ -122,6 +127,7 @@ class RangeTest:
         restores: bool = False,
     ) -> None:
         self._restores = restores
+        self.tested: dict[str, Any] = {}
         self.learning_rates = learning_rates(min_lr, max_lr, steps, spacing)
         self._rates: list[float] = self.learning_rates.tolist()
         self.spacing: Spacing = spacing
@@ -304,4 +310,5 @@ class RangeTest:
             updates_per_rate=self.updates_per_rate,
             left_out=tuple(self._left_out),
             ended_by=self._ended_by,
+            tested={**self.tested, **conditions.environment()},
         )

@@ -1,9 +1,10 @@
 """The result of a range test."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 import numpy as np
@@ -13,6 +14,7 @@ from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.knee import CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
+from cyclr.range_test import conditions
 from cyclr.range_test.non_finite import NonFinite, words_for_left_out
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class RangeTestResult:
             same rate was finite.
         ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`, or after which the data ended
             or the loop stopped the test; None if there was none or it is not known.
+        tested: what was tested, as far as it is known, by name: `model` (its class), `parameters` (their number),
+            `optimizer` (a call with the settings that are not the defaults), `batch_size`, `seed`, the versions of
+            `python`, `cyclr` and the framework, and `date` (UTC). It names no person, machine or folder. Two results
+            are equal if all else is, so that the same test on another day has an equal result.
 
     Raises:
         TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
@@ -80,6 +86,7 @@ class RangeTestResult:
     updates_per_rate: int
     left_out: tuple[NonFinite, ...]
     ended_by: NonFinite | None
+    tested: Mapping[str, str | int | float | bool | None]
 
     def __init__(
         self,
@@ -96,6 +103,7 @@ class RangeTestResult:
         ended_by: NonFinite | None = None,
         *,
         swept: tuple[float, float] | None = None,
+        tested: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         # `dataclasses.replace` passes `swept`.
         min_lr, max_lr = (min_lr, max_lr) if swept is None else swept
@@ -122,6 +130,7 @@ class RangeTestResult:
         _checks.choice("spacing", spacing, ("exponential", "linear"))
         vars(self).update(lr=lr, loss=loss, stop_reason=stop_reason, swept=(low, high), steps=steps, spacing=spacing)
         vars(self).update(runs=runs, updates_per_rate=updates, left_out=tuple(left_out), ended_by=ended_by)
+        vars(self).update(tested=conditions.checked(tested))
 
     def __getattr__(self, name: str) -> Never:
         if name in ("min_lr", "base_lr", "max_lr"):
@@ -160,18 +169,19 @@ class RangeTestResult:
         low, high, steps, spacing, updates = sweeps.pop()
         left_out = [met for result in results for met in result.left_out]
         mean, why, ended_by = _mean(runs), shortest.stop_reason, shortest.ended_by
-        return cls(shortest.lr, mean, why, low, high, steps, spacing, runs, updates, left_out, ended_by)
+        tested = results[0].tested
+        return cls(shortest.lr, mean, why, low, high, steps, spacing, runs, updates, left_out, ended_by, tested=tested)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that copies are read-only too; with the bounds, which may come from a file.
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | {"tested": dict(self.tested)}
         bounds = {name: value for name, value in vars(self).items() if name == "bounds"}
         return partial(RangeTestResult, **values), (), bounds
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RangeTestResult):
             return NotImplemented
-        return self.to_dict() == other.to_dict()
+        return self._measured() == other._measured()
 
     @cached_property
     def curve(self) -> Curve:
@@ -280,8 +290,6 @@ class RangeTestResult:
             MissingExtraError: Plotly or Jinja2 is not installed.
             OSError: the file cannot be written.
         """
-        from platform import python_version
-
         from cyclr.drawing import page
         from cyclr.schedules import shape
 
@@ -289,12 +297,17 @@ class RangeTestResult:
             "learning rates": f"{self.swept[0]:g} to {self.swept[1]:g}, {self.spacing}",
             "steps": f"{len(self.lr)} of {self.steps}",
             "loss": f"{self.loss.min():.4g} to {self.loss.max():.4g}",
-            "python": python_version(),
+            **{name.replace("_", " "): str(value) for name, value in self.tested.items()},
         }
-        _files.write_atomically(path, page.render(page.range_test_page(self.picture(), shape.curves(), settings)))
+        optimizer = str(self.tested.get("optimizer", ""))
+        shown = page.range_test_page(self.picture(), shape.curves(), settings, optimizer)
+        _files.write_atomically(path, page.render(shown))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a description for `json.dumps`, which includes the bounds."""
+        """Return a description for `json.dumps`, which includes the bounds and what was tested."""
+        return self._measured() | ({"tested": dict(self.tested)} if self.tested else {})
+
+    def _measured(self) -> dict[str, Any]:
         return {
             "version": FORMAT_VERSION,
             "lr": self.lr.tolist(),
@@ -334,6 +347,7 @@ class RangeTestResult:
                 updates_per_rate=description.get("updates_per_rate", 1),
                 left_out=[NonFinite(**met) for met in description.get("left_out", ())],
                 ended_by=NonFinite(**description["ended_by"]) if "ended_by" in description else None,
+                tested=description.get("tested", {}),
             )
             if "bounds" in description:
                 vars(result).update(bounds=Bounds(**description["bounds"]))
@@ -344,7 +358,7 @@ class RangeTestResult:
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as JSON, atomically; `RangeTestResult.load` reads it."""
+        """Write the result as JSON; `RangeTestResult.load` reads it. A file at `path` is replaced, atomically."""
         _files.write_json(path, self.to_dict())
 
     @classmethod

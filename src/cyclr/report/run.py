@@ -65,14 +65,17 @@ def _tests(records: Sequence[Record]) -> list[PageTest]:
     found: dict[str, tuple[RangeTestResult, list[Record]]] = {}
     for record in records:
         if record.range_test is not None:
-            key = json.dumps([record.workload, record.optimizer, record.seed, record.range_test.to_dict()])
+            key = json.dumps(
+                [record.workload, record.optimizer, record.seed, record.range_test.to_dict() | {"tested": {}}]
+            )
             found.setdefault(key, (record.range_test, []))[1].append(record)
     tests = []
     for result, users in found.values():
         first = users[0]
         policies = ", ".join(dict.fromkeys(record.policy for record in users))
         label = f"{first.workload}, {first.optimizer}, seed {first.seed} ({policies})"
-        tests.append(PageTest(label, result.picture(), max(first.total_steps, 3), first.optimizer))
+        optimizer = str(result.tested.get("optimizer", first.optimizer))
+        tests.append(PageTest(label, result.picture(), max(first.total_steps, 3), optimizer))
     return tests
 
 

@@ -20,6 +20,14 @@ def runs_hooks(optimizer: Optimizer) -> bool:
     )
 
 
+def wrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model in wrappers of torch for several devices, and of `torch.compile`, which keeps it privately."""
+    within: Any = getattr(model, "_orig_mod", None)
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        within = model.module
+    return model if within is None else wrapped(within)
+
+
 def steps_itself(optimizer: Any) -> bool:
     """Return True if the class has a `step()` that updates, False for Accelerate's wrapper.
 

@@ -26,19 +26,20 @@ class Batches:
 
     def __init__(self, loader: Iterable[Any]) -> None:
         self._loader, self._iterator = loader, iter(loader)
-        self._next: Any = _END
+        self.upcoming: Any = _END
+        """The next batch, after `bool` returned True."""
 
     def __bool__(self) -> bool:
-        if self._next is _END:
-            self._next = next(self._iterator, _END)
-        if self._next is _END and self._iterator is not self._loader:
+        if self.upcoming is _END:
+            self.upcoming = next(self._iterator, _END)
+        if self.upcoming is _END and self._iterator is not self._loader:
             self._iterator = iter(self._loader)
-            self._next = next(self._iterator, _END)
-        return self._next is not _END
+            self.upcoming = next(self._iterator, _END)
+        return self.upcoming is not _END
 
     def __next__(self) -> Any:
         """Return the next batch, after `bool` returned True."""
-        batch, self._next = self._next, _END
+        batch, self.upcoming = self.upcoming, _END
         return batch
 
 
@@ -46,7 +47,9 @@ class Processes:
     """All processes that train together: each acts on what any of them sees."""
 
     def __init__(self, model: Any) -> None:
-        self.several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        exists = distributed.is_available() and distributed.is_initialized()
+        self.count = distributed.get_world_size() if exists else 1
+        self.several = self.count > 1
         self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.moves = self.device.type != "cpu" or torch.accelerator.is_available()
         """False if no batch can be on another device."""
@@ -62,7 +65,7 @@ class Processes:
 
     def mean(self, loss: float) -> float:
         """Return the mean over the processes."""
-        return self._sum(loss)[0] / distributed.get_world_size() if self.several else loss
+        return self._sum(loss)[0] / self.count if self.several else loss
 
 
 class UnscalableError(Exception):

@@ -19,6 +19,7 @@ from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
 from cyclr.range_test.repeats import Sweep
 from cyclr.torch import _groups, _hooks, _private
+from cyclr.torch._conditions import conditions_of
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
 from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader, silence
 
@@ -198,6 +199,8 @@ def range_test(
                 processes,
                 **loop,
             )
+            more = {"group": group, "accumulate": accumulate, "processes": processes.count, "seed": seed}
+            test.tested |= conditions_of(model, optimizer, loader, batches.upcoming, **more)
             used, rates = [step_fn is None], set[float]()
             for each in filter(_private.runs_hooks, _groups.with_inner([stepped, optimizer] if step_fn else [])):
                 undo.callback(each.register_step_pre_hook(partial(_note_rate, used, rates)).remove)

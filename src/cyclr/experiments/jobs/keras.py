@@ -1,6 +1,5 @@
 """Trials of Keras models."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_fr
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
 from cyclr.keras import LearningRate, _private, range_test
+from cyclr.keras._conditions import optimizer_call
 from cyclr.keras.schedule import retrace
 from cyclr.range_test import RangeTest, RangeTestResult
 
@@ -36,7 +36,7 @@ class KerasJob:
         self._model, self._trial = model, trial
         if trial.optimizer is not None:
             model.optimizer = optimizer_from(keras.optimizers, trial.optimizer)
-        self.optimizer_name = trial.optimizer_name or optimizer_name(_private.inner(model.optimizer))
+        self.optimizer_name = trial.optimizer_name or optimizer_call(model.optimizer).removeprefix("keras.optimizers.")
         # What `fit` and `range_test` take: arrays with a size of batches, or batches.
         self._data, self._validation, self._batch_size = (training,), validation, None
         if isinstance(training, tuple | list) and len(training) == 2:
@@ -124,14 +124,3 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._history.add_epoch({n: float(value) for n, value in (logs or {}).items() if n.startswith("val_")})
-
-
-def optimizer_name(optimizer: Any) -> str:
-    """An optimizer with its arguments that are not the defaults, the rate left out, such as `"SGD(momentum=0.9)"`."""
-    known = inspect.signature(type(optimizer)).parameters
-    arguments = ", ".join(
-        f"{name}={value}"
-        for name, value in optimizer.get_config().items()
-        if name not in ("name", "learning_rate") and (name not in known or value != known[name].default)
-    )
-    return f"{type(optimizer).__name__}({arguments})" if arguments else type(optimizer).__name__
