@@ -96,12 +96,14 @@ def default_rates(task: Task) -> Any:
     return np.full(task.steps, DEFAULT_RATE[task.optimizer])
 
 
-def with_cyclr(task: Task, seed: int) -> Choice:
-    """One cycle on cyclr's bounds."""
-    result = range_test(task, seed)
+def with_cyclr(task: Task, seed: int, refine: int = 0) -> Choice:
+    """One cycle on cyclr's bounds, found with so many extra updates."""
+    arguments = {"total_steps": task.steps, "refine": refine} if refine else {}
+    result = range_test(task, seed, **arguments)
+    steps = result.runs.size + (sum(len(trial.losses) for trial in result.trials) if refine else 0)
     if not result.bounds.usable:
-        return Choice(default_rates(task), result.runs.size, found=False)
-    return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), result.runs.size)
+        return Choice(default_rates(task), steps, found=False)
+    return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), steps)
 
 
 @functools.lru_cache(maxsize=8)
@@ -130,7 +132,7 @@ def _at(rate: float, optimizer: str) -> Way:
     return Way(lambda task, seed: Choice(np.full(task.steps, rate)), optimizer)
 
 
-CYCLR = {name: Way(with_cyclr) for name in BUDGETS}
+CYCLR = {name: Way(functools.partial(with_cyclr, refine=updates)) for name, updates in BUDGETS.items()}
 
 
 def others() -> dict[str, Way]:

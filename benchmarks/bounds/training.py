@@ -28,6 +28,7 @@ def batches(task: Task, seed: int, steps: int) -> Any:
     return order[:steps].astype(np.int32)
 
 
+@functools.cache
 def initial(task: Task, seed: int) -> Any:
     """Parameters and state before the task begins; the same for every rate."""
     model, data = task.model(task.dataset), task.dataset
