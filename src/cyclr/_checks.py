@@ -119,6 +119,11 @@ def floats(name: str, value: Any, shape: str) -> NDArray[np.float64]:
     return array
 
 
+def remedy(value: Any, usual: str) -> str:
+    """Return what to write in place of a value: the `_remedy` of its class, or the `usual` one."""
+    return str(getattr(type(value), "_remedy", usual))
+
+
 def quoted(value: Any) -> str:
     """Return `repr(value)` for a message, cut to 200 characters."""
     try:
@@ -131,4 +136,5 @@ def quoted(value: Any) -> str:
 
 def _message(name: str, legal: str, value: Any, fix: str, kind: bool = False) -> str:
     received = f"{name}={quoted(value)}" + (f" of type {type(value).__name__}" if kind else "")
+    fix = remedy(value, fix) if kind else fix
     return f"{name} must be {legal.strip()}; got {received}." + (f" {fix}" if fix else "")

@@ -10,7 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclr import Bounds, BoundsError, Cyclical, CyclrError, Halving, Run
+from cyclr import (
+    Anneal,
+    Bounds,
+    BoundsError,
+    Clock,
+    Constant,
+    Cyclical,
+    CyclrError,
+    Exponential,
+    Halving,
+    OneCycle,
+    Product,
+    RangeTest,
+    RangeTestResult,
+    Run,
+    Schedule,
+    Sequence,
+    Warmup,
+    WarmupStableDecay,
+)
 from cyclr.bounds import knee
 
 GOOD = Bounds(0.001, 0.1, "ok", "The loss fell.")
@@ -29,6 +48,122 @@ def test_the_schedule_is_one_cycle_by_default_and_takes_its_style():
     assert GOOD.schedule(total_steps=101) == Cyclical.over(101, 1, 0.001, 0.1, rise=0.3, shape="parabolic")
     styled = GOOD.schedule(total_steps=101, cycles=3, rise=0.5, shape="sinusoidal", decay=Halving())
     assert styled == Cyclical.over(101, 3, 0.001, 0.1, rise=0.5, shape="sinusoidal", decay=Halving())
+
+
+def test_the_two_numbers_can_be_unpacked():
+    base_lr, max_lr = GOOD
+    assert (base_lr, max_lr) == (GOOD.base_lr, GOOD.max_lr)
+    assert Cyclical(*GOOD, 50) == Cyclical(0.001, 0.1, 50)
+    assert dict(zip(("base_lr", "max_lr"), GOOD, strict=True)) == {"base_lr": 0.001, "max_lr": 0.1}
+
+
+@pytest.mark.parametrize("status", UNUSABLE)
+def test_numbers_that_are_not_there_raise_what_the_schedule_raises(status):
+    bounds = Bounds(None, None, status, "Seen this. Do that.")
+    messages = []
+    for use in (lambda: bounds.schedule(total_steps=9), lambda: Cyclical(*bounds, 3), lambda: max(bounds)):
+        with pytest.raises(BoundsError) as error:
+            use()
+        messages.append(str(error.value))
+    assert messages == [f"these bounds hold no numbers (status {status!r}): Seen this. Do that."] * 3
+
+
+OPTIONS = {
+    "cycle": {"cycles": st.integers(1, 5), "rise": st.floats(0.01, 0.99)},
+    "one_cycle": {"rise": st.floats(0.01, 0.49) | st.integers(1, 9), "fall": st.floats(0.01, 0.49) | st.none()},
+    "warm_restarts": {"cycles": st.integers(1, 5)},
+    "wsd": {"rise": st.floats(0, 0.49) | st.integers(0, 9), "fall": st.floats(0.01, 0.49) | st.integers(1, 9)},
+}
+SHAPED = {"shape": st.sampled_from(["triangular", "parabolic", "sinusoidal"])}
+ENDS = {"cycle": 0.001, "one_cycle": 0.001 / 10_000, "warm_restarts": 0.001, "wsd": 0.0}
+"""The documented rate at the last step, of bounds from 0.001."""
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@given(data=st.data(), total=st.integers(30, 2000))
+def test_every_kind_has_its_top_at_max_lr_and_ends_where_it_says(kind, data, total):
+    legal = OPTIONS[kind] | (SHAPED if kind != "wsd" else {})
+    options = {name: data.draw(values, name) for name, values in legal.items() if data.draw(st.booleans())}
+    schedule = GOOD.schedule(total_steps=total, kind=kind, **options)
+    values = schedule(np.arange(total + 5))
+    assert schedule.total_steps == total
+    assert values.max() == schedule.largest == 0.1
+    assert set(values[total - 1 :]) == {ENDS[kind]}
+    assert values.min() >= min(ENDS[kind], 0.001)
+    assert values[0] in ({0.1} if kind == "warm_restarts" else {0.001, 0.1} if kind == "wsd" else {0.001})
+    assert Schedule.from_dict(schedule.to_dict()) == schedule
+
+
+def test_the_kinds_are_the_schedules_of_their_classes():
+    assert GOOD.schedule(total_steps=101, kind="one_cycle") == OneCycle(0.001, 0.1, 101)
+    assert GOOD.schedule(total_steps=101, kind="wsd") == WarmupStableDecay(0.1, 101, warmup=0.1, start=0.001)
+    symmetric = GOOD.schedule(total_steps=101, kind="one_cycle", rise=40, fall=40, shape="triangular")
+    assert symmetric == OneCycle(0.001, 0.1, 101, rise=40, fall=40, shape="triangular")
+    assert GOOD.schedule(epochs=2, steps_per_epoch=50, kind="wsd").total_steps == 100
+
+
+TAKEN = {
+    "cycle": {"cycles", "rise", "shape", "decay"},
+    "one_cycle": {"rise", "fall", "shape"},
+    "warm_restarts": {"cycles", "shape", "decay"},
+    "wsd": {"rise", "fall"},
+}
+VALUES = {"cycles": 2, "rise": 0.2, "fall": 0.25, "shape": "triangular", "decay": Exponential(0.99)}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("name", VALUES)
+def test_every_kind_takes_its_own_options_and_refuses_the_others(kind, name):
+    options = {"total_steps": 101, "kind": kind, name: VALUES[name]}
+    if name in TAKEN[kind]:
+        assert GOOD.schedule(**options) != GOOD.schedule(total_steps=101, kind=kind)
+        return
+    with pytest.raises(
+        ValueError, match=rf"^kind='{kind}' takes .*; got {name}=.*\. Leave {name} out, or write kind='"
+    ):
+        GOOD.schedule(**options)
+
+
+def test_an_unknown_kind_is_an_error_that_lists_them():
+    kinds = "'cycle', 'one_cycle', 'warm_restarts', 'wsd'"
+    with pytest.raises(ValueError, match=f"^kind must be one of {kinds}; got kind='cosine'"):
+        GOOD.schedule(total_steps=101, kind="cosine")
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_run_that_is_too_short_is_an_error(kind):
+    with pytest.raises(ValueError, match=r"^total_steps must"):
+        GOOD.schedule(total_steps=1, kind=kind)
+
+
+NO_SCHEDULE = {
+    "Sequence": lambda given: Sequence([Constant(0.1), given], [3]),
+    "Sequence as a list": lambda given: Sequence(given, [3]),
+    "Warmup": lambda given: Warmup(given, 3),
+    "Clock": Clock,
+    "Product": lambda given: Product(Constant(0.1), given),
+    "multiplied": lambda given: given * Constant(0.1),
+    "Constant": Constant,
+    "Cyclical": lambda given: Cyclical(given, 0.1, 10),
+    "OneCycle": lambda given: OneCycle(0.001, given, 10),
+    "Anneal": lambda given: Anneal(given, 0.0, 10),
+    "RangeTest": lambda given: RangeTest(min_lr=given),
+}
+
+
+@pytest.mark.parametrize("make", NO_SCHEDULE.values(), ids=NO_SCHEDULE)
+@pytest.mark.parametrize("name", ["bounds", "result.bounds"])
+def test_bounds_in_place_of_a_schedule_say_what_to_write(make, name):
+    result = RangeTestResult(LR, LR, "completed", 1e-6, 10.0, 150)
+    message = rf"got .*\. Write {name}\.schedule\(total_steps=\.\.\.\) with the updates of the run, or base_lr, "
+    with pytest.raises(TypeError, match=message):
+        make(GOOD if name == "bounds" else result)
+
+
+def test_a_description_of_bounds_is_not_one_of_a_schedule():
+    for description in (GOOD.to_dict(), RangeTestResult(LR, LR, "completed", 1e-6, 10.0, 150).to_dict()):
+        with pytest.raises(ValueError, match=r"got one of a range test\. Write .*\.bounds\.schedule\(total_steps="):
+            Schedule.from_dict(description)
 
 
 @pytest.mark.parametrize("status", ["no_divergence", "noisy"])

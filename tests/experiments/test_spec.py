@@ -635,3 +635,32 @@ def test_a_path_of_an_option_names_no_home_folder_that_is_written(
         assert described.workload == workload
         assert described.trials()[0].file == home / "work" / "model.py"
         assert "alice" not in str(redact(described.to_dict()))
+
+
+@pytest.mark.parametrize("form", ["bounds", "result", "their descriptions", "file"])
+def test_bounds_as_a_schedule_fill_the_run(tmp_path: Path, form: str) -> None:
+    lr = np.geomspace(1e-6, 10, 150)
+    loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2
+    result = cyclr.RangeTestResult(lr, loss, "completed", 1e-6, 10.0, 150)
+    result.save(tmp_path / "mine.json")
+    policies: dict[str, list[dict[str, object]]] = {
+        "bounds": [{"schedule": result.bounds}],
+        "result": [{"schedule": result}],
+        "their descriptions": [{"schedule": result.bounds.to_dict()}],
+        "file": [{"file": "mine.json"}],
+    }
+    comparison = spec(policies=[{"kind": "schedule", **one} for one in policies[form]], folder=str(tmp_path))
+    wanted = result.bounds.schedule(total_steps=77)
+    assert {trial.policy.plan(Run(77)).schedule for trial in comparison.trials()} == {wanted}
+    assert Spec.from_dict(comparison.to_dict(), str(tmp_path)) == comparison
+
+
+def test_bounds_without_numbers_are_no_schedule() -> None:
+    with pytest.raises(cyclr.BoundsError, match="Seen this"):
+        spec(policies=[{"kind": "schedule", "schedule": Bounds(None, None, "flat", "Seen this.")}])
+
+
+def test_a_schedule_is_taken_as_it_is() -> None:
+    cycle = cyclr.OneCycle(0.01, 0.1, 77)
+    comparison = spec(policies=[{"kind": "schedule", "schedule": cycle}])
+    assert comparison.trials()[0].policy.plan(Run(77)).schedule == cycle

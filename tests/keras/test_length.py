@@ -8,7 +8,7 @@ import pytest
 
 import cyclr
 from cyclr.errors import BoundsError
-from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback
+from cyclr.keras import CycleEnd, CyclicLR, LearningRate, ScheduleCallback
 
 X = np.ones((80, 1), "float32")
 ONE = cyclr.OneCycle(0.01, 0.05, total_steps=40)
@@ -177,11 +177,19 @@ def test_bounds_without_a_known_length_say_what_to_write():
 
 
 @pytest.mark.parametrize(
-    "make", [LearningRate, lambda given: ScheduleCallback(momentum=given), lambda given: CycleEnd(print, given)]
+    "make",
+    [
+        LearningRate,
+        lambda given: ScheduleCallback(momentum=given),
+        lambda given: ScheduleCallback(cyclr.Constant(0.1)).change(lr=given),
+        lambda given: CycleEnd(print, given),
+        lambda given: CyclicLR(base_lr=given),
+        lambda given: CyclicLR().reset(given),
+    ],
 )
 def test_bounds_where_no_length_is_known_say_what_to_write(make):
     with pytest.raises(
-        TypeError, match=r"must be a cyclr\.Schedule; got .*Write bounds\.schedule\(total_steps=\.\.\.\)"
+        TypeError, match=r"must be a (cyclr schedule|number); got .*Write bounds\.schedule\(total_steps=\.\.\.\)"
     ):
         make(BOUNDS)
 

@@ -124,7 +124,12 @@ def test_a_turn_that_falls_ends_a_cycle_and_one_that_rises_does_not():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"of": 0.1}, TypeError, "of must be a cyclr schedule; got of=0.1."),
+        (
+            {"of": 0.1},
+            TypeError,
+            "of must be a cyclr schedule; got of=0.1. Try cyclr.Constant(value) or cyclr.Cyclical(base_lr, max_lr, "
+            "step_size).",
+        ),
         ({"start": -1}, ValueError, "start must be an integer of at least 0; got start=-1."),
         ({"every": 0}, ValueError, "every must be an integer of at least 1; got every=0. It counts optimizer updates."),
         ({"repeat": 0.5}, TypeError, "repeat must be an integer; got repeat=0.5 of type float."),

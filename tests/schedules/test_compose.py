@@ -145,6 +145,7 @@ def test_parts_and_lengths_may_come_from_any_iterable():
     assert through_json(schedule) == schedule
 
 
+TRY = "Try cyclr.Constant(value) or cyclr.Cyclical(base_lr, max_lr, step_size)."
 LENGTHS = (
     "lengths must hold a number of steps for every schedule, the last one perhaps excepted, and there must be one "
     "schedule at least; got {} schedules and {} lengths."
@@ -162,7 +163,7 @@ LENGTHS = (
         ([CYCLES], 10, TypeError, "lengths must be a list; got lengths=10."),
         ([CYCLES], "10", TypeError, "lengths must be a list; got lengths='10'."),
         ([CYCLES], {10: 10}, TypeError, "lengths must be a list; got lengths={10: 10}."),
-        ([0.1], [], TypeError, "schedules must hold cyclr schedules; got 0.1. Try cyclr.Constant(value)."),
+        ([0.1], [], TypeError, f"schedules[0] must be a cyclr schedule; got schedules[0]=0.1. {TRY}"),
         (
             [CYCLES, CYCLES],
             [10, 0],
@@ -316,7 +317,7 @@ def warmup(of=CYCLES, steps=10, **more):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"of": 0.1}, TypeError, "of must be a cyclr schedule; got of=0.1. Try cyclr.Constant(value)."),
+        ({"of": 0.1}, TypeError, f"of must be a cyclr schedule; got of=0.1. {TRY}"),
         (
             {"every_cycle": True},
             TypeError,

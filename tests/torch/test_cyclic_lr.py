@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from cyclr import Cyclical
+from cyclr import Bounds, Cyclical
 from cyclr.torch import CyclicLR
 
 MODES = ("triangular", "triangular2", "exp_range")
@@ -728,3 +728,15 @@ def test_a_checkpoint_of_torch_that_does_not_fit_changes_nothing():
     with pytest.raises(ValueError, match=r"^last_epoch must be an integer"):
         scheduler.load_state_dict({**lr_scheduler.CyclicLR(sgd(), 0.1, 0.5, 2).state_dict(), "last_epoch": -3})
     assert (scheduler.state_dict(), scheduler.get_last_lr()) == before
+
+
+@pytest.mark.parametrize("rates", [{"base_lr": 0}, {"max_lr": 0}, {"base_lr": [0]}], ids=lambda rates: f"{[*rates]}")
+def test_bounds_in_place_of_a_rate_say_what_to_write(rates):
+    bounds = Bounds(0.001, 0.1, "ok", "read from a plot")
+    rates = {name: [bounds] if isinstance(value, list) else bounds for name, value in rates.items()}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(
+        TypeError, match=r"Write bounds\.schedule\(total_steps=\.\.\.\).*or base_lr, max_lr = bounds for"
+    ):
+        CyclicLR(optimizer, **{"base_lr": 0.001, "max_lr": 0.1, "cycle_momentum": False} | rates)
+    assert CyclicLR(optimizer, *bounds, cycle_momentum=False).base_lrs == [0.001]

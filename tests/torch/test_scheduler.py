@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from cyclr import Constant, Cyclical, Halving, OneCycle, PerCycle, Schedule, ScheduleError, Sequence, Warmup
+from cyclr import Bounds, Constant, Cyclical, Halving, OneCycle, PerCycle, Schedule, ScheduleError, Sequence, Warmup
 from cyclr.torch import CyclicLR, Scheduler, TimmScheduler
 from cyclr.torch._hooks import uncounted
 
@@ -944,6 +944,8 @@ def everything(optimizer, scheduler):
 
 
 LISTED = [CYCLE, OTHER]
+BOUNDS = Bounds(0.001, 0.1, "ok", "read from a plot")
+MESSAGE_OF_BOUNDS = r"must be a cyclr schedule; got .*=Bounds\(.*\)\. Write bounds\.schedule\(total_steps=\.\.\.\) with"
 BAD_STATES = {
     "another schedule": (
         saved_at(3, OTHER)[0],
@@ -1828,7 +1830,11 @@ BAD = {
         TypeError,
         r"^lr must be a cyclr schedule; got lr=<func",
     ),
-    "numbers": (lambda: Scheduler(sgd(), [0.1]), TypeError, r"^lr must be a cyclr schedule; got lr=\[0\.1\]"),
+    "numbers": (lambda: Scheduler(sgd(), [0.1]), TypeError, r"^lr\[0\] must be a cyclr schedule; got lr\[0\]=0\.1"),
+    **{
+        f"bounds as {name}": (lambda given=given: Scheduler(sgd(), **given), TypeError, MESSAGE_OF_BOUNDS)
+        for name, given in {"lr": {"lr": BOUNDS}, "lr[0]": {"lr": [BOUNDS]}, "momentum": {"momentum": BOUNDS}}.items()
+    },
     "none in a list": (lambda: Scheduler(sgd(), []), ValueError, r"^lr must be one schedule, or one for each of the 1"),
     "one too many": (lambda: Scheduler(sgd(), LISTED), ValueError, r"for each of the 1 parameter groups; got 2\.$"),
     "one too few": (lambda: Scheduler(sgd({}, {}, {}), LISTED), ValueError, r"of the 3 parameter groups; got 2\.$"),

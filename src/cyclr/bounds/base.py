@@ -1,12 +1,13 @@
 """The bounds that a range test gives, with a status and a reason."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Never
+from typing import Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
 
 from cyclr import _checks
 from cyclr.errors import BoundsError
-from cyclr.schedules import Cyclical, Decay, Run
+from cyclr.schedules import Cyclical, Decay, OneCycle, Run, Schedule, WarmRestarts, WarmupStableDecay
 from cyclr.schedules.run import total_of
 from cyclr.schedules.shape import Shape
 
@@ -20,9 +21,25 @@ ADVICE: dict[str, str] = {
 }
 
 
+Kind = Literal["cycle", "one_cycle", "warm_restarts", "wsd"]
+
+
+class _Arguments(TypedDict, total=False):
+    total_steps: int | Run
+    epochs: int
+    steps_per_epoch: int
+    cycles: int
+    rise: float
+    fall: float
+    shape: Shape
+    decay: Decay
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Bounds of the learning rate, read from a range test.
+
+    Its two numbers are `base_lr, max_lr = bounds`, which raises `BoundsError` if the curve gives none.
 
     Attributes:
         base_lr: lower bound, or None if the curve gives no bounds.
@@ -40,7 +57,15 @@ class Bounds:
         >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
         >>> bounds.schedule(total_steps=101)(30)  # the top, 0.3 of the way
         0.1
+        >>> base_lr, max_lr = bounds
+        >>> base_lr, max_lr
+        (0.001, 0.1)
     """
+
+    _remedy: ClassVar[str] = (
+        "Write bounds.schedule(total_steps=...) with the updates of the run, or base_lr, max_lr = bounds for the two "
+        "numbers."
+    )
 
     base_lr: float | None
     max_lr: float | None
@@ -65,6 +90,14 @@ class Bounds:
             for name, value in zip(("base_lr", "max_lr"), _checks.bounds(self.base_lr, self.max_lr), strict=True):
                 object.__setattr__(self, name, value)
 
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._usable_numbers())
+
+    def _usable_numbers(self) -> tuple[float, float]:
+        if self.numbers is None:
+            raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
+        return self.numbers
+
     @property
     def numbers(self) -> tuple[float, float] | None:
         """(base_lr, max_lr), or None if the curve gives no bounds."""
@@ -82,40 +115,68 @@ class Bounds:
             return "This curve gives no bounds."
         return "Cycle between base_lr={:.3g} and max_lr={:.3g}.".format(*self.numbers)
 
+    @overload
+    def schedule(self, *, kind: Literal["cycle"] = "cycle", **arguments: Unpack[_Arguments]) -> Cyclical: ...
+    @overload
+    def schedule(self, *, kind: Literal["one_cycle"], **arguments: Unpack[_Arguments]) -> OneCycle: ...
+    @overload
+    def schedule(self, *, kind: Literal["warm_restarts"], **arguments: Unpack[_Arguments]) -> WarmRestarts: ...
+    @overload
+    def schedule(self, *, kind: Literal["wsd"], **arguments: Unpack[_Arguments]) -> WarmupStableDecay: ...
+
     def schedule(
         self,
         *positional: Never,
         total_steps: int | Run | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
-        cycles: int = 1,
-        rise: float = 0.3,
-        shape: Shape = "parabolic",
+        kind: Kind = "cycle",
+        cycles: int | None = None,
+        rise: float | None = None,
+        fall: float | None = None,
+        shape: Shape | None = None,
         decay: Decay | None = None,
-    ) -> Cyclical:
-        """Return the schedule to train with: whole cycles between the bounds, with the last step at base_lr.
+    ) -> Schedule:
+        """Return the schedule to train with, which fills the training run and has its top at max_lr.
 
         The length of the training run is given by name: `total_steps`, or `epochs` and `steps_per_epoch`.
 
         By default one parabolic cycle that rises over 0.3 of the run. It stays near max_lr for long and then anneals.
         Of the cycles compared (`benchmarks/bounds/ground_truth.py`), it suffers least from bounds that are too low.
 
+        - `"cycle"`, `Cyclical.over`: whole cycles from base_lr to max_lr and back. The last step is at base_lr. Takes
+          cycles=1, rise=0.3, shape="parabolic", decay.
+        - `"one_cycle"`, `OneCycle`: base_lr → max_lr → base_lr / 10,000 at the last step. Takes rise=0.3, fall,
+          shape="sinusoidal".
+        - `"warm_restarts"`, `WarmRestarts.over`: every cycle starts at max_lr, without a rise, and falls towards
+          base_lr, where the last step is. Takes cycles=1, shape="sinusoidal", decay.
+        - `"wsd"`, `WarmupStableDecay`: base_lr → max_lr, where the rate stays, and a fall to 0 at the last step. Takes
+          rise=0.1, fall=0.2.
+
         Args:
             total_steps: steps (optimizer updates) of the whole training run, or a `Run`.
             epochs, steps_per_epoch: epochs of the run and steps (optimizer updates) in each, ≥ 1.
+            kind: the shape of the run, as above.
             cycles: number of whole cycles, ≥ 1.
-            rise, shape, decay: as for `Cyclical.over`.
+            rise: the way up as a share of a cycle, or of the run: in (0, 1). For `"one_cycle"` and `"wsd"` an int is a
+                number of steps.
+            fall: the way down, in the units of rise: for `"one_cycle"` to base_lr, in three phases; for `"wsd"` to 0.
+            shape, decay: as for the class of the kind. With a decay, later or all tops are below max_lr.
 
         Raises:
             BoundsError: the bounds are None; the message says what to change.
             TypeError: no length, two lengths, or a length that is not given by name.
-            TypeError, ValueError: an argument that `Cyclical.over` rejects.
+            ValueError: an argument that the kind does not take.
+            TypeError, ValueError: an argument that the class of the kind rejects.
 
         Example:
             >>> from cyclr import Bounds
             >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
             >>> bounds.schedule(epochs=5, steps_per_epoch=20) == bounds.schedule(total_steps=100)
             True
+            >>> wsd = bounds.schedule(total_steps=101, kind="wsd")
+            >>> [wsd(step) for step in (0, 10, 80, 100)]
+            [0.001, 0.1, 0.1, 0.0]
         """
         named = {"total_steps": total_steps, "epochs": epochs, "steps_per_epoch": steps_per_epoch}
         given = {name: value for name, value in named.items() if value is not None}
@@ -127,13 +188,37 @@ class Bounds:
                 f"{_checks.quoted(positional[0]) if positional else 960}) or "
                 "bounds.schedule(epochs=5, steps_per_epoch=192)."
             )
-        if self.numbers is None:
-            raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
+        _checks.choice("kind", kind, _KINDS)
+        options = {"cycles": cycles, "rise": rise, "fall": fall, "shape": shape, "decay": decay}
+        options = {name: value for name, value in options.items() if value is not None}
+        make, defaults = _KINDS[kind]
+        for name in [name for name in options if name not in defaults]:
+            kinds = " or ".join(f"kind={other!r}" for other, (_, legal) in _KINDS.items() if name in legal)
+            raise ValueError(
+                f"kind={kind!r} takes {', '.join(defaults)}; got {name}={_checks.quoted(options[name])}. Leave {name} "
+                f"out, or write {kinds}."
+            )
+        base_lr, max_lr = self._usable_numbers()
         if total_steps is None:
             names = ("epochs", "steps_per_epoch")
             total_steps = math.prod(_checks.integer(name, given[name], at_least=1) for name in names)
-        return Cyclical.over(total_of(total_steps), cycles, *self.numbers, rise=rise, shape=shape, decay=decay)
+        length = total_of(total_steps)
+        return make(base_lr=base_lr, max_lr=max_lr, total_steps=length, **{**defaults, **options})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
         return {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}
+
+
+_KINDS: dict[Kind, tuple[Callable[..., Schedule], dict[str, Any]]] = {
+    "cycle": (Cyclical.over, {"cycles": 1, "rise": 0.3, "shape": "parabolic", "decay": None}),
+    "one_cycle": (OneCycle, {"rise": 0.3, "fall": None, "shape": "sinusoidal"}),
+    "warm_restarts": (WarmRestarts.over, {"cycles": 1, "shape": "sinusoidal", "decay": None}),
+    "wsd": (
+        lambda base_lr, max_lr, total_steps, rise, fall: WarmupStableDecay(
+            max_lr, total_steps, warmup=rise, decay=fall, start=base_lr
+        ),
+        {"rise": 0.1, "fall": 0.2},
+    ),
+}
+"""What makes each kind of length and bounds, and its options with their defaults."""

@@ -64,6 +64,8 @@ def plain(name: str, value: Any) -> Any:
 def _standard(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Iterable):

@@ -245,11 +245,13 @@ class Plateau(Peaked, frozen=True, tag="plateau"):
 
 
 class FromSchedule(Kind, frozen=True, tag="schedule"):
-    """Any schedule, from its `to_dict()`."""
+    """Any schedule, from its `to_dict()`; or `bounds.schedule` of the run's length, from those of `Bounds`."""
 
     schedule: dict[str, Any]
 
     def plan(self, run: Run) -> Plan:
+        if self.schedule.keys() == {"base_lr", "max_lr", "status", "reason"}:
+            return Plan(Bounds(**self.schedule).schedule(total_steps=run))
         return Plan(Schedule.from_dict(self.schedule))
 
 
@@ -332,7 +334,7 @@ class Policy:
 
 def _in_name(option: str, value: Any) -> str:
     if isinstance(value, dict):
-        return str(value.get("schedule", ""))
+        return str(value.get("schedule", "of bounds"))
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f"{value:g}" if option == "lr" else f"{option} {value:g}"
     return f"{option} {value}"

@@ -119,7 +119,8 @@ class Spec:
     Args:
         policies: tables with `kind` (one of `policies.KINDS`) and its options; a list of rates for `lr` in `"fixed"`
             makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
-            and an `optimizer`, the only one it runs with. `"schedule"` takes `file` or an inline `schedule`.
+            and an `optimizer`, the only one it runs with. `"schedule"` takes an inline `schedule`, or the `file` of
+            one: a schedule, or `Bounds` or a `RangeTestResult`, whose `bounds.schedule` fills the run.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
         data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.
@@ -278,9 +279,16 @@ class Spec:
         return tuple(sorted(found, key=lambda trial: order[trial.seed]))
 
     def _with_schedule(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Replace the path of a schedule by the contents of the file."""
-        if table.get("kind") != "schedule" or "file" not in table:
+        """Replace the path of a schedule by the contents of the file, and the result of a range test by its bounds."""
+        if table.get("kind") != "schedule":
             return table
+        table = self._with_file(table) if "file" in table else table
+        schedule = table.get("schedule")
+        if isinstance(schedule, Mapping) and "bounds" in schedule:
+            return Table({**table, "schedule": schedule["bounds"]})
+        return table
+
+    def _with_file(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
         path = Path(self.folder, _expanded(str(table["file"])))
         rest = {name: value for name, value in table.items() if name != "file"}
         try:

@@ -8,9 +8,10 @@ from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
 from cyclr.keras._length import RunLength
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.schedule import LearningRate, check_schedule
+from cyclr.keras.schedule import LearningRate
 from cyclr.keras.schedule_callback import ScheduleCallback
 from cyclr.schedules import Schedule
+from cyclr.schedules.base import check_schedule
 
 
 class CycleEnd(FitCallback):

@@ -1,14 +1,13 @@
 """A schedule inside the compiled training step."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from cyclr import _checks
-from cyclr.bounds import Bounds
 from cyclr.keras import _private
-from cyclr.range_test import RangeTestResult
 from cyclr.schedules import Schedule
+from cyclr.schedules.base import check_schedule
 
 
 @keras.saving.register_keras_serializable(package="cyclr")
@@ -47,6 +46,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         >>> round(float(optimizer.learning_rate), 6)
         0.001
     """
+
+    _remedy: ClassVar[str] = "Pass the schedule in it, learning_rate.schedule."
 
     def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
         check_schedule("schedule", schedule)
@@ -141,19 +142,6 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
     )
     if model.train_function is not None:
         retrace(model)
-
-
-def check_schedule(name: str, given: Any) -> None:
-    """Raise if an argument is not a schedule, and say what to write in its place."""
-    if isinstance(given, Schedule):
-        return
-    advice = "Try cyclr.Cyclical(base_lr, max_lr, step_size) or cyclr.Constant(value)."
-    if isinstance(given, LearningRate):
-        advice = "Pass the schedule in it."
-    elif isinstance(given, Bounds | RangeTestResult):
-        of = "bounds" if isinstance(given, Bounds) else "result.bounds"
-        advice = f"Write {of}.schedule(total_steps=...) with the updates of the run."
-    raise TypeError(f"{name} must be a cyclr.Schedule; got {name}={given!r}. {advice}")
 
 
 def rate_tensor(rate: Any) -> Any:

@@ -9,8 +9,9 @@ from cyclr.keras._callback import FitCallback
 from cyclr.keras._length import RunLength
 from cyclr.keras._optimizers import check_optimizer
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.schedule import LearningRate, check_schedule
+from cyclr.keras.schedule import LearningRate
 from cyclr.schedules import Schedule
+from cyclr.schedules.base import check_schedule
 
 
 class ScheduleCallback(FitCallback):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,6 +87,8 @@ class RangeTestResult:
     left_out: tuple[NonFinite, ...]
     ended_by: NonFinite | None
     tested: Mapping[str, str | int | float | bool | None]
+
+    _remedy: ClassVar[str] = Bounds._remedy.replace("bounds", "result.bounds")
 
     def __init__(
         self,

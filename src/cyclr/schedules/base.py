@@ -125,6 +125,11 @@ class Described(ABC):
         if not isinstance(description, dict):
             raise TypeError(f"description must be a dict made by to_dict(); got {_checks.quoted(description)}.")
         entries = dict(description)
+        if cls._family not in entries and ("bounds" in entries or {"base_lr", "max_lr", "status"} <= entries.keys()):
+            raise ValueError(
+                f"the description must be of a {cls._family}; got one of a range test. Write "
+                "cyclr.RangeTestResult.load(path).bounds.schedule(total_steps=...) with the updates of the run."
+            )
         legal = {name: kind for name, kind in _families[cls._family].kinds().items() if kind.in_json}
         name = _checks.choice(cls._family, entries.pop(cls._family, None), legal)
         for key, value in cls._header.items():
@@ -337,6 +342,13 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         step = axes.sampled_steps(_checks.integer("steps", steps, at_least=2))
         envelope = self.envelope(step) if isinstance(self, Wave) else None
         return axes.draw_schedule(step, self(step), envelope, ax=ax)
+
+
+def check_schedule(name: str, given: Any) -> None:
+    """Raise unless an argument is a schedule, and say what to write in its place."""
+    if not isinstance(given, Schedule):
+        fix = _checks.remedy(given, "Try cyclr.Constant(value) or cyclr.Cyclical(base_lr, max_lr, step_size).")
+        raise TypeError(f"{name} must be a cyclr schedule; got {name}={_checks.quoted(given)}. {fix}")
 
 
 def _product(*factors: Any) -> Schedule:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules._namespace import SCALAR, Namespace, resolve
-from cyclr.schedules.base import Schedule, set_fields
+from cyclr.schedules.base import Schedule, check_schedule, set_fields
 from cyclr.schedules.layout import check_range
 
 
@@ -44,8 +44,7 @@ class Clock(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.of, Schedule):
-            raise TypeError(f"of must be a cyclr schedule; got of={_checks.quoted(self.of)}.")
+        check_schedule("of", self.of)
         start = _checks.integer("start", self.start, at_least=0)
         every = _checks.integer("every", self.every, at_least=1, fix="It counts optimizer updates.")
         repeat = None if self.repeat is None else _checks.integer("repeat", self.repeat, at_least=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclr import _checks
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
-from cyclr.schedules.base import Schedule, set_fields
+from cyclr.schedules.base import Schedule, check_schedule, set_fields
 from cyclr.schedules.layout import Restarts, restarts
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.warm_restarts import WarmRestarts
@@ -73,11 +73,8 @@ class Sequence(Schedule):
 
     def __init__(self, schedules: Iterable[Schedule], lengths: Iterable[int]) -> None:
         parts = tuple(_listed("schedules", schedules))
-        for part in parts:
-            if not isinstance(part, Schedule):
-                raise TypeError(
-                    f"schedules must hold cyclr schedules; got {_checks.quoted(part)}. Try cyclr.Constant(value)."
-                )
+        for index, part in enumerate(parts):
+            check_schedule(f"schedules[{index}]", part)
         counts = tuple(
             _checks.integer(f"lengths[{index}]", length, at_least=1, fix="It counts optimizer updates.")
             for index, length in enumerate(_listed("lengths", lengths))
@@ -174,8 +171,7 @@ class Warmup(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         of = self.of
-        if not isinstance(of, Schedule):
-            raise TypeError(f"of must be a cyclr schedule; got of={_checks.quoted(of)}. Try cyclr.Constant(value).")
+        check_schedule("of", of)
         for name in ("every_cycle", "over"):
             if not isinstance(given := getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False; got {name}={_checks.quoted(given)}.")
@@ -232,6 +228,7 @@ class Warmup(Schedule):
 
 
 def _listed(name: str, values: Any) -> list[Any]:
-    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list; got {name}={_checks.quoted(values)}.")
+    fix = _checks.remedy(values, "")
+    if fix or isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list; got {name}={_checks.quoted(values)}. {fix}".rstrip())
     return list(values)

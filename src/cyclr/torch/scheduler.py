@@ -12,6 +12,7 @@ from cyclr import _checks
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule
 from cyclr.schedules._blocks import is_of_cyclr, reader
+from cyclr.schedules.base import check_schedule
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._shares import Shares
 from cyclr.torch._watch import Watch, warn_end
@@ -594,11 +595,13 @@ def _from_descriptions(descriptions: list[Any] | None) -> Any:
 
 def _schedules(name: str, given: Any, groups: int) -> tuple[Schedule, ...]:
     """Return no schedule, one for all groups, or one for each, except for the weight decay."""
-    if given is None or isinstance(given, Schedule):
-        return () if given is None else (given,)
-    listed = isinstance(given, tuple | list) and name != "weight_decay"
-    if not listed or not all(isinstance(schedule, Schedule) for schedule in given):
-        raise TypeError(f"{name} must be a cyclr schedule; got {name}={given!r}. Try cyclr.Constant(value).")
+    if given is None:
+        return ()
+    if name == "weight_decay" or not isinstance(given, tuple | list):
+        check_schedule(name, given)
+        return (given,)
+    for index, schedule in enumerate(given):
+        check_schedule(f"{name}[{index}]", schedule)
     if len(given) != groups:
         raise ValueError(
             f"{name} must be one schedule, or one for each of the {groups} parameter groups; got {len(given)}."
