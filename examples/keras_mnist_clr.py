@@ -9,6 +9,7 @@ It needs: pip install "cyclr[tensorflow,cli]" (or jax, or torch, and KERAS_BACKE
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import keras
@@ -31,15 +32,15 @@ keras.utils.set_random_seed(0)
 model = classic_cnn(data.input_shape, data.classes)
 model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 
-# 1. Find the range: one pass over the data with a rising rate. The model is put back afterwards.
-finder = LRFinder(min_lr=1e-4, max_lr=1e0)
-model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=1, callbacks=[finder], verbose=0)
-finder.figure.savefig(options.output / "range_test.png", dpi=130, bbox_inches="tight")
-print(finder.result)
+# 1. Find the range: a hundred rising rates with five updates each, which is one pass over MNIST. It prints its verdict,
+#    draws the curve, and restores the model.
+steps = math.ceil(len(data.x_train) / batch_size)
+finder = LRFinder(min_lr=1e-4, max_lr=1e0, plot_path=options.output / "range_test.png")
+model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=math.ceil(500 / steps), callbacks=[finder])
 
-# 2. Train between bounds: half a cycle takes 4 epochs, by Smith's rule of 2 to 10.
-step_size = 4 * len(data.x_train) / batch_size
-clr = CyclicLR(base_lr=1e-4, max_lr=1e-2, step_size=step_size, mode="triangular")
+# 2. Train between its bounds: half a cycle takes 4 epochs, by Smith's rule of 2 to 10.
+base_lr, max_lr = finder.result.bounds
+clr = CyclicLR(base_lr=base_lr, max_lr=max_lr, step_size=4 * steps, mode="triangular")
 history = model.fit(
     data.x_train,
     data.y_train,

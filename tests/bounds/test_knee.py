@@ -351,6 +351,19 @@ def test_several_updates_with_a_rate_are_as_many_points():
     assert (two.base_lr, two.status) == (one.base_lr, one.status)
 
 
+@pytest.mark.parametrize(("points", "updates"), [(150, 5), (600, 5), (150, 10), (150, 2)])
+def test_bounds_from_restored_weights_do_not_depend_on_updates_at_lower_rates(points, updates):
+    lr = rates(points)
+    bounds = knee(lr, curve(lr, 1e-3, 0.1), updates_per_rate=updates, from_start=True)
+    dense = rates(20_001)
+    truth = curve(dense, 1e-3, 0.1)
+    lowest = int(np.argmin(truth))
+    fallen = dense[np.argmax(truth <= 2.3 - 0.7 * (2.3 - truth[lowest]))] * (updates / 5) ** 0.4
+    back = dense[lowest + np.argmax(truth[lowest:] >= 2.3)]
+    top = min((fallen / 0.65) ** 0.8 * (back / 10) ** 0.2, dense[lowest])
+    assert apart(bounds.max_lr, top) < 1.2
+
+
 @pytest.mark.parametrize(("updates", "error"), [(0, ValueError), (1.5, TypeError)])
 def test_updates_per_rate_are_an_integer_of_at_least_one(updates, error):
     with pytest.raises(error, match=r"^updates_per_rate must be an integer"):

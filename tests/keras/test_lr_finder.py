@@ -5,6 +5,7 @@ import math
 import sys
 
 import keras
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from keras import ops
 
 from cyclr import Cyclical, RangeTestError, RangeTestResult
 from cyclr.bounds.smoothing import exponential
-from cyclr.keras import CyclicLR, LearningRate, LRFinder
+from cyclr.keras import CyclicLR, LearningRate, LRFinder, range_test
 
 pytestmark = pytest.mark.any_backend
 
@@ -341,6 +342,132 @@ def test_the_figure_shows_the_curve_and_opens_no_window(linear_model):
     assert any(
         np.allclose(line, np.transpose([finder.learning_rates, finder.losses])) for line in drawn if len(line) == 4
     )
+
+
+@pytest.mark.every_backend
+def test_only_the_weights_are_restored_between_rates():
+    """As in the original: without its moments, an optimizer takes other steps than in training."""
+
+    class Momenta(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.starts, self.ends = [], []
+
+        def of_now(self):
+            return np.array(ops.convert_to_numpy(self.model.optimizer.variables[2])).ravel().tolist()
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.starts.append(self.of_now())
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.ends.append(self.of_now())
+
+    model = noisy_model(keras.optimizers.SGD(0.01, momentum=0.9))
+    fit(model, epochs=1)
+    before, momenta = values_of(model), Momenta()
+    fit(model, LRFinder(1e-3, 1e-2, batches_lr_update=3), momenta)
+    assert momenta.starts[1:] == momenta.ends[:-1]
+    assert momenta.starts[0] != momenta.starts[3] != momenta.starts[6]
+    for one, other in zip(before, values_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.every_backend
+def test_a_rate_is_tried_again_with_the_momenta_that_it_had(linear_model):
+    """A batch that is broken leaves nothing behind."""
+    y = np.where(np.arange(36)[:, None] // 4 == 7, np.float32("nan"), np.tile(Y, (2, 1))[:36])
+    kept = np.delete(np.arange(36), np.s_[24:32])  # the first two batches of the third rate: one good, one broken
+    found = []
+    for rows, epochs in ((np.arange(36), 7), (kept, 9)):
+        finder = LRFinder(1e-3, 1e-1, batches_lr_update=3)
+        model = linear_model(keras.optimizers.SGD(0.01, momentum=0.9))
+        fit(model, finder, x=np.tile(X, (2, 1))[rows], y=y[rows], epochs=epochs)
+        assert len(finder.learning_rates) == 21
+        found.append(finder.losses[2])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def two_classes():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 8)).astype("float32")
+    return x, (x @ rng.normal(size=8) + 0.3 * rng.normal(size=800) > 0).astype("float32")
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(("name", "batches"), [("momentum", 1), ("momentum", 5), ("momentum", 8), ("Adam", 5)])
+def test_the_bounds_agree_with_those_of_range_test(name, batches):
+    """`benchmarks/lr_finder.py` compares more. One update at a rate is without restored weights."""
+    x, y = two_classes()
+
+    def model():
+        keras.utils.set_random_seed(3)
+        layers = [keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1, "sigmoid")]
+        made = keras.Sequential(layers)
+        made.compile(OPTIMIZERS[name](), "binary_crossentropy")
+        return made
+
+    bounds = range_test(model(), x, y, batch_size=32).bounds
+    finder = LRFinder(1e-5, 10.0, batches_lr_update=batches, reload_weights=batches > 1)
+    fit(model(), finder, x=x, y=y, batch_size=32, epochs=4 * batches, shuffle=True)
+    assert (finder.result.from_start, finder.result.updates_per_rate) == (batches > 1, batches)
+    assert finder.result.bounds.status == bounds.status == "ok"
+    assert 1 / 2.5 < finder.result.bounds.max_lr / bounds.max_lr < 2.5
+
+
+def written(capsys, model, **arguments):
+    finder = LRFinder(1e-4, 10.0, batches_lr_update=2)
+    fit(model, finder, epochs=40, **arguments)
+    return capsys.readouterr().out, finder.result.bounds
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_verdict_and_the_next_line_are_written(verbose, linear_model, capsys):
+    output, bounds = written(capsys, linear_model("sgd"), verbose=verbose)
+    *_, verdict, following, plot = output.splitlines()
+    assert verdict == f"{bounds.verdict} {bounds.reason}"
+    assert following == "Next: model.fit(..., callbacks=[cyclr.keras.ScheduleCallback(finder.result.bounds)])"
+    assert plot == 'Plot: finder.figure.savefig("range_test.png")'
+
+
+@pytest.mark.every_backend
+def test_nothing_is_written_if_fit_is_quiet(linear_model, capsys):
+    assert written(capsys, linear_model("sgd"), verbose=0)[0] == ""
+
+
+def test_no_next_line_without_bounds(linear_model, capsys):
+    finder = LRFinder(1e-4, 1e-2)
+    fit(linear_model("sgd"), finder, verbose=2)
+    output = capsys.readouterr().out
+    assert "This curve gives no bounds. The test recorded 4 losses" in output
+    assert "Next" not in output
+
+
+def test_the_plot_is_saved(linear_model, capsys, tmp_path):
+    path = tmp_path / "found.png"
+    fit(linear_model("sgd"), LRFinder(1e-4, 1e-2, plot_path=path), verbose=2)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.endswith(f"Plot: {path}\n")
+
+
+def test_a_plot_that_cannot_be_saved_is_an_error_at_the_end(linear_model, tmp_path):
+    model = linear_model("sgd")
+    weights, finder = model.get_weights(), LRFinder(1e-4, 1e-2, plot_path=tmp_path / "none" / "found.png")
+    with pytest.raises(OSError, match="none"):
+        fit(model, finder)
+    assert finder.result.stop_reason == "completed"
+    np.testing.assert_array_equal(weights[0], model.get_weights()[0])
+
+
+@pytest.mark.parametrize(("backend", "shows"), [("QtAgg", 1), ("Agg", 0), ("module://matplotlib_inline", 0)])
+def test_a_window_is_opened_if_there_is_a_display(backend, shows, linear_model, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(plt.Figure, "show", lambda figure: shown.append(figure))
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: backend)
+    finder = LRFinder(1e-4, 1e-2)
+    fit(linear_model("sgd"), finder, verbose=2)
+    assert shown == [finder.figure] * shows
+    assert ("Plot: " in capsys.readouterr().out) is (backend == "Agg")
 
 
 def test_it_works_without_matplotlib(linear_model, monkeypatch):

@@ -518,6 +518,19 @@ def test_updates_per_rate_are_kept_and_move_the_bounds(tmp_path):
         RangeTestResult.of_repeats([result, make()])
 
 
+def test_a_test_from_restored_weights_is_kept_and_has_bounds_of_its_own(tmp_path):
+    result = make(from_start=True, updates_per_rate=5)
+    assert result.bounds.max_lr != make(updates_per_rate=5).bounds.max_lr
+    result.save(tmp_path / "result.json")
+    for other in (RangeTestResult.load(tmp_path / "result.json"), copy.deepcopy(result), dataclasses.replace(result)):
+        assert (other, other.bounds, other.from_start) == (result, result.bounds, True)
+    assert RangeTestResult.of_repeats([result, result]).from_start
+    with pytest.raises(ValueError, match="results must be of one sweep"):
+        RangeTestResult.of_repeats([result, make(updates_per_rate=5)])
+    with pytest.raises(ValueError, match="from_start must be one of True, False; got from_start='yes'"):
+        make(from_start="yes")
+
+
 def test_one_test_is_its_own_repeat():
     result = make()
     assert RangeTestResult.of_repeats([result]) is result

@@ -30,6 +30,13 @@ reaches a rate, so its loss has fallen further, and the rates at which the loss 
 this power of the ratio. The power was measured up to a ratio of 2.3 and is used up to 4.
 """
 
+FALLEN, READINGS_FROM_START, USUAL_FROM_START = 0.7, ((0.8, 0.65), (0.2, 10.0)), 5
+"""The same numbers for a test that restores the weights of the start before every rate. Its few updates at a rate show
+where the loss falls, but hardly where it settles. So max_lr is read at 70 % of the fall, and where the loss is back at
+its start. Updates at lower rates count for nothing: `USUAL_FROM_START` is a number of updates at one rate. Chosen on 20
+models by the max_lr of their default sweeps, and compared with those of ten others: `benchmarks/lr_finder.py`.
+"""
+
 RATIO = (10.0, 100.0)
 """Smallest and largest max_lr / base_lr."""
 
@@ -83,6 +90,7 @@ def knee(
     unstable_end: bool = False,
     cut_short: bool = False,
     updates_per_rate: int = 1,
+    from_start: bool = False,
 ) -> Bounds:
     """Read bounds from a range test.
 
@@ -96,7 +104,8 @@ def knee(
 
     The rates of flattening and settling are first multiplied by (u / 9.75)^0.4, so that bounds of short and long sweeps
     are comparable: u is the number of updates at this rate that equal all updates so far (`Curve.updates`), 9.75 in a
-    default sweep, and u / 9.75 is kept between 1/4 and 4. max_lr is never above the rate of the lowest loss.
+    default sweep, and u / 9.75 is kept between 1/4 and 4. With `from_start` the updates at lower rates count for
+    nothing, and the ratio is updates_per_rate / 5. max_lr is never above the rate of the lowest loss.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,).
@@ -105,6 +114,8 @@ def knee(
         cut_short: True if it ended before its last rate for another reason, such as the end of the data; the advice is
             then to let it run to the end.
         updates_per_rate: updates made with every rate, ≥ 1.
+        from_start: True if the weights of the start were restored before every rate, and each loss is the mean over the
+            updates of its rate without the first.
 
     Raises:
         TypeError, ValueError: rates that do not rise, losses that are not finite, or not as many of both; an
@@ -129,11 +140,19 @@ def knee(
         return _too_few(0, CUT_SHORT if cut_short else "")
     curve = smooth(lr, loss)
     short = CUT_SHORT if cut_short else ""
-    bounds = read_bounds(curve, unstable_end=unstable_end, cut_short=short, updates_per_rate=updates_per_rate)
+    bounds = read_bounds(
+        curve,
+        unstable_end=unstable_end,
+        cut_short=short,
+        updates_per_rate=updates_per_rate,
+        from_start=from_start,
+    )
     return unless_ascent(bounds, curve, loss)
 
 
-def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: str, updates_per_rate: int) -> Bounds:
+def read_bounds(
+    curve: Curve, *, unstable_end: bool, cut_short: str, updates_per_rate: int = 1, from_start: bool = False
+) -> Bounds:
     """Read bounds from a smoothed curve; `knee` says how. `cut_short` is the advice if the test ended early."""
     if len(curve.lr) < MIN_POINTS:
         return _too_few(len(curve.lr), cut_short, unstable_end)
@@ -141,8 +160,8 @@ def read_bounds(curve: Curve, *, unstable_end: bool, cut_short: str, updates_per
     if level is not None:
         return level
     flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
-    rates = readings(curve, updates_per_rate)
-    top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(READINGS, rates, strict=True)))
+    rates, weights = readings(curve, updates_per_rate, from_start), READINGS_FROM_START if from_start else READINGS
+    top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(weights, rates, strict=True)))
     top = min(top, lowest)
     begun = float(curve.lr[curve.reached(BEGUN)])
     low = min(max(begun, top / RATIO[1]), top / RATIO[0])
@@ -175,7 +194,7 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
     if bounds.status == "too_few_points":
         return bounds
     reward = smooth(curve.lr, -np.asarray(loss, dtype=np.float64))
-    found = read_bounds(reward, unstable_end=False, cut_short="", updates_per_rate=1)
+    found = read_bounds(reward, unstable_end=False, cut_short="")
     stayed = not bounds.usable and curve.highest - curve.start <= ROSE * curve.noise
     if found.status == "ok":
         ascent = reward.lowest < curve.lowest or stayed
@@ -191,15 +210,19 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
     return bounds
 
 
-def readings(curve: Curve, updates_per_rate: int = 1) -> tuple[float, float, float]:
-    """Return the rates at which a default sweep would have flattened and settled, and at which the loss was back."""
+def readings(curve: Curve, updates_per_rate: int = 1, from_start: bool = False) -> tuple[float, ...]:
+    """Return the rates that max_lr is read from: those of shares of the fall, and that at which the loss was back.
+
+    The shares are `FLATTENED` and `SETTLED`, or `FALLEN` with `from_start`. Their rates are those at which a usual test
+    would have reached them.
+    """
 
     def usual(share: float) -> float:
         index = curve.reached(share)
-        more = min(max(curve.updates(index) * updates_per_rate / USUAL, 1 / MOST), MOST)
-        return float(curve.lr[index] * more**POWER)
+        more = updates_per_rate * (1 / USUAL_FROM_START if from_start else curve.updates(index) / USUAL)
+        return float(curve.lr[index] * min(max(more, 1 / MOST), MOST) ** POWER)
 
-    return usual(FLATTENED), usual(SETTLED), float(curve.lr[curve.back])
+    return (*map(usual, (FALLEN,) if from_start else (FLATTENED, SETTLED)), float(curve.lr[curve.back]))
 
 
 def errors_of_fall(curve: Curve) -> float:

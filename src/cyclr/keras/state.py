@@ -78,14 +78,18 @@ class TrainingState:
             for value, gradient in self._gradients:
                 value.grad = gradient
 
-    def restore_values(self) -> None:
-        """Restore the values of all variables, without those of metrics, in the middle of a `fit`."""
+    def restore_weights(self) -> None:
+        """Restore the variables that belong to no optimizer and to no metric, in the middle of a `fit`."""
+        kept = self._metrics.union(id(variable) for held in self._optimizers for variable in held.variables)
         for key, (_, restore) in self._values.items():
-            if key not in self._metrics:
+            if key not in kept:
                 restore()
 
     def copy_values(self, folder: Path | None = None) -> Callable[[], None]:
-        """Copy the values that the variables have now, and return a function like `restore_values` for them."""
+        """Copy the values that all variables but those of metrics have now, and return a function that restores them.
+
+        It is for the middle of a `fit`.
+        """
         built = (*self._model.variables, *(variable for held in self._optimizers for variable in held.variables))
         variables = {id(variable): variable for variable in (*(value for value, _ in self._values.values()), *built)}
         copies = [_copied(v, n, folder) for n, (key, v) in enumerate(variables.items()) if key not in self._metrics]

@@ -16,7 +16,6 @@ from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.knee import CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
 from cyclr.range_test import conditions
 from cyclr.range_test.non_finite import NonFinite, words_for_left_out
-from cyclr.range_test.trial import TrialCycle, moved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +60,8 @@ class RangeTestResult:
             `optimizer` (a call with the settings that are not the defaults), `batch_size`, `seed`, the versions of
             `python`, `cyclr` and the framework, and `date` (UTC). It names no person, machine or folder. Two results
             are equal if all else is, so that the same test on another day has an equal result.
-        total_steps: length of the run that the bounds are for, if it was given.
-        trials: the `TrialCycle`s that were made for a run of this length, in this order.
+        from_start: True if the weights of the start were restored before every rate, as by `cyclr.keras.LRFinder`;
+            each loss is then the mean over the updates of its rate without the first.
 
     Raises:
         TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
@@ -90,8 +89,7 @@ class RangeTestResult:
     left_out: tuple[NonFinite, ...]
     ended_by: NonFinite | None
     tested: Mapping[str, str | int | float | bool | None]
-    total_steps: int | None
-    trials: tuple[TrialCycle, ...]
+    from_start: bool
 
     _remedy: ClassVar[str] = Bounds._remedy.replace("bounds", "result.bounds")
 
@@ -109,10 +107,9 @@ class RangeTestResult:
         left_out: Sequence[NonFinite] = (),
         ended_by: NonFinite | None = None,
         *,
-        total_steps: int | None = None,
-        trials: Sequence[TrialCycle] = (),
         swept: tuple[float, float] | None = None,
         tested: Mapping[str, Any] = MappingProxyType({}),
+        from_start: bool = False,
     ) -> None:
         # `dataclasses.replace` passes `swept`.
         min_lr, max_lr = (min_lr, max_lr) if swept is None else swept
@@ -140,9 +137,8 @@ class RangeTestResult:
         vars(self).update(lr=lr, loss=loss, stop_reason=stop_reason, swept=(low, high), steps=steps, spacing=spacing)
         vars(self).update(runs=runs, updates_per_rate=updates, left_out=tuple(left_out), ended_by=ended_by)
         vars(self).update(tested=conditions.checked(tested))
-        if total_steps is not None:
-            _checks.integer("total_steps", total_steps, at_least=1)
-        vars(self).update(total_steps=total_steps, trials=tuple(trials))
+        _checks.choice("from_start", from_start, (True, False))  # type: ignore[arg-type]
+        vars(self).update(from_start=from_start)
 
     def __getattr__(self, name: str) -> Never:
         if name in ("min_lr", "base_lr", "max_lr"):
@@ -170,7 +166,7 @@ class RangeTestResult:
             >>> both.loss.tolist(), both.runs.tolist(), both.stop_reason
             ([3.0], [[2.0], [4.0]], 'diverged')
         """
-        sweeps = {(*r.swept, r.steps, r.spacing, r.updates_per_rate) for r in results}
+        sweeps = {(*r.swept, r.steps, r.spacing, r.updates_per_rate, r.from_start) for r in results}
         if len(sweeps) != 1:
             raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
         if len(results) == 1:
@@ -178,11 +174,14 @@ class RangeTestResult:
         # Of several that are equally short, one that became unstable gives the reason.
         shortest = min(results, key=lambda result: (result.lr.size, not result._became_unstable))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
-        low, high, steps, spacing, updates = sweeps.pop()
+        low, high, steps, spacing, updates, from_start = sweeps.pop()
         left_out = [met for result in results for met in result.left_out]
         mean, why, ended_by = _mean(runs), shortest.stop_reason, shortest.ended_by
-        tested = results[0].tested
-        return cls(shortest.lr, mean, why, low, high, steps, spacing, runs, updates, left_out, ended_by, tested=tested)
+        return cls(
+            *(shortest.lr, mean, why, low, high, steps, spacing, runs, updates, left_out, ended_by),
+            tested=results[0].tested,
+            from_start=from_start,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that copies are read-only too; with the bounds, which may come from a file.
@@ -222,8 +221,9 @@ class RangeTestResult:
             unstable_end=self._became_unstable and proven,
             cut_short=cut_short or ("" if proven else UNPROVEN),
             updates_per_rate=self.updates_per_rate,
+            from_start=self.from_start,
         )
-        bounds = moved(unless_ascent(bounds, self.curve, self.loss), self.trials)
+        bounds = unless_ascent(bounds, self.curve, self.loss)
         notes = words_for_left_out(self.left_out) if self.left_out else ""
         if self.ended_by is not None:
             ended = "The test ended because" if self.stop_reason == "non_finite" else "At its end,"
@@ -331,10 +331,9 @@ class RangeTestResult:
             "steps": self.steps,
             "spacing": self.spacing,
             **({"updates_per_rate": self.updates_per_rate} if self.updates_per_rate > 1 else {}),
+            **({"from_start": True} if self.from_start else {}),
             **({"left_out": [asdict(met) for met in self.left_out]} if self.left_out else {}),
             **({} if self.ended_by is None else {"ended_by": asdict(self.ended_by)}),
-            **({} if self.total_steps is None else {"total_steps": self.total_steps}),
-            **({"trials": [asdict(trial) for trial in self.trials]} if self.trials else {}),
             "bounds": self.bounds.to_dict(),
         }
 
@@ -359,11 +358,10 @@ class RangeTestResult:
                 **{name: description[name] for name in names},
                 runs=description.get("runs"),
                 updates_per_rate=description.get("updates_per_rate", 1),
+                from_start=description.get("from_start", False),
                 left_out=[NonFinite(**met) for met in description.get("left_out", ())],
                 ended_by=NonFinite(**description["ended_by"]) if "ended_by" in description else None,
                 tested=description.get("tested", {}),
-                total_steps=description.get("total_steps"),
-                trials=[TrialCycle(**trial) for trial in description.get("trials", ())],
             )
             if "bounds" in description:
                 vars(result).update(bounds=Bounds(**description["bounds"]))
