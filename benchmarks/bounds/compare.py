@@ -34,9 +34,10 @@ import peers
 from ground_truth import NEW_SEEDS, SEEDS, load, path_of
 from new_tasks import ALL, NEW_TASKS
 from tasks import DEFAULT_RATE, TASKS, Task
-from training import sweep, train
+from training import batches, sweep, train
 
-from cyclr import RangeTestResult
+from cyclr import RangeTest, RangeTestResult
+from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
 
 FOLDER = Path(__file__).with_name("compared")
@@ -79,16 +80,24 @@ class Row(NamedTuple):
 def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
     """cyclr's range test of a task, as `cyclr.torch.range_test` and the others make it."""
 
-    sweep_of_task = Sweep(**arguments)
+    def drive(repeat: int | None, test: RangeTest, careful: bool) -> None:
+        order = order_of(task, test, seed) if isinstance(test, TrialTest) else None
+        rates = test.learning_rates if order is None else test.learning_rates[: len(order)]
+        for loss, _ in zip(sweep(task, rates, seed, repeat or 0, order), test, strict=False):
+            test.record(loss)
+        test.stop("data_exhausted")
 
-    def run(repeat: int | None) -> RangeTestResult:
-        test = sweep_of_task.test()
-        losses = sweep(task, test.learning_rates, seed, repeat or 0)
-        for _ in test:
-            test.record(losses[test.recorded])
-        return test.result()
+    return Sweep(**arguments).run(drive)
 
-    return sweep_of_task.run(run)
+
+def order_of(task: Task, test: TrialTest, seed: int) -> Any:
+    """The samples of every update of a trial, those kept out at the end, shape (updates, batch)."""
+    one_pass = batches(task, 50 + seed, max(len(task.dataset.x) // task.batch, 1))
+    twin, order = TrialTest(test.top, test.length), []
+    for rows, _ in zip(twin.batches(lambda: one_pass), twin, strict=False):
+        order.append(rows)
+        twin.record(1.0)
+    return np.array(order)
 
 
 def default_rates(task: Task) -> Any:

@@ -117,13 +117,14 @@ def train(task: Task, rates: Any, seeds: Sequence[int], optimizer: str | None = 
     return np.stack(scores)
 
 
-def sweep(task: Task, rates: Any, seed: int, repeat: int = 0) -> Any:
+def sweep(task: Task, rates: Any, seed: int, repeat: int = 0, order: Any = None) -> Any:
     """The losses of a range test that nothing stops, shape (steps,).
 
-    It begins where training with this seed begins, but sees the data in another order, which the repeat decides.
+    It begins where training with this seed begins, but sees the data in another order, which the repeat decides, or in
+    the order given, shape (steps, batch).
     """
     rates = np.asarray(rates, np.float32)
-    order = batches(task, 50 + seed + 100 * repeat, len(rates))
+    order = batches(task, 50 + seed + 100 * repeat, len(rates)) if order is None else order
     key = jax.random.key(500 + seed + 100 * repeat)
     _, losses = _compiled(task, task.optimizer)(initial(task, seed), order, rates[None], key)
     return np.asarray(losses[0], np.float64)

@@ -23,7 +23,7 @@ def runner(noise):
 
 
 def sweep(run, seed, repeats, read_once=False):
-    return Sweep(seed=seed, repeats=repeats).run(run, read_once=read_once)
+    return Sweep(seed=seed, repeats=repeats).repeated(run, read_once=read_once)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])

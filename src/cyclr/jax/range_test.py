@@ -5,7 +5,7 @@ import copy
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,7 +18,9 @@ from cyclr.jax._conditions import conditions_of
 from cyclr.jax._optax import OptaxStep, check_takes
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
+from cyclr.schedules import Run
 
 
 def range_test(
@@ -36,6 +38,8 @@ def range_test(
     smoothing: float = 0.9,
     updates_per_rate: int = 1,
     evaluate: Callable[..., Any] | None = None,
+    total_steps: int | Run | None = None,
+    refine: int | None = None,
     chunk: int | None = 10,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
@@ -78,6 +82,11 @@ def range_test(
         evaluate: `evaluate(state)`, with `optimizer` `evaluate(params)`, with `rest` `evaluate(params, rest)`, returns
             the number to record at the end of every rate instead of the mean loss of its batches: a loss on validation
             data, or 1 − accuracy. A chunk is then the updates of one rate.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
+            sweep, trial cycles of at least 100 updates from the same start choose max_lr.
+        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
+            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
+            Ctrl-C during a trial ends the trials, and the result holds those that were made.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 
@@ -114,9 +123,8 @@ def range_test(
     _check_functions(step_fn, optimizer, rest, evaluate)
     _batches.check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
-    # Called when `state` is the state after the chunk.
-    value = None if evaluate is None else lambda: evaluate(state)  # type: ignore[misc]
-    test = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate).test(value)
+    arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate
+    sweep = Sweep(*arguments, seed=None, total_steps=total_steps, refine=refine)
     if not jax.tree.leaves(state):
         raise TypeError(f"state must hold the parameters that step_fn changes; got {_checks.quoted(state)}.")
     params, trained = state, None
@@ -128,44 +136,57 @@ def range_test(
     if chunk is not None and evaluate is not None:
         size = updates_per_rate
     advance = _uncompiled(step_fn) if chunk is None else _compiled(step_fn)
-    # A step that is not compiled here may take anything as a batch.
-    source = _batches.repeated(batches) if chunk is None else map(_batches.checked, _batches.repeated(batches))
-    pending: list[Any] = []
-    made = 0
+    start = state
     # The state after the same updates at twice the learning rates; None as soon as losses and state have differed.
     other = state
-    with contextlib.ExitStack() as undo:
-        undo.callback(_batches.copy_generators(batches))
-        while not test.stopped:
-            # With `evaluate`, the rest of this rate if batches of another shape ended the chunk before.
-            rates = test.upcoming(size - made)
-            taken, pending = _batches.take_same_shape(source, pending, len(rates))
-            if not taken:
-                test.stop("data_exhausted")
-                break
-            rates = rates[: len(taken)]
-            if not test.updates:
-                test.tested |= conditions_of(params, trained, optimizer, taken[0])
-            before, made_before = state, made
-            made = 0 if evaluate is None else (made + len(taken)) % size
-            state, losses = advance(state, taken, rates)
-            if other is not None:
-                other, other_losses = advance(other, taken, 2 * rates)
-                if not np.array_equal(losses, other_losses, equal_nan=True) and not _equal(state, other):
-                    other = None
-            for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
-                test.record(loss)
-                if on_step is not None:
-                    on_step(test)
-                if test.in_doubt:
-                    # Go on after the batch, from the state before it.
-                    source, pending = itertools.chain(taken[number + 1 :], pending, source), []
-                    state, made = before, made_before + number if evaluate is not None else 0
-                    if number:
-                        state, _ = advance(state, taken[:number], rates[:number])
-                    other = None if other is None else state
+
+    def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
+        nonlocal state, other
+        with contextlib.ExitStack() as undo:
+            restore = _batches.copy_generators(batches)
+            undo.callback(restore)
+
+            def one_pass() -> Iterable[Any]:
+                restore()
+                return batches
+
+            source = test.batches(one_pass) if isinstance(test, TrialTest) else _batches.repeated(batches)
+            # A step that is not compiled here may take anything as a batch.
+            source, pending = source if chunk is None else map(_batches.checked, source), list[Any]()
+            state, made = start, 0
+            while not test.stopped:
+                # With `evaluate`, the rest of this rate if batches of another shape ended the chunk before.
+                rates = test.upcoming(size - made)
+                taken, pending = _batches.take_same_shape(source, pending, len(rates))
+                if not taken:
+                    test.stop("data_exhausted")
                     break
-    result = test.result()
+                rates = rates[: len(taken)]
+                if not test.updates:
+                    test.tested |= conditions_of(params, trained, optimizer, taken[0])
+                before, made_before = state, made
+                made = 0 if evaluate is None else (made + len(taken)) % size
+                state, losses = advance(state, taken, rates)
+                if other is not None:
+                    other, other_losses = advance(other, taken, 2 * rates)
+                    if not np.array_equal(losses, other_losses, equal_nan=True) and not _equal(state, other):
+                        other = None
+                for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
+                    test.record(loss)
+                    if on_step is not None:
+                        on_step(test)
+                    if test.in_doubt:
+                        # Go on after the batch, from the state before it.
+                        source, pending = itertools.chain(taken[number + 1 :], pending, source), []
+                        state, made = before, made_before + number if evaluate is not None else 0
+                        if number:
+                            state, _ = advance(state, taken[:number], rates[:number])
+                        other = None if other is None else state
+                        break
+
+    # Called when `state` is the state after the chunk.
+    value = None if evaluate is None else lambda: evaluate(state)
+    result = sweep.run(drive, value, read_once=isinstance(batches, Iterator))
     if other is not None and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
         fix = (
             "step_fn must use its argument lr and return the state that it changes"

@@ -205,11 +205,7 @@ def range_test(
                     test.stop("data_exhausted")
 
         value = None if evaluate is None else functools.partial(_evaluated, model, evaluate)
-
-        def once(seed: int | None) -> RangeTestResult:
-            return sweep.measure(functools.partial(drive, seed), value, read_once=read_once)
-
-        return sweep.run(once, read_once=read_once)
+        return sweep.run(drive, value, read_once=read_once)
 
 
 def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable[..., Any]:

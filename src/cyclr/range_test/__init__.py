@@ -3,5 +3,6 @@
 from cyclr.range_test.driver import RangeTest
 from cyclr.range_test.non_finite import NonFinite
 from cyclr.range_test.result import RangeTestResult
+from cyclr.range_test.trial import TrialCycle
 
-__all__ = ["NonFinite", "RangeTest", "RangeTestResult"]
+__all__ = ["NonFinite", "RangeTest", "RangeTestResult", "TrialCycle"]

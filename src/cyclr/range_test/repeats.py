@@ -1,16 +1,22 @@
-"""A sweep as every adapter takes it: the arguments of a range test, and the repeats of a curve that is noisy."""
+"""A range test as every adapter takes it: its arguments, the repeats of a curve that is noisy, and the trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cyclr import _checks
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.range_test.driver import RangeTest, Spacing
+from cyclr.range_test.refine import KEPT_MOST, Search, TrialTest, budget, plan
 from cyclr.range_test.result import RangeTestResult
+from cyclr.schedules import Run
+from cyclr.schedules.run import total_of
 
 MOST = 4
 """Number of tests at most if `repeats` is None."""
+
+_NOT_OF_ONE_TEST = ("repeats", "seed", "total_steps", "refine")
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class Sweep:
         repeats: number of tests from the same start, ≥ 1. None makes further tests, up to `MOST` in all, while the
             bounds are `"noisy"` or the loss is `"flat"`, which may be noise too.
         seed: seed of the first test, ≥ 0; the others take seed + 1, seed + 2, …. None seeds nothing and makes one test.
+        total_steps: length of the run that the bounds are for, an int or a `Run`; None if it is not known.
+        refine: updates to spend on a slower sweep and on trial cycles, ≥ 0, if the length is known. None takes 5 % of
+            the run where that is at least 600, and else none.
 
     Raises:
         TypeError, ValueError: an argument out of range; several repeats without a seed.
@@ -36,6 +45,8 @@ class Sweep:
     updates_per_rate: int = 1
     repeats: int | None = None
     seed: int | None = 0
+    total_steps: int | Run | None = None
+    refine: int | None = None
 
     def __post_init__(self) -> None:
         self.test()
@@ -44,10 +55,19 @@ class Sweep:
             _checks.integer("seed", self.seed, at_least=0)
         elif count > 1:
             raise ValueError(f"seed must be an integer if repeats are to differ; got seed=None, repeats={count}.")
+        if self.total_steps is not None:
+            total_of(self.total_steps)
+        if self.refine is not None:
+            _checks.integer("refine", self.refine, at_least=0, fix="It counts optimizer updates.")
+            if self.total_steps is None:
+                raise ValueError(
+                    f"refine must come with the length of the run; got refine={self.refine} without total_steps. Pass "
+                    "total_steps=..., the optimizer updates of the whole run."
+                )
 
     def test(self, evaluate: Callable[[], Any] | None = None) -> RangeTest:
         """Return a new range test with these arguments; `evaluate` as for `RangeTest`."""
-        arguments = {name: value for name, value in vars(self).items() if name not in ("repeats", "seed")}
+        arguments = {name: value for name, value in vars(self).items() if name not in _NOT_OF_ONE_TEST}
         return RangeTest(**arguments, evaluate=evaluate, restores=True)
 
     def measure(
@@ -76,7 +96,56 @@ class Sweep:
             drive(test, True)
         return test.result()
 
-    def run(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
+    def run(
+        self,
+        drive: Callable[[int | None, RangeTest, bool], object],
+        evaluate: Callable[[], Any] | None = None,
+        *,
+        read_once: bool = False,
+    ) -> RangeTestResult:
+        """Make the range test, with its repeats and, for a run of known length, its trial cycles.
+
+        Args:
+            drive: `drive(seed, test, careful)` drives a test with a seed, as for `measure`. A `TrialTest` gets its
+                batches from `test.batches`.
+            evaluate, read_once: as for `measure`.
+
+        Raises:
+            ValueError: updates to spend on data that can be read only once.
+        """
+
+        def repeated(sweep: Sweep) -> RangeTestResult:
+            return sweep.repeated(
+                lambda seed: sweep.measure(partial(drive, seed), evaluate, read_once=read_once), read_once=read_once
+            )
+
+        if self.total_steps is None:
+            return repeated(self)
+        total_steps = total_of(self.total_steps)
+        updates = budget(self.refine, total_steps)
+        if updates and read_once:
+            raise ValueError(
+                f"refine must be 0 for data that can be read only once; got {updates} updates to spend on the same "
+                "batches again. Pass data that can be read again, or refine=0."
+            )
+        kept = KEPT_MOST if evaluate is None else 0
+        trials, length, left = plan(updates, total_steps, kept)
+        result = repeated(replace(self, steps=self.steps + left // self.updates_per_rate))
+        numbers = result.bounds.numbers
+        if not trials or numbers is None:
+            return replace(result, total_steps=total_steps)
+        search = Search(numbers[1], trials, None if evaluate is None else result.curve.start)
+        while (j := search.next_top()) is not None:
+            cycle = TrialTest(search.max_lr * 2.0**j, length, evaluate)
+            try:
+                drive(self.seed, cycle, bool(result.left_out))
+            except KeyboardInterrupt:
+                search.add(j, replace(cycle.trial(), kept=None, ended="interrupted"))
+                break
+            search.add(j, cycle.trial())
+        return replace(result, total_steps=total_steps, trials=tuple(search.made.values()))
+
+    def repeated(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
         """Make the repeats, and return one result of all.
 
         With `repeats=None`, a second test that equals the first is discarded and is the last, because the seed changes

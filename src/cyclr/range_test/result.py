@@ -17,6 +17,7 @@ from cyclr.bounds.interval import interval, scatter
 from cyclr.bounds.knee import CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
 from cyclr.range_test import conditions
 from cyclr.range_test.non_finite import NonFinite, words_for_left_out
+from cyclr.range_test.trial import TrialCycle, moved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +62,8 @@ class RangeTestResult:
             `optimizer` (a call with the settings that are not the defaults), `batch_size`, `seed`, the versions of
             `python`, `cyclr` and the framework, and `date` (UTC). It names no person, machine or folder. Two results
             are equal if all else is, so that the same test on another day has an equal result.
+        total_steps: length of the run that the bounds are for, if it was given.
+        trials: the `TrialCycle`s that were made for a run of this length, in this order.
         from_start: True if the weights of the start were restored before every rate, as by `cyclr.keras.LRFinder`;
             each loss is then the mean over the updates of its rate without the first.
 
@@ -90,6 +93,8 @@ class RangeTestResult:
     left_out: tuple[NonFinite, ...]
     ended_by: NonFinite | None
     tested: Mapping[str, str | int | float | bool | None]
+    total_steps: int | None
+    trials: tuple[TrialCycle, ...]
     from_start: bool
 
     _remedy: ClassVar[str] = Bounds._remedy.replace("bounds", "result.bounds")
@@ -108,6 +113,8 @@ class RangeTestResult:
         left_out: Sequence[NonFinite] = (),
         ended_by: NonFinite | None = None,
         *,
+        total_steps: int | None = None,
+        trials: Sequence[TrialCycle] = (),
         swept: tuple[float, float] | None = None,
         tested: Mapping[str, Any] = MappingProxyType({}),
         from_start: bool = False,
@@ -138,6 +145,9 @@ class RangeTestResult:
         vars(self).update(lr=lr, loss=loss, stop_reason=stop_reason, swept=(low, high), steps=steps, spacing=spacing)
         vars(self).update(runs=runs, updates_per_rate=updates, left_out=tuple(left_out), ended_by=ended_by)
         vars(self).update(tested=conditions.checked(tested))
+        if total_steps is not None:
+            _checks.integer("total_steps", total_steps, at_least=1)
+        vars(self).update(total_steps=total_steps, trials=tuple(trials))
         _checks.choice("from_start", from_start, (True, False))  # type: ignore[arg-type]
         vars(self).update(from_start=from_start)
 
@@ -231,7 +241,7 @@ class RangeTestResult:
             updates_per_rate=self.updates_per_rate,
             from_start=self.from_start,
         )
-        bounds = unless_ascent(bounds, self.curve, self.loss)
+        bounds = moved(unless_ascent(bounds, self.curve, self.loss), self.trials)
         notes = words_for_left_out(self.left_out) if self.left_out else ""
         if self.ended_by is not None:
             ended = "The test ended because" if self.stop_reason == "non_finite" else "At its end,"
@@ -389,6 +399,8 @@ class RangeTestResult:
             **({"from_start": True} if self.from_start else {}),
             **({"left_out": [asdict(met) for met in self.left_out]} if self.left_out else {}),
             **({} if self.ended_by is None else {"ended_by": asdict(self.ended_by)}),
+            **({} if self.total_steps is None else {"total_steps": self.total_steps}),
+            **({"trials": [asdict(trial) for trial in self.trials]} if self.trials else {}),
             "bounds": self.bounds.to_dict(),
         }
 
@@ -417,6 +429,8 @@ class RangeTestResult:
                 left_out=[NonFinite(**met) for met in description.get("left_out", ())],
                 ended_by=NonFinite(**description["ended_by"]) if "ended_by" in description else None,
                 tested=description.get("tested", {}),
+                total_steps=description.get("total_steps"),
+                trials=[TrialCycle(**trial) for trial in description.get("trials", ())],
             )
             if "bounds" in description:
                 vars(result).update(bounds=Bounds(**description["bounds"]))

@@ -16,6 +16,7 @@ from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
+from cyclr.schedules import Run
 from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
 from cyclr.torch.range_test import range_test
@@ -45,8 +46,8 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     over the batches of the update. Batches for which `training_step` returns None are left out.
 
     Args:
-        min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, on_step: as for
-            `cyclr.torch.range_test`.
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, total_steps, refine,
+            on_step: as for `cyclr.torch.range_test`.
         optimizer: index of the optimizer to sweep, ≥ 0, for a module that has several and updates by itself.
         monitor: name of a value that `training_step` logs, to record instead of the loss that it returns. A module that
             updates by itself and returns nothing needs it.
@@ -82,12 +83,15 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         updates_per_rate: int = 1,
         repeats: int | None = None,
         seed: int | None = 0,
+        total_steps: int | Run | None = None,
+        refine: int | None = None,
         optimizer: int = 0,
         monitor: str | None = None,
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
     ) -> None:
-        self._sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
+        arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
+        self._sweep = Sweep(*arguments, total_steps, refine)
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
         self._monitor, self._then_train, self._on_step = monitor, then_train, on_step
         self.result: RangeTestResult | None = None

@@ -17,7 +17,9 @@ from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
+from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
+from cyclr.schedules import Run
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._conditions import conditions_of
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
@@ -50,6 +52,8 @@ def range_test(
     evaluate: Callable[[torch.nn.Module], Any] | None = None,
     repeats: int | None = None,
     seed: int | None = 0,
+    total_steps: int | Run | None = None,
+    refine: int | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeTestResult:
@@ -101,6 +105,11 @@ def range_test(
             differs from the first. If a sampler has `set_epoch`, the seed is added to its epoch.
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. The same seed gives the same result on deterministic hardware.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
+            sweep, trial cycles of at least 100 updates from the same start choose max_lr.
+        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
+            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
+            Ctrl-C during a trial ends the trials, and the result holds those that were made.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
         on_step: called with the running test after every update, to show progress.
@@ -135,7 +144,9 @@ def range_test(
     _check_loop(step_fn, optimizers, _checks.integer("accumulate", accumulate, at_least=1), **loop)
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
-    sweep = Sweep(lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
+    sweep = Sweep(
+        lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, total_steps, refine
+    )
     held, owners = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
@@ -178,12 +189,19 @@ def range_test(
                     silence(part, ["step"], undo)
             # Groups that share a tensor share it again when the training state is restored.
             _groups.separate_rates(optimizer.param_groups)
-            if seed is not None:
-                _generators.seed_all(seed, loader)
+            generators = _generators.Generators(loader)
+
+            def one_pass() -> Any:
+                generators.restore()
+                if seed is not None:
+                    _generators.seed_all(seed, loader)
+                return loader
+
+            one_pass()
             # A loss of more comparisons than there are targets.
             undo.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("error", "Using a target size")
-            batches = Batches(loader)
+            batches = Batches(test.batches(one_pass) if isinstance(test, TrialTest) else loader)
             if processes.any(not batches)[0]:
                 raise RangeTestError("data must hold a batch at least; got data that ended at once.")
             update = Update(
@@ -245,10 +263,7 @@ def range_test(
     read_once = isinstance(loader, Iterator)
     value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
 
-    def once(seed: int | None) -> RangeTestResult:
-        return sweep.measure(partial(drive, seed), value, read_once=read_once)
-
-    return sweep.run(once, read_once=read_once)
+    return sweep.run(drive, value, read_once=read_once)
 
 
 _FUNCTIONS = {

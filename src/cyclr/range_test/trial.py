@@ -1,0 +1,80 @@
+"""What trial cycles showed, and the bounds after them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cyclr import _checks
+from cyclr.bounds import Bounds
+
+ENDED = ("completed", "diverged", "non_finite", "data_exhausted", "interrupted")
+
+
+@dataclass(frozen=True)
+class TrialCycle:
+    """A trial cycle: a short run of the shape that training will have, from the state in which the test began.
+
+    Attributes:
+        max_lr: its highest learning rate.
+        losses: the loss of the batch of every update, before it.
+        kept: mean loss after the last update on batches that no trial was trained on, or what `evaluate` returned.
+            None if there were none, or if the trial ended early.
+        ended: `"completed"`; `"diverged"` (the losses rose far above their start), `"non_finite"`, `"data_exhausted"`
+            or `"interrupted"`, as the `stop_reason` of a range test.
+        score: what trials are compared by, lower is better; None if the trial ended early. See
+            `cyclr.range_test.refine`.
+
+    Raises:
+        TypeError, ValueError: a value of another type or out of range.
+
+    Example:
+        >>> from cyclr.range_test import TrialCycle
+        >>> TrialCycle(max_lr=0.1, losses=(2.3, 1.0, 0.5), kept=0.6, ended="completed", score=0.24).ended
+        'completed'
+    """
+
+    max_lr: float
+    losses: tuple[float, ...]
+    kept: float | None
+    ended: Literal["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]
+    score: float | None
+
+    def __post_init__(self) -> None:
+        _checks.number("max_lr", self.max_lr, above=0)
+        _checks.choice("ended", self.ended, ENDED)
+        losses = _checks.floats("losses", self.losses, "a vector")
+        object.__setattr__(self, "losses", tuple(losses.tolist()))
+        for name in ("kept", "score"):
+            if getattr(self, name) is not None:
+                _checks.number(name, getattr(self, name))
+
+
+def best_of(trials: Sequence[TrialCycle]) -> TrialCycle | None:
+    """Return the trial with the lowest score, or None if none has one."""
+    scored = [(trial.score, trial) for trial in trials if trial.score is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
+    """Return the bounds with max_lr at the top of the best trial and their ratio as it was, and with a reason."""
+    if not trials or bounds.numbers is None:
+        return bounds
+    base_lr, max_lr = bounds.numbers
+    tops = sorted(trial.max_lr for trial in trials)
+    longest = max(len(trial.losses) for trial in trials)
+    tried = f"{len(trials)} trial cycle{'s' if len(trials) > 1 else ''} of {longest} updates up to "
+    tried += f"{tops[0]:.2g}" if len(trials) == 1 else f"rates from {tops[0]:.2g} to {tops[-1]:.2g}"
+    tried += ", before they were interrupted," if trials[-1].ended == "interrupted" else ""
+    chosen = best_of(trials)
+    if chosen is None:
+        return replace(bounds, reason=f"{bounds.reason} None of {tried} was completed, so they change nothing.")
+    if chosen.max_lr == max_lr:
+        return replace(bounds, reason=f"{bounds.reason} Of {tried}, the one up to max_lr was the best.")
+    ratio = chosen.max_lr / max_lr
+    return replace(
+        bounds,
+        base_lr=base_lr * ratio,
+        max_lr=chosen.max_lr,
+        reason=f"{bounds.reason} The curve alone gives max_lr={max_lr:.3g}; of {tried}, the one up to "
+        f"{chosen.max_lr:.3g} was the best.",
+    )
