@@ -42,7 +42,7 @@ from cyclr.range_test.repeats import Sweep
 
 FOLDER = Path(__file__).with_name("compared")
 
-BUDGETS = {"cyclr": 0}
+BUDGETS = {"cyclr": 0, **{f"cyclr, refine={updates}": updates for updates in (150, 250, 300, 600, 1200)}}
 """Rows of cyclr, by the extra updates that `refine` may spend."""
 
 GRIDS = {
@@ -107,9 +107,8 @@ def default_rates(task: Task) -> Any:
 
 def with_cyclr(task: Task, seed: int, refine: int = 0) -> Choice:
     """One cycle on cyclr's bounds, found with so many extra updates."""
-    arguments = {"total_steps": task.steps, "refine": refine} if refine else {}
-    result = range_test(task, seed, **arguments)
-    steps = result.runs.size + (sum(len(trial.losses) for trial in result.trials) if refine else 0)
+    result = range_test(task, seed, total_steps=task.steps, refine=refine)
+    steps = result.runs.size + sum(len(trial.losses) for trial in result.trials)
     if not result.bounds.usable:
         return Choice(default_rates(task), steps, found=False)
     return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), steps)
