@@ -196,7 +196,7 @@ def test_a_schedule_without_numbers_is_an_error_that_says_what_was_seen_and_what
     assert bounds.status == status
     with pytest.raises(BoundsError) as error:
         bounds.schedule(total_steps=100)
-    assert str(error.value) == f"these bounds hold no numbers (status {status!r}): {bounds.reason}"
+    assert str(error.value) == f"these bounds hold no numbers (status {status!r}): {bounds.details}"
     assert bounds.reason.endswith(advice)
     assert bounds.reason.count(advice) == 1
     assert isinstance(error.value, CyclrError)

@@ -4,9 +4,9 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.gallery import NAMES, loaded, results
 
 if importlib.util.find_spec("matplotlib") is None:
     pytest.skip("Matplotlib is not installed", allow_module_level=True)
@@ -26,14 +26,6 @@ def _without_a_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     plt.close("all")
     plt.switch_backend(before)
-
-
-def loaded(script: str) -> ModuleType:
-    """The script as a module, in this process, as starting another takes longer than drawing."""
-    spec = importlib.util.spec_from_file_location(f"cyclr_figures_{script}", DOCS / "figures" / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(script: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -59,14 +51,12 @@ def test_the_study_is_drawn_from_its_records(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_verdicts_of_the_gallery_are_those_of_the_page(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    gallery = loaded("gallery")
-    results = {name: measure() for name, (measure, _) in gallery.CASES.items()}
-    assert {f"{name}.png" for name in results} == pictures(DOCS / "images" / "gallery")
-    for name, (_, statuses) in gallery.CASES.items():
-        assert results[name].bounds.status in statuses, name
+    measured, cases = results(), loaded("gallery")
+    assert sorted(measured) == NAMES
+    for name, (_, statuses) in cases.CASES.items():
+        assert measured[name].bounds.status in statuses, name
     # All are drawn by the same code.
-    gallery.draw(results["good"], tmp_path / "good.png")
+    cases.draw(measured["good"], tmp_path / "good.png")
     assert pictures(tmp_path) == {"good.png"}
 
 

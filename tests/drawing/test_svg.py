@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import cyclr
+from cyclr.drawing.picture import GLYPHS
 from cyclr.drawing.svg import svg
 
 LR = np.geomspace(1e-6, 10, 120)
@@ -47,7 +48,7 @@ def test_bounds_are_drawn_where_they_are():
     drawn = svg(result.picture())
     for name, value in (("base_lr", result.bounds.base_lr), ("max_lr", result.bounds.max_lr)):
         assert f"{name} {value:.3g}" in drawn
-    left, right = (float(place) for place in re.findall(r"M(\S+) 26V256\" stroke=\"#d9641e", drawn))
+    left, right = (float(place) for place in re.findall(r"M(\S+) 56V286\" stroke=\"#d9641e", drawn))
     decades = (right - left) / (640 - 58 - 14) * np.log10(result.lr[-1] / result.lr[0])
     assert 10**decades == pytest.approx(result.bounds.max_lr / result.bounds.base_lr, rel=0.01)
 
@@ -85,8 +86,26 @@ def test_html_is_a_picture_and_a_table_with_the_verdict(changes):
     cells = parse(result)
     assert cells.seen >= {"svg", "table", "caption", "tr", "th", "td"}
     assert not cells.seen & {"script", "style", "link", "img", "foreignobject"}
-    for part in (result.bounds.status, result.bounds.reason, result.bounds.verdict, result.picture().ended):
+    for part in (result.bounds.status, result.bounds.details, result.bounds.verdict, result.picture().ended):
         assert part in cells.text
+    assert all(mark.text in " ".join(cells.text) for mark in result.bounds.marks)
+
+
+def test_every_mark_and_every_loss_that_is_cut_off_is_drawn():
+    loss = LOSS.copy()
+    loss[-3:] = 1e30
+    result = made(loss=loss)
+    drawn = svg(result.picture())
+    points = [mark for mark in result.bounds.marks if mark.lr]
+    places = [
+        re.search(rf'x="(\S+)" y="(\S+)" dy=".35em"[^>]*>{glyph}<', drawn).groups() for glyph in GLYPHS[: len(points)]
+    ]
+    decades = np.diff([float(x) for x, _ in places]) / (640 - 58 - 14) * 7
+    assert 10**decades == pytest.approx(
+        np.divide([mark.lr for mark in points[1:]], [mark.lr for mark in points[:-1]]), rel=0.01
+    )
+    assert drawn.count(">▲<") == np.sum(loss > result.curve.cut)
+    assert drawn.count("stroke-dasharray") == 1
 
 
 def test_html_escapes_what_it_is_told():

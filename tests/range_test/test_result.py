@@ -117,7 +117,7 @@ def test_a_result_is_equal_to_nothing_else_and_cannot_be_hashed():
 def test_what_is_derived_is_what_the_rules_give():
     result = make()
     assert result.bounds == knee(LR, LOSS)
-    assert result.smoothed_loss.tolist() == smooth(LR, LOSS).shown.tolist()
+    assert result.smoothed_loss.tolist() == smooth(LR, LOSS).loss.tolist()
     for method in ("steepest", "valley", "minimum"):
         assert result.suggest(method) == suggest(LR, LOSS, method)
         skipped = suggest(LR, LOSS, method, skip_begin=60, skip_end=0)
@@ -422,7 +422,7 @@ def test_what_is_no_result_is_a_value_error(changes, message):
     [
         (
             {},
-            ["150 of 150 steps, completed (ok)", "Cycle between base_lr=0.00", "max_lr=0.0", "The loss fell from 2.3"],
+            ["150 of 150 steps, completed (ok)", "Train between base_lr=0.00", "max_lr=0.0", "The loss fell from 2.3"],
         ),
         (
             {"loss": np.ones(150)},

@@ -81,7 +81,7 @@ def test_nothing_is_fetched_and_no_attribute_runs(parts: Parts) -> None:
 
 def test_the_order_is_verdict_bounds_settings(result: cyclr.RangeTestResult, parts: Parts) -> None:
     text = " ".join(parts.text)
-    places = [text.index(word) for word in ("Verdict", result.bounds.reason, "Range test and schedule", "Settings")]
+    places = [text.index(word) for word in ("Verdict", result.bounds.details, "Range test and schedule", "Settings")]
     assert places == sorted(places)
 
 

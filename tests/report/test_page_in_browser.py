@@ -1,5 +1,6 @@
 """The page in a real Chromium: bounds that move, code that follows and runs, nothing that leaks or breaks in."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -15,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests import gallery
 
 import cyclr
 from cyclr.drawing import code
-from cyclr.drawing.page import render
+from cyclr.drawing.page import PageTest, range_test_page, render
 from cyclr.report import run_page
-from cyclr.schedules.shape import SHAPES
+from cyclr.schedules.shape import SHAPES, curves
 
 from .conftest import ABOUT, swept, write_run
 
@@ -55,6 +57,9 @@ def browser() -> Iterator[Any]:
 
 PATIENCE = 180_000
 """Milliseconds that a busy machine is given."""
+
+
+CURVE = "document.getElementById('range-chart').data.find(({name}) => name === 'smoothed, as read')"
 
 
 class Reader:
@@ -364,11 +369,11 @@ CONTRAST = """
     const ground = (at) => {
         for (let e = at; e; e = e.parentElement) {
             const colour = getComputedStyle(e).backgroundColor;
-            if (!/, 0\\)$|\\/ 0\\)$/.test(colour) && colour.startsWith("rgb")) return colour;
+            if (!/^rgba.*, 0\\)$|\\/ 0\\)$/.test(colour) && colour.startsWith("rgb")) return colour;
         }
         return "rgb(255, 255, 255)";
     };
-    const texts = "p, h1, h2, h3, td, th, dt, dd, button, label, figcaption, code, b.status, .tag";
+    const texts = "p, h1, h2, h3, td, th, dt, dd, button, label, figcaption, code, li, b.status, .tag";
     return [...document.querySelectorAll(texts)]
         .filter((e) => e.checkVisibility() && e.textContent.trim())
         .map((e) => {
@@ -698,7 +703,7 @@ def test_another_range_test_can_be_chosen(read: Any, whole: Reader, records: lis
     )
     assert reader.plan()["base"] == pytest.approx(chosen.bounds.base_lr, rel=5e-3)
     assert chosen.bounds.reason in reader.locator("#reason").text_content()
-    assert reader.drawn("range-chart")["x"] == chosen.lr.tolist()
+    assert reader.evaluate(CURVE)["x"] == chosen.lr.tolist()
     assert "seed 2" in reader.locator("#test option:checked").text_content()
 
 
@@ -719,20 +724,71 @@ def test_no_page_scrolls_sideways(request: pytest.FixtureRequest, kind: str, wid
     assert beyond == []
 
 
-@pytest.mark.parametrize("width", [320, 390, 1200])
-def test_the_labels_of_the_bounds_stay_in_the_picture_and_apart(one: Reader, width: int) -> None:
+BOXES = """
+() => {
+    const texts = [".xtick text", ".ytick text", ".xtitle", ".ytitle"].map((part) => `#range-chart ${part}`);
+    const all = document.querySelectorAll([...texts, ".tag", "#legend li", "figcaption"].join(", "));
+    const box = (e) => {
+        const { left, right, top, bottom } = e.getBoundingClientRect();
+        return { left, right, top, bottom, text: e.textContent };
+    };
+    return { plot: box(document.getElementById("handles")), texts: [...all].map(box) };
+}
+"""
+
+
+def check_boxes(reader: Reader, width: int) -> None:
+    """No text around the range test covers the plot or another text, and none is beyond the page."""
+    reader.drawn()
+    found = reader.evaluate(BOXES)
+
+    def apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
+        beside = one["right"] <= other["left"] + 1 or other["right"] <= one["left"] + 1
+        return beside or one["bottom"] <= other["top"] + 1 or other["bottom"] <= one["top"] + 1
+
+    assert {"base_lr", "max_lr"} <= {one["text"].split()[0] for one in found["texts"]}
+    for one, other in itertools.combinations(found["texts"], 2):
+        assert apart(one, other), (width, one, other)
+    for one in found["texts"]:
+        assert apart(one, found["plot"]), (width, one, found["plot"])
+        assert one["left"] >= 0
+        assert one["right"] <= width
+
+
+WIDTHS = [320, 390, 768, 1280]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_names_of_the_bounds_cover_nothing(one: Reader, width: int) -> None:
     one.page.set_viewport_size({"width": width, "height": 844})
     for low, high in ((1e-4, 2e-4), (0.0123, 0.0234), (0.0123, 1.23), (1e-4, 10), (5, 10)):
         one.evaluate("([base, max]) => cyclr.bounds.change({ base, max })", [low, high])
-        one.drawn()
-        area = one.locator("#range-chart").bounding_box()
-        left, right = (one.locator(f"#handle-{name} .tag").bounding_box() for name in ("base", "max"))
-        for box in (left, right):
-            assert area["x"] <= box["x"]
-            assert box["x"] + box["width"] <= area["x"] + area["width"] + 1
-        beside = left["x"] + left["width"] <= right["x"] or right["x"] + right["width"] <= left["x"]
-        above = left["y"] >= right["y"] + right["height"] - 1 or right["y"] >= left["y"] + left["height"] - 1
-        assert beside or above, (low, high, left, right)
+        check_boxes(one, width)
+
+
+def test_no_text_covers_a_curve_of_the_gallery(read: Any, tmp_path: Path) -> None:
+    tests = []
+    for name, result in gallery.results().items():
+        picture = result.picture()
+        interval = None if picture.bounds is None else (picture.bounds[1] / 1.4, picture.bounds[1] * 1.4)
+        tests.append(PageTest(name, dataclasses.replace(picture, interval=interval)))
+    page = range_test_page(tests[0].picture, curves(), {})
+    (tmp_path / "gallery.html").write_text(render(dataclasses.replace(page, tests=tests)), encoding="utf-8")
+    reader = read(tmp_path / "gallery.html")
+    for width in WIDTHS:
+        reader.page.set_viewport_size({"width": width, "height": 844})
+        for number, test in enumerate(tests):
+            reader.locator("#test").select_option(index=number)
+            check_boxes(reader, width)
+            entries = [entry.text_content() for entry in reader.page.locator("#legend li").all()]
+            assert entries == [glyph + words for glyph, _, words in test.picture.legend]
+            names = {
+                trace["name"]
+                for trace in reader.evaluate("document.getElementById('range-chart').data")
+                if "name" in trace
+            }
+            assert {name for _, _, name in test.picture.legend if name in names} >= {m.text for m in test.picture.marks}
+    reader.check()
 
 
 def test_on_paper_it_is_light_with_the_handles_on_the_curve(read: Any, whole: Reader, tmp_path: Path) -> None:
@@ -890,7 +946,7 @@ def test_odd_range_tests_make_pages_that_work(read: Any, tmp_path: Path, make: A
     result = make()
     result.to_html(tmp_path / "odd.html")
     reader = read(tmp_path / "odd.html")
-    assert result.bounds.reason in reader.locator("#verdict").text_content()
+    assert result.bounds.details in reader.locator("#verdict").text_content()
     bands = reader.evaluate("document.getElementById('range-chart').data.filter(({fill}) => fill === 'toself').length")
     assert bands == (1 if make is repeated else 0)
     before = reader.plan()

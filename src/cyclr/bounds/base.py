@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
 
 from cyclr import _checks
+from cyclr.drawing.picture import Mark, verdict
 from cyclr.errors import BoundsError
 from cyclr.schedules import Cyclical, Decay, OneCycle, Run, Schedule, WarmRestarts, WarmupStableDecay
 from cyclr.schedules.run import total_of
@@ -47,10 +48,11 @@ class Bounds:
         status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
             (numbers that are a guess); `"flat"` (the loss never fell: numbers for fine-tuning, or none);
             `"too_few_points"` (no numbers).
-        reason: the shape of the curve in words, and the remedy if the status is not `"ok"`.
+        reason: the verdict, the shape of the curve in words, and the remedy if the status is not `"ok"`.
+        marks: the numbers of the reason that a plot marks.
 
     Raises:
-        TypeError, ValueError: numbers that are not bounds, or only one of them; an unknown status.
+        TypeError, ValueError: numbers that are not bounds, or only one of them; an unknown status; illegal marks.
 
     Example:
         >>> from cyclr import Bounds
@@ -71,11 +73,15 @@ class Bounds:
     max_lr: float | None
     status: Status
     reason: str
+    marks: tuple[Mark, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         _checks.choice("status", self.status, ("ok", *ADVICE))
         if not isinstance(self.reason, str):
             raise TypeError(f"reason must be a text; got reason={_checks.quoted(self.reason)}.")
+        # A file holds marks as dictionaries.
+        marks = tuple(mark if isinstance(mark, Mark) else Mark(**mark) for mark in self.marks)
+        object.__setattr__(self, "marks", marks)
         if (self.base_lr is None) != (self.max_lr is None):
             raise ValueError(
                 "base_lr and max_lr must be both numbers or both None; "
@@ -95,7 +101,7 @@ class Bounds:
 
     def _usable_numbers(self) -> tuple[float, float]:
         if self.numbers is None:
-            raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.reason}")
+            raise BoundsError(f"these bounds hold no numbers (status {self.status!r}): {self.details}")
         return self.numbers
 
     @property
@@ -111,9 +117,12 @@ class Bounds:
     @property
     def verdict(self) -> str:
         """The bounds as a sentence: the only wording of them, which every output uses."""
-        if self.numbers is None:
-            return "This curve gives no bounds."
-        return "Cycle between base_lr={:.3g} and max_lr={:.3g}.".format(*self.numbers)
+        return verdict(self.numbers)
+
+    @property
+    def details(self) -> str:
+        """The reason without the verdict."""
+        return self.reason.removeprefix(self.verdict).lstrip()
 
     @overload
     def schedule(self, *, kind: Literal["cycle"] = "cycle", **arguments: Unpack[_Arguments]) -> Cyclical: ...
@@ -207,7 +216,8 @@ class Bounds:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
-        return {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}
+        named = {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}
+        return {**named, **({"marks": [asdict(mark) for mark in self.marks]} if self.marks else {})}
 
 
 _KINDS: dict[Kind, tuple[Callable[..., Schedule], dict[str, Any]]] = {

@@ -11,8 +11,8 @@ from cyclr.bounds.smoothing import Floats, kernel, kernel_weights, running_media
 BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
 
-SHOWN = 0.1
-"""The same of the curve that is shown, which follows the dots more closely."""
+FINE = 0.1
+"""The same of a curve that follows the dots closely, so that what is left is noise."""
 
 MIN_POINTS = 12
 """Curves of fewer points give no bounds."""
@@ -29,8 +29,9 @@ class Curve:
     Attributes:
         lr: learning rates, rising, shape (n,).
         loss: smoothed losses that bounds are read from, shape (n,).
-        shown: losses smoothed less, for the eye, shape (n,).
+        fine: losses smoothed over less, around which the recorded ones scatter by noise only, shape (n,).
         median: recorded losses without single outliers, shape (n,).
+        cut: losses above it were set to it before they were smoothed.
         start: level of the loss before it moves.
         lowest: index of the smallest smoothed loss.
         highest: largest recorded loss.
@@ -40,8 +41,9 @@ class Curve:
 
     lr: Floats
     loss: Floats
-    shown: Floats
+    fine: Floats
     median: Floats
+    cut: float
     start: float
     lowest: int
     highest: float
@@ -100,22 +102,22 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     # At the ends too, an outlier has to be outvoted.
     values[0], values[-1] = np.median(losses[:3]), np.median(losses[-3:])
     median = values.copy()
-    values = np.minimum(values, max(2 * start - float(values.min()), start))
+    cut = max(2 * start - float(values.min()), start)
+    values = np.minimum(values, cut)
     spacing = (position[-1] - position[0]) / max(n - 1, 1)
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
-    shown = kernel(position, values, max(SHOWN, 1.5 * spacing))
+    fine = kernel(position, values, max(FINE, 1.5 * spacing))
     # If the loss rises from its first point on, the level of the first quarter is above it and shows no fall.
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     noise = _noise(losses[: max(lowest, n // 4) + 1])
     # Variances in units of one loss: of the kernel's mean at the lowest point, and of the median of the first losses.
     variance = (kernel_weights(position[[lowest]], position, width) ** 2).sum() + np.pi / 2 / len(first)
-    for array in (rates, smoothed, shown, median):
+    for array in (rates, smoothed, fine, median):
         array.setflags(write=False)
-    return Curve(
-        rates, smoothed, shown, median, start, lowest, float(losses.max()), noise, noise * float(np.sqrt(variance))
-    )
+    error = noise * float(np.sqrt(variance))
+    return Curve(rates, smoothed, fine, median, cut, start, lowest, float(losses.max()), noise, error)
 
 
 def _noise(losses: Floats) -> float:

@@ -50,12 +50,12 @@ def scatter(bounds: Bounds, curve: Curve, loss: ArrayLike, *, unstable_end: bool
     every = -(-len(losses) // MOST)
     blocks = np.arange(0, len(losses), every)
     sizes = np.diff(blocks, append=len(losses))
-    lr, shown, residual = (
-        np.add.reduceat(values, blocks) / sizes for values in (curve.lr, curve.shown, losses - curve.shown)
+    lr, fine, residual = (
+        np.add.reduceat(values, blocks) / sizes for values in (curve.lr, curve.fine, losses - curve.fine)
     )
     tops = []
     for signs in np.random.default_rng(0).choice([-1.0, 1.0], (READINGS, len(blocks))):
-        drawn = smooth(lr, shown + signs * residual)
+        drawn = smooth(lr, fine + signs * residual)
         read = read_bounds(drawn, unstable_end=unstable_end, cut_short="", updates_per_rate=updates_per_rate * every)
         if read.max_lr is not None:
             tops.append(math.log(read.max_lr))

@@ -1,6 +1,7 @@
 """The default rule: from where the loss starts to fall to where it stops, a little below where it turns unstable."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 from cyclr import _checks
 from cyclr.bounds.base import ADVICE, Bounds, Status
 from cyclr.bounds.curve import MIN_POINTS, Curve, smooth
+from cyclr.drawing.picture import Mark, verdict
 
 BEGUN = 0.1
 """Share of the fall after which the loss counts as falling: base_lr."""
@@ -147,7 +149,7 @@ def knee(
         updates_per_rate=updates_per_rate,
         from_start=from_start,
     )
-    return unless_ascent(bounds, curve, loss)
+    return unless_ascent(bounds, curve, loss)[0]
 
 
 def read_bounds(
@@ -159,40 +161,49 @@ def read_bounds(
     level = _bounds_if_flat(curve, unstable_end, cut_short)
     if level is not None:
         return level
-    flattened, lowest = float(curve.lr[curve.reached(FLATTENED)]), float(curve.lr[curve.lowest])
+    begun, flattened = curve.reached(BEGUN), curve.reached(FLATTENED)
+    begins, lowest = float(curve.lr[begun]), float(curve.lr[curve.lowest])
     rates, weights = readings(curve, updates_per_rate, from_start), READINGS_FROM_START if from_start else READINGS
-    top = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(weights, rates, strict=True)))
-    top = min(top, lowest)
-    begun = float(curve.lr[curve.reached(BEGUN)])
-    low = min(max(begun, top / RATIO[1]), top / RATIO[0])
-    fell = f"The loss fell from {curve.start:.3g} to {curve.loss[curve.lowest]:.3g}, beginning near {begun:.2g}"
-    rise = float(curve.loss[curve.lowest :].max() - curve.loss[curve.lowest])
-    status: Status = "ok"
-    reason = f"{fell}; it flattened near {flattened:.2g} and turned unstable beyond {lowest:.2g}."
+    mean = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(weights, rates, strict=True)))
+    top = min(mean, lowest)
+    low = min(max(begins, top / RATIO[1]), top / RATIO[0])
+    kept = "" if top == mean else " max_lr is kept at the rate of the lowest loss."
+    kept += "" if low == begins else f" base_lr is kept at max_lr / {top / low:.0f}."
+    bottom = float(curve.loss[curve.lowest])
+    fell = f"The loss fell from {curve.start:.3g} to {bottom:.3g}, beginning near {begins:.2g}"
+    marks = [
+        _start(curve),
+        _point(curve, "begins to fall:", begun),
+        _point(curve, f"lowest: {bottom:.3g} at", curve.lowest),
+    ]
+    rise = float(curve.loss[curve.lowest :].max() - bottom)
     if errors_of_fall(curve) < NOISY:
-        status = "noisy"
-        reason = (
-            f"{fell}, but its noise of {curve.noise:.2g} from update to update hides where: the bounds are a guess. "
-            f"{ADVICE['noisy']}"
-        )
-    elif not unstable_end and rise < BEGUN * curve.fall:
-        status = "no_divergence"
-        reason = (
+        words = f"{fell}, but its noise from update to update hides where: the bounds are a guess.{kept}"
+        return _bounds("noisy", (low, top), words, marks, ADVICE["noisy"])
+    if not unstable_end and rise < BEGUN * curve.fall:
+        words = (
             f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
-            f"better still. {cut_short or ADVICE['no_divergence']}"
+            f"better still.{kept}"
         )
-    return Bounds(low, top, status, reason)
+        marks.append(_point(curve, "end of the test:", -1))
+        return _bounds("no_divergence", (low, top), words, marks, cut_short or ADVICE["no_divergence"])
+    words = f"{fell}; it flattened near {curve.lr[flattened]:.2g} and turned unstable beyond {lowest:.2g}.{kept}"
+    marks.insert(2, _point(curve, "flattens:", flattened))
+    return _bounds("ok", (low, top), words, marks)
 
 
-def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
+def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> tuple[Bounds, Curve | None]:
     """Return the bounds, or none if the loss rises as it learns, because it is a reward that the training maximizes.
 
     Then the curve upside down is one to read bounds from: it falls, while the curve itself does not move, or falls only
     after it rose, when training turns unstable. Of 1,080 sweeps of the benchmark none is taken for one, and of
     3,000 curves of noise 2 (`benchmarks/bounds/noise.py`), which have no bounds either way.
+
+    Returns:
+        The bounds, and the curve of the negative loss if that was read.
     """
     if bounds.status == "too_few_points":
-        return bounds
+        return bounds, None
     reward = smooth(curve.lr, -np.asarray(loss, dtype=np.float64))
     found = read_bounds(reward, unstable_end=False, cut_short="")
     stayed = not bounds.usable and curve.highest - curve.start <= ROSE * curve.noise
@@ -200,14 +211,16 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> Bounds:
         ascent = reward.lowest < curve.lowest or stayed
     else:
         ascent = found.status == "no_divergence" and stayed
-    if ascent:
-        return _no_bounds(
-            "flat",
-            f"The loss rose from {curve.start:.3g} to {-reward.loss[reward.lowest]:.3g} as it learned, like a reward.",
-            "If the training step maximizes a reward, return the reward's negative as the loss. Otherwise check the "
-            "sign of the gradient.",
-        )
-    return bounds
+    if not ascent:
+        return bounds, None
+    start, highest, rate = -reward.start, -float(reward.loss[reward.lowest]), float(reward.lr[reward.lowest])
+    marks = [Mark(f"start: {start:.3g}", start), Mark(f"highest: {highest:.3g} at {rate:.2g}", highest, rate)]
+    words = f"The loss rose from {start:.3g} to {highest:.3g} as it learned, like a reward."
+    advice = (
+        "If the training step maximizes a reward, return the reward's negative as the loss. Otherwise check the sign "
+        "of the gradient."
+    )
+    return _bounds("flat", None, words, marks, advice), reward
 
 
 def readings(curve: Curve, updates_per_rate: int = 1, from_start: bool = False) -> tuple[float, ...]:
@@ -237,55 +250,72 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
     rise, errors = curve.highest - curve.start, errors_of_fall(curve)
     if errors >= FLAT and curve.fall >= NEGLIGIBLE * min(rise, abs(curve.start)):
         return None
+    start, first, end = _start(curve), _point(curve, "first rate:", 0), _point(curve, "end of the test:", -1)
     if rise <= max(ROSE * curve.noise, NEGLIGIBLE * abs(curve.start)):
-        stayed = f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
+        words = f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
+        advice = cut_short or ADVICE["flat"]
         if unstable_end:
-            return _no_bounds(
-                "flat",
-                f"{stayed}, where training turned unstable: nothing was learned before.",
-                "Check the data for values that are not finite, and that the model learns at all.",
-            )
-        return _no_bounds("flat", f"{stayed}: nothing was learned.", cut_short)
+            words += ", where training turned unstable: nothing was learned before."
+            advice = "Check the data for values that are not finite, and that the model learns at all."
+        else:
+            words += ": nothing was learned."
+        return _bounds("flat", None, words, [start, first, end], advice)
     # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
     last = float(curve.lr[unharmed[-1]]) if len(unharmed) else 0.0
     if HINT <= errors < FLAT or (not unstable_end and last > curve.lr[-1] / HIDDEN):
-        return _no_bounds(
+        return _bounds(
             "flat",
-            f"The loss never clearly fell below its starting level of {curve.start:.3g}, but its noise of "
-            f"{curve.noise:.2g} from update to update may hide a fall.",
+            None,
+            f"The loss never clearly fell below its starting level of {curve.start:.3g}, but its noise from update to "
+            "update may hide a fall.",
+            [start],
             cut_short
             or "Run the range test with larger batches, or with updates_per_rate=8. If the loss stays level then, "
             "check the data and that the model learns at all.",
         )
+    never = f"The loss never fell below its starting level of {curve.start:.3g}"
     top = min(last / MARGIN, float(curve.lr[-1]) / BEFORE_END)
     if top >= LEVEL * curve.lr[0]:
-        return Bounds(
-            top / RATIO[1],
-            top,
-            "flat",
-            f"The loss never fell below its starting level of {curve.start:.3g}, and rose beyond {top:.2g}. A trained "
-            "model does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new "
-            "one did not learn: the data may hold nothing to learn, the step may add gradients instead of subtracting "
-            "them, or the noise of small batches may hide the fall, and then updates_per_rate=8 shows it.",
+        marks, kept = [start, _point(curve, "rises beyond", unharmed[-1])], ""
+        if top < last / MARGIN:
+            kept = f" max_lr is kept at a twentieth of {curve.lr[-1]:.2g}, where the test ended."
+            marks.append(end)
+        words = (
+            f"{never}, and rose beyond {last:.2g}.{kept} base_lr is kept at max_lr / {RATIO[1]:.0f}. A trained model "
+            "does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new one "
+            "did not learn: the data may hold nothing to learn, the step may add gradients instead of subtracting "
+            "them, or the noise of small batches may hide the fall, and then updates_per_rate=8 shows it."
         )
-    return _no_bounds(
-        "flat",
-        f"The loss never fell below its starting level of {curve.start:.3g} before it rose: every rate from "
-        f"{curve.lr[0]:.2g} on that moved it was too high, the step adds gradients instead of subtracting them, or the "
-        "model cannot learn from this data.",
-        "Lower min_lr of the range test.",
+        return _bounds("flat", (top / RATIO[1], top), words, marks)
+    words = (
+        f"{never} before it rose: every rate from {curve.lr[0]:.2g} on that moved it was too high, the step adds "
+        "gradients instead of subtracting them, or the model cannot learn from this data."
     )
+    return _bounds("flat", None, words, [start, first], "Lower min_lr of the range test.")
 
 
 def _too_few(n: int, cut_short: str, unstable_end: bool = False) -> Bounds:
     recorded = f"The test recorded {n} {'loss' if n == 1 else 'losses'} before it ended"
-    return _no_bounds(
-        "too_few_points",
-        f"{recorded}; {MIN_POINTS} are needed to see a curve.",
-        cut_short or (UNSTABLE if unstable_end else ""),
-    )
+    words = f"{recorded}; {MIN_POINTS} are needed to see a curve."
+    advice = cut_short or (UNSTABLE if unstable_end else ADVICE["too_few_points"])
+    return _bounds("too_few_points", None, words, [], advice)
 
 
-def _no_bounds(status: Status, seen: str, advice: str = "") -> Bounds:
-    return Bounds(None, None, status, f"{seen} {advice or ADVICE[status]}")
+def _start(curve: Curve) -> Mark:
+    return Mark(f"start: {curve.start:.3g}", curve.start)
+
+
+def _point(curve: Curve, name: str, index: int) -> Mark:
+    """Mark a point of the curve, with its rate after its name."""
+    rate = float(curve.lr[index])
+    return Mark(f"{name} {rate:.2g}", float(curve.loss[index]), rate)
+
+
+def _bounds(
+    status: Status, numbers: tuple[float, float] | None, words: str, marks: Sequence[Mark], advice: str = ""
+) -> Bounds:
+    """Return bounds whose reason is the verdict, what the curve shows, and advice."""
+    reason = " ".join(filter(None, (verdict(numbers), words, advice)))
+    low, top = numbers or (None, None)
+    return Bounds(low, top, status, reason, tuple(marks))

@@ -3,6 +3,7 @@
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,31 @@ from cyclr.errors import MissingExtraError
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.transforms import offset_copy
 except ImportError as error:
     raise MissingExtraError('plots need Matplotlib. Run: pip install "cyclr[plot]".') from error
 
 _BLUE, _ORANGE, _GREY = "#0b6bb5", "#c8500a", "#767676"
+_SYMBOLS = {
+    "▲": "^",
+    "▼": "v",
+    "│": "|",
+    "×": "x",
+    "●": "o",
+    "◆": "D",
+    "■": "s",
+    "★": "*",
+    "✚": "P",
+    "○": "$○$",
+    "◇": "$◇$",
+}
+_STYLES: dict[str, Any] = {
+    "soft": {"color": _GREY, "s": 25, "alpha": 0.6},
+    "orange": {"color": _ORANGE, "s": 60},
+    "ink": {"color": "#222222", "s": 50, "edgecolors": "white"},
+}
+_ROW = 14
+"""Height of a row of text above the axes, in points."""
 _MOST_POINTS = 20_000
 
 
@@ -44,38 +66,70 @@ def draw_schedule(
 
 
 def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
-    """Draw loss against learning rate with the bounds marked, and the reason above it."""
-    ax = _axes(ax, (8, 4.8))
+    """Draw loss against learning rate with the bounds and the numbers of the reason marked, and the words above it.
+
+    All names stand outside of the axes, so that they cover no curve: the bounds above it, in a row each, and the rest
+    in a legend below it.
+    """
+    own, key = ax is None, picture.key
+    ax = _axes(ax, (6.4, 4.8))
     if picture.band is not None:
-        ax.fill_between(picture.lr, *picture.band, color=_GREY, alpha=0.2, linewidth=0, label="range of the repeats")
-    ax.plot(picture.lr, picture.dots, ".", color=_GREY, markersize=4, alpha=0.6, label="loss of each batch")
-    ax.plot(picture.lr, picture.curve, color=_BLUE, linewidth=2, label="smoothed")
+        ax.fill_between(picture.lr, *picture.band, color=_GREY, alpha=0.2, linewidth=0, label=key["band"])
+    ax.plot(picture.lr, picture.dots, ".", color=_GREY, markersize=4, alpha=0.6, label=key["dots"])
+    ax.plot(picture.lr, picture.curve, color=_BLUE, linewidth=2, label=key["curve"])
+    for text, height in picture.levels:
+        ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=text)
+    for glyph, colour, text, height, rates in picture.symbols:
+        ax.scatter(rates, np.full(len(rates), height), marker=_SYMBOLS[glyph], label=text, zorder=3, **_STYLES[colour])
     ax.set_xscale(picture.scale)
+    if picture.interval is not None:
+        ax.axvspan(*picture.interval, color=_ORANGE, alpha=0.2, linewidth=0, label=key["interval"])
     if picture.bounds is not None:
         ax.axvspan(*picture.bounds, color=_ORANGE, alpha=0.12, linewidth=0)
-        for name, lr, side in zip(("base_lr", "max_lr"), picture.bounds, ("right", "left"), strict=True):
+        for row, (name, lr) in enumerate(zip(("base_lr", "max_lr"), picture.bounds, strict=True)):
             ax.axvline(lr, color=_ORANGE, linewidth=1.4)
-            # Near the left end the name would cover the axis. Asking for the limits settles them.
+            # Asking for the limits settles them.
             ax.get_xlim()
-            side = "left" if ax.transAxes.inverted().transform(ax.transData.transform((lr, 0.0)))[0] < 0.12 else side
+            left_half = ax.transAxes.inverted().transform(ax.transData.transform((lr, 0.0)))[0] < 0.5
             ax.annotate(
-                f"{name}\n{lr:.2g}",
-                (lr, 0.03),
+                f"{name} {lr:.3g}",
+                (lr, 1),
                 xycoords=ax.get_xaxis_transform(),
-                xytext=(-5 if side == "right" else 5, 0),
+                xytext=(0, 3 + _ROW * row),
                 textcoords="offset points",
-                horizontalalignment=side,
+                horizontalalignment="left" if left_half else "right",
                 color=_ORANGE,
             )
     ax.set_ylim(*picture.limits)
     ax.ticklabel_format(axis="y", useOffset=False)
-    # A character of 9 points is a fourteenth of an inch wide.
-    lines = textwrap.wrap(picture.reason, max(24, int(14 * ax.get_window_extent().width / ax.figure.dpi)))
-    ax.set_title(picture.title, loc="left", fontweight="bold", pad=10 + 14 * len(lines))
-    ax.text(0, 1.02, "\n".join(lines), transform=ax.transAxes, fontsize=9, verticalalignment="bottom")
-    ax.legend(loc="best" if picture.bounds is None else "upper left", frameon=False)
     _tidy(ax, "learning rate", "loss")
-    ax.figure.tight_layout()  # type: ignore[union-attr]
+    figure: Any = ax.figure
+    figure.tight_layout()
+    # A character of 9 points is a fourteenth of an inch wide.
+    width = ax.get_window_extent().width / figure.dpi
+    lines = textwrap.wrap(f"{picture.verdict} {picture.reason}", max(24, int(14 * width)))
+    above = 6 + _ROW * (0 if picture.bounds is None else 2)
+    raised = offset_copy(ax.transAxes, figure, y=above, units="points")
+    ax.text(0, 1, "\n".join(lines), transform=raised, fontsize=9, verticalalignment="bottom")
+    ax.set_title(picture.title, loc="left", fontweight="bold", pad=above + 8 + _ROW * len(lines))
+    # Below the numbers and the name of the axis, in columns of about 2.1 inches.
+    columns = max(1, int(width / 2.1))
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=offset_copy(ax.transAxes, figure, y=-3 * _ROW, units="points"),
+        borderaxespad=0,
+        borderpad=0,
+        ncols=columns,
+        columnspacing=1,
+        handlelength=1.5,
+        fontsize=9,
+        frameon=False,
+    )
+    if own:
+        rows = len(lines) + len(ax.get_legend_handles_labels()[1]) / columns
+        figure.set_figheight(3.5 + (above + _ROW * rows) / 72)
+    figure.tight_layout()
     return ax
 
 

@@ -164,7 +164,8 @@ def _drawn(page: Page) -> dict[str, Any]:
 
 
 def _test(test: PageTest) -> dict[str, Any]:
-    names = ("dots", "curve", "band", "scale", "limits", "bounds", "status", "reason", "ended")
+    drawn = ("dots", "curve", "band", "levels", "symbols", "interval", "scale", "limits")
+    names = (*drawn, "key", "legend", "bounds", "status", "verdict", "reason", "ended")
     picture = {name: getattr(test.picture, name) for name in names}
     optimizer = code.optimizer(test.optimizer)
     return {**picture, "lr": test.picture.lr.tolist(), "total": test.total_steps, "optimizer": optimizer}

@@ -1,5 +1,6 @@
 """The numbers of a picture of a range test, the same for Matplotlib, SVG and the page."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -7,7 +8,45 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclr import _checks
+
 Floats = NDArray[np.float64]
+
+GLYPHS = "●◆■★✚○◇"
+"""Glyphs of the marked points, in their order; after the last, the first again."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A number of a reason, where the picture marks it: a point, or a level if `lr` is None.
+
+    Attributes:
+        text: the name of the mark, with the number.
+        loss: height of the mark.
+        lr: learning rate of the mark, > 0.
+
+    Raises:
+        TypeError, ValueError: a value of another type or out of range.
+    """
+
+    text: str
+    loss: float
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"text must be a text; got text={_checks.quoted(self.text)}.")
+        object.__setattr__(self, "loss", _checks.number("loss", self.loss))
+        if self.lr is not None:
+            object.__setattr__(self, "lr", _checks.number("lr", self.lr, above=0))
+
+
+def verdict(bounds: tuple[float, float] | None, interval: tuple[float, float] | None = None) -> str:
+    """Return (base_lr, max_lr) as a sentence, with an interval of max_lr if it is given; every output uses it."""
+    if bounds is None:
+        return "This curve gives no bounds."
+    around = "" if interval is None else f" ({interval[0]:.2g} to {interval[1]:.2g})"
+    return f"Train between base_lr={bounds[0]:.3g} and max_lr={bounds[1]:.3g}{around}."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,14 +57,16 @@ class RangePicture:
         lr: learning rates, rising, shape (n,).
         loss: recorded losses, shape (n,).
         runs: losses of every repeat, shape (repeats, n); one row without repeats.
-        curve: smoothed losses, shape (n,).
+        curve: the smoothed losses that the bounds were read from, shape (n,).
+        cut: lowest and highest loss that `curve` follows, one of them infinite; losses beyond are set to it first.
         noise: standard deviation of one loss around the smoothed curve.
         scale: scale of the learning-rate axis.
         bounds: (base_lr, max_lr), or None if the test gives none.
-        interval: interval of max_lr, or None if it was not computed.
+        interval: 80 % interval of max_lr, or None if it was not computed.
         status: status of the bounds, such as `"ok"`.
-        verdict: the bounds as a sentence.
         reason: the shape of the curve in words, and the remedy.
+        marks: the numbers of the reason.
+        trials: the highest learning rate of every trial cycle, and why it ended, such as `"completed"`.
         ended: how many learning rates were tried, and why the test ended.
     """
 
@@ -33,44 +74,108 @@ class RangePicture:
     loss: Floats
     runs: Floats
     curve: Floats
+    cut: tuple[float, float]
     noise: float
     scale: Literal["log", "linear"]
     bounds: tuple[float, float] | None
-    status: str
-    verdict: str
-    reason: str
-    ended: str
     interval: tuple[float, float] | None = None
+    status: str
+    reason: str
+    marks: tuple[Mark, ...] = ()
+    trials: tuple[tuple[float, str], ...] = ()
+    ended: str
 
     @property
     def title(self) -> str:
         """`"Range test"`, with the status if that is not `"ok"`."""
         return "Range test" if self.status == "ok" else f"Range test: {self.status.replace('_', ' ')}"
 
+    @property
+    def verdict(self) -> str:
+        """The bounds as a sentence, with the interval of max_lr."""
+        return verdict(self.bounds, self.interval)
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest loss that are not cut off: by `cut`, and on its open side at twice the curve's range."""
+        seen = [*self.curve.tolist(), *(mark.loss for mark in self.marks)]
+        low, high = min(seen), max(seen)
+        room = high - low + 3 * self.noise
+        lowest = self.cut[0] if math.isfinite(self.cut[0]) else low - room
+        highest = self.cut[1] if math.isfinite(self.cut[1]) else high + room
+        return min(low, max(lowest, float(self.loss.min()))), max(high, min(highest, float(self.loss.max())))
+
     @cached_property
     def limits(self) -> tuple[float, float]:
-        """Lowest and highest loss of the picture: the fall, the turn and most dots, but no outliers."""
-        low, high = float(self.curve.min()), float(self.curve.max())
-        high = max(high, float(np.quantile(self.loss, 0.75)))
-        room = 3 * self.noise + (0.08 * (high - low) or 0.05 * abs(high) or 1.0)
-        return low - room - 0.12 * (high - low), high + room
+        """Ends of the loss axis: the span, with room for half a dot."""
+        low, high = self.span
+        room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+        return low - room, high + room
 
     @cached_property
     def dots(self) -> Floats:
-        """The recorded losses, NaN if they are far outside the limits: no graphics library can draw those."""
-        low, high = self._drawable
-        return np.where((low < self.loss) & (self.loss < high), self.loss, np.nan)
+        """The recorded losses, NaN if they are cut off."""
+        low, high = self.span
+        return np.where((low <= self.loss) & (self.loss <= high), self.loss, np.nan)
+
+    @cached_property
+    def symbols(self) -> tuple[tuple[str, str, str, float, list[float]], ...]:
+        """Glyph, colour, words, height and learning rates: of cut losses, of trial cycles and of the marked points."""
+        low, high = self.span
+        sides = ("▲", "above", high, self.loss > high), ("▼", "below", low, self.loss < low)
+        cut_off = [
+            (glyph, "soft", f"cut off {side} {level:.3g}", level, self.lr[beyond].tolist())
+            for glyph, side, level, beyond in sides
+            if beyond.any()
+        ]
+        points = [mark for mark in self.marks if mark.lr is not None]
+        marked = [
+            (GLYPHS[number % len(GLYPHS)], "ink", mark.text, mark.loss, [mark.lr]) for number, mark in enumerate(points)
+        ]
+        whole = sorted(top for top, ended in self.trials if ended == "completed")
+        early = sorted(top for top, ended in self.trials if ended != "completed")
+        trials = [
+            (
+                glyph,
+                "orange",
+                f"{name}: {' to '.join(f'{top:.2g}' for top in dict.fromkeys((tops[0], tops[-1])))}",
+                low,
+                tops,
+            )
+            for glyph, name, tops in (("│", "trial cycles", whole), ("×", "ended early", early))
+            if tops
+        ]
+        return (*cut_off, *trials, *marked)
 
     @cached_property
     def band(self) -> tuple[Floats, Floats] | None:
-        """Lowest and highest loss of the repeats at every rate, kept near the limits; None without repeats."""
+        """Lowest and highest loss of the repeats at every rate, kept within the limits; None without repeats."""
         if len(self.runs) < 2:
             return None
-        runs = np.clip(self.runs, *self._drawable)
+        runs = np.clip(self.runs, *self.limits)
         return runs.min(0), runs.max(0)
 
     @property
-    def _drawable(self) -> tuple[float, float]:
-        """The limits, with as much room again on both sides."""
-        low, high = self.limits
-        return 2 * low - high, 2 * high - low
+    def levels(self) -> tuple[tuple[str, float], ...]:
+        """Words and height of the marks that are drawn as lines."""
+        return tuple((mark.text, mark.loss) for mark in self.marks if mark.lr is None)
+
+    @cached_property
+    def key(self) -> dict[str, str]:
+        """The words for what is drawn, by `"dots"`, `"curve"`, and so on, without those of marks and cut losses."""
+        key = {"dots": "recorded loss" if self.band is None else "mean of the repeats", "curve": "smoothed, as read"}
+        if self.band is not None:
+            key["band"] = "range of the repeats"
+        if self.interval is not None:
+            key["interval"] = "max_lr, 80 %: {:.2g} to {:.2g}".format(*self.interval)
+        return key
+
+    @property
+    def legend(self) -> list[tuple[str, str, str]]:
+        """Glyph, colour and words of everything that is drawn below the names of the bounds, for HTML."""
+        drawn = {"dots": ("•", "soft"), "curve": ("━", "blue"), "band": ("▒", "soft"), "interval": ("▒", "orange")}
+        return [
+            *((*drawn[name], text) for name, text in self.key.items()),
+            *(("┄", "soft", text) for text, _ in self.levels),
+            *(symbol[:3] for symbol in self.symbols),
+        ]

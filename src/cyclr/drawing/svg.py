@@ -11,12 +11,10 @@ import numpy as np
 
 from cyclr.drawing.picture import Floats, RangePicture
 
-_WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44
+_WIDTH, _HEIGHT = 640, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 56, 44
 _BLUE, _ORANGE = "#2b83c6", "#d9641e"
 _MOST_POINTS = 600
-_LABEL = 90
-"""Room for the label of a bound."""
 
 
 def svg(picture: RangePicture) -> str:
@@ -31,6 +29,9 @@ def svg(picture: RangePicture) -> str:
     def x(value: float) -> float:
         return _LEFT + (value - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
 
+    def at(lr: float) -> float:
+        return x(min(max(math.log10(lr) if logarithmic else lr, left), right))
+
     def y(value: float) -> float:
         share = (min(max(value, low), high) - low) / (high - low)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
@@ -39,28 +40,44 @@ def svg(picture: RangePicture) -> str:
         return [f"{x(position[i]):.1f} {y(losses[i]):.1f}" for i in points]
 
     shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int)).tolist()
-    inside = [i for i in shown if low <= picture.loss[i] <= high]
+    inside = [i for i in shown if math.isfinite(picture.dots[i])]
     dots = "".join(f"M{point}h0" for point in line(inside, picture.loss))
     bottom = _HEIGHT - _BOTTOM
-    rates = [(x(at), text) for at, text in _rate_ticks(left, right, logarithmic)]
-    levels = [(y(at), text) for at, text in _loss_ticks(low, high)]
+    rates = [(x(value), text) for value, text in _rate_ticks(left, right, logarithmic)]
+    levels = [(y(value), text) for value, text in _loss_ticks(low, high)]
     parts = [
-        *(_tick(f"M{at:.1f} {_TOP}V{bottom}", at, bottom + 16, text, "middle") for at, text in rates),
-        *(_tick(f"M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}", _LEFT - 7, at + 4, text, "end") for at, text in levels),
+        *(_tick(f"M{place:.1f} {_TOP}V{bottom}", place, bottom + 16, text, "middle") for place, text in rates),
+        *(
+            _tick(f"M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}", _LEFT - 7, place + 4, text, "end")
+            for place, text in levels
+        ),
         f'<path d="{dots}" stroke="currentColor" stroke-opacity=".4" stroke-width="4" stroke-linecap="round"></path>',
         f'<path d="M{"L".join(line(shown, picture.curve))}" fill="none" stroke="{_BLUE}" stroke-width="2.2" '
         'stroke-linejoin="round"></path>',
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "learning rate", "middle"),
-        _text(6, 14, "loss", "start"),
+        _text(6, _TOP - 12, "loss", "start"),
+        *(
+            _line(f"M{_LEFT} {y(height):.1f}H{_WIDTH - _RIGHT}", 'stroke-dasharray="5 3"')
+            for _, height in picture.levels
+        ),
     ]
     if picture.band is not None:
         edge = "L".join(line(shown, picture.band[0]) + line(reversed(shown), picture.band[1]))
         parts.insert(0, f'<path d="M{edge}Z" fill="currentColor" fill-opacity=".12"></path>')
+    if picture.interval is not None:
+        parts.append(_area(0.2, *map(at, picture.interval)))
     if picture.bounds is not None:
-        parts += _bounds(picture.bounds, [x(math.log10(lr) if logarithmic else lr) for lr in picture.bounds])
+        parts += _bounds(picture.bounds, [at(lr) for lr in picture.bounds])
+    for glyph, colour, _, height, places in picture.symbols:
+        style = {
+            "soft": 'font-size="9" fill-opacity=".5"',
+            "ink": 'font-size="15"',
+            "orange": f'style="fill:{_ORANGE}"',
+        }[colour]
+        parts += [_glyph(at(lr), y(height), glyph, style) for lr in places[:: len(places) // _MOST_POINTS + 1]]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape("Loss against learning rate. " + picture.reason)}" '
+        f'aria-label="{html.escape(f"Loss against learning rate. {picture.verdict} {picture.reason}")}" '
         f'font-family="system-ui, sans-serif" font-size="12" fill="none" '
         f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto">{"".join(parts)}</svg>'
     )
@@ -72,6 +89,7 @@ def svg_and_table(picture: RangePicture) -> str:
         "bounds": picture.verdict,
         "status": picture.status,
         "reason": picture.reason,
+        "picture": ", ".join(f"{glyph} {text}" for glyph, _, text in picture.legend),
         "end": picture.ended,
         "learning rates": f"{picture.lr[0]:.3g} to {picture.lr[-1]:.3g}",
     }
@@ -84,19 +102,29 @@ def svg_and_table(picture: RangePicture) -> str:
 
 
 def _bounds(bounds: tuple[float, float], at: list[float]) -> list[str]:
-    top, bottom = _TOP, _HEIGHT - _BOTTOM
-    parts = [
-        f'<rect x="{at[0]:.1f}" y="{top}" width="{at[1] - at[0]:.1f}" height="{bottom - top}" '
-        f'fill="{_ORANGE}" fill-opacity=".13"></rect>'
-    ]
-    # The labels stand outside of the bounds. A label without room there goes to the other side, and higher.
-    level = bottom - 8
-    for name, value, place, outwards in zip(("base_lr", "max_lr"), bounds, at, (-1, 1), strict=True):
-        room = place - _LEFT if outwards < 0 else _WIDTH - _RIGHT - place
-        side, height = (outwards, level) if room > _LABEL else (-outwards, level - 18)
-        parts.append(f'<path d="M{place:.1f} {top}V{bottom}" stroke="{_ORANGE}" stroke-width="1.6"></path>')
-        parts.append(_text(place + 5 * side, height, f"{name} {value:.3g}", "end" if side < 0 else "start", _ORANGE))
+    """Return the area between the bounds and their lines, with the names above, in a row each."""
+    parts = [_area(0.13, *at)]
+    for row, (name, value, place) in enumerate(zip(("base_lr", "max_lr"), bounds, at, strict=True)):
+        parts.append(_line(f"M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}", 'stroke-width="1.6"', _ORANGE))
+        anchor = "start" if place < (_LEFT + _WIDTH - _RIGHT) / 2 else "end"
+        parts.append(_text(place, _TOP - 6 - 17 * row, f"{name} {value:.3g}", anchor, _ORANGE))
     return parts
+
+
+def _area(opacity: float, left: float, right: float) -> str:
+    return (
+        f'<rect x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" height="{_HEIGHT - _BOTTOM - _TOP}" '
+        f'fill="{_ORANGE}" fill-opacity="{opacity}"></rect>'
+    )
+
+
+def _line(path: str, style: str, colour: str = "currentColor") -> str:
+    return f'<path d="{path}" stroke="{colour}" {style}></path>'
+
+
+def _glyph(x: float, y: float, glyph: str, style: str) -> str:
+    """Return a glyph whose middle is at a point."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" dy=".35em" text-anchor="middle" fill="currentColor" {style}>{glyph}</text>'
 
 
 def _rate_ticks(left: float, right: float, logarithmic: bool) -> list[tuple[float, str]]:
@@ -116,7 +144,7 @@ def _loss_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _tick(path: str, x: float, y: float, text: str, anchor: str) -> str:
-    return f'<path d="{path}" stroke="currentColor" stroke-opacity=".14"></path>' + _text(x, y, text, anchor)
+    return _line(path, 'stroke-opacity=".14"') + _text(x, y, text, anchor)
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "currentColor") -> str:

@@ -326,7 +326,7 @@ class Policy:
         if not self.needs_range_test:
             return self._settings.plan(run)
         if bounds is None or bounds.base_lr is None or bounds.max_lr is None:
-            why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.reason}"
+            why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.details}"
             raise BoundsError(f"policy {self.name!r} needs the bounds of a range test, but {why}")
         found = {"base_lr": bounds.base_lr, "max_lr": bounds.max_lr, "lr": bounds.max_lr}
         return structs.replace(self._settings, **{name: found[name] for name in self._settings.from_bounds}).plan(run)

@@ -265,7 +265,7 @@ class LRFinder(RateCallback):
 
     def _report(self, bounds: Bounds) -> str:
         """Return the verdict, the line to write next, and where the plot is."""
-        lines = [f"{bounds.verdict} {bounds.reason}"]
+        lines = [bounds.reason]
         if bounds.usable:
             lines.append("Next: model.fit(..., callbacks=[cyclr.keras.ScheduleCallback(finder.result.bounds)])")
         if self.figure is not None and self.plot_path is not None:

@@ -48,13 +48,17 @@ class NonFinite:
         return f"{'the loss' if self.source == 'loss' else self.source} was {self.value} {at}"
 
 
-def words_for_left_out(met: Sequence[NonFinite], named: int = 3) -> str:
+NAMED = 3
+"""Number of broken batches that a reason names."""
+
+
+def words_for_left_out(met: Sequence[NonFinite]) -> str:
     """Return the sentence on broken batches that were left out."""
     one = len(met) == 1
     each = "; ".join(
-        f"update {loss.update} ({loss.value}, at a learning rate of {loss.lr:.2g})" for loss in met[:named]
+        f"update {loss.update} ({loss.value}, at a learning rate of {loss.lr:.2g})" for loss in met[:NAMED]
     )
-    more = f" and {len(met) - named} more" if len(met) > named else ""
+    more = f" and {len(met) - NAMED} more" if len(met) > NAMED else ""
     return (
         f" {len(met)} broken {'batch was' if one else 'batches were'} left out, whose loss was NaN or infinite while "
         f"the loss of a later batch at the same rate was finite: {each}{more}. Check the data."

@@ -1,5 +1,6 @@
 """The result of a range test."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,14 +16,13 @@ from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.interval import interval, scatter
 from cyclr.bounds.knee import CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
+from cyclr.drawing.picture import Mark, RangePicture
 from cyclr.range_test import conditions
-from cyclr.range_test.non_finite import NonFinite, words_for_left_out
+from cyclr.range_test.non_finite import NAMED, NonFinite, words_for_left_out
 from cyclr.range_test.trial import TrialCycle, moved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from cyclr.drawing.picture import RangePicture
 
 FORMAT_VERSION = 1
 
@@ -212,11 +212,11 @@ class RangeTestResult:
 
     @property
     def smoothed_loss(self) -> NDArray[np.float64]:
-        """The losses smoothed for the eye, shape (n,); losses far above the start are clipped, as by `bounds.smooth`.
+        """The smoothed losses that bounds are read from, shape (n,): they fall first and then rise.
 
-        Bounds are read from `curve.loss`, which is smoother, and first falls and then rises.
+        Losses far above the start are clipped, as by `bounds.smooth`.
         """
-        return self.curve.shown
+        return self.curve.loss
 
     @property
     def _became_unstable(self) -> bool:
@@ -233,6 +233,11 @@ class RangeTestResult:
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
+        return self._reading[0]
+
+    @cached_property
+    def _reading(self) -> tuple[Bounds, NDArray[np.float64], tuple[float, float]]:
+        """The bounds of this rule, the smoothed losses that they are read from, and the limits of these losses."""
         cut_short = CUT_SHORT if self.stop_reason in ("data_exhausted", "interrupted") else ""
         bounds = read_bounds(
             self.curve,
@@ -241,12 +246,23 @@ class RangeTestResult:
             updates_per_rate=self.updates_per_rate,
             from_start=self.from_start,
         )
-        bounds = moved(unless_ascent(bounds, self.curve, self.loss), self.trials)
+        alone, reward = unless_ascent(bounds, self.curve, self.loss)
+        bounds = moved(alone, self.trials)
+        read = self.curve.loss if reward is None else -reward.loss
+        cut = (-math.inf, self.curve.cut) if reward is None else (-reward.cut, math.inf)
         notes = words_for_left_out(self.left_out) if self.left_out else ""
         if self.ended_by is not None:
             ended = "The test ended because" if self.stop_reason == "non_finite" else "At its end,"
             notes = f" {ended} {self.ended_by}.{notes}"
-        return replace(bounds, reason=bounds.reason + notes) if notes else bounds
+        named = [*self.left_out[:NAMED], *([] if self.ended_by is None else [self.ended_by])]
+        marks = [
+            Mark(f"{met.value} at update {met.update}: {met.lr:.2g}", float(np.interp(met.lr, self.lr, read)), met.lr)
+            for met in named
+        ]
+        if alone.max_lr is not None and alone.numbers != bounds.numbers:
+            height = float(np.interp(alone.max_lr, self.lr, read))
+            marks.insert(0, Mark(f"max_lr of the curve: {alone.max_lr:.3g}", height, alone.max_lr))
+        return replace(bounds, reason=bounds.reason + notes, marks=(*bounds.marks, *marks)), read, cut
 
     @cached_property
     def _scatter(self) -> float:
@@ -315,23 +331,23 @@ class RangeTestResult:
         skips = {"skip_begin": skip_begin, "skip_end": skip_end}
         return classic.suggest(self.lr, self.loss, method, steps=self.steps, **skips)
 
-    def picture(self) -> "RangePicture":
+    def picture(self) -> RangePicture:
         """The numbers and sentences that every picture of this result is drawn from."""
-        from cyclr.drawing.picture import RangePicture
-
-        bounds = self.bounds
+        bounds, (_, read, cut) = self.bounds, self._reading
         return RangePicture(
             lr=self.lr,
             loss=np.clip(self.loss, -LARGEST, LARGEST),
             runs=np.clip(self.runs, -LARGEST, LARGEST),
-            curve=self.curve.shown,
+            curve=read,
+            cut=cut,
             noise=self.curve.noise,
             scale="log" if self.spacing == "exponential" else "linear",
             bounds=bounds.numbers,
             interval=self.interval(),
             status=bounds.status,
-            verdict=bounds.verdict,
-            reason=bounds.reason,
+            reason=bounds.details,
+            marks=bounds.marks,
+            trials=tuple((trial.max_lr, trial.ended) for trial in self.trials),
             ended=f"The test took {len(self.lr)} of {self.steps} steps: {STOPPED_BECAUSE[self.stop_reason]}.",
         )
 
@@ -375,6 +391,10 @@ class RangeTestResult:
             "steps": f"{len(self.lr)} of {self.steps}",
             "loss": f"{self.loss.min():.4g} to {self.loss.max():.4g}",
             **{name.replace("_", " "): str(value) for name, value in self.tested.items()},
+            **{
+                f"trial cycle up to {trial.max_lr:.3g}": trial.ended if trial.score is None else f"{trial.score:.3g}"
+                for trial in self.trials
+            },
         }
         optimizer = str(self.tested.get("optimizer", ""))
         shown = page.range_test_page(self.picture(), shape.curves(), settings, optimizer)
@@ -464,7 +484,7 @@ class RangeTestResult:
     def __repr__(self) -> str:
         return (
             f"<RangeTestResult: {len(self.lr)} of {self.steps} steps, {self.stop_reason} ({self.bounds.status}). "
-            f"{self.bounds.verdict} {self.bounds.reason}>"
+            f"{self.bounds.verdict} {self.bounds.details}>"
         )
 
     def _repr_html_(self) -> str:

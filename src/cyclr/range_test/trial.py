@@ -56,7 +56,10 @@ def best_of(trials: Sequence[TrialCycle]) -> TrialCycle | None:
 
 
 def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
-    """Return the bounds with max_lr at the top of the best trial and their ratio as it was, and with a reason."""
+    """Return the bounds with max_lr at the top of the best trial and their ratio as it was, and with a reason.
+
+    The reason begins with the verdict on these bounds.
+    """
     if not trials or bounds.numbers is None:
         return bounds
     base_lr, max_lr = bounds.numbers
@@ -71,10 +74,6 @@ def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
     if chosen.max_lr == max_lr:
         return replace(bounds, reason=f"{bounds.reason} Of {tried}, the one up to max_lr was the best.")
     ratio = chosen.max_lr / max_lr
-    return replace(
-        bounds,
-        base_lr=base_lr * ratio,
-        max_lr=chosen.max_lr,
-        reason=f"{bounds.reason} The curve alone gives max_lr={max_lr:.3g}; of {tried}, the one up to "
-        f"{chosen.max_lr:.3g} was the best.",
-    )
+    found = replace(bounds, base_lr=base_lr * ratio, max_lr=chosen.max_lr)
+    words = f"The curve alone gives max_lr={max_lr:.3g}; of {tried}, the one up to {chosen.max_lr:.3g} was the best."
+    return replace(found, reason=f"{found.verdict} {bounds.details} {words}")

@@ -20,7 +20,10 @@ class Bounds {
       byId(name).addEventListener("input", (event) => this.count(name, event.target));
       byId(name).addEventListener("change", () => this.write());
     }
-    new ResizeObserver(() => this.place()).observe(byId("handles"));
+    new ResizeObserver(() => {
+      this.place();
+      drawRange(this.test);
+    }).observe(byId("handles"));
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     byId("reset").addEventListener("click", () => this.reset());
     byId("test")?.addEventListener("change", (event) => this.choose(Number(event.target.value)));
@@ -30,15 +33,22 @@ class Bounds {
   choose(index) {
     this.test = data.tests[index];
     this.axis = rateAxis(this.test);
-    const { status, reason } = this.test;
+    const { status, verdict, reason, ended } = this.test;
     if (byId("status")) {
       byId("status").textContent = status.replace(/_/g, " ");
       byId("status").className = `status ${status === "ok" ? "good" : "doubtful"}`;
-      byId("reason").textContent = `${reason} ${this.test.ended}`;
+      byId("reason").textContent = `${verdict} ${reason} ${ended}`;
     }
     // On paper a list of choices would be cut at the edge.
     if (byId("test")) byId("test-name").textContent = byId("test").selectedOptions[0].textContent;
-    byId("range-chart").setAttribute("aria-label", `Loss against learning rate. ${reason}`);
+    byId("range-chart").setAttribute("aria-label", `Loss against learning rate. ${verdict} ${reason}`);
+    byId("legend").replaceChildren(...this.test.legend.map(([glyph, own, words]) => {
+      const [entry, symbol] = [document.createElement("li"), document.createElement("span")];
+      symbol.className = own;
+      symbol.textContent = glyph;
+      entry.append(symbol, words);
+      return entry;
+    }));
     this.plan.total = this.test.total;
     this.plan.cycles = Math.min(this.plan.cycles, most(this.plan.total));
     drawRange(this.test);
@@ -161,11 +171,14 @@ class Bounds {
       handle.style.left = `${100 * clip(share, 0, 1)}%`;
       const tag = handle.firstElementChild;
       tag.textContent = `${name}_lr ${rate}`;
-      const room = (name === "base" ? share : 1 - share) * byId("handles").offsetWidth;
-      handle.classList.toggle("turned", room < tag.offsetWidth + 4);
-      const [left, right] = this.ends(name);
-      handle.setAttribute("aria-valuemin", left);
-      handle.setAttribute("aria-valuemax", right);
+      // Beside its line, away from the other bound, as far as there is room.
+      const [whole, width] = [byId("handles").offsetWidth, tag.offsetWidth];
+      const line = whole * clip(share, 0, 1);
+      const left = clip(name === "base" ? line - width : line, 0, Math.max(whole - width, 0));
+      tag.style.left = `${left - line + handle.offsetWidth / 2}px`;
+      const ends = this.ends(name);
+      handle.setAttribute("aria-valuemin", ends[0]);
+      handle.setAttribute("aria-valuemax", ends[1]);
       handle.setAttribute("aria-valuenow", rate);
       handle.setAttribute("aria-valuetext", `${rate}, where the smoothed loss is ${this.loss(rate).toPrecision(3)}`);
     }

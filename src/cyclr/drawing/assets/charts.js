@@ -1,8 +1,14 @@
 // The charts, in the colours of the page, and on paper in the size of a sheet.
 
-const sheet = { printing: false, size: { width: 640, height: 240 } };
+const sheet = { printing: false, size: { width: 640, height: 270 } };
 
 const MARGIN = { l: 58, r: 14, t: 12, b: 46 };
+const HAIR = 1e-9;
+const NAMES = 52; // height of the two rows above the range test, with the names of the bounds
+const SYMBOLS = {
+  "▲": "triangle-up", "▼": "triangle-down", "│": "line-ns-open", "×": "x-thin-open", "●": "circle", "◆": "diamond",
+  "■": "square", "★": "star", "✚": "cross", "○": "circle-open", "◇": "diamond-open",
+};
 const POLICIES = 8; // colours; further policies share them with another dash
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
@@ -22,7 +28,7 @@ const faint = (rgb, alpha) => rgb.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*$/,
 
 function layout(xaxis, yaxis, more = {}) {
   const [ink, line] = [colour("soft"), colour("line")];
-  const axis = { gridcolor: line, zeroline: false, linecolor: line, fixedrange: true, automargin: false };
+  const axis = { gridcolor: line, zeroline: false, linecolor: line, fixedrange: true, automargin: false, tickangle: 0 };
   const named = (given) => ({ ...axis, ...given, title: { text: given.title, font: { size: 13 }, standoff: 8 } });
   return {
     margin: MARGIN,
@@ -56,14 +62,16 @@ function rateAxis(test) {
 // Powers of ten as people write them, and as the code has them.
 function decades([left, right]) {
   const [first, last] = [Math.ceil(left - 1e-9), Math.floor(right + 1e-9)];
-  const every = Math.ceil((last - first + 1) / 8);
+  const width = (sheet.printing ? sheet.size.width : byId("range-chart").clientWidth) - MARGIN.l - MARGIN.r;
+  const every = Math.ceil((last - first + 1) / clip(Math.floor(width / 55), 1, 8));
   const powers = [];
   for (let power = first; power <= last; power += every) powers.push(power);
   const text = (power) => (power < -4 ? `1e${power}` : String(Number(`1e${power}`)));
   return { tickvals: powers.map((power) => 10 ** power), ticktext: powers.map(text) };
 }
 
-const spread = (low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]);
+// A hair wider than what is drawn: Plotly leaves out a symbol that rounding puts beyond an end.
+const spread = (low, high) => (low === high ? [low - 0.5, high + 0.5] : [low - HAIR, high + HAIR]);
 
 // A closed area between two edges.
 const area = (x, low, high, own, alpha) => ({
@@ -72,19 +80,33 @@ const area = (x, low, high, own, alpha) => ({
 });
 
 function drawRange(test) {
+  const level = (x, height) => x.map(() => height);
+  const ends = [test.lr[0], test.lr[test.lr.length - 1]];
+  const [low, high] = test.limits;
   const traces = [
     ...(test.band ? [area(test.lr, ...test.band, colour("soft"), 0.16)] : []),
+    ...(test.interval ? [area(test.interval, [low, low], [high, high], colour("orange"), 0.2)] : []),
+    ...test.levels.map(([name, height]) => ({
+      x: ends, y: level(ends, height), type: "scatter", mode: "lines", name, line: { color: colour("soft"), width: 1, dash: "dash" },
+    })),
     {
-      x: test.lr, y: test.dots, type: "scatter", mode: "markers", name: test.band ? "mean loss" : "loss of a batch",
+      x: test.lr, y: test.dots, type: "scatter", mode: "markers", name: test.key.dots,
       marker: { color: colour("soft"), size: 4, opacity: 0.55 },
     },
     {
-      x: test.lr, y: test.curve, type: "scatter", mode: "lines", name: "smoothed",
+      x: test.lr, y: test.curve, type: "scatter", mode: "lines", name: test.key.curve,
       line: { color: colour("blue"), width: 2.5 },
     },
+    ...test.symbols.map(([glyph, own, name, height, x]) => ({
+      x, y: level(x, height), type: "scatter", mode: "markers", name, cliponaxis: false,
+      marker: { color: colour(own), symbol: SYMBOLS[glyph], size: own === "soft" ? 6 : 9, opacity: own === "soft" ? 0.55 : 1 },
+    })),
   ];
-  const xaxis = { ...rateAxis(test), title: "learning rate", exponentformat: "power", hoverformat: ".3~g" };
-  return draw("range-chart", traces, layout(xaxis, { title: "loss", range: test.limits, hoverformat: ".4g" }));
+  // Ticks that are not seen keep the first rate away from the lowest loss.
+  const ticks = { ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)" };
+  const xaxis = { ...rateAxis(test), ...ticks, title: "learning rate", exponentformat: "power", hoverformat: ".3~g" };
+  const margin = { ...MARGIN, t: NAMES };
+  return draw("range-chart", traces, layout(xaxis, { title: "", range: test.limits, hoverformat: ".4g" }, { margin }));
 }
 
 function drawSchedule(plan) {
