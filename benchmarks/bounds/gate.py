@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from compare import CYCLR, Way, fixed_rates, run, stored
+from compare import CYCLR, Way, mark, run, stored
 from ground_truth import SEEDS
 from tasks import TASKS
 
@@ -32,9 +32,8 @@ def worse(names: Sequence[str], way: Way) -> str | None:
     found, known = [], []
     print("| task | shortfall | stored |\n|---|---|---|")
     for task in (task for task in TASKS if task.name.split(":")[0] in names):
-        oracle = fixed_rates(task, SEEDS).mean(0).max()
-        found.append(oracle - np.mean(run(task, SEEDS, {"cyclr": way})["cyclr"]["scores"]))
-        known.append(oracle - np.mean(stored(task, SEEDS, {"cyclr": way})["cyclr"].scores))
+        found.append(mark(task) - np.mean(run(task, SEEDS, {"cyclr": way})["cyclr"]["scores"]))
+        known.append(mark(task) - np.mean(stored(task, SEEDS, {"cyclr": way})["cyclr"].scores))
         print(f"| {task.name} | {found[-1]:+.4f} | {known[-1]:+.4f} |", flush=True)
     print(f"| mean | {np.mean(found):+.4f} | {np.mean(known):+.4f} |")
     by = np.subtract(found, known)

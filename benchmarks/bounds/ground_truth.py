@@ -7,11 +7,10 @@ tests of four seeds. A task whose file exists is not run again. All of it takes 
 `compare.py` and `leave_one_out.py` read it. Each file holds
 
 - `grid`, `fixed`: the fixed rates, and their scores, shape (seeds, rates);
-- `tops`, `heights`: 26 heights of the default cycle, and their scores, shape (seeds, heights);
 - `sweep …`: the losses of range tests, shape (seeds, steps);
-- for the tasks that constants were chosen on, `peaks` and `cycles`: 14 of the heights, and the scores of cycles of
-  several shapes, shape (seeds, shapes, heights); and `fixed, new seeds` and `heights, new seeds`, from seeds 4 to 7, on
-  which nothing was chosen.
+- for the tasks that constants were chosen on, `peaks` and `cycles`: 14 heights, and the scores of cycles of several
+  shapes up to them, shape (seeds, shapes, heights);
+- for the others, `tops` and `heights`: 26 heights, and the scores of default cycles up to them, shape (seeds, heights).
 """
 
 import re
@@ -30,12 +29,6 @@ from cyclr import Cyclical
 FOLDER = Path(__file__).with_name("ground_truth")
 SEEDS = range(4)
 NEW_SEEDS = range(4, 8)
-SIXTHS = np.arange(-9, 17)
-"""Heights of the default cycle over the best fixed rate, in sixths of a decade."""
-
-SHAPED = slice(4, 18)
-"""Heights at which cycles of other shapes are trained too."""
-
 MOMENTUM_FREE_SCALE = ("sgd", "momentum", "nesterov")
 """Optimizers whose best rate is inversely proportional to the scale of the loss."""
 
@@ -80,32 +73,19 @@ def load(task: Task) -> dict[str, Any]:
         return dict(stored)
 
 
-def fixed_rates(task: Task, seeds: range) -> Any:
-    """Scores of the 25 fixed rates, shape (seeds, 25)."""
-    return train(task, np.repeat(grid_of(task)[:, None], task.steps, axis=1), seeds)
-
-
-def default_cycles(task: Task, tops: Any, seeds: range) -> Any:
-    """Scores of the default cycle up to every top, shape (seeds, tops)."""
-    return train(task, [cycle(task, top, **CYCLES["parabolic"]) for top in tops], seeds)
-
-
 def run(task: Task) -> dict[str, Any]:
     """Train a task with everything above."""
-    grid, fixed = grid_of(task), fixed_rates(task, SEEDS)
-    tops = grid[fixed.mean(0).argmax()] * 10 ** (SIXTHS / 6)
-    found = {"grid": grid, "fixed": fixed, "tops": tops}
+    grid = grid_of(task)
+    fixed = train(task, np.repeat(grid[:, None], task.steps, axis=1), SEEDS)
+    best = grid[fixed.mean(0).argmax()]
+    found = {"grid": grid, "fixed": fixed}
     if task in NEW_TASKS:
-        found["heights"] = default_cycles(task, tops, SEEDS)
+        found["tops"] = tops = best * 10 ** (np.arange(-9, 17) / 6)
+        found["heights"] = train(task, [cycle(task, top, **CYCLES["parabolic"]) for top in tops], SEEDS)
     else:
-        peaks = tops[SHAPED]
+        found["peaks"] = peaks = best * 10 ** (np.arange(-5, 9) / 6)
         rates = [cycle(task, peak, **arguments) for arguments in CYCLES.values() for peak in peaks]
-        cycles = train(task, rates, SEEDS).reshape(len(SEEDS), len(CYCLES), len(peaks))
-        others = default_cycles(task, np.delete(tops, SHAPED), SEEDS)
-        heights = np.insert(others, [SHAPED.start] * len(peaks), cycles[:, list(CYCLES).index("parabolic")], axis=1)
-        found |= {"peaks": peaks, "cycles": cycles, "heights": heights}
-        found["fixed, new seeds"] = fixed_rates(task, NEW_SEEDS)
-        found["heights, new seeds"] = default_cycles(task, tops, NEW_SEEDS)
+        found["cycles"] = train(task, rates, SEEDS).reshape(len(SEEDS), len(CYCLES), len(peaks))
     for name, spec in SWEEPS.items():
         losses = [sweep(task, np.geomspace(*spec), seed) for seed in SEEDS]
         found[f"sweep {name}"] = np.array(losses, np.float32)
@@ -120,9 +100,8 @@ def main() -> None:
             began = time.perf_counter()
             found = run(task)
             np.savez_compressed(path_of(task), **found)
-            best, cycled = found["fixed"].mean(0).max(), found["heights"].mean(0).max()
-            seconds = time.perf_counter() - began
-            print(f"{task.name}: best fixed {best:.3f}, best cycle {cycled - best:+.3f}  ({seconds:.0f} s)", flush=True)
+            best, seconds = found["fixed"].mean(0).max(), time.perf_counter() - began
+            print(f"{task.name}: best fixed {best:.3f}  ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":
