@@ -230,6 +230,104 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_any_work(tmp_
         assert "--output DIR" in said
 
 
+RANDOM = """
+import random
+import {framework}
+import numpy as np
+
+{model}
+X = np.random.normal(size=(256, 8)).astype("float32")
+Y = X.sum(1, keepdims=True) * random.random()
+MADE_HERE = make()
+
+def build():
+    return make(), ((X, Y), (X, Y))
+
+def made_before():
+    return MADE_HERE, ((X, Y), (X, Y))
+"""
+KERAS = """
+def make():
+    layers = [keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    return model
+"""
+TORCH = """
+def make():
+    return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(16, 1))
+"""
+TWO_TESTS = """
+import sys
+from typer.testing import CliRunner
+from cyclr.cli.app import app
+for function in ("build", "made_before"):
+    answer = CliRunner().invoke(app, ["range-test", "--model", f"random_model.py:{function}", *sys.argv[2:],
+        "--steps", "40", "--batch-size", "64", "--output", f"{sys.argv[1]}-{function}"])
+    assert answer.exit_code in (0, 3), answer.output
+"""
+
+
+@pytest.mark.parametrize(("framework", "model"), [("keras", KERAS), ("torch", TORCH)])
+def test_the_same_command_gives_the_same_result(tmp_path: Path, framework: str, model: str) -> None:
+    (tmp_path / "random_model.py").write_text(RANDOM.format(framework=framework, model=model))
+    for name, seed in (("one", "0"), ("other", "0"), ("third", "1")):
+        run([sys.executable, "-c", TWO_TESTS, name, "--seed", seed], cwd=tmp_path, env=ENVIRONMENT)
+
+    def results(name: str) -> list[cyclr.RangeTestResult]:
+        files = [tmp_path / f"{name}-{function}" / "range_test.json" for function in ("build", "made_before")]
+        return [cyclr.RangeTestResult.load(file) for file in files]
+
+    one, other, third = map(results, ("one", "other", "third"))
+    assert one == other
+    assert all(first.loss[0] != another.loss[0] for first, another in zip(one, third, strict=True))
+    tested = one[0].tested
+    optimizer = {"keras": "keras.optimizers.SGD(momentum=0.9)", "torch": "torch.optim.SGD(momentum=0.9)"}[framework]
+    assert (tested["model"], tested["parameters"], tested["batch_size"], tested["seed"], tested["optimizer"]) == (
+        *("Sequential", 161, 64, 0),
+        optimizer,
+    )
+    assert not [value for value in tested.values() if str(tmp_path) in str(value)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["plot", "--output", "a.png"], ["a.png"]),
+        (["report", "."], ["report.html"]),
+        (["report", "range_test.json", "--output", "a.html"], ["a.html"]),
+        (["range-test", "--model", "mlp", "--output", "."], ["range_test.png"]),
+        (["range-test", "--model", "mlp", "--output", "."], ["range_test.json"]),
+        (["demo", "--output", "."], ["accuracy.png", "schedule.png"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_file_that_exists_is_replaced_only_if_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], files: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in files:
+        Path(name).write_text("mine")
+    said = refuse(*arguments).replace("\n", " ")
+    named = ", ".join(sorted(files, reverse=True))
+    assert f"only replaced with --overwrite; got {named}. Add --overwrite, or write somewhere else." in said
+    assert {path.name for path in tmp_path.iterdir()} == {*files}
+    assert all(Path(name).read_text() == "mine" for name in files)
+
+
+def test_files_are_replaced_with_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2).save("range_test.json")
+    for arguments, written in (
+        (["plot", "--output", "a.png"], "a.png"),
+        (["report", "range_test.json"], "range_test.html"),
+    ):
+        Path(written).write_text("mine")
+        result = CliRunner().invoke(app, [*arguments, "--overwrite"])
+        assert result.exit_code == 0, result.output
+        assert Path(written).read_bytes() != b"mine"
+
+
 def test_plot_draws_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["plot", "--mode", "triangular2", "--step-size", "100", "--output", "a.png"])

@@ -81,7 +81,7 @@ def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     about = json.loads((here / "run" / "run.json").read_text())
     assert about["command"][1:] == ["compare", *arguments]
 
-    again = CliRunner().invoke(app, ["compare", *arguments])
+    again = CliRunner().invoke(app, ["compare", *arguments, "--overwrite"])
     assert again.exit_code == 0, again.output
     assert len((here / "run" / "records.jsonl").read_text().splitlines()) == 2
 
@@ -160,7 +160,7 @@ def test_a_path_is_printed_as_it_is(here: Path) -> None:
     for name in ("o[a]", "o[/a]", "o[b]" + "x" * 80):
         filled(here / name, "ok")
         said = CliRunner().invoke(
-            app, ["compare", "--summary", "--output", name, "--csv", f"{name}.csv".replace("/", "")]
+            app, ["compare", "--summary", "--output", name, "--csv", f"{name}.csv".replace("/", ""), "--overwrite"]
         )
         assert said.exit_code == 0, said.output
         assert f"Records: {name}/records.jsonl; table: {name.replace('/', '')}.csv" in said.output
@@ -187,6 +187,21 @@ def test_what_would_fail_after_the_training_is_refused_before(
     said = CliRunner().invoke(app, [*arguments, "--baseline", "cosine 0.2", "--csv", "table.csv"])
     assert said.exit_code == 0, said.output
     assert len(specs) == 1
+
+
+def test_a_table_that_exists_is_replaced_only_if_it_is_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(here / "run", "ok")
+    specs = trained(monkeypatch, read_records(here / "run"))
+    (here / "table.csv").write_text("mine")
+    for more in ([], ["--summary", "--output", "run"]):
+        arguments = ["compare", "--csv", "table.csv", *(more or ["--policy", "fixed:0.1", "--epochs", "2"])]
+        said = CliRunner().invoke(app, arguments)
+        assert said.exit_code == 1, said.output
+        assert "only replaced with --overwrite; got table.csv." in said.output
+        assert (specs, (here / "table.csv").read_text()) == ([], "mine")
+    said = CliRunner().invoke(app, [*arguments, "--overwrite"])
+    assert said.exit_code == 0, said.output
+    assert (here / "table.csv").read_text().startswith("workload,optimizer,policy")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +248,7 @@ def test_a_summary_refuses_what_it_would_ignore(here: Path, ignored: list[str], 
     filled(here / "run", "ok")
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run", *ignored])
     assert said.exit_code == 1, said.output
-    message = "--summary shows recorded results and takes only --output, --baseline, --target, --csv; "
+    message = "--summary shows recorded results and takes only --output, --baseline, --target, --csv, --overwrite; "
     assert f"{message}got {named}. Leave out either." in said.output
 
 

@@ -20,7 +20,9 @@ from cyclr.cli.options import (
     DataOption,
     Exit,
     ModeOption,
+    OverwriteOption,
     ShapeOption,
+    check_new,
     out,
     prepare_folder,
     say,
@@ -74,6 +76,7 @@ def demo(
     mode: ModeOption = "triangular",
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for pictures and records.")] = Path("cyclr-demo"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show the whole job on real data: range test, bounds, step size, training with CLR and with a fixed rate.
 
@@ -83,7 +86,9 @@ def demo(
     """
     comparison = demo_spec(data, epochs=epochs, batch_size=batch_size, shape=shape, mode=mode, seed=seed)
     prepare_folder(output)
-    discard_demo(output)
+    check_new(overwrite, *[output / f"{name}.png" for name in _PICTURES])
+    if overwrite:
+        discard_demo(output)
     environment.select_backend(backend)
     loaded = data_sets.load(data)
     say(
@@ -111,6 +116,10 @@ def demo(
     say(f"Look at the whole run with: cyclr report {output}")
 
 
+_PICTURES = ("range_test", "schedule", "accuracy")
+"""Names of the pictures of the demo."""
+
+
 def _save_pictures(records: list[Record], folder: Path) -> str:
     """Draw the demo, and return the paths of the pictures."""
     from cyclr.drawing import axes
@@ -132,7 +141,7 @@ def _save_pictures(records: list[Record], folder: Path) -> str:
         ylabel="validation accuracy",
         marks=marks,
     )
-    pictures = {"range_test": cyclical.range_test.plot(), "schedule": rates, "accuracy": accuracy}
+    pictures = dict(zip(_PICTURES, (cyclical.range_test.plot(), rates, accuracy), strict=True))
     return ", ".join(_save_picture(ax, folder / f"{name}.png") for name, ax in pictures.items())
 
 
@@ -163,12 +172,15 @@ def range_test(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the picture and the JSON.")] = Path("cyclr-range-test"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Find the learning-rate bounds of your own model.
 
     Example: cyclr range-test --model model.py:build --data mnist --batch-size 64
     """
     prepare_folder(output)
+    written = output / "range_test.png", output / "range_test.json"
+    check_new(overwrite, *written)
     in_file = ":" in model
     (trial,) = Spec(
         [{"kind": "triangular"}],
@@ -188,9 +200,9 @@ def range_test(
         bar = bars.add_task("range test", total=steps)
         result = find_bounds(trial, loaded, lambda test: bars.update(bar, completed=test.recorded, total=len(test)))
     _print_bounds(result)
-    picture = _save_picture(result.plot(), output / "range_test.png")
-    result.save(output / "range_test.json")
-    say(f"Written: {picture}, {output / 'range_test.json'}")
+    _save_picture(result.plot(), written[0])
+    result.save(written[1])
+    say(f"Written: {written[0]}, {written[1]}")
     if not result.bounds.usable:
         raise typer.Exit(Exit.NO_BOUNDS)
 
@@ -211,11 +223,13 @@ def plot(
         int | None, typer.Option(min=2, help="Steps to draw; the whole schedule or its first four cycles by default.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path("schedule.png"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Draw a schedule.
 
     Example: cyclr plot --base-lr 0.001 --max-lr 0.1 --step-size 500 --mode triangular2
     """
+    check_new(overwrite, output)
     drawn: Schedule
     if schedule is not None:
         try:

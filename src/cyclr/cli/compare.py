@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr.cli.live import Board
-from cyclr.cli.options import BackendOption, Exit, out, say
+from cyclr.cli.options import BackendOption, Exit, OverwriteOption, check_new, out, say
 from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, tracking
@@ -19,7 +19,7 @@ from cyclr.experiments.spec import Spec
 from cyclr.records import Group, Interval, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 
-_OF_SUMMARY = ("summary", "output", "baseline", "target", "csv")
+_OF_SUMMARY = ("summary", "output", "baseline", "target", "csv", "overwrite")
 
 _POLICY_HELP = (
     "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
@@ -62,6 +62,7 @@ def compare(
     ] = None,
     target: Annotated[float | None, typer.Option(help="Value to reach; the baseline's best by default.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+    overwrite: OverwriteOption = False,
     summary: Annotated[bool, typer.Option("--summary", help="Show what is recorded, and train nothing.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Log folder for TensorBoard.")] = None,
     mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.")] = None,
@@ -70,6 +71,7 @@ def compare(
 
     Example: cyclr compare --policy fixed:0.01,0.03,0.1 --policy triangular --epochs 8 --seeds 3
     """
+    check_new(overwrite, csv)
     if summary:
         _check_summary(context)
         records = read_records(output)

@@ -59,6 +59,19 @@ class Commands(TyperGroup):
             raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
 
 
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+def check_new(overwrite: bool, *files: Path | None) -> None:
+    """Raise before any work is done if a file that a command writes exists, unless the user allows to replace it."""
+    existing = [str(file) for file in files if file is not None and file.is_file()]
+    if existing and not overwrite:
+        raise CyclrError(
+            f"a file that exists is only replaced with --overwrite; got {', '.join(existing)}. Add --overwrite, or "
+            "write somewhere else."
+        )
+
+
 def prepare_folder(folder: Path) -> None:
     """Make the folder of `--output` and check that it can be written, before any work is done.
 

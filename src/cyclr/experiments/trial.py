@@ -1,5 +1,6 @@
 """One trial, from its description to its record, in whatever process it runs."""
 
+import functools
 import gc
 import math
 import sys
@@ -7,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import structs
 
@@ -23,6 +24,8 @@ from cyclr.records import Record
 from cyclr.schedules import Run
 
 _SECONDS_BETWEEN_STEPS = 0.2
+
+_Made = TypeVar("_Made")
 
 _frozen: set[str] = set()
 
@@ -63,7 +66,7 @@ def find_bounds(
         on_step: called after every update.
     """
     with workloads.importable_folder(trial.file):
-        return _seeded(workloads.builder(trial, data), trial.seed).range_test(on_step)
+        return _built(trial, data).range_test(on_step)
 
 
 def empty_record(trial: Trial) -> Record:
@@ -97,7 +100,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
     tell(Progress(trial.id, "loading"))
     if trial.backend is not None:
         environment.select_backend(trial.backend)
-    job = _seeded(workloads.builder(trial), trial.seed)
+    job = _built(trial)
     per_epoch = job.steps_per_epoch
     # One of them is None.
     total = (trial.steps or 0) + (trial.epochs or 0) * per_epoch
@@ -138,8 +141,14 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _seeded(build: Callable[[], Job], seed: int) -> Job:
-    """Build with seeded generators; again if the build was the first to load a framework.
+def _built(trial: Trial, data: Dataset | None = None) -> Job:
+    """Build the model and the data of a trial. A user's file may draw random numbers already when it is run."""
+    load = functools.partial(workloads.builder, trial, data)
+    return _seeded(load() if trial.file is None else _seeded(load, trial.seed), trial.seed)
+
+
+def _seeded(make: Callable[[], _Made], seed: int) -> _Made:
+    """Return what a function makes with seeded generators. It is called again if it was the first to load a framework.
 
     Loaded frameworks are excluded from garbage collections, which would walk their 300,000 objects after every trial.
     """
@@ -149,10 +158,10 @@ def _seeded(build: Callable[[], Job], seed: int) -> Job:
             gc.freeze()
             _frozen.update(_loaded())
         _seed(seed)
-        job = build()
+        made = make()
         if _loaded() <= _frozen:
-            return job
-        del job
+            return made
+        del made
 
 
 def _loaded() -> set[str]:
