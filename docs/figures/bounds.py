@@ -15,6 +15,7 @@ from cyclr.bounds.knee import FLATTENED, SETTLED
 
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "bounds" / "ground_truth"
 BLUE, ORANGE, GREY = "#0b6bb5", "#c8500a", "#767676"
+SYMBOLS = {"▲": "^", "▼": "v"}  # losses that are cut off
 
 CURVES = {
     "dense-4-digits-adam-batch-64": "a network on digits, Adam",
@@ -44,25 +45,25 @@ def how(folder: Path) -> None:
     """One curve, and the three rates that the upper bound is made of."""
     result = recorded("dense-4-digits-adam-batch-64")
     curve, bounds = result.curve, result.bounds
-    _, ax = plt.subplots(figsize=(8, 4.4))
-    ax.plot(result.lr, result.loss, ".", color=GREY, markersize=4, alpha=0.6, label="loss of each batch")
-    ax.plot(curve.lr, curve.loss, color=BLUE, linewidth=2, label="what it is read as")
-    ax.axhline(curve.start, color=GREY, linewidth=1, linestyle="--")
+    _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    ax.plot(result.lr, result.loss, ".", color=GREY, markersize=4, alpha=0.6, label="recorded loss")
+    ax.plot(curve.lr, curve.loss, color=BLUE, linewidth=2, label="smoothed, as read")
+    ax.axhline(curve.start, color=GREY, linewidth=1, linestyle="--", label="start")
     ax.axvspan(bounds.base_lr, bounds.max_lr, color=ORANGE, alpha=0.12, linewidth=0, label="bounds")
     marks = {
-        "r₁: 90 % of the fall": (curve.reached(FLATTENED), (-60, 46)),
-        "r₂: 98 %": (curve.reached(SETTLED), (30, 60)),
-        "r₃: back at its start": (curve.back, (-130, 40)),
+        "r₁: 90 % of the fall": (curve.reached(FLATTENED), "o"),
+        "r₂: 98 % of the fall": (curve.reached(SETTLED), "D"),
+        "r₃: back at its start": (curve.back, "s"),
     }
-    arrow = {"arrowstyle": "-", "color": ORANGE}
-    for text, (index, shift) in marks.items():
-        point = (curve.lr[index], curve.loss[index])
-        ax.plot(*point, "o", color=ORANGE, markersize=7)
-        ax.annotate(text, point, shift, textcoords="offset points", color=ORANGE, arrowprops=arrow)
+    for text, (index, symbol) in marks.items():
+        ax.plot(
+            curve.lr[index], curve.loss[index], symbol, color=ORANGE, markersize=8, markeredgecolor="white", label=text
+        )
     ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, curve.start * 1.5))
     _finish(ax)
-    ax.legend(frameon=False, loc="lower left")
-    ax.figure.savefig(folder / "bounds_readings.png", dpi=130, bbox_inches="tight")
+    # Below the axes, so that it covers neither the curve nor a dot.
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", frameon=False, ncols=2)
+    ax.figure.savefig(folder / "bounds_readings.png", dpi=130)
 
 
 def ten(folder: Path) -> None:
@@ -70,16 +71,17 @@ def ten(folder: Path) -> None:
     figure, axes = plt.subplots(5, 2, figsize=(11, 16), layout="constrained")
     for ax, (name, words) in zip(axes.flat, CURVES.items(), strict=True):
         result = recorded(name)
-        curve, bounds = result.curve, result.bounds
-        ax.plot(result.lr, result.loss, ".", color=GREY, markersize=3, alpha=0.6)
-        ax.plot(curve.lr, curve.loss, color=BLUE, linewidth=1.8)
+        picture, bounds = result.picture(), result.bounds
+        ax.plot(picture.lr, picture.dots, ".", color=GREY, markersize=3, alpha=0.6)
+        for glyph, _, _, height, rates in picture.symbols:
+            if glyph in SYMBOLS:
+                ax.plot(rates, [height] * len(rates), SYMBOLS[glyph], color=GREY, markersize=4, alpha=0.6)
+        ax.plot(picture.lr, picture.curve, color=BLUE, linewidth=1.8)
         found = "no bounds"
         if bounds.usable:
             ax.axvspan(bounds.base_lr, bounds.max_lr, color=ORANGE, alpha=0.15, linewidth=0)
             found = f"{bounds.base_lr:.2g} to {bounds.max_lr:.2g}"
-        low, high = float(curve.loss.min()), float(curve.loss.max())
-        room = 3 * curve.noise + 0.1 * (high - low)
-        ax.set(xscale="log", xlim=(1e-6, 10), ylim=(low - room, high + room))
+        ax.set(xscale="log", xlim=(1e-6, 10), ylim=picture.limits)
         ax.set_title(f"{words}\n{bounds.status}: {found}", loc="left", fontsize=10)
         _finish(ax)
     figure.supxlabel("learning rate")

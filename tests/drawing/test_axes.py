@@ -100,7 +100,7 @@ def test_a_range_test_shows_losses_bounds_and_verdict() -> None:
     np.testing.assert_array_equal(drawn["smoothed, as read"].get_ydata(), tested.curve.loss)
     assert bounds_of(ax) == [tested.bounds.base_lr, tested.bounds.max_lr]
     shown = " ".join(text.get_text().replace("\n", " ") for text in ax.texts)
-    assert tested.bounds.reason in shown
+    assert f"{tested.picture().verdict} {tested.bounds.details}" in shown
     assert ax.get_xscale() == "log"
 
 
@@ -251,6 +251,7 @@ def test_the_names_of_bounds_anywhere_cover_nothing(bounds: tuple[float, float])
 
 
 def test_the_interval_of_max_lr_is_drawn_and_said() -> None:
+    assert result().picture().interval == result().interval()
     picture = dataclasses.replace(result().picture(), bounds=(0.0022, 0.04), interval=(0.03, 0.055))
     ax = axes.draw_range_test(picture)
     assert (

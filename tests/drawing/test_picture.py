@@ -22,7 +22,9 @@ def test_a_picture_holds_the_numbers_and_the_words_of_the_result():
     assert picture.lr.tolist() == LR.tolist()
     assert picture.curve.tolist() == tested.smoothed_loss.tolist()
     assert picture.bounds == (tested.bounds.base_lr, tested.bounds.max_lr)
-    assert tested.bounds.reason == f"{picture.verdict} {picture.reason}"
+    assert tested.bounds.reason == f"{tested.bounds.verdict} {picture.reason}"
+    low, high = tested.interval()
+    assert picture.verdict == f"{tested.bounds.verdict[:-1]} ({low:.2g} to {high:.2g})."
     assert picture.verdict.startswith("Train between base_lr=0.00")
     assert (picture.title, picture.scale, picture.band) == ("Range test", "log", None)
     assert picture.ended == "The test took 120 of 120 steps: every learning rate was tried."

@@ -86,7 +86,7 @@ def test_html_is_a_picture_and_a_table_with_the_verdict(changes):
     cells = parse(result)
     assert cells.seen >= {"svg", "table", "caption", "tr", "th", "td"}
     assert not cells.seen & {"script", "style", "link", "img", "foreignobject"}
-    for part in (result.bounds.status, result.bounds.details, result.bounds.verdict, result.picture().ended):
+    for part in (result.bounds.status, result.bounds.details, result.picture().verdict, result.picture().ended):
         assert part in cells.text
     assert all(mark.text in " ".join(cells.text) for mark in result.bounds.marks)
 

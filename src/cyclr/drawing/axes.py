@@ -72,7 +72,7 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
     in a legend below it.
     """
     own, key = ax is None, picture.key
-    ax = _axes(ax, (6.4, 4.8))
+    ax = _axes(ax, plt.rcParams["figure.figsize"])
     if picture.band is not None:
         ax.fill_between(picture.lr, *picture.band, color=_GREY, alpha=0.2, linewidth=0, label=key["band"])
     ax.plot(picture.lr, picture.dots, ".", color=_GREY, markersize=4, alpha=0.6, label=key["dots"])
@@ -112,8 +112,8 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
     raised = offset_copy(ax.transAxes, figure, y=above, units="points")
     ax.text(0, 1, "\n".join(lines), transform=raised, fontsize=9, verticalalignment="bottom")
     ax.set_title(picture.title, loc="left", fontweight="bold", pad=above + 8 + _ROW * len(lines))
-    # Below the numbers and the name of the axis, in columns of about 2.1 inches.
-    columns = max(1, int(width / 2.1))
+    # Below the numbers and the name of the axis, in columns of about 2 inches.
+    columns = max(1, int(width / 2))
     ax.legend(
         loc="upper left",
         bbox_to_anchor=(0, 0),
@@ -195,7 +195,7 @@ def draw_tradeoff(
     return ax
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def _axes(ax: Axes | None, size: Sequence[float]) -> Axes:
     return plt.subplots(figsize=size, layout=None)[1] if ax is None else ax
 
 
