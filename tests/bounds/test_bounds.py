@@ -299,3 +299,48 @@ def test_bounds_of_numpy_numbers_are_plain_numbers():
     bounds = Bounds(np.float32(0.5), np.array(1.0)[()], "ok", "Seen this.")
     assert json.dumps(bounds.to_dict())
     assert (type(bounds.base_lr), type(bounds.max_lr)) == (float, float)
+
+
+BOUNDS = Bounds(0.001, 0.1, "noisy", "A reason.")
+
+
+@given(old=st.integers(1, 10**6), share=st.floats(1 / 16, 1))
+def test_bounds_of_a_smaller_batch_are_scaled_by_the_square_root(old, share):
+    new = math.ceil(share * old)
+    scaled = BOUNDS.for_batch_size(old, new)
+    assert np.array(scaled.numbers) ** 2 == pytest.approx(np.array(BOUNDS.numbers) ** 2 * new / old)
+    assert scaled.status == BOUNDS.status
+    assert scaled.reason.startswith(BOUNDS.reason)
+
+
+@given(sizes=st.lists(st.integers(64, 1024), min_size=3, max_size=3))
+def test_two_changes_of_the_batch_size_are_one(sizes):
+    smallest, between, largest = sorted(sizes)
+    at_once = BOUNDS.for_batch_size(largest, smallest)
+    assert BOUNDS.for_batch_size(largest, between).for_batch_size(between, smallest).numbers == pytest.approx(
+        at_once.numbers
+    )
+
+
+@pytest.mark.parametrize("size", [1, 32, np.int64(32)])
+def test_the_same_batch_size_changes_nothing(size):
+    assert BOUNDS.for_batch_size(size, size) == BOUNDS
+
+
+@pytest.mark.parametrize(("old", "new"), [(32, 33), (32, 128), (32, 1), (1024, 63)])
+def test_a_batch_size_beyond_what_was_measured_is_refused(old, new):
+    with pytest.raises(
+        ValueError, match=rf"got old={old}, new={new}\. Run the range test .* from {new} to {16 * new}\."
+    ):
+        BOUNDS.for_batch_size(old, new)
+
+
+@pytest.mark.parametrize(("old", "new", "error"), [(0, 1, ValueError), (8, -1, ValueError), (8, 0.5, TypeError)])
+def test_batch_sizes_are_checked(old, new, error):
+    with pytest.raises(error, match="must be an integer"):
+        BOUNDS.for_batch_size(old, new)
+
+
+def test_bounds_without_numbers_have_none_for_another_batch_size():
+    with pytest.raises(BoundsError, match="these bounds hold no numbers"):
+        Bounds(None, None, "flat", "Nothing fell.").for_batch_size(32, 8)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
 
 from cyclr import _checks
@@ -21,6 +21,8 @@ ADVICE: dict[str, str] = {
     "noisy": "Run the range test with more steps or larger batches.",
 }
 
+MOST_FEWER = 16
+"""Factor by which a batch size may become smaller: as far as it was measured."""
 
 Kind = Literal["cycle", "one_cycle", "warm_restarts", "wsd"]
 
@@ -213,6 +215,41 @@ class Bounds:
             total_steps = math.prod(_checks.integer(name, given[name], at_least=1) for name in names)
         length = total_of(total_steps)
         return make(base_lr=base_lr, max_lr=max_lr, total_steps=length, **{**defaults, **options})
+
+    def for_batch_size(self, old: int, new: int) -> "Bounds":
+        """Return the bounds for a smaller batch size: both times sqrt(new / old).
+
+        The square root was measured for runs that see the same number of samples, so that half the batch size has twice
+        the updates. It is better there than a new range test, whose 150 updates do not show the noise that small
+        batches add up over a long run. For larger batches no power of the ratio is better than a new range test
+        (`benchmarks/bounds/batch_size.py`).
+
+        Args:
+            old: batch size of the range test, ≥ 1.
+            new: batch size of the training run, from old / 16 to old.
+
+        Raises:
+            BoundsError: the bounds are None; the message says what to change.
+            TypeError, ValueError: a batch size that is not an integer or is out of range.
+
+        Example:
+            >>> from cyclr import Bounds
+            >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
+            >>> bounds.for_batch_size(128, 32).numbers
+            (0.0005, 0.05)
+        """
+        old, new = (_checks.integer(*given, at_least=1) for given in (("old", old), ("new", new)))
+        base_lr, max_lr = self._usable_numbers()
+        if new == old:
+            return self
+        if not old <= MOST_FEWER * new <= MOST_FEWER * old:
+            raise ValueError(
+                f"new must be from old / {MOST_FEWER} to old, for which the square root was measured; got old={old}, "
+                f"new={new}. Run the range test at a batch size from {new} to {MOST_FEWER * new}."
+            )
+        ratio = math.sqrt(new / old)
+        reason = f"{self.reason} The bounds of batch size {old} are scaled by the square root of {new} / {old}."
+        return replace(self, base_lr=base_lr * ratio, max_lr=max_lr * ratio, reason=reason)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
