@@ -28,6 +28,16 @@ def number(value):
     return ops.convert_to_numpy(value).item()
 
 
+@pytest.mark.parametrize("arguments", [{"batch_size": 3}, {"batch_size": None, "steps_per_epoch": 3}])
+def test_batches(arguments):
+    x, y, weight = np.arange(10.0)[:, None], np.arange(10.0), np.ones(10)
+    arguments = {"steps_per_epoch": None, "class_weight": None, "shuffle": False, "verbose": 0, **arguments}
+    found = list(_private.batches(x, y, sample_weight=weight, validation_split=0.2, **arguments))
+    assert [len(batch) for batch in found] == [3] * 3
+    assert [batch[1].tolist() for batch in found] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert np.concatenate([batch[0] for batch in found]).tolist() == x[:8].tolist()
+
+
 def test_inner():
     optimizer = keras.optimizers.SGD(0.5)
     assert _private.inner(optimizer) is optimizer

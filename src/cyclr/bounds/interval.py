@@ -29,7 +29,15 @@ MOST = 400
 """Longer curves are averaged over neighbouring points first."""
 
 
-def scatter(bounds: Bounds, curve: Curve, loss: ArrayLike, *, unstable_end: bool, updates_per_rate: int) -> float:
+def scatter(
+    bounds: Bounds,
+    curve: Curve,
+    loss: ArrayLike,
+    *,
+    unstable_end: bool,
+    updates_per_rate: int = 1,
+    from_start: bool = False,
+) -> float:
     """Return how far apart ln max_lr is in tests with other seeds: s = sqrt(0.05² + b²).
 
     b is the standard deviation of ln max_lr over 32 readings of the wild bootstrap: of curves that are the smoothed
@@ -39,7 +47,7 @@ def scatter(bounds: Bounds, curve: Curve, loss: ArrayLike, *, unstable_end: bool
     Args:
         bounds: the bounds that were read from the curve.
         curve, loss: the smoothed curve, and the losses that were recorded, shape (n,).
-        unstable_end, updates_per_rate: as for `knee`.
+        unstable_end, updates_per_rate, from_start: as for `knee`.
 
     Source: Wu 1986, *Jackknife, bootstrap and other resampling methods in regression analysis*, Ann. Statist. 14.
     """
@@ -56,7 +64,13 @@ def scatter(bounds: Bounds, curve: Curve, loss: ArrayLike, *, unstable_end: bool
     tops = []
     for signs in np.random.default_rng(0).choice([-1.0, 1.0], (READINGS, len(blocks))):
         drawn = smooth(lr, fine + signs * residual)
-        read = read_bounds(drawn, unstable_end=unstable_end, cut_short="", updates_per_rate=updates_per_rate * every)
+        read = read_bounds(
+            drawn,
+            unstable_end=unstable_end,
+            cut_short="",
+            updates_per_rate=updates_per_rate * every,
+            from_start=from_start,
+        )
         if read.max_lr is not None:
             tops.append(math.log(read.max_lr))
     return math.hypot(FLOOR, float(np.std(tops, ddof=1)) if len(tops) > 1 else 0.0)

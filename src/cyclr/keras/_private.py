@@ -8,7 +8,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -124,6 +124,24 @@ def batch_size(dataset: Any) -> int | None:
             return int(size)
         dataset = getattr(dataset, "_input_dataset", None)
     return None
+
+
+def batches(x: Any, y: Any, *, sample_weight: Any, validation_split: float, **arguments: Any) -> Iterator[Any]:
+    """Yield the batches of one pass over data that `fit` is called with, as NumPy arrays.
+
+    Publicly only `fit` reads all kinds of data, and it reads batches before they are needed.
+    """
+    from keras.src.trainers.data_adapters import array_slicing, get_data_adapter
+
+    if validation_split:
+        (x, y, sample_weight), _ = array_slicing.train_validation_split((x, y, sample_weight), validation_split)
+    names = ("batch_size", "steps_per_epoch", "shuffle", "class_weight")
+    adapter = get_data_adapter(x, y, sample_weight, **{name: arguments[name] for name in names})
+    adapter.on_epoch_begin()
+    try:
+        yield from adapter.get_numpy_iterator()
+    finally:
+        adapter.on_epoch_end()
 
 
 def callbacks_of_fit() -> list[Any]:

@@ -9,7 +9,7 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -25,7 +25,9 @@ from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import BROKEN_AT_MOST, SKIPPED_AT_MOST, Spacing
+from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
+from cyclr.schedules import Run
 
 NOT_TAKEN = {
     "callbacks": "No callback runs during the test. Use on_step= to follow it.",
@@ -59,6 +61,8 @@ def range_test(
     evaluate: Callable[[Any], Any] | None = None,
     repeats: int | None = None,
     seed: int | None = 0,
+    total_steps: int | Run | None = None,
+    refine: int | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
     **others: Any,
@@ -103,6 +107,13 @@ def range_test(
             flat, and the second differs from the first. For a generator, one.
         seed: seed of the order of the data and of unseeded random operations, ≥ 0. None draws from the generators as
             they are. The same seed gives the same result on a deterministic backend, if the data holds no state.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
+            sweep, trial cycles of at least 100 updates from the same start choose max_lr. All of them read the same
+            batches in the same order, and are judged by batches that none is trained on too; data that shuffles itself,
+            such as a `tf.data` shuffle, has another order in every pass.
+        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
+            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
+            Ctrl-C during a trial ends the trials, and the result holds those that were made. A generator has none.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
             deleted after the test.
         on_step: called with the running test after every update, to show progress.
@@ -134,7 +145,8 @@ def range_test(
             f"range_test takes the arguments of fit that decide about the batches; got {name}=. "
             + NOT_TAKEN.get(name, "Leave it out.")
         )
-    sweep = Sweep(min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed)
+    arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
+    sweep = Sweep(*arguments, total_steps, refine)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
         evaluate = _without_stop_iteration(evaluate, "evaluate")
@@ -177,7 +189,7 @@ def range_test(
 
         def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
             with contextlib.ExitStack() as undo_once:
-                optimizers, updates = optimizers_of(model, swept), len(test) * updates_per_rate
+                optimizers, updates = optimizers_of(model, swept), len(test) * test.updates_per_rate
                 state = TrainingState(model, optimizers, folder=folder)
                 undo_once.callback(state.restore)
                 if seed is None:
@@ -188,7 +200,8 @@ def range_test(
                 is_new = any(suspended)
                 if not _private.has_settable_rate(swept):
                     is_new = True
-                    _private.inner(swept).learning_rate = _rate_of_update(swept, test.upcoming(updates))
+                    rates = test.learning_rates.repeat(test.updates_per_rate)
+                    _private.inner(swept).learning_rate = _rate_of_update(swept, rates)
                 test.tested |= conditions_of(model, swept, batch_size_of(x, y, batch_size), seed)
                 _prepare_step(model, is_new)
                 # Every epoch has at least one batch; the callback ends the training.
@@ -198,6 +211,16 @@ def range_test(
                     second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
                     copied = functools.partial(state.copy_values, second)
                 driver = _Driver(test, swept, updates, monitor, read_once, on_step, copied if careful else None)
+                if isinstance(test, TrialTest):
+
+                    def one_pass() -> Iterator[Any]:
+                        generators.restore()
+                        if seed is not None:
+                            seed_all(seed, x)
+                        return _private.batches(x, y, **fit)
+
+                    driver.train(model, test.batches(one_pass))
+                    return
                 try:
                     model.fit(x, y, epochs=epochs, callbacks=[driver], **fit)
                 except StopIteration:
@@ -300,6 +323,19 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self, optimizer, every_batch=True, one_update=not _private.has_settable_rate(optimizer)
         )
         self._batches_without_update = 0
+
+    def train(self, model: Any, batches: Iterable[Any]) -> None:
+        """Train on batches, as `fit` does, but read none before the test needs it."""
+        self.set_model(model)
+        self.on_train_begin()
+        model.stop_training = False
+        for batch in batches:
+            self.on_train_batch_begin(0)
+            logs = model.train_on_batch(*keras.utils.unpack_x_y_sample_weight(batch), return_dict=True)
+            self.on_train_batch_end(0, logs)
+            if model.stop_training:
+                return
+        self._test.stop("data_exhausted")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._counter.restart()

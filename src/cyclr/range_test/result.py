@@ -272,6 +272,7 @@ class RangeTestResult:
             self.loss,
             unstable_end=self._unstable_end,
             updates_per_rate=self.updates_per_rate,
+            from_start=self.from_start,
         )
 
     def interval(self, share: float = 0.8) -> tuple[float, float] | None:
