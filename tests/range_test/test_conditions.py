@@ -107,3 +107,5 @@ def test_the_page_shows_what_was_tested(tmp_path):
     for key, value in (("model", "MLP"), ("batch size", "64"), ("date", result.tested["date"])):
         assert f"<dt><bdi>{key}</bdi></dt><dd><bdi>{value}</bdi></dd>" in settings
     assert "AdamW(model.parameters(), lr=schedule(0), weight_decay=0.1)" in page
+    assert re.findall(r'id="tab-(\w+)"[^>]* aria-selected="true"', page) == ["torch"]
+    assert re.findall(r'id="panel-(\w+)"[^>]* hidden', page) == ["keras", "optax"]

@@ -57,6 +57,12 @@ _TESTED = re.compile(
 _MODULES = {"keras.optimizers": "keras", "torch.optim": "torch", "optax": "optax"}
 
 
+def framework(name: str | None) -> str:
+    """Return the framework of the optimizer that was tested; `"keras"` if the name has no module."""
+    tested = _TESTED.fullmatch(name or "")
+    return _MODULES[tested["module"]] if tested else "keras"
+
+
 def optimizer(name: str | None) -> dict[str, str]:
     """Return the constructor of an optimizer in each framework.
 
@@ -87,11 +93,8 @@ def optimizer(name: str | None) -> dict[str, str]:
     note = "" if taken and len(taken) == len(given) else f"  # tested: {name}" if tested else UNSURE
     optax = kind.lower() if known else "sgd"
     more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
-    code = {
-        framework: f"{optax if framework == 'optax' else NAMES[optax]}({first}{more}){note}"
-        for framework, first in _FIRST.items()
-    }
+    code = {key: f"{optax if key == 'optax' else NAMES[optax]}({first}{more}){note}" for key, first in _FIRST.items()}
     if tested:
-        framework = _MODULES[tested["module"]]
-        code[framework] = f"{kind}({', '.join(filter(None, (_FIRST[framework], rest.removesuffix(')'))))})"
+        own = framework(name)
+        code[own] = f"{kind}({', '.join(filter(None, (_FIRST[own], rest.removesuffix(')'))))})"
     return code

@@ -28,6 +28,11 @@ class PageTest:
     total_steps: int = 1000
     optimizer: str | None = None
 
+    @property
+    def framework(self) -> str:
+        """The framework whose code the page shows first."""
+        return code.framework(self.optimizer)
+
 
 @dataclass(frozen=True)
 class PageGroup:

@@ -1,0 +1,61 @@
+"""The kinds of `bounds.schedule` against one another: the same bounds, runs of the same length.
+
+    python benchmarks/bounds/kinds.py [FAMILY ...]
+
+Bounds come from the stored range tests of `ground_truth.py`, with a seed each. A shortfall is the score of the best of
+25 fixed rates (mean of four seeds) minus the score of the run, as in `compare.py`; a diverged run scores 0. By default
+all families of tasks.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+from ground_truth import SEEDS, load
+from tasks import TASKS, Task
+from training import train
+
+from cyclr import Bounds, RangeTest
+
+KINDS: dict[str, dict[str, Any]] = {
+    "cycle": {},
+    "cycle, four triangles": {"cycles": 4, "rise": 0.5, "shape": "triangular"},
+    "one_cycle": {"kind": "one_cycle"},
+    "wsd": {"kind": "wsd"},
+    "warm_restarts, one cycle": {"kind": "warm_restarts"},
+    "warm_restarts, four cycles": {"kind": "warm_restarts", "cycles": 4},
+}
+
+
+def bounds_of(losses: Any) -> Bounds:
+    """Bounds from the losses of a stored default sweep, shape (150,)."""
+    test = RangeTest(restores=True)
+    for _ in test:
+        test.record(losses[test.recorded])
+    return test.result().bounds
+
+
+def shortfalls(task: Task) -> Any:
+    """Shortfalls of one task, shape (seeds, kinds)."""
+    stored, steps = load(task), np.arange(task.steps)
+    found = [bounds_of(losses) for losses in stored["sweep default"]]
+    rates = [[one.schedule(total_steps=task.steps, **kind)(steps) for kind in KINDS.values()] for one in found]
+    return stored["fixed"].mean(0).max() - train(task, np.array(rates), SEEDS)
+
+
+def main() -> None:
+    """Print a row for each kind."""
+    families = sys.argv[1:] or sorted({task.family for task in TASKS})
+    tasks = [task for task in TASKS if task.family in families]
+    found = np.array([shortfalls(task) for task in tasks])
+    print(f"{len(tasks)} tasks of {', '.join(families)}; {len(SEEDS)} seeds\n")
+    print("| kind | mean | median | worst task | worst run |\n|---|---|---|---|---|")
+    for number, kind in enumerate(KINDS):
+        of_kind = found[:, :, number]
+        by_task = of_kind.mean(1)
+        numbers = (of_kind.mean(), np.median(by_task), by_task.max(), of_kind.max())
+        print(f"| {kind} | " + " | ".join(f"{value:+.4f}" for value in numbers) + " |")
+
+
+if __name__ == "__main__":
+    main()
