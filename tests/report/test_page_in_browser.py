@@ -831,7 +831,7 @@ def test_without_scripts_the_verdict_the_curve_and_the_table_are_there(
     page = context.new_page()
     page.goto(whole.file.as_uri())
     assert page.locator("#verdict .first").is_visible()
-    assert result.bounds.reason in page.locator("#range-chart > svg").get_attribute("aria-label")
+    assert result.picture().reason in page.locator("#range-chart > svg").get_attribute("aria-label")
     assert page.locator("tbody tr").count() == 5
     assert not page.locator("#controls").is_visible()
     context.close()
