@@ -5,8 +5,8 @@
 Single range tests of eight seeds: 0 to 3, on which the constants of `cyclr.bounds.interval` were measured, and 4 to 7.
 Another seed means other initial weights and another order of the data. Every test of a task is compared with every
 other; tests without bounds are left out. The first table has a row for old and new seeds, for the tasks that nothing
-was fitted to, and for constants that are measured with one family of tasks left out and judged on that family. The
-second table has the share held by thirds of the scatter, for 80 %: from quiet curves to noisy ones.
+was fitted to, for other sweeps, and for constants that are measured with one family of tasks left out and judged on
+that family. The second table has the share held by thirds of the scatter, for 80 %: from quiet curves to noisy ones.
 
 Sweeps that `ground_truth.py` does not make are stored in benchmarks/bounds/interval.npz. Missing ones are made, in
 about twenty minutes on one core.
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ground_truth import NEW_SEEDS, SEEDS, load
+from ground_truth import NEW_SEEDS, SEEDS, SWEEPS, load
 from new_tasks import ALL, NEW_TASKS
 from stability import result_of
 from tasks import TASKS, Task
@@ -55,9 +55,9 @@ def sweeps() -> dict[str, Any]:
     return {name: np.concatenate([known[name], new]) if name in known else new for name, new in found.items()}
 
 
-def pairs_of(task: Task, losses: Any) -> list[Pair]:
-    """Every test of a task with every other one, if both have bounds."""
-    results = [result_of("default", row.astype(float)) for row in losses]
+def pairs_of(task: Task, losses: Any, name: str = "default") -> list[Pair]:
+    """Every test of a task with every other one, if both have bounds; `name` is that of their sweep."""
+    results = [result_of(name, row.astype(float)) for row in losses]
     tops = [np.log(result.bounds.max_lr) if result.bounds.usable else np.nan for result in results]
     found = []
     for first, result in enumerate(results):
@@ -97,6 +97,10 @@ def main() -> None:
         "54 tasks, old against new seeds": [pair for pair in pairs if min(pair.seeds) < 4 <= max(pair.seeds)],
         "tasks that nothing was fitted to": unseen,
     }
+    for name in (name for name in SWEEPS if "over" in name):
+        rows[f"54 tasks, old seeds, {name}"] = [
+            pair for task in TASKS for pair in pairs_of(task, load(task)[f"sweep {name}"], name)
+        ]
     print(f"| tests | pairs | {' | '.join(f'{share:.0%}' for share in SHARES)} | median factor at 80% |")
     print("|---|---|---|---|---|---|---|")
     for name, of in rows.items():
