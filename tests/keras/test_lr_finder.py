@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import sys
 
 import keras
@@ -339,9 +340,8 @@ def test_the_figure_shows_the_curve_and_opens_no_window(linear_model):
     (axes,) = finder.figure.axes
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == ("learning rate", "loss", "log")
     drawn = [line.get_xydata() for line in axes.lines]
-    assert any(
-        np.allclose(line, np.transpose([finder.learning_rates, finder.losses])) for line in drawn if len(line) == 4
-    )
+    dots = np.transpose([finder.learning_rates, finder.result.picture().dots])
+    assert any(np.allclose(line, dots, equal_nan=True) for line in drawn if len(line) == 4)
 
 
 @pytest.mark.every_backend
@@ -425,7 +425,7 @@ def written(capsys, model, **arguments):
 def test_the_verdict_and_the_next_line_are_written(verbose, linear_model, capsys):
     output, bounds = written(capsys, linear_model("sgd"), verbose=verbose)
     *_, verdict, following, plot = output.splitlines()
-    assert verdict == f"{bounds.verdict} {bounds.reason}"
+    assert verdict == bounds.reason
     assert following == "Next: model.fit(..., callbacks=[cyclr.keras.ScheduleCallback(finder.result.bounds)])"
     assert plot == 'Plot: finder.figure.savefig("range_test.png")'
 
@@ -435,12 +435,13 @@ def test_nothing_is_written_if_fit_is_quiet(linear_model, capsys):
     assert written(capsys, linear_model("sgd"), verbose=0)[0] == ""
 
 
-def test_no_next_line_without_bounds(linear_model, capsys):
-    finder = LRFinder(1e-4, 1e-2)
-    fit(linear_model("sgd"), finder, verbose=2)
+@pytest.mark.parametrize(("epochs", "following"), [(4, ["60 updates or more, 5 a rate"]), (10, [])])
+def test_the_next_line_without_bounds(epochs, following, linear_model, capsys):
+    fit(linear_model("sgd"), LRFinder(1e-9, 1e-8), epochs=epochs, verbose=2)
     output = capsys.readouterr().out
-    assert "This curve gives no bounds. The test recorded 4 losses" in output
-    assert "Next" not in output
+    assert "This curve gives no bounds. The " in output
+    assert re.findall("Next: the same fit with more epochs, for (.*).", output) == following
+    assert "ScheduleCallback" not in output
 
 
 def test_the_plot_is_saved(linear_model, capsys, tmp_path):

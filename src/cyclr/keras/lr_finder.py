@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cyclr import _checks
 from cyclr.bounds import Bounds
+from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import MissingExtraError
 from cyclr.keras import _private
 from cyclr.keras._batch import monitored
@@ -268,6 +269,11 @@ class LRFinder(RateCallback):
         lines = [bounds.reason]
         if bounds.usable:
             lines.append("Next: model.fit(..., callbacks=[cyclr.keras.ScheduleCallback(finder.result.bounds)])")
+        elif len(self.learning_rates) < MIN_POINTS:
+            each = self.batches_lr_update
+            lines.append(
+                f"Next: the same fit with more epochs, for {MIN_POINTS * each} updates or more, {each} a rate."
+            )
         if self.figure is not None and self.plot_path is not None:
             lines.append(f"Plot: {os.fspath(self.plot_path)}")
         elif self.figure is not None and _backend_is("NON_INTERACTIVE"):
