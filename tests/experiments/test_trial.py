@@ -74,6 +74,18 @@ def test_every_update_of_a_range_test_is_counted(blob_spec: MakeSpec) -> None:
     assert record.range_test_steps == 300
 
 
+def test_bounds_for_the_length_of_the_training_count_every_update_of_the_trials(blob_spec: MakeSpec) -> None:
+    record = only(blob_spec(policies=[{"kind": "triangular"}], steps=400, epochs=None, range_test={"refine": 300}))
+    assert record.error is None
+    assert record.range_test.total_steps == record.total_steps == 400
+    trials = record.range_test.trials
+    assert len(trials) == 2
+    assert record.range_test_steps > len(record.range_test.lr) + sum(len(trial.losses) for trial in trials)
+    assert max(record.steps["learning_rate"]) == record.range_test.bounds.max_lr
+    plain = only(blob_spec(policies=[{"kind": "triangular"}], steps=400, epochs=None))
+    assert plain.range_test.total_steps is None
+
+
 def test_the_range_test_leaves_no_trace_in_the_training(blob_spec: MakeSpec) -> None:
     tested = only(blob_spec(policies=[{"kind": "cosine"}], range_test={"steps": 60}))
     untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested.steps["learning_rate"][0]}]))

@@ -56,6 +56,16 @@ class Trial:
     folder: str = field(default=".", compare=False)
     shipped_as: str | None = field(default=None, compare=False)
 
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the budget in optimizer updates."""
+        # One of them is None.
+        return (self.steps or 0) + (self.epochs or 0) * steps_per_epoch
+
+    def range_test_arguments(self, steps_per_epoch: int) -> dict[str, Any]:
+        """Return the arguments of the range test: the length of the training is among them if `refine` is."""
+        length = {"total_steps": self.total_steps(steps_per_epoch)} if "refine" in self.range_test else {}
+        return {**self.range_test, **length, "seed": self.seed}
+
     def definition(self) -> dict[str, Any]:
         """Return everything that the outcome depends on, for JSON. Options are as given, without defaults."""
         names = ("workload", "data", "seed", "optimizer", "epochs", "steps", "batch_size", "metric", "backend")
@@ -135,7 +145,8 @@ class Spec:
         metric: the compared validation metric, by its name in the logs.
         direction: `"max"` or `"min"`; by default from the metric's name (`"min"` for losses and errors, `"max"` for
             accuracies and others). It must be given if the name does not say.
-        range_test: arguments of the range tests, as for `cyclr.RangeTest`, and `repeats`.
+        range_test: arguments of the range tests, as for `cyclr.RangeTest`, `repeats`, and `refine`: the updates to
+            spend on bounds for the length of the training. All updates of a test count as steps of its training.
         backend: Keras backend; by default from the environment.
         folder: the folder of relative paths.
 
@@ -182,10 +193,10 @@ class Spec:
         for name, legal in (("validation", ("test",)), ("direction", get_args(Direction)), ("backend", BACKENDS)):
             if isinstance(getattr(self, name), str):
                 _checks.choice(name, getattr(self, name), legal)
-        known = [argument.name for argument in fields(Sweep) if argument.name != "seed"]
+        known = [argument.name for argument in fields(Sweep) if argument.name not in ("seed", "total_steps")]
         for name in self.range_test.keys() - known:
             raise ValueError(unknown("range_test", name, known))
-        Sweep(**self.range_test)
+        Sweep(**self.range_test, total_steps=1 if "refine" in self.range_test else None)
         self._check_names()
 
     def _check_names(self) -> None:

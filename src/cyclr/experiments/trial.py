@@ -102,8 +102,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         environment.select_backend(trial.backend)
     job = _built(trial)
     per_epoch = job.steps_per_epoch
-    # One of them is None.
-    total = (trial.steps or 0) + (trial.epochs or 0) * per_epoch
+    total = trial.total_steps(per_epoch)
     found |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
     started = time.perf_counter()
     bounds = None

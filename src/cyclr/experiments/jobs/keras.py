@@ -50,9 +50,8 @@ class KerasJob:
             self._model,
             *self._data,
             batch_size=self._batch_size,
-            seed=self._trial.seed,
             on_step=on_step,
-            **self._trial.range_test,
+            **self._trial.range_test_arguments(self.steps_per_epoch),
         )
 
     def train(self, plan: Plan, history: History) -> None:

@@ -56,9 +56,8 @@ class TorchJob:
             self._optimizer,
             self._loss,
             self._training,
-            seed=self._trial.seed,
             on_step=on_step,
-            **self._trial.range_test,
+            **self._trial.range_test_arguments(self.steps_per_epoch),
         )
 
     def train(self, plan: Plan, history: History) -> None:
