@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cyclr import Bounds, RangeTest, RangeTestResult, Run
 from cyclr.range_test import TrialCycle
 from cyclr.range_test.refine import HIGHEST, KEPT_EVERY, KEPT_MOST, LOWEST, MOST, SHORTEST, Search, TrialTest, plan
 from cyclr.range_test.repeats import Sweep
+from cyclr.range_test.trial import best_of, cost
 
 
 def completed(j, costs):
@@ -40,7 +42,7 @@ def test_a_plan_spends_all_updates_and_never_more(updates, total, kept):
 
 @pytest.mark.parametrize(
     ("updates", "total", "expected"),
-    [(150, 1000, 0), (250, 1000, 2), (600, 1000, 5), (1200, 1000, 5), (1200, 400, 5), (600, 150, 0)],
+    [(150, 1000, 0), (250, 1000, 2), (600, 1000, 4), (1200, 1000, 4), (1200, 400, 4), (600, 150, 0)],
 )
 def test_the_number_of_trials(updates, total, expected):
     assert plan(updates, total)[0] == expected
@@ -159,14 +161,28 @@ class Quadratic:
 
 def test_trials_move_max_lr_of_a_real_descent_to_one_of_their_tops():
     drive = Quadratic()
-    plain = Sweep().run(Quadratic())
     result = Sweep(total_steps=1000, refine=1200).run(drive)
-    best = min((trial for trial in result.trials if trial.score is not None), key=lambda trial: trial.score)
-    assert result.bounds.max_lr == best.max_lr
-    assert result.bounds.max_lr / result.bounds.base_lr == pytest.approx(plain.bounds.max_lr / plain.bounds.base_lr)
-    assert f"{best.max_lr:.3g}" in result.bounds.reason or best.max_lr == plain.bounds.max_lr
-    assert result.lr.tolist() == plain.lr.tolist()
+    chosen = best_of(result.trials)
+    alone = replace(result, trials=()).bounds
+    assert result.bounds.max_lr == chosen.max_lr
+    assert result.bounds.max_lr / result.bounds.base_lr == pytest.approx(alone.max_lr / alone.base_lr)
+    assert f"{len(result.trials)} trial cycles of 200 updates" in result.bounds.reason
     assert sum(len(test.learning_rates) for test in drive.driven[1:]) <= 1200
+
+
+def test_an_unstable_top_above_counts_against_a_trial_by_its_distance():
+    def of(max_lr, score):
+        return TrialCycle(max_lr, (1.0, 0.5), None, "completed" if score is not None else "diverged", score)
+
+    low, middle, high = of(1.0, 0.10), of(2.0, 0.09), of(8.0, None)
+    assert cost(low, [low, middle, high]) == 0.10
+    assert cost(middle, [low, middle, high]) == pytest.approx(0.09 + 0.03 * 1 / 2)
+    assert cost(high, [low, middle, high]) == math.inf
+    assert best_of([low, middle, high]) is low
+    assert best_of([low, middle]) is middle
+    assert best_of([high]) is None
+    better = of(4.0, 0.5)
+    assert cost(middle, [low, middle, better]) == pytest.approx(0.09 + 0.03 * (0.5 - 0.09))
 
 
 def test_refine_0_is_the_test_without_a_length():
@@ -181,9 +197,53 @@ def test_by_default_5_percent_of_a_long_run_are_spent(total, made):
     assert bool(Sweep(total_steps=total).run(Quadratic()).trials) is made
 
 
-def test_too_few_updates_for_trials_make_a_slower_sweep():
-    assert Sweep(total_steps=1000, refine=100).run(Quadratic()).steps == 250
-    assert Sweep(total_steps=1000, refine=100, updates_per_rate=4).run(Quadratic()).steps == 175
+@pytest.mark.parametrize("updates_per_rate", [1, 4])
+def test_too_few_updates_for_trials_make_a_second_sweep_around_the_bounds(updates_per_rate):
+    first = Sweep(updates_per_rate=updates_per_rate).run(Quadratic())
+    drive = Quadratic()
+    result = Sweep(total_steps=1000, refine=200, updates_per_rate=updates_per_rate).run(drive)
+    assert [len(test) for test in drive.driven] == [150, 200 // updates_per_rate]
+    low, high = drive.driven[1].learning_rates[[0, -1]]
+    assert first.bounds.max_lr / 1000 == pytest.approx(low)
+    assert high == pytest.approx(min(first.bounds.max_lr * 30, 10.0))
+    assert result.swept == (low, high)
+    assert result.trials == ()
+
+
+def test_a_flat_sweep_is_repeated_more_slowly_over_its_whole_range():
+    tests = []
+
+    def flat(seed, test, careful):
+        tests.append(len(test))
+        for _ in test:
+            test.record(1.0)
+
+    Sweep(total_steps=1000, refine=220, repeats=1).run(flat)
+    assert tests == [150, 220]
+
+
+def test_an_interrupted_second_sweep_leaves_the_bounds_of_the_first():
+    class Interrupted(Quadratic):
+        def __call__(self, seed, test, careful):
+            super().__call__(seed, test, careful)
+            if len(self.driven) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="second sweep was interrupted"):
+        result = Sweep(total_steps=1000, refine=600).run(Interrupted())
+    assert result.bounds == Sweep().run(Quadratic()).bounds
+
+
+def test_a_test_that_is_too_fast_says_so():
+    def result(updates_of_fall):
+        lr = np.geomspace(1e-6, 10, 150)
+        width = updates_of_fall / (149 / 7) / 2
+        loss = 2.3 - 1.5 / (1 + (0.01 / lr) ** (2 / width)) + (lr / 0.05) ** 2
+        return RangeTestResult(lr, np.minimum(loss, 9), "completed", 1e-6, 10.0, 150)
+
+    assert "too fast" in result(20).bounds.reason
+    assert "steps=" in result(20).bounds.reason
+    assert "too fast" not in result(150).bounds.reason
 
 
 def test_the_same_seed_gives_the_same_result_also_from_a_file(tmp_path):
@@ -200,7 +260,7 @@ def test_an_interrupt_ends_the_trials_and_keeps_those_that_were_made():
     class Interrupted(Quadratic):
         def __call__(self, seed, test, careful):
             super().__call__(seed, test, careful)
-            if len(self.driven) == 3:
+            if len(self.driven) == 4:
                 raise KeyboardInterrupt
 
     result = Sweep(total_steps=1000, refine=1200).run(Interrupted())
@@ -221,7 +281,7 @@ def test_an_interrupt_within_a_trial_says_how_it_ended():
     result = Sweep(total_steps=1000, refine=1200).run(Interrupted())
     assert [trial.ended for trial in result.trials] == ["interrupted"]
     assert len(result.trials[0].losses) == 20
-    assert result.bounds.max_lr == Sweep().run(Quadratic()).bounds.max_lr
+    assert result.bounds.usable
 
 
 @pytest.mark.parametrize(
@@ -229,6 +289,7 @@ def test_an_interrupt_within_a_trial_says_how_it_ended():
     [
         ({"refine": 600}, "total_steps"),
         ({"refine": -1, "total_steps": 1000}, "refine must be"),
+        ({"refine": 49, "total_steps": 1000}, "refine must be 0 or at least 50"),
         ({"refine": 1.5, "total_steps": 1000}, "refine must be"),
         ({"total_steps": 0}, "total_steps must be"),
         ({"total_steps": 12.5}, "total_steps must be"),

@@ -149,7 +149,9 @@ def test_the_loss_on_validation_data_judges_if_it_is_given():
         calls.append(model.training)
         return cross_entropy(model(DATA.tensors[0][:300]), DATA.tensors[1][:300])
 
-    result = range_test(model, optimizer, cross_entropy, loader, evaluate=evaluate, steps=60, **LENGTH)
+    result = range_test(
+        model, optimizer, cross_entropy, loader, evaluate=evaluate, steps=60, total_steps=1000, refine=200
+    )
     completed = [trial for trial in result.trials if trial.ended == "completed"]
     assert len(calls) == len(result.lr) + len(completed)
     assert all(0 < trial.kept < 2.5 for trial in completed)

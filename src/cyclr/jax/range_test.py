@@ -83,10 +83,11 @@ def range_test(
             the number to record at the end of every rate instead of the mean loss of its batches: a loss on validation
             data, or 1 − accuracy. A chunk is then the updates of one rate.
         total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, trial cycles of at least 100 updates from the same start choose max_lr.
-        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
-            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
-            Ctrl-C during a trial ends the trials, and the result holds those that were made.
+            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr.
+        refine: updates to spend on both, 0 or at least 50. Below 232 they make the second sweep only. A trial has at
+            least 100 updates and at most half of total_steps; it measures up to 16 further batches, on which no trial
+            trains, or `evaluate`. None takes 5 % of total_steps where that is at least 600, and none otherwise. Ctrl-C
+            ends the trials, and the result holds what is known.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 

@@ -1,6 +1,5 @@
 """TrialCycle cycles, which correct the max_lr of a sweep for a run of known length."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,16 +8,19 @@ import numpy as np
 
 from cyclr import _checks
 from cyclr.range_test.driver import RangeTest
-from cyclr.range_test.trial import TrialCycle
+from cyclr.range_test.trial import TrialCycle, cost
 from cyclr.schedules import Cyclical
 
 SHARE, WORTH = 20, 600
 """The part of a run that is spent if nobody says how much, a twentieth, if it is at least so many updates."""
 
-SHORTEST, MOST, PARTS = 100, 6, 5
-"""Updates of a trial at least, trials at most, and into how many trials the updates are divided. Trials of 25 and 50
+SHORTEST, MOST, PARTS = 100, 4, 6
+"""Updates of a trial at least, trials at most, and the part of all updates for one, a sixth. Trials of 25 and 50
 updates choose worse than the sweep alone: deep networks have not begun to learn, and a rate wins that diverges later.
 """
+
+SLOWER, BELOW, ABOVE = 50, 1000.0, 30.0
+"""Updates of a second sweep at least, and its range: from max_lr over the second number to max_lr times the third."""
 
 FIRST, UP, LOWEST, HIGHEST = (0, 2), 2, -3, 5
 """Tops are 2^j times the max_lr of the sweep: the first j, the step upwards, and the range of j."""
@@ -43,7 +45,7 @@ def budget(refine: int | None, total_steps: int) -> int:
 
 
 def plan(updates: int, total_steps: int, kept: int = KEPT_MOST) -> tuple[int, int, int]:
-    """Return how many trials of how many updates to make at most, and the updates that are left for a slower sweep.
+    """Return how many trials of how many updates to make at most, and the updates of a second sweep before them.
 
     Args:
         updates: to be spent in all, ≥ 0.
@@ -51,7 +53,7 @@ def plan(updates: int, total_steps: int, kept: int = KEPT_MOST) -> tuple[int, in
         kept: batches that every trial measures at its end.
     """
     longest = total_steps // 2
-    length = min(max(updates // PARTS - kept, SHORTEST), longest)
+    length = min(max(updates // PARTS, SHORTEST), longest)
     trials = min(updates // (length + kept), MOST) if longest >= SHORTEST else 0
     if trials < len(FIRST):
         return 0, 0, updates
@@ -160,7 +162,7 @@ class Search:
                 return j
         best = min(self.made, key=self._rank)
         if self.made[best].score is None:
-            # All became unstable.
+            # All of them became unstable.
             best = min(self.made)
         if best == max(self.made) and best < HIGHEST:
             return min(best + UP, HIGHEST)
@@ -179,8 +181,7 @@ class Search:
         return min((k for k in self.made if (k - j) * side > 0), key=lambda k: abs(k - j))
 
     def _rank(self, j: int) -> tuple[float, int]:
-        score = self.made[j].score
-        return (math.inf if score is None else score), abs(j)
+        return cost(self.made[j], list(self.made.values())), abs(j)
 
     def _score(self, j: int, trial: TrialCycle) -> float | None:
         if trial.ended != "completed":

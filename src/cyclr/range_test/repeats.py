@@ -1,14 +1,16 @@
 """A range test as every adapter takes it: its arguments, the repeats of a curve that is noisy, and the trials."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from cyclr import _checks
+from cyclr.bounds import Bounds
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.range_test.driver import RangeTest, Spacing
-from cyclr.range_test.refine import KEPT_MOST, Search, TrialTest, budget, plan
+from cyclr.range_test.refine import ABOVE, BELOW, KEPT_MOST, SLOWER, Search, TrialTest, budget, plan
 from cyclr.range_test.result import RangeTestResult
 from cyclr.schedules import Run
 from cyclr.schedules.run import total_of
@@ -29,8 +31,8 @@ class Sweep:
             bounds are `"noisy"` or the loss is `"flat"`, which may be noise too.
         seed: seed of the first test, ≥ 0; the others take seed + 1, seed + 2, …. None seeds nothing and makes one test.
         total_steps: length of the run that the bounds are for, an int or a `Run`; None if it is not known.
-        refine: updates to spend on a slower sweep and on trial cycles, ≥ 0, if the length is known. None takes 5 % of
-            the run where that is at least 600, and else none.
+        refine: updates to spend on a second, slower sweep and on trial cycles, 0 or at least 50. None takes 5 % of the
+            run where that is at least 600, and else none.
 
     Raises:
         TypeError, ValueError: an argument out of range; several repeats without a seed.
@@ -59,6 +61,10 @@ class Sweep:
             total_of(self.total_steps)
         if self.refine is not None:
             _checks.integer("refine", self.refine, at_least=0, fix="It counts optimizer updates.")
+            if 0 < self.refine < SLOWER:
+                raise ValueError(
+                    f"refine must be 0 or at least {SLOWER} updates, as fewer show nothing; got refine={self.refine}."
+                )
             if self.total_steps is None:
                 raise ValueError(
                     f"refine must come with the length of the run; got refine={self.refine} without total_steps. Pass "
@@ -128,9 +134,14 @@ class Sweep:
                 f"refine must be 0 for data that can be read only once; got {updates} updates to spend on the same "
                 "batches again. Pass data that can be read again, or refine=0."
             )
-        kept = KEPT_MOST if evaluate is None else 0
-        trials, length, left = plan(updates, total_steps, kept)
-        result = repeated(replace(self, steps=self.steps + left // self.updates_per_rate))
+        trials, length, left = plan(updates, total_steps, KEPT_MOST if evaluate is None else 0)
+        result = repeated(self)
+        try:
+            if left >= SLOWER:
+                result = _clearer(result, repeated(self._slower(result.bounds, left)))
+        except KeyboardInterrupt:
+            warnings.warn("the second sweep was interrupted, so the bounds are those of the first.", stacklevel=3)
+            trials = 0
         numbers = result.bounds.numbers
         if not trials or numbers is None:
             return replace(result, total_steps=total_steps)
@@ -144,6 +155,14 @@ class Sweep:
                 break
             search.add(j, cycle.trial())
         return replace(result, total_steps=total_steps, trials=tuple(search.made.values()))
+
+    def _slower(self, bounds: Bounds, updates: int) -> "Sweep":
+        """Return a sweep of so many updates around the bounds, or over the whole range if there are none."""
+        steps = max(updates // self.updates_per_rate, 2)
+        if bounds.max_lr is None:
+            return replace(self, steps=steps, repeats=1)
+        low, high = max(self.min_lr, bounds.max_lr / BELOW), min(self.max_lr, bounds.max_lr * ABOVE)
+        return replace(self, min_lr=low, max_lr=high, steps=steps, repeats=1)
 
     def repeated(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
         """Make the repeats, and return one result of all.
@@ -172,6 +191,11 @@ class Sweep:
                 results.append(result)
                 combined = RangeTestResult.of_repeats(results)
         return combined
+
+
+def _clearer(first: RangeTestResult, second: RangeTestResult) -> RangeTestResult:
+    """Return the second result, unless only the first shows a fall and a rise."""
+    return second if second.bounds.status == "ok" or not first.bounds.usable else first
 
 
 def _would_lose_bounds(combined: RangeTestResult, result: RangeTestResult) -> bool:

@@ -106,10 +106,11 @@ def range_test(
         seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
             are. The same seed gives the same result on deterministic hardware.
         total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, trial cycles of at least 100 updates from the same start choose max_lr.
-        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
-            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
-            Ctrl-C during a trial ends the trials, and the result holds those that were made.
+            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr.
+        refine: updates to spend on both, 0 or at least 50. Below 232 they make the second sweep only. A trial has at
+            least 100 updates and at most half of total_steps; it measures up to 16 further batches, on which no trial
+            trains, or `evaluate`. None takes 5 % of total_steps where that is at least 600, and none otherwise. Ctrl-C
+            ends the trials, and the result holds what is known.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
         on_step: called with the running test after every update, to show progress.
