@@ -166,7 +166,8 @@ import json, sys
 from typer.testing import CliRunner
 from cyclr.cli.app import app
 
-for function, *options in (["build", "--batch-size", "64"], ["frozen", "--output", "frozen"]):
+for function, *options in (["build", "--batch-size", "64"], ["frozen", "--output", "frozen"],
+                           ["build", "--output", "long", "--total-steps", "400", "--refine", "232"]):
     result = CliRunner().invoke(app, ["range-test", "--model", f"models.py:{function}", "--steps", "60", *options])
     print(json.dumps([result.exit_code, result.output]))
 """
@@ -174,14 +175,14 @@ for function, *options in (["build", "--batch-size", "64"], ["frozen", "--output
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[int, str]]]:
-    """A folder, and the exit codes and outputs of two range tests in it, by one process."""
+    """A folder, and the exit codes and outputs of three range tests in it, by one process."""
     folder = write_models(tmp_path_factory.mktemp("tested"))
     said = run([sys.executable, "-c", TESTS], cwd=folder, env=ENVIRONMENT).stdout
     return folder, [json.loads(line) for line in said.splitlines() if line.startswith("[")]
 
 
 def test_range_test_of_a_users_model(tested: tuple[Path, list[tuple[int, str]]]) -> None:
-    folder, [(code, said), _] = tested
+    folder, [(code, said), *_] = tested
     assert code == 0, said
     assert "base_lr" in said
     saved = cyclr.RangeTestResult.load(folder / "cyclr-range-test" / "range_test.json")
@@ -191,10 +192,36 @@ def test_range_test_of_a_users_model(tested: tuple[Path, list[tuple[int, str]]])
 
 
 def test_range_test_without_bounds_has_an_exit_code_of_its_own(tested: tuple[Path, list[tuple[int, str]]]) -> None:
-    _, [_, (code, said)] = tested
+    _, [_, (code, said), _] = tested
     assert code == 3, said
     assert "no bounds" in said
     assert "flat" in said
+
+
+def test_range_test_for_a_training_of_known_length(tested: tuple[Path, list[tuple[int, str]]]) -> None:
+    folder, [*_, (code, said)] = tested
+    assert code == 0, said
+    assert "2 trial cycles of 100 updates" in " ".join(said.replace("│", " ").split())
+    saved = cyclr.RangeTestResult.load(folder / "long" / "range_test.json")
+    assert saved.total_steps == 400
+    assert len(saved.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--refine", "600"], "--refine needs the length of the training"),
+        (["--epochs", "3", "--total-steps", "100"], "give the length of the training once"),
+        (["--epochs", "3", "--refine", "20"], "refine must be 0 or at least 50"),
+    ],
+)
+def test_a_length_is_given_once_and_refine_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["range-test", "--model", "mlp", *options])
+    assert result.exit_code in (1, 2)
+    assert message in " ".join(f"{result.output} {result.exception}".replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cyclr
-from cyclr import CyclrError, RangeTestResult, Schedule, _files
+from cyclr import CyclrError, RangeTest, RangeTestResult, Schedule, _files
 from cyclr.cli import compare, report
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
@@ -33,6 +33,7 @@ from cyclr.experiments import data as data_sets
 from cyclr.experiments.demo import demo_spec, discard_demo
 from cyclr.experiments.trial import find_bounds
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.refine import TrialTest
 from cyclr.records import Record, best, summarize
 from cyclr.schedules.cyclical import decay_of_mode
 
@@ -170,6 +171,16 @@ def range_test(
     steps: Annotated[int, typer.Option(min=2, help="Updates, each at another rate.")] = 150,
     spacing: Annotated[Spacing, typer.Option(help="How the rates rise.")] = "exponential",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Length of your training, to find bounds for it by trial cycles.")
+    ] = None,
+    total_steps: Annotated[
+        int | None, typer.Option(min=1, help="The same in optimizer updates, instead of --epochs.")
+    ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(min=0, help="Updates to spend on these trials; 5 % of the training by default, if at least 600."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the picture and the JSON.")] = Path("cyclr-range-test"),
     overwrite: OverwriteOption = False,
@@ -177,7 +188,14 @@ def range_test(
     """Find the learning-rate bounds of your own model.
 
     Example: cyclr range-test --model model.py:build --data mnist --batch-size 64
+
+    For a training of known length: cyclr range-test --model model.py:build --epochs 20 --refine 600
     """
+    has_length = epochs is not None or total_steps is not None
+    if epochs is not None and total_steps is not None:
+        raise typer.BadParameter("give the length of the training once: --epochs or --total-steps.")
+    if refine is not None and not has_length:
+        raise typer.BadParameter("--refine needs the length of the training: --epochs or --total-steps.")
     prepare_folder(output)
     written = output / "range_test.png", output / "range_test.json"
     check_new(overwrite, *written)
@@ -186,10 +204,12 @@ def range_test(
         [{"kind": "triangular"}],
         workload=model,
         data=None if in_file else data,
-        epochs=1,
+        epochs=epochs if has_length else 1,
+        steps=total_steps,
         seeds=[seed],
         batch_size=batch_size,
-        range_test={"min_lr": min_lr, "max_lr": max_lr, "steps": steps, "spacing": spacing},
+        range_test={"min_lr": min_lr, "max_lr": max_lr, "steps": steps, "spacing": spacing}
+        | ({"refine": refine} if has_length else {}),
     ).trials()
     workloads.check(trial)
     if backend is not None or not in_file or importlib.util.find_spec("keras") is not None:
@@ -198,7 +218,12 @@ def range_test(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out) as bars:
         bar = bars.add_task("range test", total=steps)
-        result = find_bounds(trial, loaded, lambda test: bars.update(bar, completed=test.recorded, total=len(test)))
+
+        def show(test: RangeTest) -> None:
+            name = f"trial up to {test.top:.2g}" if isinstance(test, TrialTest) else "range test"
+            bars.update(bar, description=name, completed=test.recorded, total=len(test))
+
+        result = find_bounds(trial, loaded, show)
     _print_bounds(result)
     _save_picture(result.plot(), written[0])
     result.save(written[1])
