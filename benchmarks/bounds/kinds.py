@@ -2,7 +2,7 @@
 
     python benchmarks/bounds/kinds.py [FAMILY ...]
 
-Bounds come from the stored range tests of `ground_truth.py`, with a seed each. A shortfall is the score of the best of
+Each of four seeds has a range test of its own. A shortfall is the score of the best of
 25 fixed rates (mean of four seeds) minus the score of the run, as in `compare.py`; a diverged run scores 0. By default
 all families of tasks.
 """
@@ -11,11 +11,10 @@ import sys
 from typing import Any
 
 import numpy as np
+from compare import range_test
 from ground_truth import SEEDS, load
 from tasks import TASKS, Task
 from training import train
-
-from cyclr import Bounds, RangeTest
 
 KINDS: dict[str, dict[str, Any]] = {
     "cycle": {},
@@ -27,27 +26,24 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def bounds_of(losses: Any) -> Bounds:
-    """Bounds from the losses of a stored default sweep, shape (150,)."""
-    test = RangeTest(restores=True)
-    for _ in test:
-        test.record(losses[test.recorded])
-    return test.result().bounds
-
-
 def shortfalls(task: Task) -> Any:
     """Shortfalls of one task, shape (seeds, kinds)."""
-    stored, steps = load(task), np.arange(task.steps)
-    found = [bounds_of(losses) for losses in stored["sweep default"]]
+    steps, mark = np.arange(task.steps), load(task)["fixed"].mean(0).max()
+    found = [range_test(task, seed).bounds for seed in SEEDS]
     rates = [[one.schedule(total_steps=task.steps, **kind)(steps) for kind in KINDS.values()] for one in found]
-    return stored["fixed"].mean(0).max() - train(task, np.array(rates), SEEDS)
+    return mark - train(task, np.array(rates), SEEDS)
+
+
+def _shown(task: Task, found: Any) -> Any:
+    print(task.name, *(f"{value:+.4f}" for value in found.mean(0)), flush=True)
+    return found
 
 
 def main() -> None:
     """Print a row for each kind."""
     families = sys.argv[1:] or sorted({task.family for task in TASKS})
     tasks = [task for task in TASKS if task.family in families]
-    found = np.array([shortfalls(task) for task in tasks])
+    found = np.array([_shown(task, shortfalls(task)) for task in tasks])
     print(f"{len(tasks)} tasks of {', '.join(families)}; {len(SEEDS)} seeds\n")
     print("| kind | mean | median | worst task | worst run |\n|---|---|---|---|---|")
     for number, kind in enumerate(KINDS):

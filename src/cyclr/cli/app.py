@@ -225,8 +225,8 @@ def range_test(
 
         result = find_bounds(trial, loaded, show)
     _print_bounds(result)
-    _save_picture(result.plot(), written[0])
     result.save(written[1])
+    _save_picture(result.plot(), written[0])
     say(f"Written: {written[0]}, {written[1]}")
     if not result.bounds.usable:
         raise typer.Exit(Exit.NO_BOUNDS)
