@@ -86,6 +86,16 @@ def test_bounds_for_the_length_of_the_training_count_every_update_of_the_trials(
     assert plain.range_test.total_steps is None
 
 
+def test_a_policy_may_have_its_own_updates_to_spend_on_bounds(blob_spec: MakeSpec) -> None:
+    policies = [{"kind": "triangular"}, {"kind": "triangular", "refine": 232, "steps": 400}]
+    plain, refined = blob_spec(policies=policies, steps=400, epochs=None).trials()
+    assert plain.range_test_arguments(8) == {"seed": plain.seed}
+    assert refined.range_test_arguments(8) == {"seed": plain.seed, "refine": 232, "total_steps": 400}
+    assert refined.policy.name == f"{plain.policy.name}, 400 steps, refine 232"
+    with pytest.raises(ValueError, match="refine must be 0 or at least 50"):
+        blob_spec(policies=[{"kind": "triangular", "refine": 20}])
+
+
 def test_the_range_test_leaves_no_trace_in_the_training(blob_spec: MakeSpec) -> None:
     tested = only(blob_spec(policies=[{"kind": "cosine"}], range_test={"steps": 60}))
     untested = only(blob_spec(policies=[{"kind": "cosine", "lr": tested.steps["learning_rate"][0]}]))

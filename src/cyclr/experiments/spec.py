@@ -120,6 +120,7 @@ class _Own(Struct):
     steps: Count | None = None
     seeds: Seeds | None = None
     optimizer: Any = UNSET
+    refine: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ class Spec:
     Args:
         policies: tables with `kind` (one of `policies.KINDS`) and its options; a list of rates for `lr` in `"fixed"`
             makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
-            and an `optimizer`, the only one it runs with. `"schedule"` takes an inline `schedule`, or the `file` of
-            one: a schedule, or `Bounds` or a `RangeTestResult`, whose `bounds.schedule` fills the run.
+            `refine`, as in `range_test`, and an `optimizer`, the only one it runs with. `"schedule"` takes an inline
+            `schedule`, or the `file` of one: a schedule, or `Bounds` or a `RangeTestResult`, whose `bounds.schedule`
+            fills the run.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
         data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.
@@ -323,12 +325,16 @@ class Spec:
         names = ("workload", "batch_size", "metric", "direction", "range_test", "backend", "folder")
         shared = {name: getattr(self, name) for name in names}
         shared |= {"data": self._data(), "epochs": budget.epochs, "steps": budget.steps}
+        if own.refine is not None:
+            shared["range_test"] = {**self.range_test, "refine": own.refine}
+            Sweep(**shared["range_test"], total_steps=1)
         optimizers = _optimizers(self.optimizer if own.optimizer is UNSET else own.optimizer)
         for options in many:
             policy = Policy(kind, options, own.name if len(many) == 1 else "")
-            if budget is not self and not own.name:
-                length = f"{own.epochs} epochs" if own.epochs else f"{own.steps} steps"
-                policy = replace(policy, name=f"{policy.name}, {length}")
+            for name in ("epochs", "steps", "refine") if not own.name else ():
+                if (value := getattr(own, name)) is not None:
+                    said = f"refine {value}" if name == "refine" else f"{value} {name}"
+                    policy = replace(policy, name=f"{policy.name}, {said}")
             for optimizer, seed in itertools.product(optimizers, own.seeds or self.seeds):
                 yield Trial(policy=policy, seed=seed, optimizer=optimizer, **shared)
 

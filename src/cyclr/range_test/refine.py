@@ -150,7 +150,7 @@ class Search:
     trials: int
     value_at_start: float | None = None
     made: dict[int, TrialCycle] = field(default_factory=dict)
-    _units: tuple[float, float] | None = None
+    _units: tuple[float, float] | None = field(default=None, init=False)
     """By how much the loss of training and the other one fell in the first trial that was completed."""
 
     def next_top(self) -> int | None:
