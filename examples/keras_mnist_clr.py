@@ -36,7 +36,8 @@ model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy
 #    draws the curve, and restores the model.
 steps = math.ceil(len(data.x_train) / batch_size)
 finder = LRFinder(min_lr=1e-4, max_lr=1e0, plot_path=options.output / "range_test.png")
-model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=math.ceil(500 / steps), callbacks=[finder])
+epochs = math.ceil(500 / steps)
+model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=epochs, callbacks=[finder], verbose=2)
 
 # 2. Train between its bounds: half a cycle takes 4 epochs, by Smith's rule of 2 to 10.
 base_lr, max_lr = finder.result.bounds
