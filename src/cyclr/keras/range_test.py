@@ -108,12 +108,13 @@ def range_test(
         seed: seed of the order of the data and of unseeded random operations, ≥ 0. None draws from the generators as
             they are. The same seed gives the same result on a deterministic backend, if the data holds no state.
         total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, trial cycles of at least 100 updates from the same start choose max_lr. All of them read the same
-            batches in the same order, and are judged by batches that none is trained on too; data that shuffles itself,
-            such as a `tf.data` shuffle, has another order in every pass.
-        refine: updates to spend on these trials, and on a slower sweep if they do not suffice for trials, ≥ 0; see
-            `cyclr.range_test.refine`. None takes 5 % of total_steps where that is at least 600, and none otherwise.
-            Ctrl-C during a trial ends the trials, and the result holds those that were made. A generator has none.
+            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr. All
+            trials read the same batches in the same order. Data that shuffles itself, such as a `tf.data` shuffle, has
+            another order in every pass.
+        refine: updates to spend on both, 0 or at least 50. Below 232 they make the second sweep only. A trial has at
+            least 100 updates and at most half of total_steps; it measures up to 16 further batches, on which no trial
+            trains, or `evaluate`. None takes 5 % of total_steps where that is at least 600, and none otherwise. Ctrl-C
+            ends the trials, and the result holds what is known. It must be 0 for a generator.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
             deleted after the test.
         on_step: called with the running test after every update, to show progress.
