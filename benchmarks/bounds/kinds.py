@@ -2,9 +2,8 @@
 
     python benchmarks/bounds/kinds.py [FAMILY ...]
 
-Each of four seeds has a range test of its own. A shortfall is the score of the best of
-25 fixed rates (mean of four seeds) minus the score of the run, as in `compare.py`; a diverged run scores 0. By default
-all families of tasks.
+Each of four seeds has a range test of its own. A shortfall is the score of the best of 25 fixed rates (mean of four
+seeds) minus the score of the run, as in `compare.py`; a diverged run scores 0. By default all families of tasks.
 """
 
 import sys
@@ -27,30 +26,28 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def shortfalls(task: Task) -> Any:
-    """Shortfalls of one task, shape (seeds, kinds)."""
+    """Mean shortfalls of one task over the seeds whose range test gives bounds, shape (kinds,)."""
     steps, mark = np.arange(task.steps), load(task)["fixed"].mean(0).max()
-    found = [range_test(task, seed).bounds for seed in SEEDS]
-    rates = [[one.schedule(total_steps=task.steps, **kind)(steps) for kind in KINDS.values()] for one in found]
-    return mark - train(task, np.array(rates), SEEDS)
-
-
-def _shown(task: Task, found: Any) -> Any:
-    print(task.name, *(f"{value:+.4f}" for value in found.mean(0)), flush=True)
-    return found
+    found = {seed: range_test(task, seed).bounds for seed in SEEDS}
+    rates = [
+        [one.schedule(total_steps=task.steps, **kind)(steps) for kind in KINDS.values()]
+        for one in found.values()
+        if one.usable
+    ]
+    mean = (mark - train(task, np.array(rates), [seed for seed in SEEDS if found[seed].usable])).mean(0)
+    print(task.name, *(f"{value:+.4f}" for value in mean), flush=True)
+    return mean
 
 
 def main() -> None:
-    """Print a row for each kind."""
+    """Print a row for each task, and then for each kind."""
     families = sys.argv[1:] or sorted({task.family for task in TASKS})
     tasks = [task for task in TASKS if task.family in families]
-    found = np.array([_shown(task, shortfalls(task)) for task in tasks])
-    print(f"{len(tasks)} tasks of {', '.join(families)}; {len(SEEDS)} seeds\n")
-    print("| kind | mean | median | worst task | worst run |\n|---|---|---|---|---|")
-    for number, kind in enumerate(KINDS):
-        of_kind = found[:, :, number]
-        by_task = of_kind.mean(1)
-        numbers = (of_kind.mean(), np.median(by_task), by_task.max(), of_kind.max())
-        print(f"| {kind} | " + " | ".join(f"{value:+.4f}" for value in numbers) + " |")
+    found = np.array([shortfalls(task) for task in tasks])
+    print(f"\n{len(tasks)} tasks of {', '.join(families)}; {len(SEEDS)} seeds\n")
+    print("| kind | mean | median | worst task |\n|---|---|---|---|")
+    for kind, values in zip(KINDS, found.T, strict=True):
+        print(f"| {kind} | {values.mean():+.4f} | {np.median(values):+.4f} | {values.max():+.4f} |")
 
 
 if __name__ == "__main__":
