@@ -702,7 +702,7 @@ def test_another_range_test_can_be_chosen(read: Any, whole: Reader, records: lis
         next(r for r in records if r["seed"] == 2 and r["range_test"])["range_test"]
     )
     assert reader.plan()["base"] == pytest.approx(chosen.bounds.base_lr, rel=5e-3)
-    assert chosen.bounds.reason in reader.locator("#reason").text_content()
+    assert f"{chosen.picture().verdict} {chosen.bounds.details}" in reader.locator("#reason").text_content()
     assert reader.evaluate(CURVE)["x"] == chosen.lr.tolist()
     assert "seed 2" in reader.locator("#test option:checked").text_content()
 
@@ -782,12 +782,8 @@ def test_no_text_covers_a_curve_of_the_gallery(read: Any, tmp_path: Path) -> Non
             check_boxes(reader, width)
             entries = [entry.text_content() for entry in reader.page.locator("#legend li").all()]
             assert entries == [glyph + words for glyph, _, words in test.picture.legend]
-            names = {
-                trace["name"]
-                for trace in reader.evaluate("document.getElementById('range-chart').data")
-                if "name" in trace
-            }
-            assert {name for _, _, name in test.picture.legend if name in names} >= {m.text for m in test.picture.marks}
+            names = reader.evaluate("document.getElementById('range-chart').data.map(({name}) => name)")
+            assert sorted(names) == sorted(words for _, _, words in test.picture.legend)
     reader.check()
 
 
@@ -831,7 +827,7 @@ def test_without_scripts_the_verdict_the_curve_and_the_table_are_there(
     page = context.new_page()
     page.goto(whole.file.as_uri())
     assert page.locator("#verdict .first").is_visible()
-    assert result.picture().reason in page.locator("#range-chart > svg").get_attribute("aria-label")
+    assert result.bounds.details in page.locator("#range-chart > svg").get_attribute("aria-label")
     assert page.locator("tbody tr").count() == 5
     assert not page.locator("#controls").is_visible()
     context.close()
@@ -947,8 +943,10 @@ def test_odd_range_tests_make_pages_that_work(read: Any, tmp_path: Path, make: A
     result.to_html(tmp_path / "odd.html")
     reader = read(tmp_path / "odd.html")
     assert result.bounds.details in reader.locator("#verdict").text_content()
-    bands = reader.evaluate("document.getElementById('range-chart').data.filter(({fill}) => fill === 'toself').length")
-    assert bands == (1 if make is repeated else 0)
+    filled = "document.getElementById('range-chart').data.filter(({fill}) => fill === 'toself').map(({name}) => name)"
+    key = result.picture().key
+    assert reader.evaluate(filled) == [key[name] for name in ("band", "interval") if name in key]
+    assert ("band" in key) is (make is repeated)
     before = reader.plan()
     assert 0 < before["base"] < before["max"]
     reader.locator("#handle-max").focus()

@@ -35,7 +35,7 @@ _SYMBOLS = {
 _STYLES: dict[str, Any] = {
     "soft": {"color": _GREY, "s": 25, "alpha": 0.6},
     "orange": {"color": _ORANGE, "s": 60},
-    "ink": {"color": "#222222", "s": 50, "edgecolors": "white"},
+    "ink": {"color": "#222222", "edgecolors": "white", "linewidths": 0.7},
 }
 _ROW = 14
 """Height of a row of text above the axes, in points."""
@@ -79,8 +79,10 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
     ax.plot(picture.lr, picture.curve, color=_BLUE, linewidth=2, label=key["curve"])
     for text, height in picture.levels:
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=text)
-    for glyph, colour, text, height, rates in picture.symbols:
-        ax.scatter(rates, np.full(len(rates), height), marker=_SYMBOLS[glyph], label=text, zorder=3, **_STYLES[colour])
+    for number, (glyph, colour, text, height, rates) in enumerate(picture.symbols):
+        # Smaller and smaller, so that two symbols of one point are both seen.
+        style = {"zorder": 3, "s": 110 - 9 * number, "label": text, **_STYLES[colour]}
+        ax.scatter(rates, np.full(len(rates), height), marker=_SYMBOLS[glyph], **style)
     ax.set_xscale(picture.scale)
     if picture.interval is not None:
         ax.axvspan(*picture.interval, color=_ORANGE, alpha=0.2, linewidth=0, label=key["interval"])

@@ -68,10 +68,10 @@ def svg(picture: RangePicture) -> str:
         parts.append(_area(0.2, *map(at, picture.interval)))
     if picture.bounds is not None:
         parts += _bounds(picture.bounds, [at(lr) for lr in picture.bounds])
-    for glyph, colour, _, height, places in picture.symbols:
+    for number, (glyph, colour, _, height, places) in enumerate(picture.symbols):
         style = {
             "soft": 'font-size="9" fill-opacity=".5"',
-            "ink": 'font-size="15"',
+            "ink": f'font-size="{18 - number}"',
             "orange": f'style="fill:{_ORANGE}"',
         }[colour]
         parts += [_glyph(at(lr), y(height), glyph, style) for lr in places[:: len(places) // _MOST_POINTS + 1]]

@@ -84,8 +84,8 @@ function drawRange(test) {
   const ends = [test.lr[0], test.lr[test.lr.length - 1]];
   const [low, high] = test.limits;
   const traces = [
-    ...(test.band ? [area(test.lr, ...test.band, colour("soft"), 0.16)] : []),
-    ...(test.interval ? [area(test.interval, [low, low], [high, high], colour("orange"), 0.2)] : []),
+    ...(test.band ? [{ ...area(test.lr, ...test.band, colour("soft"), 0.16), name: test.key.band }] : []),
+    ...(test.interval ? [{ ...area(test.interval, [low, low], [high, high], colour("orange"), 0.2), name: test.key.interval }] : []),
     ...test.levels.map(([name, height]) => ({
       x: ends, y: level(ends, height), type: "scatter", mode: "lines", name, line: { color: colour("soft"), width: 1, dash: "dash" },
     })),
@@ -97,9 +97,13 @@ function drawRange(test) {
       x: test.lr, y: test.curve, type: "scatter", mode: "lines", name: test.key.curve,
       line: { color: colour("blue"), width: 2.5 },
     },
-    ...test.symbols.map(([glyph, own, name, height, x]) => ({
+    ...test.symbols.map(([glyph, own, name, height, x], number) => ({
       x, y: level(x, height), type: "scatter", mode: "markers", name, cliponaxis: false,
-      marker: { color: colour(own), symbol: SYMBOLS[glyph], size: own === "soft" ? 6 : 9, opacity: own === "soft" ? 0.55 : 1 },
+      // Marks grow smaller and smaller, so that two of one point are both seen.
+      marker: {
+        color: colour(own), symbol: SYMBOLS[glyph], size: { soft: 6, orange: 9, ink: 14 - 0.8 * number }[own],
+        opacity: own === "soft" ? 0.55 : 1, line: { color: colour(own === "ink" ? "card" : own), width: 1 },
+      },
     })),
   ];
   // Ticks that are not seen keep the first rate away from the lowest loss.
