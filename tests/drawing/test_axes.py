@@ -166,9 +166,9 @@ def sentence(words: str) -> cyclr.RangeTestResult:
 
 def numbers(text: str) -> set[str]:
     """The numbers of a text but those of settings, counts and ratios: what can be found on a curve."""
-    text = re.sub(
-        r"updates_per_rate=\d+|max_lr / \d+|update \d+|\d+ (losses|are needed|broken|trial|updates)", "", text
-    )
+    settings = r"(updates_per_rate|steps|refine)=\d+|max_lr / \d+"
+    counts = r"within \d+ updates|update \d+|\d+ (losses|are needed|broken|trial|updates)"
+    text = re.sub(f"{settings}|{counts}", "", text)
     return set(re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?", text))
 
 

@@ -248,13 +248,20 @@ class Bounds:
                 f"new={new}. Run the range test at a batch size from {new} to {MOST_FEWER * new}."
             )
         ratio = math.sqrt(new / old)
-        reason = f"{self.reason} The bounds of batch size {old} are scaled by the square root of {new} / {old}."
-        return replace(self, base_lr=base_lr * ratio, max_lr=max_lr * ratio, reason=reason)
+        words = f"The bounds of batch size {old} are scaled by the square root of {new} / {old}."
+        return with_numbers(self, (base_lr * ratio, max_lr * ratio), words)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
         named = {"base_lr": self.base_lr, "max_lr": self.max_lr, "status": self.status, "reason": self.reason}
         return {**named, **({"marks": [asdict(mark) for mark in self.marks]} if self.marks else {})}
+
+
+def with_numbers(bounds: Bounds, numbers: tuple[float, float], words: str) -> Bounds:
+    """Return bounds of other numbers, whose reason begins with their verdict and ends with `words` on their origin."""
+    base_lr, max_lr = numbers
+    found = replace(bounds, base_lr=base_lr, max_lr=max_lr)
+    return replace(found, reason=f"{found.verdict} {bounds.details} {words}")
 
 
 _KINDS: dict[Kind, tuple[Callable[..., Schedule], dict[str, Any]]] = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cyclr import _checks
-from cyclr.bounds import Bounds
+from cyclr.bounds.base import Bounds, with_numbers
 
 ENDED = ("completed", "diverged", "non_finite", "data_exhausted", "interrupted")
 
@@ -96,6 +96,5 @@ def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
     if chosen.max_lr == max_lr:
         return replace(bounds, reason=f"{bounds.reason} Of {tried}, the one up to max_lr was the best.")
     ratio = chosen.max_lr / max_lr
-    found = replace(bounds, base_lr=base_lr * ratio, max_lr=chosen.max_lr)
     words = f"The curve alone gives max_lr={max_lr:.3g}; of {tried}, the one up to {chosen.max_lr:.3g} was the best."
-    return replace(found, reason=f"{found.verdict} {bounds.details} {words}")
+    return with_numbers(bounds, (base_lr * ratio, chosen.max_lr), words)
