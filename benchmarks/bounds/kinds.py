@@ -45,9 +45,12 @@ def main() -> None:
     tasks = [task for task in TASKS if task.family in families]
     found = np.array([shortfalls(task) for task in tasks])
     print(f"\n{len(tasks)} tasks of {', '.join(families)}; {len(SEEDS)} seeds\n")
-    print("| kind | mean | median | worst task |\n|---|---|---|---|")
+    print("| kind | mean | to `cycle` | median | worst task |\n|---|---|---|---|---|")
     for kind, values in zip(KINDS, found.T, strict=True):
-        print(f"| {kind} | {values.mean():+.4f} | {np.median(values):+.4f} | {values.max():+.4f} |")
+        more = values - found[:, 0]
+        error = more.std(ddof=1) / len(tasks) ** 0.5
+        numbers = f"{values.mean():+.4f} | {more.mean():+.4f} ± {error:.4f} | {np.median(values):+.4f}"
+        print(f"| {kind} | {numbers} | {values.max():+.4f} |")
 
 
 if __name__ == "__main__":
