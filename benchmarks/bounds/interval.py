@@ -1,6 +1,6 @@
 """How often the interval of max_lr holds the max_lr of a range test with another seed.
 
-    python benchmarks/bounds/interval.py
+    python benchmarks/bounds/interval.py [trials]
 
 Single range tests of eight seeds: 0 to 3, on which the constants of `cyclr.bounds.interval` were measured, and 4 to 7.
 Another seed means other initial weights and another order of the data. Every test of a task is compared with every
@@ -8,24 +8,31 @@ other; tests without bounds are left out. The first table has a row for old and 
 was fitted to, for other sweeps, and for constants that are measured with one family of tasks left out and judged on
 that family. The second table has the share held by thirds of the scatter, for 80 %: from quiet curves to noisy ones.
 
+With `trials` it only judges range tests with refine=600, which moves max_lr by trial cycles: of the first two tasks of
+every family of dense networks, with seeds 0 to 3, in about ten minutes on one core.
+
 Sweeps that `ground_truth.py` does not make are stored in benchmarks/bounds/interval.npz. Missing ones are made, in
 about twenty minutes on one core.
 """
 
-from collections.abc import Iterable
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from compare import range_test
 from ground_truth import NEW_SEEDS, SEEDS, SWEEPS, load
 from new_tasks import ALL, NEW_TASKS
 from stability import result_of
 from tasks import TASKS, Task
 from training import sweep
 
-from cyclr import RangeTest
-from cyclr.bounds.interval import LENGTH, scatter
+from cyclr import RangeTest, RangeTestResult
+from cyclr.bounds.interval import LENGTH
 
 PATH = Path(__file__).with_name("interval.npz")
 SHARES = np.array([0.5, 0.8, 0.9, 0.95])
@@ -55,18 +62,34 @@ def sweeps() -> dict[str, Any]:
     return {name: np.concatenate([known[name], new]) if name in known else new for name, new in found.items()}
 
 
-def pairs_of(task: Task, losses: Any, name: str = "default") -> list[Pair]:
-    """Every test of a task with every other one, if both have bounds; `name` is that of their sweep."""
-    results = [result_of(name, row.astype(float)) for row in losses]
-    tops = [np.log(result.bounds.max_lr) if result.bounds.usable else np.nan for result in results]
+def pairs_of(task: Task, results: Sequence[RangeTestResult]) -> list[Pair]:
+    """Every test of a task with every other one, if both have bounds."""
     found = []
-    for first, result in enumerate(results):
-        unstable = result.stop_reason in ("diverged", "non_finite")
-        s = scatter(result.bounds, result.curve, result.loss, unstable_end=unstable, updates_per_rate=1)
-        for second in range(len(results)):
-            distance = float(abs(tops[first] - tops[second]))
-            if first != second and np.isfinite(distance):
-                found.append(Pair(distance, s, (first, second), task.family, result.bounds.status))
+    for first, second in itertools.permutations(range(len(results)), 2):
+        one, other = results[first].bounds, results[second].bounds
+        if one.usable and other.usable:
+            low, high = np.log(results[first].interval(1 - np.exp(-1)))
+            # One of the ends may be the last rate of the test.
+            scatter = max(high - np.log(one.max_lr), np.log(one.max_lr) - low) / LENGTH
+            distance = abs(float(np.log(one.max_lr / other.max_lr)))
+            found.append(Pair(distance, scatter, (first, second), task.family, one.status))
+    return found
+
+
+def results_of(losses: Any, name: str = "default") -> list[RangeTestResult]:
+    """The results of recorded losses, shape (seeds, steps), of the sweep of that name."""
+    return [result_of(name, row.astype(float)) for row in losses]
+
+
+def trial_pairs() -> list[Pair]:
+    """Pairs of range tests with trial cycles."""
+    count, found = Counter(), []
+    for task in TASKS:
+        count[task.family] += 1
+        if count[task.family] <= 2 and task.family not in ("convolutional", "recurrent", "attention"):
+            results = [range_test(task, seed, total_steps=task.steps, refine=600) for seed in SEEDS]
+            found += pairs_of(task, results)
+            jax.clear_caches()
     return found
 
 
@@ -80,16 +103,33 @@ def length_of(pairs: Iterable[Pair]) -> float:
     return float(np.mean(np.quantile(distances(pairs), SHARES) / -np.log1p(-SHARES)))
 
 
-def print_row(name: str, pairs: list[Pair], held: Any) -> None:
-    factor = np.exp(-LENGTH * np.log(0.2) * np.median([pair.scatter for pair in pairs]))
-    print(f"| {name} | {len(pairs)} | {' | '.join(f'{share:.0%}' for share in held.mean(0))} | {factor:.2f} |")
+def print_tables(rows: dict[str, list[Pair]], left_out: Any = None) -> None:
+    """Print what share of the pairs is held, and the same by thirds of the scatter; `left_out` is a further row."""
+    limits = -LENGTH * np.log1p(-SHARES)
+    held = {name: distances(pairs)[:, None] <= limits for name, pairs in rows.items()}
+    print(f"| tests | pairs | {' | '.join(f'{share:.0%}' for share in SHARES)} | median factor at 80% |")
+    print("|---|---|---|---|---|---|---|")
+    for name, pairs in rows.items():
+        factor = np.exp(limits[1] * np.median([pair.scatter for pair in pairs]))
+        print(
+            f"| {name} | {len(pairs)} | {' | '.join(f'{share:.0%}' for share in held[name].mean(0))} | {factor:.2f} |"
+        )
+    if left_out is not None:
+        shares = " | ".join(f"{share:.0%}" for share in left_out.mean(0))
+        print(f"| 54 tasks, each family left out | {len(left_out)} | {shares} | |")
+    print("\n| tests | quiet third | middle third | noisy third |\n|---|---|---|---|")
+    for name, pairs in rows.items():
+        order = np.array_split(np.argsort([pair.scatter for pair in pairs], kind="stable"), 3)
+        print(f"| {name} | {' | '.join(f'{held[name][third, 1].mean():.0%}' for third in order)} |")
 
 
 def main() -> None:
+    if sys.argv[1:] == ["trials"]:
+        print_tables({"refine=600": trial_pairs()})
+        return
     losses = sweeps()
-    pairs = [pair for task in TASKS for pair in pairs_of(task, losses[task.name])]
-    unseen = [pair for task in NEW_TASKS for pair in pairs_of(task, losses[task.name])]
-    limits = -LENGTH * np.log1p(-SHARES)
+    pairs = [pair for task in TASKS for pair in pairs_of(task, results_of(losses[task.name]))]
+    unseen = [pair for task in NEW_TASKS for pair in pairs_of(task, results_of(losses[task.name]))]
     old = [pair for pair in pairs if max(pair.seeds) < 4]
     rows = {
         "54 tasks, old seeds": old,
@@ -99,26 +139,17 @@ def main() -> None:
     }
     for name in (name for name in SWEEPS if "over" in name):
         rows[f"54 tasks, old seeds, {name}"] = [
-            pair for task in TASKS for pair in pairs_of(task, load(task)[f"sweep {name}"], name)
+            pair for task in TASKS for pair in pairs_of(task, results_of(load(task)[f"sweep {name}"], name))
         ]
-    print(f"| tests | pairs | {' | '.join(f'{share:.0%}' for share in SHARES)} | median factor at 80% |")
-    print("|---|---|---|---|---|---|---|")
-    for name, of in rows.items():
-        print_row(name, of, distances(of)[:, None] <= limits)
     left_out = []
     for family in dict.fromkeys(pair.family for pair in pairs):
         length = length_of(pair for pair in pairs if pair.family != family)
         inside = [pair for pair in pairs if pair.family == family]
         left_out.append(distances(inside)[:, None] <= -length * np.log1p(-SHARES))
-    print_row("54 tasks, each family left out", pairs, np.concatenate(left_out))
-    print("\n| tests | quiet third | middle third | noisy third |\n|---|---|---|---|")
-    for name, of in rows.items():
-        order = np.array_split(np.argsort([pair.scatter for pair in of], kind="stable"), 3)
-        held = distances(of) <= limits[1]
-        print(f"| {name} | {' | '.join(f'{held[third].mean():.0%}' for third in order)} |")
+    print_tables(rows, np.concatenate(left_out))
     print("\n| family | pairs | 80% |\n|---|---|---|")
     for family in dict.fromkeys(pair.family for pair in pairs + unseen):
-        held = distances(pair for pair in pairs + unseen if pair.family == family) <= limits[1]
+        held = distances(pair for pair in pairs + unseen if pair.family == family) <= -LENGTH * np.log(0.2)
         print(f"| {family} | {len(held)} | {held.mean():.0%} |")
     quantiles = np.quantile(distances(old), SHARES)
     print("\nquantiles, old seeds:", " ".join(f"{q:.2f}" for q in quantiles))

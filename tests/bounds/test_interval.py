@@ -1,5 +1,6 @@
 """The interval of max_lr over tests with other seeds: what it depends on, and what it does not."""
 
+import dataclasses
 import json
 import math
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from cyclr import RangeTestResult
 from cyclr.bounds import interval as module
+from cyclr.range_test import TrialCycle
 
 LR = np.geomspace(1e-6, 10, 150)
 SHARES = st.floats(0.01, 0.99)
@@ -146,3 +148,12 @@ def test_long_curves_are_averaged_and_give_about_the_same_interval():
     )
     widths = [math.log(high / low) for low, high in (long.interval(), result_of().interval())]
     assert widths[0] == pytest.approx(widths[1], rel=0.5)
+
+
+def test_trial_cycles_widen_the_interval():
+    result = result_of(total_steps=1000)
+    trials = [TrialCycle(result.bounds.max_lr, (2.3, 1.0), None, "completed", 0.4)]
+    tried = dataclasses.replace(result, trials=trials)
+    assert tried.bounds.max_lr == pytest.approx(result.bounds.max_lr)
+    reach = [math.log(each.interval()[1] / each.bounds.max_lr) for each in (result, tried)]
+    assert reach[1] == pytest.approx(math.hypot(reach[0], -module.LENGTH * math.log(0.2) * module.TRIALS))

@@ -221,7 +221,7 @@ class Bounds:
 
         The square root was measured for runs that see the same number of samples, so that half the batch size has twice
         the updates. It is better there than a new range test, whose 150 updates do not show the noise that small
-        batches add up over a long run. For larger batches no power of the ratio is better than a new range test
+        batches add up over a long run. For larger batches a new range test is better, or as good with SGD
         (`benchmarks/bounds/batch_size.py`).
 
         Args:
