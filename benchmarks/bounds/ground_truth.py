@@ -3,7 +3,7 @@
     python benchmarks/bounds/ground_truth.py [FIRST [LAST]]
 
 Four seeds each. The results are stored in benchmarks/bounds/ground_truth/, a file a task, with the losses of range
-tests of four seeds. A task whose file exists is not run again. All of it takes about two hours on two cores.
+tests of four seeds. A task whose file exists is not run again. All of it takes little more than an hour on two cores.
 `compare.py` and `leave_one_out.py` read it. Each file holds
 
 - `grid`, `fixed`: the fixed rates, and their scores, shape (seeds, rates);
