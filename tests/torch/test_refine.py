@@ -175,6 +175,25 @@ def test_an_iterator_is_refused():
         range_test(model, optimizer, cross_entropy, iter(loader), **LENGTH)
 
 
+def test_groups_with_ranges_of_their_own_are_refused_and_groups_with_ratios_keep_them():
+    model, _, loader = make()
+    groups = [{"params": model[0].parameters()}, {"params": model[3].parameters(), "lr": 0.02}]
+    optimizer = torch.optim.SGD(groups, lr=0.01)
+    with pytest.raises(ValueError, match="refine must be 0 if min_lr or max_lr is a list"):
+        range_test(model, optimizer, cross_entropy, loader, min_lr=[1e-6, 1e-5], max_lr=[1.0, 10.0], **LENGTH)
+    ratios = set()
+    range_test(
+        model,
+        optimizer,
+        cross_entropy,
+        loader,
+        total_steps=1000,
+        refine=240,
+        on_step=lambda test: ratios.add(round(optimizer.param_groups[1]["lr"] / optimizer.param_groups[0]["lr"], 6)),
+    )
+    assert ratios == {2.0}
+
+
 def test_a_step_of_ones_own_is_tried_too():
     model, optimizer, loader = make(momentum=0.9)
 

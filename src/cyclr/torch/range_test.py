@@ -170,6 +170,11 @@ def range_test(
             raise ValueError(
                 f"group must be None if min_lr or max_lr is a list for all groups; got group={group}. Pass numbers."
             )
+        if total_steps is not None and refine != 0:
+            raise ValueError(
+                "refine must be 0 if min_lr or max_lr is a list, as trial cycles keep the ratios of the groups; got "
+                f"refine={refine}. Pass refine=0, or numbers."
+            )
         swept = _ranges(optimizer, [learning_rates(low, high, steps, spacing).tolist() for low, high in ranges])
     else:
         swept = _swept(optimizer, group)
