@@ -1,4 +1,4 @@
-"""TrialCycle cycles in JAX: in chunks as one by one, on the same batches, and with the state as it was."""
+"""Trial cycles in JAX: in chunks as one by one, on the same batches, and with the state as it was."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""TrialCycle cycles: how many, with which tops, on which batches, and what comes of them."""
+"""Trial cycles: how many, with which tops, on which batches, and what comes of them."""
 
 import itertools
 import math

@@ -250,7 +250,7 @@ class FromSchedule(Kind, frozen=True, tag="schedule"):
     schedule: dict[str, Any]
 
     def plan(self, run: Run) -> Plan:
-        if self.schedule.keys() >= {"base_lr", "max_lr", "status", "reason"}:
+        if self.schedule.keys() - {"marks"} == {"base_lr", "max_lr", "status", "reason"}:
             return Plan(Bounds(**self.schedule).schedule(total_steps=run))
         return Plan(Schedule.from_dict(self.schedule))
 

@@ -84,10 +84,11 @@ def range_test(
             data, or 1 − accuracy. A chunk is then the updates of one rate.
         total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
             sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr.
-        refine: updates to spend on both, 0 or at least 50. Below 232 they make the second sweep only. A trial has at
-            least 100 updates and at most half of total_steps; it measures up to 16 further batches, on which no trial
-            trains, or `evaluate`. None takes 5 % of total_steps where that is at least 600, and none otherwise. Ctrl-C
-            ends the trials, and the result holds what is known.
+        refine: updates to spend at most on both, 0 or at least 50. Below 232 (200 with evaluate), or if total_steps is
+            below 200, they make the second sweep only. A trial has at least 100 updates and at most total_steps / 2. It
+            then measures up to 16 batches that no trial trains on, or `evaluate`. None takes 5 % of total_steps if that
+            is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
+            0 for data that can be read only once.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
         on_step: called with the running test after every update, to show progress.
 

@@ -111,10 +111,11 @@ def range_test(
             sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr. All
             trials read the same batches in the same order. Data that shuffles itself, such as a `tf.data` shuffle, has
             another order in every pass.
-        refine: updates to spend on both, 0 or at least 50. Below 232 they make the second sweep only. A trial has at
-            least 100 updates and at most half of total_steps; it measures up to 16 further batches, on which no trial
-            trains, or `evaluate`. None takes 5 % of total_steps where that is at least 600, and none otherwise. Ctrl-C
-            ends the trials, and the result holds what is known. It must be 0 for a generator.
+        refine: updates to spend at most on both, 0 or at least 50. Below 232 (200 with evaluate), or if total_steps is
+            below 200, they make the second sweep only. A trial has at least 100 updates and at most total_steps / 2. It
+            then measures up to 16 batches that no trial trains on, or `evaluate`. None takes 5 % of total_steps if that
+            is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
+            0 for data that can be read only once.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
             deleted after the test.
         on_step: called with the running test after every update, to show progress.

@@ -1,4 +1,4 @@
-"""TrialCycle cycles, which correct the max_lr of a sweep for a run of known length."""
+"""Trial cycles, which correct the max_lr of a sweep for a run of known length."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,15 +12,15 @@ from cyclr.range_test.trial import TrialCycle, cost
 from cyclr.schedules import Cyclical
 
 SHARE, WORTH = 20, 600
-"""The part of a run that is spent if nobody says how much, a twentieth, if it is at least so many updates."""
+"""By default a twentieth of the run is spent, if that is at least 600 updates."""
 
 SHORTEST, MOST, PARTS = 100, 4, 6
-"""Updates of a trial at least, trials at most, and the part of all updates for one, a sixth. Trials of 25 and 50
+"""Fewest updates of a trial, most trials, and the part of all updates that a trial takes: a sixth. Trials of 25 and 50
 updates choose worse than the sweep alone: deep networks have not begun to learn, and a rate wins that diverges later.
 """
 
 SLOWER, BELOW, ABOVE = 50, 1000.0, 30.0
-"""Updates of a second sweep at least, and its range: from max_lr over the second number to max_lr times the third."""
+"""Fewest updates of a second sweep, and its range: from max_lr / 1000 to 30 max_lr."""
 
 FIRST, UP, LOWEST, HIGHEST = (0, 2), 2, -3, 5
 """Tops are 2^j times the max_lr of the sweep: the first j, the step upwards, and the range of j."""
@@ -29,7 +29,7 @@ LAST = 0.3
 """Share of a trial, at its end, whose losses are averaged."""
 
 PRIOR = 3e-4
-"""What j² adds to a score, so that of equals the max_lr of the sweep wins. 0 to 0.001 choose about equally well."""
+"""What is added to a score for each j², so that of equals the max_lr of the sweep wins."""
 
 KEPT_EVERY, KEPT_MOST = 7, 16
 """One of so many batches is kept out of all trials, up to the second number."""

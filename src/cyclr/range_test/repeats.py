@@ -31,11 +31,11 @@ class Sweep:
             bounds are `"noisy"` or the loss is `"flat"`, which may be noise too.
         seed: seed of the first test, ≥ 0; the others take seed + 1, seed + 2, …. None seeds nothing and makes one test.
         total_steps: length of the run that the bounds are for, an int or a `Run`; None if it is not known.
-        refine: updates to spend on a second, slower sweep and on trial cycles, 0 or at least 50. None takes 5 % of the
-            run where that is at least 600, and else none.
+        refine: updates to spend at most on a second, slower sweep and on trial cycles, 0 or at least 50. None takes 5 %
+            of the run if that is at least 600, and otherwise none.
 
     Raises:
-        TypeError, ValueError: an argument out of range; several repeats without a seed.
+        TypeError, ValueError: an argument out of range; several repeats without a seed; refine without total_steps.
     """
 
     min_lr: float = 1e-6
