@@ -184,6 +184,8 @@ def test_groups_with_ranges_of_their_own_are_refused_and_groups_with_ratios_keep
     optimizer = torch.optim.SGD(groups, lr=0.01)
     with pytest.raises(ValueError, match="refine must be 0 if min_lr or max_lr is a list"):
         range_test(model, optimizer, cross_entropy, loader, min_lr=[1e-6, 1e-5], max_lr=[1.0, 10.0], **LENGTH)
+    ranges = {"min_lr": [1e-6, 1e-5], "max_lr": [1.0, 10.0]}
+    assert not range_test(model, optimizer, cross_entropy, loader, total_steps=1000, **ranges).trials
     ratios = set()
     range_test(
         model,

@@ -59,7 +59,7 @@ def scatter(
     if bounds.status == "flat":
         return FLAT
     # A loss that diverged has a huge residual, which a sign would turn into a fall.
-    losses = np.minimum(loss, max(2 * curve.start - float(curve.median.min()), curve.start))
+    losses = np.minimum(loss, curve.cut)
     every = -(-len(losses) // MOST)
     blocks = np.arange(0, len(losses), every)
     sizes = np.diff(blocks, append=len(losses))

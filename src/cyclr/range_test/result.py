@@ -15,11 +15,11 @@ from cyclr import _checks, _files
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.interval import TRIALS, interval, scatter
-from cyclr.bounds.knee import BEGUN, CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
-from cyclr.drawing.picture import Mark, RangePicture
+from cyclr.drawing.picture import RangePicture
 from cyclr.range_test import conditions
-from cyclr.range_test.non_finite import NAMED, NonFinite, words_for_left_out
-from cyclr.range_test.trial import TrialCycle, moved
+from cyclr.range_test.non_finite import NonFinite
+from cyclr.range_test.reading import Reading, became_unstable, read, unstable_end
+from cyclr.range_test.trial import TrialCycle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,6 @@ STOPPED_BECAUSE: dict[str, str] = {
     "data_exhausted": "the data ended",
     "interrupted": "the test was stopped before its end",
 }
-
-TOO_FAST = 36
-"""A test may be too fast if its loss takes at most so many updates from a tenth of its fall to its lowest point."""
 
 MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
 """Largest number of rates of a test, and of updates with every rate."""
@@ -186,7 +183,7 @@ class RangeTestResult:
         if len(results) == 1:
             return results[0]
         # Of several that are equally short, one that became unstable gives the reason.
-        shortest = min(results, key=lambda result: (result.lr.size, not result._became_unstable))
+        shortest = min(results, key=lambda result: (result.lr.size, not became_unstable(result)))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates, from_start = sweeps.pop()
         left_out = [met for result in results for met in result.left_out]
@@ -221,61 +218,14 @@ class RangeTestResult:
         """
         return self.curve.loss
 
-    @property
-    def _became_unstable(self) -> bool:
-        return self.stop_reason in ("diverged", "non_finite")
-
-    @property
-    def _proven(self) -> bool:
-        return self.ended_by is None or self.ended_by.proven
-
-    @property
-    def _unstable_end(self) -> bool:
-        return self._became_unstable and self._proven
-
     @cached_property
     def bounds(self) -> Bounds:
         """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
-        return self._reading[0]
+        return self._reading.bounds
 
     @cached_property
-    def _reading(self) -> tuple[Bounds, NDArray[np.float64], tuple[float, float]]:
-        """The bounds of this rule, the smoothed losses that they are read from, and the limits of these losses."""
-        cut_short = CUT_SHORT if self.stop_reason in ("data_exhausted", "interrupted") else ""
-        bounds = read_bounds(
-            self.curve,
-            unstable_end=self._unstable_end,
-            cut_short=cut_short or ("" if self._proven else UNPROVEN),
-            updates_per_rate=self.updates_per_rate,
-            from_start=self.from_start,
-        )
-        alone, reward = unless_ascent(bounds, self.curve, self.loss)
-        bounds = moved(alone, self.trials)
-        read = self.curve.loss if reward is None else -reward.loss
-        cut = (-math.inf, self.curve.cut) if reward is None else (-reward.cut, math.inf)
-        notes = words_for_left_out(self.left_out) if self.left_out else ""
-        if bounds.status in ("ok", "no_divergence") and not self.trials and self._updates_of_fall <= TOO_FAST:
-            slower = math.ceil(2 * TOO_FAST / max(self._updates_of_fall, 1) * self.steps / 50) * 50
-            notes = (
-                f" The loss fell within {self._updates_of_fall} updates, so this test may be too fast to show higher "
-                f"bounds. Run it with steps={slower}, or with total_steps= and refine=600.{notes}"
-            )
-        if self.ended_by is not None:
-            ended = "The test ended because" if self.stop_reason == "non_finite" else "At its end,"
-            notes = f" {ended} {self.ended_by}.{notes}"
-        named = [*self.left_out[:NAMED], *([] if self.ended_by is None else [self.ended_by])]
-        marks = [
-            Mark(f"{met.value} at update {met.update}: {met.lr:.2g}", float(np.interp(met.lr, self.lr, read)), met.lr)
-            for met in named
-        ]
-        if alone.max_lr is not None and alone.numbers != bounds.numbers:
-            height = float(np.interp(alone.max_lr, self.lr, read))
-            marks.insert(0, Mark(f"max_lr of the curve: {alone.max_lr:.3g}", height, alone.max_lr))
-        return replace(bounds, reason=bounds.reason + notes, marks=(*bounds.marks, *marks)), read, cut
-
-    @property
-    def _updates_of_fall(self) -> int:
-        return (self.curve.lowest - self.curve.reached(BEGUN)) * self.updates_per_rate
+    def _reading(self) -> Reading:
+        return read(self)
 
     @cached_property
     def _scatter(self) -> float:
@@ -283,7 +233,7 @@ class RangeTestResult:
             self.bounds,
             self.curve,
             self.loss,
-            unstable_end=self._unstable_end,
+            unstable_end=unstable_end(self),
             updates_per_rate=self.updates_per_rate,
             from_start=self.from_start,
         )
@@ -348,13 +298,13 @@ class RangeTestResult:
 
     def picture(self) -> RangePicture:
         """The numbers and sentences that every picture of this result is drawn from."""
-        bounds, (_, read, cut) = self.bounds, self._reading
+        bounds, reading = self.bounds, self._reading
         return RangePicture(
             lr=self.lr,
             loss=np.clip(self.loss, -LARGEST, LARGEST),
             runs=np.clip(self.runs, -LARGEST, LARGEST),
-            curve=read,
-            cut=cut,
+            curve=reading.loss,
+            cut=reading.cut,
             noise=self.curve.noise,
             scale="log" if self.spacing == "exponential" else "linear",
             bounds=bounds.numbers,

@@ -17,9 +17,10 @@ from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
-from cyclr.range_test.refine import TrialTest
+from cyclr.range_test.refine import TrialTest, budget
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
+from cyclr.schedules.run import total_of
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._conditions import conditions_of
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
@@ -171,7 +172,7 @@ def range_test(
             raise ValueError(
                 f"group must be None if min_lr or max_lr is a list for all groups; got group={group}. Pass numbers."
             )
-        if total_steps is not None and refine != 0:
+        if total_steps is not None and budget(refine, total_of(total_steps)):
             raise ValueError(
                 "refine must be 0 if min_lr or max_lr is a list, as trial cycles keep the ratios of the groups; got "
                 f"refine={refine}. Pass refine=0, or numbers."

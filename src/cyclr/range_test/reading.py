@@ -1,0 +1,94 @@
+"""What the curve and the trial cycles of a range test say: bounds, with all that there is to say about them."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclr.bounds import Bounds
+from cyclr.bounds.knee import BEGUN, CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
+from cyclr.drawing.picture import Mark
+from cyclr.range_test.non_finite import NAMED, words_for_left_out
+from cyclr.range_test.trial import moved
+
+if TYPE_CHECKING:
+    from cyclr.range_test.result import RangeTestResult
+
+TOO_FAST = 36
+"""A test may be too fast if its loss takes at most so many updates from a tenth of its fall to its lowest point. Of 29
+such tests on the benchmark's tasks the best fixed rate was above 3 max_lr in 28 %, of 177 others in 11 %
+(`benchmarks/bounds/too_fast.py`).
+"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read.
+
+    Attributes:
+        bounds: the bounds, after trial cycles if there were any.
+        loss: the smoothed losses that they are read from, shape (n,).
+        cut: losses outside of these two limits were set to them before they were smoothed.
+    """
+
+    bounds: Bounds
+    loss: NDArray[np.float64]
+    cut: tuple[float, float]
+
+
+def read(result: "RangeTestResult") -> Reading:
+    """Read the bounds of a result, with notes on its broken batches and on its speed."""
+    curve = result.curve
+    cut_short = CUT_SHORT if result.stop_reason in ("data_exhausted", "interrupted") else ""
+    bounds = read_bounds(
+        curve,
+        unstable_end=unstable_end(result),
+        cut_short=cut_short or ("" if _proven(result) else UNPROVEN),
+        updates_per_rate=result.updates_per_rate,
+        from_start=result.from_start,
+    )
+    alone, reward = unless_ascent(bounds, curve, result.loss)
+    bounds = moved(alone, result.trials)
+    read = curve.loss if reward is None else -reward.loss
+    cut = (-math.inf, curve.cut) if reward is None else (-reward.cut, math.inf)
+    notes = words_for_left_out(result.left_out) if result.left_out else ""
+    updates = updates_of_fall(result)
+    if bounds.status in ("ok", "no_divergence") and not result.trials and updates <= TOO_FAST:
+        slower = math.ceil(2 * TOO_FAST / max(updates, 1) * result.steps / 50) * 50
+        notes = (
+            f" The loss fell within {updates} updates, so this test may be too fast to show higher "
+            f"bounds. Run it with steps={slower}, or with total_steps= and refine=600.{notes}"
+        )
+    if result.ended_by is not None:
+        ended = "The test ended because" if result.stop_reason == "non_finite" else "At its end,"
+        notes = f" {ended} {result.ended_by}.{notes}"
+
+    def marked(words: str, lr: float) -> Mark:
+        return Mark(words, float(np.interp(lr, result.lr, read)), lr)
+
+    named = [*result.left_out[:NAMED], *([] if result.ended_by is None else [result.ended_by])]
+    marks = [marked(f"{met.value} at update {met.update}: {met.lr:.2g}", met.lr) for met in named]
+    if alone.max_lr is not None and alone.numbers != bounds.numbers:
+        marks.insert(0, marked(f"max_lr of the curve: {alone.max_lr:.3g}", alone.max_lr))
+    return Reading(replace(bounds, reason=bounds.reason + notes, marks=(*bounds.marks, *marks)), read, cut)
+
+
+def updates_of_fall(result: "RangeTestResult") -> int:
+    """Return the updates in which the loss fell: from a tenth of its fall to its lowest point."""
+    return (result.curve.lowest - result.curve.reached(BEGUN)) * result.updates_per_rate
+
+
+def became_unstable(result: "RangeTestResult") -> bool:
+    """True if the test ended because its loss diverged or was not finite."""
+    return result.stop_reason in ("diverged", "non_finite")
+
+
+def unstable_end(result: "RangeTestResult") -> bool:
+    """True if the rate was the cause, and not a batch whose loss is never finite."""
+    return became_unstable(result) and _proven(result)
+
+
+def _proven(result: "RangeTestResult") -> bool:
+    return result.ended_by is None or result.ended_by.proven
