@@ -7,6 +7,7 @@ import importlib
 import typing
 
 from cyclr.errors import (
+    AutoCycleError,
     BoundsError,
     CyclrError,
     DataError,
@@ -40,11 +41,17 @@ from cyclr.schedules import (
 )
 
 if typing.TYPE_CHECKING:
+    from cyclr.auto import AutoCycle
     from cyclr.bounds import Bounds
     from cyclr.range_test import RangeTest, RangeTestResult
 else:
     # Imported when they are first used, because schedules need none of them: they take a sixth of the whole import.
-    _LATER = {"Bounds": "cyclr.bounds", "RangeTest": "cyclr.range_test", "RangeTestResult": "cyclr.range_test"}
+    _LATER = {
+        "AutoCycle": "cyclr.auto",
+        "Bounds": "cyclr.bounds",
+        "RangeTest": "cyclr.range_test",
+        "RangeTestResult": "cyclr.range_test",
+    }
 
     def __getattr__(name):
         if name in _LATER:
@@ -61,6 +68,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Anneal",
+    "AutoCycle",
+    "AutoCycleError",
     "Bounds",
     "BoundsError",
     "Clock",

@@ -13,6 +13,10 @@ class RangeTestError(CyclrError):
     """A range test was driven out of order, or cannot run on its model or data."""
 
 
+class AutoCycleError(CyclrError):
+    """An AutoCycle was driven out of order, or beyond the end of its run."""
+
+
 class BoundsError(CyclrError):
     """Bounds without usable numbers were asked for a schedule."""
 

@@ -25,8 +25,8 @@ HEAVY = {
 }
 CORE = """
 import importlib, pkgutil
-import cyclr, cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.errors
-for package in (cyclr.schedules, cyclr.bounds, cyclr.range_test):
+import cyclr, cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto, cyclr.errors
+for package in (cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 """
@@ -37,6 +37,8 @@ test = cyclr.RangeTest(1e-4, 1.0, 20)
 for lr in test:
     test.record(1.0)
 test.result().bounds, repr(test.result()), test.result()._repr_html_()
+auto = cyclr.AutoCycle(20)
+auto.lr, auto.step(1.0)
 """
 
 
@@ -55,14 +57,24 @@ def test_the_core_loads_nothing_heavy(code):
 def test_importing_cyclr_loads_no_module_that_only_files_pages_and_range_tests_need():
     code = "import numpy, sys; before = set(sys.modules); import cyclr; print(*(set(sys.modules) - before))"
     result = run([sys.executable, "-c", code])
-    unneeded = {"json", "html", "tempfile", "uuid", "pathlib", "cyclr.bounds", "cyclr.range_test", "cyclr.drawing"}
+    unneeded = {
+        "json",
+        "html",
+        "tempfile",
+        "uuid",
+        "pathlib",
+        "cyclr.bounds",
+        "cyclr.range_test",
+        "cyclr.auto",
+        "cyclr.drawing",
+    }
     assert unneeded & set(result.stdout.split()) == set()
 
 
 def test_names_that_are_imported_later_are_there_at_once():
     code = (
         "import cyclr\n"
-        "assert {'Bounds', 'RangeTest', 'RangeTestResult', 'Schedule'} <= set(dir(cyclr))\n"
+        "assert {'AutoCycle', 'Bounds', 'RangeTest', 'RangeTestResult', 'Schedule'} <= set(dir(cyclr))\n"
         "assert cyclr.bounds.Bounds is cyclr.Bounds and cyclr.range_test.RangeTest is cyclr.RangeTest\n"
         "from cyclr import *\n"
         "assert RangeTestResult is cyclr.RangeTestResult\n"

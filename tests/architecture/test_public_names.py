@@ -14,7 +14,15 @@ import pytest
 import cyclr
 from cyclr import errors
 
-PACKAGES = ["cyclr", "cyclr.schedules", "cyclr.bounds", "cyclr.range_test", "cyclr.records", "cyclr.report"]
+PACKAGES = [
+    "cyclr",
+    "cyclr.schedules",
+    "cyclr.bounds",
+    "cyclr.range_test",
+    "cyclr.auto",
+    "cyclr.records",
+    "cyclr.report",
+]
 MODULES = [
     *PACKAGES,
     "cyclr.errors",

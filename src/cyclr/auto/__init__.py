@@ -1,0 +1,6 @@
+"""AutoCycle: a run that a wrong learning rate cannot ruin, for any training loop. Standard library and NumPy only."""
+
+from cyclr.auto.driver import AutoCycle, Restorable
+from cyclr.auto.event import AutoEvent
+
+__all__ = ["AutoCycle", "AutoEvent", "Restorable"]

@@ -1,0 +1,453 @@
+"""AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
+
+import math
+import warnings
+from dataclasses import asdict
+from typing import Any, Literal, Protocol
+
+from cyclr import _checks
+from cyclr.auto import decision
+from cyclr.auto.decision import Action, Course, Guard
+from cyclr.auto.event import AutoEvent
+from cyclr.auto.plan import RatePlan
+from cyclr.auto.reading import Pieces, Reading
+from cyclr.bounds import Bounds
+from cyclr.errors import AutoCycleError, RangeTestError, ScheduleError
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.schedules import Run, Schedule
+from cyclr.schedules._blocks import is_of_cyclr
+from cyclr.schedules.base import check_schedule
+from cyclr.schedules.run import total_of
+
+FORMAT_VERSION = 1
+
+TEST = 150
+"""Updates of the range test at most."""
+
+TESTS = 10
+"""A run must be as long as so many range tests, for one to be worth its updates."""
+
+USUAL_BASE = 0.01
+"""base_lr of the cycle that starts from a usual rate, as a share of the rate."""
+
+
+class Restorable(Protocol):
+    """All that training changes: weights, the optimizer's state, counters, random generators.
+
+    `restore` may get the same copy several times, so it must leave the copy unchanged.
+    """
+
+    def copy(self) -> Any:
+        """Return a copy of the state."""
+
+    def restore(self, copy: Any, /) -> object:
+        """Set the state to a copy."""
+
+
+class AutoCycle:
+    """A cyclical learning rate that corrects itself, driven from your own loop.
+
+    Read `lr` before every update and call `step(loss)` after it, with the loss of the batch. Update t uses
+    factor · schedule(t), and the factor is 1 until something happens. If the loss shows that the rate is too high,
+    AutoCycle restores an earlier state of the training and lowers the factor; if it shows early that the rate is too
+    low, it raises the factor. A batch whose loss is NaN, infinite or an outlier is left out. The step is that of the
+    run: it never goes back, so the schedule's way down always ends with the run.
+
+    If your loop has the loss before the update, ask first: `if auto.skip(loss): continue`. A batch that is left out
+    then costs no return to an earlier state, and uses no step.
+
+    The decisions depend on the losses only. In a run of several processes, give `step` and `skip` the same loss in all
+    of them, such as the mean over the processes, so that all decide the same.
+
+    Args:
+        total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
+        schedule: learning rates. `Bounds` are trained with their `schedule(total_steps=...)`. By default, the first
+            updates of the run are a range test, whose bounds the rest is trained with; the start is restored after it.
+            A run that is shorter than ten range tests (1,500 updates) starts from the usual rate instead.
+        state: object with the methods `copy()` and `restore(copy)` for all that training changes. Without one the rate
+            is corrected, but training never goes back.
+        usual_lr: highest learning rate of a run without a schedule and range test, > 0: a usual one of the optimizer,
+            such as 1e-3 for Adam and 1e-2 for SGD. It may be raised early.
+
+    Attributes:
+        events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
+        last_step: step of the last update, −1 before the first.
+        range_test: result of the range test, or None.
+
+    Warns:
+        UserWarning: one for each event; the schedule has another length than the run.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range; a loss that is not a number.
+        BoundsError: the bounds hold no numbers.
+        ScheduleError: the highest rate of a schedule of your own is not known.
+        AutoCycleError: `step` is called before `lr` was read, or more often than `total_steps`.
+
+    Example:
+        >>> import cyclr
+        >>> class State:
+        ...     weight = 1.0
+        ...     def copy(self):
+        ...         return self.weight
+        ...     def restore(self, copy):
+        ...         self.weight = copy
+        >>> state = State()
+        >>> auto = cyclr.AutoCycle(100, cyclr.Cyclical.over(100, 1, 0.001, 0.1), state=state)
+        >>> for _ in range(100):
+        ...     loss, gradient = state.weight**2, 2 * state.weight
+        ...     if auto.skip(loss):
+        ...         continue
+        ...     state.weight -= auto.lr * gradient
+        ...     auto.step(loss)
+        >>> auto.last_step, auto.events, state.weight < 0.01
+        (99, (), True)
+    """
+
+    def __init__(
+        self,
+        total_steps: int | Run,
+        schedule: Schedule | Bounds | None = None,
+        *,
+        state: Restorable | None = None,
+        usual_lr: float = 1e-3,
+    ) -> None:
+        self.total_steps = total_of(total_steps, at_least=3)
+        self._usual_lr = _checks.number("usual_lr", usual_lr, above=0)
+        self._state = _checked_state(state)
+        self.events: tuple[AutoEvent, ...] = ()
+        self.last_step = -1
+        self._first: Any = None
+        self._kept: Any = None
+        self._started = False
+        self._course = Course()
+        self._test: RangeTest | None = None
+        self._test_losses: list[float] = []
+        self._given = self._checked_schedule(schedule)
+        self._cycle: tuple[float, float, int, bool] | None = None
+        """base_lr and max_lr of the cycle without a schedule, its first step, True if it is a guess."""
+        if self._given is None and self.total_steps < TESTS * TEST:
+            self._cycle = self._usual_cycle()
+        self._plan = self._planned()
+        if self._plan is None and self._state is None:
+            raise TypeError(
+                "state must be given if there is no schedule, because the range test has to be undone; got state=None. "
+                "Pass an object with copy() and restore(copy), or schedule=bounds."
+            )
+        if self._plan is None:
+            self._test = RangeTest(steps=TEST)
+        self._lr = next(self._test) if self._test else self._next_rate()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update. The first time that it is read, the state is copied."""
+        if not self._started:
+            self.start()
+        return self._lr
+
+    @property
+    def factor(self) -> float:
+        """What the rates of the schedule are multiplied by."""
+        return self._course.factor
+
+    @property
+    def testing(self) -> bool:
+        """True during the range test."""
+        return self._test is not None
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """What the run follows, or None during a range test. It starts at 0 after the last update of the test."""
+        return self._plan.schedule if self._plan else None
+
+    @property
+    def is_cycle_end(self) -> bool:
+        """True if the last update was at the minimum that ends a cycle of the schedule."""
+        update = self._course.update - 1
+        return self._plan is not None and update >= 0 and bool(self._plan.schedule.is_cycle_end(update))
+
+    @property
+    def range_test(self) -> RangeTestResult | None:
+        """The result of the range test that the run started with, None if there was none or it goes on."""
+        if self._test is not None or not any(map(math.isfinite, self._test_losses)):
+            return None
+        return _replayed(self._test_losses).result()
+
+    def start(self) -> None:
+        """Copy the state that the run starts from. Only needed if it changed after `lr` was first read.
+
+        Raises:
+            AutoCycleError: updates were made already.
+        """
+        if self.last_step >= 0:
+            raise AutoCycleError(
+                f"start() must be called before the first update; got a call after step {self.last_step}. Create an "
+                "AutoCycle for every run."
+            )
+        self._started = True
+        self._first = self._state.copy() if self._state else None
+
+    def skip(self, loss: Any) -> bool:
+        """Return True if the batch is to be left out, so that its update is not made.
+
+        Args:
+            loss: of the next batch, before its update: a number, or an array or tensor of one element.
+
+        Raises:
+            TypeError: a loss that is not a number.
+        """
+        value = loss if type(loss) is float else _number(loss)
+        if self._test is not None:
+            # One broken batch is left out. If the next is broken too, the rate may be too high, which the test judges.
+            skipped = self._course.guard.streak == 0 and not math.isfinite(value)
+            self._course = Course(guard=Guard(streak=int(skipped)))
+            return skipped
+        if self._plan is None:
+            return False
+        action, course = decision.before_update(self._plan, self._course, value)
+        if action.leave_out:
+            self._do(action, course)
+        return action.leave_out
+
+    def step(self, loss: Any) -> None:
+        """Take in the loss of the update that was made, and decide on the next. It may restore an earlier state.
+
+        Args:
+            loss: of the batch of the update: a number, or an array or tensor of one element.
+
+        Raises:
+            AutoCycleError: `lr` was not read before, or the run is over.
+            TypeError: a loss that is not a number; nothing is changed.
+        """
+        value = loss if type(loss) is float else _number(loss)
+        if not self._started:
+            raise AutoCycleError(
+                "step(loss) was called before lr was read. Set the learning rate of every update to auto.lr before the "
+                "update."
+            )
+        if self.last_step + 1 >= self.total_steps:
+            raise AutoCycleError(
+                f"step(loss) must be called once for each of the {self.total_steps} updates; got another call. Create "
+                "AutoCycle with total_steps=..., the optimizer updates of the whole run."
+            )
+        if self._plan is None:
+            self._step_of_test(value)
+            return
+        action, course = decision.after_update(self._plan, self._course, value)
+        self.last_step += 1
+        if action is decision.NOTHING:
+            self._course = course
+            self._lr = self._next_rate()
+        else:
+            self._do(action, course)
+
+    def _do(self, action: Action, course: Course) -> None:
+        state = self._state
+        if action.restore is not None and state is not None:
+            state.restore(self._first if action.restore == "first" else self._kept)
+            if action.restore == "first":
+                self._kept = None
+        if action.keep and state is not None:
+            self._kept = state.copy()
+            if self._plan and course.update > self._plan.early:
+                # From here on training goes back to the copy that was kept last.
+                self._first = None
+        self._course = course
+        self._lr = self._next_rate()
+        if action.event is not None:
+            self._report(action.event)
+
+    def _report(self, event: AutoEvent) -> None:
+        self.events += (event,)
+        warnings.warn(f"AutoCycle: {event}", stacklevel=4)
+
+    def _next_rate(self) -> float:
+        plan, course = self._plan, self._course
+        return course.factor * plan.rate(course.update) if plan else self._lr
+
+    def _step_of_test(self, loss: float) -> None:
+        test = self._test
+        if test is None:
+            return
+        self._course = Course()
+        self._test_losses.append(loss)
+        lr = self._lr
+        test.record(loss)
+        self.last_step += 1
+        if not test.stopped:
+            self._lr = next(test)
+            return
+        if self._state is not None:
+            self._state.restore(self._first)
+        try:
+            found = test.result().bounds
+        except RangeTestError as error:
+            found = Bounds(None, None, "too_few_points", str(error))
+        self._test = None
+        numbers = found.numbers
+        self._cycle = (*numbers, self.last_step + 1, False) if numbers else self._usual_cycle()
+        self._plan = self._planned()
+        self._lr = self._next_rate()
+        if not numbers:
+            why = (
+                f"The range test gave no bounds: {found.details} The highest learning rate is the usual one, "
+                f"{self._usual_lr:g}."
+            )
+            self._report(AutoEvent(self.last_step, "usual_rate", why, lr))
+
+    def _usual_cycle(self) -> tuple[float, float, int, bool]:
+        return USUAL_BASE * self._usual_lr, self._usual_lr, self.last_step + 1, True
+
+    def _planned(self) -> RatePlan | None:
+        """Return the plan of the run, or None before the range test is over."""
+        returns = self._state is not None
+        if self._given is not None:
+            return RatePlan(self._given, self.total_steps, returns=returns)
+        if self._cycle is None:
+            return None
+        base_lr, max_lr, start, eager = self._cycle
+        updates = self.total_steps - start
+        cycle = Bounds(base_lr, max_lr, "no_divergence", "").schedule(total_steps=updates)
+        return RatePlan(cycle, updates, start, eager, returns)
+
+    def _checked_schedule(self, schedule: Any) -> Schedule | None:
+        if isinstance(schedule, Bounds):
+            return schedule.schedule(total_steps=self.total_steps)
+        if schedule is None:
+            return None
+        check_schedule("schedule", schedule)
+        checked: Schedule = schedule
+        if not is_of_cyclr(schedule):
+            # Raises if it is not known.
+            schedule.largest  # noqa: B018
+        total = schedule.total_steps
+        if total is not None and total != self.total_steps:
+            rest = "ends in the middle of it" if total > self.total_steps else "uses its last value after its end"
+            warnings.warn(
+                f"the schedule has total_steps={total}, and the run has total_steps={self.total_steps}: the run {rest}"
+                f". Write total_steps={self.total_steps} for the schedule, or pass bounds, which fill the run.",
+                stacklevel=3,
+            )
+        return checked
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs besides the training state: plain values, and the copies of the state.
+
+        The copies are what `state.copy()` returned. They are not copied again.
+        """
+        course = self._course
+        guard = course.guard
+        return {
+            "version": FORMAT_VERSION,
+            "total_steps": self.total_steps,
+            "schedule": _description(self._given),
+            "step": self.last_step,
+            "started": self._started,
+            "testing": self.testing,
+            "test_losses": [*self._test_losses],
+            "cycle": None if self._cycle is None else [*self._cycle],
+            "factor": course.factor,
+            "reading": course.reading._asdict(),
+            "pieces": None if course.pieces is None else course.pieces._asdict(),
+            "guard": {
+                **guard._asdict(),
+                "first": guard.first._asdict(),
+                "kept": None if guard.kept is None else guard.kept._asdict(),
+            },
+            "events": [asdict(event) for event in self.events],
+            "copies": {"first": self._first, "kept": self._kept},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Literal["same", "new"] = "same") -> None:
+        """Continue at the saved step. The training state itself is restored by your own checkpoint.
+
+        Args:
+            state_dict: the dict that `state_dict` returned.
+            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue by
+                those of this AutoCycle, to extend or change a run. Without a schedule, the cycle has the same bounds.
+
+        Raises:
+            ValueError: not a state of an `AutoCycle`, one with another schedule or length, or one of a step that is
+                beyond the end; nothing is changed.
+        """
+        _checks.choice("schedules", schedules, ("same", "new"))
+        if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "guard" not in state_dict:
+            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
+            raise ValueError(
+                f"state_dict must come from AutoCycle.state_dict() of version {FORMAT_VERSION}; got {received}."
+            )
+        saved = state_dict["total_steps"], state_dict["schedule"]
+        own = self.total_steps, _description(self._given)
+        if schedules == "same" and saved != own:
+            raise ValueError(
+                f"state_dict must hold the length and schedule of this AutoCycle, {own}; got {saved}. To go on at step "
+                f'{state_dict["step"] + 1} by those of this AutoCycle, pass schedules="new".'
+            )
+        if state_dict["step"] >= self.total_steps or (state_dict["testing"] and self._plan is not None):
+            raise ValueError(
+                f"state_dict must hold a run that this AutoCycle can continue, of {self.total_steps} updates; got one "
+                f"after step {state_dict['step']}{', in its range test' if state_dict['testing'] else ''}. Create "
+                "AutoCycle with the arguments of that run, or with a larger total_steps."
+            )
+        self._started, self.last_step = bool(state_dict["started"]), int(state_dict["step"])
+        self.events = tuple(AutoEvent(**event) for event in state_dict["events"])
+        self._first, self._kept = state_dict["copies"]["first"], state_dict["copies"]["kept"]
+        self._test_losses = [*state_dict["test_losses"]]
+        self._cycle = None if self._given is not None or not state_dict["cycle"] else (*state_dict["cycle"],)
+        self._plan = self._planned()
+        self._test = _replayed(self._test_losses) if state_dict["testing"] else None
+        pieces, guard = state_dict["pieces"], state_dict["guard"]
+        self._course = Course(
+            update=self.last_step + 1 - (self._plan.start if self._plan else 0),
+            factor=state_dict["factor"],
+            reading=_reading(state_dict["reading"]),
+            # Pieces of a run of another length have another length.
+            pieces=_pieces(pieces) if pieces and saved == own else None,
+            guard=Guard(
+                **{**guard, "first": _reading(guard["first"]), "kept": guard["kept"] and _reading(guard["kept"])}
+            ),
+        )
+        if self._plan is None and self._test is not None:
+            self._lr = next(self._test)
+        self._lr = self._next_rate()
+
+
+def _number(loss: Any) -> float:
+    """Return a loss as a float. A boolean or complex number is a slip, though Python makes a float of it."""
+    kind = str(getattr(loss, "dtype", type(loss).__name__))
+    if "bool" in kind or "complex" in kind:
+        raise TypeError(f"loss must be a real number; got loss={_checks.quoted(loss)} of type {kind}. Pass the loss.")
+    return _checks.scalar("loss", loss)
+
+
+def _checked_state(state: Any) -> Restorable | None:
+    missing = [name for name in ("copy", "restore") if not callable(getattr(state, name, None))]
+    if state is None or (not missing and not isinstance(state, type)):
+        return state
+    raise TypeError(
+        f"state must be an object with methods copy() and restore(copy), or None; got state={_checks.quoted(state)} "
+        f"of type {type(state).__name__}. Write a class whose copy() returns a copy of all that training changes."
+    )
+
+
+def _replayed(losses: list[float]) -> RangeTest:
+    """Return a range test that has recorded these losses."""
+    test = RangeTest(steps=TEST)
+    for loss, _ in zip(losses, test, strict=False):
+        test.record(loss)
+    return test
+
+
+def _description(schedule: Schedule | None) -> dict[str, Any] | None:
+    """Return a schedule as JSON holds it; None for a schedule that holds a function."""
+    try:
+        return None if schedule is None else schedule.to_dict()
+    except ScheduleError:
+        return None
+
+
+def _reading(saved: dict[str, Any]) -> Reading:
+    return Reading(**{**saved, "first": tuple(saved["first"])})
+
+
+def _pieces(saved: dict[str, Any]) -> Pieces:
+    return Pieces(**{**saved, "done": tuple(map(tuple, saved["done"]))})

@@ -1,0 +1,215 @@
+"""What the losses of a run say: pure functions of a small record.
+
+Everything is measured in gains and noise, so nothing changes if all losses are multiplied by a number, and only
+`too_low` if a number is added to them.
+"""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+WINDOW = 8
+"""Updates of the running mean of the loss, mean ← mean + (loss − mean) / 8."""
+
+FIRST = 5
+"""Losses whose median is the level that the run started from. No verdict is made before."""
+
+NOISE_UNITS = 3.0
+"""Noise scales that are added to the gain, in the yardstick. With 1, calm runs look like runs that lost what they had
+gained."""
+
+LOST = 0.35
+"""Share of the yardstick by which the mean must be above its lowest, for the loss to have risen. Calm runs stay below
+0.34."""
+
+GOOD = 0.1
+"""Share of the yardstick up to which a state is worth keeping."""
+
+CLIP = 2.0
+"""Yardsticks above the lowest mean at which a single loss is clipped, so that one outlier is not a rise."""
+
+OUTLIER = 10.0
+"""Yardsticks above the lowest mean beyond which a single loss is an outlier. Single hard batches of 8 reach 3."""
+
+EARLY_OUTLIER = 3.0
+"""Starting levels above itself beyond which one of the first five losses may be an outlier."""
+
+SLOW_NOISE = 0.95
+"""Share of the noise at the lowest mean that stays with every new lowest mean: in a lull the noise is small too."""
+
+ROUNDING = 1e-6
+"""Share of the starting level that the yardstick has at least. Smaller differences are rounding errors of float32."""
+
+LARGEST = 1e306
+"""Losses beyond this are clipped to it, so that no difference of two overflows."""
+
+STEADY = 0.4
+"""Share of the largest fall per unit of rate that the last piece must have, for the fall not to have slowed down."""
+
+AIM = 10.0
+"""A raise is such that at the last fall per unit of rate the rest of the run would take off so many present losses."""
+
+RAISE_LEAST, RAISE_MOST = 2.0, 10.0
+"""Smallest and largest factor of one raise."""
+
+_KEPT = 1.0 - 1.0 / WINDOW
+_GAUSS = 0.886
+"""Standard deviation of a Gauss distribution over the mean difference of two draws."""
+_NOISE_KEPT = 0.9
+
+
+class Reading(NamedTuple):
+    """What was seen in the losses so far.
+
+    Attributes:
+        seen: number of losses.
+        total: running sum of the losses, from 0: `mean` divides it by the weights in it.
+        noise: running mean of 0.886 · |difference of neighbours|, likewise from 0.
+        last: the last loss, clipped.
+        first: the first five losses.
+        level: their median, the level that the run started from.
+        best: lowest running mean.
+        best_noise: noise at the lowest mean.
+        best_lr: learning rate at the lowest mean.
+        yardstick: gain and noise, max(level − best, 0) + 3 · best_noise.
+        risen: updates in a row whose running mean was too far above the lowest.
+    """
+
+    seen: int = 0
+    total: float = 0.0
+    noise: float = 0.0
+    last: float = math.nan
+    first: tuple[float, ...] = ()
+    level: float = math.nan
+    best: float = math.inf
+    best_noise: float = 0.0
+    best_lr: float = math.inf
+    yardstick: float = 0.0
+    risen: int = 0
+
+
+def mean(reading: Reading) -> float:
+    """Return the running mean of the losses, corrected for its start from 0."""
+    return reading.total / (1.0 - _KEPT**reading.seen)
+
+
+def lost(reading: Reading) -> float:
+    """Return how far the running mean is above its lowest, in yardsticks; 0 before there is a yardstick."""
+    if reading.seen < FIRST or not reading.yardstick:
+        return 0.0
+    return (mean(reading) - reading.best) / reading.yardstick
+
+
+def observe(reading: Reading, loss: float, lr: float) -> Reading:
+    """Return the reading after one more finite loss, of an update at this learning rate."""
+    seen, total, noise, last, first, level, best, best_noise, best_lr, yardstick, risen = reading
+    seen += 1
+    loss = min(max(loss, -LARGEST), LARGEST)
+    moved = False
+    if len(first) < FIRST:
+        first += (loss,)
+        level, moved = _median(first), True
+    if yardstick and seen > FIRST:
+        loss = min(loss, best + CLIP * yardstick)
+    total = _KEPT * total + (1.0 - _KEPT) * loss
+    if seen > 1:
+        noise = _NOISE_KEPT * noise + (1.0 - _NOISE_KEPT) * _GAUSS * abs(loss - last)
+    if seen < FIRST:
+        return Reading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick)
+    now = total / (1.0 - _KEPT**seen)
+    if now < best:
+        spread = noise / (1.0 - _NOISE_KEPT ** (seen - 1))
+        best, best_noise, best_lr, moved = now, max(spread, SLOW_NOISE * best_noise), lr, True
+    elif seen < 2 * WINDOW:
+        # The noise is still being learnt from few differences.
+        best_noise, moved = max(best_noise, noise / (1.0 - _NOISE_KEPT ** (seen - 1))), True
+    if moved:
+        yardstick = max(level - best, 0.0) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
+    risen = risen + 1 if now - best > LOST * yardstick > 0.0 else 0
+    return Reading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick, risen)
+
+
+def restart(kept: Reading, seen: Reading) -> Reading:
+    """Return the reading of a kept state to which training goes back, with the starting level that is known by now."""
+    first = kept.first if len(kept.first) >= FIRST else seen.first
+    return kept._replace(first=first, level=_median(first), risen=0) if first else kept
+
+
+def accept(reading: Reading, lr: float) -> Reading:
+    """Return the reading with the present mean as its lowest, reached at this learning rate."""
+    best = mean(reading)
+    yardstick = max(reading.level - best, 0.0) + NOISE_UNITS * reading.best_noise + ROUNDING * abs(reading.level)
+    return reading._replace(best=best, best_lr=lr, yardstick=yardstick, risen=0)
+
+
+def judge(reading: Reading, loss: float) -> str:
+    """Return `"not finite"`, `"outlier"` or `""` for the next loss."""
+    if not math.isfinite(loss):
+        return "not finite"
+    if reading.seen >= FIRST:
+        return "outlier" if loss > reading.best + OUTLIER * reading.yardstick and reading.yardstick else ""
+    first = reading.first
+    if len(first) < 2:
+        return ""
+    limit = max(first) + OUTLIER * (max(first) - min(first))
+    if len(first) < FIRST:
+        # Few losses may be alike by chance.
+        limit = max(limit, reading.level + EARLY_OUTLIER * abs(reading.level))
+    return "outlier" if loss > limit else ""
+
+
+class Pieces(NamedTuple):
+    """Pieces of equal length that the run is divided into, to see how fast the loss falls per unit of learning rate.
+
+    Attributes:
+        done: for each finished piece the mean loss, and the mean in it of the learning rates summed up to an update.
+        size: updates in the piece that is not finished.
+        losses: sum of their losses.
+        sums: sum over them of the learning rates summed up to each.
+        summed: all learning rates summed up.
+    """
+
+    done: tuple[tuple[float, float], ...] = ()
+    size: int = 0
+    losses: float = 0.0
+    sums: float = 0.0
+    summed: float = 0.0
+
+
+def add(pieces: Pieces, loss: float, lr: float, length: int) -> Pieces:
+    """Return the pieces after one more update; `length` is the updates in a piece."""
+    done, size, losses, sums, summed = pieces
+    summed += lr
+    size, losses, sums = size + 1, losses + loss, sums + summed
+    if size < length:
+        return Pieces(done, size, losses, sums, summed)
+    return Pieces((*done, (losses / length, sums / length)), summed=summed)
+
+
+def too_low(pieces: Pieces, noise: float, length: int, rest: float, reach: float) -> float:
+    """Return the factor by which the learning rate is too low, or 1.
+
+    It is too low if the loss falls as fast per unit of rate as ever, and at this pace the rest of the run would not
+    take the present loss off `reach` times. Losses that are not above 0 show no distance to go: the factor is 1.
+
+    Args:
+        pieces: of the run so far.
+        noise: noise of a single loss.
+        length: updates in a piece.
+        rest: learning rates of the rest of the run, summed up.
+        reach: so many present losses must be within reach, > 0.
+    """
+    done = pieces.done
+    if len(done) < 3 or not all(before[1] < after[1] for before, after in pairwise(done)):
+        return 1.0
+    falls = [(a[0] - b[0]) / (b[1] - a[1]) for a, b in pairwise(done)]
+    present = done[-1][0]
+    error = math.sqrt(2.0 / length) * noise / (done[-1][1] - done[-2][1])
+    if present <= 0.0 or falls[-1] < STEADY * max(falls):
+        return 1.0
+    reached = (falls[-1] + 2.0 * error) * rest / present
+    return min(RAISE_MOST, max(RAISE_LEAST, AIM / reached)) if 0.0 < reached < reach else 1.0
+
+
+def _median(losses: tuple[float, ...]) -> float:
+    return sorted(losses)[len(losses) // 2]

@@ -1,0 +1,420 @@
+"""AutoCycle in training loops: a network on real digits, and losses that are made up."""
+
+import copy
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+from tests.auto.networks import Network, bounds, times, train, train_plainly
+
+import cyclr
+from cyclr import AutoCycle, AutoCycleError, Bounds
+from cyclr.auto import AutoEvent
+
+TOTAL = 400
+BOUNDS = Bounds(0.001, 0.1, "ok", "made up")
+
+
+class Number:
+    """A training state that is one number, and a loss that follows the script of a test."""
+
+    def __init__(self):
+        self.value = self.copies = self.restored = 0
+
+    def copy(self):
+        self.copies += 1
+        return self.value
+
+    def restore(self, copy):
+        self.restored += 1
+        self.value = copy
+
+
+def falling(step, noise=0.02):
+    return 2.3 * math.exp(-step / 15) + 0.1 + noise * math.sin(step**2)
+
+
+def drive(auto, losses, state=None):
+    """Feed losses, one for each update. Return the learning rates."""
+    rates = []
+    for loss in losses:
+        rates.append(auto.lr)
+        if state is not None:
+            state.value = auto.last_step + 2
+        auto.step(loss)
+    return rates
+
+
+def quietly(function, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return function(*arguments, **options)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_a_calm_run_is_the_plain_run(optimizer):
+    schedule = bounds(optimizer).schedule(total_steps=TOTAL)
+    plain, watched = Network(optimizer), Network(optimizer)
+    losses = train_plainly(plain, schedule, TOTAL)
+    auto = AutoCycle(TOTAL, schedule, state=watched)
+    rates, seen = train(watched, auto, TOTAL, skips=True)
+    assert rates == [schedule(step) for step in range(TOTAL)]
+    assert seen == losses
+    assert all(np.array_equal(a, b) for a, b in zip(plain.weights, watched.weights, strict=True))
+    assert auto.events == ()
+    assert watched.restored == 0
+
+
+def test_a_calm_run_copies_the_state_at_the_start_and_a_64th_of_the_run_apart_from_a_fifth_on():
+    state, total = Number(), 6400
+    auto = AutoCycle(total, BOUNDS, state=state)
+    drive(auto, [falling(step * 100 / total) for step in range(total)], state)
+    assert auto.events == ()
+    assert state.copies == 1 + sum(step >= 0.2 * total and step % 100 == 0 for step in range(total)) == 52
+    assert auto.state_dict()["copies"] == {"first": None, "kept": total - 99}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("factor", [10, 30])
+def test_a_run_is_rescued_from_bounds_that_are_too_high(optimizer, factor):
+    schedule = times(bounds(optimizer), factor).schedule(total_steps=TOTAL)
+    plain, network = Network(optimizer), Network(optimizer)
+    train_plainly(plain, schedule, TOTAL)
+    auto = AutoCycle(TOTAL, schedule, state=network)
+    rates, _ = quietly(train, network, auto, TOTAL)
+    assert plain.score() < 0.9 < network.score()
+    assert [event.what for event in auto.events if event.what == "lowered"]
+    assert max(rates[auto.events[-1].step + 1 :]) < schedule.max_lr / 3
+    assert rates[-1] == auto.factor * schedule(TOTAL - 1)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_is_rescued_from_bounds_that_are_too_low(optimizer):
+    schedule = times(bounds(optimizer), 1 / 30).schedule(total_steps=TOTAL)
+    plain, network = Network(optimizer), Network(optimizer)
+    train_plainly(plain, schedule, TOTAL)
+    auto = AutoCycle(TOTAL, schedule, state=network)
+    quietly(train, network, auto, TOTAL)
+    assert plain.score() + 0.03 < network.score()
+    assert {event.what for event in auto.events} == {"raised"}
+
+
+def test_a_run_without_any_number_starts_with_a_range_test_that_is_undone():
+    network, total = Network("momentum"), 1500
+    auto = AutoCycle(total, state=network)
+    start = [part.copy() for part in network.weights]
+    assert auto.testing
+    rates, _ = train(network, auto, 1)
+    assert auto.last_step == 0
+    while auto.testing:
+        assert auto.range_test is None
+        rates += train(network, auto, 1)[0]
+    tested = len(rates)
+    assert all(np.array_equal(a, b) for a, b in zip(start, network.weights, strict=True))
+    assert auto.last_step == tested - 1
+    assert rates == cyclr.RangeTest().learning_rates[:tested].tolist()
+    assert auto.range_test.loss.size == tested
+    schedule = auto.range_test.bounds.schedule(total_steps=total - tested)
+    assert auto.schedule == schedule
+    rates += train(network, auto, total - tested)[0]
+    assert rates[tested:] == [schedule(step) for step in range(total - tested)]
+    assert auto.events == ()
+    assert network.score() > 0.94
+    with pytest.raises(AutoCycleError, match="once for each of the 1500 updates; got another call"):
+        auto.step(0.1)
+
+
+def test_a_short_run_without_any_number_starts_from_the_usual_rate():
+    network = Network("adam")
+    auto = AutoCycle(TOTAL, state=network, usual_lr=1e-3)
+    assert not auto.testing
+    assert auto.schedule == Bounds(1e-5, 1e-3, "ok", "").schedule(total_steps=TOTAL)
+    quietly(train, network, auto, TOTAL)
+    assert network.score() > 0.93
+
+
+def test_a_range_test_without_bounds_is_followed_by_the_usual_rate_with_a_warning():
+    state = Number()
+    auto = AutoCycle(2000, state=state, usual_lr=0.02)
+    with pytest.warns(UserWarning, match=r"The range test gave no bounds: .*usual one, 0\.02\."):
+        drive(auto, [math.nan] * 11)
+    assert not auto.testing
+    assert auto.schedule.max_lr == 0.02
+    assert auto.schedule.total_steps == 2000 - auto.last_step - 1
+    assert [event.what for event in auto.events] == ["usual_rate"]
+    assert state.restored == 1
+
+
+@pytest.mark.parametrize("skips", [False, True], ids=["after the update", "before the update"])
+@pytest.mark.parametrize(("scale", "at"), [(math.nan, 40), (math.nan, 200), (math.nan, 360), (1e4, 40), (1e4, 360)])
+def test_one_bad_batch_costs_the_batch_and_not_the_rate(scale, at, skips):
+    schedule = bounds("momentum").schedule(total_steps=TOTAL)
+    network, due = Network("momentum"), [at]
+    auto = AutoCycle(TOTAL, schedule, state=network)
+
+    def spoil(step):
+        return scale if due and step == due[0] and due.pop() else 1.0
+
+    with pytest.warns(UserWarning, match="AutoCycle: step") as warned:
+        rates, _ = train(network, auto, TOTAL, skips=skips, spoil=spoil)
+    assert [event.what for event in auto.events] == ["left_out"]
+    assert len(warned) == 1
+    assert auto.events[0].step == at - skips
+    assert rates == [schedule(step) for step in range(TOTAL)]
+    assert network.restored == (0 if skips else 1)
+    assert network.score() > 0.9
+
+
+def test_a_batch_that_is_skipped_uses_no_step():
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    drive(auto, [falling(step) for step in range(50)])
+    lr = auto.lr
+    with pytest.warns(UserWarning, match="left out before its update"):
+        assert auto.skip(math.nan)
+    assert (auto.last_step, auto.lr) == (49, lr)
+    assert auto.events == (
+        AutoEvent(49, "left_out", "The loss was nan. The batch was left out before its update.", lr),
+    )
+    assert not auto.skip(falling(50))
+    drive(auto, [falling(step) for step in range(50, 100)])
+    assert auto.last_step == 99
+
+
+def test_weights_that_are_spoiled_are_restored_at_the_third_loss_before_an_update():
+    state = Number()
+    auto = AutoCycle(100, BOUNDS, state=state)
+    drive(auto, [falling(step) for step in range(50)], state)
+    kept = auto.state_dict()["copies"]["kept"]
+    factor = [auto.factor]
+    for _ in range(3):
+        assert quietly(auto.skip, math.nan)
+        factor.append(auto.factor)
+    assert [event.what for event in auto.events] == ["left_out", "left_out", "lowered"]
+    assert (state.value, state.restored) == (kept, 1)
+    assert factor[:3] == [1.0] * 3
+    assert factor[3] < 0.34
+    assert auto.lr == auto.factor * auto.schedule(50)
+
+
+def test_data_that_is_never_finite_is_said_ten_times_and_left_out():
+    state = Number()
+    auto = AutoCycle(200, BOUNDS, state=state)
+    drive(auto, [falling(step) for step in range(60)], state)
+    quietly(drive, auto, [math.nan] * 40, state)
+    assert [event.what for event in auto.events] == ["left_out"] * 10
+    assert "check the data" in auto.events[-1].why
+    assert (auto.factor, state.restored, auto.last_step) == (1.0, 40, 99)
+    drive(auto, [falling(60)] * 3)
+    quietly(drive, auto, [math.nan], state)
+    assert auto.events[-1].what == "lowered"
+
+
+def adversarial(kind):
+    """Losses that do not follow the rate."""
+    rng = np.random.default_rng(1)
+    step = np.arange(TOTAL)
+    return {
+        "a generator's": 0.7 + 3 * (1 - np.exp(-step / 60)) + 0.3 * rng.normal(size=TOTAL),
+        "a wave": 1 + 0.8 * np.sin(step / 15) + 0.1 * rng.normal(size=TOTAL),
+        "a walk": np.cumsum(rng.normal(size=TOTAL)) * 1.0,
+    }[kind].tolist()
+
+
+@pytest.mark.parametrize("kind", ["a generator's", "a wave"])
+def test_a_loss_that_does_not_follow_the_rate_is_left_alone_with_a_word(kind):
+    auto = AutoCycle(TOTAL, BOUNDS, state=Number())
+    rates = quietly(drive, auto, adversarial(kind))
+    (ignored,) = [event for event in auto.events if event.what == "ignored"]
+    assert ignored == auto.events[-1]
+    assert "does not follow" in ignored.why
+    schedule = BOUNDS.schedule(total_steps=TOTAL)
+    assert rates[ignored.step + 1 :] == [schedule(step) for step in range(ignored.step + 1, TOTAL)]
+
+
+@pytest.mark.parametrize("kind", ["hot", "nan", "low", "test", "adversarial"])
+def test_a_run_that_is_split_anywhere_equals_the_run_that_is_not(kind):
+    total, factor = (1500, 1) if kind == "test" else (120, {"hot": 30, "low": 1 / 30}.get(kind, 1))
+    schedule = None if kind == "test" else times(bounds("adam"), factor).schedule(total_steps=total)
+
+    def made():
+        network = Network("adam", width=16)
+        network.drawn = 0
+        return network, AutoCycle(total, schedule, state=network)
+
+    def losses_of(auto, network):
+        """Train one batch more."""
+        network.drawn += 1
+        spoiled = kind == "nan" and network.drawn in (30, 35, 36, 37, 100)
+        loss, gradients = network.loss(network.draw(), math.nan if spoiled else 1.0)
+        if kind == "adversarial":
+            loss = adversarial("a wave")[network.drawn]
+        if network.drawn % 2 and auto.skip(loss):
+            return []
+        used = auto.lr
+        network.update(gradients, used)
+        auto.step(loss)
+        return [(used, loss)]
+
+    def whole(split):
+        network, auto = made()
+        seen = []
+        while auto.last_step + 1 < (200 if kind == "test" else total):
+            if auto.last_step in split:
+                split = split - {auto.last_step}
+                saved, held = copy.deepcopy(auto.state_dict()), copy.deepcopy(network)
+                _, auto = made()
+                network = held
+                auto = AutoCycle(total, schedule, state=network)
+                auto.load_state_dict(saved)
+                assert auto.state_dict() == saved
+            seen += losses_of(auto, network)
+        return seen, auto.events, auto.state_dict()
+
+    unsplit = quietly(whole, set())
+    assert unsplit[1] or kind == "test"
+    for every in (1, 2, 7):
+        assert repr(quietly(whole, set(range(-1, total, every)))) == repr(unsplit)
+
+
+def test_the_state_is_plain_values_and_copies():
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    quietly(drive, auto, [*map(falling, range(60)), math.nan, *map(falling, range(61, 70))])
+    saved = json.loads(json.dumps(auto.state_dict()))
+    other = AutoCycle(100, BOUNDS, state=Number())
+    other.load_state_dict(saved)
+    # NaN is equal to no number.
+    assert repr(other.state_dict()) == repr(auto.state_dict())
+    assert other.lr == auto.lr
+
+
+def test_a_run_can_be_extended():
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    drive(auto, map(falling, range(60)))
+    longer = AutoCycle(200, BOUNDS, state=Number())
+    with pytest.raises(ValueError, match=r'go on at step 60 by those of this AutoCycle, pass schedules="new"'):
+        longer.load_state_dict(auto.state_dict())
+    longer.load_state_dict(auto.state_dict(), schedules="new")
+    assert longer.lr == BOUNDS.schedule(total_steps=200)(60)
+    drive(longer, map(falling, range(60, 200)))
+    assert longer.last_step == 199
+    with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got one after step 199"):
+        auto.load_state_dict(longer.state_dict(), schedules="new")
+
+
+@pytest.mark.parametrize("loss", ["0.5", None, np.ones(2), 1j, np.complex64(1), True, np.True_, [0.5]], ids=repr)
+def test_a_loss_that_is_no_number_is_refused_and_changes_nothing(loss):
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    drive(auto, map(falling, range(10)))
+    before = auto.state_dict()
+    for call in (auto.step, auto.skip):
+        with pytest.raises(TypeError, match=r"loss must be a (real )?number.*; got loss"):
+            call(loss)
+    assert auto.state_dict() == before
+
+
+@pytest.mark.parametrize("loss", [1, np.float32(1.5), np.array([[2.0]]), np.float64(0.5)], ids=repr)
+def test_losses_of_other_kinds_are_numbers(loss):
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    assert auto.lr
+    auto.step(loss)
+    assert auto.last_step == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"total_steps": 2}, ValueError, "total_steps must be an integer of at least 3"),
+        ({"total_steps": 1.5}, TypeError, "total_steps must be an integer"),
+        ({"schedule": 0.1}, TypeError, "schedule must be a cyclr schedule; got schedule=0.1"),
+        ({"schedule": Bounds(None, None, "flat", "x")}, cyclr.BoundsError, "hold no numbers"),
+        ({"schedule": cyclr.Function(lambda step: 0.1)}, cyclr.ScheduleError, r"Function\(fn, high=\.\.\.\)"),
+        ({"state": {}}, TypeError, r"state must be an object with methods copy\(\) and restore\(copy\)"),
+        ({"state": Number}, TypeError, "state must be an object"),
+        ({"usual_lr": 0}, ValueError, "usual_lr must be a finite number greater than 0"),
+        ({"total_steps": 1500, "state": None}, TypeError, "state must be given if there is no schedule"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        AutoCycle(**{"total_steps": 100, "state": Number(), **arguments})
+
+
+def test_a_schedule_of_another_length_is_warned_of():
+    for total, rest in ((150, "ends in the middle of it"), (50, "uses its last value after its end")):
+        with pytest.warns(UserWarning, match=f"total_steps={total}, and the run has total_steps=100: the run {rest}"):
+            AutoCycle(100, BOUNDS.schedule(total_steps=total), state=Number())
+
+
+def test_calls_out_of_order_are_refused():
+    auto = AutoCycle(10, BOUNDS, state=Number())
+    with pytest.raises(AutoCycleError, match=r"step\(loss\) was called before lr was read"):
+        auto.step(1.0)
+    drive(auto, [1.0] * 10)
+    with pytest.raises(AutoCycleError, match="once for each of the 10 updates; got another call"):
+        auto.step(1.0)
+    with pytest.raises(AutoCycleError, match=r"start\(\) must be called before the first update"):
+        auto.start()
+    with pytest.raises(ValueError, match=r"must come from AutoCycle.state_dict\(\) of version 1; got keys \['step'\]"):
+        auto.load_state_dict({"step": 3})
+
+
+def test_weights_that_are_loaded_before_the_first_update_are_the_start():
+    state = Number()
+    auto = AutoCycle(100, BOUNDS, state=state)
+    assert auto.lr
+    state.value = 7
+    auto.start()
+    quietly(drive, auto, [1.0, math.nan])
+    assert state.value == 7
+
+
+def test_without_a_state_the_rate_is_lowered_and_training_goes_on():
+    schedule = times(bounds("adam"), 30).schedule(total_steps=TOTAL)
+    plain, network = Network("adam"), Network("adam")
+    train_plainly(plain, schedule, TOTAL)
+    auto = AutoCycle(TOTAL, schedule)
+    quietly(train, network, auto, TOTAL)
+    assert plain.score() + 0.2 < network.score()
+    assert network.copies == 0
+    assert "there is no state to go back to" in auto.events[0].why
+
+
+def test_functions_as_schedules_are_never_asked_ahead():
+    asked = []
+    schedule = cyclr.Function(lambda step: asked.append(step) or 0.01, high=0.01)
+    auto = AutoCycle(100, schedule, state=Number())
+    quietly(drive, auto, [*map(falling, range(60)), *[5.0] * 3, *map(falling, range(63, 100))])
+    assert auto.events
+    assert max(asked) <= 100
+
+
+@pytest.mark.parametrize("factor", [2.0**-30, 2.0**40, -1.0], ids=["small", "large", "offset"])
+def test_decisions_do_not_depend_on_scale_and_offset(factor):
+    network = Network("sgd")
+    schedule = times(bounds("sgd"), 30).schedule(total_steps=TOTAL)
+    whole, other = AutoCycle(TOTAL, schedule, state=network), AutoCycle(TOTAL, schedule, state=Number())
+
+    def both():
+        while whole.last_step + 1 < TOTAL:
+            loss, gradients = network.loss(network.draw())
+            network.update(gradients, whole.lr)
+            assert other.lr == whole.lr
+            whole.step(loss)
+            other.step(loss - 1000.0 if factor < 0 else factor * loss)
+
+    quietly(both)
+    assert [(e.step, e.what, e.lr) for e in whole.events] == [(e.step, e.what, e.lr) for e in other.events] != []
+
+
+def test_cycle_ends_follow_the_step_of_the_run():
+    schedule = BOUNDS.schedule(total_steps=101, cycles=4)
+    auto = AutoCycle(101, schedule, state=Number())
+    ends = []
+    for step in range(101):
+        assert auto.lr == schedule(step)
+        auto.step(falling(step, 0))
+        if auto.is_cycle_end:
+            ends.append(auto.last_step)
+    assert ends == [step for step in range(101) if schedule.is_cycle_end(step)] == [25, 50, 75, 100]
