@@ -8,7 +8,8 @@ run's score. There is a table for the tasks that constants of cyclr were chosen 
 and a table for the tasks of `new_tasks.py`, on which nothing was chosen. With new seeds the best fixed rate has a row:
 the mark is its score with the seeds that it was chosen by.
 
-- cyclr trains one cycle on its bounds, with extra updates of `refine` as the row says.
+- cyclr trains one cycle on its bounds, with extra updates of `refine` as the row says. Its extra steps are all updates
+  of the range test: of repeats, the second sweep and trials too, with the batches that these measure at their ends.
 - Every other tool runs its own sweep from the weights that training starts with. Its suggestion is used as a fixed
   rate, and as the top of one triangular cycle from a tenth of it. A tool without a suggestion leaves its user at the
   optimizer's default rate.
@@ -78,8 +79,13 @@ class Row(NamedTuple):
     without: int
 
 
-def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
-    """cyclr's range test of a task, as `cyclr.torch.range_test` and the others make it."""
+def range_test(
+    task: Task, seed: int, count: Callable[[int], object] = lambda updates: None, **arguments: Any
+) -> RangeTestResult:
+    """cyclr's range test of a task, as `cyclr.torch.range_test` and the others make it.
+
+    `count` gets the updates of every sweep and every trial.
+    """
 
     def drive(repeat: int | None, test: RangeTest, careful: bool) -> None:
         order = order_of(task, test, seed) if isinstance(test, TrialTest) else None
@@ -87,6 +93,7 @@ def range_test(task: Task, seed: int, **arguments: Any) -> RangeTestResult:
         for loss, _ in zip(sweep(task, rates, seed, repeat or 0, order), test, strict=False):
             test.record(loss)
         test.stop("data_exhausted")
+        count(test.recorded)
 
     return Sweep(**arguments).run(drive)
 
@@ -108,11 +115,11 @@ def default_rates(task: Task) -> Any:
 
 def with_cyclr(task: Task, seed: int, refine: int = 0) -> Choice:
     """One cycle on cyclr's bounds, found with so many extra updates."""
-    result = range_test(task, seed, total_steps=task.steps, refine=refine)
-    steps = result.runs.size + sum(len(trial.losses) for trial in result.trials)
+    updates: list[int] = []
+    result = range_test(task, seed, updates.append, total_steps=task.steps, refine=refine)
     if not result.bounds.usable:
-        return Choice(default_rates(task), steps, found=False)
-    return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), steps)
+        return Choice(default_rates(task), sum(updates), found=False)
+    return Choice(result.bounds.schedule(total_steps=task.steps)(np.arange(task.steps)), sum(updates))
 
 
 def _with_known_rate(task: Task, seed: int) -> Choice:
