@@ -51,7 +51,7 @@ def fill(folder: Path, spec: Spec) -> None:
 @pytest.mark.parametrize(
     ("name", "trials", "figures"),
     [
-        ("headline", 39, {"accuracy.png"}),
+        ("headline", 48, {"accuracy.png"}),
         ("adaptive", 84, {"accuracy.png"}),
         ("tradeoff", 12, {"tradeoff.png"}),
     ],
