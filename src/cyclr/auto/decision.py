@@ -33,7 +33,7 @@ class Guard(NamedTuple):
     """What a run goes back to, and what went wrong so far.
 
     Attributes:
-        first: reading of the state at the start.
+        first: reading of the state at the start, or None once training goes back to the last kept state only.
         kept: reading of the state that was kept last, or None.
         kept_after: update after which it was kept.
         calm: update until which a rise is not due to the rate.
@@ -45,7 +45,7 @@ class Guard(NamedTuple):
         ignored: True if the loss does not follow the learning rate.
     """
 
-    first: Reading = Reading()
+    first: Reading | None = Reading()
     kept: Reading | None = None
     kept_after: int = -1
     calm: int = -1
@@ -98,7 +98,7 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
     """Decide what to do after an update, given the loss of its batch."""
     update, factor, reading, pieces, guard = course
     bad = _reading.judge(reading, loss)
-    if bad and (bad == "not finite" or (update > guard.calm and not guard.ignored)):
+    if bad and (bad == "not finite" or not (guard.ignored or _is_calm(update, guard))):
         return _bad_loss(plan, course, loss, bad, updated=True)
     lr = factor * plan.rate(update)
     reading = _reading.observe(reading, loss, lr)
@@ -112,11 +112,13 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
             times = plan.lacking(pieces, reading.noise, update, factor)
             if times > 1.0:
                 course = Course(update + 1, factor * times, reading, Pieces(), guard)
-                return Action(event=_event(plan, update, lr, "raised", _too_low(plan, course, times))), course
+                return Action(event=_event(plan, course, lr, "raised", _too_low(plan, course, times))), course
         if update + 1 >= plan.last_check:
             pieces = None
     if update >= plan.hold and update % plan.every == 0 and plan.returns and _is_good(reading, guard):
-        return KEEP, Course(update + 1, factor, reading, pieces, guard._replace(kept=reading, kept_after=update))
+        first = guard.first if update < plan.early else None
+        guard = guard._replace(first=first, kept=reading, kept_after=update)
+        return KEEP, Course(update + 1, factor, reading, pieces, guard)
     return NOTHING, Course(update + 1, factor, reading, pieces, guard)
 
 
@@ -126,6 +128,11 @@ def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, 
     if bad and (bad == "not finite" or not course.guard.ignored):
         return _bad_loss(plan, course, loss, bad, updated=False)
     return NOTHING, course
+
+
+def _is_calm(update: int, guard: Guard) -> bool:
+    """Return True if a bad loss is due to the state that was restored, and not to the rate. The start is never hot."""
+    return update <= guard.calm and guard.kept is not None
 
 
 def _is_good(reading: Reading, guard: Guard) -> bool:
@@ -142,7 +149,7 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
     update, factor, _, _, guard = course
     lr = factor * plan.rate(update)
     suspect, streak = guard.suspect, guard.streak + 1
-    soon = suspect is not None and update - suspect <= CALM and update > guard.calm and not guard.ignored
+    soon = suspect is not None and update - suspect <= CALM and not (guard.ignored or _is_calm(update, guard))
     spoiled = updated or streak == IN_A_ROW
     lower = soon and (bad == "outlier" or streak == 1 if updated else streak == IN_A_ROW)
     words = f"The loss was {loss:.3g}"
@@ -158,7 +165,7 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
     words += f". The batch was left out{where}."
     if streak == SAID_AT_MOST:
         words += f" That makes {streak} in a row: check the data. Further ones are left out without an event."
-    return Action(restore, False, True, _event(plan, update - (not updated), lr, "left_out", words)), course
+    return Action(restore, False, True, _event(plan, course, lr, "left_out", words)), course
 
 
 def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
@@ -171,14 +178,14 @@ def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     )
     if update > guard.calm:
         return _lower(plan, course, update, lr, words, spoiled=False)
-    if guard.kept is not None and update < plan.early:
+    if guard.kept is not None and guard.first is not None and update < plan.early:
         guard = guard._replace(kept=None, kept_after=-1, calm=update + CALM)
         restore, course, where = _back(plan, course._replace(guard=guard), lr)
         words += f" It did so right after a return, so the rate stayed{where}."
-        return Action(restore, event=_event(plan, update, lr, "went_back", words)), course
+        return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
     course = course._replace(reading=_reading.accept(reading, lr), pieces=None)
     words += " It did so right after a return, so this is not due to the rate, and is the level from now on."
-    return Action(event=_event(plan, update, lr, "accepted", words)), course
+    return Action(event=_event(plan, course, lr, "accepted", words)), course
 
 
 def _lower(
@@ -195,14 +202,14 @@ def _lower(
             f" The rate was lowered {guard.lowered} times before, so this loss does not follow it. It is left alone "
             f"from now on, unless it is NaN or infinite, and the rate is the schedule's again{where}."
         )
-        return Action(restore, False, True, _event(plan, update, lr, "ignored", words)), course
+        return Action(restore, False, True, _event(plan, course, lr, "ignored", words)), course
     blamed = max(reading.best_lr, LEAST_BLAMED * lr) if reading.best_lr < float("inf") else lr
     top = plan.highest(course.update)
     lowered = min(factor, blamed / CUT / top) if blamed and top else factor / CUT
     guard = guard._replace(calm=update + CALM, lowered=guard.lowered + 1)
     restore, course, where = _back(plan, course._replace(factor=lowered, guard=guard), lr)
     words += f" The highest learning rate of the rest is now {lowered * top:.3g}{where}."
-    return Action(restore, False, True, _event(plan, update, lr, "lowered", words)), course
+    return Action(restore, False, True, _event(plan, course, lr, "lowered", words)), course
 
 
 def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "kept"] | None, Course, str]:
@@ -211,11 +218,9 @@ def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "
     if not plan.returns:
         reading = _reading.accept(reading, lr) if reading.seen else reading
         return None, course._replace(reading=reading, pieces=None), ", and there is no state to go back to"
-    if guard.kept is None:
-        reading, where = _reading.restart(guard.first, reading), "the start"
-    else:
-        reading, where = _reading.restart(guard.kept, reading), f"the state after step {plan.start + guard.kept_after}"
-    course = course._replace(reading=reading, pieces=None)
+    kept = guard.kept or guard.first or Reading()
+    where = "the start" if guard.kept is None else f"the state after step {plan.start + guard.kept_after}"
+    course = course._replace(reading=_reading.restart(kept, reading), pieces=None)
     return "first" if guard.kept is None else "kept", course, f", and training went back to {where}"
 
 
@@ -227,5 +232,5 @@ def _too_low(plan: RatePlan, course: Course, times: float) -> str:
     )
 
 
-def _event(plan: RatePlan, update: int, lr: float, what: What, why: str) -> AutoEvent:
-    return AutoEvent(plan.start + update, what, why, lr)
+def _event(plan: RatePlan, course: Course, lr: float, what: What, why: str) -> AutoEvent:
+    return AutoEvent(plan.start + course.update - 1, what, why, lr)

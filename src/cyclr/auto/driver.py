@@ -139,7 +139,7 @@ class AutoCycle:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update. The first time that it is read, the state is copied."""
+        """The learning rate of the next update. Before the first one, reading it copies the state, as `skip` does."""
         if not self._started:
             self.start()
         return self._lr
@@ -173,7 +173,7 @@ class AutoCycle:
         return _replayed(self._test_losses).result()
 
     def start(self) -> None:
-        """Copy the state that the run starts from. Only needed if it changed after `lr` was first read.
+        """Copy the state that the run starts from. Only needed if it changed after that.
 
         Raises:
             AutoCycleError: updates were made already.
@@ -196,6 +196,8 @@ class AutoCycle:
             TypeError: a loss that is not a number.
         """
         value = loss if type(loss) is float else _number(loss)
+        if not self._started:
+            self.start()
         if self._test is not None:
             # One broken batch is left out. If the next is broken too, the rate may be too high, which the test judges.
             skipped = self._course.guard.streak == 0 and not math.isfinite(value)
@@ -248,8 +250,7 @@ class AutoCycle:
                 self._kept = None
         if action.keep and state is not None:
             self._kept = state.copy()
-            if self._plan and course.update > self._plan.early:
-                # From here on training goes back to the copy that was kept last.
+            if course.guard.first is None:
                 self._first = None
         self._course = course
         self._lr = self._next_rate()
@@ -350,8 +351,8 @@ class AutoCycle:
             "pieces": None if course.pieces is None else course.pieces._asdict(),
             "guard": {
                 **guard._asdict(),
-                "first": guard.first._asdict(),
-                "kept": None if guard.kept is None else guard.kept._asdict(),
+                "first": guard.first and guard.first._asdict(),
+                "kept": guard.kept and guard.kept._asdict(),
             },
             "events": [asdict(event) for event in self.events],
             "copies": {"first": self._first, "kept": self._kept},
@@ -402,9 +403,7 @@ class AutoCycle:
             reading=_reading(state_dict["reading"]),
             # Pieces of a run of another length have another length.
             pieces=_pieces(pieces) if pieces and saved == own else None,
-            guard=Guard(
-                **{**guard, "first": _reading(guard["first"]), "kept": guard["kept"] and _reading(guard["kept"])}
-            ),
+            guard=Guard(**{**guard, **{name: guard[name] and _reading(guard[name]) for name in ("first", "kept")}}),
         )
         if self._plan is None and self._test is not None:
             self._lr = next(self._test)

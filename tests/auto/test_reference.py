@@ -1,0 +1,139 @@
+"""AutoCycle agrees with a plain implementation that was written from its page."""
+
+import functools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.auto.networks import Network, bounds, times
+from tests.auto.reference import Reference
+
+from cyclr import AutoCycle, Bounds
+
+
+class State:
+    """The state is the update that it was left by."""
+
+    def __init__(self):
+        self.update, self.restored = -1, []
+
+    def copy(self):
+        return self.update
+
+    def restore(self, copy):
+        self.restored.append(copy)
+
+
+def both(schedule, total, next_loss, *, skips=lambda: False):
+    """Drive both with the same losses. Return what happened.
+
+    Args:
+        next_loss: `next_loss(back)` restores the state after the update `back`, unless that is None, and returns the
+            loss of a batch and the function `update(lr, t)` that makes its update, number t.
+    """
+    state = State()
+    auto = AutoCycle(total, schedule, state=state)
+    reference = Reference(auto.schedule(np.arange(total)).tolist(), eager=schedule is None)
+    back = None
+    while auto.last_step + 1 < total:
+        assert auto.lr == pytest.approx(reference.rate(), rel=1e-9)
+        loss, update = next_loss(back)
+        returns = len(state.restored)
+        if skips():
+            left_out = auto.skip(loss)
+            assert left_out == reference.skip(loss)
+        else:
+            left_out = False
+        if not left_out:
+            state.update = auto.last_step + 1
+            update(auto.lr, state.update)
+            auto.step(loss)
+            reference.step(loss)
+        back = state.restored[-1] if len(state.restored) > returns else None
+        assert auto.last_step + 1 == reference.t
+    assert [(event.step, event.what) for event in auto.events] == reference.events
+    assert state.restored == reference.restored
+    return [what for _, what in reference.events]
+
+
+def quietly(function):
+    @functools.wraps(function)
+    def quiet(*arguments, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return function(*arguments, **options)
+
+    return quiet
+
+
+def losses_of(network, states, spoiled=()):
+    """A function that trains a network, for `both`."""
+    states[-1] = network.copy()
+    drawn = iter(range(10**6))
+
+    def next_loss(back):
+        if back is not None:
+            network.restore(states[back])
+        scale = math.nan if next(drawn) in spoiled else 1.0
+        loss, gradients = network.loss(network.draw(), scale)
+
+        def update(lr, t):
+            network.update(gradients, lr)
+            states[t] = network.copy()
+
+        return loss, update
+
+    return next_loss
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("factor", [1 / 30, 1 / 10, 1, 10, 30, 300])
+@pytest.mark.parametrize("total", [120, 400])
+@quietly
+def test_on_recorded_runs_of_a_network(optimizer, factor, total):
+    network = Network(optimizer, seed=1, width=24)
+    schedule = times(bounds(optimizer), factor).schedule(total_steps=total)
+    events = both(schedule, total, losses_of(network, {}))
+    assert (events == []) == (factor == 1) or factor not in (1, 10) or (optimizer, total) == ("adam", 120)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+@quietly
+def test_on_a_network_that_starts_from_the_usual_rate_with_broken_batches(skipped):
+    network = Network("adam", seed=2, width=24)
+    spoiled = {20, 22, 23, 24, 60, 130, 133, *range(170, 190)}
+    events = both(None, 300, losses_of(network, {}, spoiled), skips=lambda: skipped)
+    assert {"left_out", "lowered"} <= set(events)
+
+
+KINDS = {
+    "falling": lambda rng, n: 2 * np.exp(-np.arange(n) / 50) + 0.1 * rng.normal(size=n),
+    "walk": lambda rng, n: np.cumsum(rng.normal(size=n)),
+    "wave": lambda rng, n: 1 + np.sin(np.arange(n) / 12) + 0.2 * rng.normal(size=n),
+    "heavy": lambda rng, n: rng.standard_t(2, size=n),
+    "constant": lambda rng, n: np.zeros(n) + rng.integers(2),
+    "broken": lambda rng, n: np.where(rng.random(n) < 0.2, math.nan, 1 + 0.1 * rng.normal(size=n)),
+    "huge": lambda rng, n: 1e308 * rng.uniform(-1, 1, n),
+    "spikes": lambda rng, n: np.exp(-np.arange(n) / 40) + 0.1 * rng.random(n) + 50 * (rng.random(n) < 0.05),
+}
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    seed=st.integers(0, 10**6),
+    total=st.integers(5, 500),
+    shape=st.sampled_from(["cycle", "cycles", "warm restarts", "none"]),
+    skips=st.sampled_from([0.0, 0.5, 1.0]),
+)
+@settings(max_examples=150)
+@quietly
+def test_on_losses_of_every_kind(kind, seed, total, shape, skips):
+    rng = np.random.default_rng(seed)
+    made = Bounds(0.001, 0.1, "ok", "made up")
+    options = {"cycle": {}, "cycles": {"cycles": 2}, "warm restarts": {"kind": "warm_restarts", "cycles": 2}}
+    schedule = None if shape == "none" else made.schedule(total_steps=total, **options[shape])
+    losses = iter(np.concatenate([KINDS[kind](rng, 20 * total), np.ones(total)]).tolist())
+    both(schedule, total, lambda back: (next(losses), lambda lr, t: None), skips=lambda: rng.random() < skips)
