@@ -55,9 +55,13 @@ def _last(parameters: Any) -> Any:
     return jax.tree_util.tree_map_with_path(of_last, parameters)
 
 
-def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: Any) -> Any:
-    """Parameters and state after training, and the loss of every batch before its update."""
-    model, loss_fn, transform = task.model(task.dataset), loss_of(task), OPTIMIZERS[optimizer]()
+def update_of(task: Task, transform: Any) -> Any:
+    """One update of a task by an optimizer with a rate of 1.
+
+    It takes the parameters, their state, the optimizer's state and a random key, and the samples and the rate of the
+    update. It returns the first four after the update, and the loss of the batch before it.
+    """
+    model, loss_fn = task.model(task.dataset), loss_of(task)
     x, y = jnp.asarray(task.dataset.x), jnp.asarray(task.dataset.y)
 
     def loss_at(parameters: Any, state: Any, rows: Any, key: Any) -> Any:
@@ -67,18 +71,24 @@ def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: An
     def update(carried: Any, given: Any) -> Any:
         parameters, state, memory, key = carried
         rows, rate = given
+        shares = jax.tree.map(lambda _: 1.0, parameters)
+        if task.backbone != 1:
+            shares = jax.tree.map(lambda last: 1.0 if last else task.backbone, _last(parameters))
         key, own = jax.random.split(key)
         (loss, state), gradient = jax.value_and_grad(loss_at, has_aux=True)(parameters, state, rows, own)
         updates, memory = transform.update(gradient, memory, parameters)
         updates = jax.tree.map(lambda u, share: u * (rate * share), updates, shares)
         return (optax.apply_updates(parameters, updates), state, memory, key), loss
 
+    return update
+
+
+def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: Any) -> Any:
+    """Parameters and state after training, and the loss of every batch before its update."""
+    transform = OPTIMIZERS[optimizer]()
     parameters, state = start
-    shares = jax.tree.map(lambda _: 1.0, parameters)
-    if task.backbone != 1:
-        shares = jax.tree.map(lambda last: 1.0 if last else task.backbone, _last(parameters))
     carried = (parameters, state, transform.init(parameters), key)
-    (parameters, state, memory, _), losses = jax.lax.scan(update, carried, (order, rates))
+    (parameters, state, memory, _), losses = jax.lax.scan(update_of(task, transform), carried, (order, rates))
     if optimizer == "schedule-free":
         parameters = contrib.schedule_free_eval_params(memory, parameters)
     return (parameters, state), losses
