@@ -26,7 +26,7 @@ NOISES: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 
 def rises(losses: list[float], patience: int) -> bool:
     """Return True if the loss is seen to rise. Outliers are left out."""
-    seen = reading.Reading()
+    seen = reading.LossReading()
     for loss in losses:
         if not reading.judge(seen, loss):
             seen = reading.observe(seen, loss, 1.0)

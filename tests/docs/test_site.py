@@ -18,7 +18,15 @@ pytestmark = pytest.mark.xdist_group("site")
 ROOT = Path(__file__).parents[2]
 PUBLIC = [
     "cyclr",
-    *("cyclr.schedules", "cyclr.bounds", "cyclr.range_test", "cyclr.records", "cyclr.report", "cyclr.experiments"),
+    *(
+        "cyclr.schedules",
+        "cyclr.bounds",
+        "cyclr.range_test",
+        "cyclr.auto",
+        "cyclr.records",
+        "cyclr.report",
+        "cyclr.experiments",
+    ),
     *("cyclr.keras", "cyclr.torch", "cyclr.jax"),
 ]
 

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from cyclr.auto import reading as _reading
 from cyclr.auto.event import AutoEvent, What
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import Pieces, Reading
+from cyclr.auto.reading import LossReading, Pieces
 
 PATIENCE = 2
 """Updates in a row after which the loss must have risen."""
@@ -45,8 +45,8 @@ class Guard(NamedTuple):
         ignored: True if the loss does not follow the learning rate.
     """
 
-    first: Reading | None = Reading()
-    kept: Reading | None = None
+    first: LossReading | None = LossReading()
+    kept: LossReading | None = None
     kept_after: int = -1
     calm: int = -1
     suspect: int | None = None
@@ -70,7 +70,7 @@ class Course(NamedTuple):
 
     update: int = 0
     factor: float = 1.0
-    reading: Reading = Reading()
+    reading: LossReading = LossReading()
     pieces: Pieces | None = Pieces()
     guard: Guard = Guard()
 
@@ -135,7 +135,7 @@ def _is_calm(update: int, guard: Guard) -> bool:
     return update <= guard.calm and guard.kept is not None
 
 
-def _is_good(reading: Reading, guard: Guard) -> bool:
+def _is_good(reading: LossReading, guard: Guard) -> bool:
     return guard.ignored or (not reading.risen and _reading.lost(reading) < _reading.GOOD)
 
 
@@ -218,7 +218,7 @@ def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "
     if not plan.returns:
         reading = _reading.accept(reading, lr) if reading.seen else reading
         return None, course._replace(reading=reading, pieces=None), ", and there is no state to go back to"
-    kept = guard.kept or guard.first or Reading()
+    kept = guard.kept or guard.first or LossReading()
     where = "the start" if guard.kept is None else f"the state after step {plan.start + guard.kept_after}"
     course = course._replace(reading=_reading.restart(kept, reading), pieces=None)
     return "first" if guard.kept is None else "kept", course, f", and training went back to {where}"

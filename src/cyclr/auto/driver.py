@@ -10,7 +10,7 @@ from cyclr.auto import decision
 from cyclr.auto.decision import Action, Course, Guard
 from cyclr.auto.event import AutoEvent
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import Pieces, Reading
+from cyclr.auto.reading import LossReading, Pieces
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError, RangeTestError, ScheduleError
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -444,8 +444,8 @@ def _description(schedule: Schedule | None) -> dict[str, Any] | None:
         return None
 
 
-def _reading(saved: dict[str, Any]) -> Reading:
-    return Reading(**{**saved, "first": tuple(saved["first"])})
+def _reading(saved: dict[str, Any]) -> LossReading:
+    return LossReading(**{**saved, "first": tuple(saved["first"])})
 
 
 def _pieces(saved: dict[str, Any]) -> Pieces:

@@ -58,7 +58,7 @@ _GAUSS = 0.886
 _NOISE_KEPT = 0.9
 
 
-class Reading(NamedTuple):
+class LossReading(NamedTuple):
     """What was seen in the losses so far.
 
     Attributes:
@@ -88,19 +88,19 @@ class Reading(NamedTuple):
     risen: int = 0
 
 
-def mean(reading: Reading) -> float:
+def mean(reading: LossReading) -> float:
     """Return the running mean of the losses, corrected for its start from 0."""
     return reading.total / (1.0 - _KEPT**reading.seen)
 
 
-def lost(reading: Reading) -> float:
+def lost(reading: LossReading) -> float:
     """Return how far the running mean is above its lowest, in yardsticks; 0 before there is a yardstick."""
     if reading.seen < FIRST or not reading.yardstick:
         return 0.0
     return (mean(reading) - reading.best) / reading.yardstick
 
 
-def observe(reading: Reading, loss: float, lr: float) -> Reading:
+def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
     """Return the reading after one more finite loss, of an update at this learning rate."""
     seen, total, noise, last, first, level, best, best_noise, best_lr, yardstick, risen = reading
     seen += 1
@@ -115,7 +115,7 @@ def observe(reading: Reading, loss: float, lr: float) -> Reading:
     if seen > 1:
         noise = _NOISE_KEPT * noise + (1.0 - _NOISE_KEPT) * _GAUSS * abs(loss - last)
     if seen < FIRST:
-        return Reading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick)
+        return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick)
     now = total / (1.0 - _KEPT**seen)
     if now < best:
         spread = noise / (1.0 - _NOISE_KEPT ** (seen - 1))
@@ -126,23 +126,23 @@ def observe(reading: Reading, loss: float, lr: float) -> Reading:
     if moved:
         yardstick = max(level - best, 0.0) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
     risen = risen + 1 if now - best > LOST * yardstick > 0.0 else 0
-    return Reading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick, risen)
+    return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick, risen)
 
 
-def restart(kept: Reading, seen: Reading) -> Reading:
+def restart(kept: LossReading, seen: LossReading) -> LossReading:
     """Return the reading of a kept state to which training goes back, with the starting level that is known by now."""
     first = kept.first if len(kept.first) >= FIRST else seen.first
     return kept._replace(first=first, level=_median(first), risen=0) if first else kept
 
 
-def accept(reading: Reading, lr: float) -> Reading:
+def accept(reading: LossReading, lr: float) -> LossReading:
     """Return the reading with the present mean as its lowest, reached at this learning rate."""
     best = mean(reading)
     yardstick = max(reading.level - best, 0.0) + NOISE_UNITS * reading.best_noise + ROUNDING * abs(reading.level)
     return reading._replace(best=best, best_lr=lr, yardstick=yardstick, risen=0)
 
 
-def judge(reading: Reading, loss: float) -> str:
+def judge(reading: LossReading, loss: float) -> str:
     """Return `"not finite"`, `"outlier"` or `""` for the next loss."""
     if not math.isfinite(loss):
         return "not finite"
