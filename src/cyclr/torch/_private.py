@@ -1,5 +1,6 @@
 """Private names of torch and Accelerate: each in one function, with the reason why it is needed."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -167,3 +168,9 @@ class TorchScheduler(LRScheduler):  # type: ignore[misc]
     def _update_lr(self, epoch: int | None = None) -> None:
         """Take a first step: `SequentialLR` starts each of its schedulers by this method."""
         self.step(epoch)
+
+
+def needs_closure(optimizer: Any) -> bool:
+    """Return True if `step` has an argument without a default, the closure. Hooks of torch wrap it and keep that."""
+    arguments = inspect.signature(type(optimizer).step).parameters
+    return "closure" in arguments and arguments["closure"].default is inspect.Parameter.empty

@@ -54,18 +54,19 @@ class Processes:
         self.moves = self.device.type != "cpu" or torch.accelerator.is_available()
         """False if no batch can be on another device."""
 
-    def _sum(self, *values: float) -> list[float]:
+    def sums(self, *values: float) -> list[float]:
+        """Return each sum over the processes."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return [float(value) for value in total]
 
     def any(self, *flags: bool) -> list[bool]:
         """Return for each flag True if it is set in any process."""
-        return [total > 0 for total in self._sum(*flags)] if self.several else list(flags)
+        return [total > 0 for total in self.sums(*flags)] if self.several else list(flags)
 
     def mean(self, loss: float) -> float:
         """Return the mean over the processes."""
-        return self._sum(loss)[0] / self.count if self.several else loss
+        return self.sums(loss)[0] / self.count if self.several else loss
 
 
 class UnscalableError(Exception):

@@ -219,8 +219,8 @@ def in_memory(value: Any) -> Callable[[], object] | None:
         return functools.partial(value.set_state, value.get_state())
     if not isinstance(value, torch.Tensor):
         return None
-    copied = _memory(value).clone()
-    return lambda: _memory(value).copy_(copied)
+    copied = memory(value).clone()
+    return lambda: memory(value).copy_(copied)
 
 
 def _in_files(folder: Path) -> Copy:
@@ -231,13 +231,13 @@ def _in_files(folder: Path) -> Copy:
             return in_memory(value)
         path = folder / f"{next(numbers)}.pt"
         # A view would be saved with all of its storage. A mapped file is read piece by piece.
-        torch.save(_memory(value).clone(), path)
-        return lambda: _memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
+        torch.save(memory(value).clone(), path)
+        return lambda: memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
 
     return copy
 
 
-def _memory(tensor: torch.Tensor) -> torch.Tensor:
+def memory(tensor: torch.Tensor) -> torch.Tensor:
     """Return the elements of a tensor that can be written: elements of an expanded tensor share their memory."""
     elements = tensor.detach()
     if tensor.layout is torch.strided and 0 in tensor.stride():

@@ -1,0 +1,300 @@
+"""AutoCycle for torch: calm runs, returns, split runs, what goes back, several processes, and what is refused."""
+
+import io
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.torch import auto_cycle_run as run
+from torch.nn.functional import mse_loss
+
+import cyclr
+from cyclr.errors import AutoCycleError
+from cyclr.torch import AutoCycle, Scheduler
+
+pytestmark = pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning", "ignore:.*lr_scheduler.step:UserWarning")
+
+
+def trained(kind, optimizer_name, *, auto, steps=60):
+    """The weights and rates of a run with AutoCycle or with Scheduler."""
+    model = run.network()
+    optimizer = run.OPTIMIZERS[optimizer_name](model)
+    cycle = cyclr.Cyclical.over(steps, 2, 1e-4, run.RATES[optimizer_name])
+    compiled = torch.compile(model, backend="eager") if kind == "compiled" else model
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, enabled=kind == "scaler")
+    made = (
+        AutoCycle(compiled, optimizer, total_steps=steps, schedule=cycle, also=[scaler])
+        if auto
+        else Scheduler(optimizer, cycle)
+    )
+    rates, data = [], run.batches(steps * (2 if kind == "accumulation" else 1))
+    while len(rates) < steps:
+        optimizer.zero_grad()
+        losses = []
+        for x, y in itertools.islice(data, 2 if kind == "accumulation" else 1):
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
+                loss = mse_loss(compiled(x).float(), y)
+            losses.append(loss.item())
+            scaler.scale(loss).backward()
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+        scaler.step(optimizer)
+        scaler.update()
+        made.step(float(np.mean(losses))) if auto else made.step()
+    if auto:
+        assert made.events == ()
+        assert made.last_step == steps - 1
+    return rates, [p.detach().clone() for p in model.parameters()]
+
+
+KINDS = ["plain", "bfloat16", "accumulation", "compiled", "scaler"]
+CASES = [*itertools.product(KINDS, ["momentum"]), *itertools.product(["plain"], [*run.OPTIMIZERS])]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_a_calm_run_is_the_run_with_scheduler(kind, name):
+    rates, weights = trained(kind, name, auto=True)
+    wanted_rates, wanted = trained(kind, name, auto=False)
+    assert rates == wanted_rates
+    assert all(torch.equal(one, other) for one, other in zip(weights, wanted, strict=True))
+
+
+def test_groups_keep_their_ratios_after_a_return():
+    model = run.network()
+    optimizer = run.OPTIMIZERS["groups"](model)
+    auto = AutoCycle(model, optimizer, total_steps=200, schedule=cyclr.Cyclical.over(200, 1, 1e-3, 30.0))
+    for x, y in run.batches(200):
+        run.update(model, optimizer, auto, x, y)
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert second == pytest.approx(10 * first)
+    assert "lowered" in {event.what for event in auto.events}
+    assert auto.factor < 1
+    assert math.isfinite(mse_loss(model(x), y).item())
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_a_bad_batch_costs_that_batch_and_not_the_rate(name, asks):
+    model = run.network()
+    optimizer = run.OPTIMIZERS[name](model)
+    auto = AutoCycle(model, optimizer, total_steps=100, schedule=cyclr.Cyclical.over(100, 1, 1e-4, run.RATES[name]))
+    for index, (x, y) in enumerate(run.batches(100 + asks)):
+        if index == 60:
+            x = x * math.nan
+        loss = mse_loss(model(x), y)
+        if asks and auto.skip(loss):
+            continue
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        auto.step(loss)
+    assert [event.what for event in auto.events] == ["left_out"]
+    assert auto.factor == 1
+    assert auto.last_step == 99
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def bytes_of(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("split", [0, 1, 59, 60, 61, 139])
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+@pytest.mark.parametrize("order", ["auto first", "auto last"])
+def test_a_split_run_is_the_whole_run(name, split, order, tmp_path):
+    whole = run.Program(name)
+    whole.train(run.STEPS)
+    assert {event.what for event in whole.auto.events} >= {"left_out"}
+    first = run.Program(name)
+    first.train(split)
+    saved = bytes_of(first.state_dict())
+    second = run.Program(name, snapshot_dir=tmp_path)
+    second.load_state_dict(saved, auto_first=order == "auto first")
+    second.train(run.STEPS)
+    assert second.auto.events == whole.auto.events
+    assert second.used == whole.used[split:]
+    for one, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    whole = run.Program("adam")
+    whole.train(run.STEPS)
+    rng = np.random.default_rng(0)
+    command = [sys.executable, "-m", "tests.torch.auto_cycle_run", str(tmp_path)]
+    for kill_after in rng.integers(20, run.STEPS - 5, 3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        for line in process.stdout:
+            if int(line) >= kill_after:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
+    last = torch.load(tmp_path / "state.pt", weights_only=True)
+    for one, other in zip(last["model"].values(), whole.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("place", [{}, {"copies_on": "cpu"}, {"snapshot_dir": True}])
+def test_everything_but_generators_and_rates_goes_back(place, tmp_path):
+    place = {"snapshot_dir": tmp_path / "copies"} if "snapshot_dir" in place else place
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+    average = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    other = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]), 3)
+    auto = AutoCycle(model, optimizer, total_steps=50, schedule=cyclr.Constant(1e-3), also=[average, other], **place)
+    kept = [tensor.clone() for tensor in (*model.state_dict().values(), *average.state_dict().values())]
+    x = torch.randn(8, 3)
+    for loss in (1.0, math.nan):
+        model(x).square().mean().backward()
+        optimizer.step()
+        average.update_parameters(model)
+        other.last_epoch += 1
+        drawn = torch.random.get_rng_state()
+        auto.step(loss)
+    assert torch.equal(drawn, torch.random.get_rng_state())
+    now = [*model.state_dict().values(), *average.state_dict().values()]
+    assert all(torch.equal(one, kept_one) for one, kept_one in zip(now, kept, strict=True))
+    assert other.last_epoch == 0
+    assert not optimizer.state
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    if "snapshot_dir" in place:
+        assert len([*place["snapshot_dir"].iterdir()]) == 1
+        del auto
+        import gc
+
+        gc.collect()
+        assert not [*place["snapshot_dir"].iterdir()]
+
+
+def test_weights_that_are_loaded_before_the_first_update_are_the_start():
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    auto = AutoCycle(model, optimizer, total_steps=50, schedule=cyclr.Constant(0.1))
+    model.load_state_dict({"weight": torch.full((1, 2), 5.0), "bias": torch.zeros(1)})
+    model(torch.full((1, 2), math.nan)).sum().backward()
+    optimizer.step()
+    auto.step(math.nan)
+    assert model.weight.tolist() == [[5.0, 5.0]]
+
+
+def test_an_update_that_loss_scaling_skips_uses_no_step():
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    auto = AutoCycle(model, optimizer, total_steps=9, schedule=cyclr.Anneal(0.9, 0.1, 8), also=[scaler])
+    for index in range(10):
+        optimizer.zero_grad()
+        loss = model(torch.ones(1, 2)).square().sum()
+        scaler.scale(loss * (math.inf if index == 1 else 1)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        auto.step(loss)
+    assert auto.last_step == 8
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_rate_that_is_a_tensor_is_filled_in_place(fused):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1), capturable=False, fused=fused or None)
+    rate = optimizer.param_groups[0]["lr"]
+    auto = AutoCycle(model, optimizer, total_steps=30, schedule=cyclr.Anneal(0.8, 0.1, 29))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    auto.step(1.0)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate.item() == pytest.approx(cyclr.Anneal(0.8, 0.1, 29)(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual"),
+    [("SGD", 1e-2), ("Adam", 1e-3), ("AdamW", 1e-3), ("RMSprop", 1e-3), ("Adagrad", 1e-2), ("NAdam", 1e-3)],
+)
+def test_a_short_run_without_a_schedule_starts_from_a_usual_rate(kind, usual):
+    optimizer = getattr(torch.optim, kind)(torch.nn.Linear(1, 1).parameters(), lr=0.5)
+    auto = AutoCycle(torch.nn.Linear(1, 1), optimizer, total_steps=100)
+    assert auto.schedule.largest == pytest.approx(usual)
+
+
+def test_a_long_run_without_a_schedule_begins_with_a_range_test_that_is_undone():
+    model = run.network()
+    optimizer = run.OPTIMIZERS["momentum"](model)
+    auto = AutoCycle(model, optimizer, total_steps=1500)
+    start = [p.detach().clone() for p in model.parameters()]
+    for x, y in run.batches(1500):
+        run.update(model, optimizer, auto, x, y)
+        if not auto.testing:
+            break
+    assert auto.range_test is not None
+    assert not optimizer.state
+    assert all(torch.equal(one, other) for one, other in zip(start, model.parameters(), strict=True))
+
+
+def small():
+    model = torch.nn.Linear(1, 1)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def test_what_is_refused():
+    model, optimizer = small()
+    lbfgs = torch.optim.LBFGS(model.parameters())
+    with pytest.raises(TypeError, match="closure"):
+        AutoCycle(model, lbfgs, total_steps=9)
+    with pytest.raises(TypeError, match=r"also=\[\.\.\.\]"):
+        AutoCycle(model, optimizer, total_steps=9, also=model)
+    with pytest.raises(TypeError, match="state_dict"):
+        AutoCycle(model, optimizer, total_steps=9, also=[object()])
+    with pytest.raises(TypeError, match="model must be"):
+        AutoCycle(optimizer, optimizer, total_steps=9)
+    auto = AutoCycle(model, optimizer, total_steps=9)
+    with pytest.raises(TypeError, match="loss"):
+        auto.step(None)
+    with pytest.raises(TypeError, match="real number"):
+        auto.step(torch.tensor(True))
+    for _ in range(2):
+        optimizer.step()
+    with pytest.raises(AutoCycleError, match="after every update"):
+        auto.step(1.0)
+    other = torch.nn.Linear(2, 1)
+    state = auto.state_dict()
+    with pytest.raises(ValueError, match="same model"):
+        AutoCycle(other, torch.optim.SGD(other.parameters()), total_steps=9).load_state_dict(state)
+    with pytest.raises(ValueError, match="must come from"):
+        auto.load_state_dict({"step": 3})
+
+
+def test_an_optimizer_with_a_state_of_its_own_is_refused_at_once():
+    model, optimizer = small()
+    optimizer.state["memory"] = torch.ones(3)
+    with pytest.raises(AutoCycleError, match="no parameter of its groups"):
+        AutoCycle(model, optimizer, total_steps=9)
+
+
+def test_an_optimizer_that_nobody_steps_is_noticed():
+    model, optimizer = small()
+    auto = AutoCycle(model, optimizer, total_steps=9)
+    for _ in range(999):
+        auto.step(1.0)
+    with pytest.raises(AutoCycleError, match="no update of SGD"):
+        auto.step(1.0)
+
+
+def test_there_is_one_warning_for_each_event():
+    model, optimizer = small()
+    auto = AutoCycle(model, optimizer, total_steps=9, schedule=cyclr.Constant(0.1))
+    optimizer.step()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        auto.step(math.nan)
+    assert len(caught) == len(auto.events) == 1
