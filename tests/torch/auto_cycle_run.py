@@ -1,4 +1,4 @@
-"""A small run with AutoCycle for the tests: `python -m tests.torch.auto_cycle_run FOLDER` continues it, and saves it."""
+"""A small run with AutoCycle. `python -m tests.torch.auto_cycle_run FOLDER` continues it, and saves it."""
 
 import math
 import sys

@@ -162,3 +162,12 @@ def test_torch_scheduler():
     assert starts == [0]
     assert parts[1]._last_lr == [cycle(1)]
     assert parts[1]._step_count == 0
+
+
+def test_needs_closure():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.LBFGS([parameter])
+    assert _private.needs_closure(optimizer)
+    assert not _private.needs_closure(sgd())
+    lr_scheduler.StepLR(optimizer, 3)
+    assert _private.needs_closure(optimizer)
