@@ -1,4 +1,4 @@
-"""cyclr for JAX: a schedule is an Optax schedule as it is, and a range test for any training step."""
+"""cyclr for JAX: a schedule is an Optax schedule as it is; a range test and AutoCycle for any training step."""
 
 from cyclr.errors import MissingExtraError
 
@@ -7,6 +7,7 @@ try:
 except ImportError as error:
     raise MissingExtraError('cyclr.jax needs JAX. Install it: pip install "cyclr[jax]".') from error
 
+from cyclr.jax.auto_cycle import AutoCycle
 from cyclr.jax.range_test import range_test
 
-__all__ = ["range_test"]
+__all__ = ["AutoCycle", "range_test"]

@@ -1,7 +1,6 @@
 """The range test of a JAX training step."""
 
 import contextlib
-import copy
 import functools
 import itertools
 import sys
@@ -15,6 +14,7 @@ from cyclr import _checks
 from cyclr.errors import RangeTestError
 from cyclr.jax import _batches
 from cyclr.jax._conditions import conditions_of
+from cyclr.jax._leaves import copied
 from cyclr.jax._optax import OptaxStep, check_takes
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
@@ -207,22 +207,10 @@ def _uncompiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 
     def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
         batch = jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array | np.ndarray) else leaf, taken[0])
-        state, loss = _pair(step_fn(jax.tree.map(_copied, state), batch, jax.numpy.asarray(float(rates[0]))))
+        state, loss = _pair(step_fn(jax.tree.map(copied, state), batch, jax.numpy.asarray(float(rates[0]))))
         return state, [_checks.scalar("loss", loss)]
 
     return advance
-
-
-def _copied(leaf: Any) -> Any:
-    # A copy of a function would be compiled again.
-    if callable(leaf):
-        return leaf
-    try:
-        return copy.deepcopy(leaf)
-    except TypeError as error:
-        raise TypeError(
-            f"state must hold values that can be copied; got {_checks.quoted(leaf)}. Keep it outside the state."
-        ) from error
 
 
 def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:

@@ -1,0 +1,125 @@
+"""AutoCycle for JAX, where a state is a value: what training goes back to is a reference."""
+
+from typing import Any
+
+import jax
+
+import cyclr
+from cyclr import _checks
+from cyclr.bounds import Bounds
+from cyclr.errors import AutoCycleError
+from cyclr.jax._leaves import copied
+from cyclr.schedules import Run, Schedule
+
+
+class AutoCycle(cyclr.AutoCycle):
+    """A cyclical learning rate that corrects itself, for any training step in JAX.
+
+    It is a `cyclr.AutoCycle` whose `step(loss, state)` returns the state to continue with: the one that it gets, or an
+    earlier one. Pass `auto.lr` to the compiled step as an argument, as a Python number: then it is compiled once. With
+    Optax, `optax.inject_hyperparams` makes the learning rate a part of the optimizer's state.
+
+    Arrays of JAX do not change, so an earlier state is kept as a reference. If the first update donates the state
+    (`donate_argnums`), AutoCycle notices and copies on the device instead. NumPy arrays and generators in the state are
+    always copied.
+
+    Args:
+        state: all that training changes, as it is before the first update: parameters, optimizer state, batch
+            statistics, a random key. A pytree, such as a Flax `TrainState`, an Equinox model or an NNX model.
+        total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
+        schedule: learning rates, a `Schedule` or `Bounds`. None: as for `cyclr.AutoCycle`, a range test in the first
+            updates of the run, or the usual rate in runs below 1,500 updates.
+        usual_lr: as for `cyclr.AutoCycle`, > 0.
+
+    Raises:
+        TypeError, ValueError, BoundsError, ScheduleError: as for `cyclr.AutoCycle`; a state without arrays.
+        AutoCycleError: as for `cyclr.AutoCycle`; the earlier state was donated, and that of the first update was not.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import cyclr
+        >>> from cyclr.jax import AutoCycle
+        >>> x = jax.random.normal(jax.random.key(0), (256, 4))
+        >>> y = x @ jnp.array([1.0, -2.0, 0.5, 3.0])
+        >>> @jax.jit
+        ... def update(weights, lr):
+        ...     loss, gradient = jax.value_and_grad(lambda w: jnp.mean((x @ w - y) ** 2))(weights)
+        ...     return weights - lr * gradient, loss
+        >>> weights = jnp.zeros(4)
+        >>> auto = AutoCycle(weights, total_steps=100, schedule=cyclr.Cyclical.over(100, 1, 0.01, 0.3))
+        >>> for _ in range(100):
+        ...     weights, loss = update(weights, auto.lr)
+        ...     weights = auto.step(loss, weights)
+        >>> auto.events, bool(loss < 1e-3)
+        ((), True)
+    """
+
+    def __init__(
+        self,
+        state: Any,
+        *,
+        total_steps: int | Run,
+        schedule: Schedule | Bounds | None = None,
+        usual_lr: float = 1e-3,
+    ) -> None:
+        if not any(map(_is_array, jax.tree.leaves(state))):
+            raise TypeError(f"state must hold the arrays that training changes; got {_checks.quoted(state)}.")
+        self._values = _Values(state)
+        super().__init__(total_steps, schedule, state=self._values, usual_lr=usual_lr)
+
+    def step(self, loss: Any, state: Any) -> Any:  # type: ignore[override]
+        """Take in the loss of the update that was made, and return the state to continue with.
+
+        Args:
+            loss: of the batch of the update: a number, or an array of one element. Reading it waits for the update.
+            state: after the update.
+
+        Raises:
+            AutoCycleError: `lr` was not read before, the run is over, or the earlier state was donated.
+            TypeError: a loss that is not a number; nothing is changed.
+        """
+        self._values.update(state)
+        super().step(loss)
+        return self._values.current
+
+
+class _Values:
+    """The state of the training, for the core.
+
+    Attributes:
+        current: the state to continue with.
+        donated: True if updates donate the state; None before the first.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self.current = state
+        self.donated: bool | None = None
+
+    def update(self, state: Any) -> None:
+        """Take in the state after an update."""
+        if self.donated is None:
+            self.donated = _is_donated(self.current)
+        self.current = state
+
+    def copy(self) -> Any:
+        return jax.tree.map(self._kept, self.current)
+
+    def restore(self, copy: Any) -> None:
+        if _is_donated(copy):
+            raise AutoCycleError(
+                "The state that training has to go back to was donated, though the first update donated nothing, so it "
+                "was not copied. Use the same donate_argnums for all updates."
+            )
+        self.current = jax.tree.map(self._kept, copy)
+
+    def _kept(self, leaf: Any) -> Any:
+        # The first copy is made before the first update shows if it donates the state.
+        return leaf if self.donated is False and isinstance(leaf, jax.Array) else copied(leaf)
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def _is_donated(state: Any) -> bool:
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state))
