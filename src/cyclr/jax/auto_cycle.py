@@ -25,7 +25,8 @@ class AutoCycle(cyclr.AutoCycle):
 
     Args:
         state: all that training changes, as it is before the first update: parameters, optimizer state, batch
-            statistics, a random key. A pytree, such as a Flax `TrainState`, an Equinox model or an NNX model.
+            statistics, a random key. A pytree, such as a Flax `TrainState`, an Equinox model or an NNX model. Leave
+            out a random key that chooses the data: otherwise a broken batch would come back at once.
         total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
         schedule: learning rates, a `Schedule` or `Bounds`. None: as for `cyclr.AutoCycle`, a range test in the first
             updates of the run, or the usual rate in runs below 1,500 updates.
