@@ -1,24 +1,27 @@
-"""The range test at the start of Lightning's `trainer.fit`, which then trains as if there had been no test."""
+"""Lightning: the range test at the start of `trainer.fit`, which then trains as without it, and AutoCycle."""
 
 import collections
 import contextlib
 import copy
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from cyclr import _checks
 from cyclr._contents import Contents
+from cyclr.auto import AutoEvent
+from cyclr.bounds import Bounds
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.repeats import Sweep
-from cyclr.schedules import Run
+from cyclr.schedules import Run, Schedule
 from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
+from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.range_test import range_test
 from cyclr.torch.state import TrainingState, in_memory, silence
 
@@ -140,6 +143,100 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
                 f"got optimizer={self._optimizer}."
             )
         return trainer.optimizers[self._optimizer]
+
+
+class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
+    """A callback that trains with `cyclr.torch.AutoCycle`, in place of a scheduler in `configure_optimizers`.
+
+    The loss is what `training_step` returns, the mean over the batches of an update, and over the processes with DDP.
+    The length is `trainer.estimated_stepping_batches`. A checkpoint of the trainer holds the state, with the copies.
+
+    Args:
+        schedule, also, usual_lr, copies_on: as for `cyclr.torch.AutoCycle`. The trainer's own scaler goes back too.
+
+    Attributes:
+        auto: the `AutoCycle` of the last `fit`; None before.
+        events: its events.
+
+    Raises:
+        TypeError, ValueError: in `fit`, a module with several optimizers, with a scheduler of its own, or with updates
+            of its own; a trainer without an end, or whose strategy makes the updates itself; no loss.
+
+    Example:
+        >>> import lightning
+        >>> from cyclr.torch.lightning import AutoCycleCallback
+        >>> auto = AutoCycleCallback()
+        >>> trainer = lightning.Trainer(accelerator="cpu", logger=False, max_epochs=3, callbacks=[auto])
+        >>> trainer.fit(module, loader)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule | Bounds | None = None,
+        *,
+        also: Iterable[Any] = (),
+        usual_lr: float | None = None,
+        copies_on: str | torch.device | None = None,
+    ) -> None:
+        self._schedule, self._also = schedule, [*also]
+        self._options: dict[str, Any] = {"usual_lr": usual_lr, "copies_on": copies_on}
+        self.auto: AutoCycle | None = None
+        self._saved: dict[str, Any] | None = None
+        self._losses: list[float] = []
+        self._made = 0
+
+    @property
+    def events(self) -> tuple[AutoEvent, ...]:
+        return self.auto.events if self.auto else ()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        problems = {
+            f"{len(trainer.optimizers)} optimizers": len(trainer.optimizers) != 1,
+            "a scheduler of its own": bool(trainer.lr_scheduler_configs),
+            "updates of its own (automatic_optimization=False)": not pl_module.automatic_optimization,
+            f"{type(trainer.strategy).__name__}, which makes updates": trainer.strategy.handles_gradient_accumulation,
+        }
+        found = [words for words, given in problems.items() if given]
+        if found:
+            raise ValueError(
+                "AutoCycleCallback needs a module with one optimizer, which the trainer updates, and without a "
+                f"scheduler; got {', '.join(found)}. Use cyclr.torch.AutoCycle in a loop of your own."
+            )
+        total = trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ValueError("the trainer must have an end; got none. Create it with max_epochs=... or max_steps=....")
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self.auto = AutoCycle(
+            trainer.strategy.model,
+            trainer.optimizers[0],
+            total_steps=int(total),
+            schedule=self._schedule,
+            also=[*self._also, *([] if scaler is None else [scaler])],
+            **self._options,
+        )
+        if self._saved is not None:
+            self.auto.load_state_dict(self._saved)
+            self._saved = None
+        self._losses, self._made = [], trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if loss is not None:
+            # Lightning has divided it by the number of batches.
+            self._losses.append(float(loss) * trainer.accumulate_grad_batches)
+        if trainer.global_step == self._made or self.auto is None:
+            return
+        if not self._losses:
+            raise TypeError("training_step must return the loss that AutoCycle follows; got None.")
+        self._made = trainer.global_step
+        self.auto.step(sum(self._losses) / len(self._losses))
+        self._losses.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.auto is None else self.auto.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict or None
 
 
 class _Data:
