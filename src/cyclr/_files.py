@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write text or bytes to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
 
     Raises:
         OSError: the folder does not exist or cannot be written; nothing is left behind.
@@ -24,10 +24,10 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         raise ValueError(f"path must name a file; got path={os.fspath(path)!r}.")
     # A random name: other threads, and processes with the same id on other machines, may write here too.
     beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp")
-    opened = beside.open("x", encoding="utf-8")
+    opened = beside.open("xb")
     try:
         with opened as file:
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)

@@ -28,6 +28,7 @@ if tuple(int(part) for part in keras.__version__.split(".")[:2]) < (3, 15):
         f'cyclr.keras needs Keras 3.15 or newer; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
     )
 
+from cyclr.keras.auto_cycle import AutoCycle
 from cyclr.keras.cycle_end import CycleEnd
 from cyclr.keras.cyclic_lr import CyclicLR
 from cyclr.keras.lr_finder import LRFinder
@@ -35,4 +36,13 @@ from cyclr.keras.range_test import range_test
 from cyclr.keras.schedule import LearningRate, change_schedule
 from cyclr.keras.schedule_callback import ScheduleCallback
 
-__all__ = ["CycleEnd", "CyclicLR", "LRFinder", "LearningRate", "ScheduleCallback", "change_schedule", "range_test"]
+__all__ = [
+    "AutoCycle",
+    "CycleEnd",
+    "CyclicLR",
+    "LRFinder",
+    "LearningRate",
+    "ScheduleCallback",
+    "change_schedule",
+    "range_test",
+]

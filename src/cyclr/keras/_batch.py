@@ -43,17 +43,24 @@ class BatchValues:
         self._sums = []
         return own
 
+    def leave_out(self, logs: dict[str, Any]) -> None:
+        """Call after the batch in place of `end`, so that it does not enter the means. `logs` become those before it.
+
+        If it was the first batch of the epoch, `logs` stay, because there are no means before it.
+        """
+        for metric, total, count in self._sums:
+            metric.total.assign(total)
+            metric.count.assign(count)
+            if metric.name in logs and count:
+                logs[metric.name] = _plain(metric.result())
+        self._sums = []
+
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Call when an epoch ends. `logs` are corrected if data of unknown length ended.
 
         Keras has then started a batch without data, and the means are empty, or hold values of the validation.
         """
-        for metric, total, count in self._sums:
-            metric.total.assign(total)
-            metric.count.assign(count)
-            if metric.name in logs:
-                logs[metric.name] = _plain(metric.result())
-        self._sums = []
+        self.leave_out(logs)
 
 
 def monitored(logs: dict[str, Any] | None, name: str) -> float:
