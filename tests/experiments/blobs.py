@@ -25,6 +25,12 @@ def build():
     )
 
 
+def with_a_broken_row():
+    model, ((x, y), validation) = build()
+    x[100] = np.nan
+    return model, ((x, y), validation)
+
+
 def dies_once():
     """Kills its process while it trains, the first time that it is called."""
     model, data = build()

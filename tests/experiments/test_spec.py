@@ -318,7 +318,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         spec(policies=[{"kind": "schedule", "file": "missing.json"}])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "schedule")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "auto", "schedule")])
 def test_every_kind_plans_from_the_bounds_of_a_range_test(kind: str) -> None:
     policy = Policy(kind)
     assert policy.needs_range_test

@@ -43,7 +43,7 @@ def test_a_fixed_rate_in_torch(blob_spec: MakeSpec) -> None:
     assert record.lr == 0.1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "schedule")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "auto", "schedule")])
 def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) -> None:
     record = only(blob_spec(policies=[{"kind": kind}], range_test={"min_lr": 1e-4, "steps": 80}))
     assert (record.status, record.error) == ("ok", None)
@@ -58,6 +58,13 @@ def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) ->
         np.testing.assert_allclose(used, expected)
     else:
         assert used == [tested.bounds.max_lr] * 20
+
+
+def test_auto_needs_no_range_test_and_records_the_rates_that_it_used(blob_spec: MakeSpec) -> None:
+    record = only(blob_spec(policies=[{"kind": "auto"}]))
+    assert (record.status, record.error, record.range_test_steps) == ("ok", None, 0)
+    usual = cyclr.Bounds(1e-4, 0.01, "ok", "usual").schedule(total_steps=20)
+    np.testing.assert_allclose(record.steps["learning_rate"], usual(np.arange(20)), rtol=1e-12)
 
 
 def test_the_framework_lowers_the_rate_on_a_plateau(blob_spec: MakeSpec) -> None:
@@ -122,6 +129,15 @@ def test_an_infinite_loss_ends_the_trial_as_diverged(blob_spec: MakeSpec) -> Non
     assert record.error == f"loss not finite at update {len(record.steps['loss']) - 1}"
     assert record.steps["loss"][-1] is None
     assert len(record.steps["loss"]) < 20
+
+
+def test_a_broken_batch_ends_a_trial_unless_its_policy_leaves_it_out(blob_spec: MakeSpec) -> None:
+    assert only(blob_spec("with_a_broken_row")).status == "diverged"
+    with pytest.warns(UserWarning, match="left out"):
+        record = only(blob_spec("with_a_broken_row", policies=[{"kind": "auto"}], batch_size=8, epochs=4))
+    assert (record.status, record.error, len(record.steps["loss"])) == ("ok", None, 160)
+    assert record.steps["loss"].count(None) == 4
+    assert record.epochs["val_accuracy"][-1] > 0.6
 
 
 def test_a_metric_that_is_never_finite_is_of_a_trial_that_diverged(blob_spec: MakeSpec) -> None:
@@ -231,10 +247,10 @@ KERAS = {"epochs": 2, "seeds": [0], "batch_size": 100, "samples": 550}
 
 
 @pytest.mark.usefixtures("_tensorflow")
-@pytest.mark.parametrize("kind", ["triangular", "cosine", "plateau"])
+@pytest.mark.parametrize("kind", ["triangular", "cosine", "plateau", "auto"])
 def test_keras_uses_and_records_the_rates_of_the_policy(kind: str) -> None:
-    policy = {"kind": kind, **({"lr": 0.1} if kind != "triangular" else {"base_lr": 0.01, "max_lr": 0.5})}
-    record = only(Spec([policy], **KERAS))
+    rates = {"triangular": {"base_lr": 0.01, "max_lr": 0.5}, "auto": {}}.get(kind, {"lr": 0.1})
+    record = only(Spec([{"kind": kind, **rates}], **KERAS))
     assert (record.status, record.error) == ("ok", None)
     assert (record.steps_per_epoch, record.total_steps) == (6, 12)
     used = record.steps["learning_rate"]
@@ -242,6 +258,7 @@ def test_keras_uses_and_records_the_rates_of_the_policy(kind: str) -> None:
         "triangular": cyclr.Cyclical.over(12, 1, 0.01, 0.5)(np.arange(12)),
         "cosine": [0.1 * (1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)],
         "plateau": [0.1] * 12,
+        "auto": cyclr.Bounds(1e-4, 0.01, "ok", "usual").schedule(total_steps=12)(np.arange(12)),
     }
     np.testing.assert_allclose(used, by_hand[kind], rtol=1e-5)
     _, losses = _keras_by_hand(used)

@@ -43,13 +43,14 @@ class Plan:
 
     Attributes:
         schedule: the rate of every update, or None if the framework decides.
-        framework: `"cosine"` or `"plateau"`, one of the framework's own means, or None.
+        framework: `"cosine"` or `"plateau"`, one of the framework's own means; `"auto"`, the AutoCycle of the
+            framework; or None.
         lr: the constant rate, or the rate that the framework starts from.
         options: arguments of the framework's means.
     """
 
     schedule: Schedule | None = None
-    framework: Literal["cosine", "plateau"] | None = None
+    framework: Literal["cosine", "plateau", "auto"] | None = None
     lr: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -244,6 +245,13 @@ class Plateau(Peaked, frozen=True, tag="plateau"):
         return Plan(framework="plateau", lr=self.lr, options={"factor": self.factor, "patience": self.patience})
 
 
+class Auto(Kind, frozen=True, tag="auto"):
+    """`AutoCycle` without a number: a cycle that corrects itself by the loss."""
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(framework="auto")
+
+
 class FromSchedule(Kind, frozen=True, tag="schedule"):
     """Any schedule, from its `to_dict()`; or `bounds.schedule` of the run's length, from those of `Bounds`."""
 
@@ -260,7 +268,7 @@ KINDS: dict[str, type[Kind]] = {
     for kind in (
         *(Fixed, Triangular, Triangular2, ExpRange, Parabolic, Sinusoidal),
         *(OneCyclePolicy, RestartsPolicy, Multiplicative, Linear, DecayToZero, CosineWithFloor, StableDecay),
-        *(Cosine, Plateau, FromSchedule),
+        *(Cosine, Plateau, Auto, FromSchedule),
     )
 }
 """Every kind of policy by its name."""

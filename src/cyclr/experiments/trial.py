@@ -121,7 +121,13 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), bounds)
     found |= {"lr": plan.lr if plan.framework is None else None, "schedule": plan.schedule}
     _seed(trial.seed)
-    history = History(total, trial.metric, progress("training"), lambda values: tell(Epoch(trial.id, values)))
+    history = History(
+        total,
+        trial.metric,
+        progress("training"),
+        lambda values: tell(Epoch(trial.id, values)),
+        forgives=plan.framework == "auto",
+    )
     job.train(plan, history)
     epochs = {name: _finite(values) for name, values in history.epochs.items()}
     found |= {

@@ -20,16 +20,18 @@ class History:
         metric: the metric that every epoch must have.
         on_step: called after every update with the updates done and `total_steps`.
         on_epoch: called after every epoch with its values, `step` among them.
+        forgives: True if the training goes on after a loss that is NaN or infinite.
         lr, loss: of every update: the rate it used, and the loss of its batch before it.
         epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches), the validation
             metrics and `seconds` (since the training started).
-        diverged: True if a loss was NaN or infinite, which ends the training.
+        diverged: True if a loss was NaN or infinite and ended the training.
     """
 
     total_steps: int
     metric: str
     on_step: Callable[[int, int], None]
     on_epoch: Callable[[dict[str, float]], None]
+    forgives: bool = False
     lr: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     epochs: dict[str, list[float]] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class History:
     def add_step(self, loss: float) -> None:
         """Record an update by the loss of its batch."""
         self.loss.append(loss)
-        self.diverged = not isfinite(loss)
+        self.diverged = not (self.forgives or isfinite(loss))
         self.on_step(len(self.loss), self.total_steps)
 
     def add_epoch(self, metrics: Mapping[str, float]) -> None:

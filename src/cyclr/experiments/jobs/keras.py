@@ -10,7 +10,7 @@ from cyclr.errors import CyclrError
 from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
-from cyclr.keras import LearningRate, _private, range_test
+from cyclr.keras import AutoCycle, LearningRate, _private, range_test
 from cyclr.keras._conditions import optimizer_call
 from cyclr.keras.schedule import retrace
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -63,6 +63,9 @@ class KerasJob:
             )
         rate = self._set_rate(plan, history.total_steps)
         callbacks = [_Recorder(history)]
+        if plan.framework == "auto":
+            # After the recorder, which resets the metrics before every batch.
+            callbacks.append(AutoCycle(total_steps=history.total_steps))
         if plan.framework == "plateau":
             callbacks.append(
                 keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
@@ -92,17 +95,19 @@ class KerasJob:
             rate = keras.optimizers.schedules.CosineDecay(plan.lr, total_steps)
         elif not _private.has_settable_rate(optimizer):
             raise CyclrError(
-                f"ReduceLROnPlateau needs an optimizer whose learning rate is a number; the one of "
+                f"policy {plan.framework!r} needs an optimizer whose learning rate is a number; the one of "
                 f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}."
             )
-        optimizer.learning_rate = plan.lr if rate is None else rate
+        if plan.framework != "auto":
+            optimizer.learning_rate = plan.lr if rate is None else rate
         return rate
 
 
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
     """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
 
-    The rate is read at the start of the epoch: Keras' own callbacks change it only between epochs.
+    The rate is read at the start of the epoch, because Keras' own callbacks change it only between epochs; that of
+    `AutoCycle`, after every batch.
     """
 
     def __init__(self, history: History) -> None:
@@ -110,14 +115,17 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
         self._history = history
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._rate = self._read_rate()
+
+    def _read_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._history.add_step(float((logs or {})["loss"]))
-        self._history.lr.append(self._rate)
+        self._history.lr.append(self._read_rate() if self._history.forgives else self._rate)
         if self._history.is_over:
             self.model.stop_training = True
 

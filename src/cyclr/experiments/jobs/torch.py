@@ -12,7 +12,7 @@ from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_fr
 from cyclr.experiments.policies import Plan
 from cyclr.experiments.spec import Trial
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch import AutoCycle, Scheduler, range_test
 
 _DEFAULT_OPTIMIZER = {"name": "SGD", "momentum": 0.9}
 _VALIDATION_BATCH = 1000
@@ -70,7 +70,9 @@ class TorchJob:
                 loss = self._loss(self._model(self._to_device(inputs)), self._to_device(targets))
                 loss.backward()
                 self._optimizer.step()
-                if plan.framework != "plateau":
+                if plan.framework == "auto":
+                    scheduler.step(loss)
+                elif plan.framework != "plateau":
                     scheduler.step()
                 history.add_step(float(loss.detach()))
                 if history.is_over:
@@ -90,6 +92,8 @@ class TorchJob:
     def _scheduler(self, plan: Plan, total_steps: int) -> Any:
         if plan.schedule is not None:
             return Scheduler(self._optimizer, lr=plan.schedule)
+        if plan.framework == "auto":
+            return AutoCycle(self._model, self._optimizer, total_steps=total_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = plan.lr
         schedulers = torch.optim.lr_scheduler
