@@ -70,14 +70,16 @@ class AutoCycle(RateCallback):
     Example:
         >>> import keras
         >>> import numpy as np
+        >>> from cyclr import Cyclical
         >>> from cyclr.keras import AutoCycle
+        >>> keras.utils.set_random_seed(0)
         >>> x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         >>> model.compile(keras.optimizers.SGD(), "mse")
-        >>> auto = AutoCycle()
+        >>> auto = AutoCycle(Cyclical.over(40, 1, 0.01, 0.1))
         >>> history = model.fit(x, 2 * x, epochs=5, batch_size=8, verbose=0, callbacks=[auto])
-        >>> auto.auto.last_step
-        39
+        >>> auto.auto.last_step, auto.events
+        (39, ())
 
     Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186.
     """
