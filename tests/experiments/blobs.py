@@ -25,12 +25,6 @@ def build():
     )
 
 
-def with_a_broken_row():
-    model, ((x, y), validation) = build()
-    x[100] = np.nan
-    return model, ((x, y), validation)
-
-
 def dies_once():
     """Kills its process while it trains, the first time that it is called."""
     model, data = build()
@@ -70,6 +64,12 @@ def exits():
 def infinite():
     model, data = build()
     return model, data, lambda outputs, targets: (outputs * 1e30).exp().mean()
+
+
+def with_a_broken_row():
+    model, ((x, y), validation) = build()
+    x[100] = np.nan
+    return model, ((x, y), validation)
 
 
 def unmeasured():
