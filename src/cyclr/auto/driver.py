@@ -101,6 +101,9 @@ class AutoCycle:
         ...     auto.step(loss)
         >>> auto.last_step, auto.events, state.weight < 0.01
         (99, (), True)
+
+    Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186, for the cycle;
+    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
     """
 
     def __init__(

@@ -75,6 +75,7 @@ class AutoCycle:
 
     Example:
         >>> import cyclr, torch
+        >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(1, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         >>> cycle = cyclr.Cyclical.over(40, 1, 0.01, 0.1)
@@ -87,6 +88,9 @@ class AutoCycle:
         ...     auto.step(loss)
         >>> auto.last_step, auto.events
         (39, ())
+
+    Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186, for the cycle;
+    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
     """
 
     def __init__(
