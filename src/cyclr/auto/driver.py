@@ -122,6 +122,8 @@ class AutoCycle:
         self._first: Any = None
         self._kept: Any = None
         self._started = False
+        self._undone = False
+        """True if the state was restored after the last update."""
         self._course = Course()
         self._test: RangeTest | None = None
         self._test_losses: list[float] = []
@@ -164,9 +166,11 @@ class AutoCycle:
 
     @property
     def is_cycle_end(self) -> bool:
-        """True if the last update was at the minimum that ends a cycle of the schedule."""
+        """True if the last update was at the minimum that ends a cycle of the schedule, and was not undone."""
         update = self._course.update - 1
-        return self._plan is not None and update >= 0 and bool(self._plan.schedule.is_cycle_end(update))
+        if self._plan is None or update < 0 or self._undone:
+            return False
+        return bool(self._plan.schedule.is_cycle_end(update))
 
     @property
     def range_test(self) -> RangeTestResult | None:
@@ -240,6 +244,7 @@ class AutoCycle:
         action, course = decision.after_update(self._plan, self._course, value)
         self.last_step += 1
         if action is decision.NOTHING:
+            self._undone = False
             self._course = course
             self._lr = self._next_rate()
         else:
@@ -247,6 +252,7 @@ class AutoCycle:
 
     def _do(self, action: Action, course: Course) -> None:
         state = self._state
+        self._undone = action.restore is not None
         if action.restore is not None and state is not None:
             state.restore(self._first if action.restore == "first" else self._kept)
             if action.restore == "first":

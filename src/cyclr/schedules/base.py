@@ -322,12 +322,18 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     def has_cycle_ends(self) -> bool:
         """True if the schedule has cycles, so that `is_cycle_end` is True at some step.
 
+        It depends only on the parts of the schedule: a `Sequence` that cuts its only cycle short has it too.
+
         Example:
             >>> import cyclr
             >>> cyclr.OneCycle(0.01, 0.1, total_steps=100).has_cycle_ends, cyclr.Constant(0.1).has_cycle_ends
             (True, False)
         """
-        return any(part.has_cycle_ends for part in self.parts() if isinstance(part, Schedule))
+        parts = [part for part in self.parts() if isinstance(part, Schedule)]
+        if not parts:
+            # A class of your own that says where its cycles end.
+            return type(self).is_cycle_end is not Schedule.is_cycle_end
+        return any(part.has_cycle_ends for part in parts)
 
     def plot(self, steps: int, ax: "Axes | None" = None) -> "Axes":
         """Draw the first `steps` values and return the Matplotlib `Axes`; nothing is shown or saved.

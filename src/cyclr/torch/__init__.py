@@ -8,10 +8,11 @@ except ImportError as error:
     raise MissingExtraError('cyclr.torch needs PyTorch. Install it: pip install "cyclr[torch]".') from error
 
 from cyclr.torch.auto_cycle import AutoCycle
+from cyclr.torch.cycle_end import CycleEnd
 from cyclr.torch.cyclic_lr import CyclicLR
 from cyclr.torch.layer_groups import layer_groups
 from cyclr.torch.range_test import range_test
 from cyclr.torch.scheduler import Scheduler
 from cyclr.torch.timm import TimmScheduler
 
-__all__ = ["AutoCycle", "CyclicLR", "Scheduler", "TimmScheduler", "layer_groups", "range_test"]
+__all__ = ["AutoCycle", "CycleEnd", "CyclicLR", "Scheduler", "TimmScheduler", "layer_groups", "range_test"]

@@ -70,6 +70,25 @@ def attach(
     weakref.finalize(scheduler, _orphan, orphaned, handles).atexit = False
 
 
+def attach_after(scheduler: Any, optimizer: Any, counts: list[Any], call: Callable[[Any], None]) -> None:
+    """Register a hook that calls a function with the scheduler after each update that `counts` counts.
+
+    Call it after `attach`, whose hook counts.
+    """
+    owner, seen = weakref.ref(scheduler), [counts[0]]
+
+    def after_update(*given: Any) -> None:
+        # Loss scaling may skip an update of a fused optimizer in its `step()`.
+        if counts[0] != seen[0]:
+            seen[0] = counts[0]
+            if (alive := owner()) is not None:
+                call(alive)
+
+    handle = optimizer.register_step_post_hook(after_update)
+    _numbers.add(handle.id)
+    weakref.finalize(scheduler, _orphan, _orphaned[optimizer], (handle,)).atexit = False
+
+
 def _orphan(orphaned: list[RemovableHandle], handles: tuple[RemovableHandle, ...]) -> None:
     orphaned += handles
     _numbers.difference_update(handle.id for handle in handles)

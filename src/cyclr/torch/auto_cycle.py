@@ -121,6 +121,8 @@ class AutoCycle:
         self._rates = _Rates(optimizer, self._core)
         self._seen = 0
         self._idle = 0
+        self._listeners: tuple[Callable[[int], object], ...] = ()
+        """Called with the step of each update by `step(loss)`, before the rates of the next update are set."""
         self._versions: tuple[int, ...] | None = _private.versions(self._inner)
         self._first_update = self._inner.register_step_pre_hook(lambda *_: self._before_first())
 
@@ -160,8 +162,19 @@ class AutoCycle:
 
     @property
     def is_cycle_end(self) -> bool:
-        """True if the last update was at the minimum that ends a cycle of the schedule."""
+        """True if the last update was at the minimum that ends a cycle of the schedule, and was not undone."""
         return self._core.is_cycle_end
+
+    def _listen(self, listener: Callable[[int], object]) -> None:
+        """Call a function with the step of each update, after its loss and before the next update."""
+        self._listeners += (listener,)
+
+    @property
+    def _cycles(self) -> Schedule | None:
+        return self.schedule
+
+    def _ends_cycle(self, step: Any) -> bool:
+        return self.is_cycle_end
 
     def get_last_lr(self) -> list[float | Any]:
         """Return the learning rates that the next update uses, one for each parameter group."""
@@ -200,6 +213,8 @@ class AutoCycle:
         if made == 1:
             self._seen += 1
             self._core.step(value)
+            for listener in self._listeners:
+                listener(self.last_step)
         elif made > 1:
             raise AutoCycleError(
                 f"step(loss) must be called after every update; got a call after {made} updates. Call it after each "

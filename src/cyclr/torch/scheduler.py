@@ -99,6 +99,8 @@ class Scheduler(_private.TorchScheduler):
     _resume_mode: Resumed = "same"
     _compares = False
     """True if a rate is a tensor on the CPU: whether it was set by hand is seen only if it is read."""
+    _listeners: tuple[Callable[[int], object], ...] = ()
+    """Called after each update with its step."""
     _end: Any = None
     """The steps of the shortest schedule that has an end; infinity after the warning that updates go on after it."""
 
@@ -145,6 +147,27 @@ class Scheduler(_private.TorchScheduler):
         around_load = Scheduler._before_load, Scheduler._after_load
         _hooks.attach(self, self._inner, self._counts, Scheduler._before_update, around_load)
         self._watch = Watch(self, self._inner)
+
+    def _listen(self, listener: Callable[[int], object]) -> None:
+        """Call a function with the step of each update, after the update and before the next one."""
+        if not self._listeners:
+            _hooks.attach_after(self, self._inner, self._counts, Scheduler._after_update)
+        self._listeners += (listener,)
+
+    def _after_update(self) -> None:
+        # In a `SequentialLR`, another scheduler may have set the rates of this update.
+        if not self._pending and (not self._in_sequence or self._owns_rates()):
+            for listener in self._listeners:
+                listener(self._position - 1)
+
+    @property
+    def _cycles(self) -> Schedule:
+        """The schedule whose cycles count: of the learning rate if there is one, and of the first group."""
+        return next(iter(self._schedules.values()))[-1][0]
+
+    def _ends_cycle(self, step: Any) -> bool:
+        # `CyclicLR` may be between two steps, where no cycle ends.
+        return isinstance(step, int) and bool(self._cycles.is_cycle_end(step))
 
     def _before_update(self) -> None:
         """Read groups that were added since the last `step()` and set their rates; warn if `step()` is not called."""
@@ -544,7 +567,7 @@ class Scheduler(_private.TorchScheduler):
         self._last_step = min(self._last_step, self._offset - 1) if pending else step
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch")}
+        return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch", "_listeners")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,0 +1,83 @@
+"""A function that is called at the end of every cycle."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cyclr import _checks
+from cyclr.torch.auto_cycle import AutoCycle
+from cyclr.torch.scheduler import Scheduler
+
+
+class CycleEnd:
+    """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
+
+    The function is called after the update at the minimum and before the next one, so it sees the weights of that
+    update. An update that `GradScaler` skips ends no cycle, and neither does an update of a range test. In a
+    `SequentialLR`, only cycles of the scheduler's own turn count.
+
+    With a `Scheduler` it is called in `optimizer.step()`, after the update. The cycles are those of the learning rate,
+    and of the first parameter group. With an `AutoCycle` it is called in `auto.step(loss)`, and not if that goes back
+    to earlier weights.
+
+    It needs no reference: the scheduler keeps it.
+
+    Args:
+        fn: called with the step, the number of that update, from 0.
+        scheduler: the `Scheduler` or `AutoCycle` of the run; of Accelerate's wrapper, the one within.
+
+    Raises:
+        TypeError: fn is not a function, or scheduler is another object.
+        ValueError: the schedule has no cycle ends (see `Schedule.has_cycle_ends`), or the scheduler counts calls.
+
+    Example:
+        >>> import cyclr, torch
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+        >>> scheduler = cyclr.torch.Scheduler(optimizer, lr=cyclr.Cyclical(0.25, 0.75, step_size=2))
+        >>> kept = {}
+        >>> _ = cyclr.torch.CycleEnd(lambda step: kept.update({step: weight.item()}), scheduler)
+        >>> for _ in range(10):
+        ...     weight.grad = torch.ones(1)
+        ...     optimizer.step()
+        ...     scheduler.step()
+        >>> kept
+        {4: -1.25, 8: -3.25}
+
+    Source: Huang et al. 2017, *Snapshot Ensembles*, arXiv:1704.00109.
+    """
+
+    def __init__(self, fn: Callable[[int], object], scheduler: Scheduler | AutoCycle) -> None:
+        self._fn = _checks.function("fn", fn, "of the step")
+        self._scheduler = counter_of("CycleEnd", scheduler)
+        check_cycle_ends("CycleEnd", self._scheduler, "")
+        self._scheduler._listen(self._after_update)
+
+    def _after_update(self, step: int) -> None:
+        if self._scheduler._ends_cycle(step):
+            self._fn(step)
+
+
+def counter_of(name: str, scheduler: Any) -> Scheduler | AutoCycle:
+    """Return what counts the updates of the run: the `Scheduler` or `AutoCycle`, taken from a wrapper."""
+    for given in (scheduler, getattr(scheduler, "scheduler", None)):
+        if isinstance(given, Scheduler) and given._counts_calls:
+            raise ValueError(
+                f'{name} must be called by the updates of the optimizer; got a {type(given).__name__}(counts="calls"). '
+                "Call your function yourself after an update for which schedule.is_cycle_end(step) is True."
+            )
+        if isinstance(given, Scheduler | AutoCycle):
+            return given
+    raise TypeError(
+        f"scheduler must be a cyclr.torch.Scheduler or a cyclr.torch.AutoCycle; got {type(scheduler).__name__}. In a "
+        "SequentialLR or ChainedScheduler, pass the Scheduler within."
+    )
+
+
+def check_cycle_ends(name: str, scheduler: Scheduler | AutoCycle, remedy: str) -> None:
+    """Raise if the schedule has no cycle ends. The schedule of a run that starts with a range test has some."""
+    cycles = scheduler._cycles
+    if cycles is not None and not cycles.has_cycle_ends:
+        raise ValueError(
+            f"{name} needs a schedule with cycle ends; got {_checks.quoted(cycles)}, whose has_cycle_ends is False. "
+            f"Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle{remedy}."
+        )
