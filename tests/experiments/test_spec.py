@@ -332,6 +332,17 @@ def test_every_kind_plans_from_the_bounds_of_a_range_test(kind: str) -> None:
     assert min(values) < 0.02
 
 
+def test_auto_has_bounds_if_they_are_given_or_tested_for() -> None:
+    assert [Policy("auto", given).needs_range_test for given in ({}, {"range_test": True})] == [False, True]
+    assert Policy("auto").plan(RUN).options == {}
+    tested = Policy("auto", {"range_test": True})
+    assert tested.name == "auto range_test"
+    assert list(tested.plan(RUN, BOUNDS).options["schedule"]) == list(BOUNDS)
+    given = Policy("auto", {"base_lr": 0.2, "max_lr": 0.4})
+    assert not given.needs_range_test
+    assert list(given.plan(RUN).options["schedule"]) == [0.2, 0.4]
+
+
 def test_bounds_that_are_given_need_no_range_test() -> None:
     policy = Policy("sinusoidal", {"base_lr": 0.2, "max_lr": 0.4, "cycles": 2})
     assert not policy.needs_range_test
@@ -357,6 +368,9 @@ def test_bounds_that_are_given_need_no_range_test() -> None:
         ("d2z", {"floor": 0.1}, "policy 'd2z' has no option 'floor'"),
         ("cosine_with_floor", {"floor": -0.1}, "floor of policy 'cosine_with_floor' must be a number >= 0.0"),
         ("wsd", {"decay": 0.0}, "decay must be"),
+        ("auto", {"max_lr": 0.1}, "policy 'auto' needs both of base_lr and max_lr"),
+        ("auto", {"base_lr": 0.2, "max_lr": 0.1}, "max_lr must be greater than base_lr"),
+        ("auto", {"base_lr": 0.1, "max_lr": 0.2, "range_test": True}, "or range_test; got both. Leave one of them out"),
         ("wsd", {"warmup": 0.8, "decay": 0.5}, "decay must leave"),
     ],
 )

@@ -67,6 +67,39 @@ def test_auto_needs_no_range_test_and_records_the_rates_that_it_used(blob_spec: 
     np.testing.assert_allclose(record.steps["learning_rate"], usual(np.arange(20)), rtol=1e-12)
 
 
+def test_auto_starts_from_bounds_that_are_given_or_from_those_of_a_range_test(blob_spec: MakeSpec) -> None:
+    given = only(blob_spec(policies=[{"kind": "auto", "base_lr": 0.02, "max_lr": 0.2}]))
+    cycle = cyclr.Bounds(0.02, 0.2, "ok", "given").schedule(total_steps=20)
+    np.testing.assert_allclose(given.steps["learning_rate"], cycle(np.arange(20)), rtol=1e-12)
+    assert (given.range_test, given.range_test_steps, given.events) == (None, 0, ())
+    tested = only(blob_spec(policies=[{"kind": "auto", "range_test": True}], range_test={"min_lr": 1e-4, "steps": 80}))
+    assert tested.range_test_steps >= len(tested.range_test.lr) > 20
+    cycle = tested.range_test.bounds.schedule(total_steps=20)
+    np.testing.assert_allclose(tested.steps["learning_rate"], cycle(np.arange(20)), rtol=1e-12)
+
+
+def test_auto_records_what_it_did_and_the_rates_that_came_of_it(blob_spec: MakeSpec) -> None:
+    with pytest.warns(UserWarning, match="AutoCycle: step"):
+        record = only(blob_spec(policies=[{"kind": "auto", "base_lr": 1.0, "max_lr": 300.0}], epochs=6))
+    assert record.status == "ok"
+    lowered = [event for event in record.events if event.what == "lowered"]
+    assert lowered
+    rates = record.steps["learning_rate"]
+    for event in record.events:
+        assert rates[event.step] == event.lr
+    assert max(rates[lowered[-1].step + 1 :]) < lowered[-1].lr
+
+
+def test_the_range_test_that_auto_starts_with_is_recorded_and_counts_as_training(blob_spec: MakeSpec) -> None:
+    record = only(blob_spec(policies=[{"kind": "auto"}], epochs=None, steps=1500, batch_size=320))
+    assert (record.status, record.range_test_steps, len(record.steps["loss"])) == ("ok", 0, 1500)
+    tested = record.range_test
+    assert tested.bounds.usable
+    rates = np.array(record.steps["learning_rate"])
+    np.testing.assert_allclose(rates[: len(tested.lr)], tested.lr, rtol=1e-12)
+    assert max(rates[len(tested.lr) + 1 :]) == pytest.approx(tested.bounds.max_lr, rel=1e-3)
+
+
 def test_the_framework_lowers_the_rate_on_a_plateau(blob_spec: MakeSpec) -> None:
     policy = {"kind": "plateau", "lr": 1e-6, "patience": 0, "factor": 0.5}
     record = only(blob_spec(policies=[policy], epochs=4))
@@ -136,7 +169,9 @@ def test_a_broken_batch_ends_a_trial_unless_its_policy_leaves_it_out(blob_spec: 
     with pytest.warns(UserWarning, match="left out"):
         record = only(blob_spec("with_a_broken_row", policies=[{"kind": "auto"}], batch_size=8, epochs=4))
     assert (record.status, record.error, len(record.steps["loss"])) == ("ok", None, 160)
-    assert record.steps["loss"].count(None) == 4
+    broken = [step for step, loss in enumerate(record.steps["loss"]) if loss is None]
+    assert len(broken) == 4
+    assert broken == [event.step for event in record.events if "The loss was nan" in event.why]
     assert record.epochs["val_accuracy"][-1] > 0.6
 
 
@@ -263,6 +298,16 @@ def test_keras_uses_and_records_the_rates_of_the_policy(kind: str) -> None:
     np.testing.assert_allclose(used, by_hand[kind], rtol=1e-5)
     _, losses = _keras_by_hand(used)
     np.testing.assert_allclose(record.steps["loss"], losses, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("_tensorflow")
+def test_auto_in_keras_records_what_it_did() -> None:
+    with pytest.warns(UserWarning, match="AutoCycle: step"):
+        record = only(Spec([{"kind": "auto", "base_lr": 1.0, "max_lr": 100.0}], **{**KERAS, "epochs": 4}))
+    assert (record.status, record.error) == ("ok", None)
+    assert record.events
+    for event in record.events:
+        assert record.steps["learning_rate"][event.step] == pytest.approx(event.lr, rel=1e-5)
 
 
 @pytest.mark.usefixtures("_tensorflow")

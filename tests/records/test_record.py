@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cyclr
+from cyclr.auto import AutoEvent
 from cyclr.errors import RunFolderError
 from cyclr.records.record import Record, decode, encode
 
@@ -15,7 +16,17 @@ from .conftest import make
 
 LR = np.geomspace(1e-6, 10, 150)
 RESULT = cyclr.RangeTestResult(LR, 1 / (1 + LR), "completed", 1e-6, 10.0, 150, "exponential")
-FULL = make("up", 2**63 - 1, [0.5, None], range_test=RESULT, lr=0.1, error="x", steps={"loss": [1.0, None, 0.5]})
+EVENTS = (AutoEvent(-1, "left_out", "The loss was nan.", 0.1), AutoEvent(12, "lowered", "The mean loss rose.", 0.3))
+FULL = make(
+    "up",
+    2**63 - 1,
+    [0.5, None],
+    range_test=RESULT,
+    lr=0.1,
+    error="x",
+    steps={"loss": [1.0, None, 0.5]},
+    events=EVENTS,
+)
 
 
 def changed(**changes: Any) -> bytes:
@@ -40,7 +51,7 @@ def test_the_fields_are_those_of_version_1_in_their_order() -> None:
     assert list(json.loads(encode(FULL))) == [
         *("version", "trial", "workload", "workload_sha256", "policy", "seed", "optimizer", "status", "error"),
         *("traceback", "metric", "direction", "steps_per_epoch", "total_steps", "range_test_steps", "schedule"),
-        *("range_test", "lr", "epochs", "steps", "seconds", "started"),
+        *("range_test", "lr", "epochs", "steps", "events", "seconds", "started"),
     ]
 
 
@@ -58,6 +69,12 @@ def test_older_records_may_lack_fields(name: str) -> None:
     del content[name]
     read = decode(json.dumps(content).encode(), "here")
     assert read.started if name == "started" else getattr(read, name) is None
+
+
+def test_older_records_have_no_events() -> None:
+    content = json.loads(encode(FULL))
+    del content["events"]
+    assert decode(json.dumps(content).encode(), "here").events == ()
 
 
 def test_unknown_fields_of_later_versions_are_ignored() -> None:
@@ -101,6 +118,9 @@ def test_series_of_different_lengths_are_refused() -> None:
         ({"range_test": {"version": 1}}, "a range test's result must have"),
         ({"lr": "0.1"}, "Expected `float | null`, got `str` - at `$.lr`"),
         ({"seconds": None}, "Expected `float`, got `null` - at `$.seconds`"),
+        ({"events": [{"step": 1}]}, "missing required field `what` - at `$.events[0]`"),
+        ({"events": [{"step": 1, "what": "paid", "why": "", "lr": 0.1}]}, "at `$.events[0].what`"),
+        ({"events": [{"step": -2, "what": "lowered", "why": "", "lr": 0.1}]}, "step must be"),
         ({"epochs": []}, "Expected `object`, got `array` - at `$.epochs`"),
         ({"epochs": {"step": 3}}, "Expected `array`, got `int` - at `$.epochs[...]`"),
         ({"epochs": {"step": [1], "loss": ["x"]}}, "Expected `float | null`, got `str`"),

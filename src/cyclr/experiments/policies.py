@@ -61,6 +61,11 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True):
     from_bounds: ClassVar[tuple[str, ...]] = ()
     """Options that a range test can find, all or none of them."""
 
+    @property
+    def needs_range_test(self) -> bool:
+        """True if its rates come from a range test before the training."""
+        return any(getattr(self, name) is None for name in self.from_bounds)
+
     def plan(self, run: Run) -> Plan:
         """Return the plan for a training of this length; the rates of a range test have been filled in."""
         raise NotImplementedError
@@ -245,11 +250,18 @@ class Plateau(Peaked, frozen=True, tag="plateau"):
         return Plan(framework="plateau", lr=self.lr, options={"factor": self.factor, "patience": self.patience})
 
 
-class Auto(Kind, frozen=True, tag="auto"):
-    """`AutoCycle` without a number: a cycle that corrects itself by the loss."""
+class Auto(Bounded, frozen=True, tag="auto"):
+    """`AutoCycle`, a cycle that corrects itself by the loss: without a number, or from bounds."""
+
+    range_test: bool = False
+
+    @property
+    def needs_range_test(self) -> bool:
+        return self.range_test
 
     def plan(self, run: Run) -> Plan:
-        return Plan(framework="auto")
+        given = {} if self.base_lr is None else {"schedule": Bounds(*self.bounds, "ok", "given")}
+        return Plan(framework="auto", options=given)
 
 
 class FromSchedule(Kind, frozen=True, tag="schedule"):
@@ -310,6 +322,8 @@ class Policy:
                 f"{what} needs both of {' and '.join(kind.from_bounds)}, or neither to find them by a range test; "
                 f"got only {given[0]}."
             )
+        if given and settings.needs_range_test:
+            raise ValueError(f"{what} takes {' and '.join(given)}, or range_test; got both. Leave one of them out.")
         name = self.name or " ".join([self.kind, *itertools.starmap(_in_name, options.items())])
         set_fields(self, options=frozen(options), name=name, _settings=settings)
         # What the schedule itself checks is checked before anything is trained, also if the bounds are still to come.
@@ -317,8 +331,8 @@ class Policy:
 
     @property
     def needs_range_test(self) -> bool:
-        """True if its rates come from a range test."""
-        return any(getattr(self._settings, name) is None for name in self._settings.from_bounds)
+        """True if its rates come from a range test before the training."""
+        return self._settings.needs_range_test
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
         """Return the plan for a training of a certain length.
@@ -345,7 +359,7 @@ def _in_name(option: str, value: Any) -> str:
         return str(value.get("schedule", "of bounds"))
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f"{value:g}" if option == "lr" else f"{option} {value:g}"
-    return f"{option} {value}"
+    return option if value is True else f"{option} {value}"
 
 
 def cycles_in(run: Run) -> int:

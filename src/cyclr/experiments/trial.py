@@ -134,7 +134,10 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         "seconds": round(time.perf_counter() - started, 3),
         "epochs": epochs,
         "steps": {"learning_rate": _finite(history.lr), "loss": _finite(history.loss)},
+        "events": history.events,
     }
+    if history.range_test is not None:
+        found["range_test"] = history.range_test
     if history.diverged:
         found |= {"status": "diverged", "error": f"loss not finite at update {len(history.loss) - 1}"}
     elif all(value is None for value in epochs[trial.metric]):

@@ -3,8 +3,10 @@
 import datetime
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclr.auto import AutoEvent
 from cyclr.errors import MissingExtraError, RunFolderError
 from cyclr.range_test import RangeTestResult
 from cyclr.records.direction import Direction
@@ -50,11 +52,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         error, traceback: why the trial diverged or failed, or None.
         metric, direction: the compared metric, and `"max"` if more of it is better, `"min"` if less is.
         steps_per_epoch, total_steps: lengths in steps (optimizer updates).
-        range_test_steps: updates of the range test, including its repeats.
+        range_test_steps: updates of the range test before the training, including its repeats; 0 if AutoCycle made the
+            test, whose updates are the first of the training.
         schedule, range_test, lr: the schedule, the range test with its bounds, the fixed learning rate; or None.
         epochs: series by name with one value an epoch, all of one length: `"step"`, `"seconds"`, `"loss"` and metrics;
             None where a value was not finite.
         steps: the series `"learning_rate"` and `"loss"`, with one value a step.
+        events: what AutoCycle did in the training.
         seconds: wall time of range test and training.
         started: when the trial started, ISO 8601.
 
@@ -82,6 +86,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     lr: float | None = None
     epochs: _Series = {}
     steps: _Series = msgspec.field(default_factory=lambda: {"learning_rate": [], "loss": []})
+    events: tuple[AutoEvent, ...] = ()
     seconds: float = 0.0
     started: str = msgspec.field(default_factory=now)
 
@@ -94,8 +99,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must hold lists of one length; got lengths {lengths}.")
 
 
-_OPTIONAL = {"workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "started"}
-"""Fields that a line may lack: older records have no `workload_sha256`."""
+_OPTIONAL = {
+    *("workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "events", "started")
+}
+"""Fields that a line may lack: older records have no `workload_sha256` and no `events`."""
 _REQUIRED = [name for name in Record.__struct_fields__ if name not in _OPTIONAL]
 
 
@@ -108,6 +115,7 @@ def encode(record: Record) -> bytes:
     """
     content = msgspec.structs.asdict(record)
     content |= {name: content[name].to_dict() for name, _ in _OBJECTS if content[name] is not None}
+    content["events"] = [asdict(event) for event in record.events]
     return (json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 

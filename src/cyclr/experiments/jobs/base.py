@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Protocol
 
+from cyclr.auto import AutoEvent
 from cyclr.errors import CyclrError
 from cyclr.experiments.policies import Plan
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -24,6 +25,8 @@ class History:
         lr, loss: of every update: the rate it used, and the loss of its batch before it.
         epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches), the validation
             metrics and `seconds` (since the training started).
+        events: what AutoCycle did.
+        range_test: the range test that AutoCycle started the training with, or None.
         diverged: True if a loss was NaN or infinite and ended the training.
     """
 
@@ -36,6 +39,8 @@ class History:
     loss: list[float] = field(default_factory=list)
     epochs: dict[str, list[float]] = field(default_factory=dict)
     diverged: bool = False
+    events: tuple[AutoEvent, ...] = ()
+    range_test: RangeTestResult | None = None
     _started: float = field(default_factory=time.perf_counter)
     _epoch_start: int = 0
 

@@ -63,9 +63,10 @@ class KerasJob:
             )
         rate = self._set_rate(plan, history.total_steps)
         callbacks = [_Recorder(history)]
-        if plan.framework == "auto":
+        auto = AutoCycle(total_steps=history.total_steps, **plan.options) if plan.framework == "auto" else None
+        if auto is not None:
             # After the recorder, which resets the metrics before every batch.
-            callbacks.append(AutoCycle(total_steps=history.total_steps))
+            callbacks.append(auto)
         if plan.framework == "plateau":
             callbacks.append(
                 keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
@@ -80,6 +81,8 @@ class KerasJob:
             verbose=0,
             callbacks=callbacks,
         )
+        if auto is not None:
+            history.events, history.range_test = auto.events, auto.range_test
         if plan.schedule is not None:
             history.lr[:] = np.asarray(plan.schedule(np.arange(len(history.loss)))).tolist()
         elif rate is not None:

@@ -83,6 +83,8 @@ class TorchJob:
                 scheduler.step(metrics[self._trial.metric])
             if history.diverged:
                 break
+        if plan.framework == "auto":
+            history.events, history.range_test = scheduler.events, scheduler.range_test
         if not history.is_over:
             raise CyclrError(
                 f"the training data of {self._trial.workload} ended early: it gave {len(history.loss)} batches in all, "
@@ -93,7 +95,7 @@ class TorchJob:
         if plan.schedule is not None:
             return Scheduler(self._optimizer, lr=plan.schedule)
         if plan.framework == "auto":
-            return AutoCycle(self._model, self._optimizer, total_steps=total_steps)
+            return AutoCycle(self._model, self._optimizer, total_steps=total_steps, **plan.options)
         for group in self._optimizer.param_groups:
             group["lr"] = plan.lr
         schedulers = torch.optim.lr_scheduler
