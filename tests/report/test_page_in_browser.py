@@ -93,6 +93,25 @@ class Reader:
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self.page.evaluate(f"(({{x, y}}) => ({{x, y}}))(document.getElementById('{chart}').data.at(-1))")
 
+    def hover(self, chart: int, step: int) -> str:
+        """The text of the mark at a step of a training chart, as it is seen with the mouse on it."""
+        self.locator(f"#training-chart-{chart}").scroll_into_view_if_needed()
+        place = f"""() => {{
+            const chart = document.getElementById("training-chart-{chart}");
+            const [{{ left, top }}, {{ _size, xaxis, yaxis2 }}] = [chart.getBoundingClientRect(), chart._fullLayout];
+            const {{ y }} = chart.data.find((trace) => trace.yaxis === "y2" && trace.x.includes({step}));
+            return [left + _size.l + xaxis.d2p({step}), top + _size.t + yaxis2.d2p(y[0])];
+        }}"""
+        x, y = self.evaluate(place)
+        self.page.mouse.move(x + 1, y - 4)
+        self.page.mouse.move(x, y)
+        lines = self.locator(
+            f"#training-chart-{chart} .hoverlayer .hovertext tspan.line, #training-chart-{chart} "
+            ".hoverlayer .hovertext text:not(:has(tspan.line))"
+        )
+        lines.first.wait_for()
+        return " ".join(" ".join(lines.all_text_contents()).split())
+
     def drag(self, handle: str, by: int) -> None:
         box = self.page.locator(handle).bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + 60
@@ -652,6 +671,78 @@ def test_the_training_curves_are_the_means_of_the_records(
     reader.check()
 
 
+def test_the_events_of_autocycle_are_marked_and_listed(
+    read: Any, tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    plain = [record for record in records if record["policy"] == "fixed 0.01"]
+    total = plain[0]["total_steps"]
+    tested = next(record["range_test"] for record in records if record["range_test"])
+    # A range test of 20 updates in the run, then a cycle whose top is lowered after step 61.
+    rates = [0.1 * 1.2**step for step in range(20)] + [0.3] * 42 + [0.1] * (total - 62)
+    lowered = {
+        "step": 61,
+        "what": "lowered",
+        "why": "The mean loss rose & lost <40%> of what it had gained.",
+        "lr": 0.3,
+    }
+    auto = []
+    for record in plain:
+        own = {"policy": "auto", "trial": f"auto-{record['seed']}", "lr": None, "range_test": tested}
+        steps = {"learning_rate": rates, "loss": record["steps"]["loss"]}
+        auto.append({**record, **own, "steps": steps, "events": [lowered] if record["seed"] < 2 else []})
+    file = tmp_path / "report.html"
+    file.write_text(render(run_page(write_run(tmp_path / "run", [*plain, *auto]))), encoding="utf-8")
+    reader = read(file)
+    chart = "document.getElementById('training-chart-0')"
+    label = reader.locator("#training-chart-0").get_attribute("aria-label")
+    assert label.endswith("the table below holds the numbers; the events are listed below.")
+
+    # The mean over seeds has the events of all.
+    (marks,) = reader.evaluate(f"{chart}.data.filter(({{yaxis}}) => yaxis === 'y2')")
+    assert sorted(marks["x"]) == [19, 19, 19, 61, 61]
+    said = reader.hover(0, 61)
+    assert said.startswith("seed 0, step 61, learning rate 0.3: The mean loss rose & lost <40%> of what")
+    assert "seed 1, step 61" in said
+    assert "Marks above the axis, in the colour of the policy: ○ end of the range test, ▼ rate lowered." in (
+        reader.locator("#training-0 figcaption").text_content()
+    )
+
+    # The learning rate is that of the first seed, and so are its events.
+    reader.page.get_by_label("Show", exact=True).select_option("learning rate")
+    reader.drawn("training-chart-0")
+    traces = reader.evaluate(f"{chart}.data.map(({{name, x, y, yaxis}}) => ({{name, x, y, yaxis}}))")
+    assert [trace["x"] for trace in traces if trace.get("yaxis") == "y2"] == [[19, 61]]
+    np.testing.assert_allclose(next(trace["y"] for trace in traces if trace.get("name") == "auto"), rates, rtol=1e-5)
+    assert len(reader.evaluate(f"{chart}.layout.shapes")) == 2
+    reader.page.get_by_role("button", name="auto").click()
+    reader.drawn("training-chart-0")
+    assert (
+        reader.evaluate(f"{chart}.data.filter(({{yaxis}}) => yaxis === 'y2').length + {chart}.layout.shapes.length")
+        == 0
+    )
+
+    text = reader.page.locator("main").text_content()
+    assert text.count("▼ step 61, learning rate 0.3: The mean loss rose & lost <40%> of what it had gained.") == 2
+    assert text.count("○ step 19, learning rate 3.195: The range test ended. Train between") == 3
+    for width in (320, 390):
+        reader.page.set_viewport_size({"width": width, "height": 844})
+        reader.drawn("training-chart-0")
+        assert reader.evaluate("document.documentElement.scrollWidth") <= width
+    reader.check()
+
+
+def test_a_long_run_keeps_the_rates_around_its_events(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    rates = [0.1] * 2501 + [0.2] * 2500
+    raised = {"step": 2500, "what": "raised", "why": "The loss fell as fast as ever.", "lr": 0.1}
+    record = {**records[0], "policy": "auto", "lr": None, "events": [raised], "total_steps": 5001}
+    run = write_run(tmp_path / "run", [{**record, "steps": {"learning_rate": rates, "loss": rates}}])
+    series = run_page(run).groups[0].series[-1]
+    (curve,) = series["curves"]
+    assert series["name"] == "learning rate"
+    assert len(curve["step"]) < 1100
+    assert {2500: 0.1, 2501: 0.2}.items() <= dict(zip(curve["step"], curve["mean"].tolist(), strict=True)).items()
+
+
 def fallen(policy: str, values: list[float], direction: str, record: dict[str, Any]) -> dict[str, Any]:
     steps, turned = [10 * (n + 1) for n in range(len(values))], values[::-1]
     epochs = {"step": steps, "val_top": values, "val_loss": turned, "val_mae": turned, "val_power": turned}
@@ -855,6 +946,7 @@ def hostile(record: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any
     for number, name in enumerate(HOSTILE):
         epochs = {name if key == "val_accuracy" else key: values for key, values in record["epochs"].items()}
         text = {"trial": f"{number}", "policy": name, "workload": name, "optimizer": name, "metric": name}
+        text["events"] = [{"step": 0, "what": "lowered", "why": name, "lr": 0.1}]
         changed.append({**record, **text, "epochs": epochs})
         changed.append({**changed[-1], "trial": f"{number} failed", "status": "failed", "error": name, "seed": 9})
     more = {name: name for name in HOSTILE}
@@ -879,6 +971,11 @@ def test_nothing_from_a_hostile_name_runs(read: Any, tmp_path: Path, records: li
     # The names are there to be read, as they are, and have become no elements.
     shown = [re.sub("[\ud800\u202e]", "\ufffd", name) for name in HOSTILE]
     assert reader.locator("h1").text_content() == HOSTILE[0]
+    for name in shown:
+        assert reader.page.get_by_text(f"▼ step 0, learning rate 0.1: {name}", exact=True).count() > 0
+    assert [reader.hover(index, 0) for index in range(len(shown))] == [
+        " ".join(f"seed {tested['seed']}, step 0, learning rate 0.1: {name}".split()) for name in shown
+    ]
     for place in (".key bdi", "tbody th", ".choices select option:first-child", "dd code + dd, details dt > bdi"):
         found = reader.page.locator(place).all_text_contents()
         assert {text.strip() for text in found} >= {text.strip() for text in shown}, place

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -44,7 +44,8 @@ class PageGroup:
         target: best value of the best fixed rate; None without one.
         table: the policies, best first, each with its cells by column: a text, and small print if any.
         series: what the chart can show: `name`, `direction`, and `curves`, one a policy, with `step`, `mean`, `low` and
-            `high`.
+            `high`, and the `events` to mark: step, symbol and text.
+        key: the meaning of each symbol of an event in the chart.
     """
 
     name: str
@@ -52,6 +53,7 @@ class PageGroup:
     target: float | None
     table: Mapping[str, Mapping[str, Sequence[str]]]
     series: Sequence[Mapping[str, Any]]
+    key: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Page:
         shapes: the height of every shape at equally spaced positions from 0 to 1, by its name.
         tests, groups: range tests and groups of policies.
         schedules: (policy, schedule).
+        events: (policy, seed, events in words) of the trials that AutoCycle did something in.
         lost: (policy, seed, status, error) of the trials that diverged or failed.
         notes: remarks below the verdict.
     """
@@ -77,6 +80,7 @@ class Page:
     tests: Sequence[PageTest] = ()
     groups: Sequence[PageGroup] = ()
     schedules: Sequence[tuple[str, str]] = ()
+    events: Sequence[tuple[str, int, Sequence[str]]] = ()
     lost: Sequence[tuple[str, int, str, str]] = ()
     notes: Sequence[str] = ()
 

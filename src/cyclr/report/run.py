@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclr.drawing.page import Page, PageGroup, PageTest
+from cyclr.drawing.page import Page, PageGroup, PageTest, number
 from cyclr.range_test import RangeTestResult
 from cyclr.records import Group, Record, Row, RunFolder, band, summarize
 from cyclr.records.direction import direction_or_none
@@ -19,6 +19,18 @@ from cyclr.report import verdict
 from cyclr.schedules.shape import curves
 
 _MOST_POINTS = 1000
+
+_SYMBOLS = {
+    "range test": ("○", "end of the range test"),
+    "usual_rate": ("○", "end of the range test"),
+    "lowered": ("▼", "rate lowered"),
+    "raised": ("▲", "rate raised"),
+    "left_out": ("×", "batch left out"),
+    "went_back": ("◆", "went back at the same rate"),
+    "accepted": ("◇", "new level accepted"),
+    "ignored": ("■", "loss not followed any more"),
+}
+"""Symbol and meaning of each kind of event."""
 _seed = attrgetter("seed")
 
 
@@ -49,6 +61,12 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
             for row in rows
             for first in sorted(row.finished, key=_seed)[:1]
             if first.schedule is not None
+        ],
+        events=[
+            (record.policy, record.seed, [f"{_SYMBOLS[what][0]} {text}" for _, what, text in events])
+            for row in rows
+            for record in sorted(row.records, key=_seed)
+            if (events := _events(record))
         ],
         lost=[
             (record.policy, record.seed, record.status, record.error or "No reason was recorded.")
@@ -115,7 +133,33 @@ def _group(name: str, group: Group) -> PageGroup:
         }
         for one in _series(group)
     ]
-    return PageGroup(name, group.metric, group.target, {row.policy: _cells(group, row) for row in group.rows}, series)
+    kinds = {what for row in group.rows for record in row.finished for _, what, _ in _events(record)}
+    key = dict(_SYMBOLS[what] for what in _SYMBOLS if what in kinds)
+    table = {row.policy: _cells(group, row) for row in group.rows}
+    return PageGroup(name, group.metric, group.target, table, series, key)
+
+
+def _events(record: Record) -> list[tuple[int, str, str]]:
+    """Return step, kind and text of what AutoCycle did, the end of a range test in the training included."""
+    events = [(event.step, str(event.what), str(event)) for event in record.events]
+    if record.range_test is None or record.range_test_steps or not record.range_test.bounds.usable:
+        return events
+    rates = [rate or 0.0 for rate in record.steps["learning_rate"]]
+    # The rates of a test only rise, and the cycle starts below its last.
+    last = next((step for step in range(len(rates) - 1) if rates[step + 1] < rates[step]), len(rates) - 1)
+    text = (
+        f"step {last}, learning rate {number(rates[last])}: The range test ended. {record.range_test.bounds.verdict} "
+        "Training started again, and the updates of the test count."
+    )
+    return [(last, "range test", text), *events]
+
+
+def _marks(records: Sequence[Record]) -> list[dict[str, Any]]:
+    return [
+        {"step": step, "symbol": _SYMBOLS[what][0], "text": f"seed {record.seed}, {text}"}
+        for record in records
+        for step, what, text in _events(record)
+    ]
 
 
 def _cells(group: Group, row: Row) -> dict[str, Sequence[str]]:
@@ -146,11 +190,15 @@ def _series(group: Group) -> list[str]:
 def _curve(row: Row, series: str) -> dict[str, Any]:
     if series == "learning rate":
         # Every seed may have bounds of its own; the mean of their rates would be a rate that none used.
-        having = [record for record in row.finished if "learning_rate" in record.steps]
-        rates = min(having, key=_seed).steps["learning_rate"] if having else []
+        having = sorted((record for record in row.finished if "learning_rate" in record.steps), key=_seed)
+        rates = having[0].steps["learning_rate"] if having else []
         every = max(1, math.ceil(len(rates) / _MOST_POINTS))
-        mean = np.array(rates[::every], dtype=float)
-        return {"step": list(range(0, len(rates), every)), "mean": mean, "low": [], "high": []}
+        marks = _marks(having[:1])
+        # The rate jumps after an event.
+        jumps = {mark["step"] + after for mark in marks for after in (0, 1)}
+        steps = sorted({*range(0, len(rates), every), *(jumps & {*range(len(rates))})})
+        drawn = {"step": steps, "mean": np.array([rates[step] for step in steps], dtype=float), "low": [], "high": []}
+        return {**drawn, "events": marks}
     curves = [
         {
             step: value
@@ -163,7 +211,8 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
     shared = sorted(set.intersection(*map(set, curves))) if curves else []
     values = np.array([[curve[step] for step in shared] for curve in curves])
     low, high = band(values) if len(curves) > 1 and shared else ((), ())
-    return {"step": shared, "mean": values.mean(0) if shared else (), "low": low, "high": high}
+    drawn = {"step": shared, "mean": values.mean(0) if shared else (), "low": low, "high": high}
+    return {**drawn, "events": _marks(row.finished)}
 
 
 def duration(seconds: float) -> str:

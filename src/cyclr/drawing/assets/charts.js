@@ -147,8 +147,36 @@ function closeUp(values, direction, whole, target) {
   return [low - room, high + room];
 }
 
+// Lines of at most so many characters: Plotly breaks none.
+function wrapped(text, width) {
+  const lines = [""];
+  text.split(" ").forEach((word) => {
+    const last = lines.length - 1;
+    if (lines[last] && lines[last].length + word.length >= width) lines.push(word);
+    else lines[last] += (lines[last] && " ") + word;
+  });
+  return lines.map(plain).join("<br>");
+}
+
+// Events stand in a row for each policy above the axis of steps, where no curve and no close look hides them.
+function eventTrace(events, own, row) {
+  const words = ({ step }) => events.filter((other) => other.step === step).map(({ text }) => wrapped(text, 44)).join("<br>");
+  return {
+    x: events.map(({ step }) => step), y: events.map(() => 0.035 + 0.055 * row), yaxis: "y2", type: "scatter", mode: "markers",
+    cliponaxis: false, text: events.map(words), hovertemplate: "%{text}<extra></extra>",
+    hoverlabel: { align: "left" },
+    marker: {
+      color: own, size: 10, symbol: events.map(({ symbol }) => SYMBOLS[symbol]), line: { color: own, width: 1.5 },
+    },
+  };
+}
+
+const eventLine = ({ step }, own) => ({
+  type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: faint(own, 0.45), width: 1, dash: "dot" },
+});
+
 function drawTraining(id, group, series, shown, whole) {
-  const [bands, lines, seen] = [[], [], []];
+  const [bands, lines, seen, happened, shapes] = [[], [], [], [], []];
   const alpha = Math.max(0.05, Math.min(0.16, 0.4 / shown.filter(Boolean).length));
   series.curves.forEach((curve, index) => {
     if (!shown[index] || curve.step.length === 0) return;
@@ -162,19 +190,25 @@ function drawTraining(id, group, series, shown, whole) {
       line: { color: own, width: 2.2, dash: DASHES[Math.floor(index / POLICIES) % DASHES.length] }, marker: { size: 5 },
     });
     seen.push(...curve.mean);
+    if (curve.events.length > 0) {
+      happened.push(eventTrace(curve.events, own, happened.length));
+      shapes.push(...curve.events.map((event) => eventLine(event, own)));
+    }
   });
   const target = series.name === group.metric ? group.target : null;
-  const marked = target === null ? {} : {
-    shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
-      line: { color: colour("soft"), width: 1.2, dash: "dash" } }],
-    annotations: [{ xref: "paper", x: 0, xanchor: "left", y: target, yanchor: "bottom", showarrow: false,
-      text: "best of the baseline" }],
-  };
+  const annotations = [];
+  if (target !== null) {
+    shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
+      line: { color: colour("soft"), width: 1.2, dash: "dash" } });
+    annotations.push({ xref: "paper", x: 0, xanchor: "left", y: target, yanchor: "bottom", showarrow: false,
+      text: "best of the baseline" });
+  }
+  const yaxis2 = { overlaying: "y", range: [0, 1], visible: false, fixedrange: true };
   const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
   const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
   const yaxis = {
     rangemode: "tozero", title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power",
     nticks: 7,
   };
-  return draw(id, [...bands, ...lines], layout(xaxis, yaxis, marked));
+  return draw(id, [...bands, ...lines, ...happened], layout(xaxis, yaxis, { shapes, annotations, yaxis2 }));
 }

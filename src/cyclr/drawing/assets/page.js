@@ -24,7 +24,8 @@ class Training {
   redraw() {
     const series = this.group.series[this.select.selectedIndex];
     const numbers = series.name === this.group.metric ? "; the table below holds the numbers" : "";
-    byId(this.chart).setAttribute("aria-label", `${series.name} of each policy against steps${numbers}.`);
+    const events = series.curves.some((curve) => curve.events.length > 0) ? "; the events are listed below" : "";
+    byId(this.chart).setAttribute("aria-label", `${series.name} of each policy against steps${numbers}${events}.`);
     return drawTraining(this.chart, this.group, series, this.shown, this.whole.checked);
   }
 }
