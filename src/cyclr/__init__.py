@@ -11,6 +11,7 @@ from cyclr.errors import (
     BoundsError,
     CyclrError,
     DataError,
+    MembersError,
     MissingExtraError,
     RangeTestError,
     RunFolderError,
@@ -43,12 +44,14 @@ from cyclr.schedules import (
 if typing.TYPE_CHECKING:
     from cyclr.auto import AutoCycle
     from cyclr.bounds import Bounds
+    from cyclr.members import Member
     from cyclr.range_test import RangeTest, RangeTestResult
 else:
     # Imported when they are first used, because schedules need none of them: they take a sixth of the whole import.
     _LATER = {
         "AutoCycle": "cyclr.auto",
         "Bounds": "cyclr.bounds",
+        "Member": "cyclr.members",
         "RangeTest": "cyclr.range_test",
         "RangeTestResult": "cyclr.range_test",
     }
@@ -81,6 +84,8 @@ __all__ = [
     "Exponential",
     "Function",
     "Halving",
+    "Member",
+    "MembersError",
     "Mirrored",
     "MissingExtraError",
     "OneCycle",

@@ -16,6 +16,24 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
         OSError: the folder does not exist or cannot be written; nothing is left behind.
         ValueError: the path does not name a file.
     """
+    with replacing(path) as beside, beside.open("xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Path"]:
+    """Yield the path of a new file beside `path` to write to, and rename that file to `path` at the end.
+
+    Until then it is called `.<name>.<random>.tmp`.
+
+    Args:
+        path: the file that appears or is replaced, whole.
+        ending: what the name of the new file ends in, for writers that look at it.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+        ValueError: the path does not name a file.
+    """
     import secrets
     from pathlib import Path
 
@@ -23,12 +41,10 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     if not target.name:
         raise ValueError(f"path must name a file; got path={os.fspath(path)!r}.")
     # A random name: other threads, and processes with the same id on other machines, may write here too.
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp")
-    opened = beside.open("xb")
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp{ending}")
     try:
-        with opened as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield beside
+        with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(target)
     except BaseException:

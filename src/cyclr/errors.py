@@ -17,6 +17,10 @@ class AutoCycleError(CyclrError):
     """An AutoCycle was driven out of order, or beyond the end of its run."""
 
 
+class MembersError(CyclrError):
+    """Members of a run cannot be kept, read or combined: they are not finite, or belong to another model."""
+
+
 class BoundsError(CyclrError):
     """Bounds without usable numbers were asked for a schedule."""
 

@@ -25,8 +25,8 @@ HEAVY = {
 }
 CORE = """
 import importlib, pkgutil
-import cyclr, cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto, cyclr.errors
-for package in (cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto):
+import cyclr, cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto, cyclr.members, cyclr.errors
+for package in (cyclr.schedules, cyclr.bounds, cyclr.range_test, cyclr.auto, cyclr.members):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 """
@@ -66,6 +66,7 @@ def test_importing_cyclr_loads_no_module_that_only_files_pages_and_range_tests_n
         "cyclr.bounds",
         "cyclr.range_test",
         "cyclr.auto",
+        "cyclr.members",
         "cyclr.drawing",
     }
     assert unneeded & set(result.stdout.split()) == set()
@@ -74,7 +75,7 @@ def test_importing_cyclr_loads_no_module_that_only_files_pages_and_range_tests_n
 def test_names_that_are_imported_later_are_there_at_once():
     code = (
         "import cyclr\n"
-        "assert {'AutoCycle', 'Bounds', 'RangeTest', 'RangeTestResult', 'Schedule'} <= set(dir(cyclr))\n"
+        "assert {'AutoCycle', 'Bounds', 'Member', 'RangeTest', 'RangeTestResult', 'Schedule'} <= set(dir(cyclr))\n"
         "assert cyclr.bounds.Bounds is cyclr.Bounds and cyclr.range_test.RangeTest is cyclr.RangeTest\n"
         "from cyclr import *\n"
         "assert RangeTestResult is cyclr.RangeTestResult\n"

@@ -20,6 +20,7 @@ PACKAGES = [
     "cyclr.bounds",
     "cyclr.range_test",
     "cyclr.auto",
+    "cyclr.members",
     "cyclr.records",
     "cyclr.report",
 ]

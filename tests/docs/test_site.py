@@ -23,6 +23,7 @@ PUBLIC = [
         "cyclr.bounds",
         "cyclr.range_test",
         "cyclr.auto",
+        "cyclr.members",
         "cyclr.records",
         "cyclr.report",
         "cyclr.experiments",

@@ -1,0 +1,5 @@
+"""Members of a run: its weights at the ends of cycles, for ensembles and averages. No framework."""
+
+from cyclr.members.member import Member
+
+__all__ = ["Member"]

@@ -1,0 +1,102 @@
+"""The members of a run in a folder.
+
+    FOLDER/member-<step>.safetensors   the weights of one member (Keras: .weights.h5)
+    FOLDER/members.json                shapes of the model, and step, rate and metrics of every member
+
+Each file appears whole or not at all, and members.json last: only the members that it lists count. A process that is
+killed leaves at most a file that is not listed, which the next writer removes.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclr import _files
+from cyclr.errors import MembersError
+from cyclr.members.member import Member, StateFile, StateFormat, described, from_description
+
+VERSION = 1
+
+
+class MemberFolder:
+    """A folder of members, made by the first that is written.
+
+    Args:
+        path: the folder.
+        format: of the files.
+        writes: False in every process of a run but one.
+    """
+
+    def __init__(self, path: Path, format: StateFormat, *, writes: bool) -> None:
+        self.path = path
+        self._format = format
+        self._writes = writes
+
+    def read(self) -> tuple[dict[str, list[int]] | None, list[Member]]:
+        """Return the shapes of the model, None if there are none yet, and the members, the oldest first.
+
+        Raises:
+            MembersError: members.json is damaged, or lists files that are not there.
+        """
+        listing = self.path / "members.json"
+        if not listing.exists():
+            return None, []
+        try:
+            content = json.loads(_files.read_regular(listing))
+            if content["version"] != VERSION or content["suffix"] != self._format.suffix:
+                raise ValueError(f"version {content['version']} with files {content['suffix']}")
+            members = [self._listed(entry) for entry in content["members"]]
+            steps = [member.step for member in members]
+            if steps != sorted(set(steps)):
+                raise ValueError(f"steps {steps} are not in order")
+            shapes = {str(name): [int(length) for length in shape] for name, shape in content["shapes"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise MembersError(
+                f"{str(listing)!r} must be a list of members with files {self._format.suffix}, as Snapshots writes it; "
+                f"got {type(error).__name__}: {error}. Choose another folder."
+            ) from error
+        missing = [step for step in steps if not self._file(step).is_file()]
+        if missing:
+            raise MembersError(
+                f"{str(listing)!r} lists {self._file(missing[0]).name}, which is not in the folder. Restore the file, "
+                "or choose another folder."
+            )
+        return shapes, members
+
+    def add(self, member: Member, others: Sequence[Member], shapes: dict[str, list[int]]) -> Member:
+        """Write a member's file, then the list of the members, and return the member as one that reads its file."""
+        if self._writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with _files.replacing(self._file(member.step), ending=self._format.suffix) as path:
+                self._format.save(member.state, path)
+        added = self._listed(described(member))
+        self.write([*others, added], shapes)
+        return added
+
+    def write(self, members: Sequence[Member], shapes: dict[str, list[int]]) -> None:
+        """Write the list of the members, then remove the files that it does not list."""
+        if not self._writes:
+            return
+        _files.write_json(
+            self.path / "members.json",
+            {
+                "version": VERSION,
+                "suffix": self._format.suffix,
+                "shapes": shapes,
+                "members": [described(member) for member in members],
+            },
+        )
+        listed = {self._file(member.step) for member in members}
+        own = re.compile(rf"member-\d+{re.escape(self._format.suffix)}|\.member(-\d+|s\.json).*\.tmp.*")
+        for file in self.path.iterdir():
+            if own.fullmatch(file.name) and file not in listed:
+                file.unlink(missing_ok=True)
+
+    def _file(self, step: int) -> Path:
+        return self.path / f"member-{step}{self._format.suffix}"
+
+    def _listed(self, entry: Any) -> Member:
+        member = from_description(entry, None)
+        return Member(member.step, member.lr, StateFile(self._file(member.step), self._format), member.metrics)

@@ -1,0 +1,206 @@
+"""The members that a run keeps: when one is taken, the last few of them, and going on after a stop."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclr import _checks
+from cyclr.errors import MembersError
+from cyclr.members.folder import MemberFolder
+from cyclr.members.member import Member, StateFormat, checked_metrics, described, from_description
+
+FORMAT_VERSION = 1
+
+Shapes = dict[str, list[int]]
+
+
+class KeptMembers:
+    """The last members of a run, in memory or in a folder.
+
+    | moment                           | members                                                      |
+    |----------------------------------|--------------------------------------------------------------|
+    | made                             | none, or those of the folder                                 |
+    | after an update                  | those of this update and later ones are dropped: a run that  |
+    |                                  | went back to an earlier checkpoint makes them again          |
+    | `add`                            | one more, and the oldest is dropped if there are over `keep` |
+
+    The folder changes only if a member is added.
+
+    Args:
+        format: of the states.
+        keep: number of the last members to keep, ≥ 1; None for all.
+        every: updates from one member to the next, ≥ 1; None for one at each end of a cycle.
+        folder: folder for the members, made if it does not exist; None for memory.
+        writes: False in every process of a run but one.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+        MembersError: the folder holds something else than members.
+    """
+
+    def __init__(
+        self,
+        format: StateFormat,
+        *,
+        keep: int | None = None,
+        every: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        writes: bool = True,
+    ) -> None:
+        self._format = format
+        self._keep = None if keep is None else _checks.integer("keep", keep, at_least=1)
+        self.every = None if every is None else _checks.integer("every", every, at_least=1, fix="It counts updates.")
+        self._folder = None if folder is None else MemberFolder(Path(folder), format, writes=writes)
+        self._shapes: Shapes | None = None
+        self._members: list[Member] = []
+        if self._folder is not None:
+            self._shapes, self._members = self._folder.read()
+
+    @property
+    def members(self) -> list[Member]:
+        """The members, oldest first: a new list."""
+        return [*self._members]
+
+    def check(self, shapes: Shapes) -> None:
+        """Compare the model with the members that are there, or that were there before.
+
+        Raises:
+            MembersError: they are members of another model.
+        """
+        if self._shapes is not None:
+            where = "this Snapshots" if self._folder is None else f"folder {str(self._folder.path)!r}"
+            check_shapes(f"the members of {where}", self._shapes, shapes, "Choose another folder.")
+        self._shapes = shapes
+
+    def after_update(self, step: int, is_end: Callable[[], bool]) -> bool:
+        """Drop members that the run makes again, and return True if a member is to be added."""
+        if self._members and self._members[-1].step >= step:
+            self._members = [member for member in self._members if member.step < step]
+        return is_end() if self.every is None else (step + 1) % self.every == 0
+
+    def add(self, step: int, lr: float, state: Any, metrics: Mapping[str, Any] | None) -> None:
+        """Add a member.
+
+        Raises:
+            MembersError: the state is not finite, or of another model; nothing is changed.
+            TypeError: the metrics are not numbers.
+        """
+        name = self._format.not_finite(state)
+        if name is not None:
+            raise MembersError(
+                f"a member must be finite; got NaN or infinity in {name} after step {step}. Train at lower learning "
+                "rates, or with AutoCycle, which goes back to finite weights."
+            )
+        self.check(self._format.shapes(state))
+        member = Member(step, lr, state, checked_metrics("validate(model)", metrics))
+        kept = self._members if self._keep is None else self._members[max(len(self._members) + 1 - self._keep, 0) :]
+        if self._folder is not None and self._shapes is not None:
+            member = self._folder.add(member, kept, self._shapes)
+        self._members = [*kept, member]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the members, without their states if they are in a folder."""
+        return {
+            "version": FORMAT_VERSION,
+            "in_folder": self._folder is not None,
+            "shapes": self._shapes,
+            "members": [
+                {**described(member), "state": None if self._folder is not None else member.state}
+                for member in self._members
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Continue with saved members.
+
+        Raises:
+            ValueError: not a state of `Snapshots`, or one in a folder for one in memory, or the other way round.
+            MembersError: members of another model, or the folder lacks some of them. Nothing is changed.
+        """
+        if (
+            not isinstance(state_dict, dict)
+            or state_dict.get("version") != FORMAT_VERSION
+            or "members" not in state_dict
+        ):
+            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
+            raise ValueError(
+                f"state_dict must come from Snapshots.state_dict() of version {FORMAT_VERSION}; got {received}."
+            )
+        if state_dict["in_folder"] is not (self._folder is not None):
+            saved, own = ("in a folder", "in memory") if state_dict["in_folder"] else ("in memory", "in a folder")
+            raise ValueError(
+                f"state_dict must hold members that are kept as here; got members {saved}, and Snapshots keeps them "
+                f"{own}. Create it with the same folder= as for that run."
+            )
+        members = [from_description(entry, entry["state"]) for entry in state_dict["members"]]
+        if members and self._shapes is not None:
+            check_shapes("state_dict", state_dict["shapes"], self._shapes, "Create the model of that run.")
+        if self._folder is None:
+            self._members, self._shapes = members, state_dict["shapes"] if members else self._shapes
+            return
+        there = [member.step for member in self._members]
+        for member in members:
+            later = sum(step > member.step for step in there)
+            if member.step not in there and (self._keep is None or later < self._keep):
+                raise MembersError(
+                    f"state_dict lists a member of step {member.step}, and folder {str(self._folder.path)!r} has those "
+                    f"of {there}. Pass the folder of that run."
+                )
+
+
+def check_shapes(what: str, found: Shapes, wanted: Shapes, remedy: str) -> None:
+    """Raise if arrays of members are not those of the model."""
+    for name in [*wanted, *found]:
+        one, other = found.get(name), wanted.get(name)
+        if one != other:
+            held = f"{name} of shape {one}" if one is not None else f"no {name}"
+            own = f"{name} of shape {other}" if other is not None else f"no {name}"
+            raise MembersError(f"{what} must be of this model, which has {own}; got {held}. {remedy}")
+
+
+def checked_members(members: Iterable[Any], format: StateFormat, shapes: Shapes | None) -> list[Member]:
+    """Return a list of members that can be combined.
+
+    Raises:
+        TypeError: something else than members.
+        ValueError: there are none.
+        MembersError: a member is of another model, or not finite.
+    """
+    if not isinstance(members, Iterable) or isinstance(members, str | Mapping):
+        raise TypeError(f"members must be a list of Members, such as snapshots.members; got {_checks.quoted(members)}.")
+    listed = [*members]
+    if wrong := [member for member in listed if not isinstance(member, Member)]:
+        raise TypeError(f"members must hold Members, such as snapshots.members; got {_checks.quoted(wrong[0])}.")
+    if not listed:
+        raise ValueError("members must hold at least one Member; got none. Train to the end of a cycle before.")
+    for member in listed:
+        state = member.state
+        found = format.shapes(state)
+        shapes = found if shapes is None else shapes
+        check_shapes(f"the member of step {member.step}", found, shapes, "Pass the members of one model.")
+        if name := format.not_finite(state):
+            raise MembersError(
+                f"members must be finite; got NaN or infinity in {name} of the member of step {member.step}. Leave "
+                "this member out."
+            )
+    return listed
+
+
+def shares(weights: Iterable[Any] | None, count: int) -> list[float]:
+    """Return the weights of members, whose sum is 1.
+
+    Raises:
+        TypeError, ValueError: not a number ≥ 0 for each member, or all are 0.
+    """
+    if weights is None:
+        return [1.0 / count] * count
+    if not isinstance(weights, Iterable) or isinstance(weights, str | Mapping):
+        raise TypeError(f"weights must be a list of numbers; got weights={_checks.quoted(weights)}.")
+    given = [_checks.number(f"weights[{index}]", value, at_least=0) for index, value in enumerate(weights)]
+    total = sum(given)
+    if len(given) != count or total == 0:
+        raise ValueError(
+            f"weights must hold a number for each of the {count} members, and not only zeros; got weights={given}."
+        )
+    return [value / total for value in given]

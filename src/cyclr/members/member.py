@@ -1,0 +1,121 @@
+"""One member of an ensemble: the weights after one update of a run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cyclr import _checks
+from cyclr.errors import CyclrError, MembersError
+from cyclr.schedules.base import set_fields
+
+
+class StateFormat(Protocol):
+    """How the states of a framework are compared, checked and written to files."""
+
+    suffix: str
+    """The end of a file's name, with its dot."""
+
+    def shapes(self, state: Any) -> dict[str, list[int]]:
+        """Return the shape of each array of a state by its name, as JSON holds it."""
+
+    def not_finite(self, state: Any) -> str | None:
+        """Return the name of an array with NaN or infinity, or None."""
+
+    def save(self, state: Any, path: Path) -> None:
+        """Write a state to a new file."""
+
+    def load(self, path: Path) -> Any:
+        """Read a state from a file, which must not execute anything that the file holds."""
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """A state in a file, which is read each time it is used."""
+
+    path: Path
+    format: StateFormat
+
+    def read(self) -> Any:
+        """Return the state.
+
+        Raises:
+            MembersError: the file is gone, or damaged.
+        """
+        try:
+            return self.format.load(self.path)
+        except CyclrError:
+            raise
+        except Exception as error:
+            raise MembersError(
+                f"{str(self.path)!r} cannot be read as the state of a member ({type(error).__name__}: {error!s:.200}). "
+                "Remove its folder, or restore the file."
+            ) from error
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Member:
+    """The weights of a run after one update, such as the one at the end of a cycle.
+
+    Args:
+        step: step of the update, from 0.
+        lr: learning rate of the update, ≥ 0.
+        state: the weights as the framework holds them: for torch what `model.state_dict()` returns, for Keras what
+            `model.get_weights()` returns, for JAX the parameters. A member in a folder reads its file each time.
+        metrics: numbers by name, such as the validation loss.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import cyclr
+        >>> cyclr.Member(499, 0.001, {"weight": [0.5]}, {"val_loss": 0.25})
+        Member(step=499, lr=0.001, metrics={'val_loss': 0.25})
+    """
+
+    step: int
+    lr: float
+    metrics: Mapping[str, float]
+    _held: Any = field(repr=False)
+
+    def __init__(self, step: int, lr: float, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+        set_fields(
+            self,
+            step=_checks.integer("step", step, at_least=0),
+            lr=_checks.number("lr", lr, at_least=0),
+            metrics=checked_metrics("metrics", metrics),
+            _held=state,
+        )
+
+    @property
+    def state(self) -> Any:
+        """The weights, read from the file if the member is in a folder.
+
+        Raises:
+            MembersError: the file is gone, or damaged.
+        """
+        return self._held.read() if isinstance(self._held, StateFile) else self._held
+
+
+def checked_metrics(name: str, metrics: Any) -> dict[str, float]:
+    """Return a dict of floats. NaN and infinity are legal."""
+    if not isinstance(metrics, Mapping | None):
+        raise TypeError(f"{name} must be a dict of numbers by name; got {_checks.quoted(metrics)}.")
+    return {str(key): _checks.scalar(f"{name}[{key!r}]", value) for key, value in (metrics or {}).items()}
+
+
+def described(member: Member) -> dict[str, Any]:
+    """Return a member without its state, as JSON holds it: JSON has no number for NaN and infinity."""
+    metrics = {name: value if math.isfinite(value) else str(value) for name, value in member.metrics.items()}
+    return {"step": member.step, "lr": member.lr, "metrics": metrics}
+
+
+def from_description(entry: Any, state: Any) -> Member:
+    """Return the member that `described` describes.
+
+    Raises:
+        TypeError, ValueError, KeyError: the description is not one of a member.
+    """
+    metrics = {name: float(value) if isinstance(value, str) else value for name, value in entry["metrics"].items()}
+    return Member(entry["step"], entry["lr"], state, metrics)
