@@ -4,6 +4,8 @@ import math
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers.logger import DummyLogger
 from tests.torch.auto_cycle_run import OPTIMIZERS, batch, network
 from torch.nn.functional import mse_loss
 
@@ -35,13 +37,12 @@ def fitted(module, *callbacks, epochs=3, ckpt_path=None, **arguments):
     loader = torch.utils.data.DataLoader([batch(index) for index in range(20)], batch_size=None)
     trainer = lightning.Trainer(
         accelerator="cpu",
-        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         max_epochs=epochs,
         callbacks=[*callbacks],
-        **arguments,
+        **{"logger": False, **arguments},
     )
     trainer.fit(module, loader, ckpt_path=ckpt_path)
     return trainer
@@ -52,3 +53,18 @@ class Stop(lightning.Callback):
 
     def on_train_epoch_end(self, trainer, pl_module):
         trainer.should_stop = trainer.current_epoch == 1
+
+
+class Logger(DummyLogger):
+    """Keeps the learning rates that it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rates += [value for name, value in metrics.items() if name.startswith("lr-")]
+
+
+def monitor():
+    return LearningRateMonitor("step")

@@ -1,5 +1,6 @@
 """AutoCycle for torch: calm runs, returns, split runs, what goes back, several processes, and what is refused."""
 
+import gc
 import io
 import itertools
 import math
@@ -169,13 +170,26 @@ def test_everything_but_generators_and_rates_goes_back(place, tmp_path):
     assert other.last_epoch == 0
     assert not optimizer.state
     assert optimizer.param_groups[0]["lr"] == 1e-3
-    if "snapshot_dir" in place:
-        assert len([*place["snapshot_dir"].iterdir()]) == 1
-        del auto
-        import gc
 
-        gc.collect()
-        assert not [*place["snapshot_dir"].iterdir()]
+
+def open_files(folder):
+    """The files of this process in a folder that have no name any more."""
+    links = (link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return [link for link in links if link.is_relative_to(folder)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux lists the open files of a process")
+def test_copies_on_disk_leave_no_file_behind(tmp_path):
+    model, optimizer = small()
+    auto = AutoCycle(model, optimizer, total_steps=50, schedule=cyclr.Constant(1e-3), snapshot_dir=tmp_path / "copies")
+    optimizer.step()
+    auto.step(1.0)
+    assert len(open_files(tmp_path / "copies")) == 1
+    # A process that is killed cannot delete anything.
+    assert not [*(tmp_path / "copies").iterdir()]
+    del auto
+    gc.collect()
+    assert not open_files(tmp_path / "copies")
 
 
 def test_weights_that_are_loaded_before_the_first_update_are_the_start():

@@ -46,6 +46,24 @@ def test_a_run_goes_on_from_a_checkpoint(parts, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_a_longer_run_goes_on_only_if_asked(parts, tmp_path):
+    half = parts.fitted(parts.Module(), parts.AutoCycleCallback(cyclr.Constant(1e-3)), parts.Stop(), epochs=3)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    longer = {"epochs": 4, "ckpt_path": tmp_path / "half.ckpt"}
+    with pytest.raises(ValueError, match='resume="new"'):
+        parts.fitted(parts.Module(), parts.AutoCycleCallback(cyclr.Constant(1e-3)), **longer)
+    callback = parts.AutoCycleCallback(cyclr.Constant(1e-3), resume="new")
+    parts.fitted(parts.Module(), callback, **longer)
+    assert callback.auto.last_step == 79
+
+
+def test_the_monitor_of_lightning_logs_the_rate_of_every_update(parts, tmp_path):
+    cycle = cyclr.Cyclical.over(60, 2, 1e-4, RATES["momentum"])
+    module, logger = parts.Module(), parts.Logger()
+    parts.fitted(module, parts.AutoCycleCallback(cycle), parts.monitor(), logger=logger, log_every_n_steps=1)
+    assert logger.rates == module.rates
+
+
 def test_what_is_refused(parts):
     with pytest.raises(ValueError, match="a scheduler of its own"):
         parts.fitted(parts.Module(scheduler=cyclr.Constant(0.1)), parts.AutoCycleCallback())

@@ -390,7 +390,8 @@ class AutoCycle:
         if schedules == "same" and saved != own:
             raise ValueError(
                 f"state_dict must hold the length and schedule of this AutoCycle, {own}; got {saved}. To go on at step "
-                f'{state_dict["step"] + 1} by those of this AutoCycle, pass schedules="new".'
+                f'{state_dict["step"] + 1} by those of this AutoCycle, pass schedules="new"; in Lightning and '
+                'Transformers, create the callback with resume="new".'
             )
         if state_dict["step"] >= self.total_steps or (state_dict["testing"] and self._plan is not None):
             raise ValueError(

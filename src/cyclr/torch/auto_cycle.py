@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 import os
-import uuid
+import tempfile
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,10 +15,8 @@ from torch.optim import Optimizer
 
 from cyclr import _checks
 from cyclr import auto as _auto
-from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError
-from cyclr.range_test import RangeTestResult
 from cyclr.schedules import Constant, Run, Schedule
 from cyclr.torch import _groups, _private
 from cyclr.torch._update import Processes
@@ -31,7 +29,7 @@ IDLE_AT_MOST = 1000
 _NOT_RESTORED = ("params", "lr", "initial_lr")
 
 
-class AutoCycle:
+class AutoCycle(_auto.AutoCycle):
     """A cyclical learning rate that corrects itself, in place of a scheduler: `auto.step(loss)` after every update.
 
     Update t uses factor · schedule(t), and the factor is 1 until the loss shows that the rate is too high or too low;
@@ -57,7 +55,8 @@ class AutoCycle:
             running means of squared gradients, such as Adam, and 1e-2 for others, such as SGD.
         copies_on: device of the copies, such as `"cpu"`; by default each tensor's own. There is one copy, and two from
             a fifth to a third of the run.
-        snapshot_dir: folder for the copies as files, which are deleted when they are not needed any more.
+        snapshot_dir: folder on whose disk the copies are held, in files without a name. Nothing of them remains after
+            the run, also if it is killed.
 
     Attributes:
         events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
@@ -113,12 +112,12 @@ class AutoCycle:
                 "optimizer must update once for one loss; got "
                 f"{type(self._inner).__name__}, whose step() needs a closure and evaluates several. Use Scheduler."
             )
-        self._state = _State(model, optimizer, also, copies_on, snapshot_dir)
+        self._held = _State(model, optimizer, also, copies_on, snapshot_dir)
         self._processes = Processes(model)
         usual = _usual_lr(self._inner) if usual_lr is None else usual_lr
-        self._core = _auto.AutoCycle(total_steps, schedule, state=self._state, usual_lr=usual)
-        # It reads the rate of the core, for which the core copies the start.
-        self._rates = _Rates(optimizer, self._core)
+        super().__init__(total_steps, schedule, state=self._held, usual_lr=usual)
+        # It reads `lr`, which copies the start.
+        self._rates = _Rates(optimizer, self)
         self._seen = 0
         self._idle = 0
         self._listeners: tuple[Callable[[int], object], ...] = ()
@@ -130,40 +129,8 @@ class AutoCycle:
         """Copy the start again if weights were loaded since."""
         self._first_update.remove()
         if self._versions is not None and self._versions != _private.versions(self._inner):
-            self._core.start()
+            self.start()
         self._versions = None
-
-    @property
-    def events(self) -> tuple[AutoEvent, ...]:
-        return self._core.events
-
-    @property
-    def last_step(self) -> int:
-        return self._core.last_step
-
-    @property
-    def range_test(self) -> RangeTestResult | None:
-        return self._core.range_test
-
-    @property
-    def factor(self) -> float:
-        """What the rates of the schedule are multiplied by."""
-        return self._core.factor
-
-    @property
-    def testing(self) -> bool:
-        """True during the range test."""
-        return self._core.testing
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """What the run follows, or None during a range test. It starts at 0 after the last update of the test."""
-        return self._core.schedule
-
-    @property
-    def is_cycle_end(self) -> bool:
-        """True if the last update was at the minimum that ends a cycle of the schedule, and was not undone."""
-        return self._core.is_cycle_end
 
     def _listen(self, listener: Callable[[int], object]) -> None:
         """Call a function with the step of each update, after its loss and before the next update."""
@@ -191,7 +158,7 @@ class AutoCycle:
         """
         if self._versions is not None:
             self._before_first()
-        skipped = self._core.skip(self._processes.mean(_number(loss)))
+        skipped = super().skip(self._processes.mean(_number(loss)))
         if skipped:
             self._rates.renew()
         return skipped
@@ -212,7 +179,7 @@ class AutoCycle:
             value, made = total / self._processes.count, math.ceil(made_by_all / self._processes.count)
         if made == 1:
             self._seen += 1
-            self._core.step(value)
+            super().step(value)
             for listener in self._listeners:
                 listener(self.last_step)
         elif made > 1:
@@ -234,14 +201,14 @@ class AutoCycle:
             )
         if math.isfinite(loss):
             return False
-        if not self._core.skip(loss) and self._core.testing:
+        if not super().skip(loss) and self.testing:
             # Rates at which no update can be made end the range test.
-            self._core.step(loss)
+            super().step(loss)
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs besides model and optimizer, for `torch.load(weights_only=True)`."""
-        state = self._core.state_dict()
+        state = super().state_dict()
         copies = {name: kept.read() if isinstance(kept, _File) else kept for name, kept in state["copies"].items()}
         shares = {name: [*held.values] for name, held in self._rates._shares.items() if held.to_save}
         return {**state, "copies": copies, "shares": shares}
@@ -261,12 +228,12 @@ class AutoCycle:
         copies = state_dict.get("copies") if isinstance(state_dict, dict) else None
         if isinstance(copies, dict):
             for kept in filter(None, copies.values()):
-                self._state.check(kept)
+                self._held.check(kept)
             state_dict = {
                 **state_dict,
-                "copies": {name: kept and self._state.put(kept) for name, kept in copies.items()},
+                "copies": {name: kept and self._held.put(kept) for name, kept in copies.items()},
             }
-        self._core.load_state_dict(state_dict, schedules)
+        super().load_state_dict(state_dict, schedules)
         self._versions = None
         self._seen = self._rates.updates
         if state_dict.get("shares"):
@@ -277,13 +244,14 @@ class AutoCycle:
 class _Rates(Scheduler):
     """Writes the rate of the core into the groups, and counts the optimizer's updates."""
 
-    def __init__(self, optimizer: Any, core: _auto.AutoCycle) -> None:
-        self._core = core
+    def __init__(self, optimizer: Any, auto: AutoCycle) -> None:
+        # Hooks of the optimizer hold this scheduler, and may not keep the copies alive.
+        self._auto = weakref.proxy(auto)
         super().__init__(optimizer, lr=Constant(1.0))
 
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
-        core = self._core
-        return lambda schedule, step: core.lr
+        auto = self._auto
+        return lambda schedule, step: auto.lr
 
     @property
     def updates(self) -> int:
@@ -386,16 +354,17 @@ class _State:
 
 
 class _File:
-    """A copy in a file, which is deleted with this object."""
+    """A copy in a file without a name: the system frees the file when the process ends, however that happens."""
 
     def __init__(self, folder: Path, copied: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"autocycle-{uuid.uuid4().hex}.pt"
-        torch.save(copied, self._path)
-        weakref.finalize(self, self._path.unlink, missing_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        torch.save(copied, self._file)
 
     def read(self) -> Any:
-        return torch.load(self._path, weights_only=True)
+        self._file.seek(0)
+        return torch.load(self._file, weights_only=True)
 
 
 def _parameters(optimizer: Any) -> list[Any]:

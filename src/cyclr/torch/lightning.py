@@ -6,7 +6,7 @@ import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -153,6 +153,8 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
 
     Args:
         schedule, also, usual_lr, copies_on: as for `cyclr.torch.AutoCycle`. The trainer's own scaler goes back too.
+        resume: `"same"`: a checkpoint must be of a run of the same length and schedule; `"new"`: continue it by those
+            of this trainer, to extend or change the run.
 
     Attributes:
         auto: the `AutoCycle` of the last `fit`; None before.
@@ -177,8 +179,10 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
         also: Iterable[Any] = (),
         usual_lr: float | None = None,
         copies_on: str | torch.device | None = None,
+        resume: Literal["same", "new"] = "same",
     ) -> None:
         self._schedule, self._also = schedule, [*also]
+        self._resume: Any = _checks.choice("resume", resume, ("same", "new"))
         self._options: dict[str, Any] = {"usual_lr": usual_lr, "copies_on": copies_on}
         self.auto: AutoCycle | None = None
         self._saved: dict[str, Any] | None = None
@@ -215,7 +219,7 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
             **self._options,
         )
         if self._saved is not None:
-            self.auto.load_state_dict(self._saved)
+            self.auto.load_state_dict(self._saved, self._resume)
             self._saved = None
         self._losses, self._made = [], trainer.global_step
 
