@@ -87,8 +87,13 @@ def test_demo_runs_end_to_end_and_report_reads_its_folder(tmp_path: Path) -> Non
     assert {path.name for path in folder.iterdir()} == {*pictures, "run.json", "records.jsonl", ".lock"}
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    cyclical, fixed = read_records(folder)
+    cyclical, fixed, *too_high = read_records(folder)
     assert cyclical.epochs["step"] == fixed.epochs["step"] == [12, 24]
+    top = cyclical.range_test.bounds.max_lr
+    for record in too_high:
+        assert record.epochs["step"] == [12, 24]
+        assert max(record.steps["learning_rate"]) == pytest.approx(10 * top, rel=0.05)
+    assert [record.policy in said for record in too_high] == [True, True]
     assert cyclical.range_test is not None
     assert cyclical.schedule is not None
     assert cyclical.schedule(23) == cyclical.range_test.bounds.base_lr

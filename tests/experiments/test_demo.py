@@ -7,7 +7,7 @@ from msgspec import structs
 
 from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
-from cyclr.experiments.demo import demo_spec, discard_demo
+from cyclr.experiments.demo import demo_spec, discard_demo, with_bounds_too_high
 from cyclr.experiments.trial import empty_record
 from cyclr.records import RunFolder
 from cyclr.schedules import Run
@@ -43,12 +43,27 @@ def test_both_policies_train_the_same_model_from_the_same_seed() -> None:
     assert cyclical.optimizer == fixed.optimizer == {"name": "Adam"}
 
 
+def test_the_demo_ends_with_the_same_training_from_ten_times_the_bounds() -> None:
+    spec = demo_spec(seed=3)
+    *first, plain, auto = with_bounds_too_high(spec, BOUNDS).trials()
+    assert [trial.id for trial in first] == [trial.id for trial in spec.trials()]
+    for trial in (plain, auto):
+        assert not trial.policy.needs_range_test
+        assert (trial.optimizer, trial.seed) == ({"name": "Adam"}, 3)
+    run = Run(16 * 29, steps_per_epoch=29)
+    schedule = Bounds(0.01, 1.0, "ok", "").schedule(total_steps=run)
+    assert plain.policy.plan(run).schedule == schedule
+    assert auto.policy.plan(run).options["schedule"].schedule(total_steps=run) == schedule
+
+
 def test_a_demo_replaces_an_earlier_one_and_no_other_comparison(tmp_path: Path) -> None:
     other = Spec([{"kind": "cosine"}], workload="cnn", epochs=1, seeds=[0])
-    for name, spec in (("demo", demo_spec(epochs=2)), ("other", other)):
+    whole = with_bounds_too_high(demo_spec(epochs=2), BOUNDS)
+    for name, spec in (("demo", demo_spec(epochs=2)), ("whole", whole), ("other", other)):
         with RunFolder.open(tmp_path / name, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
             run.append(structs.replace(empty_record(spec.trials()[0])))
         discard_demo(tmp_path / name)
-    assert RunFolder.read(tmp_path / "demo", missing_ok=True).records == []
+    for name in ("demo", "whole"):
+        assert RunFolder.read(tmp_path / name, missing_ok=True).records == []
     assert len(RunFolder.read(tmp_path / "other").records) == 1
     discard_demo(tmp_path / "missing")
