@@ -132,6 +132,40 @@ def test_one_bad_batch_costs_that_batch_and_not_the_rate(batch: int) -> None:
     assert history["loss"][0] < 1
 
 
+def test_the_loss_of_each_batch_is_exact_whatever_mean_the_step_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnStep(keras.Sequential):
+        """May log any mean as the loss."""
+
+        def train_step(self, *arguments: Any) -> Any:
+            return super().train_step(*arguments)
+
+    step, given = cyclr.AutoCycle.step, []
+    monkeypatch.setattr(cyclr.AutoCycle, "step", lambda self, loss: (given.append(loss), step(self, loss))[1])
+    x, y = data()
+    losses = []
+    for kind in (keras.Sequential, OwnStep):
+        keras.utils.set_random_seed(1)
+        model = kind([keras.Input((8,)), keras.layers.Dense(4)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.001), loss, metrics=["accuracy"])
+        given.clear()
+        history = fit(model, AutoCycle(CALM, total_steps=STEPS), x=x, y=y, epochs=1)
+        losses.append([*given])
+    assert losses[0] == losses[1]
+    assert np.mean(given) == pytest.approx(history["loss"][0], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_a_bad_batch_enters_the_mean_of_no_metric() -> None:
+    x, y = data()
+    x[3 * BATCH : 4 * BATCH] = np.nan
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.001), "mse", metrics=["mae"])
+    history = fit(model, AutoCycle(CALM), x=x, y=y.astype("float32"))
+    assert np.isfinite(history["mae"]).all()
+
+
 @pytest.mark.filterwarnings("ignore:AutoCycle")
 def test_what_goes_back_is_all_that_training_changed(state_of: Any) -> None:
     x, y = data(2 * BATCH)

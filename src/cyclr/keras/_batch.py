@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from cyclr import _checks
 from cyclr.errors import RangeTestError
@@ -11,35 +12,48 @@ from cyclr.errors import RangeTestError
 class BatchValues:
     """Computes the loss and the metrics of one batch, and restores the running means after it.
 
-    Keras logs the mean over the epoch so far. Before a batch every mean is emptied, so that Keras logs the value of
+    Keras logs the mean over the epoch so far. Before a batch the means are emptied, so that Keras logs the value of
     this batch exactly. After the batch the earlier sums are added again, so that epoch logs and progress bars do not
     change. Metrics that are not means (such as AUC) are not touched, and are logged as running values.
+
+    Args:
+        only_loss: True if no other value of the batch is needed. Then only the mean of the loss is emptied, which costs
+            less, unless the model has a `train_step` of its own, which may log any mean as the loss.
     """
 
-    def __init__(self) -> None:
-        self._sums: list[tuple[Any, Any, Any]] = []
+    def __init__(self, *, only_loss: bool = False) -> None:
+        self._only_loss = only_loss
+        self._sums: list[tuple[Any, float, float]] = []
+        self._loss: list[tuple[Any, float, float]] = []
 
     def begin(self, model: Any) -> None:
         """Call before the batch."""
-        to_numpy = keras.ops.convert_to_numpy
         # A metric may be listed twice.
-        unique = {id(metric): metric for metric in _leaves(model.metrics)}.values()
-        self._sums = [
-            (metric, to_numpy(metric.total) * 1, to_numpy(metric.count) * 1)
-            for metric in unique
-            if isinstance(metric, keras.metrics.Mean)
-        ]
-        for metric, _, _ in self._sums:
+        means = {id(metric): metric for metric in _leaves(model.metrics) if isinstance(metric, keras.metrics.Mean)}
+        # Numbers, because JAX hands the memory of the variables to the compiled step.
+        self._sums = [(metric, float(metric.total), float(metric.count)) for metric in means.values()]
+        self._loss = []
+        if self._only_loss and type(model).train_step is keras.Model.train_step:
+            self._loss = [part for part in self._sums if part[0].name == "loss" and _is_plain(part[0])]
+        for metric, _, _ in self._loss or self._sums:
             metric.reset_state()
 
     def end(self, model: Any, logs: dict[str, Any]) -> dict[str, Any]:
         """Call after the batch. Returns its own values, and changes `logs` to running means for other callbacks."""
         own = {name: _plain(value) for name, value in logs.items()}
-        for metric, total, count in self._sums:
-            metric.total.assign(metric.total + total)
-            metric.count.assign(metric.count + count)
-        running = model.get_metrics_result()
-        logs.update({name: _plain(running[name]) for name in logs if name in running})
+        for metric, total_before, count_before in self._loss:
+            # In NumPy, because operations of a backend on single values take longer.
+            total_now = np.float32(float(metric.total)) + np.float32(total_before)
+            count_now = np.float32(float(metric.count)) + np.float32(count_before)
+            metric.total.assign(total_now)
+            metric.count.assign(count_now)
+            logs["loss"] = float(total_now / count_now)
+        if not self._loss:
+            for metric, total, count in self._sums:
+                metric.total.assign(metric.total + total)
+                metric.count.assign(metric.count + count)
+            running = model.get_metrics_result()
+            logs.update({name: _plain(running[name]) for name in logs if name in running})
         self._sums = []
         return own
 
@@ -79,6 +93,10 @@ def _plain(value: Any) -> Any:
         return value
     array = keras.ops.convert_to_numpy(value)
     return float(array.item()) if array.size == 1 else array
+
+
+def _is_plain(metric: Any) -> bool:
+    return type(metric) is keras.metrics.Mean and metric.dtype == "float32"
 
 
 def _leaves(metrics: list[Any]) -> list[Any]:

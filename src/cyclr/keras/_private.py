@@ -36,7 +36,7 @@ def counter(optimizer: Any) -> Any:
 
 def batches_seen(optimizer: Any) -> int:
     """Return the number of batches that the optimizer has counted, micro-batches included. Waits for the device."""
-    return int(keras.ops.convert_to_numpy(counter(optimizer)))
+    return int(counter(optimizer))
 
 
 def updates_done(optimizer: Any) -> int:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import keras
-
 from cyclr.keras import _private
 from cyclr.keras._batch import BatchValues
 from cyclr.keras._callback import FitCallback
@@ -12,7 +10,7 @@ from cyclr.keras._updates import UpdateCounter
 
 def learning_rate(optimizer: Any) -> float:
     """Return the learning rate that the next update will use."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return float(optimizer.learning_rate)
 
 
 class RateCallback(FitCallback):
@@ -21,13 +19,13 @@ class RateCallback(FitCallback):
     A subclass calls `_check_rate` and `_begin_batch` before every batch, `_batch.end` and `_updates.gather` after it.
     """
 
-    def __init__(self, *, one_update: bool = False) -> None:
+    def __init__(self, *, only_loss: bool = False, one_update: bool = False) -> None:
         super().__init__()
         self._who = type(self).__name__
         self._set_to: float | None = None
         self._before: float | None = None
         self._rate = 0.0
-        self._batch = BatchValues()
+        self._batch = BatchValues(only_loss=only_loss)
         self._updates = UpdateCounter(self, every_batch=True, one_update=one_update)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

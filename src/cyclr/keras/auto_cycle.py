@@ -91,7 +91,7 @@ class AutoCycle(RateCallback):
         total_steps: int | Run | None = None,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(one_update=True)
+        super().__init__(only_loss=True, one_update=True)
         if isinstance(schedule, Bounds):
             schedule.schedule(total_steps=3)  # raises if there are no numbers
         elif schedule is not None:
@@ -269,8 +269,8 @@ class _FitState:
         return list({id(variable): variable for variable in held if id(variable) not in left_out}.values())
 
     def copy(self) -> list[NDArray[Any]]:
-        # Values, because JAX hands the memory of the variables to the compiled step.
-        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self.variables()]
+        # Values, because JAX hands the memory of the variables to the compiled step. TensorFlow has copied them already.
+        return [np.require(keras.ops.convert_to_numpy(variable), requirements="OW") for variable in self.variables()]
 
     def restore(self, copy: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.variables(), copy, strict=True):
