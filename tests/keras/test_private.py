@@ -73,6 +73,13 @@ def test_updates_done():
     assert _private.updates_done(keras.optimizers.LossScaleOptimizer(optimizer)) == 2
 
 
+def test_number():
+    assert _private.number(keras.Variable(0.5)) == 0.5
+    if BACKEND == "tensorflow":
+        with sys.modules["tensorflow"].distribute.MirroredStrategy(["CPU:0"]).scope():
+            assert _private.number(keras.Variable(0.5)) == 0.5
+
+
 def test_batch_size():
     assert _private.batch_size(None) is None
     assert _private.batch_size([1, 2]) is None

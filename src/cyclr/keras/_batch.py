@@ -7,6 +7,7 @@ import numpy as np
 
 from cyclr import _checks
 from cyclr.errors import RangeTestError
+from cyclr.keras import _private
 
 
 class BatchValues:
@@ -31,7 +32,9 @@ class BatchValues:
         # A metric may be listed twice.
         means = {id(metric): metric for metric in _leaves(model.metrics) if isinstance(metric, keras.metrics.Mean)}
         # Numbers, because JAX hands the memory of the variables to the compiled step.
-        self._sums = [(metric, float(metric.total), float(metric.count)) for metric in means.values()]
+        self._sums = [
+            (metric, _private.number(metric.total), _private.number(metric.count)) for metric in means.values()
+        ]
         self._loss = []
         if self._only_loss and type(model).train_step is keras.Model.train_step:
             self._loss = [part for part in self._sums if part[0].name == "loss" and _is_plain(part[0])]
@@ -43,8 +46,8 @@ class BatchValues:
         own = {name: _plain(value) for name, value in logs.items()}
         for metric, total_before, count_before in self._loss:
             # In NumPy, because operations of a backend on single values take longer.
-            total_now = np.float32(float(metric.total)) + np.float32(total_before)
-            count_now = np.float32(float(metric.count)) + np.float32(count_before)
+            total_now = np.float32(_private.number(metric.total)) + np.float32(total_before)
+            count_now = np.float32(_private.number(metric.count)) + np.float32(count_before)
             metric.total.assign(total_now)
             metric.count.assign(count_now)
             logs["loss"] = float(total_now / count_now)

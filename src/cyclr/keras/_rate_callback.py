@@ -10,7 +10,7 @@ from cyclr.keras._updates import UpdateCounter
 
 def learning_rate(optimizer: Any) -> float:
     """Return the learning rate that the next update will use."""
-    return float(optimizer.learning_rate)
+    return _private.number(optimizer.learning_rate)
 
 
 class RateCallback(FitCallback):

@@ -269,8 +269,10 @@ class _FitState:
         return list({id(variable): variable for variable in held if id(variable) not in left_out}.values())
 
     def copy(self) -> list[NDArray[Any]]:
-        # Values, because JAX hands the memory of the variables to the compiled step. TensorFlow has copied them already.
-        return [np.require(keras.ops.convert_to_numpy(variable), requirements="OW") for variable in self.variables()]
+        # Values, because JAX hands the memory of the variables to the compiled step. Those of TensorFlow are copies.
+        return [
+            np.require(keras.ops.convert_to_numpy(variable), requirements=["O", "W"]) for variable in self.variables()
+        ]
 
     def restore(self, copy: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.variables(), copy, strict=True):
