@@ -12,7 +12,13 @@ import pytest
 from tests.processes import run
 
 WORLD = 2
-PARTS = {"ddp": "torch", "auto_cycle": "torch", "accelerate": "accelerate", "lightning": "lightning"}
+PARTS = {
+    "ddp": "torch",
+    "auto_cycle": "torch",
+    "snapshots": "torch",
+    "accelerate": "accelerate",
+    "lightning": "lightning",
+}
 """Workers beside this file, and the package that each needs."""
 
 if importlib.util.find_spec("torch") is None:

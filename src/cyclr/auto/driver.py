@@ -73,6 +73,7 @@ class AutoCycle:
         events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
+        undone: True if an earlier state was restored after the last update.
 
     Warns:
         UserWarning: one for each event; the schedule has another length than the run.
@@ -122,8 +123,7 @@ class AutoCycle:
         self._first: Any = None
         self._kept: Any = None
         self._started = False
-        self._undone = False
-        """True if the state was restored after the last update."""
+        self.undone = False
         self._course = Course()
         self._test: RangeTest | None = None
         self._test_losses: list[float] = []
@@ -168,7 +168,7 @@ class AutoCycle:
     def is_cycle_end(self) -> bool:
         """True if the last update was at the minimum that ends a cycle of the schedule, and was not undone."""
         update = self._course.update - 1
-        if self._plan is None or update < 0 or self._undone:
+        if self._plan is None or update < 0 or self.undone:
             return False
         return bool(self._plan.schedule.is_cycle_end(update))
 
@@ -244,7 +244,7 @@ class AutoCycle:
         action, course = decision.after_update(self._plan, self._course, value)
         self.last_step += 1
         if action is decision.NOTHING:
-            self._undone = False
+            self.undone = False
             self._course = course
             self._lr = self._next_rate()
         else:
@@ -252,7 +252,7 @@ class AutoCycle:
 
     def _do(self, action: Action, course: Course) -> None:
         state = self._state
-        self._undone = action.restore is not None
+        self.undone = action.restore is not None
         if action.restore is not None and state is not None:
             state.restore(self._first if action.restore == "first" else self._kept)
             if action.restore == "first":

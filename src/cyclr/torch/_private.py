@@ -170,6 +170,12 @@ class TorchScheduler(LRScheduler):  # type: ignore[misc]
         self.step(epoch)
 
 
+def batch_norms(model: torch.nn.Module) -> list[Any]:
+    """Return the layers of batch normalization with running statistics, whose common base torch keeps privately."""
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    return [part for part in model.modules() if isinstance(part, kind) and part.running_mean is not None]
+
+
 def needs_closure(optimizer: Any) -> bool:
     """Return True if `step` has an argument without a default, the closure. Hooks of torch wrap it and keep that."""
     arguments = inspect.signature(type(optimizer).step).parameters

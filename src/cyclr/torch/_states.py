@@ -1,0 +1,85 @@
+"""The weights of a torch model as a member holds them: a copy of its `state_dict()` on the CPU."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclr import _checks
+from cyclr.errors import MissingExtraError
+from cyclr.torch import _private
+
+State = dict[str, torch.Tensor]
+
+
+class TorchStates:
+    """How states of torch are compared, checked and written to files."""
+
+    suffix = ".safetensors"
+
+    def shapes(self, state: Any) -> dict[str, list[int]]:
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise TypeError(
+                f"the state of a member must be what model.state_dict() returns; got {_checks.quoted(state)} of type "
+                f"{type(state).__name__}."
+            )
+        return {name: list(value.shape) for name, value in state.items()}
+
+    def not_finite(self, state: State) -> str | None:
+        return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
+
+    def save(self, state: State, path: Path) -> None:
+        safetensors().save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+    def load(self, path: Path) -> State:
+        read: State = safetensors().load_file(path)
+        return read
+
+
+STATES = TorchStates()
+
+
+def safetensors() -> Any:
+    """Return `safetensors.torch`."""
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise MissingExtraError(
+            'members in a folder need safetensors. Install it: pip install "cyclr[torch]".'
+        ) from error
+    return safetensors.torch
+
+
+def tensors_of(model: torch.nn.Module) -> State:
+    """Return the tensors of a model by name, without the names of wrappers for several devices.
+
+    Raises:
+        TypeError: not a module, or one whose state holds something else than tensors.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
+    state: State = _private.wrapped(model).state_dict()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(
+                f"model.state_dict() must hold only tensors to be kept as a member; got {name} of type "
+                f"{type(value).__name__}. Leave it out in the get_extra_state() of its module."
+            )
+    return state
+
+
+def copy_of(model: torch.nn.Module) -> State:
+    """Return a copy of a model's tensors on the CPU. In a sharded model, all processes call this, and get the whole."""
+    return {
+        # A DTensor holds the shard of this process.
+        name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().to("cpu", copy=True)
+        for name, value in tensors_of(model).items()
+    }
+
+
+def own_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model, out of its wrappers and without gradients."""
+    copied = copy.deepcopy(_private.wrapped(model))
+    copied.zero_grad(set_to_none=True)
+    return copied
