@@ -91,6 +91,7 @@ EXTRAS = {
     "tensorflow": {"keras", "tensorflow"},
     "jax": {"keras", "jax"},
     "torch": {"keras", "torch"},
+    "transformers": {"torch", "transformers", "accelerate"},
     "plot": {"matplotlib"},
 }
 MODULES = {"scikit-learn": "sklearn"}
