@@ -8,6 +8,7 @@ from tests.torch.auto_cycle_run import batch, network
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.functional import mse_loss
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,13 +18,17 @@ from cyclr.torch import AutoCycle
 STEPS = 60
 
 
-def run(rank, sharded, asks, max_lr=0.02):
+def run(rank, kind, asks, max_lr=0.02):
     """Train with an input that is NaN in the last process only, and return what this process saw."""
+    sharded = kind == "FSDP2"
     model = network()[0]  # BatchNorm would see the batches of its own process.
     if sharded:
         fully_shard(model, mesh=init_device_mesh("cpu", (distributed.get_world_size(),)))
     wrapped = model if sharded else DistributedDataParallel(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    if kind == "ZeRO":
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam, lr=1e-3)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     auto = AutoCycle(wrapped, optimizer, total_steps=STEPS, schedule=cyclr.Cyclical.over(STEPS, 1, 1e-4, max_lr))
     rates, calls = [], 0
     while auto.last_step + 1 < STEPS:
@@ -42,7 +47,23 @@ def run(rank, sharded, asks, max_lr=0.02):
         "rates": rates,
         "events": [event.what for event in auto.events],
         "weights": [w.flatten().tolist() for w in weights],
+        "loads": [loads(auto, auto.state_dict()), loads(auto, of_first(auto.state_dict()))],
     }
+
+
+def of_first(state):
+    """The state of the first process."""
+    states = [state]
+    distributed.broadcast_object_list(states)
+    return states[0]
+
+
+def loads(auto, state):
+    try:
+        auto.load_state_dict(state, "new")
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def results():
@@ -51,7 +72,7 @@ def results():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
-            f"{kind}, {'asks' if asks else 'goes back'}": run(rank, kind == "FSDP2", asks)
-            for kind in ("DDP", "FSDP2")
+            f"{kind}, {'asks' if asks else 'goes back'}": run(rank, kind, asks)
+            for kind in ("DDP", "FSDP2", "ZeRO")
             for asks in (True, False)
         }

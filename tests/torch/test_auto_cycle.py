@@ -236,8 +236,8 @@ def test_a_rate_that_is_a_tensor_is_filled_in_place(fused):
     [("SGD", 1e-2), ("Adam", 1e-3), ("AdamW", 1e-3), ("RMSprop", 1e-3), ("Adagrad", 1e-2), ("NAdam", 1e-3)],
 )
 def test_a_short_run_without_a_schedule_starts_from_a_usual_rate(kind, usual):
-    optimizer = getattr(torch.optim, kind)(torch.nn.Linear(1, 1).parameters(), lr=0.5)
-    auto = AutoCycle(torch.nn.Linear(1, 1), optimizer, total_steps=100)
+    model = torch.nn.Linear(1, 1)
+    auto = AutoCycle(model, getattr(torch.optim, kind)(model.parameters(), lr=0.5), total_steps=100)
     assert auto.schedule.largest == pytest.approx(usual)
 
 

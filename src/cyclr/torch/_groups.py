@@ -40,6 +40,36 @@ def unwrapped(optimizer: Any) -> Optimizer:
     return inner
 
 
+def check_not_lazy(model: torch.nn.Module) -> None:
+    """Raise if a module has not made its parameters yet."""
+    lazy = [name for name, parameter in model.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise ValueError(
+            f"model must have all of its parameters; got lazy ones without a shape, such as {lazy[0]}. Call "
+            "model(inputs) once before, and then create the optimizer."
+        )
+
+
+def check_minimizes(name: str, optimizer: Any) -> None:
+    """Raise if an optimizer ascends, for `name`, which reads what it is given as a loss."""
+    for index, group in enumerate(optimizer.param_groups):
+        if group.get("maximize"):
+            raise ValueError(
+                f"the optimizer of {name} must minimize a loss; got maximize=True in parameter group {index} of "
+                f"{type(optimizer).__name__}. Create it with maximize=False, and return −reward as the loss."
+            )
+
+
+def check_trains(model: torch.nn.Module, parts: Iterable[torch.nn.Module], optimizer: Any) -> None:
+    """Raise if an optimizer has no parameter of the modules, of which the first is `model`."""
+    trained = {id(parameter) for part in parts for parameter in part.parameters()}
+    if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError(
+            f"optimizer must hold parameters of the model; got {type(optimizer).__name__} with none of "
+            f"{type(model).__name__}'s. Create it with model.parameters(), after the model is copied or wrapped."
+        )
+
+
 def _contents(optimizer: Any) -> list[tuple[list[int], set[str]]]:
     """Return what tells the groups of one optimizer from those of another class: parameters and hyperparameters."""
     return [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import distributed
 from torch.optim import Optimizer
 
 from cyclr import _checks
@@ -26,7 +27,13 @@ from cyclr.torch.state import memory, reshard
 IDLE_AT_MOST = 1000
 """Calls of `step` before the first update, after which no update is to be expected."""
 
-_NOT_RESTORED = ("params", "lr", "initial_lr")
+_NOT_RESTORED = ("params", "lr", "initial_lr", "train_mode")
+"""Entries of groups. Schedule-free optimizers are in the mode for training at each copy but the first, which may be in
+the other. There the weights of both modes are the same."""
+
+
+_ATTRIBUTES = frozenset(vars(Optimizer([torch.zeros(1)], {})))
+"""Attributes that torch gives to every optimizer."""
 
 
 class AutoCycle(_auto.AutoCycle):
@@ -50,7 +57,8 @@ class AutoCycle(_auto.AutoCycle):
         total_steps: optimizer updates of the whole run, an int or a `Run`, ≥ 3.
         schedule: a `Schedule`, `Bounds`, or None for a range test in the run, as for `cyclr.AutoCycle`.
         also: what else changes in training and must go back with the weights: modules, optimizers, and other objects
-            with `state_dict()` and `load_state_dict()`, such as a `GradScaler`.
+            with `state_dict()` and `load_state_dict()`, such as a `GradScaler`. Parameters of `model` that need no
+            gradient and are in no optimizer are not copied, unless a module here holds them, such as a teacher.
         usual_lr: highest learning rate of a short run without a schedule, > 0; by default 1e-3 for optimizers with
             running means of squared gradients, such as Adam, and 1e-2 for others, such as SGD.
         copies_on: device of the copies, such as `"cpu"`; by default each tensor's own. There is one copy, and two from
@@ -68,9 +76,9 @@ class AutoCycle(_auto.AutoCycle):
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range; a loss that is not a number; an optimizer
-            that needs a closure.
+            that needs a closure, ascends or holds no parameter of the model.
         AutoCycleError: `step` was not called after every update, or more updates than `total_steps`; an optimizer
-            whose state cannot be copied.
+            whose state cannot be copied; parameters that are not copied, and change.
 
     Example:
         >>> import cyclr, torch
@@ -112,6 +120,7 @@ class AutoCycle(_auto.AutoCycle):
                 "optimizer must update once for one loss; got "
                 f"{type(self._inner).__name__}, whose step() needs a closure and evaluates several. Use Scheduler."
             )
+        _groups.check_minimizes("AutoCycle", self._inner)
         self._held = _State(model, optimizer, also, copies_on, snapshot_dir)
         self._processes = Processes(model)
         usual = _usual_lr(self._inner) if usual_lr is None else usual_lr
@@ -123,14 +132,15 @@ class AutoCycle(_auto.AutoCycle):
         self._listeners: tuple[Callable[[int], object], ...] = ()
         """Called by `step(loss)` with the step of each update that lasts, before the next rates are set."""
         self._versions: tuple[int, ...] | None = _private.versions(self._inner)
-        self._first_update = self._inner.register_step_pre_hook(lambda *_: self._before_first())
+        self._first_update = self._inner.register_step_pre_hook(self._before_first)
 
-    def _before_first(self) -> None:
+    def _before_first(self, *given: Any) -> None:
         """Copy the start again if weights were loaded since."""
         self._first_update.remove()
         if self._versions is not None and self._versions != _private.versions(self._inner):
             self.start()
         self._versions = None
+        self._held.note_frozen(self._held.frozen_parameters())
 
     def _listen(self, listener: Callable[[int], object]) -> None:
         """Call a function with the step of each update that lasts, after its loss and before the next update."""
@@ -180,6 +190,8 @@ class AutoCycle(_auto.AutoCycle):
         if made == 1:
             self._seen += 1
             testing = self.testing
+            if self._seen == 1:
+                self._held.check_frozen()
             super().step(value)
             for listener in () if testing or self.undone else self._listeners:
                 listener(self.last_step)
@@ -212,7 +224,7 @@ class AutoCycle(_auto.AutoCycle):
         state = super().state_dict()
         copies = {name: kept.read() if isinstance(kept, _File) else kept for name, kept in state["copies"].items()}
         shares = {name: [*held.values] for name, held in self._rates._shares.items() if held.to_save}
-        return {**state, "copies": copies, "shares": shares}
+        return {**state, "copies": copies, "shares": shares, "process": self._held.process}
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Literal["same", "new"] = "same") -> None:
         """Continue at the saved step. Load the states of model, optimizer and `also` too, before or after.
@@ -223,11 +235,12 @@ class AutoCycle(_auto.AutoCycle):
                 those of this AutoCycle, to extend or change a run.
 
         Raises:
-            ValueError: not a state of an `AutoCycle`, one of another model, with another schedule or length, or one of
-                a step that is beyond the end; nothing is changed.
+            ValueError: not a state of an `AutoCycle`, one of another model, with another schedule or length, one of a
+                step that is beyond the end, or of another process (FSDP2, ZeRO); nothing is changed.
         """
         copies = state_dict.get("copies") if isinstance(state_dict, dict) else None
         if isinstance(copies, dict):
+            self._held.check_process(state_dict.get("process"))
             for kept in filter(None, copies.values()):
                 self._held.check(kept)
             state_dict = {
@@ -235,7 +248,11 @@ class AutoCycle(_auto.AutoCycle):
                 "copies": {name: kept and self._held.put(kept) for name, kept in copies.items()},
             }
         super().load_state_dict(state_dict, schedules)
+        # The weights may be loaded after this.
+        self._first_update.remove()
+        self._first_update = self._inner.register_step_pre_hook(self._before_first)
         self._versions = None
+        self._held.note_frozen([])
         self._seen = self._rates.updates
         if state_dict.get("shares"):
             self._rates._load_shares({"shares": state_dict["shares"]})
@@ -253,6 +270,10 @@ class _Rates(Scheduler):
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
         auto = self._auto
         return lambda schedule, step: auto.lr
+
+    def _read_groups(self) -> None:
+        super()._read_groups()
+        self._auto._held.check_frozen()
 
     @property
     def updates(self) -> int:
@@ -279,18 +300,26 @@ class _State:
                     "also must hold objects with state_dict() and load_state_dict(); got "
                     f"{_checks.quoted(part)} of type {type(part).__name__}."
                 )
+        _groups.check_not_lazy(model)
         self._model, self._device = model, None if device is None else torch.device(device)
         self._folder = None if folder is None else Path(folder)
         self._modules = [model, *(part for part in parts if isinstance(part, torch.nn.Module))]
         optimizers = [optimizer, *(part for part in parts if isinstance(part, Optimizer))]
-        self._optimizers = [*{id(one): one for one in _groups.with_inner(optimizers)}.values()]
+        # Wrappers without hooks show the state of the optimizer within as theirs.
+        self._optimizers = _groups.with_inner(map(_groups.unwrapped, optimizers))
+        reshard(model)
+        _groups.check_trains(model, self._modules, self._optimizers[0])
+        self._frozen: list[tuple[Any, str]] = []
+        """The parameters that are not copied, each with its sum before the first update."""
         self._others = [part for part in parts if not isinstance(part, torch.nn.Module | Optimizer)]
 
     def copy(self) -> Any:
+        self.check_frozen()
         with torch.no_grad():
+            tensors, frozen = self._tensors(), {*map(id, self.frozen_parameters())}
             return self.put(
                 {
-                    "tensors": [self._copied(tensor) for tensor in self._tensors()],
+                    "tensors": [None if id(tensor) in frozen else self._copied(tensor) for tensor in tensors],
                     "optimizers": [self._of_optimizer(optimizer) for optimizer in self._optimizers],
                     "others": [self._copied(part.state_dict()) for part in self._others],
                 }
@@ -299,9 +328,11 @@ class _State:
     def restore(self, kept: Any, /) -> None:
         if isinstance(kept, _File):
             kept = kept.read()
+        self.check_frozen()
         with torch.no_grad():
             for tensor, saved in zip(self._tensors(), kept["tensors"], strict=False):
-                _local(tensor).copy_(saved)
+                if saved is not None:
+                    _local(tensor).copy_(saved)
             for optimizer, saved in zip(self._optimizers, kept["optimizers"], strict=True):
                 for group, entries in zip(optimizer.param_groups, saved["groups"], strict=False):
                     group.update({name: _restored(group.get(name), value) for name, value in entries.items()})
@@ -310,6 +341,8 @@ class _State:
                         optimizer.state.pop(parameter, None)
                     else:
                         optimizer.state[parameter] = _restored(optimizer.state.get(parameter), values)
+                for name, value in saved["attributes"].items():
+                    setattr(optimizer, name, _restored(getattr(optimizer, name, None), value))
             for part, saved in zip(self._others, kept["others"], strict=True):
                 part.load_state_dict(_restored(None, saved))
 
@@ -319,13 +352,51 @@ class _State:
 
     def check(self, kept: Any) -> None:
         """Raise if a copy is of other modules or optimizers."""
-        own = [tuple(_local(tensor).shape) for tensor in self._tensors()]
-        saved = [tuple(tensor.shape) for tensor in kept["tensors"]]
+        frozen = {*map(id, self.frozen_parameters())}
+        own = [None if id(tensor) in frozen else tuple(_local(tensor).shape) for tensor in self._tensors()]
+        saved = [None if tensor is None else tuple(tensor.shape) for tensor in kept["tensors"]]
         counts = len(kept["optimizers"]), len(kept["others"])
         if own[: len(saved)] != saved or counts != (len(self._optimizers), len(self._others)):
             raise ValueError(
                 "state_dict must come from a run with the same model, optimizers and also=; got tensors of shapes "
                 f"{saved}, and those of this run have {own}. Create AutoCycle as for that run."
+            )
+
+    @property
+    def process(self) -> list[int] | None:
+        """The number of this process and of all of them, if each has a part of the state only."""
+        parts = any(hasattr(tensor, "to_local") for tensor in self._tensors())
+        if not parts and not any(type(one).__name__ == "ZeroRedundancyOptimizer" for one in self._optimizers):
+            return None
+        return [distributed.get_rank(), distributed.get_world_size()]
+
+    def check_process(self, saved: list[int] | None) -> None:
+        """Raise if a state has the part of another process."""
+        if saved is not None and saved != self.process:
+            raise ValueError(
+                "state_dict must come from the same process of as many, because each has a part of the state; got that "
+                f"of process {saved[0]} of {saved[1]}. Save and load the state of every process in a file of its own."
+            )
+
+    def frozen_parameters(self) -> list[Any]:
+        """Return the parameters of the model that need no gradient and are in no optimizer, unless `also` has them."""
+        copied = {id(parameter) for module in self._modules[1:] for parameter in module.parameters()}
+        copied |= {id(parameter) for optimizer in self._optimizers for parameter in _parameters(optimizer)}
+        return [p for p in self._model.parameters() if not p.requires_grad and id(p) not in copied]
+
+    def note_frozen(self, parameters: list[Any]) -> None:
+        """Note frozen parameters as they are before the first update."""
+        self._frozen = [(parameter, _sum(parameter)) for parameter in parameters]
+
+    def check_frozen(self) -> None:
+        """Raise if parameters that are not copied changed, or are to be trained."""
+        trained = {id(parameter) for optimizer in self._optimizers for parameter in _parameters(optimizer)}
+        wrong = [p for p, before in self._frozen if id(p) in trained or _sum(p) != before]
+        if wrong:
+            raise AutoCycleError(
+                "parameters of model that need no gradient and are in no optimizer are not copied, so they must not "
+                f"change; got {len(wrong)} that changed in training or joined an optimizer, such as one of shape "
+                f"{tuple(wrong[0].shape)}. Pass the module that holds them in also=[...]."
             )
 
     def _tensors(self) -> list[Any]:
@@ -342,7 +413,13 @@ class _State:
                 f"{type(optimizer).__name__} keeps {len(unknown)} states of what is no parameter of its groups, which "
                 "cannot be copied. Use Scheduler."
             )
+        own = type(optimizer).__module__.startswith("torch.")
         return {
+            "attributes": {
+                name: self._copied(value)
+                for name, value in vars(optimizer).items()
+                if not own and name not in _ATTRIBUTES and _is_plain(value)
+            },
             "state": [self._copied(optimizer.state[p]) if p in optimizer.state else None for p in parameters],
             "groups": [
                 {name: self._copied(value) for name, value in group.items() if name not in _NOT_RESTORED}
@@ -372,6 +449,12 @@ def _parameters(optimizer: Any) -> list[Any]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def _sum(tensor: Any) -> str:
+    """Return the sum of the elements that this process holds, which NaN makes equal to itself."""
+    elements = _local(tensor)
+    return repr((torch.view_as_real(elements) if elements.is_complex() else elements).sum(dtype=torch.float64).item())
+
+
 def _local(tensor: Any) -> Any:
     """Return the elements of a tensor that this process holds."""
     return memory(tensor.to_local() if hasattr(tensor, "to_local") else tensor)
@@ -388,11 +471,23 @@ def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
     return copy.deepcopy(value)
 
 
+def _is_plain(value: Any) -> bool:
+    """Return True for numbers, text and tensors, and for lists, tuples and dicts of them, without parameters."""
+    if isinstance(value, dict):
+        return all(isinstance(name, str | int) and _is_plain(held) for name, held in value.items())
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | torch.Tensor) and not isinstance(value, torch.nn.Parameter)
+
+
 def _restored(now: Any, saved: Any) -> Any:
     """Return a copy of a saved value. A tensor that is there gets the values in place."""
     if isinstance(saved, dict):
         held = now if isinstance(now, dict) else {}
         return {name: _restored(held.get(name), value) for name, value in saved.items()}
+    if type(saved) in (list, tuple):
+        parts = now if type(now) is type(saved) and len(now) == len(saved) else [None] * len(saved)
+        return type(saved)(_restored(part, value) for part, value in zip(parts, saved, strict=True))
     if isinstance(saved, torch.Tensor) and isinstance(now, torch.Tensor) and _local(now).shape == saved.shape:
         _local(now).copy_(saved)
         return now

@@ -347,35 +347,21 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
                 f"{_checks.quoted(part)} of type {type(part).__name__}, which cannot be restored. Pass the object that "
                 "holds it."
             )
-    lazy = [name for name, parameter in model.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
-    if lazy:
-        raise ValueError(
-            f"model must have all of its parameters; got lazy ones without a shape, such as {lazy[0]}. Call "
-            "model(inputs) once before, and then create the optimizer."
-        )
-    for index, group in enumerate(optimizer.param_groups):
+    _groups.check_not_lazy(model)
+    for group in optimizer.param_groups:
         if "line_search_fn" in group:
             raise ValueError(
                 "the optimizer of a range test must update in proportion to its learning rate; got "
                 f"{type(optimizer).__name__}, which finds the size of its updates itself. Train at lr=1 without a "
                 "range test."
             )
-        if group.get("maximize"):
-            raise ValueError(
-                "the optimizer of a range test must minimize a loss; got maximize=True in parameter group "
-                f"{index} of {type(optimizer).__name__}. Create it with maximize=False, and return −reward as the loss."
-            )
+    _groups.check_minimizes("a range test", optimizer)
     if functions["step_fn"] is None:
         # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
         reshard(model)
         found, _ = reached([functions["loss_fn"], functions["loss_of"]])
         parts = [model, *(part for part in found if isinstance(part, torch.nn.Module))]
-        trained = {id(parameter) for part in parts for parameter in part.parameters()}
-        if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
-            raise ValueError(
-                f"optimizer must hold parameters of the model; got {type(optimizer).__name__} with none of "
-                f"{type(model).__name__}'s. Create it with model.parameters(), after the model is copied or wrapped."
-            )
+        _groups.check_trains(model, parts, optimizer)
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]
