@@ -13,7 +13,7 @@ import cyclr
 
 keras = pytest.importorskip("keras")
 
-from cyclr.keras import AutoCycle, CyclicLR, ScheduleCallback  # noqa: E402
+from cyclr.keras import AutoCycle, CycleEnd, CyclicLR, ScheduleCallback  # noqa: E402
 
 SAMPLES, BATCH, EPOCHS = 320, 16, 6
 STEPS = SAMPLES // BATCH * EPOCHS
@@ -273,6 +273,57 @@ def test_a_model_that_fit_builds() -> None:
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+class Ends:
+    """Cycle ends: steps, and the optimizer's counter at each."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.counters: list[int] = []
+
+    def __call__(self, model: Any, step: int) -> None:
+        self.steps.append(step)
+        self.counters.append(int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
+
+
+TWO = cyclr.Cyclical.over(STEPS, 2, 0.001, 0.05)
+TWO_ENDS = [step for step in range(STEPS) if TWO.is_cycle_end(step)]
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+@pytest.mark.parametrize("bad", [None, 20, TWO_ENDS[0]], ids=["calm", "goes back", "goes back at a cycle end"])
+def test_cycle_ends_are_those_of_the_run(bad: int | None) -> None:
+    x, y = data(SAMPLES * EPOCHS)
+    if bad is not None:
+        x[bad * BATCH : (bad + 1) * BATCH] = np.nan
+    ends = Ends()
+    fit(model_of("sgd"), AutoCycle(TWO), CycleEnd(ends), x=x, y=y, epochs=1)
+    # An update that was undone is not at a minimum.
+    assert ends.steps == [step for step in TWO_ENDS if step != bad]
+    assert (ends.counters[-1] == STEPS) == (bad is None)
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_cycle_ends_over_several_fits_and_with_accumulated_gradients() -> None:
+    half = cyclr.Cyclical.over(STEPS // 2, 2, 0.001, 0.05)
+    auto, ends = AutoCycle(half, total_steps=STEPS // 2), Ends()
+    model = model_of(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    for epoch in range(EPOCHS):
+        fit(model, auto, CycleEnd(ends), initial_epoch=epoch, epochs=epoch + 1)
+    # Steps after the end of the run are none of a cycle.
+    with pytest.warns(UserWarning, match="fit makes"):
+        fit(model, AutoCycle(half, total_steps=STEPS // 2), CycleEnd(more := Ends()), epochs=2 * EPOCHS)
+    assert ends.steps == more.steps == [step for step in range(STEPS // 2) if half.is_cycle_end(step)]
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_cycles_start_after_the_range_test() -> None:
+    auto, ends = AutoCycle(), Ends()
+    fit(model_of(keras.optimizers.SGD(momentum=0.9)), auto, CycleEnd(ends), epochs=75)
+    assert auto.range_test is not None
+    first = 1500 - auto.auto.schedule.total_steps
+    assert ends.steps == [first + step for step in range(1500 - first) if auto.auto.schedule.is_cycle_end(step)] != []
+
+
 def test_ctrl_c_leaves_a_plain_optimizer() -> None:
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -329,6 +380,24 @@ class TestErrors:
     def test_another_that_sets_the_rate(self, other: Any) -> None:
         with pytest.raises(ValueError, match="the only one to set the learning rate"):
             fit(model_of("sgd"), AutoCycle(), other())
+
+    def test_a_schedule_of_another_hyperparameter(self) -> None:
+        model = model_of(keras.optimizers.SGD(0.1, momentum=0.9))
+        kind = type(model.optimizer)
+        for callbacks in (
+            [AutoCycle(), ScheduleCallback(momentum=CALM)],
+            [ScheduleCallback(momentum=CALM), AutoCycle()],
+        ):
+            with pytest.raises(ValueError, match="got one that sets momentum"):
+                fit(model, *callbacks)
+            assert type(model.optimizer) is kind
+        fit(model, AutoCycle(CALM))
+
+    def test_cycle_end_before(self) -> None:
+        with pytest.raises(ValueError, match="CycleEnd must come after AutoCycle"):
+            fit(model_of("sgd"), CycleEnd(print), AutoCycle())
+        with pytest.raises(ValueError, match=r"got CycleEnd\(fn, schedule\)"):
+            fit(model_of("sgd"), AutoCycle(), CycleEnd(print, CALM))
 
     def test_backup(self, tmp_path: Path) -> None:
         def backup(save_freq: Any) -> Any:

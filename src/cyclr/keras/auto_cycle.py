@@ -15,7 +15,7 @@ import cyclr
 from cyclr import _checks
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
-from cyclr.keras import _private
+from cyclr.keras import _attach, _private
 from cyclr.keras._auto_files import Files
 from cyclr.keras._build import build_in_first_step, can_be_built
 from cyclr.keras._length import RunLength
@@ -62,8 +62,9 @@ class AutoCycle(RateCallback):
     Raises:
         TypeError, ValueError: an argument of another type or out of range. When training starts: a `fit` whose number
             of updates is not known; an optimizer with a schedule of its own; `steps_per_execution` > 1; another
-            callback that sets the learning rate; in `folder`, a run that is not the one of the model. During training:
-            a training step that makes several updates with one batch, or that does not log its loss.
+            callback that sets the learning rate; a `ScheduleCallback`; in `folder`, a run that is not the one of the
+            model. During training: a training step that makes several updates with one batch, or that does not log its
+            loss.
         BoundsError: bounds without numbers.
         OSError: `folder` cannot be written.
 
@@ -143,6 +144,14 @@ class AutoCycle(RateCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._has_loss = False
+        attachment = _attach.attached(self.model.optimizer)
+        if attachment is not None and attachment.values:
+            _attach.detach(self.model)
+            raise ValueError(
+                "AutoCycle goes back, and with it the optimizer's counter, which a ScheduleCallback takes its step "
+                f"from; got one that sets {' and '.join(sorted(attachment.values))}. Take ScheduleCallback out of "
+                "callbacks, or detach() it."
+            )
         if self.auto is None:
             self._begin_run(epoch)
 

@@ -8,6 +8,7 @@ from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
 from cyclr.keras._length import RunLength
 from cyclr.keras._updates import UpdateCounter
+from cyclr.keras.auto_cycle import AutoCycle
 from cyclr.keras.schedule import LearningRate
 from cyclr.keras.schedule_callback import ScheduleCallback
 from cyclr.schedules import Schedule
@@ -18,20 +19,21 @@ class CycleEnd(FitCallback):
     """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
 
     The function is called after the update at the minimum and before the next one, so it sees the weights of that
-    update.
+    update. With an `AutoCycle` before it in the list, the step is that of the run, which never goes back. It is not
+    called for an update that was undone.
 
     Args:
         fn: called with the model and the step, the number of that update, from 0.
         schedule: the schedule whose cycles are meant (see `Schedule.is_cycle_end`). By default, the schedule of the
-            `LearningRate` that the optimizer was created with.
+            `AutoCycle` in the list, or of the `LearningRate` that the optimizer was created with.
 
     Warns:
         UserWarning: as `ScheduleCallback`, if there is none in the list.
 
     Raises:
         TypeError: fn is not a function, or schedule is not a schedule.
-        ValueError: when training starts, no schedule is found, or `steps_per_execution` > 1, which runs past the
-            minimum.
+        ValueError: when training starts, no schedule is found, an `AutoCycle` is later in the list, or comes with a
+            schedule, or `steps_per_execution` > 1, which runs past the minimum.
 
     Example:
         >>> import cyclr
@@ -49,6 +51,7 @@ class CycleEnd(FitCallback):
         self._fn = _checks.function("fn", fn, "of the model and the step")
         self._given = schedule
         self._optimizer: Any = None
+        self._auto: AutoCycle | None = None
         self._updates = UpdateCounter(self)
         self._length = RunLength(self)
         self._start_step = 0
@@ -67,7 +70,8 @@ class CycleEnd(FitCallback):
         model = self.model
         self._check_start()
         self._optimizer = model.optimizer
-        if self._followed() is None:
+        self._auto = self._auto_cycle()
+        if self._auto is None and self._followed() is None:
             raise ValueError(
                 "CycleEnd must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate. "
                 "Pass CycleEnd(fn, schedule)."
@@ -81,6 +85,21 @@ class CycleEnd(FitCallback):
         self._updates.restart()
         self._begin_epoch()
         self._length.restart()
+
+    def _auto_cycle(self) -> AutoCycle | None:
+        """Return the `AutoCycle` that counts the steps of this `fit`, or None. It must have counted before this one."""
+        callbacks = _private.callbacks_of_fit()
+        for number, other in enumerate(callbacks):
+            if not isinstance(other, AutoCycle):
+                continue
+            if self in callbacks[:number] or self._given is not None:
+                received = "CycleEnd(fn, schedule)" if self._given is not None else "it before"
+                raise ValueError(
+                    "CycleEnd must come after AutoCycle in callbacks, which counts the steps and has the schedule; got "
+                    f"{received}. Write callbacks=[auto, CycleEnd(fn)]."
+                )
+            return other
+        return None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._begin_epoch()
@@ -96,16 +115,22 @@ class CycleEnd(FitCallback):
         self._updates.begin_epoch()
 
     def _compared(self) -> list[tuple[Schedule, int]]:
-        """Return the schedule whose length is compared with that of the run, unless a `ScheduleCallback` does so."""
+        """Return the schedule whose length is compared with that of the run, unless another does so."""
         followed = self._followed()
-        is_done = any(isinstance(other, ScheduleCallback) for other in _private.callbacks_of_fit())
+        is_done = any(isinstance(other, ScheduleCallback | AutoCycle) for other in _private.callbacks_of_fit())
         return [] if followed is None or is_done else [(followed, self._start_step)]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._updates.begin_batch(batch)
+        if self._auto is None:
+            self._updates.begin_batch(batch)
+        elif self._auto.auto is not None:
+            self._last_step = self._auto.auto.last_step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         followed = self._followed()
+        if self._auto is not None:
+            self._after_auto_cycle()
+            return
         for update in self._updates.end_batch_updates(batch):
             step = update + self._start_step
             is_end = followed is not None and step != self._last_step and followed.is_cycle_end(step)
@@ -113,8 +138,14 @@ class CycleEnd(FitCallback):
                 self._last_step = step
                 self._fn(self.model, step)
 
+    def _after_auto_cycle(self) -> None:
+        auto = self._auto and self._auto.auto
+        if auto is not None and auto.last_step != self._last_step and auto.is_cycle_end:
+            self._fn(self.model, auto.last_step)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._updates.end_epoch()
+        if self._auto is None:
+            self._updates.end_epoch()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._length.compare_done(self._compared())
