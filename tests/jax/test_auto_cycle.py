@@ -51,6 +51,21 @@ def made(state, max_lr=0.01):
     return AutoCycle(state, total_steps=TOTAL, schedule=cycle(max_lr))
 
 
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_state_with_nan_is_not_kept_whatever_the_loss_is(bad):
+    auto = AutoCycle({"weight": jnp.ones(2), "best": jnp.ones(1)}, total_steps=TOTAL, schedule=cycle(0.1))
+    state = {"weight": jnp.ones(2), "best": jnp.ones(1)}
+    for step in range(TOTAL):
+        state = {**state, "weight": state["weight"] * (1 - auto.lr)}
+        if step == 30:
+            state = {**state, "best": jnp.array([bad])}
+        state = auto.step(state["weight"][0] ** 2, state)
+    # An infinite value may be meant, such as the lowest loss before the first.
+    assert [(event.step, event.what) for event in auto.events] == ([(30, "left_out")] if np.isnan(bad) else [])
+    assert not np.isnan(state["best"]).any()
+
+
 def train(auto, state, steps, step=PLAIN, x=X):
     """The state after these steps, and the losses. What NumPy holds is changed in place."""
     losses = []

@@ -167,6 +167,45 @@ def test_a_bad_batch_enters_the_mean_of_no_metric() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_weights_that_are_not_finite_are_not_kept_whatever_the_loss_is() -> None:
+    class Spoil(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 47:
+                weights = self.model.get_weights()
+                weights[0][0] = np.nan
+                self.model.set_weights(weights)
+
+    keras.utils.set_random_seed(1)
+    # No sample reads row 0.
+    layers = [keras.Input((1,)), keras.layers.Embedding(9, 4), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    x = np.random.default_rng(0).integers(1, 9, size=(SAMPLES * EPOCHS, 1))
+    auto = AutoCycle(CALM)
+    fit(model, Spoil(), auto, x=x, y=x / 9.0, epochs=1)
+    assert [(event.step, event.what) for event in auto.events] == [(47, "left_out")]
+    assert "The weights were NaN or infinite, while the loss was 0." in auto.events[0].why
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_a_bad_batch_that_relu_hides_from_the_loss() -> None:
+    x, y = data(SAMPLES * EPOCHS)
+    x[47 * BATCH : 48 * BATCH] = np.nan
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(4)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss)
+    auto = AutoCycle(CALM)
+    fit(model, auto, x=x, y=y, epochs=1)
+    # On TensorFlow the loss is a number, and rises.
+    assert [event.what for event in auto.events] == ["left_out"]
+    assert 47 <= auto.events[0].step < 55
+    assert auto.auto.factor == 1
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
 def test_what_goes_back_is_all_that_training_changed(state_of: Any) -> None:
     x, y = data(2 * BATCH)
     x[BATCH:] = np.nan

@@ -67,6 +67,23 @@ def test_a_calm_run_is_the_run_with_scheduler(kind, name):
     assert all(torch.equal(one, other) for one, other in zip(weights, wanted, strict=True))
 
 
+def test_weights_that_are_not_finite_are_not_kept_whatever_the_loss_is():
+    model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    auto = AutoCycle(model, optimizer, total_steps=60, schedule=cyclr.Cyclical.over(60, 1, 0.01, 0.1))
+    for step in range(60):
+        loss = mse_loss(model[0](torch.ones(4, 1)), torch.zeros(4, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step == 30:
+            torch.nn.init.constant_(model[1].weight, math.inf)
+        auto.step(loss)
+    assert [(event.step, event.what) for event in auto.events] == [(30, "left_out")]
+    assert "The weights were NaN or infinite" in auto.events[0].why
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
 def test_groups_keep_their_ratios_after_a_return():
     model = run.network()
     optimizer = run.OPTIMIZERS["groups"](model)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
@@ -34,7 +34,9 @@ USUAL_BASE = 0.01
 class Restorable(Protocol):
     """All that training changes: weights, the optimizer's state, counters, random generators.
 
-    `restore` may get the same copy several times, so it must leave the copy unchanged.
+    `restore` may get the same copy several times, so it must leave the copy unchanged. If there is a method
+    `is_finite()` too, it is called before a state is kept, and before the loss has any other consequence. If it returns
+    False, the update counts as one whose loss is NaN.
     """
 
     def copy(self) -> Any:
@@ -242,6 +244,13 @@ class AutoCycle:
             self._step_of_test(value)
             return
         action, course = decision.after_update(self._plan, self._course, value)
+        if action is not decision.NOTHING and math.isfinite(value) and not self._is_finite():
+            # The loss may not show it: the relu of TensorFlow on a CPU makes 0 of NaN.
+            action, course = decision.after_update(self._plan, self._course, math.nan)
+            if action.event is not None:
+                found = f"The weights were NaN or infinite, while the loss was {value:.3g}"
+                why = action.event.why.replace("The loss was nan", found, 1)
+                action = action._replace(event=replace(action.event, why=why))
         self.last_step += 1
         if action is decision.NOTHING:
             self.undone = False
@@ -249,6 +258,11 @@ class AutoCycle:
             self._lr = self._next_rate()
         else:
             self._do(action, course)
+
+    def _is_finite(self) -> bool:
+        """Return False if the state holds NaN or infinite values that training should not have."""
+        is_finite = getattr(self._state, "is_finite", None)
+        return is_finite is None or bool(is_finite())
 
     def _do(self, action: Action, course: Course) -> None:
         state = self._state

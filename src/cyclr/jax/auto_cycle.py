@@ -108,6 +108,12 @@ class _Values:
     def copy(self) -> Any:
         return jax.tree.map(self._kept, self.current)
 
+    def is_finite(self) -> bool:
+        # An optimizer's state may hold infinite values, such as a lowest loss, but not NaN.
+        leaves = [leaf for leaf in jax.tree.leaves(self.current) if _is_array(leaf)]
+        floats = [leaf for leaf in leaves if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)]
+        return not any(bool(jax.numpy.isnan(leaf).any()) for leaf in floats)
+
     def restore(self, copy: Any) -> None:
         if _is_donated(copy):
             raise AutoCycleError(

@@ -283,6 +283,10 @@ class _FitState:
             np.require(keras.ops.convert_to_numpy(variable), requirements=["O", "W"]) for variable in self.variables()
         ]
 
+    def is_finite(self) -> bool:
+        to_numpy = keras.ops.convert_to_numpy
+        return all(np.isfinite(to_numpy(weight)).all() for weight in self._callback.model.trainable_weights)
+
     def restore(self, copy: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.variables(), copy, strict=True):
             variable.assign(value)

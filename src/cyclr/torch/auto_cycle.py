@@ -204,6 +204,9 @@ class AutoCycle(_auto.AutoCycle):
             return
         self._rates.renew()
 
+    def _is_finite(self) -> bool:
+        return not self._processes.any(not super()._is_finite())[0]
+
     def _not_updated(self, loss: float) -> bool:
         """Take in a loss without an update, of a micro-batch or of an update that loss scaling skipped."""
         self._idle += 1
@@ -324,6 +327,11 @@ class _State:
                     "others": [self._copied(part.state_dict()) for part in self._others],
                 }
             )
+
+    def is_finite(self) -> bool:
+        weights = [_local(weight.detach()) for module in self._modules for weight in module.parameters()]
+        # Types of one byte cannot be asked.
+        return all(bool(weight.isfinite().all()) for weight in weights if weight.element_size() > 1)
 
     def restore(self, kept: Any, /) -> None:
         if isinstance(kept, _File):
