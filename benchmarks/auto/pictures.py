@@ -85,7 +85,7 @@ def trained(task: Task) -> tuple[dict[str, Seen], list[float]]:
 def draw(task: Task, runs: dict[str, Seen], scores: list[float], path: Path) -> None:
     """Draw a column for every factor: losses above, rates below."""
     figure, axes = plt.subplots(
-        2, len(FACTORS), figsize=(12, 6), height_ratios=(2, 1), sharex=True, sharey="row", layout="constrained"
+        2, len(FACTORS), figsize=(9.6, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", layout="constrained"
     )
     of = dict(zip(runs, scores, strict=True))
     for factor, (top, bottom) in zip(FACTORS, axes.T, strict=True):
