@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
+from cyclr.auto import AutoEvent
 from cyclr.cli.live import Board
 from cyclr.experiments import Spec
 from cyclr.experiments.events import Epoch, Event, Finished, Progress, Started
@@ -44,6 +45,12 @@ def test_a_trial_that_finishes_is_a_line_and_leaves_the_table() -> None:
     assert "[b]bold[/b], seed 0: val_accuracy 0.5000, 1.5 s  diverged" in said
     assert "1 of 2 trials" in said
     assert "25 %" in said
+
+
+def test_the_line_of_a_trial_names_what_autocycle_did() -> None:
+    events = [AutoEvent(3, what, "", 0.1) for what in ("left_out", "lowered", "left_out")]
+    said = drawn(False, Finished(structs.replace(RECORD, status="ok", events=(*events,))))
+    assert said == "[b]bold[/b], seed 0: val_accuracy 0.5000, 1.5 s, AutoCycle: left out, lowered\n"
 
 
 @pytest.mark.parametrize("values", [{}, {"val_accuracy": [None]}])

@@ -171,6 +171,7 @@ def test_a_broken_batch_ends_a_trial_unless_its_policy_leaves_it_out(blob_spec: 
     assert (record.status, record.error, len(record.steps["loss"])) == ("ok", None, 160)
     broken = [step for step, loss in enumerate(record.steps["loss"]) if loss is None]
     assert len(broken) == 4
+    assert None not in record.epochs["loss"]
     assert broken == [event.step for event in record.events if "The loss was nan" in event.why]
     assert record.epochs["val_accuracy"][-1] > 0.6
 

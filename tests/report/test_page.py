@@ -8,7 +8,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from tests.processes import run
 from typer.testing import CliRunner
 
 import cyclr
+from cyclr.auto.event import What
 from cyclr.cli.app import app
 from cyclr.drawing import code, page
 from cyclr.drawing.page import range_test_page, render
@@ -134,6 +135,17 @@ def test_the_schedules_are_those_of_the_first_seed_that_ended_well(
     (group,) = content(text)["groups"]
     rates = next(series for series in group["series"] if series["name"] == "learning rate")
     assert [curve["mean"] for curve in rates["curves"]] == [[1.1], [1.1]]
+
+
+@pytest.mark.parametrize("what", get_args(What))
+def test_every_kind_of_event_has_a_symbol_that_is_explained(
+    tmp_path: Path, records: list[dict[str, Any]], what: str
+) -> None:
+    event = {"step": 7, "what": what, "why": "Because.", "lr": 0.01}
+    page = run_page(write_run(tmp_path, [short(records[0], "auto", 0, [0.5], events=[event])]))
+    ((symbol, meaning),) = page.groups[0].key.items()
+    assert page.events == [("auto", 0, [f"{symbol} step 7, learning rate 0.01: Because."])]
+    assert f"{symbol} {meaning}" in " ".join(Parts(render(page)).text)
 
 
 @pytest.mark.parametrize(

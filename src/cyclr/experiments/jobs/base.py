@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, Protocol
 
 from cyclr.auto import AutoEvent
@@ -23,8 +23,8 @@ class History:
         on_epoch: called after every epoch with its values, `step` among them.
         forgives: True if the training goes on after a loss that is NaN or infinite.
         lr, loss: of every update: the rate it used, and the loss of its batch before it.
-        epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches), the validation
-            metrics and `seconds` (since the training started).
+        epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches, of the finite ones if
+            the training goes on after others), the validation metrics and `seconds` (since the training started).
         events: what AutoCycle did.
         range_test: the range test that AutoCycle started the training with, or None.
         diverged: True if a loss was NaN or infinite and ended the training.
@@ -62,12 +62,12 @@ class History:
                 f"metric must be one that the trial reports; got metric={self.metric!r}, it reports "
                 f"{', '.join(metrics) or 'nothing'}. Choose one of these, or compile a Keras model with metrics=[...]."
             )
-        batches = self.loss[self._epoch_start :]
+        batches = [loss for loss in self.loss[self._epoch_start :] if isfinite(loss) or not self.forgives]
         self._epoch_start = len(self.loss)
         values = {
             "step": len(self.loss),
             **metrics,
-            "loss": sum(batches) / max(1, len(batches)),
+            "loss": sum(batches) / len(batches) if batches else nan,
             "seconds": round(time.perf_counter() - self._started, 3),
         }
         for name, value in values.items():
