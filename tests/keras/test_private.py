@@ -188,6 +188,38 @@ def test_layers():
     assert [layer for layer in (model, inside, inside.layers[0]) if not any(layer is other for other in found)] == []
 
 
+def test_mode():
+    inputs = keras.Input((3,))
+    assert _private.mode(keras.Model(inputs, keras.layers.Dense(1)(inputs)), True) == {"training": True}
+
+    class Plain(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    assert _private.mode(Plain(), False) == {}
+
+
+def test_compiled():
+    calls = []
+
+    def double(values, more):
+        calls.append(1)
+        return [2 * value + more for value in values]
+
+    compiled = _private.compiled(double)
+    for more in (1.0, 2.0, 3.0):
+        found = compiled([ops.convert_to_tensor(X)], ops.convert_to_tensor(more))
+        np.testing.assert_array_equal(ops.convert_to_numpy(found[0]), 2 * X + more)
+    assert len(calls) == (3 if BACKEND == "torch" else 1)
+
+
+def test_without_gradients():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    output = _private.without_gradients(model)(X, training=False)
+    assert not getattr(output, "requires_grad", False)
+    np.testing.assert_allclose(ops.convert_to_numpy(output), model.predict(X, verbose=0), rtol=1e-5)
+
+
 def test_has_weights():
     inside = keras.Sequential([keras.layers.Dense(1)])
     model = keras.Sequential([inside])

@@ -29,20 +29,27 @@ if tuple(int(part) for part in keras.__version__.split(".")[:2]) < (3, 15):
     )
 
 from cyclr.keras.auto_cycle import AutoCycle
+from cyclr.keras.average import average
 from cyclr.keras.cycle_end import CycleEnd
 from cyclr.keras.cyclic_lr import CyclicLR
+from cyclr.keras.ensemble import Ensemble, ensemble
 from cyclr.keras.lr_finder import LRFinder
 from cyclr.keras.range_test import range_test
 from cyclr.keras.schedule import LearningRate, change_schedule
 from cyclr.keras.schedule_callback import ScheduleCallback
+from cyclr.keras.snapshots import Snapshots
 
 __all__ = [
     "AutoCycle",
     "CycleEnd",
     "CyclicLR",
+    "Ensemble",
     "LRFinder",
     "LearningRate",
     "ScheduleCallback",
+    "Snapshots",
+    "average",
     "change_schedule",
+    "ensemble",
     "range_test",
 ]

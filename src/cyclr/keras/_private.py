@@ -168,6 +168,39 @@ def callbacks_of_fit() -> list[Any]:
     return []
 
 
+def mode(model: Any, training: bool) -> dict[str, bool]:
+    """Return the argument `training` for a call of the model, none if its `call` takes none, as `fit` looks at it."""
+    return {"training": training} if model._call_has_training_arg else {}
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors, compiled by the backend; by torch only without gradients.
+
+    Keras compiles training steps, and no other function.
+    """
+    module: Any = sys.modules.get(keras.backend.backend())
+    if keras.backend.backend() == "tensorflow":
+        compiled_by_it: Callable[..., Any] = module.function(function, reduce_retracing=True)
+    elif keras.backend.backend() == "jax":
+        compiled_by_it = module.jit(function)
+    else:
+        compiled_by_it = without_gradients(function)
+    return compiled_by_it
+
+
+def without_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that records nothing for gradients, which torch does otherwise."""
+    module: Any = sys.modules.get(keras.backend.backend())
+    if keras.backend.backend() != "torch":
+        return function
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        with module.no_grad():
+            return function(*arguments, **keywords)
+
+    return call
+
+
 def layers(model: Any) -> list[Any]:
     """Return the model and all layers within it, at any depth. The public `layers` hold only the first level."""
     return list(model._flatten_layers())

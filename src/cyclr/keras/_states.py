@@ -1,0 +1,104 @@
+"""The weights of a Keras model as a member holds them: a list of arrays, as `model.get_weights()` returns."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cyclr import _checks
+from cyclr.keras._optimizers import check_model
+
+State = list[Any]
+
+
+class KerasStates:
+    """How states of Keras are compared, checked and written to files, which `model.load_weights` reads too.
+
+    Keras orders its files by layers, and not by weights. So that they can be read without a model, the data set
+    `cyclr/weights` of a file lists the path and type of each weight.
+
+    Args:
+        model: the model that files are written from; None if none are written.
+    """
+
+    suffix = ".weights.h5"
+
+    def __init__(self, model: Any = None) -> None:
+        self.model = model
+
+    def shapes(self, state: Any) -> dict[str, list[int]]:
+        if not isinstance(state, list | tuple) or not all(isinstance(value, np.ndarray) for value in state):
+            raise TypeError(
+                f"the state of a member must be what model.get_weights() returns; got {_checks.quoted(state)} of type "
+                f"{type(state).__name__}."
+            )
+        return {f"weight {number}": list(value.shape) for number, value in enumerate(state)}
+
+    def not_finite(self, state: State) -> str | None:
+        for number, value in enumerate(state):
+            # The kind of bfloat16 is V. NumPy knows only of its own types if they are finite.
+            if value.dtype.kind in "fcV" and not np.isfinite(value.astype(np.complex128)).all():
+                return f"weight {number}"
+        return None
+
+    def save(self, state: State, path: Path) -> None:
+        """Write the weights that the model has now, which are the state, without those of its optimizer."""
+        import h5py
+
+        whole = path.with_name(path.name.removesuffix(self.suffix) + ".whole" + self.suffix)
+        try:
+            self.model.save_weights(whole)
+            with h5py.File(whole) as source, h5py.File(path, "w") as target:
+                target.attrs.update(source.attrs)
+                for name in source:
+                    if name != "optimizer":
+                        source.copy(name, target)
+                paths: dict[str, str] = {}
+
+                def add(name: str, item: Any) -> None:
+                    if isinstance(item, h5py.Dataset):
+                        paths[_content(item[()])] = name
+
+                target.visititems(add)
+                listed = []
+                for number, value in enumerate(state):
+                    name = paths.get(_content(value), "")
+                    if not name:
+                        # A layer that writes its weights in its own way.
+                        name = f"cyclr/{number}"
+                        target[name] = np.frombuffer(value.tobytes(), np.uint8)
+                    listed.append([name, str(value.dtype), [*value.shape]])
+                target["cyclr/weights"] = json.dumps(listed)
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def load(self, path: Path) -> State:
+        import h5py
+        import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by name then.
+
+        with h5py.File(path) as file:
+            return [
+                np.frombuffer(np.asarray(file[name][()]).tobytes(), np.dtype(kind)).reshape(shape)
+                for name, kind, shape in json.loads(file["cyclr/weights"][()])
+            ]
+
+
+def _content(value: Any) -> str:
+    array = np.ascontiguousarray(value)
+    return hashlib.blake2b(array.tobytes(), digest_size=32).hexdigest() + str(array.shape)
+
+
+def weights_of(model: Any) -> State:
+    """Return a copy of a model's weights.
+
+    Raises:
+        TypeError: not a model of Keras 3.
+    """
+    check_model(model)
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
+    # The arrays of torch share the memory of its tensors.
+    return [np.array(value) for value in model.get_weights()]

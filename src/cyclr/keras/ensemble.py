@@ -1,0 +1,172 @@
+"""A model that predicts with all members, one after another."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+
+from cyclr.keras import _private
+from cyclr.keras._states import KerasStates, weights_of
+from cyclr.members import Member
+from cyclr.members.kept import checked_members, shares
+from cyclr.members.member import described, from_description
+
+
+@keras.saving.register_keras_serializable(package="cyclr")
+class Ensemble(keras.Model):  # type: ignore[misc]
+    """What `ensemble` returns: the weighted mean of the members' outputs, Σ wᵢ · activation(modelᵢ(inputs)).
+
+    It predicts and evaluates as other models do, and is saved as a whole by `save("ensemble.keras")`. It has no weights
+    of its own and cannot be trained.
+
+    Attributes:
+        members: the members.
+        shares: their weights, whose sum is 1.
+
+    Args:
+        model, members, activation, weights: as for `ensemble`.
+
+    Raises:
+        TypeError, ValueError, MembersError: as `ensemble`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        members: Iterable[Member],
+        *,
+        activation: str | Callable[[Any], Any] | None = None,
+        weights: Sequence[float] | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(**keywords)
+        # Not as an attribute, because the model is no part of this one.
+        self._of: Callable[[], Any] = lambda: model
+        states = KerasStates()
+        self._combined = _Combined(
+            listed := checked_members(members, states, states.shapes(weights_of(model))), shares(weights, len(listed))
+        )
+        self.activation = keras.activations.get(activation)
+        self._predict_with = _private.compiled(self._output)
+        self.built = True
+
+    @property
+    def members(self) -> list[Member]:
+        return [*self._combined.members]
+
+    @property
+    def shares(self) -> list[float]:
+        return [*self._combined.shares]
+
+    @property
+    def run_eagerly(self) -> bool:
+        """True: the loop over the members is not compiled, which would hold all of them. Each member is."""
+        return True
+
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        """Do nothing: `compile` sets it."""
+
+    def train_step(self, *arguments: Any, **keywords: Any) -> Any:
+        """Raise: an ensemble cannot be trained."""
+        raise TypeError("an Ensemble cannot be trained. Train the model of its members.")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return the weighted mean of the members' outputs."""
+        model, mean = self._of(), None
+        places = {id(variable): number for number, variable in enumerate(model.weights)}
+        for share, member in zip(self._combined.shares, self._combined.members, strict=True):
+            state = member.state
+            trainable, others = (
+                [
+                    keras.ops.convert_to_tensor(state[places[id(v)]], v.dtype) if id(v) in places else v.value
+                    for v in variables
+                ]
+                for variables in (model.trainable_variables, model.non_trainable_variables)
+            )
+            output = self._predict_with(trainable, others, inputs)
+            weighted = keras.tree.map_structure(lambda value, share=share: share * value, output)
+            mean = weighted if mean is None else keras.tree.map_structure(keras.ops.add, mean, weighted)
+        return mean
+
+    def _output(self, trainable: Any, others: Any, inputs: Any) -> Any:
+        model = self._of()
+        outputs, _ = model.stateless_call(trainable, others, inputs, **_private.mode(model, False))
+        return self.activation(outputs) if self.activation is not keras.activations.linear else outputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self._of()),
+            "members": [described(member) for member in self._combined.members],
+            "weights": self.shares,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
+        state = weights_of(model)
+        members = [from_description(entry, state) for entry in config.pop("members")]
+        activation = keras.activations.deserialize(config.pop("activation"), custom_objects)
+        return cls(model, members, activation=activation, **config)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the members' weights."""
+        for number, member in enumerate(self._combined.members):
+            for place, value in enumerate(member.state):
+                store[f"{number}.{place}"] = value
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the members' weights."""
+        members = []
+        for number, member in enumerate(self._combined.members):
+            state = [np.asarray(store[f"{number}.{place}"]) for place in range(len(member.state))]
+            members.append(Member(member.step, member.lr, state, member.metrics))
+        self._combined = _Combined(members, self._combined.shares)
+
+
+class _Combined:
+    """Members and their shares, in an object that Keras does not look into."""
+
+    def __init__(self, members: list[Member], shares: list[float]) -> None:
+        self.members, self.shares = members, shares
+
+
+def ensemble(
+    model: Any,
+    members: Iterable[Member],
+    *,
+    activation: str | Callable[[Any], Any] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Ensemble:
+    """Return a model that predicts with all members: the weighted mean of their outputs.
+
+    A prediction costs as much as one of every member, one after another, so there is one member at a time in the memory
+    of the device. Members in a folder are read for every batch. To evaluate it, compile it with loss and metrics.
+
+    Args:
+        model: the `keras.Model` that the members come from, in any state; it is not changed.
+        members: such as `snapshots.members`.
+        activation: function of the model's output whose results are averaged, or its name for Keras, such as
+            `"softmax"`; by default the outputs as they are.
+        weights: a number ≥ 0 for each member; by default all the same.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+        MembersError: members of another model, or not finite.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from cyclr import Member
+        >>> from cyclr.keras import ensemble
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        >>> members = [Member(step, 0.1, [np.array([[float(step)]])]) for step in (4, 8)]
+        >>> ensemble(model, members, activation=keras.ops.square).predict(np.ones((1, 1)), verbose=0).item()
+        40.0
+
+    Source: Huang et al. 2017, *Snapshot Ensembles: Train 1, get M for free*, arXiv:1704.00109.
+    """
+    return Ensemble(model, members, activation=activation, weights=weights)

@@ -1,0 +1,112 @@
+"""The weights at the ends of cycles, kept as members of an ensemble or an average."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cyclr import _checks
+from cyclr.keras import _private
+from cyclr.keras._cycle_callback import CycleCallback
+from cyclr.keras._states import KerasStates, weights_of
+from cyclr.members import Member
+from cyclr.members.kept import KeptMembers
+from cyclr.schedules import Schedule
+
+
+class Snapshots(CycleCallback):
+    """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
+
+    A callback. A member is taken right after its update, as `CycleEnd` calls its function. Its state is a copy of
+    `model.get_weights()`. With an `AutoCycle`, which comes before it in the list, the cycles and steps are those of its
+    run.
+
+    In a folder, each member is a file `member-<step>.weights.h5`, which `model.load_weights` reads too, and
+    `members.json` lists them. Files appear whole or not at all, without the variables of the optimizer. A run that is
+    killed and goes on from a backup, or starts again, finds its members: those that it has made by then stay, later
+    ones are replaced when it makes new ones.
+
+    Args:
+        keep: number of the last members to keep, ≥ 1; by default all.
+        every: updates from one member to the next, ≥ 1, in place of cycle ends.
+        folder: folder for the members, made if it does not exist; by default they stay in memory.
+        validate: function of the model that returns a dict of numbers, the metrics of the member.
+        schedule: the schedule whose cycles are meant, as for `CycleEnd`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range. When training starts: a schedule without
+            cycle ends, or what `CycleEnd` raises.
+        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite.
+
+    Example:
+        >>> import cyclr, keras
+        >>> import numpy as np
+        >>> from cyclr.keras import LearningRate, Snapshots
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(LearningRate(cyclr.Cyclical(0.25, 0.75, step_size=2))), "mse")
+        >>> snapshots = Snapshots(keep=2)
+        >>> _ = model.fit(np.ones((13, 1)), np.ones(13), batch_size=1, verbose=0, callbacks=[snapshots])
+        >>> snapshots.members
+        [Member(step=8, lr=0.25, metrics={}), Member(step=12, lr=0.25, metrics={})]
+
+    Source: Huang et al. 2017, *Snapshot Ensembles*, arXiv:1704.00109; Kaddour 2022, *Stop Wasting My Time! Saving Days
+    of ImageNet and BERT Training with Latest Weight Averaging*, arXiv:2209.14981, for `every` with `keep`.
+    """
+
+    _or_else = ", or every=, the updates from one member to the next"
+
+    def __init__(
+        self,
+        *,
+        keep: int | None = None,
+        every: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        validate: Callable[[Any], Mapping[str, float]] | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__(schedule, needs_schedule=every is None)
+        self._validate = (
+            validate if validate is None else _checks.function("validate", validate, "of the model that returns a dict")
+        )
+        self._states = KerasStates()
+        self._kept = KeptMembers(self._states, keep=keep, every=every, folder=folder)
+
+    @property
+    def members(self) -> list[Member]:
+        """The members, oldest first: a new list."""
+        return self._kept.members
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        self._states.model = self.model
+        followed = self._followed()
+        if self._kept.every is None and self._auto is None and followed is not None and not followed.has_cycle_ends:
+            raise ValueError(
+                f"Snapshots needs a schedule with cycle ends; got {_checks.quoted(followed)}, whose has_cycle_ends is "
+                "False. Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle, or "
+                "pass every=, the updates from one member to the next."
+            )
+        if _private.has_weights(self.model):
+            self._kept.check({f"weight {i}": [*weight.shape] for i, weight in enumerate(self.model.weights)})
+
+    def _is_due(self, step: int, is_end: Callable[[], bool]) -> bool:
+        return self._kept.after_update(step, is_end)
+
+    def _act(self, step: int, lr: float) -> None:
+        metrics = None if self._validate is None else self._validate(self.model)
+        self._kept.add(step, lr, weights_of(self.model), metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the members; those in a folder without their weights."""
+        return self._kept.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the saved members.
+
+        Args:
+            state_dict: the dict that `state_dict` returned.
+
+        Raises:
+            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
+            MembersError: members of another model, or the folder lacks some of them; nothing is changed.
+        """
+        self._kept.load_state_dict(state_dict)
