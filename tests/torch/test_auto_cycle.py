@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,110 @@ def test_a_bad_batch_costs_that_batch_and_not_the_rate(name, asks):
     assert auto.factor == 1
     assert auto.last_step == 99
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+BACKEND = "inductor" if shutil.which("g++") else "aot_eager"
+
+
+def compiled_run(made_of):
+    """The weights of a run whose forward pass and update are compiled, and must not be compiled again."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.01), momentum=0.9, foreach=False)
+    made = made_of(model, optimizer, cyclr.Cyclical.over(60, 2, 1e-4, 0.05))
+    forward = torch.compile(lambda x, y: mse_loss(model(x), y), backend=BACKEND)
+    update = torch.compile(lambda: optimizer.step(), backend=BACKEND)
+    for index, (x, y) in enumerate(run.batches(60)):
+        with torch.compiler.set_stance("default" if index < 2 else "fail_on_recompile"):
+            loss = forward(x * (math.nan if index == 40 and isinstance(made, AutoCycle) else 1), y)
+            optimizer.zero_grad()
+            loss.backward()
+            update()
+        made.step(loss) if isinstance(made, AutoCycle) else made.step()
+    return made, [p.detach().clone() for p in model.parameters()]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_rates_and_returns_compile_nothing_again():
+    auto, weights = compiled_run(
+        lambda model, optimizer, cycle: AutoCycle(model, optimizer, total_steps=60, schedule=cycle)
+    )
+    assert [event.what for event in auto.events] == ["left_out"]
+    assert auto.last_step == 59
+    assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+class Scaled:
+    """A run with loss scaling and accumulation over two batches: update 10 overflows, and update 30 has a NaN."""
+
+    STEPS = 50
+
+    def __init__(self, *, asks):
+        self.model, self.asks, self.used = run.network(), asks, {}
+        self.optimizer = run.OPTIMIZERS["adam"](self.model)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=7)
+        cycle = cyclr.Cyclical.over(self.STEPS, 1, 1e-4, 3e-3)
+        self.auto = AutoCycle(self.model, self.optimizer, total_steps=self.STEPS, schedule=cycle, also=[self.scaler])
+
+    def train(self, start, end):
+        for index in range(start, end):
+            self.optimizer.zero_grad()
+            losses = []
+            for number in (2 * index, 2 * index + 1):
+                x, y = run.batch(number)
+                loss = mse_loss(self.model(x * (math.nan if number == 60 else 1)), y)
+                self.scaler.scale(loss * (math.inf if number == 21 else 1) / 2).backward()
+                losses.append(loss.item())
+            loss = sum(losses) / 2
+            if self.asks and self.auto.skip(loss):
+                continue
+            self.used[index] = self.optimizer.param_groups[0]["lr"]
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.auto.step(loss)
+
+    def parts(self):
+        return {name: getattr(self, name) for name in ("model", "optimizer", "scaler", "auto")}
+
+
+@pytest.mark.parametrize("split", [9, 10, 11, 29, 30, 31])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_split_run_with_loss_scaling_and_accumulation_is_the_whole_run(asks, split):
+    whole, first, second = (Scaled(asks=asks) for _ in range(3))
+    whole.train(0, whole.STEPS + 2)
+    assert [event.what for event in whole.auto.events] == ["left_out"]
+    assert whole.auto.last_step == whole.STEPS - 1
+    first.train(0, split)
+    saved = bytes_of({name: part.state_dict() for name, part in first.parts().items()})
+    for name, part in second.parts().items():
+        part.load_state_dict(saved[name])
+    second.train(split, whole.STEPS + 2)
+    assert first.used | second.used == whole.used
+    assert second.auto.events == whole.auto.events
+    assert second.scaler.state_dict() == whole.scaler.state_dict()
+    for one, other in zip(second.model.state_dict().values(), whole.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+        assert torch.isfinite(one).all()
+
+
+@pytest.mark.parametrize("place", [{}, {"snapshot_dir": "copies"}])
+def test_a_batch_that_is_left_out_leaves_no_nan_in_buffers(place, tmp_path):
+    place = {name: tmp_path / folder for name, folder in place.items()}
+    model = torch.nn.BatchNorm1d(3)
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    auto = AutoCycle(model, optimizer, total_steps=50, schedule=cyclr.Constant(1e-3), **place)
+    for scale in (1, math.nan):
+        loss = model(torch.randn(4, 3) * scale).square().mean()
+        assert auto.skip(loss) == math.isnan(scale)
+        if scale == 1:
+            loss.backward()
+            optimizer.step()
+            auto.step(loss)
+    assert model.running_mean.tolist() == [0.0, 0.0, 0.0]
+    assert model.running_var.tolist() == [1.0, 1.0, 1.0]
+    assert model.mask.tolist() == [0.0, -math.inf]
 
 
 def bytes_of(value):

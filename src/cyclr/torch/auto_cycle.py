@@ -160,6 +160,9 @@ class AutoCycle(_auto.AutoCycle):
     def skip(self, loss: Any) -> bool:
         """Return True if the batch is to be left out: `if auto.skip(loss): continue`, before the update.
 
+        Buffers in which the batch left NaN or infinity, such as BatchNorm's running means, are those of the last copy
+        then.
+
         Args:
             loss: of the next batch, before its update: a number or a tensor of one element.
 
@@ -170,6 +173,7 @@ class AutoCycle(_auto.AutoCycle):
             self._before_first()
         skipped = super().skip(self._processes.mean(_number(loss)))
         if skipped:
+            self._repair_buffers()
             self._rates.renew()
         return skipped
 
@@ -217,10 +221,15 @@ class AutoCycle(_auto.AutoCycle):
             )
         if math.isfinite(loss):
             return False
-        if not super().skip(loss) and self.testing:
+        skipped = super().skip(loss)
+        self._repair_buffers()
+        if not skipped and self.testing:
             # Rates at which no update can be made end the range test.
             super().step(loss)
         return True
+
+    def _repair_buffers(self) -> None:
+        self._held.repair_buffers(self._first if self._kept is None else self._kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs besides model and optimizer, for `torch.load(weights_only=True)`."""
@@ -353,6 +362,16 @@ class _State:
                     setattr(optimizer, name, _restored(getattr(optimizer, name, None), value))
             for part, saved in zip(self._others, kept["others"], strict=True):
                 part.load_state_dict(_restored(None, saved))
+
+    def repair_buffers(self, kept: Any) -> None:
+        """Restore the buffers in which a batch left NaN or infinity, such as running means: they would stay."""
+        if isinstance(kept, _File):
+            kept = kept.read()
+        for tensor, saved in zip(self._tensors(), kept["tensors"], strict=False):
+            if not isinstance(tensor, torch.nn.Parameter) and tensor.is_floating_point():
+                now, before = _local(tensor), saved.to(tensor.device)
+                if (before.isfinite() & ~now.isfinite()).any():
+                    now.copy_(before)
 
     def put(self, copied: Any) -> Any:
         """Return a copy as it is held: itself, or a file."""
