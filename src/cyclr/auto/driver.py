@@ -75,7 +75,8 @@ class AutoCycle:
         events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
-        undone: True if an earlier state was restored after the last update.
+        last_lr: learning rate of the last update, NaN before the first.
+        undone: True if the last update was undone, or will be, because it belongs to the range test.
 
     Warns:
         UserWarning: one for each event; the schedule has another length than the run.
@@ -126,6 +127,7 @@ class AutoCycle:
         self._kept: Any = None
         self._started = False
         self.undone = False
+        self.last_lr = math.nan
         self._course = Course()
         self._test: RangeTest | None = None
         self._test_losses: list[float] = []
@@ -240,6 +242,7 @@ class AutoCycle:
                 f"step(loss) must be called once for each of the {self.total_steps} updates; got another call. Create "
                 "AutoCycle with total_steps=..., the optimizer updates of the whole run."
             )
+        self.last_lr = self._lr
         if self._plan is None:
             self._step_of_test(value)
             return
@@ -292,6 +295,7 @@ class AutoCycle:
         test = self._test
         if test is None:
             return
+        self.undone = True
         self._course = Course()
         self._test_losses.append(loss)
         lr = self._lr

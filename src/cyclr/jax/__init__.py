@@ -8,6 +8,8 @@ except ImportError as error:
     raise MissingExtraError('cyclr.jax needs JAX. Install it: pip install "cyclr[jax]".') from error
 
 from cyclr.jax.auto_cycle import AutoCycle
+from cyclr.jax.combine import average, ensemble
 from cyclr.jax.range_test import range_test
+from cyclr.jax.snapshots import Snapshots
 
-__all__ = ["AutoCycle", "range_test"]
+__all__ = ["AutoCycle", "Snapshots", "average", "ensemble", "range_test"]

@@ -42,7 +42,6 @@ class CycleCallback(FitCallback):
         self._length = RunLength(self)
         self._start_step = 0
         self._last_step = -1
-        self._in_test = False
 
     def _is_due(self, step: int, is_end: Callable[[], bool]) -> bool:
         """Return True if `_act` is to be called after an update. The second argument says if it ends a cycle."""
@@ -119,7 +118,7 @@ class CycleCallback(FitCallback):
         if self._auto is None:
             self._updates.begin_batch(batch)
         elif self._auto.auto is not None:
-            self._last_step, self._in_test = self._auto.auto.last_step, self._auto.auto.testing
+            self._last_step = self._auto.auto.last_step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._auto is not None:
@@ -136,10 +135,10 @@ class CycleCallback(FitCallback):
 
     def _after_batch_of(self, callback: AutoCycle) -> None:
         auto = callback.auto
-        if auto is None or auto.last_step == self._last_step or self._in_test or auto.undone:
+        if auto is None or auto.last_step == self._last_step or auto.undone:
             return
         if self._is_due(auto.last_step, lambda: auto.is_cycle_end):
-            self._act(auto.last_step, callback.last_lr)
+            self._act(auto.last_step, auto.last_lr)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._auto is None:

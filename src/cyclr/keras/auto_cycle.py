@@ -110,11 +110,6 @@ class AutoCycle(RateCallback):
         return self.auto.events if self.auto else ()
 
     @property
-    def last_lr(self) -> float:
-        """The learning rate of the last batch."""
-        return self._rate
-
-    @property
     def range_test(self) -> RangeTestResult | None:
         """The result of the range test that the run started with, or None."""
         return self.auto.range_test if self.auto else None

@@ -193,11 +193,10 @@ class AutoCycle(_auto.AutoCycle):
             value, made = total / self._processes.count, math.ceil(made_by_all / self._processes.count)
         if made == 1:
             self._seen += 1
-            testing = self.testing
             if self._seen == 1:
                 self._held.check_frozen()
             super().step(value)
-            for listener in () if testing or self.undone else self._listeners:
+            for listener in () if self.undone else self._listeners:
                 listener(self.last_step)
         elif made > 1:
             raise AutoCycleError(
