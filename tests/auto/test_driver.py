@@ -408,6 +408,33 @@ def test_decisions_do_not_depend_on_scale_and_offset(factor):
     assert [(e.step, e.what, e.lr) for e in whole.events] == [(e.step, e.what, e.lr) for e in other.events] != []
 
 
+@pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
+def test_an_update_that_was_undone_is_named_and_ends_no_cycle():
+    schedule = BOUNDS.schedule(total_steps=101, cycles=4)
+    auto, undone = AutoCycle(101, schedule, state=Number()), []
+    assert math.isnan(auto.last_lr)
+    for step in range(101):
+        lr = auto.lr
+        auto.step(math.nan if step == 50 else falling(step, 0))
+        assert auto.last_lr == lr
+        undone += [step] if auto.undone else []
+        assert auto.is_cycle_end is (step in (25, 75, 100))
+    assert undone == [50]
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
+def test_updates_of_the_range_test_are_undone():
+    auto = AutoCycle(1500, state=Number())
+    while auto.schedule is None:
+        lr = auto.lr
+        auto.step(1.0)
+        assert auto.undone
+        assert auto.last_lr == lr
+    assert auto.lr > 0
+    auto.step(1.0)
+    assert not auto.undone
+
+
 def test_cycle_ends_follow_the_step_of_the_run():
     schedule = BOUNDS.schedule(total_steps=101, cycles=4)
     auto = AutoCycle(101, schedule, state=Number())

@@ -582,3 +582,51 @@ def test_lazy_layers_are_compared_when_their_shapes_are_known():
         optimizer.step()
         scheduler.step()
     assert snapshots.members[0].state["weight"].shape == (2, 3)
+
+
+# Trainers
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_lightning_has_members():
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.ends = nn.Linear(3, 2), []
+
+        def training_step(self, batch, index):
+            return mse_loss(self.layer(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            scheduler = Scheduler(optimizer, CYCLE)
+            CycleEnd(self.ends.append, scheduler)
+            self.snapshots = Snapshots(self.layer, scheduler)
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    module = Module()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=2, accumulate_grad_batches=2, accelerator="cpu", enable_model_summary=False, **quiet
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(data(), batch_size=None))
+    assert module.ends == [member.step for member in module.snapshots.members] == [4, 8, 12, 16]
+
+
+def test_a_run_of_accelerate_has_members():
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = plain()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, Scheduler(optimizer, CYCLE))
+    ends, snapshots = [], Snapshots(model, scheduler)
+    CycleEnd(ends.append, scheduler)
+    for x, y in data() * 2:
+        with accelerator.accumulate(model):
+            optimizer.zero_grad()
+            accelerator.backward(mse_loss(model(x), y))
+            optimizer.step()
+            scheduler.step()
+    assert ends == [member.step for member in snapshots.members] == [4, 8, 12, 16]

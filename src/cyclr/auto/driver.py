@@ -269,7 +269,7 @@ class AutoCycle:
 
     def _do(self, action: Action, course: Course) -> None:
         state = self._state
-        self.undone = action.restore is not None
+        self.undone = action.restore is not None and state is not None
         if action.restore is not None and state is not None:
             state.restore(self._first if action.restore == "first" else self._kept)
             if action.restore == "first":
