@@ -108,6 +108,7 @@ def results(seed: int, updates: int) -> dict[str, tuple[float, float, int]]:
     model, members, _ = trained(seed, cyclr.WarmRestarts.over(updates, 5, 0.0, TOP), updates)
     add("WarmRestarts, 5 cycles, last", model)
     add("snapshot ensemble, 5 cycles", model, members, "ensemble")
+    add("snapshot ensemble, last 3 of 5 cycles", model, members[2:], "ensemble")
     add("average of 5 cycle ends", model, members, "average")
     start, short = int(0.8 * updates), updates // 25
     body = cyclr.Cyclical.over(updates, 1, BASE, TOP)

@@ -153,6 +153,17 @@ def test_a_member_that_cannot_be_written_leaves_the_others(tmp_path):
     assert files(tmp_path) == ["member-4.npz", "members.json"]
 
 
+def test_a_folder_that_another_run_writes_to_is_refused(tmp_path):
+    first, second = (KeptMembers(Arrays(), folder=tmp_path) for _ in range(2))
+    run(first, range(5))
+    with pytest.raises(MembersError, match=r"members\.json' was changed by another run since this one read it\. Give"):
+        run(second, range(5))
+    run(first, range(5, 10))
+    assert steps_of(first) == steps_of(KeptMembers(Arrays(), folder=tmp_path)) == [4, 9]
+    with pytest.raises(MembersError, match="was changed by another run"):
+        run(second, range(5, 10))
+
+
 def test_only_one_process_writes(tmp_path):
     writer, reader = (KeptMembers(Arrays(), folder=tmp_path, writes=writes) for writes in (True, False))
     run(reader, range(12))

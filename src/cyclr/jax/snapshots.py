@@ -36,7 +36,7 @@ class Snapshots:
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range; a schedule without cycle ends.
-        MembersError: the folder holds members of other parameters, at the latest in `after`.
+        MembersError: the folder holds members of other parameters, at the latest in `after`; another run writes to it.
         MissingExtraError: safetensors is not installed, and there is a folder.
 
     Example:

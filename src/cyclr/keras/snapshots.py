@@ -35,7 +35,8 @@ class Snapshots(CycleCallback):
     Raises:
         TypeError, ValueError: an argument of another type or out of range. When training starts: a schedule without
             cycle ends, or what `CycleEnd` raises.
-        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite.
+        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite;
+            another run writes to the folder.
 
     Example:
         >>> import cyclr, keras

@@ -33,6 +33,9 @@ class MemberFolder:
         self.path = path
         self._format = format
         self._writes = writes
+        self._listing = path / "members.json"
+        self._known: bytes | None = None
+        """What the list held when it was read or written last. None if there was none."""
 
     def read(self) -> tuple[dict[str, list[int]] | None, list[Member]]:
         """Return the shapes of the model, None if there are none yet, and the members, the oldest first.
@@ -40,11 +43,12 @@ class MemberFolder:
         Raises:
             MembersError: members.json is damaged, or lists files that are not there.
         """
-        listing = self.path / "members.json"
+        listing = self._listing
         if not listing.exists():
             return None, []
         try:
-            content = json.loads(_files.read_regular(listing))
+            self._known = _files.read_regular(listing)
+            content = json.loads(self._known)
             if content["version"] != VERSION or content["suffix"] != self._format.suffix:
                 raise ValueError(f"version {content['version']} with files {content['suffix']}")
             members = [self._listed(entry) for entry in content["members"]]
@@ -66,8 +70,13 @@ class MemberFolder:
         return shapes, members
 
     def add(self, member: Member, others: Sequence[Member], shapes: dict[str, list[int]]) -> Member:
-        """Write a member's file, then the list of the members, and return the member as one that reads its file."""
+        """Write a member's file, then the list of the members, and return the member as one that reads its file.
+
+        Raises:
+            MembersError: another run wrote to the folder.
+        """
         if self._writes:
+            self._check_unchanged()
             self.path.mkdir(parents=True, exist_ok=True)
             with _files.replacing(self._file(member.step), ending=self._format.suffix) as path:
                 self._format.save(member.state, path)
@@ -80,7 +89,7 @@ class MemberFolder:
         if not self._writes:
             return
         _files.write_json(
-            self.path / "members.json",
+            self._listing,
             {
                 "version": VERSION,
                 "suffix": self._format.suffix,
@@ -88,11 +97,20 @@ class MemberFolder:
                 "members": [described(member) for member in members],
             },
         )
+        self._known = self._listing.read_bytes()
         listed = {self._file(member.step) for member in members}
         own = re.compile(rf"member-\d+{re.escape(self._format.suffix)}|\.member(-\d+|s\.json).*\.tmp.*")
         for file in self.path.iterdir():
             if own.fullmatch(file.name) and file not in listed:
                 file.unlink(missing_ok=True)
+
+    def _check_unchanged(self) -> None:
+        """Raise if another run wrote to the folder, whose members would be lost."""
+        if (self._listing.read_bytes() if self._listing.exists() else None) != self._known:
+            raise MembersError(
+                f"{str(self._listing)!r} was changed by another run since this one read it. Give each Snapshots a "
+                "folder of its own."
+            )
 
     def _file(self, step: int) -> Path:
         return self.path / f"member-{step}{self._format.suffix}"

@@ -41,7 +41,8 @@ class Snapshots:
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range; a schedule without cycle ends.
-        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite.
+        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite;
+            another run writes to the folder.
         MissingExtraError: safetensors is not installed, and there is a folder.
 
     Example:
