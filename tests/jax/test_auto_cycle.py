@@ -51,6 +51,13 @@ def made(state, max_lr=0.01):
     return AutoCycle(state, total_steps=TOTAL, schedule=cycle(max_lr))
 
 
+def test_an_event_warns_at_the_line_of_the_loop():
+    auto = made(state := start())
+    with pytest.warns(UserWarning, match="The batch was left out") as warned:
+        auto.lr, auto.step(np.nan, state)
+    assert {warning.filename for warning in warned} == {__file__}
+
+
 @pytest.mark.filterwarnings("ignore:AutoCycle")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_state_with_nan_is_not_kept_whatever_the_loss_is(bad):

@@ -272,8 +272,17 @@ def test_a_second_fit_is_a_new_run_unless_a_total_is_given() -> None:
 
 @pytest.mark.filterwarnings("ignore:AutoCycle")
 def test_the_run_that_is_longer_than_its_total_says_so() -> None:
-    with pytest.warns(UserWarning, match="the run has total_steps=100, and fit makes 120 updates"):
+    with pytest.warns(UserWarning, match="the run has total_steps=100, and fit makes 120 updates") as warned:
         fit(model_of(keras.optimizers.SGD()), AutoCycle(cyclr.Cyclical.over(100, 1, 0.001, 0.01), total_steps=100))
+    assert warned[0].filename == __file__
+
+
+def test_an_event_warns_at_the_call_of_fit() -> None:
+    x, y = data()
+    x[:BATCH] = np.nan
+    with pytest.warns(UserWarning, match="The batch was left out") as warned:
+        fit(model_of("sgd"), AutoCycle(CALM), x=x, y=y)
+    assert {warning.filename for warning in warned if "AutoCycle" in str(warning.message)} == {__file__}
 
 
 def test_accumulated_gradients_are_one_update() -> None:

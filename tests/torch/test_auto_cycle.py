@@ -68,6 +68,15 @@ def test_a_calm_run_is_the_run_with_scheduler(kind, name):
     assert all(torch.equal(one, other) for one, other in zip(weights, wanted, strict=True))
 
 
+def test_an_event_warns_at_the_line_of_the_loop():
+    model = run.network()
+    optimizer = run.OPTIMIZERS["sgd"](model)
+    auto = AutoCycle(model, optimizer, total_steps=60, schedule=cyclr.Cyclical.over(60, 1, 0.001, 0.01))
+    with pytest.warns(UserWarning, match="The batch was left out") as warned:
+        auto.skip(math.nan)
+    assert {warning.filename for warning in warned} == {__file__}
+
+
 def test_weights_that_are_not_finite_are_not_kept_whatever_the_loss_is():
     model = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

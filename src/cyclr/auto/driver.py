@@ -1,11 +1,11 @@
 """AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
 
 import math
-import warnings
 from dataclasses import asdict, replace
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
+from cyclr._warn import warn
 from cyclr.auto import decision
 from cyclr.auto.decision import Action, Course, Guard
 from cyclr.auto.event import AutoEvent
@@ -285,7 +285,7 @@ class AutoCycle:
 
     def _report(self, event: AutoEvent) -> None:
         self.events += (event,)
-        warnings.warn(f"AutoCycle: {event}", stacklevel=4)
+        warn(f"AutoCycle: {event}")
 
     def _next_rate(self) -> float:
         plan, course = self._plan, self._course
@@ -350,10 +350,9 @@ class AutoCycle:
         total = schedule.total_steps
         if total is not None and total != self.total_steps:
             rest = "ends in the middle of it" if total > self.total_steps else "uses its last value after its end"
-            warnings.warn(
+            warn(
                 f"the schedule has total_steps={total}, and the run has total_steps={self.total_steps}: the run {rest}"
                 f". Write total_steps={self.total_steps} for the schedule, or pass bounds, which fill the run.",
-                stacklevel=3,
             )
         return checked
 

@@ -1,9 +1,8 @@
 """Compares the length of a run with the lengths of the schedules that it follows."""
 
-import warnings
-
 import keras
 
+from cyclr._warn import warn
 from cyclr.keras import _private
 from cyclr.schedules import Schedule
 
@@ -62,8 +61,7 @@ class RunLength:
             self._compared.add(total)
             rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
             goes_on = "" if end > total else " Ignore this if another fit continues the run."
-            warnings.warn(
+            warn(
                 f"the schedule has total_steps={total}, and the run {has} {end} updates. {rest}, "
                 f"{schedule(end - 1):.3g} at the end. Write total_steps={end}, or train for {total} updates.{goes_on}",
-                stacklevel=2,
             )

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 import cyclr
 from cyclr import _checks
+from cyclr._warn import warn
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
 from cyclr.keras import _attach, _private
@@ -185,10 +185,9 @@ class AutoCycle(RateCallback):
                 )
             build_in_first_step(model, then=self.auto.start)
         if left is not None and self.auto.last_step + 1 + left > total:
-            warnings.warn(
+            warn(
                 f"the run has total_steps={total}, and fit makes {left} updates from step {self.auto.last_step + 1} "
                 "on. The updates after its end use its last learning rate. Pass the epochs that the run started with.",
-                stacklevel=2,
             )
 
     def _saved(self, state: "_FitState", epoch: int) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ import functools
 import math
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
+from cyclr._warn import warn
 from cyclr.bounds import Bounds
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import MissingExtraError
@@ -255,7 +255,7 @@ class LRFinder(RateCallback):
         try:
             self.figure = self.result.plot().figure
         except MissingExtraError as error:
-            warnings.warn(f"LRFinder draws no plot: {error}", stacklevel=2)
+            warn(f"LRFinder draws no plot: {error}")
         if (self.params or {}).get("verbose", 1):
             # Where Keras writes its progress.
             sys.stdout.write(f"\n{self._report(self.result.bounds)}\n")
