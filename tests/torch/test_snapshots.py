@@ -615,6 +615,35 @@ def test_a_run_of_lightning_has_members():
     assert module.ends == [member.step for member in module.snapshots.members] == [4, 8, 12, 16]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_lightning_with_auto_cycle_has_members():
+    lightning = pytest.importorskip("lightning")
+    from cyclr.torch.lightning import AutoCycleCallback
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def training_step(self, batch, index):
+            return mse_loss(self.layer(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    class Keep(lightning.Callback):
+        def on_train_start(self, trainer, module):
+            self.snapshots = Snapshots(module, auto.auto)
+
+    auto, keep = AutoCycleCallback(cyclr.Cyclical.over(40, 2, 0.001, 0.01)), Keep()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", enable_model_summary=False, callbacks=[auto, keep], **quiet
+    )
+    trainer.fit(Module(), torch.utils.data.DataLoader(data(), batch_size=None))
+    assert [member.step for member in keep.snapshots.members] == [19, 39]
+
+
 def test_a_run_of_accelerate_has_members():
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
