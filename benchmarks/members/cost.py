@@ -2,7 +2,7 @@
 
     python benchmarks/members/cost.py [ROUNDS]
 
-The classic CNN (431,080 parameters), batches of 50 random images, on one thread. Printed are medians over the rounds,
+A CNN of 431,080 parameters, batches of 50 random images, on one thread. Printed are medians over the rounds,
 by default 15, in each of which both sides alternate.
 """
 
