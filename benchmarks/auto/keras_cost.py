@@ -49,7 +49,7 @@ def main() -> None:
     numbers = np.random.default_rng(0)
     x = numbers.normal(size=(FIT * given.batch, 28, 28, 1)).astype("float32")
     y = numbers.integers(0, 10, len(x))
-    schedule = cyclr.Cyclical.over(given.steps, 1, 1e-5, 1e-4)
+    schedule = cyclr.Cyclical.over(given.steps, 1, 1e-4, 1e-2)
     models = {kind: make() for kind in ("ScheduleCallback", "AutoCycle")}
     # The same callbacks in every round: a new ScheduleCallback would compile the step again.
     callbacks: dict[str, Any] = {

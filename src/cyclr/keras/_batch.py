@@ -37,8 +37,13 @@ class BatchValues:
         ]
         self._loss = []
         if self._only_loss and type(model).train_step is keras.Model.train_step:
-            self._loss = [part for part in self._sums if part[0].name == "loss" and _is_plain(part[0])]
-        for metric, _, _ in self._loss or self._sums:
+            # Whole numbers are exact up to 2²⁴: the count of samples is not emptied.
+            self._loss = [
+                part for part in self._sums if part[0].name == "loss" and _is_plain(part[0]) and part[2] < 2**23
+            ]
+        for metric, _, _ in self._loss:
+            metric.total.assign(0.0)
+        for metric, _, _ in () if self._loss else self._sums:
             metric.reset_state()
 
     def end(self, model: Any, logs: dict[str, Any]) -> dict[str, Any]:
@@ -46,15 +51,15 @@ class BatchValues:
         own = {name: _plain(value) for name, value in logs.items()}
         for metric, total_before, count_before in self._loss:
             # In NumPy, because operations of a backend on single values take longer.
-            total_now = np.float32(_private.number(metric.total)) + np.float32(total_before)
-            count_now = np.float32(_private.number(metric.count)) + np.float32(count_before)
-            metric.total.assign(total_now)
-            metric.count.assign(count_now)
-            logs["loss"] = float(total_now / count_now)
+            total, count = np.float32(_private.number(metric.total)), np.float32(_private.number(metric.count))
+            own["loss"] = float(total / (count - np.float32(count_before)))
+            total += np.float32(total_before)
+            metric.total.assign(total)
+            logs["loss"] = float(total / count)
         if not self._loss:
-            for metric, total, count in self._sums:
-                metric.total.assign(metric.total + total)
-                metric.count.assign(metric.count + count)
+            for metric, total_before, count_before in self._sums:
+                metric.total.assign(metric.total + total_before)
+                metric.count.assign(metric.count + count_before)
             running = model.get_metrics_result()
             logs.update({name: _plain(running[name]) for name in logs if name in running})
         self._sums = []

@@ -224,7 +224,7 @@ class AutoCycle(RateCallback):
             )
         loss = _checks.scalar("logs['loss']", logs["loss"])
         if math.isfinite(loss):
-            self._batch.end(model, logs)
+            loss = self._batch.end(model, logs)["loss"]
             self._has_loss = True
         else:
             self._batch.leave_out(logs)
@@ -283,8 +283,7 @@ class _FitState:
         ]
 
     def is_finite(self) -> bool:
-        to_numpy = keras.ops.convert_to_numpy
-        return all(np.isfinite(to_numpy(weight)).all() for weight in self._callback.model.trainable_weights)
+        return all(np.isfinite(np.asarray(weight)).all() for weight in self._callback.model.trainable_weights)
 
     def restore(self, copy: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.variables(), copy, strict=True):
