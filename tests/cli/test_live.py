@@ -53,6 +53,11 @@ def test_the_line_of_a_trial_names_what_autocycle_did() -> None:
     assert said == "[b]bold[/b], seed 0: val_accuracy 0.5000, 1.5 s, AutoCycle: left out, lowered\n"
 
 
+def test_the_line_of_a_trial_has_the_score_of_its_ending() -> None:
+    said = drawn(False, Finished(structs.replace(RECORD, status="ok", ending={"val_accuracy": 0.75}, predictions=5)))
+    assert said == "[b]bold[/b], seed 0: val_accuracy 0.5000, ending 0.7500, 1.5 s\n"
+
+
 @pytest.mark.parametrize("values", [{}, {"val_accuracy": [None]}])
 def test_without_a_terminal_there_are_lines_alone(values: dict[str, list[None]]) -> None:
     said = drawn(False, Finished(structs.replace(RECORD, epochs=values)))

@@ -5,7 +5,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import cyclr
-from cyclr.experiments import Spec
+from cyclr.experiments import Spec, workloads
 from cyclr.experiments import trial as trials
-from cyclr.experiments.data import Dataset
+from cyclr.experiments.data import Dataset, load
 from cyclr.experiments.policies import KINDS
 
 if importlib.util.find_spec("torch") is None:
@@ -45,7 +45,8 @@ def test_a_fixed_rate_in_torch(blob_spec: MakeSpec) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("fixed", "auto", "schedule")])
 def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) -> None:
-    record = only(blob_spec(policies=[{"kind": kind}], range_test={"min_lr": 1e-4, "steps": 80}))
+    few = {"members": 2} if kind in ("fge", "swa") else {}
+    record = only(blob_spec(policies=[{"kind": kind, **few}], range_test={"min_lr": 1e-4, "steps": 80}))
     assert (record.status, record.error) == ("ok", None)
     tested = record.range_test
     assert record.range_test_steps >= len(tested.lr) > 20
@@ -269,6 +270,102 @@ def test_what_goes_wrong_is_in_the_record(
     assert record.traceback.startswith("Traceback (most recent call last):")
 
 
+# Endings
+
+ENDINGS = [
+    ({"kind": "snapshot_ensemble", "lr": 0.5, "cycles": 3}, [32, 65, 99], 3),
+    ({"kind": "fge", "base_lr": 0.01, "max_lr": 0.5}, [82, 86, 90, 94, 98], 5),
+    ({"kind": "swa", "base_lr": 0.01, "max_lr": 0.5}, [83, 87, 91, 95, 99], 1),
+    ({"kind": "swa", "base_lr": 0.01, "max_lr": 0.5, "tail": "cyclic", "members": 2}, [88, 99], 1),
+    ({"kind": "lawa", "base_lr": 0.01, "max_lr": 0.5}, [91, 93, 95, 97, 99], 1),
+    ({"kind": "ema", "base_lr": 0.01, "max_lr": 0.5, "decay": 0.9}, [*range(51, 100, 2)], 1),
+    ({"kind": "auto", "base_lr": 0.01, "max_lr": 0.5, "ending": "ensemble", "every": 5, "keep": 2}, [94, 99], 2),
+    ({"kind": "fixed", "lr": 0.1, "ending": "average", "every": "1 epoch", "keep": 3}, [79, 89, 99], 1),
+    ({"kind": "warm_restarts", "base_lr": 0.01, "max_lr": 0.5, "cycles": 2, "ending": "ensemble"}, [49, 99], 2),
+]
+
+
+def epoch(job: Any) -> Iterator[Any]:
+    yield from job._training
+    # Reading a loader of torch draws a random number.
+    _ = [*job._validation]
+
+
+@pytest.mark.parametrize(
+    ("policy", "steps", "predictions"), ENDINGS, ids=lambda value: value["kind"] if isinstance(value, dict) else None
+)
+def test_an_ending_combines_the_weights_of_its_steps(
+    blob_spec: MakeSpec, policy: dict[str, Any], steps: list[int], predictions: int
+) -> None:
+    import torch
+
+    record = only(blob_spec(policies=[policy], epochs=10))
+    assert (record.status, record.error, record.predictions) == ("ok", None, predictions)
+    # The same training by hand, which also shows that members change nothing in it.
+    (trial,) = blob_spec(epochs=10).trials()
+    with workloads.importable_folder(trial.file):
+        job = trials._built(trial)
+    trials._seed(0)
+    model, loss_fn = job._model, torch.nn.functional.cross_entropy
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    kept = []
+    for step, (x, y) in enumerate(batch for _ in range(10) for batch in epoch(job)):
+        optimizer.param_groups[0]["lr"] = record.steps["learning_rate"][step]
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        assert record.steps["loss"][step] == loss.item()
+        if step in steps:
+            kept.append({name: value.clone() for name, value in model.state_dict().items()})
+    weights = np.array([policy.get("decay", 1.0) ** (steps[-1] - step) for step in steps])
+    weights /= weights.sum()
+    ((x, y),) = job._validation
+    if predictions == 1:
+        means = {name: sum(w * one[name].double() for w, one in zip(weights, kept, strict=True)) for name in kept[0]}
+        model.load_state_dict(means)
+        outputs = model(x)
+    else:
+        outputs = sum(torch.func.functional_call(model, one, (x,)).softmax(1) for one in kept).log()
+    expected = {
+        "val_loss": loss_fn(outputs, y).item(),
+        "val_accuracy": (outputs.argmax(1) == y).double().mean().item(),
+    }
+    assert record.ending == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_ensemble_of_outputs_without_classes_has_their_mean(blob_spec: MakeSpec) -> None:
+    policy = {"kind": "fixed", "lr": 0.2, "ending": "ensemble", "every": 1, "keep": 2}
+    record = only(blob_spec("batches", policies=[policy], metric="val_loss", epochs=8))
+    average = only(blob_spec("batches", policies=[{**policy, "ending": "average"}], metric="val_loss", epochs=8))
+    # The model is linear.
+    assert record.ending == pytest.approx(average.ending, rel=1e-5)
+    assert (record.predictions, average.predictions) == (2, 1)
+
+
+def test_too_few_members_are_refused_before_the_training(blob_spec: MakeSpec) -> None:
+    for policy, message in [
+        ({"kind": "triangular", "base_lr": 0.1, "max_lr": 0.5, "ending": "average"}, "a run of 20 steps has 1"),
+        ({"kind": "fixed", "lr": 0.1, "ending": "ensemble", "every": 11}, "a run of 20 steps has 1"),
+        ({"kind": "fge", "base_lr": 0.1, "max_lr": 0.5}, "got members=5, and 4 of 20 steps come after start=0.8"),
+    ]:
+        record = only(blob_spec(policies=[policy]))
+        assert (record.status, record.steps["loss"]) == ("failed", [])
+        assert message in record.error
+
+
+def test_a_training_that_diverges_has_no_ending(blob_spec: MakeSpec) -> None:
+    policy = {"kind": "fixed", "lr": 0.1, "ending": "ensemble", "every": 2}
+    record = only(blob_spec("infinite", policies=[policy]))
+    assert (record.status, record.ending, record.predictions) == ("diverged", {}, 0)
+    # The weights are not finite after the first update, whose loss is.
+    decays = {"name": "SGD", "weight_decay": 1e6}
+    huge = only(blob_spec(policies=[{**policy, "lr": 1e38, "every": 1}], optimizer=decays))
+    assert huge.status == "diverged"
+    assert "a member must be finite" in huge.error
+    assert huge.epochs == {}
+
+
 # Keras
 
 
@@ -321,12 +418,90 @@ def test_a_range_test_in_keras_counts_and_leaves_no_trace() -> None:
     assert tested.workload == "mlp on digits"
 
 
-def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
+@pytest.mark.usefixtures("_tensorflow")
+@pytest.mark.parametrize(
+    ("policy", "steps", "predictions"),
+    [
+        ({"kind": "snapshot_ensemble", "lr": 0.5, "cycles": 3}, [2, 6, 11], 3),
+        ({"kind": "lawa", "base_lr": 0.01, "max_lr": 0.5, "every": 2, "keep": 3}, [7, 9, 11], 1),
+        ({"kind": "ema", "base_lr": 0.01, "max_lr": 0.5, "decay": 0.5}, [*range(12)], 1),
+        ({"kind": "auto", "ending": "ensemble", "every": 4, "keep": 2}, [7, 11], 2),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else None,
+)
+def test_an_ending_in_keras(policy: dict[str, Any], steps: list[int], predictions: int) -> None:
+    import keras
+
+    record = only(Spec([policy], **KERAS))
+    assert (record.status, record.error, record.predictions) == ("ok", None, predictions)
+    kept: list[Any] = []
+    model, losses = _keras_by_hand(
+        record.steps["learning_rate"], lambda model, step: kept.append(model.get_weights()) if step in steps else None
+    )
+    np.testing.assert_allclose(record.steps["loss"], losses, rtol=1e-4)
+    data = load("digits")
+    weights = np.array([policy.get("decay", 1.0) ** (steps[-1] - step) for step in steps])
+    weights /= weights.sum()
+
+    def predicted(state: list[Any]) -> Any:
+        model.set_weights(state)
+        return model.predict(data.x_val, verbose=0)
+
+    if predictions == 1:
+        outputs = predicted(
+            [sum(w * value for w, value in zip(weights, values, strict=True)) for values in zip(*kept, strict=True)]
+        )
+    else:
+        outputs = sum(map(predicted, kept)) / len(kept)
+    accuracy = np.mean(outputs.argmax(1) == data.y_val)
+    loss = float(np.mean(keras.losses.sparse_categorical_crossentropy(data.y_val, outputs)))
+    assert record.ending == pytest.approx({"val_loss": loss, "val_accuracy": accuracy}, rel=1e-3)
+
+
+LOGITS = """
+import keras, numpy as np
+
+def build():
+    rng = np.random.default_rng(0)
+    y = np.arange(96) % 3
+    x = (np.eye(3)[y] + 0.7 * rng.normal(size=(96, 3))).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(8), keras.layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
+    BATCHES
+"""
+ARRAYS = "return model, ((x[:64], y[:64]), (x[64:], y[64:]))"
+BATCHES = """class Batches(keras.utils.PyDataset):
+        def __init__(self, start, stop):
+            super().__init__()
+            self.start, self.stop = start, stop
+        def __len__(self):
+            return (self.stop - self.start) // 16
+        def __getitem__(self, index):
+            rows = slice(self.start + 16 * index, self.start + 16 * index + 16)
+            return x[rows], y[rows]
+    return model, (Batches(0, 64), Batches(64, 96))"""
+
+
+@pytest.mark.usefixtures("_tensorflow")
+@pytest.mark.parametrize("data", [ARRAYS, BATCHES], ids=["arrays", "batches"])
+def test_the_ensemble_of_logits_in_keras_is_the_mean_of_probabilities(tmp_path: Path, data: str) -> None:
+    (tmp_path / "logits.py").write_text(LOGITS.replace("BATCHES", data))
+    given = {"workload": "logits.py:build", "seeds": [0], "epochs": 2, "batch_size": 16, "folder": str(tmp_path)}
+    for ending, predictions in (("ensemble", 4), ("average", 1)):
+        # Members that are all the same: what they predict is what the model does.
+        record = only(Spec([{"kind": "fixed", "lr": 1e-30, "every": 2, "ending": ending}], **given))
+        assert (record.error, record.predictions) == (None, predictions)
+        last = {name: record.epochs[name][-1] for name in ("val_loss", "val_accuracy")}
+        assert record.ending == pytest.approx(last, rel=1e-5)
+
+
+def _keras_by_hand(
+    rates: list[float], after: Callable[[Any, int], None] = lambda model, step: None
+) -> tuple[Any, list[float]]:
     """The losses of the workload `mlp` under these rates, by updates one by one, in the order of Keras."""
     import keras
 
-    from cyclr.experiments import workloads
-    from cyclr.experiments.data import load
     from cyclr.keras.state import seed_all
 
     data = load("digits")
@@ -355,10 +530,11 @@ def _keras_by_hand(rates: list[float]) -> tuple[Any, list[float]]:
     watcher.train_step = original
     model.set_weights(start)
     losses = []
-    for rate, batch in zip(rates, seen, strict=True):
+    for step, (rate, batch) in enumerate(zip(rates, seen, strict=True)):
         model.optimizer.learning_rate = rate
         losses.append(float(model.train_on_batch(x[batch], y[batch])))
         model.reset_metrics()
+        after(model, step)
     return model, losses
 
 

@@ -26,6 +26,8 @@ FULL = make(
     error="x",
     steps={"loss": [1.0, None, 0.5]},
     events=EVENTS,
+    ending={"val_accuracy": 0.75, "val_loss": None},
+    predictions=5,
 )
 
 
@@ -51,7 +53,7 @@ def test_the_fields_are_those_of_version_1_in_their_order() -> None:
     assert list(json.loads(encode(FULL))) == [
         *("version", "trial", "workload", "workload_sha256", "policy", "seed", "optimizer", "status", "error"),
         *("traceback", "metric", "direction", "steps_per_epoch", "total_steps", "range_test_steps", "schedule"),
-        *("range_test", "lr", "epochs", "steps", "events", "seconds", "started"),
+        *("range_test", "lr", "epochs", "steps", "events", "ending", "predictions", "seconds", "started"),
     ]
 
 
@@ -71,10 +73,12 @@ def test_older_records_may_lack_fields(name: str) -> None:
     assert read.started if name == "started" else getattr(read, name) is None
 
 
-def test_older_records_have_no_events() -> None:
+def test_older_records_have_no_events_and_no_endings() -> None:
     content = json.loads(encode(FULL))
-    del content["events"]
-    assert decode(json.dumps(content).encode(), "here").events == ()
+    for name in ("events", "ending", "predictions"):
+        del content[name]
+    read = decode(json.dumps(content).encode(), "here")
+    assert (read.events, read.ending, read.predictions) == ((), {}, 0)
 
 
 def test_unknown_fields_of_later_versions_are_ignored() -> None:
@@ -103,6 +107,8 @@ def test_series_of_different_lengths_are_refused() -> None:
         ({"workload_sha256": []}, "Expected `str | null`, got `array` - at `$.workload_sha256`"),
         ({"seed": "0"}, "Expected `int`, got `str` - at `$.seed`"),
         ({"seed": True}, "Expected `int`, got `bool` - at `$.seed`"),
+        ({"ending": {"val_accuracy": "high"}}, "Expected `float | null`, got `str` - at `$.ending[...]`"),
+        ({"predictions": -1}, "Expected `int` >= 0 - at `$.predictions`"),
         ({"total_steps": -1}, "Expected `int` >= 0 - at `$.total_steps`"),
         ({"total_steps": 2**63}, "Expected `int` <= 9223372036854775807 - at `$.total_steps`"),
         ({"total_steps": 10**400}, "Expected `int` <= 9223372036854775807 - at `$.total_steps`"),

@@ -369,6 +369,31 @@ def test_the_trade_off_of_a_single_run() -> None:
     assert tradeoff(replace(run, epochs={}, status="failed"))["step"] == []
 
 
+def together(seed: int, accuracy: float | None, members: int = 5) -> Record:
+    changes = {"ending": {"val_accuracy": accuracy, "val_loss": 0.1}, "predictions": members, "range_test_steps": 0}
+    return make("ensemble", seed, [0.5, 0.6, 0.7], **changes)
+
+
+def test_an_ending_counts_for_the_best_and_reaches_a_target_at_the_end_of_the_run(tmp_path: Path) -> None:
+    fixed = [make("fixed 0.1", seed, [0.6, 0.75, 0.7]) for seed in (0, 1)]
+    summary = summarize([*fixed, together(0, 0.875), together(1, 0.75, 4)])
+    row, base = summary.rows
+    assert (row.policy, row.final.mean, row.best.mean, row.ending.mean) == ("ensemble", 0.7, 0.8125, 0.8125)
+    assert (row.predictions, row.difference.mean, row.reached, row.steps_to_target) == (4.5, 0.0625, 2, 30.0)
+    assert (base.ending.mean, base.predictions, summary.groups[0].has_endings) == (None, None, True)
+    write_csv(summary, tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(one["ending_mean"], one["predictions"]) for one in found] == [("0.8125", "4.5"), ("", "")]
+
+
+@pytest.mark.parametrize("accuracy", [None, 1e200, 0.65])
+def test_an_ending_that_is_not_measured_or_is_worse_changes_nothing(accuracy: float | None) -> None:
+    (row,) = summarize([together(0, accuracy)], target=0.68).rows
+    assert (row.best.mean, row.steps_to_target) == (0.7, 30.0)
+    assert summarize([together(0, accuracy)], target=0.72).rows[0].reached == 0
+
+
 def test_csv(tmp_path: Path) -> None:
     write_csv(summarize([*RECORDS, make("broken", 0, [], status="failed")]), tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="") as file:

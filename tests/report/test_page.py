@@ -190,6 +190,30 @@ def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_li
     assert not any(line.startswith("elsewhere") and "never" in line for line in lines)
 
 
+def test_endings_are_columns_here_and_on_the_command_line(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    trials = [short(records[0], "fixed", 0, [0.5]), short(records[0], "swa", 0, [0.6], predictions=1)]
+    trials.append(short(records[0], "ensemble", 0, [0.6], predictions=5))
+    for one, value in zip(trials[1:], (0.75, 0.875), strict=True):
+        one["ending"] = {"val_accuracy": value}
+    run = write_run(tmp_path / "run", trials)
+    (group,) = run_page(run).groups
+    ends = {policy: (cells["ending"], cells["models in a prediction"]) for policy, cells in group.table.items()}
+    assert ends == {
+        "ensemble": (("0.8750",), ["5"]),
+        "swa": (("0.7500",), ["1"]),
+        "fixed": (("none",), ["–"]),
+    }
+    lines = CliRunner().invoke(app, ["compare", "--summary", "--output", str(run)]).output.splitlines()
+    assert [line.split()[:6] for line in lines if line.startswith(("policy", "ensemble", "swa", "fixed"))] == [
+        ["policy", "n", "best", "final", "ending", "models"],
+        ["ensemble", "1", "0.875", "0.6", "0.875", "5"],
+        ["swa", "1", "0.75", "0.6", "0.75", "1"],
+        ["fixed", "1", "0.5", "0.5", "–", "–"],
+    ]
+    (lone,) = run_page(write_run(tmp_path / "plain", trials[:1])).groups
+    assert "ending" not in lone.table["fixed"]
+
+
 def test_a_group_without_an_optimizer_has_a_name_all_the_same(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     trials = [short(records[0], "up", 0, [0.5]), short(records[0], "fixed", 0, [], status="failed", optimizer="")]
     assert "digits, val_accuracy" in Parts(render(run_page(write_run(tmp_path, trials)))).text

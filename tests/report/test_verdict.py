@@ -57,6 +57,14 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     assert lost in words(trials)
 
 
+def test_an_ensemble_that_does_best_is_said_with_its_cost() -> None:
+    trials = [trial("fixed", 0, [0.5]), trial("up", 0, [0.6], ending={"val_accuracy": 0.7}, predictions=5)]
+    assert "up did best of 2 policies: best val_accuracy 0.7000" in words(trials)
+    assert "Its ensemble predicts with 5 models. up differs by +0.2" in words(trials)
+    average = [trials[0], trial("up", 0, [0.6], ending={"val_accuracy": 0.7}, predictions=1)]
+    assert "predicts" not in words(average)
+
+
 def test_less_is_better_where_less_is_asked_for() -> None:
     trials = [trial("fixed", 0, [3.0, 2.0], direction="min"), trial("moving", 0, [2.5, 1.0], direction="min")]
     group = only(trials)

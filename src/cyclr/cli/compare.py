@@ -18,12 +18,16 @@ from cyclr.experiments import policies, tracking
 from cyclr.experiments.spec import Spec
 from cyclr.records import Group, Interval, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
+from cyclr.report.run import predictions
 
 _OF_SUMMARY = ("summary", "output", "baseline", "target", "csv", "overwrite")
 
+_ENDINGS = " ending: the ensemble or average of members; models: that a prediction of it costs."
+
 _POLICY_HELP = (
     "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
-    f"Kinds: {', '.join(policies.KINDS)} (schedule:FILE.json)."
+    f"Kinds: {', '.join(policies.KINDS)} (schedule:FILE.json). Any but cosine and plateau takes ending=ensemble or "
+    "ending=average, with every and keep."
 )
 
 
@@ -160,7 +164,8 @@ def print_summary(summary: Summary) -> None:
         where = ", ".join(filter(None, (group.workload, group.optimizer)))
         wide.print(_table(group, escape(where) if len(summary.groups) > 1 else None), "")
     out.print(
-        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds.",
+        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds."
+        + (_ENDINGS if any(group.has_endings for group in summary.groups) else ""),
         style="dim",
     )
     out.print(verdict.in_words(summary), highlight=False, markup=False)
@@ -169,7 +174,8 @@ def print_summary(summary: Summary) -> None:
 def _table(group: Group, title: str | None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("policy", overflow="fold")
-    for column in ("n", "best", "final", "difference", "steps", "ratio", "s"):
+    endings = ("ending", "models") if group.has_endings else ()
+    for column in ("n", "best", "final", *endings, "difference", "steps", "ratio", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict")
     for row in group.rows:
@@ -180,6 +186,7 @@ def _table(group: Group, title: str | None) -> Table:
             str(row.seeds),
             _interval(row.best),
             "–" if row.final.mean is None else f"{row.final.mean:.4g}",
+            *((_interval(row.ending), predictions(row)) if endings else ()),
             "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
             reached if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",

@@ -80,11 +80,13 @@ class Board(Progress):
     def _print(self, record: Record) -> None:
         values = [value for value in record.epochs.get(record.metric, ()) if value is not None]
         last = f"{values[-1]:.4f}" if values else "–"
+        ended = record.ending.get(record.metric)
+        ending = "" if ended is None else f", ending {ended:.4f}"
         status = "" if record.status == "ok" else f"  [bold red]{record.status}[/]"
         kinds = ", ".join(dict.fromkeys(event.what.replace("_", " ") for event in record.events))
         events = f", AutoCycle: {kinds}" if kinds else ""
         self.console.print(
-            f"{escape(record.policy)}, seed {record.seed}: {record.metric} {last}, {record.seconds:.1f} s"
+            f"{escape(record.policy)}, seed {record.seed}: {record.metric} {last}{ending}, {record.seconds:.1f} s"
             f"{events}{status}",
             highlight=False,
         )

@@ -3,9 +3,10 @@
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from msgspec import Meta, Struct, structs
 
 from cyclr import _checks
@@ -13,13 +14,16 @@ from cyclr._checks import quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
 from cyclr.experiments._typed import Count, checked, frozen, plain
+from cyclr.members import Member
 from cyclr.schedules import (
     Anneal,
+    Clock,
     Constant,
     Cyclical,
     OneCycle,
     Run,
     Schedule,
+    Sequence,
     WarmRestarts,
     Warmup,
     WarmupStableDecay,
@@ -35,6 +39,29 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
 Phase = Annotated[int, Meta(ge=0)] | Share
 """Steps, or a share of the run."""
+Combine = Literal["ensemble", "average"]
+Several = Annotated[int, Meta(ge=2)]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the members of a training are combined after it.
+
+    Attributes:
+        combine: `"ensemble"` or `"average"`.
+        every: updates from one member to the next; None for a member at the end of every cycle.
+        keep: number of the last members to combine; None for all.
+        decay: what the weight of a member is multiplied by for every update until the last member.
+    """
+
+    combine: Combine
+    every: int | None = None
+    keep: int | None = None
+    decay: float = 1.0
+
+    def weights(self, members: list[Member]) -> list[float]:
+        """Return the weights of the members, 1 for the last."""
+        return [self.decay ** (members[-1].step - member.step) for member in members]
 
 
 @dataclass(frozen=True)
@@ -47,19 +74,42 @@ class Plan:
             framework; or None.
         lr: the constant rate, or the rate that the framework starts from.
         options: arguments of the framework's means.
+        ending: how members of the training are combined after it, or None.
     """
 
     schedule: Schedule | None = None
     framework: Literal["cosine", "plateau", "auto"] | None = None
     lr: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    ending: Ending | None = None
+
+    def check_members(self, total_steps: int) -> None:
+        """Raise ValueError if a training of this length has fewer than two members to combine."""
+        if self.ending is None or (self.ending.every is None and self.schedule is None):
+            return
+        if self.ending.every is not None:
+            count = total_steps // self.ending.every
+        else:
+            count = int(np.sum(self.schedule.is_cycle_end(np.arange(total_steps))))  # type: ignore[union-attr]
+        if count < 2:
+            raise ValueError(
+                f"ending={self.ending.combine!r} needs at least two members; a run of {total_steps} steps has {count}. "
+                "Use more cycles, a smaller every, or a longer run."
+            )
 
 
-class Kind(Struct, frozen=True, forbid_unknown_fields=True):
-    """A kind of policy with its options as fields; a new kind is a subclass with a `tag`, listed in `KINDS`."""
+class Kind(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A kind of policy with its options as fields; a new kind is a subclass with a `tag`, listed in `KINDS`.
+
+    A policy of any kind can end in an ensemble or an average of members: of the ends of its cycles, or of every so many
+    steps (`every`), the last `keep` of them.
+    """
 
     from_bounds: ClassVar[tuple[str, ...]] = ()
     """Options that a range test can find, all or none of them."""
+    ending: Combine | None = None
+    every: Count | str | None = None
+    keep: Several | None = None
 
     @property
     def needs_range_test(self) -> bool:
@@ -69,6 +119,23 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True):
     def plan(self, run: Run) -> Plan:
         """Return the plan for a training of this length; the rates of a range test have been filled in."""
         raise NotImplementedError
+
+    def spacing(self, run: Run) -> int | None:
+        """Return the steps from one member to the next, or None for the ends of cycles."""
+        return None if self.every is None else run.steps(self.every)
+
+    def end(self, run: Run) -> Ending | None:
+        """Return how the members are combined, if they are."""
+        if self.ending is not None:
+            return Ending(self.ending, self.spacing(run), self.keep)
+        if given := [
+            f"{name}={getattr(self, name)!r}" for name in ("every", "keep") if getattr(self, name) is not None
+        ]:
+            raise ValueError(
+                f"every and keep choose the members of an ending; got {', '.join(given)} and no ending. Add "
+                "ending=ensemble or ending=average, or leave them out."
+            )
+        return None
 
 
 class Fixed(Kind, frozen=True, tag="fixed"):
@@ -264,6 +331,102 @@ class Auto(Bounded, frozen=True, tag="auto"):
         return Plan(framework="auto", options=given)
 
 
+class SnapshotEnsemble(Peaked, frozen=True, tag="snapshot_ensemble"):
+    """Cosines from the peak down to 0, whose ends are an ensemble (Huang et al. 2017, arXiv:1704.00109)."""
+
+    ending: Combine | None = "ensemble"
+    cycles: Several = 5
+
+    def plan(self, run: Run) -> Plan:
+        return Plan(WarmRestarts.over(run.total_steps, self.cycles, 0.0, self.peak))
+
+
+class FastGeometric(Bounded, frozen=True, tag="fge"):
+    """One cycle, left after `start` of the run for short triangles, whose ends are an ensemble.
+
+    The triangles go up to `height` of the way from base_lr to max_lr, where the first starts. Garipov et al. 2018,
+    arXiv:1802.10026.
+    """
+
+    ending: Combine | None = "ensemble"
+    tail: ClassVar[str] = "triangular"
+    start: Annotated[float, Meta(gt=0, lt=1)] = 0.8
+    members: Several = 5
+    height: Annotated[float, Meta(gt=0, le=1)] = 0.25
+
+    def plan(self, run: Run) -> Plan:
+        (low, high), start, length = self.bounds, self._start(run), self._length(run)
+        body, top = Cyclical.over(run.total_steps, 1, low, high), low + self.height * (high - low)
+        if self.tail == "constant":
+            tail: Schedule = Anneal(body(start), top, length, "cosine")
+        elif self.tail == "cyclic":
+            tail = WarmRestarts.over(run.total_steps - start, self.members, low, top)
+        else:
+            up = length // 2
+            tail = Clock(Cyclical(low, top, up, step_size_down=length - up), start=up)
+        return Plan(Sequence([body, tail], [start, run.total_steps - start]))
+
+    def _start(self, run: Run) -> int:
+        return round(self.start * run.total_steps)
+
+    def _length(self, run: Run) -> int:
+        steps = run.total_steps - self._start(run)
+        if steps < 2 * self.members:
+            raise ValueError(
+                f"members must be at most half the steps after start; got members={self.members}, and {steps} of "
+                f"{run.total_steps} steps come after start={self.start!r}. Use fewer members, or an earlier start."
+            )
+        return steps // self.members
+
+    def spacing(self, run: Run) -> int | None:
+        return super().spacing(run) or (self._length(run) if self.tail == "constant" else None)
+
+    def end(self, run: Run) -> Ending | None:
+        ending = super().end(run)
+        return ending and replace(ending, keep=ending.keep or self.members)
+
+
+class WeightAveraging(FastGeometric, frozen=True, tag="swa"):
+    """The same with an average, and a tail at that height or of short cosines down from it.
+
+    Izmailov et al. 2018, arXiv:1803.05407.
+    """
+
+    ending: Combine | None = "average"
+    tail: Literal["constant", "cyclic"] = "constant"  # type: ignore[misc]  # an option here
+
+
+class LatestAveraging(Triangular, frozen=True, tag="lawa"):
+    """A cycle with an average of the last members, by default of every 50th part of the run (arXiv:2209.14981)."""
+
+    ending: Combine | None = "average"
+    keep: Several | None = 5
+    cycles: Count | None = 1
+
+    def spacing(self, run: Run) -> int | None:
+        return super().spacing(run) or max(1, run.total_steps // 50)
+
+
+class RunningAverage(Triangular, frozen=True, tag="ema"):
+    """A cycle with a running average of the weights, which forgets by `decay` in every step.
+
+    It is made of members a fifth of its memory of 1 / (1 − decay) steps apart, of the last 25, which leave out a weight
+    of e⁻⁵.
+    """
+
+    ending: Combine | None = "average"
+    keep: Several | None = 25
+    cycles: Count | None = 1
+    decay: Annotated[float, Meta(gt=0, lt=1)] = 0.98
+
+    def spacing(self, run: Run) -> int | None:
+        return super().spacing(run) or min(max(1, round(0.2 / (1 - self.decay))), max(1, run.total_steps // 2))
+
+    def end(self, run: Run) -> Ending | None:
+        ending = super().end(run)
+        return ending and replace(ending, decay=self.decay)
+
+
 class FromSchedule(Kind, frozen=True, tag="schedule"):
     """Any schedule, from its `to_dict()`; or `bounds.schedule` of the run's length, from those of `Bounds`."""
 
@@ -280,7 +443,8 @@ KINDS: dict[str, type[Kind]] = {
     for kind in (
         *(Fixed, Triangular, Triangular2, ExpRange, Parabolic, Sinusoidal),
         *(OneCyclePolicy, RestartsPolicy, Multiplicative, Linear, DecayToZero, CosineWithFloor, StableDecay),
-        *(Cosine, Plateau, Auto, FromSchedule),
+        *(Cosine, Plateau, Auto, SnapshotEnsemble, FastGeometric, WeightAveraging, LatestAveraging, RunningAverage),
+        FromSchedule,
     )
 }
 """Every kind of policy by its name."""
@@ -346,12 +510,30 @@ class Policy:
             ValueError: the options do not fit the length.
         """
         if not self.needs_range_test:
-            return self._settings.plan(run)
+            return _planned(self.kind, self._settings, run)
         if bounds is None or bounds.base_lr is None or bounds.max_lr is None:
             why = "none was run" if bounds is None else f"status {bounds.status!r}: {bounds.details}"
             raise BoundsError(f"policy {self.name!r} needs the bounds of a range test, but {why}")
         found = {"base_lr": bounds.base_lr, "max_lr": bounds.max_lr, "lr": bounds.max_lr}
-        return structs.replace(self._settings, **{name: found[name] for name in self._settings.from_bounds}).plan(run)
+        rates = {name: found[name] for name in self._settings.from_bounds}
+        return _planned(self.kind, structs.replace(self._settings, **rates), run)
+
+
+def _planned(kind: str, settings: Kind, run: Run) -> Plan:
+    plan, ending = settings.plan(run), settings.end(run)
+    if ending is None:
+        return plan
+    if plan.framework not in (None, "auto"):
+        raise ValueError(
+            f"policy {kind!r} has no ending, because the framework moves its rate; got ending={ending.combine!r}. Use "
+            "another kind, such as cosine_with_floor, or leave ending out."
+        )
+    if ending.every is None and plan.schedule is not None and not plan.schedule.has_cycle_ends:
+        raise ValueError(
+            f"ending={ending.combine!r} of policy {kind!r} needs every, the steps from one member to the next, because "
+            f"its schedule has no cycle ends. Add every=100, or every=1 epoch."
+        )
+    return replace(plan, ending=ending)
 
 
 def _in_name(option: str, value: Any) -> str:

@@ -132,7 +132,8 @@ class Spec:
             makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
             `refine`, as in `range_test`, and an `optimizer`, the only one it runs with. `"schedule"` takes an inline
             `schedule`, or the `file` of one: a schedule, or `Bounds` or a `RangeTestResult`, whose `bounds.schedule`
-            fills the run.
+            fills the run. With `ending` (`"ensemble"` or `"average"`) the training ends in one of members: of the ends
+            of its cycles or of every `every` steps, the last `keep`.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
         data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from cyclr import _generators
-from cyclr.errors import CyclrError
+from cyclr.errors import CyclrError, MembersError
 from cyclr.experiments import environment, workloads
 from cyclr.experiments.data import Dataset
 from cyclr.experiments.events import Epoch, Event, Progress
@@ -119,6 +119,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         found["range_test_steps"] = updates
         bounds = found["range_test"].bounds
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), bounds)
+    plan.check_members(total)
     found |= {"lr": plan.lr if plan.framework is None else None, "schedule": plan.schedule}
     _seed(trial.seed)
     history = History(
@@ -128,18 +129,25 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         lambda values: tell(Epoch(trial.id, values)),
         forgives=plan.framework == "auto",
     )
-    job.train(plan, history)
+    unfit = None
+    try:
+        job.train(plan, history)
+    except MembersError as error:
+        # Weights that are NaN or infinite, before a loss is.
+        history.diverged, unfit = True, str(error)
     epochs = {name: _finite(values) for name, values in history.epochs.items()}
     found |= {
         "seconds": round(time.perf_counter() - started, 3),
         "epochs": epochs,
         "steps": {"learning_rate": _finite(history.lr), "loss": _finite(history.loss)},
         "events": history.events,
+        "ending": dict(zip(history.ending, _finite([*history.ending.values()]), strict=True)),
+        "predictions": history.predictions,
     }
     if history.range_test is not None:
         found["range_test"] = history.range_test
     if history.diverged:
-        found |= {"status": "diverged", "error": f"loss not finite at update {len(history.loss) - 1}"}
+        found |= {"status": "diverged", "error": unfit or f"loss not finite at update {len(history.loss) - 1}"}
     elif all(value is None for value in epochs[trial.metric]):
         found |= {"status": "diverged", "error": f"{trial.metric} was not finite after any epoch"}
 

@@ -242,6 +242,12 @@ def compiled_parts(model: Any) -> list[Any]:
     return [part for part in parts if part is not None]
 
 
+def compiled_with(model: Any) -> dict[str, Any]:
+    """Return the loss and the metrics as they were passed to `compile`."""
+    given = model._compile_config.config
+    return {name: given.get(name) for name in ("loss", "loss_weights", "metrics", "weighted_metrics")}
+
+
 def parts_of_compiled(value: Any) -> Any:
     """Return the attributes of a loss, a metric, or a tracker of one."""
     from keras.src.utils.tracking import Tracker

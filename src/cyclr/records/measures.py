@@ -23,13 +23,19 @@ def usable(value: float | None) -> TypeGuard[float]:
     return value is not None and abs(value) <= _LARGEST
 
 
+def ending(record: Record) -> float | None:
+    """Return the value of the metric of the ensemble or average that the training ended in, or None."""
+    found = record.ending.get(record.metric)
+    return found if usable(found) else None
+
+
 def values(record: Record) -> list[float]:
-    """Return the usable values of the metric at the ends of epochs."""
-    return [value for value in record.epochs.get(record.metric, ()) if usable(value)]
+    """Return the usable values of the metric at the ends of epochs, and of the ending."""
+    return [value for value in (*record.epochs.get(record.metric, ()), ending(record)) if usable(value)]
 
 
 def best(record: Record) -> float | None:
-    """Return the best value of the metric at the end of an epoch, or None."""
+    """Return the best value of the metric at the end of an epoch, or of the ending; or None."""
     found = values(record)
     return (max if record.direction == "max" else min)(found) if found else None
 
@@ -41,14 +47,15 @@ def final(record: Record) -> float | None:
 
 
 def steps_to(record: Record, target: float | None) -> int | None:
-    """Return the updates until an epoch first ended with the target reached, or None if none did.
+    """Return the updates until an epoch first ended with the target reached, or the ending reached it; or None.
 
     The updates of the range test are included.
     """
     if target is None:
         return None
     sign = 1.0 if record.direction == "max" else -1.0
-    for step, value in zip(record.epochs.get("step", ()), record.epochs.get(record.metric, ()), strict=False):
+    ends = zip(record.epochs.get("step", ()), record.epochs.get(record.metric, ()), strict=False)
+    for step, value in (*ends, (record.total_steps, ending(record))):
         if step is not None and value is not None and sign * value >= sign * target:
             return int(step + record.range_test_steps)
     return None

@@ -59,7 +59,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             None where a value was not finite.
         steps: the series `"learning_rate"` and `"loss"`, with one value a step.
         events: what AutoCycle did in the training.
-        seconds: wall time of range test and training.
+        ending: the validation metrics of the ensemble or average of members that the training ended in; empty without
+            one, None for a metric that was not finite.
+        predictions: models that a prediction of the ending costs: the members of an ensemble, 1 for an average; 0
+            without an ending.
+        seconds: wall time of range test, training and ending.
         started: when the trial started, ISO 8601.
 
     Raises:
@@ -87,6 +91,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     epochs: _Series = {}
     steps: _Series = msgspec.field(default_factory=lambda: {"learning_rate": [], "loss": []})
     events: tuple[AutoEvent, ...] = ()
+    ending: dict[str, float | None] = {}
+    predictions: _Count = 0
     seconds: float = 0.0
     started: str = msgspec.field(default_factory=now)
 
@@ -100,9 +106,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _OPTIONAL = {
-    *("workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "events", "started")
+    *("workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "events", "ending"),
+    *("predictions", "started"),
 }
-"""Fields that a line may lack: older records have no `workload_sha256` and no `events`."""
+"""Fields that a line may lack: older records have no `workload_sha256`, `events`, `ending` and `predictions`."""
 _REQUIRED = [name for name in Record.__struct_fields__ if name not in _OPTIONAL]
 
 

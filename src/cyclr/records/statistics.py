@@ -13,7 +13,7 @@ import numpy as np
 from cyclr import _checks
 from cyclr.records.direction import Direction
 from cyclr.records.estimates import Interval, difference, interval, resolution
-from cyclr.records.measures import best, final, is_fixed, steps_to, values
+from cyclr.records.measures import best, ending, final, is_fixed, steps_to, values
 from cyclr.records.record import Record
 
 Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
@@ -27,7 +27,8 @@ class Row:
         workload, optimizer, policy: whose results these are.
         records: all of its records.
         fixed: True if its finished trials used a constant learning rate; False without finished trials.
-        final, best: the metric after the last epoch, and at its best.
+        final, best: the metric after the last epoch, and at its best, of epochs and ending.
+        ending: the metric of the ensemble or average that the training ends in.
         difference: of `best` to the baseline's, seed by seed; see `summarize` for its interval.
         verdict: `"better"` or `"worse"` only if the interval of the difference excludes 0.
         target: the value to reach; the mean over seeds if it differs.
@@ -45,6 +46,7 @@ class Row:
     fixed: bool
     final: Interval
     best: Interval
+    ending: Interval
     difference: Interval
     verdict: Verdict
     target: float | None
@@ -84,6 +86,11 @@ class Row:
         return _mean(record.range_test_steps for record in self.finished) or 0.0
 
     @property
+    def predictions(self) -> float | None:
+        """Mean number of models that a prediction of the ending costs; None without an ending."""
+        return _mean(record.predictions for record in self.finished if record.predictions)
+
+    @property
     def seconds(self) -> float:
         """Mean wall time of a finished trial."""
         return _mean(record.seconds for record in self.finished) or 0.0
@@ -113,6 +120,11 @@ class Group:
     def target(self) -> float | None:
         """The best of the baseline, the mean over seeds; None if the baseline is not a fixed rate."""
         return self.baseline.best.mean if self.baseline is not None and self.baseline.fixed else None
+
+    @property
+    def has_endings(self) -> bool:
+        """True if a policy ends in an ensemble or an average."""
+        return any(row.predictions for row in self.rows)
 
     @property
     def comparisons(self) -> int:
@@ -268,6 +280,7 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
                 fixed=policy in fixed,
                 final=interval([value for r in finished if (value := final(r)) is not None], confidence),
                 best=interval([*bests[policy].values()], confidence),
+                ending=interval([value for r in finished if (value := ending(r)) is not None], confidence),
                 difference=found,
                 verdict="baseline" if policy == base else _verdict(found, sign),
                 target=_mean(aim for _, aim in aimed),
@@ -309,17 +322,21 @@ _COLUMNS = (
 
 
 def write_csv(summary: Summary, path: str | Path) -> None:
-    """Write the rows as CSV; an interval makes three columns, and unknown values are left empty."""
+    """Write the rows as CSV; an interval makes three columns, and unknown values are left empty.
+
+    The last columns, of endings and their predictions, are there if a policy has an ending.
+    """
     with Path(path).open("w", encoding="utf-8", newline="") as file:
-        rows = [_cells(row) for row in summary.rows]
+        extra = ("ending", "predictions") if any(group.has_endings for group in summary.groups) else ()
+        rows = [_cells(row, (*_COLUMNS, *extra)) for row in summary.rows]
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _cells(row: Row) -> dict[str, object]:
+def _cells(row: Row, columns: Iterable[str]) -> dict[str, object]:
     cells: dict[str, object] = {}
-    for name in _COLUMNS:
+    for name in columns:
         value = getattr(row, name)
         cells |= {f"{name}_{k}": v for k, v in vars(value).items()} if isinstance(value, Interval) else {name: value}
     return cells

@@ -172,11 +172,21 @@ def _cells(group: Group, row: Row) -> dict[str, Sequence[str]]:
         "seeds": [str(row.seeds) if row.seeds == len(row.records) else f"{row.seeds} of {len(row.records)}"],
         f"best {group.metric}": verdict.parts(row.best),
         "final": verdict.parts(row.final),
+        **(
+            {"ending": verdict.parts(row.ending), "models in a prediction": [predictions(row)]}
+            if group.has_endings
+            else {}
+        ),
         "verdict": [row.verdict],
         **(towards_target if group.target is not None else {}),
         "range test": [f"{round(row.range_test_steps):,}"],
         "time per trial": [duration(row.seconds)],
     }
+
+
+def predictions(row: Row) -> str:
+    """Return the models that a prediction of the ending costs."""
+    return "–" if row.predictions is None else f"{row.predictions:g}"
 
 
 def _series(group: Group) -> list[str]:

@@ -44,11 +44,17 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
     fast = min((row for row in others if row.ratio and row.ratio < 1), key=lambda row: row.ratio or 0.0, default=one)
     return [
         f"{done[0].policy} did best of {len(done)} policies: {best}",
+        *_cost(done[0]),
         _compared(one, _named(base, done), confidence, group.comparisons),
         *_speed("It", one, base, target),
         *(_speed(f"The fastest, {fast.policy},", fast, base, target) if fast.ratio != one.ratio else ()),
         *_lost(rows),
     ]
+
+
+def _cost(row: Row) -> list[str]:
+    """Say that a policy ends in an ensemble, whose predictions cost more."""
+    return [f"Its ensemble predicts with {row.predictions:g} models."] if (row.predictions or 0) > 1 else []
 
 
 def _estimated(row: Row, confidence: float) -> str:

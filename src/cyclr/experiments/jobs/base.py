@@ -27,6 +27,8 @@ class History:
             the training goes on after others), the validation metrics and `seconds` (since the training started).
         events: what AutoCycle did.
         range_test: the range test that AutoCycle started the training with, or None.
+        ending: the validation metrics of the ensemble or average of members; empty without one.
+        predictions: models that a prediction of the ending costs, or 0 without one.
         diverged: True if a loss was NaN or infinite and ended the training.
     """
 
@@ -41,6 +43,8 @@ class History:
     diverged: bool = False
     events: tuple[AutoEvent, ...] = ()
     range_test: RangeTestResult | None = None
+    ending: Mapping[str, float] = field(default_factory=dict)
+    predictions: int = 0
     _started: float = field(default_factory=time.perf_counter)
     _epoch_start: int = 0
 
@@ -57,11 +61,7 @@ class History:
 
     def add_epoch(self, metrics: Mapping[str, float]) -> None:
         """Record the end of an epoch, also of a partial last one."""
-        if self.metric not in metrics:
-            raise CyclrError(
-                f"metric must be one that the trial reports; got metric={self.metric!r}, it reports "
-                f"{', '.join(metrics) or 'nothing'}. Choose one of these, or compile a Keras model with metrics=[...]."
-            )
+        self._check(metrics)
         batches = [loss for loss in self.loss[self._epoch_start :] if isfinite(loss) or not self.forgives]
         self._epoch_start = len(self.loss)
         values = {
@@ -73,6 +73,18 @@ class History:
         for name, value in values.items():
             self.epochs.setdefault(name, []).append(value)
         self.on_epoch(values)
+
+    def add_ending(self, metrics: Mapping[str, float], predictions: int) -> None:
+        """Record the metrics of the ensemble or average that the training ends in."""
+        self._check(metrics)
+        self.ending, self.predictions = metrics, predictions
+
+    def _check(self, metrics: Mapping[str, float]) -> None:
+        if self.metric not in metrics:
+            raise CyclrError(
+                f"metric must be one that the trial reports; got metric={self.metric!r}, it reports "
+                f"{', '.join(metrics) or 'nothing'}. Choose one of these, or compile a Keras model with metrics=[...]."
+            )
 
 
 class Job(Protocol):

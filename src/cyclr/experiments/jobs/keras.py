@@ -8,11 +8,12 @@ import numpy as np
 
 from cyclr.errors import CyclrError
 from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
-from cyclr.experiments.policies import Plan
+from cyclr.experiments.policies import Ending, Plan
 from cyclr.experiments.spec import Trial
-from cyclr.keras import AutoCycle, LearningRate, _private, range_test
+from cyclr.keras import AutoCycle, Ensemble, LearningRate, Snapshots, _private, average, range_test
 from cyclr.keras._conditions import optimizer_call
 from cyclr.keras.schedule import retrace
+from cyclr.members import Member
 from cyclr.range_test import RangeTest, RangeTestResult
 
 
@@ -67,6 +68,9 @@ class KerasJob:
         if auto is not None:
             # After the recorder, which resets the metrics before every batch.
             callbacks.append(auto)
+        if plan.ending is not None:
+            snapshots = Snapshots(every=plan.ending.every, keep=plan.ending.keep)
+            callbacks.append(snapshots)
         if plan.framework == "plateau":
             callbacks.append(
                 keras.callbacks.ReduceLROnPlateau(self._trial.metric, mode=self._trial.direction, **plan.options)
@@ -87,6 +91,25 @@ class KerasJob:
             history.lr[:] = np.asarray(plan.schedule(np.arange(len(history.loss)))).tolist()
         elif rate is not None:
             history.lr[:] = [float(keras.ops.convert_to_numpy(rate(step))) for step in range(len(history.loss))]
+        if plan.ending is not None and not history.diverged:
+            history.add_ending(*self._end(plan.ending, snapshots.members))
+
+    def _end(self, ending: Ending, members: list[Member]) -> tuple[dict[str, float], int]:
+        """Return the metrics of an ensemble or average, and the models that its predictions cost."""
+        model, weights, predictions = self._model, ending.weights(members), 1
+        if ending.combine == "average":
+            averaged: Any = average(model, members, self._data[0], weights=weights)
+        else:
+            kinds = (keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy)
+            logits = isinstance(model.loss, kinds) and model.loss.from_logits
+            averaged = (_Logits if logits else Ensemble)(
+                model, members, activation="softmax" if logits else None, weights=weights
+            )
+            predictions = len(members)
+        averaged.compile(**_private.compiled_with(model))
+        data = self._validation if self._batch_size else (self._validation,)
+        values = averaged.evaluate(*data, batch_size=self._batch_size, return_dict=True, verbose=0)
+        return {f"val_{name}": float(value) for name, value in values.items()}, predictions
 
     def _set_rate(self, plan: Plan, total_steps: int) -> Any:
         """Set the rate, and return the schedule that the optimizer follows; None if the rate is a variable."""
@@ -104,6 +127,14 @@ class KerasJob:
         if plan.framework != "auto":
             optimizer.learning_rate = plan.lr if rate is None else rate
         return rate
+
+
+class _Logits(Ensemble):
+    """The logarithms of mean probabilities, which are logits."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        tiny = float(np.finfo(np.float32).tiny)
+        return keras.ops.log(keras.ops.maximum(super().call(inputs), tiny))
 
 
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]

@@ -9,10 +9,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cyclr.errors import CyclrError
 from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
-from cyclr.experiments.policies import Plan
+from cyclr.experiments.policies import Ending, Plan
 from cyclr.experiments.spec import Trial
+from cyclr.members import Member
 from cyclr.range_test import RangeTest, RangeTestResult
-from cyclr.torch import AutoCycle, Scheduler, range_test
+from cyclr.torch import AutoCycle, Scheduler, Snapshots, average, ensemble, range_test
 
 _DEFAULT_OPTIMIZER = {"name": "SGD", "momentum": 0.9}
 _VALIDATION_BATCH = 1000
@@ -62,10 +63,12 @@ class TorchJob:
 
     def train(self, plan: Plan, history: History) -> None:
         scheduler = self._scheduler(plan, history.total_steps)
+        if plan.ending is not None:
+            snapshots = Snapshots(self._model, scheduler, every=plan.ending.every, keep=plan.ending.keep)
         for _ in range(-(-history.total_steps // self.steps_per_epoch)):
             self._model.train()
             for inputs, targets in self._training:
-                history.lr.append(float(self._optimizer.param_groups[0]["lr"]))
+                lr = float(self._optimizer.param_groups[0]["lr"])
                 self._optimizer.zero_grad(set_to_none=True)
                 loss = self._loss(self._model(self._to_device(inputs)), self._to_device(targets))
                 loss.backward()
@@ -74,10 +77,11 @@ class TorchJob:
                     scheduler.step(loss)
                 elif plan.framework != "plateau":
                     scheduler.step()
+                history.lr.append(lr)
                 history.add_step(float(loss.detach()))
                 if history.is_over:
                     break
-            metrics = self._evaluate()
+            metrics = self._evaluate(self._model.eval())
             history.add_epoch(metrics)
             if plan.framework == "plateau":
                 scheduler.step(metrics[self._trial.metric])
@@ -90,6 +94,8 @@ class TorchJob:
                 f"the training data of {self._trial.workload} ended early: it gave {len(history.loss)} batches in all, "
                 f"its length of {self.steps_per_epoch} promises {history.total_steps}. Correct its length."
             )
+        if plan.ending is not None and not history.diverged:
+            history.add_ending(*self._end(plan.ending, snapshots.members))
 
     def _scheduler(self, plan: Plan, total_steps: int) -> Any:
         if plan.schedule is not None:
@@ -103,14 +109,25 @@ class TorchJob:
             return schedulers.CosineAnnealingLR(self._optimizer, T_max=total_steps)
         return schedulers.ReduceLROnPlateau(self._optimizer, mode=self._trial.direction, **plan.options)
 
-    def _evaluate(self) -> dict[str, float]:
+    def _end(self, ending: Ending, members: list[Member]) -> tuple[dict[str, float], int]:
+        """Return the metrics of an ensemble or average, and the models that its predictions cost."""
+        weights = ending.weights(members)
+        if ending.combine == "average":
+            return self._evaluate(average(self._model, members, self._training, weights=weights).eval()), 1
+        if self._loss is not default_loss or next(iter(self._validation))[1].is_floating_point():
+            return self._evaluate(ensemble(self._model, members, weights=weights)), len(members)
+        # The mean of probabilities, whose logarithms are logits.
+        together = ensemble(self._model, members, activation=lambda logits: logits.softmax(1), weights=weights)
+        tiny = torch.finfo(torch.float32).tiny
+        return self._evaluate(lambda inputs: together(inputs).clamp_min(tiny).log()), len(members)
+
+    def _evaluate(self, predict: Callable[[Any], Any]) -> dict[str, float]:
         """Mean loss over the validation samples, and the accuracy if targets are classes."""
-        self._model.eval()
         loss, correct, count, classes = 0.0, 0, 0, True
         with torch.no_grad():
             for inputs, targets in self._validation:
                 targets = self._to_device(targets)
-                outputs = self._model(self._to_device(inputs))
+                outputs = predict(self._to_device(inputs))
                 loss += float(self._loss(outputs, targets)) * len(targets)
                 classes = not targets.is_floating_point() and outputs.ndim == 2
                 correct += int((outputs.argmax(1) == targets).sum()) if classes else 0
