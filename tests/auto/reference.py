@@ -7,6 +7,8 @@ import copy
 import math
 import statistics
 
+import numpy as np
+
 
 class Reading:
     """The numbered list of the page."""
@@ -26,7 +28,7 @@ class Reading:
     def yardstick(self):
         if not self.first or self.best == math.inf:
             return 0.0
-        return max(self.level - self.best, 0) + 3 * self.least_noise + 1e-6 * abs(self.level)
+        return max(self.level - self.best, 0) + 3.5 * self.least_noise + 1e-6 * abs(self.level)
 
     @property
     def mean(self):
@@ -40,7 +42,7 @@ class Reading:
         return self.mean - self.best
 
     def risen(self):
-        return self.high[-2:] == [True, True]
+        return self.high[-3:] == [True, True, True]
 
     def take(self, loss, rate):
         loss = max(-1e306, min(1e306, loss))
@@ -79,16 +81,17 @@ class Reference:
         restored: for each return, the update whose state is restored, −1 for the start.
     """
 
-    def __init__(self, rates, *, eager=False):
-        self.plan, self.total, self.eager = rates, len(rates), eager
+    def __init__(self, rates):
+        self.plan, self.total = rates, len(rates)
         self.factor, self.t = 1.0, 0
         self.reading = Reading()
         self.start, self.copy, self.copied = Reading(), None, -1
         self.settled = -1
         self.last_bad, self.row, self.fresh = -math.inf, 0, False
         self.lowerings, self.vain, self.lowest = 0, 0, math.inf
-        self.ignored, self.looking = False, True
-        self.pieces, self.piece, self.summed = [], [], 0.0
+        self.ignored = False
+        self.trial, self.failed = None, False
+        self.begin_pieces(0, from_start=True)
         self.events, self.restored = [], []
 
     def rate(self):
@@ -97,26 +100,36 @@ class Reference:
     def event(self, what, before=False):
         self.events.append((self.t - before, what))
 
-    def go_back(self):
-        kept = self.start if self.copy is None else self.copy
-        self.restored.append(-1 if self.copy is None else self.copied)
+    def begin_pieces(self, update, from_start):
+        self.begun, self.from_start = update, from_start
+        self.pieces, self.piece, self.summed = [], [], 0.0
+
+    def go_back(self, before=False):
+        to_start = self.copy is None or (self.trial is not None and self.from_start)
+        self.restored.append(-1 if to_start else self.copied)
         first = self.reading.first
-        self.reading = copy.deepcopy(kept)
+        self.reading = copy.deepcopy(self.start if to_start else self.copy)
         self.reading.high = []
         if len(self.reading.first) < 5:
             self.reading.first = list(first)
-        self.looking, self.fresh = False, True
+        self.begin_pieces(self.t + (not before), from_start=to_start)
 
-    def lower(self, spoiled, before=False):
+    def lower(self, before=False, loss=None):
+        if self.trial and self.trial > 1:
+            self.end_trial(before)
+            return
+        if self.trial:
+            self.trial, self.copy = None, None
         r = self.reading
         in_vain = not r.best < self.lowest - 0.1 * r.yardstick
-        self.vain = self.vain + 1 if in_vain else 0
+        rise = loss is None
+        self.vain = self.vain + rise if in_vain else 0
         self.lowest = min(self.lowest, r.best)
-        if self.lowerings == 6 or self.vain == 4:
-            self.ignored, self.looking, self.factor = True, False, 1.0
+        if ((rise or math.isfinite(loss)) and self.lowerings >= 6) or (rise and self.vain == 3):
+            self.ignored, self.factor = True, 1.0
             self.event("ignored", before)
-            if spoiled:
-                self.go_back()
+            if not rise:
+                self.go_back(before=before)
             return
         q = self.rate() if r.best_rate is None else max(r.best_rate, 0.1 * self.rate())
         rest = self.plan[self.t + (not before) :] or self.plan[-1:]
@@ -124,13 +137,13 @@ class Reference:
         self.lowerings += 1
         self.settled = self.t + 16
         self.event("lowered", before)
-        self.go_back()
+        self.go_back(before=before)
 
     def settling(self):
         return self.t <= self.settled
 
     def tolerant(self):
-        return self.settling() and self.copy is not None
+        return self.settling() and self.copy is not None and not self.trial
 
     def bad(self, loss, before):
         self.row += 1
@@ -140,12 +153,12 @@ class Reference:
         to_blame = self.row == 3 if before else math.isfinite(loss) or self.row == 1
         lower = soon and to_blame
         if lower:
-            self.lower(True, before)
+            self.lower(before, loss)
             return
         if self.row <= 10:
             self.event("left_out", before)
         if spoiled:
-            self.go_back()
+            self.go_back(before=before)
 
     def is_bad(self, loss, before):
         if not math.isfinite(loss):
@@ -172,8 +185,8 @@ class Reference:
         rate = self.rate()
         self.reading.take(loss, rate)
         if self.reading.risen() and not self.ignored:
-            if not self.settling():
-                self.lower(False)
+            if not self.settling() or self.trial:
+                self.lower()
             elif self.t < 0.35 * self.total and self.copy is not None:
                 self.copy, self.copied = None, -1
                 self.settled = self.t + 16
@@ -182,40 +195,110 @@ class Reference:
             else:
                 self.reading.best, self.reading.best_rate = self.reading.mean, rate
                 self.reading.high = []
-                self.looking = False
+                self.begin_pieces(self.t + 1, from_start=False)
                 self.event("accepted")
             return
-        if self.looking and self.look(loss, rate):
+        if self.look(loss, rate):
             return
         r = self.reading
         calm = r.count < 5 or (r.above() < 0.1 * r.yardstick and not r.high[-1]) or not r.yardstick
+        if self.trial:
+            return
         if self.t >= 0.2 * self.total and self.t % max(1, self.total // 64) == 0 and (calm or self.ignored):
             self.copy, self.copied = copy.deepcopy(r), self.t
+            ends = self.begun + 0.2 * self.total + self.length
+            if self.t >= 0.35 * self.total and not (self.total >= 160 and self.from_start and self.t < ends):
+                self.start = None
+
+    @property
+    def length(self):
+        return max(1, self.total // 80)
 
     def look(self, loss, rate):
-        """The section on a rate that is too low. Return True if it was raised."""
-        length = max(4, self.total // 20)
+        """The sections on a rate that is too low and on a loss that stalls. Return True if something was done."""
         self.summed += rate
         self.piece.append((loss, self.summed))
-        if len(self.piece) < length:
+        if len(self.piece) < self.length:
             return False
-        self.pieces.append([sum(column) / length for column in zip(*self.piece, strict=True)])
+        self.pieces.append([sum(column) / self.length for column in zip(*self.piece, strict=True)])
         self.piece = []
-        shares = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4) if self.eager else (0.15, 0.2, 0.25, 0.3)
-        if not any(abs(self.t + 1 - share * self.total) < length / 2 for share in shares) or len(self.pieces) < 3:
+        if self.ignored or self.total < 160:
             return False
-        pairs = list(zip(self.pieces, self.pieces[1:], strict=False))
-        if any(later[1] <= earlier[1] for earlier, later in pairs):
+        done = self.t + 1
+        since = done - self.begun
+        half = Line(self.pieces[len(self.pieces) // 2 :])
+        if self.trial:
+            if since < math.ceil(0.1 * self.total):
+                return False
+            self.judge_trial(half)
+            return True
+        if self.failed or not half.known:
             return False
-        paces = [(earlier[0] - later[0]) / (later[1] - earlier[1]) for earlier, later in pairs]
-        error = math.sqrt(2 / length) * self.reading.rough / (self.pieces[-1][1] - self.pieces[-2][1])
-        rest = self.factor * sum(self.plan[self.t + 1 :])
-        if self.pieces[-1][0] <= 0 or paces[-1] < 0.4 * max(paces):
-            return False
-        far = (paces[-1] + 2 * error) * rest / self.pieces[-1][0]
-        if not 0 < far < (3 if self.eager else 2):
-            return False
-        self.event("raised")
-        self.factor *= min(10, max(2, 10 / far))
-        self.pieces, self.summed = [], 0.0
-        return True
+        if self.start and self.from_start and self.reaches(since, 0.2):
+            eighth = [piece[0] for piece in self.pieces[len(self.pieces) // 8 : max(1, len(self.pieces) // 4)]]
+            e = sum(eighth) / len(eighth)
+            if half.slope >= -2 * half.slope_error and e - half.mean < 0.3 * abs(e):
+                self.keep_for_trial(half)
+                self.try_from_start(0.1)
+                return True
+        may_raise = not self.lowerings and since >= 0.15 * self.total
+        if may_raise and any(self.reaches(done, share) for share in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)):
+            whole = Line(self.pieces)
+            if whole.slope < -2 * whole.slope_error:
+                quotient = half.slope / whole.slope
+                if quotient > 0.6:
+                    self.keep_for_trial(half)
+                    self.trial = 10 if quotient > 0.9 else 3
+                    self.factor *= self.trial
+                    self.event("tried")
+                    self.begin_pieces(done, from_start=False)
+                    return True
+        return False
+
+    def reaches(self, updates, share):
+        return 0 <= updates - share * self.total < self.length
+
+    def keep_for_trial(self, half):
+        self.copy, self.copied = copy.deepcopy(self.reading), self.t
+        self.before, self.stood = self.factor, half
+
+    def try_from_start(self, times):
+        self.trial, self.factor = times, times * self.before
+        self.event("tried")
+        self.from_start = True
+        self.go_back()
+
+    def judge_trial(self, half):
+        if half.known and half.mean < self.stood.mean - 2 * math.hypot(half.mean_error, self.stood.mean_error):
+            self.event("lowered" if self.trial < 1 else "raised")
+            self.lowerings += self.trial < 1
+            self.trial = None
+            if self.from_start:
+                self.copy = None
+        elif self.trial < 1 and not self.lowerings:
+            self.failed = True
+            self.try_from_start(10)
+        else:
+            self.end_trial()
+
+    def end_trial(self, before=False):
+        self.trial, self.factor, self.failed = None, self.before, True
+        self.event("went_back", before)
+        self.go_back(before=before)
+
+
+class Line:
+    """Least squares through pieces (loss, summed rate), by the textbook."""
+
+    def __init__(self, pieces):
+        losses, sums = np.array(pieces, float).T if pieces else np.zeros((2, 0))
+        with np.errstate(all="ignore"):
+            away = sums - sums.mean() if len(sums) else sums
+            self.known = len(pieces) >= 3 and (away**2).sum() > 0
+            if not self.known:
+                return
+            self.mean = losses.mean()
+            self.slope = (away * (losses - self.mean)).sum() / (away**2).sum()
+            variance = ((losses - self.mean - self.slope * away) ** 2).sum() / (len(pieces) - 2)
+        self.mean_error = math.sqrt(variance / len(pieces))
+        self.slope_error = math.sqrt(variance / (away**2).sum())

@@ -53,7 +53,7 @@ def quietly(function, *arguments, **options):
         return function(*arguments, **options)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_a_calm_run_is_the_plain_run(optimizer):
     schedule = bounds(optimizer).schedule(total_steps=TOTAL)
     plain, watched = Network(optimizer), Network(optimizer)
@@ -98,7 +98,9 @@ def test_a_run_is_rescued_from_bounds_that_are_too_low(optimizer):
     auto = AutoCycle(TOTAL, schedule, state=network)
     quietly(train, network, auto, TOTAL)
     assert plain.score() + 0.03 < network.score()
-    assert {event.what for event in auto.events} == {"raised"}
+    whats = [event.what for event in auto.events]
+    assert "raised" in whats
+    assert "lowered" not in whats
 
 
 def test_a_run_without_any_number_starts_with_a_range_test_that_is_undone():
@@ -126,13 +128,24 @@ def test_a_run_without_any_number_starts_with_a_range_test_that_is_undone():
         auto.step(0.1)
 
 
-def test_a_short_run_without_any_number_starts_from_the_usual_rate():
-    network = Network("adam")
-    auto = AutoCycle(TOTAL, state=network, usual_lr=1e-3)
+def test_a_run_that_is_too_short_for_a_range_test_starts_from_the_usual_rate():
+    network, total = Network("adam"), 159
+    auto = AutoCycle(total, state=network, usual_lr=3e-3)
     assert not auto.testing
-    assert auto.schedule == Bounds(1e-5, 1e-3, "ok", "").schedule(total_steps=TOTAL)
-    quietly(train, network, auto, TOTAL)
+    assert auto.schedule == Bounds(3e-5, 3e-3, "ok", "").schedule(total_steps=total)
+    quietly(train, network, auto, total)
     assert network.score() > 0.93
+
+
+@pytest.mark.parametrize(("total", "steps"), [(160, 40), (400, 100), (600, 150), (10**6, 150)])
+def test_the_range_test_has_at_most_a_quarter_of_the_run(total, steps):
+    auto = AutoCycle(total, state=Number())
+    rates = drive(auto, [1.0] * 10)
+    assert rates == cyclr.RangeTest(steps=steps).learning_rates[:10].tolist()
+    longer = AutoCycle(2 * total, state=Number())
+    longer.load_state_dict(auto.state_dict(), schedules="new")
+    assert longer.lr == auto.lr
+    assert drive(longer, [1.0] * 10) == cyclr.RangeTest(steps=steps).learning_rates[10:20].tolist()
 
 
 def test_a_range_test_without_bounds_is_followed_by_the_usual_rate_with_a_warning():
@@ -235,7 +248,8 @@ def test_a_loss_that_does_not_follow_the_rate_is_left_alone_with_a_word(kind):
 
 @pytest.mark.parametrize("kind", ["hot", "nan", "low", "test", "adversarial"])
 def test_a_run_that_is_split_anywhere_equals_the_run_that_is_not(kind):
-    total, factor = (1500, 1) if kind == "test" else (120, {"hot": 30, "low": 1 / 30}.get(kind, 1))
+    total = {"test": 1500, "low": 200}.get(kind, 120)
+    factor = {"hot": 30, "low": 1 / 30}.get(kind, 1)
     schedule = None if kind == "test" else times(bounds("adam"), factor).schedule(total_steps=total)
 
     def made():
@@ -441,7 +455,7 @@ def test_cycle_ends_follow_the_step_of_the_run():
     ends = []
     for step in range(101):
         assert auto.lr == schedule(step)
-        auto.step(falling(step, 0))
+        auto.step(falling(4 * step, 0))
         if auto.is_cycle_end:
             ends.append(auto.last_step)
     assert ends == [step for step in range(101) if schedule.is_cycle_end(step)] == [25, 50, 75, 100]

@@ -36,7 +36,7 @@ def both(schedule, total, next_loss, *, skips=lambda: False):
     """
     state = State()
     auto = AutoCycle(total, schedule, state=state)
-    reference = Reference(auto.schedule(np.arange(total)).tolist(), eager=schedule is None)
+    reference = Reference(auto.schedule(np.arange(total)).tolist())
     back = None
     while auto.last_step + 1 < total:
         assert auto.lr == pytest.approx(reference.rate(), rel=1e-9)
@@ -97,15 +97,16 @@ def test_on_recorded_runs_of_a_network(optimizer, factor, total):
     network = Network(optimizer, seed=1, width=24)
     schedule = times(bounds(optimizer), factor).schedule(total_steps=total)
     events = both(schedule, total, losses_of(network, {}))
-    assert (events == []) == (factor == 1) or factor not in (1, 10) or (optimizer, total) == ("adam", 120)
+    assert events or factor != 10 or total == 120
+    assert factor != 1 or "lowered" not in events
 
 
 @pytest.mark.parametrize("skipped", [False, True])
 @quietly
-def test_on_a_network_that_starts_from_the_usual_rate_with_broken_batches(skipped):
+def test_on_a_network_with_broken_batches(skipped):
     network = Network("adam", seed=2, width=24)
     spoiled = {20, 22, 23, 24, 60, 130, 133, *range(170, 190)}
-    events = both(None, 300, losses_of(network, {}, spoiled), skips=lambda: skipped)
+    events = both(Bounds(1e-5, 1e-3, "ok", "made up"), 300, losses_of(network, {}, spoiled), skips=lambda: skipped)
     assert {"left_out", "lowered"} <= set(events)
 
 
@@ -125,7 +126,7 @@ KINDS = {
     kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 10**6),
     total=st.integers(5, 500),
-    shape=st.sampled_from(["cycle", "cycles", "warm restarts", "none"]),
+    shape=st.sampled_from(["cycle", "cycles", "warm restarts"]),
     skips=st.sampled_from([0.0, 0.5, 1.0]),
 )
 @settings(max_examples=150)
@@ -134,6 +135,6 @@ def test_on_losses_of_every_kind(kind, seed, total, shape, skips):
     rng = np.random.default_rng(seed)
     made = Bounds(0.001, 0.1, "ok", "made up")
     options = {"cycle": {}, "cycles": {"cycles": 2}, "warm restarts": {"kind": "warm_restarts", "cycles": 2}}
-    schedule = None if shape == "none" else made.schedule(total_steps=total, **options[shape])
+    schedule = made.schedule(total_steps=total, **options[shape])
     losses = iter(np.concatenate([KINDS[kind](rng, 20 * total), np.ones(total)]).tolist())
     both(schedule, total, lambda back: (next(losses), lambda lr, t: None), skips=lambda: rng.random() < skips)

@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 from cyclr.auto import reading as _reading
 from cyclr.auto.event import AutoEvent, What
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import LossReading, Pieces
+from cyclr.auto.reading import Line, LossReading, Pieces
 
-PATIENCE = 2
+PATIENCE = 3
 """Updates in a row after which the loss must have risen."""
 
 CUT = 3.0
@@ -25,8 +25,11 @@ IN_A_ROW = 3
 SAID_AT_MOST = 10
 """Bad losses in a row that make an event each."""
 
-GIVE_UP, IN_VAIN = 6, 3
-"""Lowerings in all, and in a row without a lower mean loss, after which the loss does not follow the learning rate."""
+TENTH, TENFOLD = 0.1, 10.0
+"""Shares of the learning rates that are tried if the loss stalls."""
+
+GIVE_UP, IN_VAIN = 6, 2
+"""Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
 
 
 class Guard(NamedTuple):
@@ -40,8 +43,9 @@ class Guard(NamedTuple):
         suspect: update of the last bad loss, or None.
         streak: bad losses since the last one that counted.
         lowered: number of lowerings.
-        vain: lowerings in a row after which the mean loss got no lower than before them.
+        vain: lowerings by rises in a row after which the mean loss got no lower than before them.
         best: lowest mean before the last lowering.
+        failed: True if a trial of other rates has failed.
         ignored: True if the loss does not follow the learning rate.
     """
 
@@ -54,7 +58,22 @@ class Guard(NamedTuple):
     lowered: int = 0
     vain: int = 0
     best: float = float("inf")
+    failed: bool = False
     ignored: bool = False
+
+
+class RateTrial(NamedTuple):
+    """A trial of other rates. The kept state is that of before.
+
+    Attributes:
+        times: multiple of the factor before that is tried.
+        factor: factor before.
+        line: line through the losses before.
+    """
+
+    times: float
+    factor: float
+    line: Line
 
 
 class Course(NamedTuple):
@@ -64,15 +83,17 @@ class Course(NamedTuple):
         update: the next update, counted from the start of the plan.
         factor: of the schedule's rates.
         reading: of the losses so far.
-        pieces: of the run so far, or None if no rate that is too low is looked for.
+        pieces: of the training since the last return or change of the factor.
         guard: what to go back to.
+        trial: the trial that is going on, or None.
     """
 
     update: int = 0
     factor: float = 1.0
     reading: LossReading = LossReading()
-    pieces: Pieces | None = Pieces()
+    pieces: Pieces = Pieces()
     guard: Guard = Guard()
+    trial: RateTrial | None = None
 
 
 class Action(NamedTuple):
@@ -96,30 +117,26 @@ NOTHING, KEEP = Action(), Action(keep=True)
 
 def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
     """Decide what to do after an update, given the loss of its batch."""
-    update, factor, reading, pieces, guard = course
+    update, factor, reading, pieces, guard, trial = course
     bad = _reading.judge(reading, loss)
-    if bad and (bad == "not finite" or not (guard.ignored or _is_calm(update, guard))):
+    if bad and (bad == "not finite" or not (guard.ignored or _is_calm(course))):
         return _bad_loss(plan, course, loss, bad, updated=True)
     lr = factor * plan.rate(update)
     reading = _reading.observe(reading, loss, lr)
     if guard.streak:
         guard = guard._replace(streak=0)
     if reading.risen >= PATIENCE and not guard.ignored:
-        return _risen(plan, Course(update, factor, reading, pieces, guard), lr)
-    if pieces is not None:
-        pieces = _reading.add(pieces, loss, lr, plan.piece)
-        if not pieces.size and (update + 1) // plan.piece in plan.checks:
-            times = plan.lacking(pieces, reading.noise, update, factor)
-            if times > 1.0:
-                course = Course(update + 1, factor * times, reading, Pieces(), guard)
-                return Action(event=_event(plan, course, lr, "raised", _too_low(plan, course, times))), course
-        if update + 1 >= plan.last_check:
-            pieces = None
-    if update >= plan.hold and update % plan.every == 0 and plan.returns and _is_good(reading, guard):
-        first = guard.first if update < plan.early else None
-        guard = guard._replace(first=first, kept=reading, kept_after=update)
-        return KEEP, Course(update + 1, factor, reading, pieces, guard)
-    return NOTHING, Course(update + 1, factor, reading, pieces, guard)
+        return _risen(plan, Course(update, factor, reading, pieces, guard, trial), lr)
+    pieces = _reading.add(pieces, loss, lr, plan.piece)
+    course = Course(update + 1, factor, reading, pieces, guard, trial)
+    if plan.looks and not (pieces.size or guard.ignored):
+        action, course = _look(plan, course, lr)
+        if action is not NOTHING:
+            return action, course
+    if update % plan.every == 0 and update >= plan.hold and _may_keep(plan, course):
+        first = guard.first if update < plan.early or plan.may_stall(pieces, update) else None
+        return KEEP, course._replace(guard=guard._replace(first=first, kept=reading, kept_after=update))
+    return NOTHING, course
 
 
 def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
@@ -130,13 +147,80 @@ def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, 
     return NOTHING, course
 
 
-def _is_calm(update: int, guard: Guard) -> bool:
+def _is_calm(course: Course) -> bool:
     """Return True if a bad loss is due to the state that was restored, and not to the rate. The start is never hot."""
-    return update <= guard.calm and guard.kept is not None
+    return course.update <= course.guard.calm and course.guard.kept is not None and course.trial is None
 
 
-def _is_good(reading: LossReading, guard: Guard) -> bool:
-    return guard.ignored or (not reading.risen and _reading.lost(reading) < _reading.GOOD)
+def _may_keep(plan: RatePlan, course: Course) -> bool:
+    reading = course.reading
+    if not plan.returns or course.trial is not None:
+        return False
+    return course.guard.ignored or (not reading.risen and _reading.lost(reading) < _reading.GOOD)
+
+
+def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
+    """Look at the pieces at the end of one: does the loss fall at all, and does it fall as fast as ever?"""
+    pieces, guard = course.pieces, course.guard
+    since, half = course.update - pieces.begin, _reading.later(pieces)
+    if course.trial is not None:
+        return _end_trial(plan, course, course.trial, lr) if since >= plan.trial else (NOTHING, course)
+    if half is None or guard.failed:
+        return NOTHING, course
+    may_stall = plan.returns and guard.first is not None and pieces.from_start
+    if may_stall and plan.is_stall_check(since) and _reading.stalls(pieces, half):
+        words = f"The mean loss stalled at {half.mean:.3g}."
+        return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half), lr, words, keep=True)
+    if not guard.lowered and plan.is_raise_check(course.update, since):
+        times = _reading.too_low(pieces)
+        if times > 1.0:
+            words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
+            return _begin_trial(
+                plan, course, RateTrial(times, course.factor, half), lr, words, from_start=False, keep=True
+            )
+    return NOTHING, course
+
+
+def _begin_trial(
+    plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str, *, keep: bool, from_start: bool = True
+) -> tuple[Action, Course]:
+    if keep and plan.returns:
+        course = course._replace(guard=course.guard._replace(kept=course.reading, kept_after=course.update - 1))
+    course = course._replace(
+        factor=trial.times * trial.factor, pieces=Pieces(course.update, from_start=from_start), trial=trial
+    )
+    words += f" For {plan.trial} updates, the learning rates are {trial.times:g} times what they were"
+    if not from_start:
+        return Action(keep=keep and plan.returns, event=_event(plan, course, lr, "tried", words + ".")), course
+    restore, course, where = _back(plan, course, lr)
+    return Action(restore, keep, event=_event(plan, course, lr, "tried", words + where + ".")), course
+
+
+def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> tuple[Action, Course]:
+    """Stay with the rates that were tried if the loss is lower than before, else try others or go back."""
+    half, guard = _reading.later(course.pieces), course.guard
+    if half is not None and _reading.is_lower(half, trial.line):
+        if course.pieces.from_start:
+            guard = guard._replace(kept=None, kept_after=-1, lowered=guard.lowered + (trial.times < 1.0))
+        course = course._replace(guard=guard, trial=None)
+        words = (
+            f"The mean loss fell to {half.mean:.3g}, from {trial.line.mean:.3g}, so the learning rates stay "
+            f"{trial.times:g} times what they were. The highest of the rest is "
+            f"{course.factor * plan.highest(course.update):.3g}."
+        )
+        return Action(event=_event(plan, course, lr, "lowered" if trial.times < 1.0 else "raised", words)), course
+    words = "The mean loss was not lower than before."
+    if trial.times < 1.0 and not guard.lowered:
+        course = course._replace(guard=guard._replace(failed=True))
+        return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words, keep=False)
+    return _fail_trial(plan, course, trial, lr, words)
+
+
+def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str) -> tuple[Action, Course]:
+    course = course._replace(factor=trial.factor, trial=None, guard=course.guard._replace(failed=True))
+    restore, course, where = _back(plan, course, lr)
+    words += f" The learning rates are what they were before they were tried{where}."
+    return Action(restore, False, True, _event(plan, course, lr, "went_back", words)), course
 
 
 def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated: bool) -> tuple[Action, Course]:
@@ -146,10 +230,10 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
     unless it is not finite and comes before any other: then the restored weights are good, and the data is not. Before
     the update, only the third bad loss in a row says that the weights are bad.
     """
-    update, factor, _, _, guard = course
+    update, factor, guard = course.update, course.factor, course.guard
     lr = factor * plan.rate(update)
     suspect, streak = guard.suspect, guard.streak + 1
-    soon = suspect is not None and update - suspect <= CALM and not (guard.ignored or _is_calm(update, guard))
+    soon = suspect is not None and update - suspect <= CALM and not (guard.ignored or _is_calm(course))
     spoiled = updated or streak == IN_A_ROW
     lower = soon and (bad == "outlier" or streak == 1 if updated else streak == IN_A_ROW)
     words = f"The loss was {loss:.3g}"
@@ -158,7 +242,7 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
     course = course._replace(update=update + updated, guard=guard._replace(suspect=update, streak=streak))
     if lower:
         words += f", for the second time in {CALM} updates." if updated else ", the third such loss in a row."
-        return _lower(plan, course, update, lr, words, spoiled=True)
+        return _lower(plan, course, update, lr, words, bad)
     restore, course, where = _back(plan, course, lr) if spoiled else (None, course, " before its update")
     if streak > SAID_AT_MOST:
         return Action(restore, leave_out=True), course
@@ -170,34 +254,41 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
 
 def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     """Go back and lower the rate. A rise right after a return is not due to the rate: go further back, or accept it."""
-    update, _, reading, _, guard = course
+    update, reading, guard = course.update, course.reading, course.guard
     course = course._replace(update=update + 1)
     words = (
         f"The mean loss rose from {reading.best:.3g} to {_reading.mean(reading):.3g}, and lost "
         f"{_reading.lost(reading):.0%} of what it had gained and its noise."
     )
-    if update > guard.calm:
-        return _lower(plan, course, update, lr, words, spoiled=False)
+    if update > guard.calm or course.trial is not None:
+        return _lower(plan, course, update, lr, words)
     if guard.kept is not None and guard.first is not None and update < plan.early:
         guard = guard._replace(kept=None, kept_after=-1, calm=update + CALM)
         restore, course, where = _back(plan, course._replace(guard=guard), lr)
         words += f" It did so right after a return, so the rate stayed{where}."
         return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
-    course = course._replace(reading=_reading.accept(reading, lr), pieces=None)
+    course = course._replace(reading=_reading.accept(reading, lr), pieces=Pieces(course.update, from_start=False))
     words += " It did so right after a return, so this is not due to the rate, and is the level from now on."
     return Action(event=_event(plan, course, lr, "accepted", words)), course
 
 
-def _lower(
-    plan: RatePlan, course: Course, update: int, lr: float, words: str, *, spoiled: bool
-) -> tuple[Action, Course]:
-    """Go back and give the rest of the run a lower top, or give up. Then go back only if the weights are spoiled."""
-    _, factor, reading, _, guard = course
+def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, bad: str = "") -> tuple[Action, Course]:
+    """Go back and give the rest of the run a lower top, or give up. Then go back only if the weights are spoiled.
+
+    A loss that is not finite follows the rate, however often it was lowered before.
+    """
+    factor, reading, guard, trial = course.factor, course.reading, course.guard, course.trial
+    if trial is not None and trial.times > 1.0:
+        return _fail_trial(plan, course, trial, lr, words)
+    if trial is not None:
+        # Even a tenth is too high, so the state of before is worth nothing.
+        guard, course = guard._replace(kept=None, kept_after=-1), course._replace(trial=None)
     improved = reading.best < guard.best - _reading.GOOD * reading.yardstick
-    guard = guard._replace(vain=0 if improved else guard.vain + 1, best=min(guard.best, reading.best))
-    if guard.lowered >= GIVE_UP or guard.vain > IN_VAIN:
-        course = course._replace(factor=1.0, pieces=None, guard=guard._replace(ignored=True))
-        restore, course, where = _back(plan, course, lr) if spoiled else (None, course, "")
+    vain = 0 if improved else guard.vain + (not bad)
+    guard = guard._replace(vain=vain, best=min(guard.best, reading.best))
+    if (bad != "not finite" and guard.lowered >= GIVE_UP) or (not bad and vain > IN_VAIN):
+        course = course._replace(factor=1.0, guard=guard._replace(ignored=True))
+        restore, course, where = _back(plan, course, lr) if bad else (None, course, "")
         words += (
             f" The rate was lowered {guard.lowered} times before, so this loss does not follow it. It is left alone "
             f"from now on, unless it is NaN or infinite, and the rate is the schedule's again{where}."
@@ -207,29 +298,26 @@ def _lower(
     top = plan.highest(course.update)
     lowered = min(factor, blamed / CUT / top) if blamed and top else factor / CUT
     guard = guard._replace(calm=update + CALM, lowered=guard.lowered + 1)
-    restore, course, where = _back(plan, course._replace(factor=lowered, guard=guard), lr)
-    words += f" The highest learning rate of the rest is now {lowered * top:.3g}{where}."
+    course = course._replace(factor=lowered, guard=guard)
+    restore, course, where = _back(plan, course, lr)
+    words += f" The highest learning rate of the rest is now {course.factor * top:.3g}{where}."
     return Action(restore, False, True, _event(plan, course, lr, "lowered", words)), course
 
 
 def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "kept"] | None, Course, str]:
-    """Return the state to restore, the course from there, and words for it."""
+    """Return the state to restore, the course from there, and words for it. A trial goes on from where it began."""
     guard, reading = course.guard, course.reading
     if not plan.returns:
         reading = _reading.accept(reading, lr) if reading.seen else reading
-        return None, course._replace(reading=reading, pieces=None), ", and there is no state to go back to"
-    kept = guard.kept or guard.first or LossReading()
-    where = "the start" if guard.kept is None else f"the state after step {plan.start + guard.kept_after}"
-    course = course._replace(reading=_reading.restart(kept, reading), pieces=None)
-    return "first" if guard.kept is None else "kept", course, f", and training went back to {where}"
-
-
-def _too_low(plan: RatePlan, course: Course, times: float) -> str:
-    top = course.factor * plan.highest(course.update)
-    return (
-        "The loss fell as fast as ever for its learning rate, and would not have come far by the end of the run. The "
-        f"highest learning rate of the rest is {times:.2g} times what it was, {top:.3g}."
+        course = course._replace(reading=reading, pieces=Pieces(course.update, from_start=False))
+        return None, course, ", and there is no state to go back to"
+    kept = None if course.trial is not None and course.pieces.from_start else guard.kept
+    where = "the start" if kept is None else f"the state after step {plan.start + guard.kept_after}"
+    course = course._replace(
+        reading=_reading.restart(kept or guard.first or LossReading(), reading),
+        pieces=Pieces(course.update, from_start=kept is None),
     )
+    return "first" if kept is None else "kept", course, f", and training went back to {where}"
 
 
 def _event(plan: RatePlan, course: Course, lr: float, what: What, why: str) -> AutoEvent:

@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol
 from cyclr import _checks
 from cyclr._warn import warn
 from cyclr.auto import decision
-from cyclr.auto.decision import Action, Course, Guard
+from cyclr.auto.decision import Action, Course, Guard, RateTrial
 from cyclr.auto.event import AutoEvent
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import LossReading, Pieces
+from cyclr.auto.reading import Line, LossReading, Pieces
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError, RangeTestError, ScheduleError
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -21,11 +21,11 @@ from cyclr.schedules.run import total_of
 
 FORMAT_VERSION = 1
 
-TEST = 150
-"""Updates of the range test at most."""
+LONGEST_TEST, SHORTEST_TEST = 150, 40
+"""Updates of the range test at most and at least."""
 
-TESTS = 10
-"""A run must be as long as so many range tests, for one to be worth its updates."""
+SHARE_OF_TEST = 4
+"""The range test is at most one part of so many of the run."""
 
 USUAL_BASE = 0.01
 """base_lr of the cycle that starts from a usual rate, as a share of the rate."""
@@ -51,9 +51,10 @@ class AutoCycle:
 
     Read `lr` before every update and call `step(loss)` after it, with the loss of the batch. Update t uses
     factor · schedule(t), and the factor is 1 until something happens. If the loss shows that the rate is too high,
-    AutoCycle restores an earlier state of the training and lowers the factor; if it shows early that the rate is too
-    low, it raises the factor. A batch whose loss is NaN, infinite or an outlier is left out. The step is that of the
-    run: it never goes back, so the schedule's way down always ends with the run.
+    AutoCycle restores an earlier state of the training and lowers the factor. If it shows early that the rate is too
+    low, or that nothing is learnt, AutoCycle tries another factor for a tenth of the run. A batch whose loss is NaN,
+    infinite or an outlier is left out. The step is that of the run: it never goes back, so the schedule's way down
+    always ends with the run.
 
     If your loop has the loss before the update, ask first: `if auto.skip(loss): continue`. A batch that is left out
     then costs no return to an earlier state, and uses no step.
@@ -65,11 +66,12 @@ class AutoCycle:
         total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
         schedule: learning rates. `Bounds` are trained with their `schedule(total_steps=...)`. By default, the first
             updates of the run are a range test, whose bounds the rest is trained with; the start is restored after it.
-            A run that is shorter than ten range tests (1,500 updates) starts from the usual rate instead.
+            The test has a quarter of the updates, at most 150. A run of fewer than 160 updates starts from the usual
+            rate instead.
         state: object with the methods `copy()` and `restore(copy)` for all that training changes. Without one the rate
             is corrected, but training never goes back.
         usual_lr: highest learning rate of a run without a schedule and range test, > 0: a usual one of the optimizer,
-            such as 1e-3 for Adam and 1e-2 for SGD. It may be raised early.
+            such as 1e-3 for Adam and 1e-2 for SGD.
 
     Attributes:
         events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
@@ -132,9 +134,10 @@ class AutoCycle:
         self._test: RangeTest | None = None
         self._test_losses: list[float] = []
         self._given = self._checked_schedule(schedule)
-        self._cycle: tuple[float, float, int, bool] | None = None
-        """base_lr and max_lr of the cycle without a schedule, its first step, True if it is a guess."""
-        if self._given is None and self.total_steps < TESTS * TEST:
+        self._cycle: tuple[float, float, int] | None = None
+        """base_lr and max_lr of the cycle without a schedule, and its first step."""
+        self._test_steps = _test_steps(self.total_steps)
+        if self._given is None and not self._test_steps:
             self._cycle = self._usual_cycle()
         self._plan = self._planned()
         if self._plan is None and self._state is None:
@@ -143,7 +146,7 @@ class AutoCycle:
                 "Pass an object with copy() and restore(copy), or schedule=bounds."
             )
         if self._plan is None:
-            self._test = RangeTest(steps=TEST)
+            self._test = RangeTest(steps=self._test_steps)
         self._lr = next(self._test) if self._test else self._next_rate()
 
     @property
@@ -181,7 +184,7 @@ class AutoCycle:
         """The result of the range test that the run started with, None if there was none or it goes on."""
         if self._test is not None or not any(map(math.isfinite, self._test_losses)):
             return None
-        return _replayed(self._test_losses).result()
+        return _replayed(self._test_losses, self._test_steps).result()
 
     def start(self) -> None:
         """Copy the state that the run starts from. Only needed if it changed after that.
@@ -270,14 +273,14 @@ class AutoCycle:
     def _do(self, action: Action, course: Course) -> None:
         state = self._state
         self.undone = action.restore is not None and state is not None
-        if action.restore is not None and state is not None:
-            state.restore(self._first if action.restore == "first" else self._kept)
-            if action.restore == "first":
-                self._kept = None
         if action.keep and state is not None:
             self._kept = state.copy()
-            if course.guard.first is None:
-                self._first = None
+        if action.restore is not None and state is not None:
+            state.restore(self._first if action.restore == "first" else self._kept)
+        if course.guard.kept is None:
+            self._kept = None
+        if course.guard.first is None:
+            self._first = None
         self._course = course
         self._lr = self._next_rate()
         if action.event is not None:
@@ -312,7 +315,7 @@ class AutoCycle:
             found = Bounds(None, None, "too_few_points", str(error))
         self._test = None
         numbers = found.numbers
-        self._cycle = (*numbers, self.last_step + 1, False) if numbers else self._usual_cycle()
+        self._cycle = (*numbers, self.last_step + 1) if numbers else self._usual_cycle()
         self._plan = self._planned()
         self._lr = self._next_rate()
         if not numbers:
@@ -322,8 +325,8 @@ class AutoCycle:
             )
             self._report(AutoEvent(self.last_step, "usual_rate", why, lr))
 
-    def _usual_cycle(self) -> tuple[float, float, int, bool]:
-        return USUAL_BASE * self._usual_lr, self._usual_lr, self.last_step + 1, True
+    def _usual_cycle(self) -> tuple[float, float, int]:
+        return USUAL_BASE * self._usual_lr, self._usual_lr, self.last_step + 1
 
     def _planned(self) -> RatePlan | None:
         """Return the plan of the run, or None before the range test is over."""
@@ -332,10 +335,10 @@ class AutoCycle:
             return RatePlan(self._given, self.total_steps, returns=returns)
         if self._cycle is None:
             return None
-        base_lr, max_lr, start, eager = self._cycle
+        base_lr, max_lr, start = self._cycle
         updates = self.total_steps - start
         cycle = Bounds(base_lr, max_lr, "no_divergence", "").schedule(total_steps=updates)
-        return RatePlan(cycle, updates, start, eager, returns)
+        return RatePlan(cycle, updates, start, returns)
 
     def _checked_schedule(self, schedule: Any) -> Schedule | None:
         if isinstance(schedule, Bounds):
@@ -370,11 +373,13 @@ class AutoCycle:
             "step": self.last_step,
             "started": self._started,
             "testing": self.testing,
+            "test_steps": self._test_steps,
             "test_losses": [*self._test_losses],
             "cycle": None if self._cycle is None else [*self._cycle],
             "factor": course.factor,
             "reading": course.reading._asdict(),
-            "pieces": None if course.pieces is None else course.pieces._asdict(),
+            "pieces": course.pieces._asdict(),
+            "trial": course.trial and {**course.trial._asdict(), "line": course.trial.line._asdict()},
             "guard": {
                 **guard._asdict(),
                 "first": guard.first and guard.first._asdict(),
@@ -419,18 +424,20 @@ class AutoCycle:
         self._started, self.last_step = bool(state_dict["started"]), int(state_dict["step"])
         self.events = tuple(AutoEvent(**event) for event in state_dict["events"])
         self._first, self._kept = state_dict["copies"]["first"], state_dict["copies"]["kept"]
-        self._test_losses = [*state_dict["test_losses"]]
+        self._test_steps, self._test_losses = state_dict["test_steps"], [*state_dict["test_losses"]]
         self._cycle = None if self._given is not None or not state_dict["cycle"] else (*state_dict["cycle"],)
         self._plan = self._planned()
-        self._test = _replayed(self._test_losses) if state_dict["testing"] else None
-        pieces, guard = state_dict["pieces"], state_dict["guard"]
+        self._test = _replayed(self._test_losses, self._test_steps) if state_dict["testing"] else None
+        guard, trial = state_dict["guard"], state_dict["trial"]
+        update = self.last_step + 1 - (self._plan.start if self._plan else 0)
         self._course = Course(
-            update=self.last_step + 1 - (self._plan.start if self._plan else 0),
+            update=update,
             factor=state_dict["factor"],
             reading=_reading(state_dict["reading"]),
             # Pieces of a run of another length have another length.
-            pieces=_pieces(pieces) if pieces and saved == own else None,
+            pieces=_pieces(state_dict["pieces"]) if saved == own else Pieces(update, from_start=False),
             guard=Guard(**{**guard, **{name: guard[name] and _reading(guard[name]) for name in ("first", "kept")}}),
+            trial=trial and RateTrial(**{**trial, "line": Line(**trial["line"])}),
         )
         if self._plan is None and self._test is not None:
             self._lr = next(self._test)
@@ -455,9 +462,15 @@ def _checked_state(state: Any) -> Restorable | None:
     )
 
 
-def _replayed(losses: list[float]) -> RangeTest:
+def _test_steps(total: int) -> int:
+    """Return the updates of the range test of a run, or 0 if the run is too short for one."""
+    steps = min(LONGEST_TEST, total // SHARE_OF_TEST)
+    return steps if steps >= SHORTEST_TEST else 0
+
+
+def _replayed(losses: list[float], steps: int) -> RangeTest:
     """Return a range test that has recorded these losses."""
-    test = RangeTest(steps=TEST)
+    test = RangeTest(steps=steps)
     for loss, _ in zip(losses, test, strict=False):
         test.record(loss)
     return test

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from cyclr import _checks
 
-What = Literal["left_out", "lowered", "went_back", "accepted", "raised", "ignored", "usual_rate"]
+What = Literal["left_out", "lowered", "went_back", "accepted", "raised", "tried", "ignored", "usual_rate"]
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,12 @@ class AutoEvent:
     Attributes:
         step: step of the update that it happened after. A batch that `skip` left out was for the update after it.
         what: `"left_out"`: a batch was left out, and the learning rate stayed; `"lowered"`: training went back, and
-            the highest learning rate became lower; `"went_back"`: training went back once more, at the same rate;
-            `"accepted"`: the loss rose again at once, and its level is the new normal; `"raised"`: the highest learning
-            rate became higher; `"ignored"`: the loss does not follow the learning rate, so that it is the schedule's
-            again, and only losses that are NaN or infinite are acted on; `"usual_rate"`: the range test gave no bounds.
+            the highest learning rate became lower; `"went_back"`: training went back at the same rate once more, or
+            from rates that were tried in vain; `"accepted"`: the loss rose again at once, and its level is the new
+            normal; `"tried"`: for a tenth of the run, the rates are a multiple of what they were; `"raised"`: the
+            higher rates that were tried stay; `"ignored"`: the loss does not follow the learning rate, so that it is
+            the schedule's again, and only losses that are NaN or infinite are acted on; `"usual_rate"`: the range test
+            gave no bounds.
         why: the reason, in sentences.
         lr: learning rate of the update, or of the next one for a batch that `skip` left out.
 

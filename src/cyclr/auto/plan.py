@@ -1,5 +1,6 @@
 """The plan of a run: a schedule times one factor, so that the way down always ends with the run."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +21,17 @@ EARLY = 0.35
 COPIES = 64
 """Times in a run that the state may be kept, after each of so many equal parts."""
 
-PIECES = 20
-"""Pieces of the run in which the fall of the loss is measured; each has at least 4 updates."""
+PIECES = 80
+"""Pieces of the run in which the fall of the loss is measured. Shorter runs than SHORT are not looked at."""
 
-CHECKS, REACH = (0.15, 0.2, 0.25, 0.3), 2.0
-"""Shares of the run after which a rate that is too low is looked for, and the `reach` of `reading.too_low`."""
+SHORT = 160
+"""Updates of a run in which a piece has two."""
 
-EAGER_CHECKS, EAGER_REACH = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4), 3.0
-"""The same of a run that starts from the usual rate of an optimizer, and not from bounds."""
+RAISES, FRESH = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4), 0.15
+"""Shares of the run after which a rate that is too low is looked for, and how long training must have had its rates."""
+
+STALL, TRIAL = 0.2, 0.1
+"""Share of the run in which the loss must have fallen from the start, and that of a trial of another rate."""
 
 _CHUNK = 2**16
 
@@ -40,14 +44,12 @@ class RatePlan:
         schedule: learning rates, of which the run uses a multiple.
         updates: length, ≥ 1.
         start: step of the run at which the plan starts, ≥ 0: the updates that a range test used.
-        eager: True if the schedule is a guess that may be raised early.
         returns: True if there is a state to go back to.
     """
 
     schedule: Schedule
     updates: int
     start: int = 0
-    eager: bool = False
     returns: bool = True
 
     def rate(self, update: int) -> float:
@@ -59,12 +61,6 @@ class RatePlan:
         if not is_of_cyclr(self.schedule):
             return self.schedule.largest
         return max(float(self.schedule(steps).max()) for steps in self._chunks(update))
-
-    def summed(self, update: int) -> float:
-        """Return the sum of the rates from an update on, or 0 if the schedule must not be asked ahead."""
-        if not is_of_cyclr(self.schedule):
-            return 0.0
-        return float(sum(float(self.schedule(steps).sum()) for steps in self._chunks(update)))
 
     @cached_property
     def hold(self) -> float:
@@ -84,27 +80,33 @@ class RatePlan:
     @cached_property
     def piece(self) -> int:
         """Updates in a piece."""
-        return max(4, self.updates // PIECES)
+        return max(1, self.updates // PIECES)
 
     @cached_property
-    def checks(self) -> frozenset[int]:
-        """Numbers of pieces after which a rate that is too low is looked for."""
-        shares = EAGER_CHECKS if self.eager else CHECKS
-        ends = {number: number * self.piece for number in range(1, self.updates // self.piece + 1)}
-        near = self.piece / 2
-        return frozenset(
-            number for number, end in ends.items() if any(abs(end - x * self.updates) < near for x in shares)
-        )
+    def looks(self) -> bool:
+        """True if the run is long enough to see whether the loss falls as it should."""
+        return self.updates >= SHORT
 
     @cached_property
-    def last_check(self) -> int:
-        """The update after which no rate that is too low is looked for."""
-        return max(self.checks, default=0) * self.piece
+    def trial(self) -> int:
+        """Updates of a trial."""
+        return math.ceil(TRIAL * self.updates)
 
-    def lacking(self, pieces: reading.Pieces, noise: float, update: int, factor: float) -> float:
-        """Return the factor by which the rates are too low at an update, or 1."""
-        rest = factor * self.summed(update + 1) if update + 1 < self.updates else 0.0
-        return reading.too_low(pieces, noise, self.piece, rest, EAGER_REACH if self.eager else REACH)
+    def is_raise_check(self, update: int, since: int) -> bool:
+        """Return True if a rate that is too low is looked for, `since` updates after the last change."""
+        return since >= FRESH * self.updates and any(self._passes(update, share) for share in RAISES)
+
+    def is_stall_check(self, since: int) -> bool:
+        """Return True if the loss must have fallen by now, `since` updates after the start."""
+        return self._passes(since, STALL)
+
+    def may_stall(self, pieces: reading.Pieces, update: int) -> bool:
+        """Return True if such a check of the present training is still to come."""
+        return self.looks and pieces.from_start and update < pieces.begin + STALL * self.updates + self.piece
+
+    def _passes(self, update: int, share: float) -> bool:
+        """Return True if the piece that ends before this update reached a share of the run."""
+        return 0 <= update - share * self.updates < self.piece
 
     @cached_property
     def _read(self) -> Callable[[Schedule, int], float]:

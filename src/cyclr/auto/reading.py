@@ -5,7 +5,7 @@ Everything is measured in gains and noise, so nothing changes if all losses are 
 """
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 WINDOW = 8
@@ -14,7 +14,7 @@ WINDOW = 8
 FIRST = 5
 """Losses whose median is the level that the run started from. No verdict is made before."""
 
-NOISE_UNITS = 3.0
+NOISE_UNITS = 3.5
 """Noise scales that are added to the gain, in the yardstick. With 1, calm runs look like runs that lost what they had
 gained."""
 
@@ -43,14 +43,14 @@ ROUNDING = 1e-6
 LARGEST = 1e306
 """Losses beyond this are clipped to it, so that no difference of two overflows."""
 
-STEADY = 0.4
-"""Share of the largest fall per unit of rate that the last piece must have, for the fall not to have slowed down."""
+SURE = 2.0
+"""Standard errors beyond which a difference counts."""
 
-AIM = 10.0
-"""A raise is such that at the last fall per unit of rate the rest of the run would take off so many present losses."""
+RAISES = ((0.9, 10.0), (0.6, 3.0))
+"""Fall per unit of rate in the second half of the pieces, over that in all, and the factor of a raise above it."""
 
-RAISE_LEAST, RAISE_MOST = 2.0, 10.0
-"""Smallest and largest factor of one raise."""
+STALLED = 0.3
+"""Share of the loss in the second eighth of the pieces, up to which a fall is small."""
 
 _KEPT = 1.0 - 1.0 / WINDOW
 _GAUSS = 0.886
@@ -159,9 +159,11 @@ def judge(reading: LossReading, loss: float) -> str:
 
 
 class Pieces(NamedTuple):
-    """Pieces of equal length that the run is divided into, to see how fast the loss falls per unit of learning rate.
+    """Pieces of equal length that training is divided into, to see how the loss falls with the rates summed up.
 
     Attributes:
+        begin: update at which the first piece begins.
+        from_start: True if training had the state of the start then.
         done: for each finished piece the mean loss, and the mean in it of the learning rates summed up to an update.
         size: updates in the piece that is not finished.
         losses: sum of their losses.
@@ -169,6 +171,8 @@ class Pieces(NamedTuple):
         summed: all learning rates summed up.
     """
 
+    begin: int = 0
+    from_start: bool = True
     done: tuple[tuple[float, float], ...] = ()
     size: int = 0
     losses: float = 0.0
@@ -178,37 +182,75 @@ class Pieces(NamedTuple):
 
 def add(pieces: Pieces, loss: float, lr: float, length: int) -> Pieces:
     """Return the pieces after one more update; `length` is the updates in a piece."""
-    done, size, losses, sums, summed = pieces
+    begin, from_start, done, size, losses, sums, summed = pieces
     summed += lr
     size, losses, sums = size + 1, losses + loss, sums + summed
     if size < length:
-        return Pieces(done, size, losses, sums, summed)
-    return Pieces((*done, (losses / length, sums / length)), summed=summed)
+        return Pieces(begin, from_start, done, size, losses, sums, summed)
+    return Pieces(begin, from_start, (*done, (losses / length, sums / length)), summed=summed)
 
 
-def too_low(pieces: Pieces, noise: float, length: int, rest: float, reach: float) -> float:
+class Line(NamedTuple):
+    """A line through pieces, by least squares: loss = mean + slope · (summed rate − its mean).
+
+    Attributes:
+        mean: mean loss.
+        mean_error: its standard error.
+        slope: loss per unit of summed rate.
+        slope_error: its standard error.
+    """
+
+    mean: float
+    mean_error: float
+    slope: float
+    slope_error: float
+
+
+def line(points: Sequence[tuple[float, float]]) -> Line | None:
+    """Return the line through at least three pieces, or None if there are fewer or all at one summed rate."""
+    n = len(points)
+    if n < 3:
+        return None
+    middle, mean = sum(summed for _, summed in points) / n, sum(loss for loss, _ in points) / n
+    away = [(loss - mean, summed - middle) for loss, summed in points]
+    square = sum(x * x for _, x in away)
+    if not square:
+        return None
+    slope = sum(x * y for y, x in away) / square
+    errors = [y - slope * x for y, x in away]
+    rest = sum(error * error for error in errors) / (n - 2)
+    return Line(mean, math.sqrt(rest / n), slope, math.sqrt(rest / square))
+
+
+def later(pieces: Pieces) -> Line | None:
+    """Return the line through the second half of the pieces."""
+    return line(pieces.done[len(pieces.done) // 2 :])
+
+
+def too_low(pieces: Pieces) -> float:
     """Return the factor by which the learning rate is too low, or 1.
 
-    It is too low if the loss falls as fast per unit of rate as ever, and at this pace the rest of the run would not
-    take the present loss off `reach` times. Losses that are not above 0 show no distance to go: the factor is 1.
-
-    Args:
-        pieces: of the run so far.
-        noise: noise of a single loss.
-        length: updates in a piece.
-        rest: learning rates of the rest of the run, summed up.
-        reach: so many present losses must be within reach, > 0.
+    The rate is too low if the loss falls about as fast per unit of summed rate in the second half as in all pieces.
     """
+    whole, half = line(pieces.done), later(pieces)
+    if whole is None or half is None or not whole.slope < -SURE * whole.slope_error:
+        return 1.0
+    return next((times for least, times in RAISES if half.slope / whole.slope > least), 1.0)
+
+
+def stalls(pieces: Pieces, half: Line) -> bool:
+    """Return True if the loss no longer falls, and is not far below where it was in the second eighth of the pieces."""
+    if half.slope < -SURE * half.slope_error:
+        return False
     done = pieces.done
-    if len(done) < 3 or not all(before[1] < after[1] for before, after in pairwise(done)):
-        return 1.0
-    falls = [(a[0] - b[0]) / (b[1] - a[1]) for a, b in pairwise(done)]
-    present = done[-1][0]
-    error = math.sqrt(2.0 / length) * noise / (done[-1][1] - done[-2][1])
-    if present <= 0.0 or falls[-1] < STEADY * max(falls):
-        return 1.0
-    reached = (falls[-1] + 2.0 * error) * rest / present
-    return min(RAISE_MOST, max(RAISE_LEAST, AIM / reached)) if 0.0 < reached < reach else 1.0
+    early = done[len(done) // 8 : max(len(done) // 4, 1)]
+    before = sum(loss for loss, _ in early) / len(early)
+    return before - half.mean < STALLED * abs(before)
+
+
+def is_lower(line: Line, than: Line) -> bool:
+    """Return True if the mean of a line is lower than that of another one, by more than their errors."""
+    return line.mean < than.mean - SURE * math.hypot(line.mean_error, than.mean_error)
 
 
 def _median(losses: tuple[float, ...]) -> float:

@@ -29,7 +29,7 @@ class AutoCycle(cyclr.AutoCycle):
             out a random key that chooses the data: otherwise a broken batch would come back at once.
         total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
         schedule: learning rates, a `Schedule` or `Bounds`. None: as for `cyclr.AutoCycle`, a range test in the first
-            updates of the run, or the usual rate in runs below 1,500 updates.
+            updates of the run, or the usual rate in runs below 160 updates.
         usual_lr: as for `cyclr.AutoCycle`, > 0.
 
     Raises:

@@ -44,9 +44,9 @@ class AutoCycle(RateCallback):
     After an exception or Ctrl-C the optimizer is a plain one, with the rate of the last update.
 
     Args:
-        schedule: learning rates, or the `Bounds` of a range test. By default the first 150 updates are a range test,
-            which is undone. A run of less than 1,500 updates starts from the usual rate instead: 0.01 for SGD and
-            Adagrad, 0.001 for every other optimizer.
+        schedule: learning rates, or the `Bounds` of a range test. By default the run starts with a range
+            test, which is undone: a quarter of the updates, at most 150. A run of fewer than 160 updates starts from
+            the usual rate instead: 0.01 for SGD and Adagrad, 0.001 for every other optimizer.
         total_steps: updates of the whole run, an int or a `Run`, ≥ 3; by default those of `fit`.
         folder: folder for what a killed run needs to go on, made if it is missing. It is written at the end of every
             epoch, whole or not at all, and deleted when the run is over. Use it with

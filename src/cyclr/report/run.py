@@ -28,6 +28,7 @@ _SYMBOLS = {
     "left_out": ("×", "batch left out"),
     "went_back": ("◆", "went back at the same rate"),
     "accepted": ("◇", "new level accepted"),
+    "tried": ("◐", "other rates tried"),
     "ignored": ("■", "loss not followed any more"),
 }
 """Symbol and meaning of each kind of event."""
