@@ -15,7 +15,7 @@ class Reading:
 
     def __init__(self):
         self.count, self.first = 0, []
-        self.sum = self.rough = self.least_noise = 0.0
+        self.sum = self.noise = self.least_noise = 0.0
         self.before = self.best_rate = None
         self.best = math.inf
         self.high = []
@@ -28,15 +28,11 @@ class Reading:
     def yardstick(self):
         if not self.first or self.best == math.inf:
             return 0.0
-        return max(self.level - self.best, 0) + 3.5 * self.least_noise + 1e-6 * abs(self.level)
+        return max(self.level - self.best, 3 * self.least_noise) + 3 * self.least_noise + 1e-6 * abs(self.level)
 
     @property
     def mean(self):
         return self.sum / (1 - 0.875**self.count)
-
-    @property
-    def noise(self):
-        return self.rough / (1 - 0.9 ** (self.count - 1))
 
     def above(self):
         return self.mean - self.best
@@ -53,7 +49,9 @@ class Reading:
             loss = min(loss, self.best + 2 * self.yardstick)
         self.sum = 0.875 * self.sum + 0.125 * loss
         if self.count >= 2:
-            self.rough = 0.9 * self.rough + 0.1 * (0.886 * abs(loss - self.before))
+            n = self.count - 1
+            share = 1 / n if n <= 10 else 0.1 if n <= 40 else 4 / n
+            self.noise = (1 - share) * self.noise + share * 0.886 * abs(loss - self.before)
         self.before = loss
         if self.count < 5:
             return
@@ -125,7 +123,7 @@ class Reference:
         rise = loss is None
         self.vain = self.vain + rise if in_vain else 0
         self.lowest = min(self.lowest, r.best)
-        if ((rise or math.isfinite(loss)) and self.lowerings >= 6) or (rise and self.vain == 3):
+        if ((rise or math.isfinite(loss)) and self.lowerings >= 6) or (rise and self.vain == 2):
             self.ignored, self.factor = True, 1.0
             self.event("ignored", before)
             if not rise:
@@ -241,8 +239,7 @@ class Reference:
                 self.keep_for_trial(half)
                 self.try_from_start(0.1)
                 return True
-        may_raise = not self.lowerings and since >= 0.15 * self.total
-        if may_raise and any(self.reaches(done, share) for share in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)):
+        if since >= 0.15 * self.total and any(self.reaches(done, share) for share in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)):
             whole = Line(self.pieces)
             if whole.slope < -2 * whole.slope_error:
                 quotient = half.slope / whole.slope
@@ -275,7 +272,7 @@ class Reference:
             self.trial = None
             if self.from_start:
                 self.copy = None
-        elif self.trial < 1 and not self.lowerings:
+        elif self.trial < 1:
             self.failed = True
             self.try_from_start(10)
         else:

@@ -28,7 +28,7 @@ SAID_AT_MOST = 10
 TENTH, TENFOLD = 0.1, 10.0
 """Shares of the learning rates that are tried if the loss stalls."""
 
-GIVE_UP, IN_VAIN = 6, 2
+GIVE_UP, IN_VAIN = 6, 1
 """Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
 
 
@@ -171,7 +171,7 @@ def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     if may_stall and plan.is_stall_check(since) and _reading.stalls(pieces, half):
         words = f"The mean loss stalled at {half.mean:.3g}."
         return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half), lr, words, keep=True)
-    if not guard.lowered and plan.is_raise_check(course.update, since):
+    if plan.is_raise_check(course.update, since):
         times = _reading.too_low(pieces)
         if times > 1.0:
             words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
@@ -210,7 +210,7 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
         )
         return Action(event=_event(plan, course, lr, "lowered" if trial.times < 1.0 else "raised", words)), course
     words = "The mean loss was not lower than before."
-    if trial.times < 1.0 and not guard.lowered:
+    if trial.times < 1.0:
         course = course._replace(guard=guard._replace(failed=True))
         return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words, keep=False)
     return _fail_trial(plan, course, trial, lr, words)

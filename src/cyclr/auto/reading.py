@@ -14,9 +14,12 @@ WINDOW = 8
 FIRST = 5
 """Losses whose median is the level that the run started from. No verdict is made before."""
 
-NOISE_UNITS = 3.5
+NOISE_UNITS = 3.0
 """Noise scales that are added to the gain, in the yardstick. With 1, calm runs look like runs that lost what they had
 gained."""
+
+LEAST_GAIN = 3.0
+"""Noise scales that the gain counts as at least: where little was gained, the mean rises and falls by luck."""
 
 LOST = 0.35
 """Share of the yardstick by which the mean must be above its lowest, for the loss to have risen. Calm runs stay below
@@ -55,7 +58,8 @@ STALLED = 0.3
 _KEPT = 1.0 - 1.0 / WINDOW
 _GAUSS = 0.886
 """Standard deviation of a Gauss distribution over the mean difference of two draws."""
-_NOISE_KEPT = 0.9
+_NOISE_WEIGHT, _NOISE_SHARE = 0.1, 4.0
+"""Weight of a difference in the noise at most, and with it times the number of differences in a long run."""
 
 
 class LossReading(NamedTuple):
@@ -64,14 +68,14 @@ class LossReading(NamedTuple):
     Attributes:
         seen: number of losses.
         total: running sum of the losses, from 0: `mean` divides it by the weights in it.
-        noise: running mean of 0.886 · |difference of neighbours|, likewise from 0.
+        noise: running mean of 0.886 · |difference of neighbours|, over more and more of them.
         last: the last loss, clipped.
         first: the first five losses.
         level: their median, the level that the run started from.
         best: lowest running mean.
         best_noise: noise at the lowest mean.
         best_lr: learning rate at the lowest mean.
-        yardstick: gain and noise, max(level − best, 0) + 3 · best_noise.
+        yardstick: gain and noise, max(level − best, 3 · best_noise) + 3 · best_noise.
         risen: updates in a row whose running mean was too far above the lowest.
     """
 
@@ -113,18 +117,19 @@ def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
         loss = min(loss, best + CLIP * yardstick)
     total = _KEPT * total + (1.0 - _KEPT) * loss
     if seen > 1:
-        noise = _NOISE_KEPT * noise + (1.0 - _NOISE_KEPT) * _GAUSS * abs(loss - last)
+        differences = seen - 1
+        weight = max(1.0 / differences, min(_NOISE_WEIGHT, _NOISE_SHARE / differences))
+        noise += weight * (_GAUSS * abs(loss - last) - noise)
     if seen < FIRST:
         return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick)
     now = total / (1.0 - _KEPT**seen)
     if now < best:
-        spread = noise / (1.0 - _NOISE_KEPT ** (seen - 1))
-        best, best_noise, best_lr, moved = now, max(spread, SLOW_NOISE * best_noise), lr, True
+        best, best_noise, best_lr, moved = now, max(noise, SLOW_NOISE * best_noise), lr, True
     elif seen < 2 * WINDOW:
         # The noise is still being learnt from few differences.
-        best_noise, moved = max(best_noise, noise / (1.0 - _NOISE_KEPT ** (seen - 1))), True
+        best_noise, moved = max(best_noise, noise), True
     if moved:
-        yardstick = max(level - best, 0.0) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
+        yardstick = max(level - best, LEAST_GAIN * best_noise) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
     risen = risen + 1 if now - best > LOST * yardstick > 0.0 else 0
     return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick, risen)
 
@@ -138,7 +143,11 @@ def restart(kept: LossReading, seen: LossReading) -> LossReading:
 def accept(reading: LossReading, lr: float) -> LossReading:
     """Return the reading with the present mean as its lowest, reached at this learning rate."""
     best = mean(reading)
-    yardstick = max(reading.level - best, 0.0) + NOISE_UNITS * reading.best_noise + ROUNDING * abs(reading.level)
+    yardstick = (
+        max(reading.level - best, LEAST_GAIN * reading.best_noise)
+        + NOISE_UNITS * reading.best_noise
+        + ROUNDING * abs(reading.level)
+    )
     return reading._replace(best=best, best_lr=lr, yardstick=yardstick, risen=0)
 
 
