@@ -1,6 +1,7 @@
 """The studies: their comparisons are legal, and tables and figures are made of stored records alone."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tests.processes import run as run_process
 
 from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
@@ -68,3 +70,10 @@ def test_tables_and_figures_are_made_of_records(
     assert "On cnn on fashion-mnist with" in capsys.readouterr().out
     written = {path.name for path in tmp_path.iterdir()}
     assert written >= {"table.csv", "summary.json", *figures}
+
+
+def test_the_table_of_members_is_made_of_stored_results() -> None:
+    pytest.importorskip("tensorflow")
+    printed = run_process([sys.executable, str(STUDY / "members.py"), "--summary"]).stdout
+    assert "| one cycle | 3 | 0.0804 ± 0.0006 | 1.000 |" in printed
+    assert "| snapshot ensemble, 5 cycles | 3 |" in printed
