@@ -8,9 +8,11 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -68,6 +70,13 @@ def run(
             f"== standard output\n{output}\n== standard error\n{errors}"
         )
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def run_kills(kind: str) -> None:
+    """Run `benchmarks/members/kills.py` with two kills. Its status is 1 if a member is lost or broken."""
+    program = Path(__file__).parents[1] / "benchmarks" / "members" / "kills.py"
+    said = run([sys.executable, program, kind, "--kills", "2"]).stdout
+    assert "2 kills, 30 members of the whole run" in said
 
 
 def wait_until(condition: Callable[[], T], what: str = "the condition", *, every: float = 0.02) -> T:

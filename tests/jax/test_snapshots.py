@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.processes import run_kills
 
 import cyclr
 from cyclr import Member, MembersError
@@ -98,6 +99,10 @@ def test_a_split_run_has_the_members_of_the_whole(at, in_folder, tmp_path):
     assert [member.step for member in second.members] == ENDS
     for one, other in zip(second.members, whole.members, strict=True):
         same(one.state, other.state)
+
+
+def test_after_kills_the_members_are_those_of_the_whole_run():
+    run_kills("jax")
 
 
 def test_a_folder_that_is_found_again_needs_the_structure(tmp_path):

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from tests.processes import run_kills
 
 import cyclr
 from cyclr import Member, MembersError
@@ -168,6 +169,46 @@ def test_a_split_run_has_the_members_of_the_whole(at, in_folder, tmp_path):
     assert [member.step for member in second.members] == [step for step, _ in wanted]
     for member, (_, weights) in zip(second.members, wanted, strict=True):
         assert same(member.state, weights)
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a run in the middle of an epoch, as a kill does."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) == 14:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["backup last", "backup first"])
+@pytest.mark.parametrize("save_freq", ["epoch", 5])
+def test_a_run_that_goes_on_from_a_backup_has_the_members_of_the_whole(save_freq, order, tmp_path):
+    keras.utils.set_random_seed(1)
+    start = plain().get_weights()
+
+    def callbacks(name):
+        backup = keras.callbacks.BackupAndRestore(tmp_path / name / "backup", save_freq=save_freq)
+        return [Snapshots(folder=tmp_path / name / "members"), backup][::order]
+
+    def model():
+        made = compiled(plain())
+        made.set_weights(start)
+        return made
+
+    fit(model(), *callbacks("whole"), updates=8, epochs=3)
+    with pytest.raises(InterruptedError):
+        fit(model(), *callbacks("stopped"), Stop(), updates=8, epochs=3)
+    fit(model(), *callbacks("stopped"), updates=8, epochs=3)
+    whole, found = (Snapshots(folder=tmp_path / name / "members").members for name in ("whole", "stopped"))
+    assert [member.step for member in whole] == [4, 8, 12, 16, 20]
+    # From the middle of an epoch Keras starts with its first batch again, and the updates are more.
+    steps = [member.step for member in found]
+    assert steps == ([4, 8, 12, 16, 20] if save_freq == "epoch" else [4, 8, 12, 16, 20, 24])
+    if save_freq == "epoch":
+        assert all(same(one.state, other.state) for one, other in zip(whole, found, strict=True))
+
+
+def test_after_kills_the_members_are_those_of_the_whole_run():
+    run_kills("keras")
 
 
 def test_validation_gives_metrics():

@@ -3,16 +3,11 @@
 import collections
 import copy
 import math
-import os
-import signal
-import subprocess
-import sys
 import types
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tests.processes import run_kills
 from tests.torch import auto_cycle_run as run
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -211,40 +206,8 @@ def test_a_split_run_has_the_members_of_the_whole(at, in_folder, keep, tmp_path)
         assert same(one.state, other.state)
 
 
-PROGRAM = """
-import sys, torch
-from pathlib import Path
-from tests.torch.test_snapshots import Run
-torch.set_num_threads(1)
-folder, checkpoint = Path(sys.argv[1]), Path(sys.argv[2])
-run, start = Run(folder=folder, keep=4), 0
-if checkpoint.exists():
-    state = torch.load(checkpoint, weights_only=True)
-    start = state.pop("step")
-    run.load_state_dict(state)
-for step in range(start, 200):
-    run.train([step])
-    if step % 7 == 6:
-        torch.save({**run.state_dict(), "step": step + 1}, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
-    print(step, flush=True)
-"""
-
-
-def test_after_kills_the_members_are_those_of_the_whole_run(tmp_path):
-    command = [sys.executable, "-c", PROGRAM, tmp_path / "members", tmp_path / "checkpoint"]
-    for until in [*sorted(np.random.default_rng(0).integers(1, 190, 2)), None]:
-        with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:
-                if until is not None and int(line) >= until:
-                    os.kill(process.pid, signal.SIGKILL)
-                    break
-            process.wait()
-    assert process.returncode == 0
-    found, whole = Run(folder=tmp_path / "members").snapshots.members, Run(keep=4).train(range(200)).snapshots.members
-    assert [member.step for member in found] == [member.step for member in whole] == [184, 188, 192, 196]
-    assert all(same(one.state, other.state) for one, other in zip(found, whole, strict=True))
-    assert len([*(tmp_path / "members").iterdir()]) == 5
+def test_after_kills_the_members_are_those_of_the_whole_run():
+    run_kills("torch")
 
 
 # ensemble

@@ -9,13 +9,12 @@ import jax
 import cyclr
 from cyclr import _checks
 from cyclr.jax._states import JaxStates, arrays, copy_of, safetensors
-from cyclr.members import Member
-from cyclr.members.kept import KeptMembers
+from cyclr.members.kept import OR_EVERY, HasMembers, KeptMembers, check_cycle_ends
 from cyclr.schedules import Schedule
 from cyclr.schedules.base import check_schedule
 
 
-class Snapshots:
+class Snapshots(HasMembers):
     """The parameters of a run at the end of every cycle, or every few updates: for `ensemble` and `average`.
 
     Call `after(step, params)` after every update, outside of compiled functions. A member's state is a copy of the
@@ -69,12 +68,8 @@ class Snapshots:
         else:
             check_schedule("schedule", schedule)
             cycles = schedule
-        if every is None and cycles is not None and not cycles.has_cycle_ends:
-            raise ValueError(
-                f"Snapshots needs a schedule with cycle ends; got {_checks.quoted(cycles)}, whose has_cycle_ends is "
-                "False. Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle, or "
-                "pass every=, the updates from one member to the next."
-            )
+        if every is None:
+            check_cycle_ends("Snapshots", cycles, OR_EVERY)
         self._schedule = schedule
         self._validate = (
             validate
@@ -88,11 +83,6 @@ class Snapshots:
         self._kept = KeptMembers(self._states, keep=keep, every=every, folder=folder, writes=writes)
         if like is not None:
             self._kept.check(self._states.shapes(like))
-
-    @property
-    def members(self) -> list[Member]:
-        """The members, oldest first: a new list."""
-        return self._kept.members
 
     def after(self, step: Any, params: Any) -> None:
         """Take a member if the update was at the end of a cycle, or `every` says so.
@@ -122,22 +112,6 @@ class Snapshots:
         metrics = None if self._validate is None else self._validate(params)
         lr = schedule.last_lr if isinstance(schedule, cyclr.AutoCycle) else schedule(number)
         self._kept.add(number, lr, copy_of(params), metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the members; those in a folder without their parameters."""
-        return self._kept.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the saved members.
-
-        Args:
-            state_dict: the dict that `state_dict` returned.
-
-        Raises:
-            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
-            MembersError: members of other parameters, or the folder lacks some of them; nothing is changed.
-        """
-        self._kept.load_state_dict(state_dict)
 
 
 def _ends_cycle(schedule: Schedule | cyclr.AutoCycle, step: int) -> bool:

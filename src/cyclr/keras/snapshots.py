@@ -8,12 +8,11 @@ from cyclr import _checks
 from cyclr.keras import _private
 from cyclr.keras._cycle_callback import CycleCallback
 from cyclr.keras._states import KerasStates, weights_of
-from cyclr.members import Member
-from cyclr.members.kept import KeptMembers
+from cyclr.members.kept import OR_EVERY, HasMembers, KeptMembers, check_cycle_ends
 from cyclr.schedules import Schedule
 
 
-class Snapshots(CycleCallback):
+class Snapshots(HasMembers, CycleCallback):
     """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
 
     A callback. A member is taken right after its update, as `CycleEnd` calls its function. Its state is a copy of
@@ -71,21 +70,11 @@ class Snapshots(CycleCallback):
         self._states = KerasStates()
         self._kept = KeptMembers(self._states, keep=keep, every=every, folder=folder)
 
-    @property
-    def members(self) -> list[Member]:
-        """The members, oldest first: a new list."""
-        return self._kept.members
-
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         self._states.model = self.model
-        followed = self._followed()
-        if self._kept.every is None and self._auto is None and followed is not None and not followed.has_cycle_ends:
-            raise ValueError(
-                f"Snapshots needs a schedule with cycle ends; got {_checks.quoted(followed)}, whose has_cycle_ends is "
-                "False. Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle, or "
-                "pass every=, the updates from one member to the next."
-            )
+        if self._kept.every is None and self._auto is None:
+            check_cycle_ends("Snapshots", self._followed(), OR_EVERY)
         if _private.has_weights(self.model):
             self._kept.check({f"weight {i}": [*weight.shape] for i, weight in enumerate(self.model.weights)})
 
@@ -95,19 +84,3 @@ class Snapshots(CycleCallback):
     def _act(self, step: int, lr: float) -> None:
         metrics = None if self._validate is None else self._validate(self.model)
         self._kept.add(step, lr, weights_of(self.model), metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the members; those in a folder without their weights."""
-        return self._kept.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the saved members.
-
-        Args:
-            state_dict: the dict that `state_dict` returned.
-
-        Raises:
-            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
-            MembersError: members of another model, or the folder lacks some of them; nothing is changed.
-        """
-        self._kept.load_state_dict(state_dict)

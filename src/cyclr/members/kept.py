@@ -9,10 +9,41 @@ from cyclr import _checks
 from cyclr.errors import MembersError
 from cyclr.members.folder import MemberFolder
 from cyclr.members.member import Member, StateFormat, checked_metrics, described, from_description
+from cyclr.schedules import Schedule
 
 FORMAT_VERSION = 1
 
 Shapes = dict[str, list[int]]
+
+
+class HasMembers:
+    """The `Snapshots` of every framework, which decide when a member is added."""
+
+    _kept: "KeptMembers"
+
+    @property
+    def members(self) -> list[Member]:
+        """The members, oldest first: a new list."""
+        return self._kept.members
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the members; those in a folder without their weights.
+
+        For torch the dict is one that `torch.load(weights_only=True)` reads.
+        """
+        return self._kept.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the saved members. The state of a scheduler is loaded by itself, before or after.
+
+        Args:
+            state_dict: the dict that `state_dict` returned.
+
+        Raises:
+            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
+            MembersError: members of another model, or the folder lacks some of them; nothing is changed.
+        """
+        self._kept.load_state_dict(state_dict)
 
 
 class KeptMembers:
@@ -147,6 +178,18 @@ class KeptMembers:
                     f"state_dict lists a member of step {member.step}, and folder {str(self._folder.path)!r} has those "
                     f"of {there}. Pass the folder of that run."
                 )
+
+
+def check_cycle_ends(name: str, cycles: Schedule | None, remedy: str) -> None:
+    """Raise if a schedule has no cycle ends. None is that of a run which starts with a range test, and has some."""
+    if cycles is not None and not cycles.has_cycle_ends:
+        raise ValueError(
+            f"{name} needs a schedule with cycle ends; got {_checks.quoted(cycles)}, whose has_cycle_ends is False. "
+            f"Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle{remedy}."
+        )
+
+
+OR_EVERY = ", or pass every=, the updates from one member to the next"
 
 
 def check_shapes(what: str, found: Shapes, wanted: Shapes, remedy: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cyclr import _checks
+from cyclr.members.kept import check_cycle_ends
 from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.scheduler import Scheduler
 
@@ -49,7 +50,7 @@ class CycleEnd:
     def __init__(self, fn: Callable[[int], object], scheduler: Scheduler | AutoCycle) -> None:
         self._fn = _checks.function("fn", fn, "of the step")
         self._scheduler = counter_of("CycleEnd", scheduler)
-        check_cycle_ends("CycleEnd", self._scheduler, "")
+        check_cycle_ends("CycleEnd", self._scheduler._cycles, "")
         self._scheduler._listen(self._after_update)
 
     def _after_update(self, step: int) -> None:
@@ -71,13 +72,3 @@ def counter_of(name: str, scheduler: Any) -> Scheduler | AutoCycle:
         f"scheduler must be a cyclr.torch.Scheduler or a cyclr.torch.AutoCycle; got {type(scheduler).__name__}. In a "
         "SequentialLR or ChainedScheduler, pass the Scheduler within."
     )
-
-
-def check_cycle_ends(name: str, scheduler: Scheduler | AutoCycle, remedy: str) -> None:
-    """Raise if the schedule has no cycle ends. The schedule of a run that starts with a range test has some."""
-    cycles = scheduler._cycles
-    if cycles is not None and not cycles.has_cycle_ends:
-        raise ValueError(
-            f"{name} needs a schedule with cycle ends; got {_checks.quoted(cycles)}, whose has_cycle_ends is False. "
-            f"Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle{remedy}."
-        )

@@ -9,16 +9,15 @@ import torch
 from torch import distributed
 
 from cyclr import _checks
-from cyclr.members import Member
-from cyclr.members.kept import KeptMembers
+from cyclr.members.kept import OR_EVERY, HasMembers, KeptMembers, check_cycle_ends
 from cyclr.torch._states import STATES, copy_of, safetensors, tensors_of
 from cyclr.torch.auto_cycle import AutoCycle
-from cyclr.torch.cycle_end import check_cycle_ends, counter_of
+from cyclr.torch.cycle_end import counter_of
 from cyclr.torch.scheduler import Scheduler
 from cyclr.torch.state import reshard
 
 
-class Snapshots:
+class Snapshots(HasMembers):
     """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
 
     A member is taken right after its update, as `CycleEnd` calls its function. It is a copy of `model.state_dict()` on
@@ -81,15 +80,10 @@ class Snapshots:
             safetensors()
         self._kept = KeptMembers(STATES, keep=keep, every=every, folder=folder, writes=_is_first_process())
         if every is None:
-            check_cycle_ends("Snapshots", self._scheduler, ", or pass every=, the updates from one member to the next")
+            check_cycle_ends("Snapshots", self._scheduler._cycles, OR_EVERY)
         if not any(map(torch.nn.parameter.is_lazy, tensors.values())):
             self._kept.check(STATES.shapes(tensors))
         self._scheduler._listen(self._after_update)
-
-    @property
-    def members(self) -> list[Member]:
-        """The members, oldest first: a new list."""
-        return self._kept.members
 
     def _after_update(self, step: int) -> None:
         if not self._kept.after_update(step, lambda: self._scheduler._ends_cycle(step)):
@@ -100,22 +94,6 @@ class Snapshots:
             with _evaluating(self._model):
                 metrics = self._validate(self._model)
         self._kept.add(step, lr, copy_of(self._model), metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the members, for `torch.load(weights_only=True)`; those in a folder without their weights."""
-        return self._kept.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the saved members. The state of the scheduler is loaded by itself, before or after.
-
-        Args:
-            state_dict: the dict that `state_dict` returned.
-
-        Raises:
-            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
-            MembersError: members of another model, or the folder lacks some of them; nothing is changed.
-        """
-        self._kept.load_state_dict(state_dict)
 
 
 def _is_first_process() -> bool:
