@@ -387,6 +387,15 @@ def test_an_ending_counts_for_the_best_and_reaches_a_target_at_the_end_of_the_ru
     assert [(one["ending_mean"], one["predictions"]) for one in found] == [("0.8125", "4.5"), ("", "")]
 
 
+def test_a_fixed_rate_with_an_ending_is_not_the_best_fixed_rate() -> None:
+    better = make("fixed, average", 0, [0.9], ending={"val_accuracy": 0.95}, predictions=1)
+    summary = summarize([make("fixed 0.1", 0, [0.6]), better])
+    assert [(row.policy, row.verdict, row.fixed) for row in summary.rows] == [
+        ("fixed, average", "one seed", False),
+        ("fixed 0.1", "baseline", True),
+    ]
+
+
 @pytest.mark.parametrize("accuracy", [None, 1e200, 0.65])
 def test_an_ending_that_is_not_measured_or_is_worse_changes_nothing(accuracy: float | None) -> None:
     (row,) = summarize([together(0, accuracy)], target=0.68).rows

@@ -9,10 +9,12 @@ _LARGEST = 1e150
 
 
 def is_fixed(record: Record) -> bool:
-    """True if the trial used a constant learning rate.
+    """True if the trial used a constant learning rate, and ended in no ensemble or average.
 
     Its schedule is `Constant`, or it has none and the recorded rates are all equal.
     """
+    if record.predictions:
+        return False
     if record.schedule is not None:
         return isinstance(record.schedule, Constant)
     return record.lr is not None and len(set(record.steps.get("learning_rate", ()))) <= 1
