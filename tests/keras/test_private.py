@@ -332,6 +332,14 @@ def test_tensorflow_generators():
     assert number(tf.random.normal(())) == drawn
 
 
+def test_compiled_with():
+    model = make("adam", loss_weights=[2.0])
+    given = {"loss": "mse", "loss_weights": [2.0], "metrics": ["mae"], "weighted_metrics": None}
+    assert _private.compiled_with(model) == given
+    fit(model)
+    assert _private.compiled_with(model) == given
+
+
 def test_every_function_has_a_test():
     functions = [
         name for name, value in vars(_private).items() if getattr(value, "__module__", "") == _private.__name__
