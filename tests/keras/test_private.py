@@ -74,10 +74,10 @@ def test_updates_done():
 
 
 def test_number():
-    assert _private.number(keras.Variable(0.5)) == 0.5
+    assert _private.number(keras.Variable(0.5, trainable=False)) == 0.5
     if BACKEND == "tensorflow":
         with sys.modules["tensorflow"].distribute.MirroredStrategy(["CPU:0"]).scope():
-            assert _private.number(keras.Variable(0.5)) == 0.5
+            assert _private.number(keras.Variable(0.5, trainable=False)) == 0.5
 
 
 def test_batch_size():
