@@ -257,7 +257,7 @@ class Reference:
 
     def keep_for_trial(self, half):
         self.copy, self.copied = copy.deepcopy(self.reading), self.t
-        self.before, self.stood = self.factor, half
+        self.before, self.stood, self.summed_before = self.factor, half, self.summed
 
     def try_from_start(self, times):
         self.trial, self.factor = times, times * self.before
@@ -266,7 +266,13 @@ class Reference:
         self.go_back()
 
     def judge_trial(self, half):
-        if half.known and half.mean < self.stood.mean - 2 * math.hypot(half.mean_error, self.stood.mean_error):
+        lower = half.known and half.mean < self.stood.mean - 2 * math.hypot(half.mean_error, self.stood.mean_error)
+        if lower and not self.from_start:
+            # Where the rates of before would have been by the middle of the second half.
+            reached = self.summed_before + half.middle / self.trial
+            predicted = self.stood.slope * (reached - self.stood.middle)
+            lower = half.mean < self.stood.mean + 0.5 * predicted
+        if lower:
             self.event("lowered" if self.trial < 1 else "raised")
             self.lowerings += self.trial < 1
             self.trial = None
@@ -294,7 +300,7 @@ class Line:
             self.known = len(pieces) >= 3 and (away**2).sum() > 0
             if not self.known:
                 return
-            self.mean = losses.mean()
+            self.mean, self.middle = losses.mean(), sums.mean()
             self.slope = (away * (losses - self.mean)).sum() / (away**2).sum()
             variance = ((losses - self.mean - self.slope * away) ** 2).sum() / (len(pieces) - 2)
         self.mean_error = math.sqrt(variance / len(pieces))

@@ -28,6 +28,9 @@ SAID_AT_MOST = 10
 TENTH, TENFOLD = 0.1, 10.0
 """Shares of the learning rates that are tried if the loss stalls."""
 
+PAYS = 0.5
+"""Share of the fall that the rates of before would have made at their pace, which higher rates must make at least."""
+
 GIVE_UP, IN_VAIN = 6, 1
 """Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
 
@@ -69,11 +72,13 @@ class RateTrial(NamedTuple):
         times: multiple of the factor before that is tried.
         factor: factor before.
         line: line through the losses before.
+        summed: learning rates summed up before.
     """
 
     times: float
     factor: float
     line: Line
+    summed: float
 
 
 class Course(NamedTuple):
@@ -170,13 +175,19 @@ def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     may_stall = plan.returns and guard.first is not None and pieces.from_start
     if may_stall and plan.is_stall_check(since) and _reading.stalls(pieces, half):
         words = f"The mean loss stalled at {half.mean:.3g}."
-        return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half), lr, words, keep=True)
+        return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half, pieces.summed), lr, words, keep=True)
     if plan.is_raise_check(course.update, since):
         times = _reading.too_low(pieces)
         if times > 1.0:
             words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
             return _begin_trial(
-                plan, course, RateTrial(times, course.factor, half), lr, words, from_start=False, keep=True
+                plan,
+                course,
+                RateTrial(times, course.factor, half, pieces.summed),
+                lr,
+                words,
+                from_start=False,
+                keep=True,
             )
     return NOTHING, course
 
@@ -199,7 +210,7 @@ def _begin_trial(
 def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> tuple[Action, Course]:
     """Stay with the rates that were tried if the loss is lower than before, else try others or go back."""
     half, guard = _reading.later(course.pieces), course.guard
-    if half is not None and _reading.is_lower(half, trial.line):
+    if half is not None and _reading.is_lower(half, trial.line) and _pays(trial, half, course.pieces):
         if course.pieces.from_start:
             guard = guard._replace(kept=None, kept_after=-1, lowered=guard.lowered + (trial.times < 1.0))
         course = course._replace(guard=guard, trial=None)
@@ -214,6 +225,14 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
         course = course._replace(guard=guard._replace(failed=True))
         return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words, keep=False)
     return _fail_trial(plan, course, trial, lr, words)
+
+
+def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
+    """Return True if higher rates made the loss fall as the rates of before might have done, had it fallen on."""
+    if pieces.from_start:
+        return True
+    fall = trial.line.slope * (trial.summed + half.middle / trial.times - trial.line.middle)
+    return half.mean < trial.line.mean + PAYS * fall
 
 
 def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str) -> tuple[Action, Course]:

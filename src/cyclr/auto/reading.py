@@ -203,12 +203,14 @@ class Line(NamedTuple):
     """A line through pieces, by least squares: loss = mean + slope · (summed rate − its mean).
 
     Attributes:
-        mean: mean loss.
+        middle: mean summed rate.
+        mean: mean loss, which the line has there.
         mean_error: its standard error.
         slope: loss per unit of summed rate.
         slope_error: its standard error.
     """
 
+    middle: float
     mean: float
     mean_error: float
     slope: float
@@ -228,7 +230,7 @@ def line(points: Sequence[tuple[float, float]]) -> Line | None:
     slope = sum(x * y for y, x in away) / square
     errors = [y - slope * x for y, x in away]
     rest = sum(error * error for error in errors) / (n - 2)
-    return Line(mean, math.sqrt(rest / n), slope, math.sqrt(rest / square))
+    return Line(middle, mean, math.sqrt(rest / n), slope, math.sqrt(rest / square))
 
 
 def later(pieces: Pieces) -> Line | None:
