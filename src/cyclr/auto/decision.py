@@ -26,10 +26,10 @@ SAID_AT_MOST = 10
 """Bad losses in a row that make an event each."""
 
 TENTH, TENFOLD = 0.1, 10.0
-"""Shares of the learning rates that are tried if the loss stalls."""
+"""Multiples of the learning rates that are tried if the loss stalls."""
 
 PAYS = 0.5
-"""Share of the fall that the rates of before would have made at their pace, which higher rates must make at least."""
+"""Share of the fall predicted for the earlier rates that a trial of higher rates must reach."""
 
 GIVE_UP, IN_VAIN = 6, 1
 """Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
@@ -66,13 +66,13 @@ class Guard(NamedTuple):
 
 
 class RateTrial(NamedTuple):
-    """A trial of other rates. The kept state is that of before.
+    """A trial of other rates. The kept state is the state before the trial.
 
     Attributes:
-        times: multiple of the factor before that is tried.
-        factor: factor before.
-        line: line through the losses before.
-        summed: learning rates summed up before.
+        times: multiple of the earlier factor that is tried.
+        factor: factor before the trial.
+        line: line through the second half of the pieces before the trial.
+        summed: learning rates summed up before the trial.
     """
 
     times: float
@@ -167,42 +167,38 @@ def _may_keep(plan: RatePlan, course: Course) -> bool:
 def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     """Look at the pieces at the end of one: does the loss fall at all, and does it fall as fast as ever?"""
     pieces, guard = course.pieces, course.guard
-    since, half = course.update - pieces.begin, _reading.later(pieces)
+    since = course.update - pieces.begin
     if course.trial is not None:
         return _end_trial(plan, course, course.trial, lr) if since >= plan.trial else (NOTHING, course)
-    if half is None or guard.failed:
+    may_stall = plan.returns and guard.first is not None and pieces.from_start and plan.is_stall_check(since)
+    may_raise = plan.is_raise_check(course.update, since)
+    half = None if guard.failed or not (may_stall or may_raise) else _reading.later(pieces)
+    if half is None:
         return NOTHING, course
-    may_stall = plan.returns and guard.first is not None and pieces.from_start
-    if may_stall and plan.is_stall_check(since) and _reading.stalls(pieces, half):
+    if may_stall and _reading.stalls(pieces, half):
         words = f"The mean loss stalled at {half.mean:.3g}."
-        return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half, pieces.summed), lr, words, keep=True)
-    if plan.is_raise_check(course.update, since):
-        times = _reading.too_low(pieces)
-        if times > 1.0:
-            words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
-            return _begin_trial(
-                plan,
-                course,
-                RateTrial(times, course.factor, half, pieces.summed),
-                lr,
-                words,
-                from_start=False,
-                keep=True,
-            )
+        return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half, pieces.summed), lr, words)
+    times = _reading.too_low(pieces, half) if may_raise else 1.0
+    if times > 1.0:
+        words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
+        trial = RateTrial(times, course.factor, half, pieces.summed)
+        return _begin_trial(plan, course, trial, lr, words, from_start=False)
     return NOTHING, course
 
 
 def _begin_trial(
-    plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str, *, keep: bool, from_start: bool = True
+    plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str, *, from_start: bool = True
 ) -> tuple[Action, Course]:
-    if keep and plan.returns:
+    # A second trial follows the first: the state before both is kept already.
+    keep = plan.returns and course.trial is None
+    if keep:
         course = course._replace(guard=course.guard._replace(kept=course.reading, kept_after=course.update - 1))
     course = course._replace(
         factor=trial.times * trial.factor, pieces=Pieces(course.update, from_start=from_start), trial=trial
     )
     words += f" For {plan.trial} updates, the learning rates are {trial.times:g} times what they were"
     if not from_start:
-        return Action(keep=keep and plan.returns, event=_event(plan, course, lr, "tried", words + ".")), course
+        return Action(keep=keep, event=_event(plan, course, lr, "tried", words + ".")), course
     restore, course, where = _back(plan, course, lr)
     return Action(restore, keep, event=_event(plan, course, lr, "tried", words + where + ".")), course
 
@@ -220,15 +216,15 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
             f"{course.factor * plan.highest(course.update):.3g}."
         )
         return Action(event=_event(plan, course, lr, "lowered" if trial.times < 1.0 else "raised", words)), course
-    words = "The mean loss was not lower than before."
+    words = f"At these learning rates the loss gained too little on its mean before, {trial.line.mean:.3g}."
     if trial.times < 1.0:
         course = course._replace(guard=guard._replace(failed=True))
-        return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words, keep=False)
+        return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words)
     return _fail_trial(plan, course, trial, lr, words)
 
 
 def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
-    """Return True if higher rates made the loss fall as the rates of before might have done, had it fallen on."""
+    """Return True if higher rates brought their share of the fall that is predicted for the earlier rates."""
     if pieces.from_start:
         return True
     fall = trial.line.slope * (trial.summed + half.middle / trial.times - trial.line.middle)
@@ -238,7 +234,7 @@ def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
 def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str) -> tuple[Action, Course]:
     course = course._replace(factor=trial.factor, trial=None, guard=course.guard._replace(failed=True))
     restore, course, where = _back(plan, course, lr)
-    words += f" The learning rates are what they were before they were tried{where}."
+    words += f" The earlier learning rates apply again{where}."
     return Action(restore, False, True, _event(plan, course, lr, "went_back", words)), course
 
 

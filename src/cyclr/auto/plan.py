@@ -31,7 +31,7 @@ RAISES, FRESH = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4), 0.15
 """Shares of the run after which a rate that is too low is looked for, and how long training must have had its rates."""
 
 STALL, TRIAL = 0.2, 0.1
-"""Share of the run in which the loss must have fallen from the start, and that of a trial of another rate."""
+"""Share of the run in which the loss must have fallen from the start, and the share of a trial of other rates."""
 
 _CHUNK = 2**16
 

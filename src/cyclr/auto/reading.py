@@ -238,13 +238,13 @@ def later(pieces: Pieces) -> Line | None:
     return line(pieces.done[len(pieces.done) // 2 :])
 
 
-def too_low(pieces: Pieces) -> float:
+def too_low(pieces: Pieces, half: Line) -> float:
     """Return the factor by which the learning rate is too low, or 1.
 
     The rate is too low if the loss falls about as fast per unit of summed rate in the second half as in all pieces.
     """
-    whole, half = line(pieces.done), later(pieces)
-    if whole is None or half is None or not whole.slope < -SURE * whole.slope_error:
+    whole = line(pieces.done)
+    if whole is None or not whole.slope < -SURE * whole.slope_error:
         return 1.0
     return next((times for least, times in RAISES if half.slope / whole.slope > least), 1.0)
 
