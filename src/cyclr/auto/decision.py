@@ -125,7 +125,7 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
     update, factor, reading, pieces, guard, trial = course
     bad = _reading.judge(reading, loss)
     if bad and (bad == "not finite" or not (guard.ignored or _is_calm(course))):
-        return _bad_loss(plan, course, loss, bad, updated=True)
+        return _bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=True)
     lr = factor * plan.rate(update)
     reading = _reading.observe(reading, loss, lr)
     if guard.streak:
@@ -144,11 +144,17 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
     return NOTHING, course
 
 
+def spoiled_by_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
+    """Decide what to do after an update that left weights which are not finite, though the loss of its batch was."""
+    words = f"The weights were NaN or infinite, while the loss was {loss:.3g}"
+    return _bad_loss(plan, course, words, "not finite", updated=True)
+
+
 def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
     """Decide whether to leave a batch out before its update. A batch that is left out uses no step."""
     bad = _reading.judge(course.reading, loss)
     if bad and (bad == "not finite" or not course.guard.ignored):
-        return _bad_loss(plan, course, loss, bad, updated=False)
+        return _bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=False)
     return NOTHING, course
 
 
@@ -238,7 +244,7 @@ def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, wor
     return Action(restore, False, True, _event(plan, course, lr, "went_back", words)), course
 
 
-def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated: bool) -> tuple[Action, Course]:
+def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: bool) -> tuple[Action, Course]:
     """Leave out a batch whose loss is not finite or an outlier, and lower the rate if the batch is not to blame.
 
     If the update was made, its weights are bad, and training goes back. A second bad loss soon after is one too many,
@@ -251,7 +257,6 @@ def _bad_loss(plan: RatePlan, course: Course, loss: float, bad: str, *, updated:
     soon = suspect is not None and update - suspect <= CALM and not (guard.ignored or _is_calm(course))
     spoiled = updated or streak == IN_A_ROW
     lower = soon and (bad == "outlier" or streak == 1 if updated else streak == IN_A_ROW)
-    words = f"The loss was {loss:.3g}"
     if bad == "outlier":
         words += f", more than {_reading.OUTLIER:.0f} times what was gained above its lowest mean"
     course = course._replace(update=update + updated, guard=guard._replace(suspect=update, streak=streak))

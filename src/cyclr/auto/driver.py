@@ -1,7 +1,7 @@
 """AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
@@ -252,11 +252,7 @@ class AutoCycle:
         action, course = decision.after_update(self._plan, self._course, value)
         if action is not decision.NOTHING and math.isfinite(value) and not self._is_finite():
             # The loss may not show it: the relu of TensorFlow on a CPU makes 0 of NaN.
-            action, course = decision.after_update(self._plan, self._course, math.nan)
-            if action.event is not None:
-                found = f"The weights were NaN or infinite, while the loss was {value:.3g}"
-                why = action.event.why.replace("The loss was nan", found, 1)
-                action = action._replace(event=replace(action.event, why=why))
+            action, course = decision.spoiled_by_update(self._plan, self._course, value)
         self.last_step += 1
         if action is decision.NOTHING:
             self.undone = False
