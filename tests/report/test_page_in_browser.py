@@ -105,12 +105,11 @@ class Reader:
         x, y = self.evaluate(place)
         self.page.mouse.move(x + 1, y - 4)
         self.page.mouse.move(x, y)
-        lines = self.locator(
-            f"#training-chart-{chart} .hoverlayer .hovertext tspan.line, #training-chart-{chart} "
-            ".hoverlayer .hovertext text:not(:has(tspan.line))"
-        )
-        lines.first.wait_for()
-        return " ".join(" ".join(lines.all_text_contents()).split())
+        label = f"#training-chart-{chart} .hoverlayer .hovertext"
+        lines = f"{label} tspan.line, {label} text:not(:has(tspan.line))"
+        # The label may be drawn again at any moment: wait for its text and take it in one call.
+        read = "(lines) => [...document.querySelectorAll(lines)].map((line) => line.textContent).join(' ').trim()"
+        return " ".join(self.page.wait_for_function(read, arg=lines).json_value().split())
 
     def drag(self, handle: str, by: int) -> None:
         box = self.page.locator(handle).bounding_box()
