@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperGroup
 
 from cyclr.errors import BoundsError, CyclrError
+from cyclr.range_test import RangeTestResult
 from cyclr.schedules.cyclical import Mode
 from cyclr.schedules.shape import Shape
 
@@ -91,3 +93,18 @@ def prepare_folder(folder: Path) -> None:
 def say(text: str, style: str | None = None) -> None:
     """Print text with names in it: nothing is taken for markup, and paths are not broken."""
     out.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def save_picture(ax: Any, path: Path) -> str:
+    """Save a picture that Matplotlib drew, and return its path."""
+    import matplotlib.pyplot as plt
+
+    ax.figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(ax.figure)
+    return str(path)
+
+
+def print_bounds(result: RangeTestResult) -> None:
+    """Print the title, the verdict and the reason of a range test in a frame."""
+    picture = result.picture()
+    out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
