@@ -67,7 +67,7 @@ else:
         return [*globals(), *_LATER]
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Anneal",

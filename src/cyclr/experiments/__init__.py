@@ -1,5 +1,8 @@
 """Complete runs on real data: data sets, models, the comparison of policies, and what `cyclr demo` shows."""
 
+import warnings
+from typing import Any
+
 try:
     import msgspec  # noqa: F401
 except ImportError as error:
@@ -12,3 +15,13 @@ from cyclr.experiments.spec import Spec
 from cyclr.records import read_records
 
 __all__ = ["Spec", "compare", "read_records"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "statistics":
+        from cyclr import records
+
+        said = "cyclr.experiments.statistics is now cyclr.records; the old name is removed in cyclr 0.3."
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return records
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
