@@ -15,7 +15,6 @@ HEAVY = {
         "jaxlib",
         "optax",
         "matplotlib",
-        "plotly",
         "jinja2",
         "pandas",
         "scipy",

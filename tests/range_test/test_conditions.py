@@ -99,7 +99,7 @@ def test_calls_show_numbers_only(arguments, shown):
 
 
 def test_the_page_shows_what_was_tested(tmp_path):
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     result = driven(model="MLP", batch_size=64, optimizer="torch.optim.AdamW(weight_decay=0.1)")
     result.to_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -585,7 +585,7 @@ def test_the_largest_and_smallest_losses_give_a_result_and_pictures(loss):
 @pytest.mark.parametrize("loss", HUGE.values(), ids=HUGE)
 def test_the_largest_and_smallest_losses_can_be_plotted_and_have_a_page(loss, tmp_path):
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     make(loss=loss).plot().figure.canvas.draw()
     pyplot.close("all")
     make(loss=loss).to_html(tmp_path / "page.html")

@@ -6,12 +6,14 @@ import html.parser
 import json
 import re
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from tests.processes import run
 from typer.testing import CliRunner
@@ -412,9 +414,8 @@ def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
         assert said in answer.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("missing", ["plotly", "jinja2"])
-def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, missing: str) -> None:
-    (tmp_path / f"{missing}.py").write_text("raise ImportError\n")
+def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path) -> None:
+    (tmp_path / "jinja2.py").write_text("raise ImportError\n")
     program = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
@@ -442,3 +443,40 @@ def test_the_wheel_holds_templates_and_assets(tmp_path: Path) -> None:
     }
     assert len(wanted) >= 11
     assert wanted <= names
+    licences = {name.rpartition("/licenses/")[2] for name in names if "/licenses/" in name}
+    assert licences == {"LICENSE", f"src/cyclr/drawing/assets/{page.PLOTLY.replace('.min.js', '.LICENSE')}"}
+
+
+def test_the_sdist_holds_templates_and_assets(tmp_path: Path) -> None:
+    (archive,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(archive) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    folder = ROOT / "src" / "cyclr" / "drawing"
+    wanted = {str(path.relative_to(ROOT)) for kind in ("templates", "assets") for path in (folder / kind).iterdir()}
+    assert wanted <= names
+
+
+def test_plotly_is_the_release_of_npm() -> None:
+    """The file of https://registry.npmjs.org/plotly.js-basic-dist-min/-/plotly.js-basic-dist-min-4.1.1.tgz, unchanged.
+
+    To take another release: `npm pack plotly.js-basic-dist-min@VERSION`, then its `plotly-basic.min.js` and `LICENSE`.
+    """
+    folder = ROOT / "src" / "cyclr" / "drawing" / "assets"
+    content = (folder / page.PLOTLY).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
+    version = page.PLOTLY.removeprefix("plotly-basic-").removesuffix(".min.js")
+    assert f"plotly.js (basic - minified) v{version}\n".encode() in content
+    assert (
+        (folder / f"plotly-basic-{version}.LICENSE")
+        .read_text()
+        .startswith("MIT License\n\nCopyright (c) 2016-2024 Plotly")
+    )
+
+
+def test_the_page_of_a_range_test_has_at_most_1_5_megabytes(result: cyclr.RangeTestResult) -> None:
+    assert len(render(range_test_page(result.picture(), curves(), {})).encode()) < 1_300_000
+
+
+def test_the_page_of_the_study_has_at_most_1_5_megabytes() -> None:
+    study = ROOT / "studies" / "fashion_mnist" / "results" / "headline"
+    assert len(render(run_page(study)).encode()) <= 1_500_000

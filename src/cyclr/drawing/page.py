@@ -16,6 +16,9 @@ from cyclr.drawing.svg import svg
 from cyclr.errors import MissingExtraError
 
 _TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+PLOTLY = "plotly-basic-4.1.1.min.js"
+"""Plotly's basic bundle as npm has it in `plotly.js-basic-dist-min`; its licence is beside it."""
+
 _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
 
@@ -103,16 +106,14 @@ def render(page: Page) -> str:
     """Return a page as HTML.
 
     Raises:
-        MissingExtraError: Plotly or Jinja2 is not installed.
+        MissingExtraError: Jinja2 is not installed.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
-        from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise MissingExtraError('reports need Plotly and Jinja2. Run: pip install "cyclr[report]".') from error
+        raise MissingExtraError('reports need Jinja2. Run: pip install "cyclr[report]".') from error
 
-    # Browsers read every end of a line as one character, and compute hashes from what they have read.
-    plotly = get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")
+    plotly = _asset(PLOTLY)
     script = "\n".join(_asset(name) for name in _SCRIPTS)
     environment = Environment(
         loader=PackageLoader("cyclr.drawing"),

@@ -345,7 +345,7 @@ class RangeTestResult:
             path: the file to write, such as `"range_test.html"`; replaced, atomically, if it is there.
 
         Raises:
-            MissingExtraError: Plotly or Jinja2 is not installed.
+            MissingExtraError: Jinja2 is not installed.
             OSError: the file cannot be written.
         """
         from cyclr.drawing import page

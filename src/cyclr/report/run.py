@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclr.drawing.page import Page, PageGroup, PageTest, number
 from cyclr.range_test import RangeTestResult
@@ -18,7 +19,8 @@ from cyclr.records.measures import usable
 from cyclr.report import verdict
 from cyclr.schedules.shape import curves
 
-_MOST_POINTS = 1000
+_FEW_POINTS = 300
+"""Learning rates that are drawn one by one."""
 
 _SYMBOLS = {
     "range test": ("○", "end of the range test"),
@@ -203,13 +205,9 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
         # Every seed may have bounds of its own; the mean of their rates would be a rate that none used.
         having = sorted((record for record in row.finished if "learning_rate" in record.steps), key=_seed)
         rates = having[0].steps["learning_rate"] if having else []
-        every = max(1, math.ceil(len(rates) / _MOST_POINTS))
-        marks = _marks(having[:1])
-        # The rate jumps after an event.
-        jumps = {mark["step"] + after for mark in marks for after in (0, 1)}
-        steps = sorted({*range(0, len(rates), every), *(jumps & {*range(len(rates))})})
-        drawn = {"step": steps, "mean": np.array([rates[step] for step in steps], dtype=float), "low": [], "high": []}
-        return {**drawn, "events": marks}
+        values = np.array(rates, dtype=float)
+        steps = _corners(values)
+        return {"step": steps, "mean": values[steps], "low": [], "high": [], "events": _marks(having[:1])}
     curves = [
         {
             step: value
@@ -224,6 +222,26 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
     low, high = band(values) if len(curves) > 1 and shared else ((), ())
     drawn = {"step": shared, "mean": values.mean(0) if shared else (), "low": low, "high": high}
     return {**drawn, "events": _marks(row.finished)}
+
+
+def _corners(values: NDArray[np.float64]) -> list[int]:
+    """Return the points to draw: all of them, or of many those between which straight lines are as good.
+
+    The lines pass every point within a 10,000th of the values' range (Ramer 1972, Douglas and Peucker 1973).
+    """
+    if len(values) <= _FEW_POINTS:
+        return [*range(len(values))]
+    # A gap is drawn as one: it has corners like a fall to 0.
+    heights = np.nan_to_num(values)
+    kept, spans, room = {0, len(heights) - 1}, [(0, len(heights) - 1)], float(np.ptp(heights)) / 10_000
+    while spans:
+        first, last = spans.pop()
+        far = np.abs(heights[first : last + 1] - np.linspace(heights[first], heights[last], last - first + 1))
+        middle = first + int(far.argmax())
+        if first < middle < last and far[middle - first] > room:
+            kept.add(middle)
+            spans += [(first, middle), (middle, last)]
+    return sorted(kept)
 
 
 def duration(seconds: float) -> str:
