@@ -49,3 +49,21 @@ def test_a_class_in_place_of_its_object_is_an_error():
         _checks.function("loss_fn", Loss, "of x")
     assert _checks.function("fn", float, "of x") is float
     assert isinstance(_checks.function("fn", Loss(), "of x"), Loss)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("Addam", "Did you mean 'Adam'?"),
+        ("adam", "Did you mean 'Adam'?"),
+        ("one-cycle", "Did you mean 'one_cycle'?"),
+        ("x", ""),
+        (None, ""),
+        (3, ""),
+        ("Adam" * 10**6, ""),
+    ],
+)
+def test_the_closest_name_is_offered(given, hint):
+    assert _checks.did_you_mean(given, ["SGD", "Adam", "one_cycle"]) == hint
+    with pytest.raises(ValueError, match=f"got optimizer=.*{hint.replace('?', '[?]')}$"):
+        _checks.choice("optimizer", given, ["SGD", "Adam", "one_cycle"])

@@ -56,8 +56,24 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
     """Return `value` if it is one of the `legal` names. The error lists them all."""
     names = list(legal)
     if value not in names:
-        raise ValueError(_message(name, "one of " + ", ".join(map(repr, names)), value, ""))
+        fix = did_you_mean(value, names)
+        raise ValueError(_message(name, "one of " + ", ".join(map(repr, names)), value, fix))
     return str(value)
+
+
+def did_you_mean(given: Any, known: Iterable[str]) -> str:
+    """Return `"Did you mean 'name'?"` with the known name that is closest, in any case; an empty text if none is.
+
+    Example:
+        >>> did_you_mean("Addam", ["SGD", "Adam"])
+        "Did you mean 'Adam'?"
+    """
+    # 2 ms, and only for errors.
+    import difflib
+
+    names = {str(name).lower(): name for name in known}
+    close = difflib.get_close_matches(given[:100].lower() if isinstance(given, str) else "", names, n=1)
+    return f"Did you mean {names[close[0]]!r}?" if close else ""
 
 
 def function(name: str, value: Any, what: str) -> Any:

@@ -111,7 +111,8 @@ MESSAGES = [
         from_mode,
         {"mode": "triangular3"},
         ValueError,
-        "mode must be one of 'triangular', 'triangular2', 'exp_range'; got mode='triangular3'.",
+        "mode must be one of 'triangular', 'triangular2', 'exp_range'; got mode='triangular3'. "
+        "Did you mean 'triangular2'?",
     ),
     (
         cyclical,

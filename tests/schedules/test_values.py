@@ -137,7 +137,7 @@ def without(description, name):
     ("description", "message"),
     [
         ({}, r"^schedule must be one of 'Anneal', 'Clock', 'Constant', .*; got schedule=None\.$"),
-        ({**CYCLICAL, "schedule": "Sawtooth"}, r"^schedule must be one of .*; got schedule='Sawtooth'\.$"),
+        ({**CYCLICAL, "schedule": "Sawtooth"}, r"^schedule must be one of .*; got schedule='Sawtooth'\."),
         ({**CYCLICAL, "schedule": ["Cyclical"]}, r"^schedule must be one of .*; got schedule=\['Cyclical'\]\.$"),
         ({**CYCLICAL, "version": 2}, r"^version must be 1; got version=2\. .* another version of cyclr\.$"),
         ({**CYCLICAL, "version": "1"}, r"^version must be 1; got version='1'\."),

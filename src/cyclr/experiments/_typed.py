@@ -1,6 +1,5 @@
 """Checks, by types, of the plain values of JSON and TOML files, which are made immutable; errors in one shape."""
 
-import difflib
 import itertools
 import json
 import re
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from cyclr._checks import quoted
+from cyclr._checks import did_you_mean, quoted
 from cyclr.schedules.base import DEEPEST
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
@@ -109,6 +108,5 @@ def checked(name: str, value: Any, kind: Any) -> Any:
 def unknown(name: str, given: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name, with the closest known one."""
     names = list(known)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{name} has no option {given!r}. {hint}It has {', '.join(names) or 'none'}."
+    hint = did_you_mean(given, names)
+    return f"{name} has no option {given!r}. {hint and hint + ' '}It has {', '.join(names) or 'none'}."

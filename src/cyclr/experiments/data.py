@@ -6,7 +6,6 @@ samples or one-hot labels are errors that say how to fix them. Nothing is unpick
 to at most 100 times its size.
 """
 
-import difflib
 import gzip
 import importlib
 import math
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks
+from cyclr._checks import did_you_mean
 from cyclr.errors import DataError, MissingExtraError
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -126,17 +126,24 @@ def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
         return source, _from_keras(source)
     path = Path(source)
     try:
-        if source and path.is_dir():
-            return path.absolute().name, _from_folder(path)
-        if path.is_file():
-            return path.stem, _from_npz(path)
+        check(source)
+        return (path.absolute().name, _from_folder(path)) if path.is_dir() else (path.stem, _from_npz(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}. Check the path and its permissions.") from error
-    close = difflib.get_close_matches(str(source), NAMES, n=1)
+
+
+def check(source: str | Path) -> None:
+    """Refuse a source that is neither a name nor a folder or a file, without reading any data.
+
+    Raises:
+        DataError: there is no such data.
+    """
+    if source in NAMES or (source and (Path(source).is_dir() or Path(source).is_file())):
+        return
+    hint = did_you_mean(source, NAMES)
     raise DataError(
-        f"data must be the name of a data set or a path that exists; got {str(source)!r}. "
-        + (f"Did you mean {close[0]!r}? " if close else "")
-        + f"The names are {', '.join(NAMES)}; a path leads to {_FILES}."
+        f"data must be the name of a data set or a path that exists; got {str(source)!r}. {hint and hint + ' '}"
+        f"The names are {', '.join(NAMES)}; a path leads to {_FILES}."
     )
 
 
