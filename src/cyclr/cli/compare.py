@@ -70,6 +70,9 @@ def compare(
     summary: Annotated[bool, typer.Option("--summary", help="Show what is recorded, and train nothing.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Log folder for TensorBoard.")] = None,
     mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Project of Weights & Biases; offline unless WANDB_MODE is set.")
+    ] = None,
 ) -> None:
     """Compare policies for the learning rate over several seeds; run it again to finish what was interrupted.
 
@@ -97,6 +100,7 @@ def compare(
         _check(comparison, output, baseline, csv)
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
+        trackers += [] if wandb is None else [tracking.Wandb(wandb)]
         options: dict[str, Any] = {"workers": workers, "threads": threads, "retries": retries}
         if engine == "ray":
             options |= {"address": address, "cpus": cpus, "gpus": gpus}

@@ -1,17 +1,72 @@
-"""Live logs of a comparison for those who keep them: TensorBoard and MLflow. Written by the process that compares."""
+"""Live logs of a comparison for those who keep them: TensorBoard, MLflow, Weights & Biases.
 
+The process that compares writes them.
+"""
+
+import os
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from cyclr.errors import MissingExtraError
+from cyclr.experiments import _private
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
 from cyclr.records.redact import redact
 
 
-class TensorBoard:
-    """A TensorBoard run for every trial, with the values of every epoch at its step, and the learning rate at the end.
+class _Tracker(ABC):
+    """A run of a tool for every trial, with the values of every epoch at its step.
+
+    At its end come the learning rate of every epoch's last update and the metrics of the ending, as `ending/...`. A
+    trial that is restarted because its worker died repeats epochs, which are logged once.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Any] = {}
+        self._steps: dict[str, int] = {}
+        """The last step that was logged, by trial."""
+
+    def epoch(self, trial: Trial, values: dict[str, float]) -> None:
+        """Log the values of an epoch."""
+        step = int(values["step"])
+        if step > self._steps.get(trial.id, -1):
+            self._log(self._run(trial), {name: value for name, value in values.items() if name != "step"}, step)
+            self._steps[trial.id] = step
+
+    def finish(self, trial: Trial, record: Record) -> None:
+        """Log what is known at the end, and close the run."""
+        run = self._run(trial)
+        for step in filter(None, record.epochs.get("step", ())):
+            self._log(run, {"learning_rate": record.steps["learning_rate"][int(step) - 1]}, int(step))
+        if ending := {f"ending/{name}": value for name, value in record.ending.items() if value is not None}:
+            self._log(run, {**ending, "ending/predictions": record.predictions}, record.total_steps)
+        self._close(run, record)
+        del self._runs[trial.id]
+        self._steps.pop(trial.id, None)
+
+    def _run(self, trial: Trial) -> Any:
+        if trial.id not in self._runs:
+            described = {**trial.definition(), "policy": trial.policy.name, "optimizer": trial.optimizer_name}
+            self._runs[trial.id] = self._start(trial.id, redact(described))
+        return self._runs[trial.id]
+
+    @abstractmethod
+    def _start(self, name: str, settings: dict[str, Any]) -> Any:
+        """Start the run of a trial, and return it."""
+
+    @abstractmethod
+    def _log(self, run: Any, values: dict[str, Any], step: int) -> None:
+        """Log values at a step."""
+
+    @abstractmethod
+    def _close(self, run: Any, record: Record) -> None:
+        """End the run."""
+
+
+class TensorBoard(_Tracker):
+    """A TensorBoard run for every trial, in a folder of its name.
 
     Args:
         folder: log folder; `tensorboard --logdir FOLDER` shows it.
@@ -21,33 +76,29 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        super().__init__()
         try:
             from tensorboard.summary import Writer
         except ImportError as error:
             raise MissingExtraError('live logs need tensorboard. Run: pip install "tensorboard>=2.18".') from error
         self._make, self._folder = Writer, Path(folder)
-        self._writers: dict[str, Any] = {}
 
-    def epoch(self, trial: Trial, values: dict[str, float]) -> None:
-        """Log the values of an epoch."""
-        if trial.id not in self._writers:
-            self._writers[trial.id] = self._make(str(self._folder / trial.id))
-        writer = self._writers[trial.id]
+    def _start(self, name: str, settings: dict[str, Any]) -> Any:
+        return self._make(str(self._folder / name))
+
+    def _log(self, run: Any, values: dict[str, Any], step: int) -> None:
         for name, value in values.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(values["step"]))
-        writer.flush()
+            run.add_scalar(name, value, step)
+        run.flush()
 
-    def finish(self, trial: Trial, record: Record) -> None:
-        """Log the learning rate of every epoch's last update, and close the run."""
-        if writer := self._writers.pop(trial.id, None):
-            for step in filter(None, record.epochs.get("step", ())):
-                writer.add_scalar("learning_rate", record.steps["learning_rate"][int(step) - 1], int(step))
-            writer.close()
+    def _close(self, run: Any, record: Record) -> None:
+        run.close()
 
 
-class Mlflow:
-    """An MLflow run for every trial: its settings as parameters, the values of every epoch as metrics at their step.
+class Mlflow(_Tracker):
+    """An MLflow run for every trial, with its settings as parameters. It fails if the trial failed.
+
+    A run of the same trial that a killed comparison left is marked as killed.
 
     Args:
         uri: tracking URI: a server, `sqlite:///FILE` (with the whole of mlflow) or a folder; None for the URI
@@ -59,6 +110,7 @@ class Mlflow:
     """
 
     def __init__(self, uri: str | None = None, experiment: str = "cyclr") -> None:
+        super().__init__()
         try:
             from mlflow import MlflowClient
         except ImportError as error:
@@ -66,29 +118,69 @@ class Mlflow:
         self._client = MlflowClient(tracking_uri=uri)
         known = self._client.get_experiment_by_name(experiment)
         self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
-        self._runs: dict[str, str] = {}
 
-    def _run(self, trial: Trial) -> str:
-        if trial.id not in self._runs:
-            run = self._client.create_run(self._experiment, run_name=trial.id)
-            self._runs[trial.id] = run.info.run_id
-            described = {**trial.definition(), "policy": trial.policy.name, "optimizer": trial.optimizer_name}
-            for name, value in redact(described).items():
-                self._client.log_param(run.info.run_id, name, value)
-        return self._runs[trial.id]
+    def _start(self, name: str, settings: dict[str, Any]) -> Any:
+        same = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
+        for left in self._client.search_runs([self._experiment], same):
+            self._client.set_terminated(left.info.run_id, "KILLED")
+        run: str = self._client.create_run(self._experiment, run_name=name).info.run_id
+        for setting, value in settings.items():
+            self._client.log_param(run, setting, value)
+        return run
 
-    def epoch(self, trial: Trial, values: dict[str, float]) -> None:
-        """Log the values of an epoch."""
-        run = self._run(trial)
+    def _log(self, run: Any, values: dict[str, Any], step: int) -> None:
         for name, value in values.items():
-            if name != "step":
-                self._client.log_metric(run, re.sub(r"[^\w\-. /]", "_", name), value, step=int(values["step"]))
+            self._client.log_metric(run, re.sub(r"[^\w\-. /]", "_", name), value, step=step)
 
-    def finish(self, trial: Trial, record: Record) -> None:
-        """Close the run, as failed if the trial failed."""
-        run = self._run(trial)
+    def _close(self, run: Any, record: Record) -> None:
         if record.error:
             self._client.set_tag(run, "error", record.error)
         self._client.set_tag(run, "cyclr.status", record.status)
         self._client.set_terminated(run, "FAILED" if record.status == "failed" else "FINISHED")
-        del self._runs[trial.id]
+
+
+class Wandb(_Tracker):
+    """A run of Weights & Biases for every trial, with its settings as config. It fails if the trial failed.
+
+    Runs are offline unless `WANDB_MODE` is set: nothing leaves the machine until `wandb sync`. A run holds no name of
+    a host, a user or a folder, and no command. Its id is the trial's, so a trial that is run again replaces itself.
+
+    Args:
+        project: name of the project.
+        folder: runs are written into `FOLDER/wandb`. None for `WANDB_DIR`, or the folder of now.
+
+    Raises:
+        MissingExtraError: wandb is not installed.
+    """
+
+    def __init__(self, project: str = "cyclr", folder: str | Path | None = None) -> None:
+        super().__init__()
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingExtraError('Weights & Biases is not installed. Run: pip install "cyclr[wandb]".') from error
+        self._init, self._project, self._folder = wandb.init, project, folder
+        # wandb reads its environment only once in a process.
+        self._mode: Any = os.environ.get("WANDB_MODE") or "offline"
+
+    def _start(self, name: str, settings: dict[str, Any]) -> Any:
+        run = self._init(
+            project=self._project,
+            dir=self._folder,
+            id=name,
+            name=name,
+            config=settings,
+            mode=self._mode,
+            resume="allow",
+            reinit="create_new",
+            settings=_private.wandb_settings(),
+        )
+        run.define_metric("*", step_metric="step")
+        return run
+
+    def _log(self, run: Any, values: dict[str, Any], step: int) -> None:
+        run.log({**values, "step": step})
+
+    def _close(self, run: Any, record: Record) -> None:
+        run.summary.update({"cyclr.status": record.status, **({"error": record.error} if record.error else {})})
+        run.finish(exit_code=int(record.status == "failed"))

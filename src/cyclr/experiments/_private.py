@@ -1,0 +1,20 @@
+"""Internal settings of Weights & Biases, which begin with `x_`: they keep what describes the machine out of a run."""
+
+from typing import Any
+
+
+def wandb_settings() -> Any:
+    """Return settings with which a run holds what is logged, and no host, user, folder, command or repository."""
+    import wandb
+
+    return wandb.Settings(
+        host="",
+        console="off",
+        silent=True,
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
