@@ -3,9 +3,9 @@
 This package needs only NumPy. `cyclr.keras`, `cyclr.torch` and `cyclr.jax` attach it to a framework.
 """
 
-import importlib
 import typing
 
+from cyclr import _names
 from cyclr.errors import (
     AutoCycleError,
     BoundsError,
@@ -46,26 +46,15 @@ if typing.TYPE_CHECKING:
     from cyclr.bounds import Bounds
     from cyclr.members import Member
     from cyclr.range_test import RangeTest, RangeTestResult
-else:
-    # Imported when they are first used, because schedules need none of them: they take a sixth of the whole import.
-    _LATER = {
-        "AutoCycle": "cyclr.auto",
-        "Bounds": "cyclr.bounds",
-        "Member": "cyclr.members",
-        "RangeTest": "cyclr.range_test",
-        "RangeTestResult": "cyclr.range_test",
-    }
 
-    def __getattr__(name):
-        if name in _LATER:
-            return getattr(importlib.import_module(_LATER[name]), name)
-        if f"cyclr.{name}" in _LATER.values():
-            return importlib.import_module(f"cyclr.{name}")
-        raise AttributeError(f"module 'cyclr' has no attribute {name!r}")
-
-    def __dir__():
-        return [*globals(), *_LATER]
-
+# Imported when they are first used, because schedules need none of them: they take a sixth of the whole import.
+_LATER = {
+    "AutoCycle": "cyclr.auto",
+    "Bounds": "cyclr.bounds",
+    "Member": "cyclr.members",
+    "RangeTest": "cyclr.range_test",
+    "RangeTestResult": "cyclr.range_test",
+}
 
 __version__ = "0.2.0"
 
@@ -106,3 +95,5 @@ __all__ = [
     "Wave",
     "step_size",
 ]
+
+_names.Package.adopt(__name__)

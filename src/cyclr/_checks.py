@@ -61,19 +61,25 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
     return str(value)
 
 
-def did_you_mean(given: Any, known: Iterable[str]) -> str:
-    """Return `"Did you mean 'name'?"` with the known name that is closest, in any case; an empty text if none is.
-
-    Example:
-        >>> did_you_mean("Addam", ["SGD", "Adam"])
-        "Did you mean 'Adam'?"
-    """
+def closest(given: Any, known: Iterable[str]) -> str:
+    """Return the known name that is closest, in any case; an empty text if none is close."""
     # 2 ms, and only for errors.
     import difflib
 
     names = {str(name).lower(): name for name in known}
     close = difflib.get_close_matches(given[:100].lower() if isinstance(given, str) else "", names, n=1)
-    return f"Did you mean {names[close[0]]!r}?" if close else ""
+    return names[close[0]] if close else ""
+
+
+def did_you_mean(given: Any, known: Iterable[str]) -> str:
+    """Return `"Did you mean 'name'?"` with the known name that is closest; an empty text if none is close.
+
+    Example:
+        >>> did_you_mean("Addam", ["SGD", "Adam"])
+        "Did you mean 'Adam'?"
+    """
+    name = closest(given, known)
+    return f"Did you mean {name!r}?" if name else ""
 
 
 def function(name: str, value: Any, what: str) -> Any:

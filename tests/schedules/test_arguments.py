@@ -346,7 +346,7 @@ def test_a_base_of_zero_is_legal():
 
 
 def test_lengths_of_a_cycle_are_named():
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match="arguments by position at most"):
         Cyclical(0.001, 0.1, 10, 20)
 
 

@@ -238,7 +238,7 @@ def test_a_run_without_room_for_the_phases_is_a_value_error(value):
 
 
 def test_what_shapes_the_cycle_is_named():
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match="arguments by position at most"):
         OneCycle(0.01, 0.1, 101, 0.3)
 
 

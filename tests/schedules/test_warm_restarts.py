@@ -251,5 +251,5 @@ def test_an_unknown_rhythm_of_a_decay_is_a_value_error(per):
 
 
 def test_what_shapes_the_cycles_is_named():
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match="arguments by position at most"):
         WarmRestarts(0.01, 0.1, 10, 2)

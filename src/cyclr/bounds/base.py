@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.drawing.picture import Mark, verdict
 from cyclr.errors import BoundsError
 from cyclr.schedules import Cyclical, Decay, OneCycle, Run, Schedule, WarmRestarts, WarmupStableDecay
@@ -38,6 +38,7 @@ class _Arguments(TypedDict, total=False):
     decay: Decay
 
 
+@_names.hinted
 @dataclass(frozen=True)
 class Bounds:
     """Bounds of the learning rate, read from a range test.
@@ -97,6 +98,11 @@ class Bounds:
         if self.usable:
             for name, value in zip(("base_lr", "max_lr"), _checks.bounds(self.base_lr, self.max_lr), strict=True):
                 object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            raise _names.missing_attribute(self, "bounds", name)
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._usable_numbers())

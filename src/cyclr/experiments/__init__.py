@@ -10,6 +10,7 @@ except ImportError as error:
 
     raise MissingExtraError('comparisons need msgspec. Run: pip install "cyclr[compare]".') from error
 
+from cyclr import _names
 from cyclr.experiments.compare import compare
 from cyclr.experiments.spec import Spec
 from cyclr.records import read_records
@@ -25,3 +26,6 @@ def __getattr__(name: str) -> Any:
         warnings.warn(said, DeprecationWarning, stacklevel=2)
         return records
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_names.Package.adopt(__name__)

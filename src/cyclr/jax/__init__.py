@@ -1,5 +1,6 @@
 """cyclr for JAX: a schedule is an Optax schedule as it is; a range test and AutoCycle for any training step."""
 
+from cyclr import _names
 from cyclr.errors import MissingExtraError
 
 try:
@@ -13,3 +14,5 @@ from cyclr.jax.range_test import range_test
 from cyclr.jax.snapshots import Snapshots
 
 __all__ = ["AutoCycle", "Snapshots", "average", "ensemble", "range_test"]
+
+_names.Package.adopt(__name__)

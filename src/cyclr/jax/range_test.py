@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.errors import RangeTestError
 from cyclr.jax import _batches
 from cyclr.jax._conditions import conditions_of
@@ -23,6 +23,7 @@ from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
 
 
+@_names.hinted
 def range_test(
     step_fn: Callable[..., Any],
     state: Any,

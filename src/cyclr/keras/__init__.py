@@ -5,6 +5,7 @@ Importing this module registers `LearningRate` with Keras, so that `keras.saving
 
 from importlib.util import find_spec
 
+from cyclr import _names
 from cyclr.errors import MissingExtraError
 
 try:
@@ -53,3 +54,5 @@ __all__ = [
     "ensemble",
     "range_test",
 ]
+
+_names.Package.adopt(__name__)

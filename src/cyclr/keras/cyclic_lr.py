@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.keras._rate_callback import RateCallback
 from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
@@ -68,6 +68,7 @@ class CyclicLR(RateCallback):
     Source: Smith 2017, arXiv:1506.01186.
     """
 
+    @_names.hinted
     def __init__(
         self,
         base_lr: float = 0.001,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._warn import warn
 from cyclr.bounds import Bounds
 from cyclr.bounds.curve import MIN_POINTS
@@ -97,6 +97,7 @@ class LRFinder(RateCallback):
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
 
+    @_names.hinted
     def __init__(
         self,
         min_lr: float,

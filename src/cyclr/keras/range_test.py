@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from cyclr import _checks, _files
+from cyclr import _checks, _files, _names
 from cyclr.errors import RangeTestError
 from cyclr.keras import _attach, _private
 from cyclr.keras._batch import monitored
@@ -38,6 +38,7 @@ NOT_TAKEN = {
 """Arguments of `fit` that a range test refuses, and what to do instead."""
 
 
+@_names.hinted
 def range_test(
     model: Any,
     x: Any = None,

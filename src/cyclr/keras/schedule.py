@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.keras import _private
 from cyclr.schedules import Schedule
 from cyclr.schedules.base import check_schedule
@@ -49,6 +49,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
     _remedy: ClassVar[str] = "Pass the schedule in it, learning_rate.schedule."
 
+    @_names.hinted
     def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
         check_schedule("schedule", schedule)
         self.schedule = schedule

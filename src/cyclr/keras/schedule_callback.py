@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.bounds import Bounds
 from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
@@ -62,6 +62,7 @@ class ScheduleCallback(FitCallback):
     async_safe = True
     """Keras does not need to wait for the device after every batch."""
 
+    @_names.hinted
     def __init__(
         self,
         lr: Schedule | Bounds | None = None,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.bounds.curve import LARGEST, MIN_POINTS
 from cyclr.bounds.smoothing import RunningMean
 from cyclr.errors import RangeTestError
@@ -113,6 +113,7 @@ class RangeTest:
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
 
+    @_names.hinted
     def __init__(
         self,
         min_lr: float = 1e-6,

@@ -1,12 +1,12 @@
 """A range test as every adapter takes it: its arguments, the repeats of a curve that is noisy, and the trials."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from cyclr import _checks
+from cyclr._warn import warn
 from cyclr.bounds import Bounds
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.range_test.driver import RangeTest, Spacing
@@ -140,7 +140,7 @@ class Sweep:
             if left >= SLOWER:
                 result = _clearer(result, repeated(self._slower(result.bounds, left)))
         except KeyboardInterrupt:
-            warnings.warn("the second sweep was interrupted, so the bounds are those of the first.", stacklevel=3)
+            warn("the second sweep was interrupted, so the bounds are those of the first.")
             trials = 0
         numbers = result.bounds.numbers
         if not trials or numbers is None:

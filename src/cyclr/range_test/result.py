@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyclr import _checks, _files
+from cyclr import _checks, _files, _names
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.interval import TRIALS, interval, scatter
@@ -40,6 +40,7 @@ MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
 """Largest number of rates of a test, and of updates with every rate."""
 
 
+@_names.hinted
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class RangeTestResult:
     """The learning rates and losses of a range test, and the bounds read from them.
@@ -151,13 +152,15 @@ class RangeTestResult:
         _checks.choice("from_start", from_start, (True, False))  # type: ignore[arg-type]
         vars(self).update(from_start=from_start)
 
-    def __getattr__(self, name: str) -> Never:
-        if name in ("min_lr", "base_lr", "max_lr"):
-            raise AttributeError(
-                f"a RangeTestResult has no {name}, which could be an end of the sweep or a bound. The bounds are "
-                "result.bounds.base_lr and result.bounds.max_lr. The ends of the sweep are result.swept."
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in ("min_lr", "base_lr", "max_lr"):
+                raise AttributeError(
+                    f"a RangeTestResult has no {name}, which could be an end of the sweep or a bound. The bounds are "
+                    "result.bounds.base_lr and result.bounds.max_lr. The ends of the sweep are result.swept."
+                )
+            raise _names.missing_attribute(self, "result", name)
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":

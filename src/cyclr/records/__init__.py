@@ -1,5 +1,6 @@
 """The records of a run's trials, the folder that holds them, and statistics over them."""
 
+from cyclr import _names
 from cyclr.records.estimates import Interval, band, interval
 from cyclr.records.folder import RunFolder, read_records
 from cyclr.records.measures import best, final, is_fixed, steps_to, tradeoff
@@ -24,3 +25,5 @@ __all__ = [
     "tradeoff",
     "write_csv",
 ]
+
+_names.Package.adopt(__name__)

@@ -1,5 +1,6 @@
 """Schedules: pure functions from a step to a value. Standard library and NumPy only."""
 
+from cyclr import _names
 from cyclr.schedules._namespace import Namespace
 from cyclr.schedules.anneal import Anneal
 from cyclr.schedules.base import Schedule
@@ -40,3 +41,5 @@ __all__ = [
     "Wave",
     "step_size",
 ]
+
+_names.Package.adopt(__name__)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.errors import ScheduleError
 from cyclr.schedules._blocks import PIECE, Blocks, evaluate_in_pieces, user_classes
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
@@ -47,8 +47,11 @@ class Described(ABC):
                 f"{cls.__name__}, besides {known.__module__}.{known.__qualname__}."
             )
         cls._registry[cls.__name__] = cls
+        _names.hint_methods(cls, (classmethod,))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if args or kwargs:
+            _names.check_call(cls.__init__, (cls, *args), kwargs)
         made = super().__new__(cls)
         if not getattr(getattr(cls, "__dataclass_params__", None), "frozen", False):
             raise TypeError(f"{cls.__name__} must be a frozen dataclass. Write @dataclass(frozen=True) above it.")
@@ -234,9 +237,14 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     __array_ufunc__ = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = super().__new__(cls)
+        made = super().__new__(cls, *args, **kwargs)
         set_fields(made, _blocks=Blocks())
         return made
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            raise _names.missing_attribute(self, "schedule", name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_blocks"}

@@ -2,16 +2,17 @@
 
 import math
 import re
-import warnings
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any, Self
 
-from cyclr import _checks
+from cyclr import _checks, _names
+from cyclr._warn import warn
 from cyclr.schedules.base import set_fields
 from cyclr.schedules.layout import decimal
 
 
+@_names.hinted
 @dataclass(frozen=True)
 class Run:
     """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
@@ -148,6 +149,7 @@ class Run:
         return max(1, int(exact + Fraction(1, 2)))
 
 
+@_names.hinted
 def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
     """Return half a cycle in steps, by Smith's rule: `epochs` epochs, of ceil(samples / batch_size) steps each.
 
@@ -172,9 +174,7 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
     per_epoch = Run.of(samples, batch_size, epochs=1).total_steps
     length = _checks.number("epochs", epochs, above=0)
     if not 2 <= length <= 10:
-        warnings.warn(
-            f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises", stacklevel=2
-        )
+        warn(f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises")
     return max(1, math.floor(decimal(length) * per_epoch + decimal(0.5)))
 
 

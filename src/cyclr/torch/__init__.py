@@ -1,5 +1,6 @@
 """cyclr for native PyTorch: schedulers for training loops of your own."""
 
+from cyclr import _names
 from cyclr.errors import MissingExtraError
 
 try:
@@ -31,3 +32,5 @@ __all__ = [
     "layer_groups",
     "range_test",
 ]
+
+_names.Package.adopt(__name__)

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from numbers import Integral
@@ -11,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._generators import attributes
+from cyclr._warn import warn
 from cyclr.schedules import Constant, Cyclical, Decay, PerCycle, PerStep, Schedule
 from cyclr.schedules._namespace import SCALAR
 from cyclr.schedules.cyclical import Mode, decay_of_mode
@@ -99,6 +99,7 @@ class CyclicLR(Scheduler):
     _in_fractions = False
     """True after a step to a fraction of an epoch."""
 
+    @_names.hinted
     def __init__(
         self,
         optimizer: Optimizer,
@@ -169,10 +170,9 @@ class CyclicLR(Scheduler):
         if not given["cycle_momentum"]:
             return settings, schedules
         if all(group.get("momentum") == 0 for group in self.optimizer.param_groups):
-            warnings.warn(
+            warn(
                 f"CyclicLR leaves {type(self.optimizer).__name__} without momentum, because it was created without; "
-                "pass cycle_momentum=False, or create it with momentum=0.9.",
-                stacklevel=3,
+                "pass cycle_momentum=False, or create it with momentum=0.9."
             )
             return settings, schedules
         pairs = _groups.per_group(self.optimizer, given["base_momentums"], given["max_momentums"])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._contents import Contents
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
@@ -74,6 +74,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
 
+    @_names.hinted
     def __init__(
         self,
         *,
@@ -172,6 +173,7 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
         >>> trainer.fit(module, loader)  # doctest: +SKIP
     """
 
+    @_names.hinted
     def __init__(
         self,
         schedule: Schedule | Bounds | None = None,

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks, _files, _generators
+from cyclr import _checks, _files, _generators, _names
+from cyclr._warn import warn
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -27,6 +28,7 @@ from cyclr.torch._update import Batches, Processes, UnscalableError, Update, los
 from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader, silence
 
 
+@_names.hinted
 def range_test(
     model: torch.nn.Module,
     optimizer: Optimizer,
@@ -163,10 +165,7 @@ def range_test(
                 "optimizer.step(closure) and returns the loss."
             )
         if not model.training:
-            warnings.warn(
-                "model is in evaluation mode, so its bounds may not be those for training; call model.train() first.",
-                stacklevel=2,
-            )
+            warn("model is in evaluation mode, so its bounds may not be those for training; call model.train() first.")
     if isinstance(min_lr, list | tuple) or isinstance(max_lr, list | tuple):
         if group is not None:
             raise ValueError(

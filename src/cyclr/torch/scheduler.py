@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule
 from cyclr.schedules._blocks import is_of_cyclr, reader
@@ -104,6 +104,7 @@ class Scheduler(_private.TorchScheduler):
     _end: Any = None
     """The steps of the shortest schedule that has an end; infinity after the warning that updates go on after it."""
 
+    @_names.hinted
     def __init__(
         self,
         optimizer: Optimizer,

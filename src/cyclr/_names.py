@@ -1,0 +1,352 @@
+"""Names of other tools, and errors that say what they are called here.
+
+`hinted` is for functions and classes, `missing_attribute` for objects, and `Package` for modules.
+"""
+
+import functools
+import importlib.util
+import inspect
+import operator
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from cyclr import _checks
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "accum_iter": ("accumulate",),
+    "accumulate_grad_batches": ("accumulate",),
+    "accumulation_steps": ("accumulate",),
+    "anneal_strategy": ("shape",),
+    "base_momentum": ("momentum",),
+    "criterion": ("loss_fn", "step_fn"),
+    "cycle_momentum": ("momentum",),
+    "data": ("loader", "batches", "x"),
+    "data_loader": ("loader", "batches", "x"),
+    "dataloader": ("loader", "batches", "x"),
+    "dataset": ("loader", "batches", "x"),
+    "diverge_th": ("stop_factor",),
+    "early_stop_threshold": ("stop_factor",),
+    "end_lr": ("max_lr",),
+    "eta_max": ("max_lr",),
+    "eta_min": ("base_lr", "end"),
+    "final_lr": ("end",),
+    "gradient_accumulation_steps": ("accumulate",),
+    "gamma": ("Write decay=cyclr.Exponential(gamma).",),
+    "high": ("max_lr",),
+    "init_lr": ("start", "min_lr", "base_lr"),
+    "initial_lr": ("start", "min_lr", "base_lr"),
+    "initial_learning_rate": ("base_lr", "start", "value"),
+    "iterations": ("steps", "total_steps"),
+    "learning_rate": ("lr", "value"),
+    "loss": ("loss_fn", "monitor"),
+    "low": ("min_lr", "base_lr"),
+    "lr": ("value", "max_lr"),
+    "lr_end": ("max_lr",),
+    "lr_max": ("max_lr",),
+    "lr_min": ("min_lr", "base_lr"),
+    "lr_start": ("min_lr",),
+    "max_iter": ("steps", "total_steps"),
+    "maximal_learning_rate": ("max_lr",),
+    "max_momentum": ("momentum",),
+    "max_steps": ("steps", "total_steps"),
+    "min_lr": ("base_lr",),
+    "mode": ("spacing", "Write cyclr.Cyclical.from_mode(mode, base_lr, max_lr, step_size)."),
+    "n_iter": ("steps", "total_steps"),
+    "num_cycles": ("cycles",),
+    "num_it": ("steps", "total_steps"),
+    "num_iter": ("steps", "total_steps"),
+    "num_steps": ("steps", "total_steps"),
+    "num_training": ("steps",),
+    "num_training_steps": ("total_steps",),
+    "num_warmup_steps": ("warmup", "steps"),
+    "pct_start": ("rise",),
+    "schedule": ("lr",),
+    "scheduler": ("lr",),
+    "smooth_f": ("smoothing",),
+    "start_lr": ("min_lr", "start"),
+    "start_value": ("start",),
+    "end_value": ("end",),
+    "step_mode": ("spacing",),
+    "step_size_up": ("step_size",),
+    "stop_div": ("stop_factor",),
+    "T_0": ("first_cycle", "cycle_length"),
+    "T_max": ("total_steps", "steps"),
+    "T_mult": ("growth", "factor"),
+    "train_dataloader": ("loader",),
+    "train_dataloaders": ("loader",),
+    "train_loader": ("loader", "batches", "x"),
+    "training_steps": ("total_steps",),
+    "update_attr": ("then_train",),
+    "val_loader": ("evaluate",),
+    "validation_data": ("evaluate",),
+    "warmup_steps": ("warmup", "rise", "steps"),
+    "callbacks": ("on_step",),
+    "show": ("Nothing is shown by itself: call matplotlib.pyplot.show() afterwards.",),
+    "epochs": ("steps", "total_steps"),
+}
+"""Names of arguments in other tools, and ours, of which the first that a function has is meant; or a sentence."""
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "best_lr": ("bounds.max_lr", "max_lr"),
+    "get_last_lr": ("__call__",),
+    "get_lr": ("__call__",),
+    "high": ("max_lr",),
+    "learning_rate": ("__call__", "max_lr"),
+    "learning_rates": ("lr",),
+    "losses": ("loss",),
+    "low": ("base_lr",),
+    "lower": ("base_lr",),
+    "lr": ("__call__", "max_lr"),
+    "lrs": ("lr",),
+    "max": ("max_lr",),
+    "min": ("base_lr",),
+    "min_lr": ("base_lr",),
+    "rates": ("lr",),
+    "results": ("lr",),
+    "show": ("plot",),
+    "smooth_loss": ("smoothed_loss",),
+    "step": ("__call__",),
+    "suggested_lr": ("bounds.max_lr", "max_lr"),
+    "suggestion": ("bounds.max_lr", "max_lr"),
+    "suggestions": ("bounds", "numbers"),
+    "to_json": ("save", "to_dict"),
+    "upper": ("max_lr",),
+    "valley": ("suggest",),
+    "steepest": ("suggest",),
+    "values": ("__call__",),
+}
+"""Names of attributes in other tools, and ours, of which the first that an object has is meant."""
+
+EXPORTS: dict[str, tuple[str, ...]] = {
+    "AutoCycleCallback": ("cyclr.torch.lightning", "cyclr.torch.transformers"),
+    "CycleEnd": ("cyclr.keras", "cyclr.torch"),
+    "CyclicLR": ("cyclr.keras", "cyclr.torch"),
+    "Ensemble": ("cyclr.keras", "cyclr.torch"),
+    "LRFinder": ("cyclr.keras",),
+    "LearningRate": ("cyclr.keras",),
+    "RangeTestCallback": ("cyclr.torch.lightning",),
+    "ScheduleCallback": ("cyclr.keras",),
+    "Scheduler": ("cyclr.torch",),
+    "Snapshots": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
+    "TimmScheduler": ("cyclr.torch",),
+    "average": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
+    "change_schedule": ("cyclr.keras",),
+    "compare": ("cyclr.experiments",),
+    "ensemble": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
+    "layer_groups": ("cyclr.torch",),
+    "range_test": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
+}
+"""Names that `cyclr` itself does not have, and the packages that have them."""
+
+OBJECTS: dict[str, tuple[str, ...]] = {
+    "CLR": ("CyclicLR", "Cyclical"),
+    "CosineAnnealingLR": ("Anneal",),
+    "CosineAnnealingWarmRestarts": ("WarmRestarts",),
+    "CosineDecay": ("Anneal",),
+    "CosineDecayRestarts": ("WarmRestarts",),
+    "ConstantLR": ("Constant",),
+    "CyclicalLearningRate": ("LearningRate", "Cyclical"),
+    "FastaiLRFinder": ("range_test",),
+    "LRFinder": ("range_test",),
+    "LRScheduler": ("Scheduler", "LearningRate"),
+    "LambdaLR": ("Function",),
+    "LearningRateFinder": ("RangeTestCallback", "LRFinder", "range_test"),
+    "LearningRateSchedule": ("LearningRate",),
+    "LearningRateScheduler": ("ScheduleCallback", "Scheduler"),
+    "LinearLR": ("Anneal",),
+    "LrFinder": ("LRFinder", "range_test"),
+    "OneCycleLR": ("OneCycle",),
+    "OneCyclePolicy": ("OneCycle",),
+    "OneCycleScheduler": ("OneCycle",),
+    "ReduceLROnPlateau": ("AutoCycle",),
+    "SGDR": ("WarmRestarts",),
+    "Schedule": ("Scheduler", "LearningRate"),
+    "Scheduler": ("ScheduleCallback", "Scheduler"),
+    "SequentialLR": ("Sequence",),
+    "TriangularLR": ("Cyclical",),
+    "Tuner": ("RangeTestCallback", "range_test"),
+    "WarmupCosine": ("OneCycle",),
+    "find_bounds": ("range_test",),
+    "find_lr": ("range_test",),
+    "fit_one_cycle": ("OneCycle",),
+    "learning_rate_finder": ("range_test",),
+    "lr_find": ("range_test",),
+    "lr_finder": ("range_test",),
+    "lr_range_test": ("range_test",),
+}
+"""Names of functions and classes in other tools, and ours."""
+
+
+def hinted(called: _F) -> _F:
+    """Let a function, or a class and its public methods, name the right arguments if it is called with wrong ones.
+
+    A call whose arguments fit is made as before.
+    """
+    if isinstance(called, type):
+        hint_methods(called)
+        called.__init__ = hinted(called.__init__)  # type: ignore[misc]
+        return called
+
+    @functools.wraps(called)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return called(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                # Raised within the function, whose arguments fit.
+                raise
+        check_call(called, args, kwargs)
+
+    return typing.cast(_F, call)
+
+
+def hint_methods(kind: type, kinds: tuple[type, ...] = (types.FunctionType, classmethod)) -> None:
+    """Let the public methods of a class be `hinted`, those of these kinds."""
+    for name, method in list(vars(kind).items()):
+        if name.startswith("_") or not isinstance(method, kinds):
+            continue
+        if isinstance(method, classmethod):
+            setattr(kind, name, classmethod(hinted(method.__func__)))
+        elif isinstance(method, types.FunctionType):
+            setattr(kind, name, hinted(method))
+
+
+def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise a TypeError that names the right arguments unless `called` takes these."""
+    signature = _signature(called)
+    try:
+        signature.bind(*args, **kwargs)
+        return
+    except TypeError as error:
+        reason = str(error)
+    name = called.__qualname__.removesuffix(".__init__")
+    parameters = dict(signature.parameters)
+    first = next(iter(parameters), "")
+    if first in ("self", "cls"):
+        del parameters[first]
+        args = args[1:]
+    named = [each for each, parameter in parameters.items() if parameter.kind not in _STARRED]
+    by_position = [each for each in named if parameters[each].kind in _BY_POSITION]
+    for unknown in [each for each in kwargs if each not in named]:
+        fix = _meant(unknown, named)
+        raise TypeError(f"{name}() has no argument {unknown}; got {unknown}={_checks.quoted(kwargs[unknown])}. {fix}")
+    given = [*named[: len(args)], *kwargs]
+    missing = [each for each in named if parameters[each].default is inspect.Parameter.empty and each not in given]
+    example = name.rpartition(".")[2] if first == "self" else name
+    wanted = [each for each in named if each in given or each in missing]
+    fix = f"Write {example}({', '.join(f'{each}={_legal(parameters[each])}' for each in wanted)})."
+    if missing:
+        raise TypeError(f"{name}() needs {' and '.join(missing)}; got {' and '.join(given) or 'no arguments'}. {fix}")
+    if len(args) > len(by_position):
+        reason = f"{len(by_position)} arguments by position at most; got {len(args)}"
+        raise TypeError(f"{name}() takes {reason}. {fix}")
+    raise TypeError(f"{name}() got wrong arguments: {reason}. {fix}")
+
+
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@functools.cache
+def _signature(called: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(called)
+
+
+def _legal(parameter: inspect.Parameter) -> str:
+    """Return what to write for an argument: its first legal value if it takes one of a few texts."""
+    values = typing.get_args(parameter.annotation)
+    return repr(values[0]) if values and all(isinstance(value, str) for value in values) else "..."
+
+
+def _meant(name: str, ours: list[str]) -> str:
+    """Return what to write for a name of another tool, or for one with a typing error."""
+    meant = [each for each in ARGUMENTS.get(name, ()) if each in ours or " " in each]
+    if meant:
+        return meant[0] if " " in meant[0] else f"Did you mean {meant[0]!r}?"
+    return _checks.did_you_mean(name, ours) or f"It takes {', '.join(ours) or 'no arguments'}."
+
+
+def missing_attribute(owner: object, called: str, name: str) -> AttributeError:
+    """Return the error for an attribute that an object does not have.
+
+    Args:
+        owner: the object.
+        called: what to call the object in the message, such as `"result"`.
+        name: the missing attribute.
+    """
+    message = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    for ours in () if name.startswith("_") else (*ATTRIBUTES.get(name, ()), f"bounds.{name}"):
+        first = ours.partition(".")[0]
+        if hasattr(type(owner), first) or first in vars(owner):
+            try:
+                found = operator.attrgetter(ours)(owner)
+            except AttributeError:
+                continue
+            call = "(...)" if inspect.ismethod(found) else ""
+            written = f"{called}(step)" if ours == "__call__" else f"{called}.{ours}{call}"
+            return AttributeError(f"{message}. Write {written}.", name=name, obj=owner)
+    return AttributeError(message, name=name, obj=owner)
+
+
+class Package(types.ModuleType):
+    """The class of the packages of cyclr: `dir` shows the public names, and errors name the right place.
+
+    A package becomes one by `_names.Package.adopt(__name__)`. Its subpackages are imported when they are first used,
+    and so are names that it lists in `_LATER` with their modules.
+    """
+
+    __all__: list[str]
+
+    @staticmethod
+    def adopt(name: str) -> None:
+        """Make a module that is being imported a `Package`."""
+        sys.modules[name].__class__ = Package
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.__all__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)
+
+    def __getattr__(self, name: str) -> Any:
+        later: dict[str, str] = vars(self).get("_LATER", {})
+        if name in later:
+            return getattr(importlib.import_module(later[name]), name)
+        message = f"module {self.__name__!r} has no attribute {name!r}"
+        if name.startswith("_"):
+            raise AttributeError(message)
+        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        fix = self._remedy_for(name)
+        # `from cyclr import name` replaces the text of an AttributeError.
+        importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        raise (ImportError if importing and fix else AttributeError)(message + (f". {fix}" if fix else ""))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        fix = f" {_imports(EXPORTS[name], name)}" if name in EXPORTS else ""
+        raise TypeError(f"{self.__name__} is a package, which cannot be called.{fix}")
+
+    def _remedy_for(self, name: str) -> str:
+        """Return the line to write for a name that this package does not have."""
+        candidates = OBJECTS.get(name, ())
+        core: list[str] = sys.modules["cyclr"].__all__
+        for ours in candidates:
+            if ours in self.__all__:
+                return _imports((self.__name__,), ours)
+        for ours in (name, *candidates):
+            if ours in core or ours in EXPORTS:
+                return _imports(EXPORTS.get(ours, ("cyclr",)), ours)
+        near = _checks.closest(name, sorted({*self.__all__, *core, *EXPORTS, *OBJECTS}))
+        return (_imports((self.__name__,), near) if near in self.__all__ else self._remedy_for(near)) if near else ""
+
+
+def _imports(packages: Iterable[str], name: str) -> str:
+    first, *others = packages
+    same = f", or the same from {' or '.join(others)}" if others else ""
+    return f"Write from {first} import {name}{same}."
