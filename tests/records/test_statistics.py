@@ -64,7 +64,8 @@ def test_differences_within_noise_are_called_that() -> None:
     assert not up.difference.excludes_zero
     assert up.verdict == "within noise"
     said = in_words(summarize(records))
-    assert "which is within noise" in said
+    assert "up is probably better than the best fixed rate, fixed 0.1: run 7 more seeds to be sure." in said
+    assert "within noise: its 95" in said
 
 
 def test_seeds_that_differ_are_no_result_in_words_too() -> None:
@@ -78,16 +79,16 @@ def test_seeds_that_differ_are_no_result_in_words_too() -> None:
 
 def test_a_given_target_is_named_in_words() -> None:
     said = in_words(summarize(RECORDS, target=0.6))
-    assert "It reached 0.6 in 15 steps instead of 20 (0.75 times as many, those of its range test counted)." in said
-    assert "It reached 0.78 in 25 steps, those of its range test counted." in in_words(summarize(RECORDS, target=0.78))
-    assert "It reached what fixed 0.1 gets at best in 15 steps" in in_words(summarize(RECORDS))
+    assert "up reached 0.6 in 15 steps instead of 20 (0.75 times as many, those of its range test counted)." in said
+    assert "up reached 0.78 in 25 steps, those of its range test counted." in in_words(summarize(RECORDS, target=0.78))
+    assert "up reached what fixed 0.1 gets at best in 15 steps" in in_words(summarize(RECORDS))
 
 
 def test_the_fastest_policy_is_named_where_it_is_another() -> None:
     slow = [make("slow", seed, [0.5, 0.6, 0.9 + 0.01 * seed]) for seed in range(4)]
     said = in_words(summarize([*RECORDS, *slow]))
     assert "slow did best of 4 policies" in said
-    assert "It reached what fixed 0.1 gets at best in 35 steps instead of 20 (1.75 times as many" in said
+    assert "slow reached what fixed 0.1 gets at best in 35 steps instead of 20 (1.75 times as many" in said
     assert "The fastest, up, reached what fixed 0.1 gets at best in 15 steps instead of 20 (0.75 times as many" in said
     assert "fastest" not in in_words(summarize(RECORDS))
     # None is called fast that takes longer than the baseline.
@@ -104,9 +105,12 @@ def test_the_policy_whose_rate_moves_is_compared_though_fixed_rates_are_above_it
     records += [make("up", seed, [0.7 + 0.001 * seed]) for seed in range(3)]
     said = in_words(summarize(records)).replace("\N{NO-BREAK SPACE}", " ")
     assert "fixed 0.1 did best of 3 policies: best val_accuracy 0.8000" in said
-    assert "up differs by \N{MINUS SIGN}0.099 from the best fixed rate, fixed 0.1: worse" in said
+    assert (
+        "up is worse than the best fixed rate, fixed 0.1. The difference in val_accuracy is \N{MINUS SIGN}0.099" in said
+    )
     named = in_words(summarize(records, baseline="fixed 0.2", confidence=0.9)).replace("\N{NO-BREAK SPACE}", " ")
-    assert "from the baseline, fixed 0.2: worse, by more than noise (90 % interval" in named
+    assert "up is worse than the baseline, fixed 0.2." in named
+    assert "more than noise: its 90 % interval is" in named
 
 
 def test_the_words_say_how_many_seeds_were_lost() -> None:
@@ -114,7 +118,7 @@ def test_the_words_say_how_many_seeds_were_lost() -> None:
     records += [make("up", seed, [0.9 + 0.001 * seed]) for seed in range(2)]
     records += [make("up", seed, [0.1], status="diverged") for seed in range(2, 5)]
     said = in_words(summarize(records))
-    assert "up differs by +0.1 from the best fixed rate, fixed 0.1: better" in said
+    assert "up is better than the best fixed rate, fixed 0.1. The difference in val_accuracy is +0.1, more" in said
     assert said.endswith("3 trials diverged or failed and count in no mean (up: 3 of 5 seeds diverged).")
     records.append(make("up", 5, [], status="failed"))
     assert in_words(summarize(records)).endswith("(up: 3 of 6 seeds diverged and 1 of 6 seeds failed).")
@@ -124,7 +128,7 @@ def test_one_seed_says_nothing_about_noise() -> None:
     summary = summarize([make("fixed 0.1", 0, [0.5]), make("up", 0, [0.9])])
     assert summary.rows[0].verdict == "one seed"
     assert summary.rows[0].best == Interval(0.9)
-    assert "one seed, so it may be noise" in in_words(summary)
+    assert "One seed cannot tell up from the best fixed rate, fixed 0.1: run 4 more seeds." in in_words(summary)
 
 
 def test_low_is_good_where_the_direction_says_so() -> None:
@@ -188,7 +192,7 @@ def test_a_fixed_rate_that_lost_a_seed_is_the_baseline_only_where_each_did() -> 
         "fixed 1": "one seed",
         "up": "better",
     }
-    assert "from the best fixed rate whose trials all finished, fixed 0.1: better" in in_words(summarize(records))
+    assert "up is better than the best fixed rate whose trials all finished, fixed 0.1." in in_words(summarize(records))
     lost = [r if r.trial != "fixed 0.1-0" else replace(r, status="diverged") for r in records]
     assert rows(lost)["fixed 1"].verdict == "baseline"
     assert "from the best fixed rate, fixed 1" in in_words(summarize(lost))
@@ -205,8 +209,8 @@ def test_a_seed_without_a_target_counts_in_no_number_about_targets() -> None:
     assert (up.aimed, up.reached, up.steps_to_target, up.ratio) == (2, 2, 15, 0.75)
     assert (half.aimed, half.reached, half.steps_to_target, half.ratio) == (2, 1, None, None)
     assert (elsewhere.aimed, elsewhere.reached, elsewhere.target, elsewhere.ratio) == (0, 0, None, None)
-    assert "up differs" in in_words(summarize(records))
-    assert "It reached what fixed 0.1 gets at best in 15 steps instead of 20" in in_words(summarize(records))
+    assert "The difference in val_accuracy is" in in_words(summarize(records))
+    assert "up reached what fixed 0.1 gets at best in 15 steps instead of 20" in in_words(summarize(records))
     # A target that is given is one in every seed; where the baseline lost it, there are no steps to compare with.
     up = rows(records, target=0.75)["up"]
     assert (up.aimed, up.reached, up.steps_to_target, up.ratio) == (3, 3, 15, None)

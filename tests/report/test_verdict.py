@@ -1,12 +1,14 @@
 """The verdict in words: ranks, targets, differences and lost trials."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cyclr
-from cyclr.records import Group, Record, read_records, summarize
+from cyclr.records import Group, Interval, Record, Row, read_records, summarize
 from cyclr.report import in_words, verdict
 
 
@@ -59,8 +61,9 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
 
 def test_an_ensemble_that_does_best_is_said_with_its_cost() -> None:
     trials = [trial("fixed", 0, [0.5]), trial("up", 0, [0.6], ending={"val_accuracy": 0.7}, predictions=5)]
-    assert "up did best of 2 policies: best val_accuracy 0.7000" in words(trials)
-    assert "Its ensemble predicts with 5 models. up differs by +0.2" in words(trials)
+    assert "The difference in val_accuracy is +0.2." in words(trials)
+    said = "up did best of 2 policies: best val_accuracy 0.7000 (one seed). Its ensemble predicts with 5 models."
+    assert said in words(trials)
     average = [trials[0], trial("up", 0, [0.6], ending={"val_accuracy": 0.7}, predictions=1)]
     assert "predicts" not in words(average)
 
@@ -71,7 +74,7 @@ def test_less_is_better_where_less_is_asked_for() -> None:
     assert [row.policy for row in group.rows] == ["moving", "fixed"]
     assert group.target == 2.0
     assert group.rows[0].steps_to_target == 20
-    assert "moving differs by \N{MINUS SIGN}1 from the best fixed rate, fixed" in words(trials)
+    assert "The difference in val_accuracy is \N{MINUS SIGN}1." in words(trials)
 
 
 def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_counted() -> None:
@@ -113,14 +116,20 @@ def test_a_fixed_rate_that_diverged_is_no_target() -> None:
     trials = [trial("fixed 1", 0, [0.95, 0.1], status="diverged"), trial("fixed", 0, [0.8]), trial("moving", 0, [0.9])]
     group = only(trials)
     assert group.target == 0.8
-    assert "moving differs by +0.1 from the best fixed rate, fixed" in words(trials)
+    assert (
+        "cannot tell moving from the best fixed rate, fixed: run 4 more seeds. The difference in val_accuracy is +0.1"
+        in words(trials)
+    )
 
 
 def test_without_a_fixed_rate_there_is_no_target() -> None:
     trials = [trial("a", 0, [0.1]), trial("b", 0, [0.2])]
     group = only(trials)
     assert group.target is None
-    assert "a differs by \N{MINUS SIGN}0.1 from the best, b" in words(trials)
+    assert (
+        "cannot tell a from the best, b: run 4 more seeds. The difference in val_accuracy is \N{MINUS SIGN}0.1"
+        in words(trials)
+    )
 
 
 def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
@@ -131,19 +140,67 @@ def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("moving", "said"),
     [
-        ([0.71, 0.72, 0.73], "moving differs by +0.02 from the best fixed rate, fixed: better, by more than noise"),
-        ([0.60, 0.72, 0.79], "which is within noise (95 % interval \N{MINUS SIGN}"),
+        ([0.71, 0.72, 0.73], "moving is better than the best fixed rate, fixed."),
+        ([0.68, 0.69, 0.70], "moving is worse than the best fixed rate, fixed."),
+        ([0.70, 0.71, 0.77], "moving is probably better than the best fixed rate, fixed: run 5 more seeds to be sure."),
+        ([0.68, 0.69, 0.65], "moving is probably worse than the best fixed rate, fixed: run 5 more seeds to be sure."),
         (
-            [0.68, 0.69, 0.70],
-            "moving differs by \N{MINUS SIGN}0.01 from the best fixed rate, fixed: worse, by more than noise",
+            [0.60, 0.72, 0.79],
+            "moving and the best fixed rate, fixed, are too close to tell apart: 10 more seeds may not do.",
         ),
-        ([0.9], "(one seed, so it may be noise; run more seeds)"),
+        ([0.69, 0.70, 0.71], "moving and the best fixed rate, fixed, are too close to tell apart: 10 more"),
+        (
+            [0.70, 0.72],
+            "moving is probably better than the best fixed rate, fixed, but two seeds cannot tell: run 3 more seeds.",
+        ),
+        ([0.9], "One seed cannot tell moving from the best fixed rate, fixed: run 4 more seeds."),
     ],
 )
-def test_a_difference_is_called_what_it_is(moving: list[float], said: str) -> None:
+def test_the_first_sentence_is_the_verdict_and_the_second_its_interval(moving: list[float], said: str) -> None:
     trials = [trial("fixed", seed, [0.69 + 0.01 * seed]) for seed in range(3)]
     trials += [trial("moving", seed, [value]) for seed, value in enumerate(moving)]
-    assert said in words(trials)
+    assert words(trials).startswith(said)
+    gap = only(trials).rows[[row.policy for row in only(trials).rows].index("moving")].difference
+    decided = gap.low is not None and not gap.low <= 0 <= gap.high
+    assert ("more than noise: its 95 % interval is" in words(trials)) == decided
+    if len(moving) > 1:
+        signs = [f"{value:+.2g}".replace("-", "\N{MINUS SIGN}") for value in (gap.low, gap.high)]
+        assert f"its 95 % interval is {signs[0]} to {signs[1]} (seeds paired)" in words(trials)
+
+
+def differing(gaps: Sequence[float]) -> Row:
+    """The row of a policy that differs from a fixed rate by these gaps, seed by seed."""
+    trials = [
+        trial(name, seed, [0.5 + gap * (name == "up")]) for seed, gap in enumerate(gaps) for name in ("fixed", "up")
+    ]
+    return next(row for row in only(trials).rows if row.policy == "up")
+
+
+@pytest.mark.parametrize(("gaps", "more"), [([0.01, 0.02], 3), ([0.01, 0.02, 0.06], 3), ([0.02, -0.01, 0.08, 0.05], 4)])
+def test_as_many_seeds_are_advised_as_decide_if_mean_and_spread_stay(gaps: list[float], more: int) -> None:
+    row, spaced = differing(gaps), np.linspace(-1, 1, len(gaps) + more)
+    assert (row.verdict, row.more_seeds) == ("within noise", more)
+    alike = np.mean(gaps) + np.std(gaps, ddof=1) * spaced / np.std(spaced, ddof=1)
+    assert (differing(alike).verdict, differing(alike).more_seeds) == ("better", None)
+
+
+def test_no_seeds_are_advised_for_a_difference_that_is_small_beside_its_noise() -> None:
+    assert differing([0.1, -0.09, 0.02]).more_seeds is None
+    assert differing([0.0, 0.0, 0.0]).more_seeds is None
+
+
+def test_the_cells_of_a_column_have_equal_places() -> None:
+    precise, wide, equal = Interval(0.9188, 0.91871, 0.91889), Interval(0.9, 0.89, 0.91), Interval(0.5, 0.5, 0.5)
+    assert [cell[0] for cell in verdict.column([precise, wide, equal, Interval(0.25), Interval()])] == [
+        "0.9188",
+        "0.9000",
+        "0.5000",
+        "0.2500",
+        "none",
+    ]
+    assert [cell[0] for cell in verdict.column([Interval(0.25), Interval(0.0312)])] == ["0.2500", "0.0312"]
+    # Sizes that need places of their own.
+    assert [cell[0] for cell in verdict.column([Interval(0.00001234), Interval(2.5)])] == ["1.234e-05", "2.500"]
 
 
 def test_seeds_that_differ_give_no_difference() -> None:

@@ -93,11 +93,38 @@ def difference(gaps: Sequence[float], resolution: float, confidence: float = 0.9
     found = interval(gaps, confidence)
     if found.mean is None or found.low is None or found.high is None:
         return found
+    half = _half_width(_spread(gaps, resolution), len(gaps), confidence)
+    return Interval(found.mean, min(found.low, found.mean - half), max(found.high, found.mean + half))
+
+
+def seeds_to_decide(gaps: Sequence[float], resolution: float, confidence: float, at_most: int) -> int | None:
+    """Return the fewest seeds whose Student's interval excludes 0, if mean and spread of the differences stay.
+
+    Args:
+        gaps, resolution, confidence: as for `difference`.
+        at_most: the most seeds to consider.
+
+    Returns:
+        A number above that of the gaps, or None if `at_most` seeds are too few.
+
+    Example:
+        >>> seeds_to_decide([0.01, 0.03], 0.0, 0.95, at_most=12)
+        5
+    """
+    mean, spread = abs(float(np.mean(gaps))), _spread(gaps, resolution)
+    enough = (n for n in range(len(gaps) + 1, at_most + 1) if _half_width(spread, n, confidence) < mean)
+    return next(enough, None)
+
+
+def _spread(gaps: Sequence[float], resolution: float) -> float:
+    return max(float(np.std(gaps, ddof=1)), resolution / math.sqrt(12))
+
+
+def _half_width(spread: float, count: int, confidence: float) -> float:
+    """Half the width of Student's interval of the mean of so many values."""
     from scipy.stats import t
 
-    spread = max(float(np.std(gaps, ddof=1)), resolution / math.sqrt(12))
-    half = spread / math.sqrt(len(gaps)) * float(t.ppf((1 + confidence) / 2, len(gaps) - 1))
-    return Interval(found.mean, min(found.low, found.mean - half), max(found.high, found.mean + half))
+    return spread / math.sqrt(count) * float(t.ppf((1 + confidence) / 2, count - 1))
 
 
 def resolution(values: Sequence[float]) -> float:

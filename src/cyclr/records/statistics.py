@@ -12,11 +12,16 @@ import numpy as np
 
 from cyclr import _checks
 from cyclr.records.direction import Direction
-from cyclr.records.estimates import Interval, difference, interval, resolution
+from cyclr.records.estimates import Interval, difference, interval, resolution, seeds_to_decide
 from cyclr.records.measures import best, ending, final, is_fixed, steps_to, values
 from cyclr.records.record import Record
 
 Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
+
+FEWEST_SEEDS = 5
+"""Seeds that are advised if fewer do not decide: the spread of two or three differences is hardly known."""
+MOST_MORE_SEEDS = 10
+"""More further seeds than these are not advised: the difference is small beside its noise."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Row:
         ending: the metric of the ensemble or average that the training ends in.
         difference: of `best` to the baseline's, seed by seed; see `summarize` for its interval.
         verdict: `"better"` or `"worse"` only if the interval of the difference excludes 0.
+        more_seeds: further seeds that are advised if the verdict is `"within noise"` or `"one seed"`: until
+            Student's interval excludes 0 if mean and spread of the differences stay, and 5 seeds in all at least. None
+            if 10 further seeds are too few, and with any other verdict.
         target: the value to reach; the mean over seeds if it differs.
         aimed: number of trials that had a target. By default a seed has no target if the baseline's trial failed or
             diverged.
@@ -49,6 +57,7 @@ class Row:
     ending: Interval
     difference: Interval
     verdict: Verdict
+    more_seeds: int | None
     target: float | None
     aimed: int
     reached: int
@@ -268,7 +277,8 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
     rows = []
     for policy, records in policies.items():
         finished = [record for record in records if record.status == "ok"]
-        found = decided.get(policy) or interval(gaps[policy], confidence)
+        found, level = decided.get(policy) or (interval(gaps[policy], confidence), confidence)
+        verdict: Verdict = "baseline" if policy == base else _verdict(found, sign)
         aims = [(record, base_best.get(record.seed) if target is None else target) for record in finished]
         aimed = [(record, aim) for record, aim in aims if aim is not None]
         steps = [steps_to(record, aim) for record, aim in aimed]
@@ -282,7 +292,8 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
                 best=interval([*bests[policy].values()], confidence),
                 ending=interval([value for r in finished if (value := ending(r)) is not None], confidence),
                 difference=found,
-                verdict="baseline" if policy == base else _verdict(found, sign),
+                verdict=verdict,
+                more_seeds=_more_seeds(verdict, gaps[policy], finest, level),
                 target=_mean(aim for _, aim in aimed),
                 aimed=len(aimed),
                 reached=len(steps) - steps.count(None),
@@ -294,14 +305,23 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
     return Group(one.workload, one.optimizer, one.metric, one.direction, rows)
 
 
-def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, Interval]:
-    """Return the interval of each mean difference at the level of the step of Holm's procedure that decided on it."""
-    decided: dict[str, Interval] = {}
+def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, tuple[Interval, float]]:
+    """Return the interval of each mean difference, and its level: that of the step of Holm's procedure that decided."""
+    decided: dict[str, tuple[Interval, float]] = {}
     while rest := [policy for policy in gaps if policy not in decided]:
         level = 1 - (1 - confidence) / len(rest)
-        found = {policy: difference(gaps[policy], finest, level) for policy in rest}
-        decided |= {policy: one for policy, one in found.items() if one.excludes_zero} or found
+        found = {policy: (difference(gaps[policy], finest, level), level) for policy in rest}
+        decided |= {policy: one for policy, one in found.items() if one[0].excludes_zero} or found
     return decided
+
+
+def _more_seeds(verdict: Verdict, gaps: list[float], finest: float, level: float) -> int | None:
+    """Return the further seeds to advise, or None."""
+    if verdict == "one seed":
+        return FEWEST_SEEDS - 1
+    count = len(gaps)
+    needed = seeds_to_decide(gaps, finest, level, count + MOST_MORE_SEEDS) if verdict == "within noise" else None
+    return None if needed is None else max(needed, FEWEST_SEEDS) - count
 
 
 def _verdict(found: Interval, sign: float) -> Verdict:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 from cyclr.drawing.page import number
 from cyclr.records import Group, Interval, Row, Summary
+from cyclr.records.statistics import MOST_MORE_SEEDS
 
 _NBSP = "\N{NO-BREAK SPACE}"
+_LARGE = 1e9
+"""Numbers from here on are written with a power of ten."""
 
 
 def in_words(summary: Summary) -> str:
@@ -20,9 +23,10 @@ def in_words(summary: Summary) -> str:
 
 
 def of_group(group: Group, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
-    """Say which policy did best, by how much, whether that is more than noise, and which trials diverged or failed.
+    """Say what the comparison found, by how much, which policy did best and was fastest, and which trials were lost.
 
-    If the baseline is a fixed rate, it is compared with the best policy whose rate moves; else with the best of the
+    The first sentence is the verdict in plain words, with the number of seeds to run if these do not decide. If the
+    baseline is a fixed rate, it is compared with the best policy whose rate moves; else with the best of the
     others.
 
     Args:
@@ -43,10 +47,10 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
     one = next((row for row in others if base.fixed and not row.fixed), others[0])
     fast = min((row for row in others if row.ratio and row.ratio < 1), key=lambda row: row.ratio or 0.0, default=one)
     return [
+        *_compared(one, base, _named(base, done), confidence, group),
         f"{done[0].policy} did best of {len(done)} policies: {best}",
         *_cost(done[0]),
-        _compared(one, _named(base, done), confidence, group.comparisons),
-        *_speed("It", one, base, target),
+        *_speed(one.policy, one, base, target),
         *(_speed(f"The fastest, {fast.policy},", fast, base, target) if fast.ratio != one.ratio else ()),
         *_lost(rows),
     ]
@@ -82,8 +86,8 @@ def estimate(value: Interval) -> str:
     return _NBSP.join(parts(value))
 
 
-def parts(value: Interval) -> tuple[str, ...]:
-    """Return the mean, and the interval in brackets if there is one.
+def parts(value: Interval, places: int | None = None) -> tuple[str, ...]:
+    """Return the mean, and the interval in brackets if there is one; with so many places, or with those it justifies.
 
     Example:
         >>> parts(Interval(0.5))
@@ -92,29 +96,58 @@ def parts(value: Interval) -> tuple[str, ...]:
     if value.mean is None:
         return ("none",)
     if value.low is None or value.high is None:
-        return (number(value.mean),)
-    half = value.high / 2 - value.low / 2
-    places = min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
-    if max(abs(value.low), abs(value.high)) >= 1e9:
+        return (number(value.mean) if places is None else f"{value.mean:.{places}f}",)
+    if max(abs(value.low), abs(value.high)) >= _LARGE:
         return number(value.mean), f"[{number(value.low)},{_NBSP}{number(value.high)}]"
-    return f"{value.mean:.{places}f}", f"[{value.low:.{places}f},{_NBSP}{value.high:.{places}f}]"
+    digits = _places(value) if places is None else places
+    return f"{value.mean:.{digits}f}", f"[{value.low:.{digits}f},{_NBSP}{value.high:.{digits}f}]"
 
 
-def _compared(one: Row, name: str, confidence: float, comparisons: int) -> str:
-    """Say how the best metric of a policy differs from the baseline's."""
+def column(values: Sequence[Interval]) -> list[tuple[str, ...]]:
+    """Return the cells of a column, all with the same number of places if their sizes allow it.
+
+    Example:
+        >>> [cell[0] for cell in column([Interval(0.918, 0.9178, 0.9182), Interval(0.91, 0.88, 0.94), Interval(0.9)])]
+        ['0.9180', '0.9100', '0.9000']
+    """
+    sizes = [abs(value.mean) for value in values if value.mean]
+    if not sizes or max(sizes) >= min(_LARGE, 1000 * min(sizes)):
+        return [parts(value) for value in values]
+    justified = [_places(value) for value in values if value.low is not None] or [
+        max(0, 3 - math.floor(math.log10(max(sizes))))
+    ]
+    # One precise mean does not make a whole column long.
+    return [parts(value, min(max(justified), min(justified) + 1)) for value in values]
+
+
+def _places(value: Interval) -> int:
+    """Return the places after the point that the width of an interval justifies."""
+    half = (value.high or 0.0) / 2 - (value.low or 0.0) / 2
+    return min(max(1 - math.floor(math.log10(half)), 0), 12) if half > 0 else 4
+
+
+def _compared(one: Row, base: Row, name: str, confidence: float, group: Group) -> list[str]:
+    """Say whether a policy is better than the baseline, and by how much its best metric differs."""
     gap = one.difference
     if gap.mean is None:
-        return f"{one.policy} shares no seed with {name}, so their difference cannot be judged."
-    amount = f"{one.policy} differs by {_signed(gap.mean)} from {name}"
+        return [f"{one.policy} shares no seed with {name}, so their difference cannot be judged."]
+    word = "better" if (gap.mean > 0) == (group.direction == "max") else "worse"
+    seeds = f"{one.more_seeds} more {'seed' if one.more_seeds == 1 else 'seeds'}"
+    amount = f"The difference in {group.metric} is {_signed(gap.mean)}"
     if gap.low is None or gap.high is None:
-        return f"{amount} (one seed, so it may be noise; run more seeds)."
-    adjusted = f", adjusted for {comparisons} comparisons" if comparisons > 1 else ""
-    interval = (
-        f"{100 * confidence:g}{_NBSP}% interval {_signed(gap.low)} to {_signed(gap.high)}, seeds paired{adjusted}"
-    )
-    if one.verdict == "within noise":
-        return f"{amount}, which is within noise ({interval})."
-    return f"{amount}: {one.verdict}, by more than noise ({interval})."
+        return [f"One seed cannot tell {one.policy} from {name}: run {seeds}.", f"{amount}."]
+    if one.verdict != "within noise":
+        verdict = f"{one.policy} is {word} than {name}."
+    elif one.more_seeds is None:
+        verdict = f"{one.policy} and {name}, are too close to tell apart: {MOST_MORE_SEEDS} more seeds may not do."
+    else:
+        shared = {record.seed for record in one.finished} & {record.seed for record in base.finished}
+        few = ", but two seeds cannot tell" if len(shared) == 2 else ""
+        verdict = f"{one.policy} is probably {word} than {name}{few}: run {seeds}{'' if few else ' to be sure'}."
+    found = "within noise" if one.verdict == "within noise" else "more than noise"
+    adjusted = f", adjusted for {group.comparisons} comparisons" if group.comparisons > 1 else ""
+    interval = f"its {100 * confidence:g}{_NBSP}% interval is {_signed(gap.low)} to {_signed(gap.high)}"
+    return [verdict, f"{amount}, {found}: {interval} (seeds paired{adjusted})."]
 
 
 def _signed(value: float) -> str:
