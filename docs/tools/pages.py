@@ -7,7 +7,7 @@ from typing import NamedTuple
 DOCS = Path(__file__).parents[1]
 
 _PART = re.compile(r"^```python\n(?P<code>.*?)^```$|^!\[[^\]]*\]\((?P<image>[^)\s]+)\)$", re.MULTILINE | re.DOTALL)
-_IMAGE_LINE = re.compile(r"^!\[[^\]]*\]\([^)\s]+\)\n+", re.MULTILINE)
+_SHOWN = re.compile(r"^(?:!\[[^\]]*\]\([^)\s]+\)|```output\n.*?^```)\n+", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -34,11 +34,11 @@ def blocks(text: str) -> list[Block]:
 
 
 def notebook(text: str) -> str:
-    """The page as a Jupyter notebook: every block a cell, without the pictures, which the cells draw."""
+    """The page as a Jupyter notebook: every block a cell, without the pictures and the output, which the cells make."""
     import jupytext
     import nbformat
 
-    made = jupytext.reads(_IMAGE_LINE.sub("", text), fmt="md")
+    made = jupytext.reads(_SHOWN.sub("", text), fmt="md")
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     made.metadata.pop("jupytext", None)
     for number, cell in enumerate(made.cells):

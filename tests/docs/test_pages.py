@@ -70,6 +70,39 @@ def test_a_broken_block_fails(tmp_path: Path) -> None:
     assert "outside the 2 to 10" in output
 
 
+def test_a_page_shows_what_its_blocks_print(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    text = """
+    ```python
+    print("from 0.0123 in 28 updates, at 10:31")
+    ```
+
+    ```output
+    from 0.0120
+    in {updates} updates, at ...
+    ```
+
+    ```python
+    print({value})
+    ```
+
+    ```output
+    0.25
+    ```
+    """
+    page.write_text(textwrap.dedent(text.format(updates=28, value=0.251)))
+    run_pytest(tmp_path, status=0)
+    page.write_text(textwrap.dedent(text.format(updates=29, value=0.5)))
+    output = run_pytest(tmp_path, status=1)
+    assert "2 failed" in output
+    assert "in 29 updates" in output
+    assert "from 0.0123 in 28 updates, at 10:31" in output
+
+    run([sys.executable, "-m", "pytest", "-q", str(page)], cwd=tmp_path, env={**os.environ, "WRITE_OUTPUT": "1"})
+    assert "in 28 updates, at 10:31\n```\n" in page.read_text()
+    run_pytest(tmp_path, status=0)
+
+
 def test_a_page_writes_into_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text('```python\nopen("left-behind", "w").close()\n```\n')
     run_pytest(tmp_path, status=0)
@@ -82,7 +115,7 @@ def test_every_block_of_python_is_one_that_the_tests_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     kinds = {kind.strip() for kind in re.findall(r"^ *```([^\n`]*)$", text, re.MULTILINE)}
     included = {kind for kind in kinds if kind.startswith("{.python title=")}
-    assert kinds - included <= {"", "python", "diff"}
+    assert kinds - included <= {"", "python", "diff", "output"}
     for block in re.findall(r"```\{\.python title=[^\n]*\n(.*?)```", text, re.DOTALL):
         assert re.fullmatch(r'--8<-- "examples/\w+/\w+\.py"\n', block)
 
