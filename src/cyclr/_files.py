@@ -40,6 +40,13 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
     target = Path(path)
     if not target.name:
         raise ValueError(f"path must name a file; got path={os.fspath(path)!r}.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(path)!r} cannot be written, because there is no folder {str(target.parent)!r}. Create it, or "
+            "write somewhere else."
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)!r} is a folder. Name a file in it.")
     # A random name: other threads, and processes with the same id on other machines, may write here too.
     beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp{ending}")
     try:

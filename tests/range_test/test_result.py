@@ -601,6 +601,15 @@ def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path):
+    result = make()
+    with pytest.raises(FileNotFoundError, match=r"result.json' cannot be written, because there is no folder"):
+        result.save(tmp_path / "missing" / "result.json")
+    with pytest.raises(IsADirectoryError, match=r"is a folder. Name a file in it."):
+        result.save(tmp_path)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_file_left_behind_by_a_process_of_the_same_number_is_not_in_the_way(tmp_path):
     (tmp_path / f".result.json.{os.getpid()}.tmp").write_text("half a fi")
     make().save(tmp_path / "result.json")
