@@ -66,42 +66,6 @@ def models(tmp_path: Path) -> Path:
     return write_models(tmp_path)
 
 
-def test_demo_runs_end_to_end_and_report_reads_its_folder(tmp_path: Path) -> None:
-    command = [*COMMAND, "demo", "--epochs", "2", "--batch-size", "128", "--output", "out"]
-    # TensorFlow, because torch takes three times as long for its convolutions.
-    said = run(command, cwd=tmp_path, env={**ENVIRONMENT, "KERAS_BACKEND": "tensorflow"}).stdout
-
-    assert said.startswith("digits: 1,437 training and 360 validation images of 8×8×1, 10 classes")
-    for part in (
-        "Range test",
-        "base_lr",
-        "Step size",
-        "val_accuracy: mean over seeds",
-        "fixed 0.001",
-        "baseline",
-        "CLR",
-    ):
-        assert part in said, part
-    folder = tmp_path / "out"
-    pictures = {"range_test.png", "schedule.png", "accuracy.png"}
-    assert {path.name for path in folder.iterdir()} == {*pictures, "run.json", "records.jsonl", ".lock"}
-    for picture in pictures:
-        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    cyclical, fixed, *too_high = read_records(folder)
-    assert cyclical.epochs["step"] == fixed.epochs["step"] == [12, 24]
-    top = cyclical.range_test.bounds.max_lr
-    for record in too_high:
-        assert record.epochs["step"] == [12, 24]
-        assert max(record.steps["learning_rate"]) == pytest.approx(10 * top, rel=0.05)
-    assert [record.policy in said for record in too_high] == [True, True]
-    assert cyclical.range_test is not None
-    assert cyclical.schedule is not None
-    assert cyclical.schedule(23) == cyclical.range_test.bounds.base_lr
-    result = CliRunner().invoke(app, ["report", str(folder)])
-    assert result.exit_code == 0, result.output
-    assert "CLR" in (folder / "report.html").read_text()
-
-
 ENDLESS = """
 import torch
 from pathlib import Path
@@ -256,10 +220,11 @@ def test_an_unknown_data_set_is_answered_with_those_that_exist(tmp_path: Path, m
 def test_an_output_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     occupied = tmp_path / "file"
     occupied.write_text("")
-    for output in (occupied, occupied / "below"):
-        said = refuse("demo", "--data", "no-such-data", "--output", str(output))
-        assert "output must be a folder that can be written" in said
-        assert "--output DIR" in said
+    for command in (["demo", "--data", "no-such-data"], ["range-test", "--model", "mlp"]):
+        for output in (occupied, occupied / "below"):
+            said = refuse(*command, "--output", str(output))
+            assert "output must be a folder that can be written" in said
+            assert "is not a folder. Choose another with --output DIR." in said
 
 
 RANDOM = """
@@ -326,8 +291,8 @@ def test_the_same_command_gives_the_same_result(tmp_path: Path, framework: str, 
     ("arguments", "files"),
     [
         (["plot", "--output", "a.png"], ["a.png"]),
-        (["report", "."], ["report.html"]),
-        (["report", "range_test.json", "--output", "a.html"], ["a.html"]),
+        (["report", "result.json"], ["result.html"]),
+        (["report", "result.json", "--output", "a.html"], ["a.html"]),
         (["range-test", "--model", "mlp", "--output", "."], ["range_test.png"]),
         (["range-test", "--model", "mlp", "--output", "."], ["range_test.json"]),
         (["demo", "--output", "."], ["accuracy.png", "schedule.png"]),
@@ -340,10 +305,11 @@ def test_a_file_that_exists_is_replaced_only_if_it_is_allowed(
     monkeypatch.chdir(tmp_path)
     for name in files:
         Path(name).write_text("mine")
+    cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2).save("result.json")
     said = refuse(*arguments).replace("\n", " ")
     named = ", ".join(sorted(files, reverse=True))
     assert f"only replaced with --overwrite; got {named}. Add --overwrite, or write somewhere else." in said
-    assert {path.name for path in tmp_path.iterdir()} == {*files}
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "result.json"}
     assert all(Path(name).read_text() == "mine" for name in files)
 
 
@@ -432,9 +398,10 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--base-lr", "-1"], "base_lr must be a finite number at least 0"),
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
         (["--schedule", "missing.json"], "missing.json"),
-        (["--schedule", "broken.json"], "schedule must be a JSON file"),
+        (["--schedule", "broken.json"], "'broken.json' must be a JSON file that cyclr wrote; it is not JSON"),
+        (["--schedule", "result.json"], "holds the result of a range test. Look at it: cyclr report result.json"),
         (["--schedule", "pipe.json"], "'pipe.json' is not a regular file"),
-        (["--schedule", "."], "'.' is not a regular file"),
+        (["--schedule", "."], "'.' holds neither a run nor a range test"),
         (["--schedule", "other.json"], "schedule must be one of"),
         (["--schedule", "function.json"], "schedule must be one of 'Anneal'"),
         (["--output", "missing/folder.png"], "missing/folder.png"),
@@ -443,6 +410,7 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
 def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
+    cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2).save("result.json")
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "other.json").write_text('{"schedule": "Wobbly"}')
     (tmp_path / "function.json").write_text('{"schedule": "Function", "version": 1, "fn": "square"}')

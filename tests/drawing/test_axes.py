@@ -298,6 +298,13 @@ def test_curves_are_named() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "mark"]
 
 
+def test_each_curve_may_have_positions_of_its_own() -> None:
+    curves = {"a": [1.0, 2.0], "b": [2.0, 1.0, 3.0]}
+    ax = axes.draw_curves(curves, x={"a": [5, 6], "b": [1, 2, 3]}, xlabel="x", ylabel="y")
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[5, 6], [1, 2, 3]]
+    plt.close(ax.figure)
+
+
 def test_every_curve_is_drawn_and_none_like_another() -> None:
     ax = axes.draw_curves({f"{n}": [n, n] for n in range(12)}, xlabel="x", ylabel="y")
     assert [line.get_label() for line in ax.lines] == [f"{n}" for n in range(12)]

@@ -1,26 +1,48 @@
 """What `cyclr demo` compares; tests/cli runs it."""
 
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import structs
 
+from cyclr import RangeTestResult
 from cyclr.bounds import Bounds
+from cyclr.errors import CyclrError
 from cyclr.experiments import Spec
-from cyclr.experiments.demo import demo_spec, discard_demo, with_bounds_too_high
+from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, chance, demo_spec, discard_demo, fixed_rates, whole_demo
 from cyclr.experiments.trial import empty_record
-from cyclr.records import RunFolder
+from cyclr.records import Record, RunFolder
 from cyclr.schedules import Run
 
 BOUNDS = Bounds(0.001, 0.1, "ok", "for a test")
+RUN = Run(16 * 29, steps_per_epoch=29)
+
+
+def swept() -> RangeTestResult:
+    lr = np.geomspace(1e-6, 10, 150)
+    return RangeTestResult(
+        lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2, "completed", 1e-6, 10.0, 150, "exponential"
+    )
+
+
+def record_of_cycle(spec: Spec, **changes: Any) -> Record:
+    return structs.replace(empty_record(spec.trials()[0]), **{"range_test": swept(), **changes})
+
+
+@pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
+def test_bounds_that_stay_give_the_cycle_of_bounds_schedule(shape: Any) -> None:
+    (trial,) = demo_spec(shape=shape).trials()
+    assert trial.policy.plan(RUN, BOUNDS).schedule == BOUNDS.schedule(total_steps=RUN, shape=shape)
 
 
 @pytest.mark.parametrize(("epochs", "cycles"), [(1, 1), (8, 1), (16, 2), (30, 4)])
-def test_whole_cycles_near_smiths_rule_fill_the_run(epochs: int, cycles: int) -> None:
-    trial = demo_spec(epochs=epochs).trials()[0]
+def test_whole_cycles_fill_the_run_in_the_other_modes(epochs: int, cycles: int) -> None:
+    trial = demo_spec(epochs=epochs, mode="triangular2").trials()[0]
     total = epochs * 29
-    schedule = trial.policy.plan(Run(total, steps_per_epoch=29), BOUNDS).schedule
-    assert schedule is not None
+    schedule: Any = trial.policy.plan(Run(total, steps_per_epoch=29), BOUNDS).schedule
     assert schedule(0) == schedule(total - 1) == BOUNDS.base_lr
     ends = [step for step in range(total) if schedule.is_cycle_end(step)]
     assert (len(ends), ends[-1]) == (cycles, total - 1)
@@ -30,40 +52,93 @@ def test_whole_cycles_near_smiths_rule_fill_the_run(epochs: int, cycles: int) ->
 @pytest.mark.parametrize(("mode", "share"), [("triangular", 1.0), ("triangular2", 0.5), ("exp_range", 0.1)])
 def test_the_amplitude_shrinks_as_the_mode_says(mode: str, share: float, shape: str) -> None:
     trial = demo_spec(mode=mode, shape=shape).trials()[0]
-    schedule = trial.policy.plan(Run(16 * 29, steps_per_epoch=29), BOUNDS).schedule
-    assert schedule.shape == shape  # type: ignore[union-attr]
-    low, high = schedule.envelope(16 * 29 - 2)  # type: ignore[union-attr]
-    assert (high - low) / (BOUNDS.max_lr - low) == pytest.approx(share, rel=0.02)  # type: ignore[operator]
+    schedule: Any = trial.policy.plan(RUN, BOUNDS).schedule
+    assert schedule.shape == shape
+    low, high = schedule.envelope(16 * 29 - 2)
+    assert (high - low) / (0.1 - low) == pytest.approx(share, rel=0.02)
 
 
-def test_both_policies_train_the_same_model_from_the_same_seed() -> None:
-    cyclical, fixed = demo_spec(seed=3).trials()
-    assert (cyclical.policy.name, fixed.policy.name, cyclical.policy.needs_range_test) == ("CLR", "fixed 0.001", True)
-    assert cyclical.seed == fixed.seed == 3
-    assert cyclical.optimizer == fixed.optimizer == {"name": "Adam"}
-
-
-def test_the_demo_ends_with_the_same_training_from_ten_times_the_bounds() -> None:
+def test_all_policies_train_the_same_model_from_the_same_seed() -> None:
     spec = demo_spec(seed=3)
-    *first, plain, auto = with_bounds_too_high(spec, BOUNDS).trials()
-    assert [trial.id for trial in first] == [trial.id for trial in spec.trials()]
-    for trial in (plain, auto):
-        assert not trial.policy.needs_range_test
-        assert (trial.optimizer, trial.seed) == ({"name": "Adam"}, 3)
-    run = Run(16 * 29, steps_per_epoch=29)
-    schedule = Bounds(0.01, 1.0, "ok", "").schedule(total_steps=run)
-    assert plain.policy.plan(run).schedule == schedule
-    assert auto.policy.plan(run).options["schedule"].schedule(total_steps=run) == schedule
+    first, auto, *fixed, plain_high, auto_high = whole_demo(spec, record_of_cycle(spec, optimizer="Adam")).trials()
+    assert first.id == spec.trials()[0].id
+    assert [trial.policy.name for trial in (first, auto, plain_high, auto_high)] == [CYCLE, AUTO, *TOO_HIGH]
+    assert [trial.policy.options["lr"] for trial in fixed] == [0.0003, 0.001, 0.003, 0.01]
+    for trial in (first, auto, *fixed, plain_high, auto_high):
+        assert (trial.workload, trial.seed, trial.optimizer) == ("cnn", 3, {"name": "Adam"})
+        # Their updates count: the bounds are found by a test of their own.
+        assert trial.policy.needs_range_test == (trial in (first, auto))
+
+
+def test_autocycle_follows_the_schedule_of_the_plain_cycle_also_from_bounds_that_are_too_high() -> None:
+    spec = demo_spec()
+    whole = whole_demo(spec, record_of_cycle(spec)).trials()
+    for plain, guarded, factor in ((whole[0], whole[1], 1), (whole[-2], whole[-1], 10)):
+        bounds = Bounds(*(factor * lr for lr in swept().bounds), "ok", "")
+        schedule = plain.policy.plan(RUN, bounds).schedule
+        assert schedule == bounds.schedule(total_steps=RUN)
+        assert guarded.policy.plan(RUN, bounds).options["schedule"].schedule(total_steps=RUN) == schedule
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "usual"),
+    [
+        ("Adam", 0.001),
+        ("AdamW(weight_decay=0.1)", 0.001),
+        ("SGD(momentum=0.9)", 0.01),
+        ("Adagrad", 0.01),
+        ("Lion", 0.001),
+    ],
+)
+def test_the_grid_is_around_the_usual_rate_of_the_optimizer(optimizer: str, usual: float) -> None:
+    rates = fixed_rates(optimizer)
+    assert rates == pytest.approx([0.3 * usual, usual, 3 * usual, 10 * usual])
+    # They are names of policies, too.
+    assert all(len(f"{rate:g}") <= 6 for rate in rates)
+
+
+def test_a_users_model_keeps_its_optimizer(tmp_path: Path) -> None:
+    spec = demo_spec("model.py:build")
+    assert {trial.optimizer for trial in whole_demo(spec, record_of_cycle(spec, optimizer="SGD")).trials()} == {None}
+
+
+def test_a_record_without_a_range_test_is_refused() -> None:
+    spec = demo_spec()
+    with pytest.raises(CyclrError, match="must have a range test"):
+        whole_demo(spec, record_of_cycle(spec, range_test=None))
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.5, 0.9, 0.99])
+def test_results_of_equal_models_differ_by_chance_as_rarely_as_said(accuracy: float) -> None:
+    rng, images = np.random.default_rng(0), 360
+    one, other = rng.binomial(images, accuracy, (2, 4000))
+    beyond = np.mean(abs(one - other) > chance(accuracy, images))
+    assert beyond < 0.05
+
+
+@pytest.mark.parametrize(("accuracy", "images"), [(0.0, 1), (1.0, 1), (1.0, 10_000)])
+def test_one_image_at_least_is_chance(accuracy: float, images: int) -> None:
+    assert 1 <= chance(accuracy, images) <= math.ceil(2 * math.sqrt(images / 2))
 
 
 def test_a_demo_replaces_an_earlier_one_and_no_other_comparison(tmp_path: Path) -> None:
+    spec = demo_spec(epochs=2)
     other = Spec([{"kind": "cosine"}], workload="cnn", epochs=1, seeds=[0])
-    whole = with_bounds_too_high(demo_spec(epochs=2), BOUNDS)
-    for name, spec in (("demo", demo_spec(epochs=2)), ("whole", whole), ("other", other)):
-        with RunFolder.open(tmp_path / name, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
-            run.append(structs.replace(empty_record(spec.trials()[0])))
+    whole = whole_demo(spec, record_of_cycle(spec))
+    for name, one, changes in (
+        ("demo", spec, {}),
+        ("whole", whole, {}),
+        ("failed", spec, {"status": "failed"}),
+        ("other", other, {}),
+    ):
+        with RunFolder.open(tmp_path / name, one.to_dict(), [trial.id for trial in one.trials()]) as run:
+            run.append(structs.replace(empty_record(one.trials()[0]), **changes))
+    (tmp_path / "whole" / "mine.txt").write_text("mine")
+    for name in ("demo", "whole", "failed", "other", "missing"):
+        discard_demo(tmp_path / name, unless_finished=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"demo", "whole", "other"}
+    for name in ("demo", "whole", "other"):
         discard_demo(tmp_path / name)
-    for name in ("demo", "whole"):
-        assert RunFolder.read(tmp_path / name, missing_ok=True).records == []
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "other"}
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == ["mine.txt"]
     assert len(RunFolder.read(tmp_path / "other").records) == 1
-    discard_demo(tmp_path / "missing")

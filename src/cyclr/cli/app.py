@@ -2,7 +2,6 @@
 
 import bisect
 import importlib.util
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cyclr
-from cyclr import CyclrError, RangeTest, Schedule, _files
+from cyclr import RangeTest, Schedule
 from cyclr.cli import compare, demo, report
 from cyclr.cli.options import (
     BackendOption,
@@ -20,9 +19,9 @@ from cyclr.cli.options import (
     ModeOption,
     OverwriteOption,
     ShapeOption,
+    check_folder,
     check_new,
     out,
-    prepare_folder,
     print_bounds,
     save_picture,
     say,
@@ -32,6 +31,7 @@ from cyclr.experiments import data as data_sets
 from cyclr.experiments.trial import find_bounds
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.refine import TrialTest
+from cyclr.records.reading import read, unfit
 from cyclr.schedules.cyclical import decay_of_mode
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def range_test(
         raise typer.BadParameter("give the length of the training once: --epochs or --total-steps.")
     if refine is not None and not has_length:
         raise typer.BadParameter("--refine needs the length of the training: --epochs or --total-steps.")
-    prepare_folder(output)
+    check_folder(output)
     written = output / "range_test.png", output / "range_test.json"
     check_new(overwrite, *written)
     in_file = ":" in model
@@ -138,6 +138,7 @@ def range_test(
 
         result = find_bounds(trial, loaded, show)
     print_bounds(result)
+    output.mkdir(parents=True, exist_ok=True)
     result.save(written[1])
     save_picture(result.plot(), written[0])
     say(f"Written: {written[0]}, {written[1]}")
@@ -170,11 +171,10 @@ def plot(
     check_new(overwrite, output)
     drawn: Schedule
     if schedule is not None:
-        try:
-            description = json.loads(_files.read_regular(schedule))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CyclrError(f"schedule must be a JSON file; got {str(schedule)!r} ({error}).") from error
-        drawn = Schedule.from_dict(description)
+        found = read(schedule)
+        if not isinstance(found, Schedule):
+            raise unfit(schedule, found)
+        drawn = found
     else:
         decay = decay_of_mode(mode, gamma)
         drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, shape=shape, decay=decay)

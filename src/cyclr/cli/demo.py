@@ -1,122 +1,200 @@
 """`cyclr demo`: the whole job on real data."""
 
+import importlib.util
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 import cyclr
-from cyclr import CyclrError
+from cyclr import CyclrError, _files
 from cyclr.cli.compare import print_summary
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
     BackendOption,
     DataOption,
     ModeOption,
+    OpenOption,
     OverwriteOption,
     ShapeOption,
+    check_folder,
     check_new,
     out,
-    prepare_folder,
     print_bounds,
     save_picture,
     say,
+    show_page,
 )
+from cyclr.drawing.page import render
+from cyclr.errors import MissingExtraError
+from cyclr.experiments import Spec, environment, workloads
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import data as data_sets
-from cyclr.experiments import environment
-from cyclr.experiments.demo import demo_spec, discard_demo, with_bounds_too_high
-from cyclr.records import Record, best, summarize
+from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, chance, demo_spec, discard_demo, fixed_rates, whole_demo
+from cyclr.records import Group, Record, RunFolder, best, final, summarize
+from cyclr.report import run_page
 
 
 def demo(
+    model: Annotated[
+        str, typer.Option(help="**cnn**, **mlp**, or your own: FILE.py:function, as for compare.")
+    ] = "cnn",
     data: DataOption = "digits",
     backend: BackendOption = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Length of each of the four trainings, in epochs.")] = 16,
+    epochs: Annotated[int, typer.Option(min=1, help="Length of each of the eight trainings, in epochs.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update.")] = 50,
-    shape: ShapeOption = "triangular",
+    shape: ShapeOption = "parabolic",
     mode: ModeOption = "triangular",
+    metric: Annotated[str, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = "val_accuracy",
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for pictures and records.")] = Path("cyclr-demo"),
+    output: Annotated[Path, typer.Option(help="Folder for the page, pictures and records.")] = Path("cyclr-demo"),
     overwrite: OverwriteOption = False,
+    open_page: OpenOption = None,
 ) -> None:
-    """Show the whole job on real data: range test, bounds, step size, training with CLR, a fixed rate and AutoCycle.
+    """Show the whole job on real data: range test, bounds, a cycle, AutoCycle and a grid of fixed rates, on a page.
 
-    A small CNN is tested for its learning-rate bounds with Adam, trained with a cyclical rate between them, and once
-    more from the same weights with Adam's default rate, for the same number of steps. Then two runs start from bounds
-    that are ten times too high, one of them with AutoCycle. The default data needs no download and takes a minute.
+    A small CNN is tested for its learning-rate bounds with Adam and trained with a cycle between them, plainly and
+    with AutoCycle, and with four fixed rates, from the same weights for the same number of steps. Then two runs start
+    from bounds that are ten times too high. The default data needs no download and takes about a minute.
     """
-    comparison = demo_spec(data, epochs=epochs, batch_size=batch_size, shape=shape, mode=mode, seed=seed)
-    prepare_folder(output)
-    check_new(overwrite, *[output / f"{name}.png" for name in _PICTURES])
+    in_file = ":" in model
+    first = demo_spec(
+        model,
+        None if in_file else data,
+        epochs=epochs,
+        batch_size=batch_size,
+        shape=shape,
+        mode=mode,
+        metric=metric,
+        seed=seed,
+        backend=backend,
+    )
+    (trial,) = first.trials()
+    check_folder(output)
+    workloads.check(trial)
+    if backend is not None or not in_file or importlib.util.find_spec("keras") is not None:
+        environment.select_backend(backend)
     if overwrite:
         discard_demo(output)
-    environment.select_backend(backend)
-    loaded = data_sets.load(data)
+    before = {record.trial: record for record in RunFolder.read(output, missing_ok=True).records}
+    cycle = before.get(trial.id)
+    page, pictures = output / "report.html", [output / f"{name}.png" for name in _PICTURES]
+    if cycle is None:
+        check_new(overwrite, page, *pictures)
+    images = 0
+    if not in_file:
+        loaded = data_sets.load(data)
+        images = len(loaded.x_val)
+        say(
+            f"{loaded.name}: {len(loaded.x_train):,} training and {images:,} validation images of "
+            f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
+        )
+    optimizer = trial.optimizer_name or "its own"
+    say(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
+    if cycle is None or cycle.status == "failed":
+        try:
+            cycle = _run(first, output)[CYCLE]
+        except BaseException:
+            discard_demo(output, unless_finished=True)
+            raise
+    test: Any = cycle.range_test
+    print_bounds(test)
+    rates = fixed_rates(cycle.optimizer)
     say(
-        f"{loaded.name}: {len(loaded.x_train):,} training and {len(loaded.x_val):,} validation images of "
-        f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
+        f"To compare with: AutoCycle between the same bounds, and the fixed rates {', '.join(map(str, rates))}, which "
+        f"are 0.3, 1, 3 and 10 times the usual {rates[1]} of {cycle.optimizer.partition('(')[0]}."
     )
-    with Board(out, comparison.metric) as board:
-        records = run_comparison(comparison, output, tell=board, workers=1, threads=environment.cores())
-    cyclical: Any = records[0]
-    if cyclical.range_test is not None:
-        print_bounds(cyclical.range_test)
-    _raise_if_failed(records)
-    schedule: Any = cyclical.schedule
-    half, per_epoch = float(schedule.cycle_length) / 2, cyclical.steps_per_epoch
-    out.print(
-        f"[b]Step size[/b]: {half:.4g} steps, {half / per_epoch:.2g} epochs, so that whole cycles fill the run "
-        f"(Smith's rule: {4 * per_epoch} steps for 4 epochs)"
-    )
-    print_summary(summarize(records))
-    pictures = _save_pictures(records, output)
-    say("\nThe same from bounds that are ten times too high, plain and with AutoCycle:")
-    four = with_bounds_too_high(comparison, cyclical.range_test.bounds)
-    with Board(out, comparison.metric) as board:
-        records = run_comparison(four, output, tell=board, workers=1, threads=environment.cores())
-    _raise_if_failed(records)
-    for event in records[-1].events:
-        out.print(str(event), highlight=False, markup=False)
-    out.print(
-        "One run each, of one network. From bounds that are right AutoCycle trains as the plain cycle does. From ten "
-        "times these it saves most runs, not all. It does not see a rate that only slows the training down."
-    )
-    say(f"Written: {pictures}, {output / 'records.jsonl'}")
-    say(f"Look at the whole run with: cyclr report {output}")
+    whole = whole_demo(first, cycle)
+    if not RunFolder.read(output).missing([one.id for one in whole.trials()], retry_failed=True):
+        say("All of these were trained before. Add --overwrite to train them again.")
+    records = _run(whole, output)
+    compared = [record for record in records.values() if record.policy not in TOO_HIGH]
+    summary = summarize(compared)
+    print_summary(summary)
+    _print_remarks(records, summary.groups[0], images)
+    _save_pictures(compared, summary.groups[0], pictures)
+    try:
+        _files.write_atomically(page, render(run_page(output)))
+    except MissingExtraError as error:
+        say(f"Pictures and records are in {output}. There is no page: {error}")
+        return
+    say(f"Written: {page}, and pictures and records beside it")
+    show_page(page, open_page)
 
 
-def _raise_if_failed(records: list[Record]) -> None:
+def _run(spec: Spec, folder: Path) -> dict[str, Record]:
+    """Run the trials that are missing, and return all records by policy."""
+    with Board(out, spec.metric) as board:
+        records = run_comparison(spec, folder, retry_failed=True, tell=board)
     for record in records:
         if record.status == "failed":
             no_bounds = str(record.error).startswith(cyclr.BoundsError.__name__)
             raise (cyclr.BoundsError if no_bounds else CyclrError)(f"{record.policy} failed: {record.error}")
+    recorded = {record.policy: record for record in records}
+    return {trial.policy.name: recorded[trial.policy.name] for trial in spec.trials()}
+
+
+def _print_remarks(records: dict[str, Record], group: Group, images: int) -> None:
+    """Say what one seed can show, and what AutoCycle did."""
+    cycle, auto, *too_high = (records[name] for name in (CYCLE, AUTO, *TOO_HIGH))
+    noise = f"Steps include the {cycle.range_test_steps} updates of the range test. This is one seed"
+    if images and cycle.metric == "val_accuracy" and group.target is not None:
+        several = chance(group.target, images)
+        noise += (
+            f", and a difference of up to {several} of {images} validation images ({several / images:.3f}) is noise"
+        )
+    corrected = [*map(str, auto.events)] or ["AutoCycle had nothing to correct between these bounds."]
+    plain, guarded = (np.array(record.steps["learning_rate"], dtype=float) for record in (cycle, auto))
+    if not auto.events and np.allclose(plain, guarded, rtol=1e-5):
+        corrected.append("It used the rates of the plain cycle: what differs between these two results is noise.")
+    reached = []
+    for record in too_high:
+        at_best, at_end = ("–" if value is None else f"{value:.4f}" for value in (best(record), final(record)))
+        reached.append(f"{record.policy}: {record.metric} {at_best} at best, {at_end} at the end")
+    for text in (
+        f"{noise}.",
+        *corrected,
+        "\nThe same two from bounds that are ten times too high:",
+        *reached,
+        *map(str, too_high[1].events),
+        "AutoCycle saves most such runs, not all. It does not see a rate that only slows the training down.\n",
+    ):
+        out.print(text, highlight=False, markup=False)
 
 
 _PICTURES = ("range_test", "schedule", "accuracy")
 """Names of the pictures of the demo."""
 
 
-def _save_pictures(records: list[Record], folder: Path) -> str:
-    """Draw the demo, and return the paths of the pictures."""
+def _save_pictures(records: list[Record], group: Group, files: list[Path]) -> None:
+    """Draw the range test, the learning rates and the metric."""
     from cyclr.drawing import axes
 
-    cyclical: Any = records[0]
-    rates = cyclical.schedule.plot(cyclical.total_steps)
-    marks: dict[str, float] = {}
+    cycle: Any = next(record for record in records if record.policy == CYCLE)
+    target = group.target
+    rates = cycle.schedule.plot(cycle.total_steps)
+    curves: dict[str, tuple[list[float], list[float]]] = {}
     for record in records:
+        # The step is never None.
+        steps = [(step or 0) + record.range_test_steps for step in record.epochs["step"]]
+        values = [math.nan if value is None else value for value in record.epochs[record.metric]]
+        # A cycle in which AutoCycle corrected nothing has the curve of the plain one.
+        same = next((name for name, curve in curves.items() if curve == (steps, values)), None)
+        name = record.policy if same is None else f"{same}, {record.policy}"
+        curves.pop(same or name, None)
+        curves[name] = steps, values
         if record.lr is not None:
-            rates.axhline(record.lr, color="#767676", linewidth=1, linestyle="--", label=record.policy)
-            if (reached := best(record)) is not None:
-                marks[f"best of {record.policy}: {reached:.4f}"] = reached
-    rates.set_ylabel("learning rate")
-    rates.legend(loc="upper right", frameon=False)
-    accuracy = axes.draw_curves(
-        {record.policy: [value or 0.0 for value in record.epochs[record.metric]] for record in records},
-        x=cyclical.epochs["step"],
-        xlabel="step (optimizer update)",
-        ylabel="validation accuracy",
-        marks=marks,
+            rates.axhline(record.lr, color="#767676", linewidth=1, linestyle="--")
+            rates.annotate(record.policy, (1.01, record.lr), xycoords=("axes fraction", "data"), va="center")
+    rates.set(ylabel="learning rate", yscale="log")
+    measured = axes.draw_curves(
+        {name: values for name, (_, values) in curves.items()},
+        x={name: steps for name, (steps, _) in curves.items()},
+        xlabel="step (optimizer update), those of the range test included",
+        ylabel=cycle.metric,
+        marks={} if target is None else {f"best fixed rate: {target:.4f}": target},
     )
-    pictures = dict(zip(_PICTURES, (cyclical.range_test.plot(), rates, accuracy), strict=True))
-    return ", ".join(save_picture(ax, folder / f"{name}.png") for name, ax in pictures.items())
+    for ax, file in zip((cycle.range_test.plot(), rates, measured), files, strict=True):
+        save_picture(ax, file)

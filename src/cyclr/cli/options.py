@@ -1,6 +1,9 @@
 """Shared by the subcommands: consoles, exit codes, and options that more than one of them has."""
 
-import tempfile
+import contextlib
+import os
+import sys
+import webbrowser
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,6 +65,12 @@ class Commands(TyperGroup):
 
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+OpenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--open/--no-open", help="Show the page in a browser; by default a terminal asks.", show_default=False
+    ),
+]
 
 
 def check_new(overwrite: bool, *files: Path | None) -> None:
@@ -74,20 +83,19 @@ def check_new(overwrite: bool, *files: Path | None) -> None:
         )
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder of `--output` and check that it can be written, before any work is done.
+def check_folder(folder: Path) -> None:
+    """Check that the folder of `--output` can be made or written, before any work is done. Nothing is made.
 
     Raises:
         CyclrError: it cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "cannot be written" if existing.is_dir() else "is not a folder"
         raise CyclrError(
-            f"output must be a folder that can be written; got {str(folder)!r} ({error.strerror}). "
+            f"output must be a folder that can be written; got {str(folder)!r}, but {str(existing)!r} {why}. "
             "Choose another with --output DIR."
-        ) from error
+        )
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -108,3 +116,30 @@ def print_bounds(result: RangeTestResult) -> None:
     """Print the title, the verdict and the reason of a range test in a frame."""
     picture = result.picture()
     out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
+
+
+_TEXT_BROWSERS = ("www-browser", "links", "links2", "elinks", "lynx", "w3m", "browsh")
+"""Browsers that would take over the terminal, and show no chart."""
+
+
+def is_interactive() -> bool:
+    """True if a user at a terminal can answer a question."""
+    return out.is_terminal and sys.stdin.isatty()
+
+
+def show_page(page: Path, wanted: bool | None) -> None:
+    """Open a page in a graphical browser if the user wants it; ask in a terminal if `wanted` is None."""
+    if not (is_interactive() if wanted is None else wanted):
+        return
+    try:
+        browser: Any = webbrowser.get()
+    except webbrowser.Error:
+        browser = None
+    if browser is None or Path(getattr(browser, "name", "")).name in _TEXT_BROWSERS:
+        if wanted:
+            say(f"No browser for pages was found here. Open {page} in one.")
+        return
+    # Ctrl-C at the question is a no.
+    with contextlib.suppress(typer.Abort):
+        if wanted or typer.confirm("Open the page in your browser?", default=True):
+            browser.open(page.resolve().as_uri())

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from cyclr import RangeTestResult, _files
-from cyclr.cli.options import OverwriteOption, check_new, say
+from cyclr.cli.options import OpenOption, OverwriteOption, check_new, say, show_page
 from cyclr.drawing.page import render
+from cyclr.records import RunFolder
+from cyclr.records.reading import read, unfit
 from cyclr.report import run_page
 
 
@@ -16,7 +18,7 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="Folder that `cyclr compare` wrote, or the JSON file of a single range test.",
+            help="Folder that `cyclr compare`, `demo` or `range-test` wrote, or a file in it.",
             show_default=False,
         ),
     ],
@@ -25,15 +27,24 @@ def report(
         typer.Option(help="File to write; report.html in the run folder, or beside the range test, by default."),
     ] = None,
     overwrite: OverwriteOption = False,
+    open_page: OpenOption = None,
 ) -> None:
     """Write a report: one HTML file that opens offline, to look at and to copy code from.
 
     Example: cyclr report my-run --output report.html
     """
-    written = output or (run.with_suffix(".html") if run.is_file() else run / "report.html")
+    found = read(run)
+    match found:
+        case RunFolder():
+            written = output or found.path / "report.html"
+        case RangeTestResult():
+            written = output or (run.with_suffix(".html") if run.is_file() else run / "range_test.html")
+        case _:
+            raise unfit(run, found)
     check_new(overwrite, written)
-    if run.is_file():
-        RangeTestResult.load(run).to_html(written)
+    if isinstance(found, RunFolder):
+        _files.write_atomically(written, render(run_page(found.path)))
     else:
-        _files.write_atomically(written, render(run_page(run)))
+        found.to_html(written)
     say(f"Written: {written}")
+    show_page(written, open_page)

@@ -140,23 +140,23 @@ def draw_curves(
     *,
     xlabel: str,
     ylabel: str,
-    x: Sequence[float] | None = None,
+    x: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
     marks: Mapping[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw named curves, such as the accuracy of several runs, with named horizontal marks.
 
     Args:
-        series: name → values; of one length if `x` is given.
+        series: name → values.
         xlabel, ylabel: names of the axes.
-        x: position of the values; 1, 2, 3, … by default.
+        x: positions of the values, for all curves or name → positions; 1, 2, 3, … by default.
         marks: name → height of a dashed line.
         ax: axes to draw on; new ones by default.
     """
     ax = _axes(ax, (8, 4.2))
     styles = itertools.cycle(itertools.product(("-", "-.", ":"), (_BLUE, _ORANGE, _GREY, "#3f7d20", "#7b3fa0")))
     for (name, values), (line, color) in zip(series.items(), styles, strict=False):
-        steps = x if x is not None else range(1, len(values) + 1)
+        steps = range(1, len(values) + 1) if x is None else x[name] if isinstance(x, Mapping) else x
         ax.plot(steps, values, color=color, linestyle=line, linewidth=1.8, label=name)
     for name, height in (marks or {}).items():
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=name)

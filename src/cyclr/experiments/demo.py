@@ -1,63 +1,119 @@
-"""What `cyclr demo` compares: one cyclical policy with bounds of a range test, and Adam's default rate.
+"""What `cyclr demo` compares: first one cycle between the bounds of a range test, then everything else.
 
-Then two more from bounds that are ten times too high: the plain cycle, and AutoCycle.
+The record of the cycle gives the bounds and the optimizer of the other trainings. These are the same cycle by
+AutoCycle, a small grid of fixed rates, and both cycles from bounds that are ten times too high.
 """
 
 import contextlib
+import math
 from pathlib import Path
 
 from cyclr.bounds import Bounds
-from cyclr.errors import RunFolderError
+from cyclr.errors import CyclrError, RunFolderError
 from cyclr.experiments.spec import Spec
-from cyclr.records import RunFolder
+from cyclr.records import Record, RunFolder
 
-_NAME = "CLR"
-_TOO_HIGH = "10 times too high", "10 times too high, AutoCycle"
+CYCLE, AUTO = "plain cycle", "AutoCycle"
+TOO_HIGH = "plain cycle, 10 times too high", "AutoCycle, 10 times too high"
+_USUALLY_FAST = ("SGD", "Adagrad")
 
 
 def demo_spec(
-    data: str = "digits",
+    workload: str = "cnn",
+    data: str | None = None,
     *,
     epochs: int = 16,
     batch_size: int = 50,
-    shape: str = "triangular",
+    shape: str = "parabolic",
     mode: str = "triangular",
-    fixed_lr: float = 0.001,
+    metric: str = "val_accuracy",
     seed: int = 0,
+    backend: str | None = None,
 ) -> Spec:
-    """The comparison: the classic small CNN with Adam, cyclically and at a fixed rate, from the same weights.
+    """Return the first comparison of a demo: a range test and one cycle between its bounds.
 
     Args:
-        data, epochs, batch_size, seed: as in `Spec`.
-        shape, mode: as for `cyclr.Cyclical` and its `from_mode`; `"exp_range"` shrinks the amplitude to a tenth.
-        fixed_lr: the rate to compare with: Adam's default in Keras.
+        workload, data, epochs, batch_size, metric, seed, backend: as in `Spec`. The built-in workloads train with Adam,
+            a user's model with its own optimizer.
+        shape, mode: as for `cyclr.Cyclical` and its `from_mode`. Bounds that stay give the one cycle of
+            `Bounds.schedule`, the other modes whole cycles of about eight epochs.
     """
-    cyclical = {"kind": shape} if mode == "triangular" else {"kind": mode, "shape": shape}
+    cycle = {"kind": shape, "cycles": 1, "rise": 0.3} if mode == "triangular" else {"kind": mode, "shape": shape}
     return Spec(
-        [{**cyclical, "name": _NAME}, {"kind": "fixed", "lr": fixed_lr}],
-        workload="cnn",
+        [{**cycle, "name": CYCLE}],
+        workload=workload,
         data=data,
-        optimizer="Adam",
+        optimizer=None if ":" in workload else "Adam",
         epochs=epochs,
         batch_size=batch_size,
+        metric=metric,
         seeds=[seed],
+        backend=backend,
     )
 
 
-def with_bounds_too_high(spec: Spec, bounds: Bounds) -> Spec:
-    """The comparison with two more policies, which train from ten times these bounds."""
-    base_lr, max_lr = (10 * lr for lr in bounds)
+def fixed_rates(optimizer: str) -> list[float]:
+    """Return the grid of fixed rates: 0.3, 1, 3 and 10 times the usual rate of an optimizer.
+
+    The usual rate is 0.01 for SGD and Adagrad and 0.001 for the others, as for AutoCycle.
+
+    Example:
+        >>> fixed_rates("Adam"), fixed_rates("SGD(momentum=0.9)")
+        ([0.0003, 0.001, 0.003, 0.01], [0.003, 0.01, 0.03, 0.1])
+    """
+    usual = 0.01 if optimizer.startswith(_USUALLY_FAST) else 0.001
+    return [float(f"{factor * usual:.1g}") for factor in (0.3, 1, 3, 10)]
+
+
+def whole_demo(spec: Spec, cycle: Record) -> Spec:
+    """Return the comparison of a demo with all its policies, from the first one and the record of its cycle."""
+    test = cycle.range_test
+    if test is None:
+        raise CyclrError(f"the record of {CYCLE!r} must have a range test; {cycle.trial} has none.")
+    base_lr, max_lr = (10 * lr for lr in test.bounds)
     wrong = Bounds(base_lr, max_lr, "ok", "ten times too high")
-    plain = {"kind": "schedule", "schedule": wrong.to_dict(), "name": _TOO_HIGH[0]}
-    auto = {"kind": "auto", "base_lr": base_lr, "max_lr": max_lr, "name": _TOO_HIGH[1]}
-    return spec.replace(policies=[*spec.policies, plain, auto])
+    return spec.replace(
+        policies=[
+            *spec.policies,
+            {"kind": "auto", "range_test": True, "name": AUTO},
+            {"kind": "fixed", "lr": fixed_rates(cycle.optimizer)},
+            {"kind": "schedule", "schedule": wrong.to_dict(), "name": TOO_HIGH[0]},
+            {"kind": "auto", "base_lr": base_lr, "max_lr": max_lr, "name": TOO_HIGH[1]},
+        ]
+    )
 
 
-def discard_demo(folder: Path) -> None:
-    """Remove the records of an earlier demo from a folder, so that the next one runs; others are an error later."""
+def chance(accuracy: float, images: int) -> int:
+    """Return the number of validation images that the results of two equal models can differ by, by chance.
+
+    2 √(2 p (1 − p) n), rounded up: two standard deviations of the difference of two binomial counts, with
+    p = (n accuracy + 1) / (n + 2). The seeds of weights and data add to it.
+
+    Args:
+        accuracy: accuracy of the models, from 0 to 1.
+        images: number n of validation images, ≥ 1.
+
+    Example:
+        >>> chance(0.98, 360)
+        8
+    """
+    p = (accuracy * images + 1) / (images + 2)
+    return math.ceil(2 * math.sqrt(2 * p * (1 - p) * images))
+
+
+def discard_demo(folder: Path, *, unless_finished: bool = False) -> None:
+    """Remove the run of a demo from a folder, and the folder if it is empty then. Other runs stay.
+
+    Args:
+        folder: the folder, which may be missing.
+        unless_finished: True to keep a run with a trial that did not fail.
+    """
     with contextlib.suppress(RunFolderError):
-        spec = RunFolder.read(folder, missing_ok=True).about.get("spec", {})
-        names = [table.get("name") for table in spec.get("policies", [])]
-        if spec.get("workload") == "cnn" and names in ([_NAME, None], [_NAME, None, *_TOO_HIGH]):
-            for name in ("records.jsonl", "run.json"):
+        run = RunFolder.read(folder, missing_ok=True)
+        policies = run.about.get("spec", {}).get("policies", [{}])
+        is_demo = policies[0].get("name") == CYCLE
+        if is_demo and not (unless_finished and any(record.status != "failed" for record in run.records)):
+            for name in ("records.jsonl", "run.json", ".lock"):
                 (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
