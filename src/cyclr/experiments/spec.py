@@ -196,7 +196,7 @@ class Spec:
         for name, legal in (("validation", ("test",)), ("direction", get_args(Direction)), ("backend", BACKENDS)):
             if isinstance(getattr(self, name), str):
                 _checks.choice(name, getattr(self, name), legal)
-        known = [argument.name for argument in fields(Sweep) if argument.name not in ("seed", "total_steps")]
+        known = [argument.name for argument in fields(Sweep) if argument.name not in ("seed", "total_steps", "verbose")]
         for name in self.range_test.keys() - known:
             raise ValueError(unknown("range_test", name, known))
         Sweep(**self.range_test, total_steps=1 if "refine" in self.range_test else None)

@@ -18,6 +18,7 @@ from cyclr.jax._leaves import copied
 from cyclr.jax._optax import OptaxStep, check_takes
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.progress import Verbose
 from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
@@ -43,6 +44,7 @@ def range_test(
     refine: int | None = None,
     chunk: int | None = 10,
     on_step: Callable[[RangeTest], None] | None = None,
+    verbose: Verbose = "auto",
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
 
@@ -91,7 +93,9 @@ def range_test(
             is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
             0 for data that can be read only once.
         chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
-        on_step: called with the running test after every update, to show progress.
+        on_step: called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
+            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm.
 
     Returns:
         The result; `result.bounds` are the bounds to train with. To repeat a noisy test, change the order of the
@@ -127,7 +131,7 @@ def range_test(
     _batches.check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)
     arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate
-    sweep = Sweep(*arguments, seed=None, total_steps=total_steps, refine=refine)
+    sweep = Sweep(*arguments, seed=None, total_steps=total_steps, refine=refine, verbose=verbose)
     if not jax.tree.leaves(state):
         raise TypeError(f"state must hold the parameters that step_fn changes; got {_checks.quoted(state)}.")
     params, trained = state, None
@@ -176,8 +180,6 @@ def range_test(
                         other = None
                 for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                     test.record(loss)
-                    if on_step is not None:
-                        on_step(test)
                     if test.in_doubt:
                         # Go on after the batch, from the state before it.
                         source, pending = itertools.chain(taken[number + 1 :], pending, source), []
@@ -189,7 +191,7 @@ def range_test(
 
     # Called when `state` is the state after the chunk.
     value = None if evaluate is None else lambda: evaluate(state)
-    result = sweep.run(drive, value, read_once=isinstance(batches, Iterator))
+    result = sweep.run(drive, value, read_once=isinstance(batches, Iterator), on_step=on_step)
     if other is not None and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
         fix = (
             "step_fn must use its argument lr and return the state that it changes"

@@ -25,6 +25,7 @@ from cyclr.keras._updates import UpdateCounter
 from cyclr.keras.state import Generators, Modes, TrainingState, seed_all
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import BROKEN_AT_MOST, SKIPPED_AT_MOST, Spacing
+from cyclr.range_test.progress import Verbose
 from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
@@ -33,7 +34,6 @@ NOT_TAKEN = {
     "callbacks": "No callback runs during the test. Use on_step= to follow it.",
     "epochs": "Pass steps=, the number of updates.",
     "validation_data": "Pass evaluate=, to record a loss on other data.",
-    "verbose": "Use on_step= to show progress.",
 }
 """Arguments of `fit` that a range test refuses, and what to do instead."""
 
@@ -66,6 +66,7 @@ def range_test(
     refine: int | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
+    verbose: Verbose = "auto",
     **others: Any,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each batch's loss, and restore everything.
@@ -119,7 +120,9 @@ def range_test(
             0 for data that can be read only once.
         snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
             deleted after the test.
-        on_step: called with the running test after every update, to show progress.
+        on_step: called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
+            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm.
 
     Returns:
         The result; `result.bounds` are the bounds to train with.
@@ -149,10 +152,12 @@ def range_test(
             + NOT_TAKEN.get(name, "Leave it out.")
         )
     arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
-    sweep = Sweep(*arguments, total_steps, refine)
+    sweep = Sweep(*arguments, total_steps, refine, verbose)
     if evaluate is not None:
         _checks.function("evaluate", evaluate, "of the model that returns a number")
         evaluate = _without_stop_iteration(evaluate, "evaluate")
+    if on_step is not None:
+        on_step = _without_stop_iteration(on_step, "on_step")
     swept = _checked_optimizer(model, optimizer)
     read_once = isinstance(x, types.GeneratorType)
     if read_once and repeats is not None and repeats > 1:
@@ -213,7 +218,7 @@ def range_test(
                     epochs *= BROKEN_AT_MOST + 1
                     second = undo_once.enter_context(_files.folder_within(folder, name="snapshot_dir"))
                     copied = functools.partial(state.copy_values, second)
-                driver = _Driver(test, swept, updates, monitor, read_once, on_step, copied if careful else None)
+                driver = _Driver(test, swept, updates, monitor, read_once, copied if careful else None)
                 if isinstance(test, TrialTest):
 
                     def one_pass() -> Iterator[Any]:
@@ -231,7 +236,7 @@ def range_test(
                     test.stop("data_exhausted")
 
         value = None if evaluate is None else functools.partial(_evaluated, model, evaluate)
-        return sweep.run(drive, value, read_once=read_once)
+        return sweep.run(drive, value, read_once=read_once, on_step=on_step)
 
 
 def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -308,7 +313,6 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         updates: int,
         monitor: str,
         read_once: bool,
-        on_step: Any,
         copied: Any,
     ) -> None:
         super().__init__()
@@ -316,7 +320,6 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._optimizer = optimizer
         self._monitor = monitor
         self._read_once = read_once
-        self._on_step = None if on_step is None else _without_stop_iteration(on_step, "on_step")
         self._copied = copied
         self._before: Callable[[], None] | None = None
         self._lr: float | None = None
@@ -371,8 +374,6 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self._batches_without_update = 0
             self._test.record(sum(losses) / len(losses))
             self._lr = None
-            if self._on_step is not None:
-                self._on_step(self._test)
         if self._test.in_doubt and self._before is not None:
             self._before()
         elif self._test.in_doubt or self._test.stopped:

@@ -149,6 +149,8 @@ class RangeTest:
         self._left_out: list[NonFinite] = []
         self._ended_by: NonFinite | None = None
         self._stop_reason: StopReason | None = None
+        self.followers: list[Callable[[RangeTest], object]] = []
+        """Called with the test after every update."""
 
     def __len__(self) -> int:
         """Number of rates if the test runs to its end."""
@@ -193,8 +195,13 @@ class RangeTest:
             )
         value = loss if type(loss) is float else _checks.scalar("loss", loss)
         self._pending_update = False
-        if self._stop_reason is not None:
-            return
+        if self._stop_reason is None:
+            self._add(value)
+        for follower in self.followers:
+            follower(self)
+
+    def _add(self, value: float) -> None:
+        """Add the loss of an update."""
         self.updates += 1
         if not math.isfinite(value):
             self._record_non_finite(value)
@@ -281,6 +288,11 @@ class RangeTest:
     def recorded(self) -> int:
         """Number of rates for which a loss was recorded."""
         return len(self._losses)
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """The last learning rate for which a loss was recorded, and this loss; NaN before the first."""
+        return (self._rates[len(self._losses) - 1], self._losses[-1]) if self._losses else (math.nan, math.nan)
 
     @property
     def smoothed_loss(self) -> float:

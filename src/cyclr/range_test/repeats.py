@@ -10,6 +10,7 @@ from cyclr._warn import warn
 from cyclr.bounds import Bounds
 from cyclr.bounds.curve import MIN_POINTS
 from cyclr.range_test.driver import RangeTest, Spacing
+from cyclr.range_test.progress import ProgressLine, Verbose, is_shown
 from cyclr.range_test.refine import ABOVE, BELOW, KEPT_MOST, SLOWER, Search, TrialTest, budget, plan
 from cyclr.range_test.result import RangeTestResult
 from cyclr.schedules import Run
@@ -18,7 +19,7 @@ from cyclr.schedules.run import total_of
 MOST = 4
 """Number of tests at most if `repeats` is None."""
 
-_NOT_OF_ONE_TEST = ("repeats", "seed", "total_steps", "refine")
+_NOT_OF_ONE_TEST = ("repeats", "seed", "total_steps", "refine", "verbose")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Sweep:
         total_steps: length of the run that the bounds are for, an int or a `Run`; None if it is not known.
         refine: updates to spend at most on a second, slower sweep and on trial cycles, 0 or at least 50. None takes 5 %
             of the run if that is at least 600, and otherwise none.
+        verbose: as for `ProgressLine`.
 
     Raises:
         TypeError, ValueError: an argument out of range; several repeats without a seed; refine without total_steps.
@@ -49,9 +51,11 @@ class Sweep:
     seed: int | None = 0
     total_steps: int | Run | None = None
     refine: int | None = None
+    verbose: Verbose = "auto"
 
     def __post_init__(self) -> None:
         self.test()
+        is_shown(self.verbose)
         count = 1 if self.repeats is None else _checks.integer("repeats", self.repeats, at_least=1)
         if self.seed is not None:
             _checks.integer("seed", self.seed, at_least=0)
@@ -108,6 +112,7 @@ class Sweep:
         evaluate: Callable[[], Any] | None = None,
         *,
         read_once: bool = False,
+        on_step: Callable[[RangeTest], object] | None = None,
     ) -> RangeTestResult:
         """Make the range test, with its repeats and, for a run of known length, its trial cycles.
 
@@ -115,18 +120,36 @@ class Sweep:
             drive: `drive(seed, test, careful)` drives a test with a seed, as for `measure`. A `TrialTest` gets its
                 batches from `test.batches`.
             evaluate, read_once: as for `measure`.
+            on_step: called with the running test after every update.
 
         Raises:
             ValueError: updates to spend on data that can be read only once.
         """
+        with ProgressLine(self.verbose) as line:
 
-        def repeated(sweep: Sweep) -> RangeTestResult:
+            def followed(name: str, seed: int | None, test: RangeTest, careful: bool) -> None:
+                number = 1 + (seed or 0) - (self.seed or 0)
+                line.follow(test, name if number == 1 else f"{name} {number}")
+                if on_step is not None:
+                    test.followers.append(on_step)
+                drive(seed, test, careful)
+
+            return self._run(followed, evaluate, read_once)
+
+    def _run(
+        self,
+        drive: Callable[[str, int | None, RangeTest, bool], object],
+        evaluate: Callable[[], Any] | None,
+        read_once: bool,
+    ) -> RangeTestResult:
+        def repeated(sweep: Sweep, name: str) -> RangeTestResult:
             return sweep.repeated(
-                lambda seed: sweep.measure(partial(drive, seed), evaluate, read_once=read_once), read_once=read_once
+                lambda seed: sweep.measure(partial(drive, name, seed), evaluate, read_once=read_once),
+                read_once=read_once,
             )
 
         if self.total_steps is None:
-            return repeated(self)
+            return repeated(self, "range test")
         total_steps = total_of(self.total_steps)
         updates = budget(self.refine, total_steps)
         if updates and read_once:
@@ -135,10 +158,10 @@ class Sweep:
                 "batches again. Pass data that can be read again, or refine=0."
             )
         trials, length, left = plan(updates, total_steps, KEPT_MOST if evaluate is None else 0)
-        result = repeated(self)
+        result = repeated(self, "range test")
         try:
             if left >= SLOWER:
-                result = _clearer(result, repeated(self._slower(result.bounds, left)))
+                result = _clearer(result, repeated(self._slower(result.bounds, left), "second sweep"))
         except KeyboardInterrupt:
             warn("the second sweep was interrupted, so the bounds are those of the first.")
             trials = 0
@@ -149,7 +172,7 @@ class Sweep:
         while (j := search.next_top()) is not None:
             cycle = TrialTest(search.max_lr * 2.0**j, length, evaluate)
             try:
-                drive(self.seed, cycle, bool(result.left_out))
+                drive(f"trial up to {cycle.top:.2g}", self.seed, cycle, bool(result.left_out))
             except KeyboardInterrupt:
                 search.add(j, replace(cycle.trial(), kept=None, ended="interrupted"))
                 break

@@ -50,6 +50,7 @@ class Processes:
         exists = distributed.is_available() and distributed.is_initialized()
         self.count = distributed.get_world_size() if exists else 1
         self.several = self.count > 1
+        self.is_first = not exists or distributed.get_rank() == 0
         self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.moves = self.device.type != "cpu" or torch.accelerator.is_available()
         """False if no batch can be on another device."""

@@ -17,6 +17,7 @@ from cyclr.bounds import Bounds
 from cyclr.errors import MissingExtraError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
+from cyclr.range_test.progress import Verbose
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run, Schedule
 from cyclr.torch import _private, _private_lightning
@@ -50,7 +51,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
 
     Args:
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, total_steps, refine,
-            on_step: as for `cyclr.torch.range_test`.
+            on_step, verbose: as for `cyclr.torch.range_test`. `"auto"` shows nothing if the trainer shows no progress.
         optimizer: index of the optimizer to sweep, ≥ 0, for a module that has several and updates by itself.
         monitor: name of a value that `training_step` logs, to record instead of the loss that it returns. A module that
             updates by itself and returns nothing needs it.
@@ -93,9 +94,10 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         monitor: str | None = None,
         then_train: bool = True,
         on_step: Callable[[RangeTest], None] | None = None,
+        verbose: Verbose = "auto",
     ) -> None:
         arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
-        self._sweep = Sweep(*arguments, total_steps, refine)
+        self._sweep = Sweep(*arguments, total_steps, refine, verbose)
         self._optimizer = _checks.integer("optimizer", optimizer, at_least=0)
         self._monitor, self._then_train, self._on_step = monitor, then_train, on_step
         self.result: RangeTestResult | None = None
@@ -119,6 +121,8 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
             # `range_test` is not given the scaler, because the trainer steps.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
+            is_quiet = self._sweep.verbose == "auto" and trainer.progress_bar_callback is None
+            quiet = {"verbose": 0} if is_quiet else {}
             self.result = range_test(
                 pl_module,
                 optimizer,
@@ -127,7 +131,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
                 step_fn=_Update(trainer, pl_module, optimizer, scaler, self._monitor, logged),
                 optimizers=[other for other in trainer.optimizers if other is not optimizer],
                 on_step=self._on_step,
-                **vars(self._sweep),
+                **vars(self._sweep) | quiet,
             )
         if not self._then_train:
             trainer.should_stop = True

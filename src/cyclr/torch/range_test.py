@@ -5,6 +5,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from cyclr.bounds.curve import MIN_POINTS
 from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing, learning_rates
+from cyclr.range_test.progress import Verbose
 from cyclr.range_test.refine import TrialTest, budget
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
@@ -59,6 +61,7 @@ def range_test(
     refine: int | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
+    verbose: Verbose = "auto",
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each update's loss, and restore everything.
 
@@ -117,7 +120,10 @@ def range_test(
             0 for data that can be read only once, and if min_lr is a list.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
-        on_step: called with the running test after every update, to show progress.
+        on_step: called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
+            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm. Of several processes, the
+            first shows it.
 
     Returns:
         The result; `result.bounds` are the bounds to train with.
@@ -149,9 +155,10 @@ def range_test(
     _check_loop(step_fn, optimizers, _checks.integer("accumulate", accumulate, at_least=1), **loop)
     ranges = _groups.per_group(optimizer, min_lr, max_lr)
     lowest, highest = ranges[0]
-    sweep = Sweep(
-        lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, total_steps, refine
-    )
+    arguments = lowest, highest, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
+    sweep, processes = Sweep(*arguments, total_steps, refine, verbose), Processes(model)
+    if not processes.is_first:
+        sweep = replace(sweep, verbose=0)
     held, owners = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
@@ -179,7 +186,6 @@ def range_test(
         swept = _ranges(optimizer, [learning_rates(low, high, steps, spacing).tolist() for low, high in ranges])
     else:
         swept = _swept(optimizer, group)
-    processes = Processes(model)
     copied = partial(TrainingState, model, all_optimizers, scaler, parts=held, owners=owners)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
@@ -252,8 +258,6 @@ def range_test(
                     test.stop("data_exhausted")
                     break
                 test.record(loss)
-                if on_step is not None:
-                    on_step(test)
                 if processes.several:
                     stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
                     if stopped or exhausted:
@@ -270,7 +274,7 @@ def range_test(
     read_once = isinstance(loader, Iterator)
     value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
 
-    return sweep.run(drive, value, read_once=read_once)
+    return sweep.run(drive, value, read_once=read_once, on_step=on_step)
 
 
 _FUNCTIONS = {

@@ -52,6 +52,7 @@ class KerasJob:
             *self._data,
             batch_size=self._batch_size,
             on_step=on_step,
+            verbose=0,
             **self._trial.range_test_arguments(self.steps_per_epoch),
         )
 

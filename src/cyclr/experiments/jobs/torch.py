@@ -58,6 +58,7 @@ class TorchJob:
             self._loss,
             self._training,
             on_step=on_step,
+            verbose=0,
             **self._trial.range_test_arguments(self.steps_per_epoch),
         )
 
