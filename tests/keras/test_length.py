@@ -70,6 +70,22 @@ def test_nothing_is_said_of_a_run_that_fits(place, schedule):
     assert fit(schedule, place=place, epochs=5, initial_epoch=1) == []
 
 
+def test_nothing_is_said_of_a_run_that_stops_at_the_end_of_a_cycle():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    cycles, stopped = cyclr.Cyclical.over(40, 3, 0.01, 0.05), []
+    model.compile(keras.optimizers.SGD(LearningRate(cycles)), "mse")
+
+    def stop(model, step):
+        stopped.append(step)
+        model.stop_training = True
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the schedule has total_steps")
+        model.fit(X, X, batch_size=8, epochs=4, callbacks=[CycleEnd(stop), ScheduleCallback()], verbose=0)
+    assert stopped == [13]
+    assert int(model.optimizer.iterations) == 14
+
+
 def test_a_second_fit_that_goes_past_the_end_is_said():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")

@@ -11,7 +11,7 @@ class RunLength:
     """Warns if `fit` is longer or shorter than its schedules, once for every stated length, for a callback.
 
     A run may be split over several calls of `fit`. Only in the first one, or if it ends early, a shorter run is
-    reported: a later one may be followed by another.
+    reported: a later one may be followed by another. A run that ends early at the end of a cycle is not reported.
     """
 
     def __init__(self, callback: keras.callbacks.Callback) -> None:
@@ -57,6 +57,8 @@ class RunLength:
             if total is None or end in (0, total) or total in self._compared:
                 continue
             if end < total and goes_as_planned and self.knows_start and self._first + offset > 0:
+                continue
+            if end < total and schedule.is_cycle_end(end - 1):
                 continue
             self._compared.add(total)
             rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
