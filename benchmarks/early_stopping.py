@@ -1,10 +1,10 @@
-"""Where a cyclical run should stop if the validation loss no longer falls: test error and epochs of six rules.
+"""Where a cyclical run should stop if the validation loss no longer falls: test error and epochs of ten rules.
 
     python benchmarks/early_stopping.py [seeds]
 
 Scikit-learn's digits, of which a fifth of the training labels is wrong, so that training for too long overfits. A dense
-network, SGD with momentum 0.9, batch size 32, bounds of a range test, 40 epochs at most. One run has one cycle, the other
-eight. The validation loss is read after every epoch. Rules that stop never see the test data.
+network, SGD with momentum 0.9, batch size 32, bounds of a range test, 40 epochs at most, in one cycle or in eight. The
+validation loss is read after every epoch. Rules that stop never see the test data.
 """
 
 import sys
