@@ -344,3 +344,23 @@ def test_batch_sizes_are_checked(old, new, error):
 def test_bounds_without_numbers_have_none_for_another_batch_size():
     with pytest.raises(BoundsError, match="these bounds hold no numbers"):
         Bounds(None, None, "flat", "Nothing fell.").for_batch_size(32, 8)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        (
+            Bounds(0.00123456, 0.123456, "ok", "Train between base_lr=0.00123 and max_lr=0.123. The loss fell."),
+            "<Bounds: base_lr=0.00123, max_lr=0.123 (ok). The loss fell.>",
+        ),
+        (
+            Bounds(1e-7, 10, "noisy", "Read from a plot."),
+            "<Bounds: base_lr=1e-07, max_lr=10 (noisy). Read from a plot.>",
+        ),
+        (Bounds(None, None, "flat", "The loss never fell."), "<Bounds: none (flat). The loss never fell.>"),
+    ],
+)
+def test_repr_has_three_digits_and_the_numbers_have_all(bounds, shown):
+    assert repr(bounds) == str(bounds) == shown
+    if bounds.usable:
+        assert bounds == Bounds(*bounds, bounds.status, bounds.reason)

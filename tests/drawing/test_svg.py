@@ -1,5 +1,6 @@
 """The picture of a range test as SVG, and as HTML for notebooks."""
 
+import html
 import html.parser
 import re
 
@@ -113,3 +114,36 @@ def test_html_escapes_what_it_is_told():
     result.__dict__["bounds"] = cyclr.Bounds(None, None, "flat", "<script>alert('&')</script>")
     assert "<script" not in result._repr_html_()
     assert "<script>alert('&')</script>" in parse(result).text
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        cyclr.Cyclical(0.001, 0.006, 20, decay=cyclr.Halving()),
+        cyclr.OneCycle(0.01, 0.1, 1_000_000),
+        cyclr.Constant(0.1),
+        cyclr.Constant(0.0),
+        cyclr.OneCycle(0.01, 0.1, 3),
+        cyclr.Anneal(1e-9, 1e-12, 5),
+        cyclr.Function(lambda step: 0.1 / (1 + step)),
+    ],
+    ids=repr,
+)
+def test_a_schedule_is_a_picture_and_its_repr(schedule):
+    cells = parse(schedule)
+    assert {"svg", "path", "code"} <= cells.seen
+    drawn = schedule._repr_html_()
+    assert html.escape(repr(schedule)) in drawn
+    assert "nan" not in drawn
+    points = [float(number) for number in re.findall(r"-?\d+\.\d", re.search(r'd="M([^"]*)" fill="none"', drawn)[1])]
+    assert all(-0.1 <= point <= 640 for point in points)
+    # The numbers at the axes have the colour of the notebook, dark or light.
+    assert drawn.count('fill="currentColor"') >= 3
+
+
+def test_bounds_are_a_table_with_three_digits():
+    bounds = cyclr.Bounds(0.0012345, 0.12345, "ok", "<script>read from a plot</script>")
+    assert parse(bounds).text[1:] == [
+        *("bounds", "0.00123 to 0.123", "status", "ok", "reason", "<script>read from a plot</script>")
+    ]
+    assert parse(cyclr.Bounds(None, None, "flat", "none")).text[2] == "none"

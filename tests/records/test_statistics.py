@@ -436,3 +436,16 @@ def test_csv(tmp_path: Path) -> None:
 def test_what_is_refused(records: list[Record], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         summarize(records, **options)
+
+
+def test_a_summary_is_short_in_python_and_a_table_in_notebooks() -> None:
+    summary = summarize([*RECORDS, make("<b>", 0, [0.5])])
+    assert len(repr(summary)) < 300
+    assert repr(summary).startswith("<Summary of 13 trials: up 0.815 [")
+    assert "fixed 0.1 0.715 [0.705, 0.725] (baseline)" in repr(summary)
+    assert all(len(repr(part)) < 700 for part in (RECORDS[0], summary.rows[0]))
+    table = summary._repr_html_()
+    assert table.count("<tr>") == 1 + 4
+    assert "&lt;b&gt;" in table
+    assert "<b>" not in table
+    assert [verdict in table for verdict in ("better", "worse", "baseline", "one seed")] == [True] * 4

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, TypedDict, Unpack, overload
 
 from cyclr import _checks, _names
@@ -39,7 +39,7 @@ class _Arguments(TypedDict, total=False):
 
 
 @_names.hinted
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bounds:
     """Bounds of the learning rate, read from a range test.
 
@@ -76,7 +76,7 @@ class Bounds:
     max_lr: float | None
     status: Status
     reason: str
-    marks: tuple[Mark, ...] = field(default=(), repr=False)
+    marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         _checks.choice("status", self.status, ("ok", *ADVICE))
@@ -103,6 +103,18 @@ class Bounds:
 
         def __getattr__(self, name):
             raise _names.missing_attribute(self, "bounds", name)
+
+    def __repr__(self) -> str:
+        return f"<Bounds: {self._shown('base_lr={:.3g}, max_lr={:.3g}')} ({self.status}). {self.details}>"
+
+    def _repr_html_(self) -> str:
+        from cyclr.drawing.tables import table
+
+        rows = {"bounds": self._shown("{:.3g} to {:.3g}"), "status": self.status, "reason": self.details}
+        return table("Learning-rate bounds", rows.items())
+
+    def _shown(self, form: str) -> str:
+        return "none" if self.numbers is None else form.format(*self.numbers)
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._usable_numbers())

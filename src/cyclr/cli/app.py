@@ -1,9 +1,8 @@
 """The `cyclr` command: its options, and the subcommands that draw, test and show."""
 
-import bisect
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -178,34 +177,8 @@ def plot(
     else:
         decay = decay_of_mode(mode, gamma)
         drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, shape=shape, decay=decay)
-    picture = save_picture(drawn.plot(steps or _steps_to_draw(drawn)), output)
+    picture = save_picture(drawn.plot(steps), output)
     say(f"{drawn!r}\nWritten: {picture}")
-
-
-def _steps_to_draw(schedule: Any) -> int:
-    """All steps of a schedule with an end, four cycles or turns of one that repeats, most of a fall, or 1,000 steps."""
-    if schedule.total_steps is not None:
-        return int(schedule.total_steps)
-    match schedule:
-        case cyclr.Wave():
-            return bisect.bisect_left(range(2**40), 4, key=schedule.cycle) + 1
-        case cyclr.Mirrored():
-            return _steps_to_draw(schedule.of)
-        case cyclr.Warmup():
-            return (0 if schedule.over else schedule.steps) + _steps_to_draw(schedule.of)
-        case cyclr.Sequence():
-            return sum(schedule.lengths) + _steps_to_draw(schedule.schedules[-1])
-        case cyclr.Product():
-            moving = [part for part in schedule.schedules if not isinstance(part, cyclr.Constant)]
-            return max(map(_steps_to_draw, moving), default=1000)
-        case cyclr.Clock():
-            return schedule.every * (4 * schedule.repeat if schedule.repeat else _steps_to_draw(schedule.of))
-        case cyclr.Anneal(limit=None):
-            return schedule.steps + 1
-        case cyclr.Anneal(start=start, limit=float(limit)):
-            near = abs(start - limit) / 20
-            return bisect.bisect_left(range(2**40), True, key=lambda step: abs(schedule(step) - limit) <= near) + 1
-    return 1000
 
 
 app.command()(compare.compare)

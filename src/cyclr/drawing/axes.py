@@ -39,12 +39,6 @@ _STYLES: dict[str, Any] = {
 }
 _ROW = 14
 """Height of a row of text above the axes, in points."""
-_MOST_POINTS = 20_000
-
-
-def sampled_steps(steps: int) -> NDArray[np.int64]:
-    """The steps of a schedule to draw: all `steps` of them, or 20,000 from the first to the last."""
-    return np.unique(np.linspace(0, steps - 1, min(steps, _MOST_POINTS)).astype(np.int64))
 
 
 def draw_schedule(

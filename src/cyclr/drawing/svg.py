@@ -1,15 +1,18 @@
-"""A picture of a range test as inline SVG, without scripts and requests: for notebooks, and until the page has drawn.
+"""Range tests and schedules as inline SVG, without scripts and requests: for notebooks, and until the page has drawn.
 
 Text and axes take the colour of the surrounding text, so they can be read on light and dark backgrounds.
 """
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclr.drawing.picture import Floats, RangePicture
+from cyclr.drawing.tables import table
 
 _WIDTH, _HEIGHT = 640, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 56, 44
@@ -75,12 +78,7 @@ def svg(picture: RangePicture) -> str:
             "orange": f'style="fill:{_ORANGE}"',
         }[colour]
         parts += [_glyph(at(lr), y(height), glyph, style) for lr in places[:: len(places) // _MOST_POINTS + 1]]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape(f"Loss against learning rate. {picture.verdict} {picture.reason}")}" '
-        f'font-family="system-ui, sans-serif" font-size="12" fill="none" '
-        f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto">{"".join(parts)}</svg>'
-    )
+    return _element(_HEIGHT, f"Loss against learning rate. {picture.verdict} {picture.reason}", parts)
 
 
 def svg_and_table(picture: RangePicture) -> str:
@@ -93,12 +91,38 @@ def svg_and_table(picture: RangePicture) -> str:
         "end": picture.ended,
         "learning rates": f"{picture.lr[0]:.3g} to {picture.lr[-1]:.3g}",
     }
-    cells = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{name}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in rows.items()
+    return f"<div>{svg(picture)}{table('Learning-rate range test', rows.items())}</div>"
+
+
+def schedule_svg(steps: NDArray[np.int64], schedule: Callable[[Any], Any], name: str) -> str:
+    """Return the values of a schedule at rising steps, at least two, and its name below, as a `<div>` element."""
+    values = schedule(steps)
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        low, high = low - abs(low) / 2 - (low == 0), high + abs(high) / 2 + (high == 0)
+    width, height, top = _WIDTH - _LEFT - _RIGHT, 200 - 20 - _BOTTOM, 20
+    bottom, last = top + height, int(steps[-1])
+    x, y = _LEFT + steps / last * width, bottom - (values - low) / (high - low) * height
+    line = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    whole = [at for at, _ in _loss_ticks(0, last) if at == int(at)]
+    across = [(_LEFT + at / last * width, f"{at:,.0f}") for at in whole]
+    upwards = [(bottom - (at - low) / (high - low) * height, text) for at, text in _loss_ticks(low, high)]
+    parts = [
+        *(_tick(f"M{at:.1f} {top}V{bottom}", at, bottom + 16, text, "middle") for at, text in across),
+        *(_tick(f"M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}", _LEFT - 7, at + 4, text, "end") for at, text in upwards),
+        f'<path d="M{line}" fill="none" stroke="{_BLUE}" stroke-width="2" stroke-linejoin="round"></path>',
+        _text(_LEFT + width / 2, bottom + 38, "step (optimizer update)", "middle"),
+    ]
+    return f"<div>{_element(200, f'Value against step of {name}', parts)}<code>{html.escape(name)}</code></div>"
+
+
+def _element(height: int, label: str, parts: Iterable[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{html.escape(label)}" '
+        f'font-family="system-ui, sans-serif" font-size="12" fill="none" '
+        f'style="display:block;width:100%;max-width:{_WIDTH}px;height:auto">{"".join(parts)}</svg>'
     )
-    return f"<div>{svg(picture)}<table><caption>Learning-rate range test</caption>{cells}</table></div>"
 
 
 def _bounds(bounds: tuple[float, float], at: list[float]) -> list[str]:

@@ -96,6 +96,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     started: str = msgspec.field(default_factory=now)
 
+    def __repr__(self) -> str:
+        return f"<Record: {self.policy}, seed {self.seed}, on {self.workload}: {self.status}>"
+
     def __post_init__(self) -> None:
         for name in ("workload", "error", "traceback"):
             msgspec.structs.force_setattr(self, name, redact(getattr(self, name)))

@@ -141,7 +141,7 @@ class Group:
         return sum(row.verdict in ("better", "worse", "within noise") for row in self.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """The groups in the order in which they first appear, and how they were made.
 
@@ -158,6 +158,38 @@ class Summary:
     def rows(self) -> list[Row]:
         """The rows of all groups."""
         return [row for group in self.groups for row in group.rows]
+
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{row.policy} {_shown(row.best)} ({row.verdict})" for row in self.rows)
+        return f"<Summary of {sum(len(row.records) for row in self.rows)} trials: {verdicts}>"
+
+    def _repr_html_(self) -> str:
+        from cyclr.drawing.tables import table
+
+        tables = []
+        for group in self.groups:
+            caption = f"{group.metric} of {group.workload}{group.optimizer and f' with {group.optimizer}'}"
+            header = ["policy", "verdict", "best", "difference", "steps to target", "seeds"]
+            rows = [
+                (
+                    row.policy,
+                    row.verdict,
+                    _shown(row.best),
+                    "" if row.verdict == "baseline" else _shown(row.difference),
+                    "" if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
+                    f"{row.seeds} of {len(row.records)}",
+                )
+                for row in group.rows
+            ]
+            tables.append(table(caption, rows, header))
+        interval = f"Means over seeds; in brackets their {100 * self.confidence:g} % intervals."
+        return f"<div>{''.join(tables)}<p>{interval}</p></div>"
+
+
+def _shown(value: Interval) -> str:
+    if value.mean is None:
+        return "none"
+    return f"{value.mean:.4g}" + ("" if value.low is None else f" [{value.low:.3g}, {value.high:.3g}]")
 
 
 def summarize(

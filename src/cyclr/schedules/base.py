@@ -3,7 +3,10 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cyclr import _checks, _names
 from cyclr.errors import ScheduleError
@@ -249,6 +252,13 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_blocks"}
 
+    @overload
+    def __call__(self, step: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...
+    @overload
+    def __call__(self, step: int | np.integer[Any]) -> float: ...
+    @overload
+    def __call__(self, step: Any = None, *others: Any) -> Any: ...
+
     def __call__(self, step: Any = None, *others: Any) -> Any:
         if type(step) is int and step >= 0 and not others:
             return self._blocks.read(self, step)
@@ -343,17 +353,35 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
             return type(self).is_cycle_end is not Schedule.is_cycle_end
         return any(part.has_cycle_ends for part in parts)
 
-    def plot(self, steps: int, ax: "Axes | None" = None) -> "Axes":
+    def _repr_html_(self) -> str:
+        from cyclr.drawing.svg import schedule_svg
+
+        return schedule_svg(self._to_draw(1_200), self, repr(self))
+
+    def _to_draw(self, most: int, steps: int | None = None) -> NDArray[np.int64]:
+        """Return the first steps, or `most` of them from the first to the last."""
+        from cyclr.schedules._extent import steps_to_draw
+
+        count = steps_to_draw(self) if steps is None else _checks.integer("steps", steps, at_least=2)
+        return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+    @_names.hinted
+    def plot(self, steps: int | None = None, ax: "Axes | None" = None) -> "Axes":
         """Draw the first `steps` values and return the Matplotlib `Axes`; nothing is shown or saved.
 
         Args:
-            steps: number of steps to draw, at least 2.
+            steps: number of steps to draw, at least 2. None draws all steps of a schedule with an end, four cycles of
+                one that repeats, most of a fall, or 1,000 steps.
             ax: axes to draw on; new ones by default.
+
+        Raises:
+            TypeError, ValueError: `steps` is not an integer ≥ 2.
+            MissingExtraError: Matplotlib is not installed.
         """
         from cyclr.drawing import axes
         from cyclr.schedules.wave import Wave
 
-        step = axes.sampled_steps(_checks.integer("steps", steps, at_least=2))
+        step = self._to_draw(20_000, steps)
         envelope = self.envelope(step) if isinstance(self, Wave) else None
         return axes.draw_schedule(step, self(step), envelope, ax=ax)
 
