@@ -80,9 +80,9 @@ def test_results_schedules_and_bounds_are_read(folder: Path, path: str, content:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("runs", "holds neither a run nor a range test, only 'one'. Name one in it: runs/one."),
+        ("runs", "holds neither a run nor a range test, but 'one'. Name one in it: runs/one."),
         ("json", "Name one in it: json/mine.json."),
-        ("text", "only 'notes.txt'. Check the path."),
+        ("text", "but 'notes.txt'. Check the path."),
         ("empty", "is an empty folder"),
         ("half", "has records.jsonl, but not the run.json"),
         ("half/records.jsonl", "has records.jsonl, but not the run.json"),
@@ -111,6 +111,11 @@ def test_anything_else_is_named_with_what_takes_it(folder: Path, path: str, said
     with pytest.raises(CyclrError) as caught:
         read(path)
     assert said in str(caught.value)
+
+
+def test_the_results_of_an_early_demo_are_read_as_its_range_test() -> None:
+    archived = Path(__file__).parents[1] / "archive" / "demo" / "results.json"
+    assert read(archived) == cyclr.RangeTestResult.from_dict(json.loads(archived.read_text())["range_test"])
 
 
 def test_a_damaged_run_says_which_line_is_damaged(folder: Path) -> None:

@@ -87,12 +87,12 @@ def demo(
     if not in_file:
         loaded = data_sets.load(data)
         images = len(loaded.x_val)
-        say(
+        _tell(
             f"{loaded.name}: {len(loaded.x_train):,} training and {images:,} validation images of "
             f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
         )
     optimizer = trial.optimizer_name or "its own"
-    say(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
+    _tell(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
     if cycle is None or cycle.status == "failed":
         try:
             cycle = _run(first, output)[CYCLE]
@@ -102,13 +102,13 @@ def demo(
     test: Any = cycle.range_test
     print_bounds(test)
     rates = fixed_rates(cycle.optimizer)
-    say(
+    _tell(
         f"To compare with: AutoCycle between the same bounds, and the fixed rates {', '.join(map(str, rates))}, which "
         f"are 0.3, 1, 3 and 10 times the usual {rates[1]} of {cycle.optimizer.partition('(')[0]}."
     )
     whole = whole_demo(first, cycle)
     if not RunFolder.read(output).missing([one.id for one in whole.trials()], retry_failed=True):
-        say("All of these were trained before. Add --overwrite to train them again.")
+        _tell("All of these were trained before. Add --overwrite to train them again.")
     records = _run(whole, output)
     compared = [record for record in records.values() if record.policy not in TOO_HIGH]
     summary = summarize(compared)
@@ -122,6 +122,11 @@ def demo(
         return
     say(f"Written: {page}, and pictures and records beside it")
     show_page(page, open_page)
+
+
+def _tell(text: str) -> None:
+    """Print sentences, broken between words."""
+    out.print(text, highlight=False, markup=False)
 
 
 def _run(spec: Spec, folder: Path) -> dict[str, Record]:
@@ -161,7 +166,7 @@ def _print_remarks(records: dict[str, Record], group: Group, images: int) -> Non
         *map(str, too_high[1].events),
         "AutoCycle saves most such runs, not all. It does not see a rate that only slows the training down.\n",
     ):
-        out.print(text, highlight=False, markup=False)
+        _tell(text)
 
 
 _PICTURES = ("range_test", "schedule", "accuracy")

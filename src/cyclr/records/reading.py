@@ -94,6 +94,9 @@ def _described(path: Path, description: Any) -> RangeTestResult | Schedule | Bou
         raise CyclrError(f"{str(path)!r} {_RECORDS}")
     if {"members", "shapes"} <= keys:
         raise CyclrError(f"{str(path)!r} {_MEMBERS}")
+    if isinstance(of_demo := description.get("range_test") if keys else None, dict):
+        # results.json of a demo of version 0.1.
+        return RangeTestResult.from_dict(of_demo)
     try:
         if "schedule" in keys:
             return Schedule.from_dict(description)
@@ -123,4 +126,4 @@ def _read_folder(folder: Path) -> RunFolder | RangeTestResult:
     readable = [file.parent for file in within] or [entry for entry in entries if entry.suffix == ".json"]
     named = ", ".join(repr(entry.name) for entry in readable[:5] or entries[:5])
     remedy = f"Name one in it: {', '.join(map(str, readable[:5]))}." if readable else "Check the path."
-    raise CyclrError(f"{str(folder)!r} holds neither a run nor a range test, only {named}. {remedy}")
+    raise CyclrError(f"{str(folder)!r} holds neither a run nor a range test, but {named}. {remedy}")
