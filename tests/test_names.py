@@ -129,6 +129,17 @@ def test_the_table_has_every_name_of_a_framework(package):
     assert dir(module) == sorted(module.__all__)
 
 
+@pytest.mark.parametrize("name", ["lightning", "transformers"])
+def test_modules_of_trainers_show_public_names_only(name):
+    if importlib.util.find_spec(name) is None or importlib.util.find_spec("torch") is None:
+        pytest.skip("the framework is not installed")
+    module = importlib.import_module(f"cyclr.torch.{name}")
+    listed = {each for each, packages in _names.EXPORTS.items() if module.__name__ in packages}
+    assert listed <= set(dir(module)) == set(module.__all__)
+    with pytest.raises(AttributeError, match=r"has no attribute 'OneCycleLR'. Write from cyclr import OneCycle\."):
+        module.OneCycleLR  # noqa: B018
+
+
 def test_every_name_of_another_tool_leads_to_one_of_ours():
     ours = {*cyclr.__all__, *_names.EXPORTS}
     assert {name for names in _names.OBJECTS.values() for name in names} <= ours

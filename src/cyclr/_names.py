@@ -320,7 +320,7 @@ class Package(types.ModuleType):
         message = f"module {self.__name__!r} has no attribute {name!r}"
         if name.startswith("_"):
             raise AttributeError(message)
-        if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
+        if "__path__" in vars(self) and importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             return importlib.import_module(f"{self.__name__}.{name}")
         fix = self._remedy_for(name)
         # `from cyclr import name` replaces the text of an AttributeError.

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._warn import warn
 from cyclr.auto import decision
 from cyclr.auto.decision import Action, Course, Guard, RateTrial
@@ -112,6 +112,7 @@ class AutoCycle:
     Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
     """
 
+    @_names.hinted
     def __init__(
         self,
         total_steps: int | Run,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 import cyclr
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError
 from cyclr.jax._leaves import copied
@@ -58,6 +58,7 @@ class AutoCycle(cyclr.AutoCycle):
     Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
     """
 
+    @_names.hinted
     def __init__(
         self,
         state: Any,

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.jax._states import JaxStates, is_array, is_key
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
 
 
+@_names.hinted
 def ensemble(
     apply: Callable[..., Any],
     members: Iterable[Member],
@@ -65,6 +66,7 @@ def ensemble(
     return predict
 
 
+@_names.hinted
 def average(members: Iterable[Member], *, weights: Sequence[float] | None = None) -> Any:
     """Return the averaged parameters of members, Σ wᵢ · paramsᵢ: they cost as much as one model to predict with.
 

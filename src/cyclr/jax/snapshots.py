@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 import cyclr
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.jax._states import JaxStates, arrays, copy_of, safetensors
 from cyclr.members.kept import OR_EVERY, HasMembers, KeptMembers, check_cycle_ends
 from cyclr.schedules import Schedule
@@ -53,6 +53,7 @@ class Snapshots(HasMembers):
     of ImageNet and BERT Training with Latest Weight Averaging*, arXiv:2209.14981, for `every` with `keep`.
     """
 
+    @_names.hinted
     def __init__(
         self,
         schedule: Schedule | cyclr.AutoCycle,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cyclr
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._warn import warn
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
@@ -85,6 +85,7 @@ class AutoCycle(RateCallback):
     Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186.
     """
 
+    @_names.hinted
     def __init__(
         self,
         schedule: Schedule | Bounds | None = None,

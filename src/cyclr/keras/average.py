@@ -6,12 +6,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from cyclr import _names
 from cyclr.keras import _private
 from cyclr.keras._states import KerasStates, weights_of
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
 
 
+@_names.hinted
 def average(
     model: Any,
     members: Iterable[Member],

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.keras._cycle_callback import CycleCallback
 from cyclr.schedules import Schedule
 
@@ -39,6 +39,7 @@ class CycleEnd(CycleCallback):
 
     _with_schedule, _without_schedule = "fn, schedule", "fn"
 
+    @_names.hinted
     def __init__(self, fn: Callable[[Any, int], object], schedule: Schedule | None = None) -> None:
         super().__init__(schedule)
         self._fn = _checks.function("fn", fn, "of the model and the step")

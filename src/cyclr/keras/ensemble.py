@@ -6,6 +6,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from cyclr import _names
 from cyclr.keras import _private
 from cyclr.keras._states import KerasStates, weights_of
 from cyclr.members import Member
@@ -134,6 +135,7 @@ class _Combined:
         self.members, self.shares = members, shares
 
 
+@_names.hinted
 def ensemble(
     model: Any,
     members: Iterable[Member],

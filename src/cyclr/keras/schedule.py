@@ -110,6 +110,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return f"LearningRate({self.schedule!r}{start}{factor})"
 
 
+@_names.hinted
 def change_schedule(model: Any, schedule: Schedule) -> None:
     """Replace the schedule of a model whose optimizer was created with a `LearningRate`, from the next update on.
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.keras import _private
 from cyclr.keras._cycle_callback import CycleCallback
 from cyclr.keras._states import KerasStates, weights_of
@@ -54,6 +54,7 @@ class Snapshots(HasMembers, CycleCallback):
 
     _or_else = ", or every=, the updates from one member to the next"
 
+    @_names.hinted
     def __init__(
         self,
         *,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr import auto as _auto
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError
@@ -87,6 +87,7 @@ class AutoCycle(_auto.AutoCycle):
     Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
     """
 
+    @_names.hinted
     def __init__(
         self,
         model: torch.nn.Module,

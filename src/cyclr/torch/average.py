@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import update_bn
 
+from cyclr import _names
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
 from cyclr.torch import _private
@@ -13,6 +14,7 @@ from cyclr.torch._states import STATES, own_copy, tensors_of
 from cyclr.torch._update import _moved
 
 
+@_names.hinted
 def average(
     model: torch.nn.Module,
     members: Iterable[Member],

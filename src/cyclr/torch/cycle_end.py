@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.members.kept import check_cycle_ends
 from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.scheduler import Scheduler
@@ -47,6 +47,7 @@ class CycleEnd:
     Source: Huang et al. 2017, *Snapshot Ensembles*, arXiv:1704.00109.
     """
 
+    @_names.hinted
     def __init__(self, fn: Callable[[int], object], scheduler: Scheduler | AutoCycle) -> None:
         self._fn = _checks.function("fn", fn, "of the step")
         self._scheduler = counter_of("CycleEnd", scheduler)

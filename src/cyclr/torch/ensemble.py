@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from cyclr import _checks, _files
+from cyclr import _checks, _files, _names
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
 from cyclr.members.member import described, from_description
@@ -133,6 +133,7 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         return cls(model, members, activation=activation, weights=weights)
 
 
+@_names.hinted
 def ensemble(
     model: torch.nn.Module,
     members: Iterable[Member],

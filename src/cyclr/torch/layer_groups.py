@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from cyclr import _checks
+from cyclr import _checks, _names
 
 
+@_names.hinted
 def layer_groups(
     model: torch.nn.Module,
     decay: float = 0.75,

@@ -396,3 +396,8 @@ def _mute(module: Any, undo: contextlib.ExitStack) -> dict[str, Any]:
     own["log"] = lambda name, value, *arguments, **keywords: logged.update({name: value})
     own["log_dict"] = lambda dictionary, *arguments, **keywords: logged.update(dictionary.items())
     return logged
+
+
+__all__ = ["AutoCycleCallback", "RangeTestCallback"]
+
+_names.Package.adopt(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.members.kept import OR_EVERY, HasMembers, KeptMembers, check_cycle_ends
 from cyclr.torch._states import STATES, copy_of, safetensors, tensors_of
 from cyclr.torch.auto_cycle import AutoCycle
@@ -60,6 +60,7 @@ class Snapshots(HasMembers):
     of ImageNet and BERT Training with Latest Weight Averaging*, arXiv:2209.14981, for `every` with `keep`.
     """
 
+    @_names.hinted
     def __init__(
         self,
         model: torch.nn.Module,

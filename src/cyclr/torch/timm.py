@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.torch.scheduler import Scheduler
 
 
@@ -57,3 +57,8 @@ class TimmScheduler(Scheduler):
             metric: changes nothing.
         """
         self._go_to(self._checked_step("num_updates", num_updates))
+
+
+__all__ = ["TimmScheduler"]
+
+_names.Package.adopt(__name__)

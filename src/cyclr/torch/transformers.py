@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError, MissingExtraError
@@ -58,7 +58,8 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         >>> import torch, transformers
         >>> from cyclr.torch.transformers import AutoCycleCallback
         >>> class Model(torch.nn.Module):
-        ...     def __init__(self):
+        ...     @_names.hinted
+    def __init__(self):
         ...         super().__init__()
         ...         self.layer = torch.nn.Linear(1, 1)
         ...     def forward(self, x, labels):
@@ -227,3 +228,8 @@ def _check(trainer: Any) -> None:
             "trainer must have the whole model in every process, and one optimizer that updates it; got "
             f"{', '.join(found)}. Use Scheduler, or cyclr.torch.AutoCycle in a loop of your own."
         )
+
+
+__all__ = ["AutoCycleCallback"]
+
+_names.Package.adopt(__name__)
