@@ -5,6 +5,8 @@ import importlib
 import importlib.util
 import inspect
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +140,15 @@ def test_modules_of_trainers_show_public_names_only(name):
     assert listed <= set(dir(module)) == set(module.__all__)
     with pytest.raises(AttributeError, match=r"has no attribute 'OneCycleLR'. Write from cyclr import OneCycle\."):
         module.OneCycleLR  # noqa: B018
+
+
+@pytest.mark.parametrize("tool", ["torch.optim", "keras.optimizers.schedules"])
+def test_the_schedules_of_the_page_on_migration_are_in_the_table(tool):
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "migrate.md").read_text(encoding="utf-8")
+    rows = page.partition(f"| {tool} | cyclr |")[2].partition("\n\n")[0]
+    names = set(re.findall(r"^\| `(\w+)\(", rows, re.MULTILINE))
+    assert len(names) > 5
+    assert names - {*_names.OBJECTS, *_names.EXPORTS} == set()
 
 
 def test_every_name_of_another_tool_leads_to_one_of_ours():

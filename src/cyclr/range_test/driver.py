@@ -65,7 +65,8 @@ class RangeTest:
 
     Iterate over it to get the learning rate of the next update; after the update, record the loss of the batch that the
     update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or if the loss
-    is NaN or infinite for more than 10 batches in a row. Your loop has to restore the model.
+    is NaN or infinite for more than 10 batches in a row. Your loop has to restore the model. `for lr in tqdm(test)`
+    shows a progress bar.
 
     A loss that is NaN or infinite is not recorded. The test is then `in_doubt`, and the next batch gets the same rate.
     If the loss of one of the next 10 batches is finite, the batches before it were broken: they are left out, and the
