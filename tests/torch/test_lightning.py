@@ -413,3 +413,14 @@ def test_a_logged_value_is_the_loss_of_a_module_that_returns_nothing(name):
         message = r"^the loss to record must be returned .* got monitor=(None|'loss'), .* 'fake', 'both', 'other'\."
         with pytest.raises(RangeTestError, match=message):
             found_by(Logging(([], [])), data(), {"monitor": monitor})
+
+
+@pytest.mark.parametrize(
+    ("bar", "verbose", "shown"), [(True, "auto", 1), (False, "auto", 0), (False, 1, 1), (True, 0, 0)]
+)
+def test_a_trainer_without_a_progress_bar_shows_no_line(bar, verbose, shown, monkeypatch, capsys):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    finder = parts.RangeTestCallback(**SWEEP, verbose=verbose, then_train=False)
+    parts.trainer_of([finder], enable_progress_bar=bar).fit(parts.Linear(), data())
+    assert ("range test: 0/14" in capsys.readouterr().err) == shown

@@ -112,6 +112,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.result = None
         optimizer = self._swept(trainer)
+        quiet = {"verbose": 0} if self._sweep.verbose == "auto" and trainer.progress_bar_callback is None else {}
         with contextlib.ExitStack() as undo:
             data = _Data(trainer)
             # It ends the workers.
@@ -121,8 +122,6 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
             # `range_test` is not given the scaler, because the trainer steps.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
-            is_quiet = self._sweep.verbose == "auto" and trainer.progress_bar_callback is None
-            quiet = {"verbose": 0} if is_quiet else {}
             self.result = range_test(
                 pl_module,
                 optimizer,
