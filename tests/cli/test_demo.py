@@ -46,11 +46,12 @@ def test_the_demo_compares_cycles_with_a_grid_and_writes_a_page(tmp_path: Path) 
         "Range test",
         "the fixed rates 0.0003, 0.001, 0.003, 0.01, which are 0.3, 1, 3 and 10 times the usual 0.001 of Adam",
         "of 360 validation images (",
-        "is noise.",
-        "ten times too high:",
+        "can be noise.",
+        "AutoCycle from ten times these bounds:",
         "Written: out/report.html",
     ):
         assert part in said, part
+    assert "the 4 fixed rates 240." in said
     # What a picture does not show.
     assert "Step size" not in said
     folder = tmp_path / "out"

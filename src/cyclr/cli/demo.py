@@ -33,7 +33,7 @@ from cyclr.experiments import Spec, environment, workloads
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import data as data_sets
 from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, chance, demo_spec, discard_demo, fixed_rates, whole_demo
-from cyclr.records import Group, Record, RunFolder, best, final, summarize
+from cyclr.records import Group, Record, RunFolder, summarize
 from cyclr.report import run_page
 
 
@@ -110,11 +110,10 @@ def demo(
     if not RunFolder.read(output).missing([one.id for one in whole.trials()], retry_failed=True):
         _tell("All of these were trained before. Add --overwrite to train them again.")
     records = _run(whole, output)
-    compared = [record for record in records.values() if record.policy not in TOO_HIGH]
-    summary = summarize(compared)
+    summary = summarize(records.values())
     print_summary(summary)
     _print_remarks(records, summary.groups[0], images)
-    _save_pictures(compared, summary.groups[0], pictures)
+    _save_pictures([records[name] for name in records if name not in TOO_HIGH], summary.groups[0], pictures)
     try:
         _files.write_atomically(page, render(run_page(output)))
     except MissingExtraError as error:
@@ -143,30 +142,27 @@ def _run(spec: Spec, folder: Path) -> dict[str, Record]:
 
 def _print_remarks(records: dict[str, Record], group: Group, images: int) -> None:
     """Say what one seed can show, and what AutoCycle did."""
-    cycle, auto, *too_high = (records[name] for name in (CYCLE, AUTO, *TOO_HIGH))
-    noise = f"Steps include the {cycle.range_test_steps} updates of the range test. This is one seed"
+    cycle, auto = records[CYCLE], records[AUTO]
+    fixed = [record.total_steps for record in records.values() if record.lr is not None]
+    tested = cycle.range_test_steps
+    _tell(
+        f"Steps include the {tested} updates of the range test. The test and the cycle took "
+        f"{tested + cycle.total_steps:,} updates, the {len(fixed)} fixed rates {sum(fixed):,}."
+    )
+    noise = "This is one seed"
     if images and cycle.metric == "val_accuracy" and group.target is not None:
         several = chance(group.target, images)
         noise += (
-            f", and a difference of up to {several} of {images} validation images ({several / images:.3f}) is noise"
+            f", and a difference of up to {several} of {images} validation images ({several / images:.3f}) can be noise"
         )
-    corrected = [*map(str, auto.events)] or ["AutoCycle had nothing to correct between these bounds."]
+    _tell(f"{noise}.\n")
+    right, wrong = ("; ".join(map(str, record.events)) for record in (auto, records[TOO_HIGH[1]]))
     plain, guarded = (np.array(record.steps["learning_rate"], dtype=float) for record in (cycle, auto))
-    if not auto.events and np.allclose(plain, guarded, rtol=1e-5):
-        corrected.append("It used the rates of the plain cycle: what differs between these two results is noise.")
-    reached = []
-    for record in too_high:
-        at_best, at_end = ("–" if value is None else f"{value:.4f}" for value in (best(record), final(record)))
-        reached.append(f"{record.policy}: {record.metric} {at_best} at best, {at_end} at the end")
-    for text in (
-        f"{noise}.",
-        *corrected,
-        "\nThe same two from bounds that are ten times too high:",
-        *reached,
-        *map(str, too_high[1].events),
-        "AutoCycle saves most such runs, not all. It does not see a rate that only slows the training down.\n",
-    ):
-        _tell(text)
+    if not right and len(plain) == len(guarded) and np.allclose(plain, guarded, rtol=1e-5):
+        right = f"nothing to correct. It used the rates of the {CYCLE}, so what differs in their results is noise."
+    _tell(f"AutoCycle between the bounds found: {right or 'nothing to correct.'}")
+    _tell(f"AutoCycle from ten times these bounds: {wrong or 'nothing to correct.'}")
+    _tell("It saves most runs that start from bounds ten times too high, not all.\n")
 
 
 _PICTURES = ("range_test", "schedule", "accuracy")
