@@ -1,5 +1,6 @@
-"""What mkdocs does for this site besides: the tutorial as notebooks, and the command line's help."""
+"""What mkdocs does for this site besides: the tutorial as notebooks, the command line's help, and code that wraps."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if command_line.PLACE in markdown:
         markdown = markdown.replace(command_line.PLACE, command_line.markdown())
     return markdown
+
+
+_LINE = re.compile(r"""(<span id="__span-[\d-]+")(><a [^>]*></a>(?:<span class="w">)?)( +)""")
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Give each line of code its indent, by which the style sheet indents what wraps."""
+    return _LINE.sub(lambda line: f'{line[1]} style="--indent: {len(line[3])}ch"{line[2]}{line[3]}', html)

@@ -115,7 +115,7 @@ def test_every_block_of_python_is_one_that_the_tests_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     kinds = {kind.strip() for kind in re.findall(r"^ *```([^\n`]*)$", text, re.MULTILINE)}
     included = {kind for kind in kinds if kind.startswith("{.python title=")}
-    assert kinds - included <= {"", "python", "diff", "output"}
+    assert kinds - included <= {"", "python", "diff", "output", "{.text .wide}"}
     for block in re.findall(r"```\{\.python title=[^\n]*\n(.*?)```", text, re.DOTALL):
         assert re.fullmatch(r'--8<-- "examples/\w+/\w+\.py"\n', block)
 
