@@ -120,6 +120,20 @@ def test_every_block_of_python_is_one_that_the_tests_run(page: Path) -> None:
         assert re.fullmatch(r'--8<-- "examples/\w+/\w+\.py"\n', block)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_block_prints_is_shown_after_it(page: Path) -> None:
+    # `pages.blocks` has no blocks in tabs.
+    blocks = re.findall(r"^( *)```python\n(.*?)^\1```(\n\n[^\n]*)?", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    silent = [code for indent, code, after in blocks if "print(" in code and after != f"\n\n{indent}```output"]
+    assert silent == [], f"WRITE_OUTPUT=1 pytest {name(page)} writes what they print"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_is_installed_is_the_checkout(page: Path) -> None:
+    # No release is on PyPI, where this name would not be found.
+    assert re.findall(r'^ *pip install "?cyclr.*', page.read_text("utf-8"), re.MULTILINE) == []
+
+
 EXTRAS = {
     "tensorflow": {"keras", "tensorflow"},
     "jax": {"keras", "jax"},

@@ -1,8 +1,10 @@
 """The site builds without a warning, holds every public name, and asks nobody else for anything."""
 
 import ast
+import json
 import os
 import re
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -96,6 +98,54 @@ def test_every_page_of_the_tutorial_is_a_notebook(site: Path) -> None:
     assert {notebook.stem for notebook in (site / "tutorial").glob("*.ipynb")} == pages
     for page in pages:
         assert f'href="{page}.ipynb"' in (site / "tutorial" / f"{page}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("epochs", "how-to/lengths.html"),
+        ("validation_split", "how-to/lengths.html"),
+        ("drop_last", "how-to/lengths.html"),
+        ("nan", "how-to/troubleshooting.html"),
+        ("different every time", "how-to/troubleshooting.html"),
+        ("early stopping", "how-to/early-stopping.html"),
+        ("patience", "how-to/early-stopping.html"),
+        ("resume", "how-to/resume.html"),
+        ("bounds", "how-to/gallery.html"),
+        ("warm-up", "how-to/test-again.html"),
+        ("unfrozen", "how-to/test-again.html"),
+        ("freez", "how-to/fine-tuning.html"),
+        ("multi-gpu", "how-to/several-gpus.html"),
+        ("mirroredstrategy", "how-to/several-gpus.html"),
+        ("lrfinder", "how-to/keras.html"),
+    ],
+)
+def test_the_search_finds(site: Path, words: str, page: str) -> None:
+    sections = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    assert page in {
+        section["location"].partition("#")[0]
+        for section in sections
+        if words in f"{section['title']} {section['text']}".lower()
+    }
+
+
+def test_code_and_signatures_fit_a_phone(site: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium to drive: apt-get install chromium")
+    wider = """() => [document.documentElement, ...document.querySelectorAll(".highlight:not(.wide) code")]
+        .filter(element => element.scrollWidth > element.clientWidth + 1)
+        .map(element => element.outerHTML.slice(0, 200))"""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=180_000)
+        page = browser.new_page(viewport={"width": 320, "height": 800})
+        found = {}
+        for file in site.rglob("*.html"):
+            page.goto(file.as_uri(), timeout=180_000)
+            found[str(file.relative_to(site))] = page.evaluate(wider)
+        browser.close()
+    assert {name: elements for name, elements in found.items() if elements} == {}
 
 
 def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
