@@ -129,7 +129,7 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
         (
             {"curve": "sine"},
             ValueError,
-            f"curve must be one of {', '.join(map(repr, CURVES))}; got curve='sine'.",
+            f"curve must be one of {', '.join(map(repr, CURVES))}; got curve='sine'. Did you mean 'cosine'?",
         ),
         (
             {"curve": "exponential", "end": 0},

@@ -112,7 +112,7 @@ MESSAGES = [
         {"mode": "triangular3"},
         ValueError,
         "mode must be one of 'triangular', 'triangular2', 'exp_range'; got mode='triangular3'. "
-        "Did you mean 'triangular2'?",
+        "Did you mean 'triangular'?",
     ),
     (
         cyclical,
