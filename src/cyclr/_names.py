@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "batch": ("batch_size",),
     "bs": ("batch_size",),
     "cache_dir": ("snapshot_dir",),
-    "callbacks": ("on_step",),
+    "callbacks": ("No callback runs during the test: follow it by on_step.",),
     "clip_beginning": ("skip_begin",),
     "clip_ending": ("skip_end",),
     "criterion": ("loss_fn", "step_fn"),

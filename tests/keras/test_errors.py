@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 
 import keras
 import numpy as np
@@ -108,10 +109,21 @@ def test_a_model_that_is_not_compiled_is_refused():
         range_test(model, X, Y)
 
 
-@pytest.mark.parametrize("name", ["callbacks", "epochs", "validation_data", "initial_epoch", "stepz"])
-def test_other_arguments_of_fit_are_refused(name, model):
-    with pytest.raises(TypeError, match=rf"range_test takes the arguments of fit that.*got {name}=\. [A-Z].*\.$"):
-        range_test(model, X, Y, **{name: None})
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("callbacks", "No callback runs during the test: follow it by on_step."),
+        ("epochs", "Did you mean 'steps'?"),
+        ("validation_data", "Did you mean 'evaluate'?"),
+        ("initial_epoch", "It takes model, x, y, min_lr, "),
+        ("stepz", "Did you mean 'steps'?"),
+        ("start_lr", "Did you mean 'min_lr'?"),
+        ("num_iter", "Did you mean 'steps'?"),
+    ],
+)
+def test_other_arguments_of_fit_and_of_other_finders_are_refused(name, remedy, model):
+    with pytest.raises(TypeError, match=re.escape(f"range_test() has no argument {name}; got {name}=3. {remedy}")):
+        range_test(model, X, Y, **{name: 3})
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,6 @@ from cyclr.range_test.refine import TrialTest
 from cyclr.range_test.repeats import Sweep
 from cyclr.schedules import Run
 
-NOT_TAKEN = {
-    "callbacks": "No callback runs during the test. Use on_step= to follow it.",
-    "epochs": "Pass steps=, the number of updates.",
-    "validation_data": "Pass evaluate=, to record a loss on other data.",
-}
-"""Arguments of `fit` that a range test refuses, and what to do instead."""
-
 
 @_names.hinted
 def range_test(
@@ -67,7 +60,6 @@ def range_test(
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
     verbose: Verbose = "auto",
-    **others: Any,
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each batch's loss, and restore everything.
 
@@ -146,11 +138,6 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    for name in others:
-        raise TypeError(
-            f"range_test takes the arguments of fit that decide about the batches; got {name}=. "
-            + NOT_TAKEN.get(name, "Leave it out.")
-        )
     arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
     sweep = Sweep(*arguments, total_steps, refine, verbose)
     if evaluate is not None:
