@@ -156,12 +156,15 @@ def _print_remarks(records: dict[str, Record], group: Group, images: int) -> Non
             f", and a difference of up to {several} of {images} validation images ({several / images:.3f}) can be noise"
         )
     _tell(f"{noise}.\n")
-    right, wrong = ("; ".join(map(str, record.events)) for record in (auto, records[TOO_HIGH[1]]))
     plain, guarded = (np.array(record.steps["learning_rate"], dtype=float) for record in (cycle, auto))
-    if not right and len(plain) == len(guarded) and np.allclose(plain, guarded, rtol=1e-5):
-        right = f"nothing to correct. It used the rates of the {CYCLE}, so what differs in their results is noise."
-    _tell(f"AutoCycle between the bounds found: {right or 'nothing to correct.'}")
-    _tell(f"AutoCycle from ten times these bounds: {wrong or 'nothing to correct.'}")
+    same = not auto.events and len(plain) == len(guarded) and np.allclose(plain, guarded, rtol=1e-5)
+    for record, where in ((auto, "between the bounds found"), (records[TOO_HIGH[1]], "from ten times these bounds")):
+        events = [*map(str, record.events)] or ["nothing to correct."]
+        _tell(f"AutoCycle {where}: {events[0]}")
+        if more := len(events) - 1:
+            _tell(f"… and {more} more, on the page.")
+        if record is auto and same:
+            _tell(f"It used the rates of the {CYCLE}, so what differs in their results is noise.")
     _tell("It saves most runs that start from bounds ten times too high, not all.\n")
 
 
