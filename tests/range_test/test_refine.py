@@ -32,6 +32,10 @@ def searched(costs, trials=MOST):
     return min(search.made, key=search._rank), order
 
 
+def test_the_repr_of_a_trial_is_short():
+    assert repr(completed(0, lambda j: 0.5)) == "TrialCycle(max_lr=1.0, kept=0.5, ended='completed', score=None)"
+
+
 @given(st.integers(0, 10**6), st.integers(1, 10**7), st.sampled_from([0, KEPT_MOST]))
 def test_a_plan_spends_all_updates_and_never_more(updates, total, kept):
     trials, length, left = plan(updates, total, kept)

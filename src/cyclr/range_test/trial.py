@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cyclr import _checks
@@ -35,7 +35,7 @@ class TrialCycle:
     """
 
     max_lr: float
-    losses: tuple[float, ...]
+    losses: tuple[float, ...] = field(repr=False)
     kept: float | None
     ended: Literal["completed", "diverged", "non_finite", "data_exhausted", "interrupted"]
     score: float | None

@@ -58,8 +58,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         >>> import torch, transformers
         >>> from cyclr.torch.transformers import AutoCycleCallback
         >>> class Model(torch.nn.Module):
-        ...     @_names.hinted
-    def __init__(self):
+        ...     def __init__(self):
         ...         super().__init__()
         ...         self.layer = torch.nn.Linear(1, 1)
         ...     def forward(self, x, labels):
@@ -79,6 +78,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
     Source: Smith 2017, arXiv:1506.01186, for the cycle; Chowdhery et al. 2022, arXiv:2204.02311, for the return.
     """
 
+    @_names.hinted
     def __init__(
         self,
         trainer: Any,
