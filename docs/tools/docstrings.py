@@ -1,4 +1,4 @@
-"""What mkdocstrings reads: our `Example:` is the section that Google's style calls `Examples:`."""
+"""What mkdocstrings reads: `Example:` is a section, and exported functions are no modules of the same name."""
 
 import re
 from typing import Any
@@ -13,3 +13,10 @@ class OneExample(griffe.Extension):
         """Rename the section; called for every object that is loaded."""
         if obj.docstring is not None:
             obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        """Let a function that a package exports take the place of the module of its name, as the import does."""
+        for package in (pkg, *pkg.modules.values()):
+            for name, module in list(package.modules.items()):
+                if name in module.functions and name in (package.exports or ()):
+                    package.members[name] = griffe.Alias(name, module.functions[name], parent=package)
