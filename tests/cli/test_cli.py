@@ -137,7 +137,8 @@ from cyclr.cli.app import app
 
 for function, *options in (["build", "--batch-size", "64"], ["frozen", "--output", "frozen"],
                            ["build", "--output", "long", "--total-steps", "400", "--refine", "232"]):
-    result = CliRunner().invoke(app, ["range-test", "--model", f"models.py:{function}", "--steps", "60", *options])
+    model = ["--model", f"models.py:{function}", "--data", "digits"]
+    result = CliRunner().invoke(app, ["range-test", *model, "--steps", "60", *options])
     print(json.dumps([result.exit_code, result.output]))
 """
 
@@ -196,18 +197,18 @@ def test_a_length_is_given_once_and_refine_needs_it(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("models.py", r"workload must be 'cnn', 'mlp' or FILE\.py:function; got 'models\.py'"),
+        ("models.py", r"models\.py needs the name of a function in it; it has build, frozen, .*Write models\.py:build"),
         ("missing.py:build", r"there is no file 'missing\.py'"),
-        ("models.py:missing", r"has no function 'missing'; it has build, frozen, not_compiled, nothing"),
-        ("models.py:nothing", r"must return a compiled keras\.Model or a torch\.nn\.Module, and data; got a NoneType"),
-        ("models.py:not_compiled", r"must return a compiled model\. Call model\.compile"),
+        ("models.py:missing", r"has no function 'missing'\. It has build, frozen, not_compiled, nothing"),
+        ("models.py:nothing", r"must return a keras\.Model or .*; got a NoneType\. Is the return missing\?"),
+        ("models.py:not_compiled", r"takes inputs of shape \(4,\); digits has \(8, 8, 1\)\.$"),
     ],
 )
 def test_range_test_refuses_what_is_no_model(
     models: Path, monkeypatch: pytest.MonkeyPatch, model: str, message: str
 ) -> None:
     monkeypatch.chdir(models)
-    assert re.search(message, refuse("range-test", "--model", model, "--steps", "20"))
+    assert re.search(message, refuse("range-test", "--model", model, "--data", "digits", "--steps", "20").strip())
 
 
 def test_an_unknown_data_set_is_answered_with_those_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,8 +348,11 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--base-lr", "0.1", "--max-lr", "0.01"], "max_lr must be greater than base_lr"),
-        (["--base-lr", "-1"], "base_lr must be a finite number at least 0"),
+        (
+            ["--base-lr", "0.1", "--max-lr", "0.01"],
+            "--max-lr must be greater than --base-lr; got --base-lr 0.1, --max-lr 0.01. Swap them?",
+        ),
+        (["--base-lr", "-1"], "--base-lr must be a finite number at least 0; got --base-lr -1.0."),
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
         (["--schedule", "missing.json"], "missing.json"),
         (["--schedule", "broken.json"], "'broken.json' must be a JSON file that cyclr wrote; it is not JSON"),
@@ -357,7 +361,12 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--schedule", "."], "'.' holds neither a run nor a range test"),
         (["--schedule", "other.json"], "schedule must be one of"),
         (["--schedule", "function.json"], "schedule must be one of 'Anneal'"),
-        (["--output", "missing/folder.png"], "missing/folder.png"),
+        (["--output", "missing/folder.png"], "folder 'missing', for folder.png, does not exist. Make it, or write"),
+        (["--output", "broken.json/a.png"], "'broken.json', for a.png, must be a folder that can be written"),
+        (["--output", "picture"], "--output must end in .png, .svg, .pdf"),
+        (["--output", "a.html"], "--output must end in .png, .svg, .pdf"),
+        (["--shape", "sinusodal"], "Did you mean 'sinusoidal'?"),
+        (["--schedul", "a.json"], "No such option: --schedul"),
     ],
 )
 def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
@@ -367,7 +376,11 @@ def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "other.json").write_text('{"schedule": "Wobbly"}')
     (tmp_path / "function.json").write_text('{"schedule": "Function", "version": 1, "fn": "square"}')
-    assert message in refuse("plot", *arguments)
+    before = {*tmp_path.iterdir()}
+    result = CliRunner().invoke(app, ["plot", *arguments])
+    assert result.exit_code in (1, 2)
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert {*tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--epochs", "0"], ["plot", "--shape", "square"], ["no-such-command"]])

@@ -107,9 +107,9 @@ def test_a_model_that_cannot_be_tested_leaves_no_folder(tmp_path: Path, function
     ("arguments", "said"),
     [
         (["--data", "mnst"], "Did you mean 'mnist'?"),
-        (["--model", "ccn"], "'cnn', 'mlp'"),
+        (["--model", "ccn"], "Did you mean 'cnn'? Write cnn, mlp, or FILE.py:function"),
         (["--model", "missing.py:build"], "missing.py"),
-        (["--model", "model.py:biuld"], "it has build"),
+        (["--model", "model.py:biuld"], "Did you mean 'build'? It has build"),
         (["--metric", "accuracy"], "metric must be a validation metric"),
         (["--output", "model.py"], "output must be a folder that can be written"),
     ],

@@ -145,17 +145,23 @@ def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs:
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        ("blob.py:build", "there is no file 'blob.py' for the workload 'blob.py:build'"),
-        ("blobs.py:biuld", r"blobs\.py has no function 'biuld'; it has build, dies_once, dies"),
-        ("blobs.py", "workload must be 'cnn', 'mlp' or FILE.py:function; got 'blobs.py'"),
-        ("blobs.txt:build", r"a workload in a file is FILE\.py:function, .*; got 'blobs\.txt:build'"),
-        ("broken.py:build", r"the workload's file must be Python; 'broken\.py' is not: .*line 2"),
+        ("blob.py:build", "there is no file 'blob.py'. Check the path"),
+        ("blobs.py:biuld", r"blobs\.py has no function 'biuld'\. Did you mean 'build'\? It has build, dies_once, dies"),
+        ("blobs.py", r"blobs\.py needs the name of a function in it; it has build, .*\. Write blobs\.py:build"),
+        ("blobs.txt:build", "'blobs.txt' must be a Python file. Write FILE.py:function"),
+        (".:build", r"'\.' is a folder\. Write FILE\.py:function, such as model\.py:build"),
+        ("cnnn", "there is no model 'cnnn'. Did you mean 'cnn'[?]"),
+        ("wants.py:build", r"wants\.py:build is called without arguments; it needs units, rate"),
+        ("empty.py", r"empty\.py needs the name of a function in it; it has none"),
+        ("broken.py:build", r"'broken\.py' must be Python; it is not: .*line 2"),
     ],
 )
 def test_a_workload_that_is_not_there_is_told_before_anything_is_run_or_recorded(
     blob_spec: MakeSpec, blobs: Path, tmp_path: Path, workload: str, message: str
 ) -> None:
     (blobs / "broken.py").write_text("def build():\n  return (\n")
+    (blobs / "wants.py").write_text("def build(units, *, width=2, rate):\n  return None\n")
+    (blobs / "empty.py").write_text("")
     wrong = blob_spec().replace(workload=workload)
     with pytest.raises(CyclrError, match=message):
         compare(wrong, tmp_path / "run", tell=lambda event: pytest.fail(str(event)))
@@ -216,9 +222,8 @@ def test_functions_may_be_made_in_any_way(blob_spec: MakeSpec, blobs: Path, sour
 
 
 def test_a_typo_that_is_mended_leaves_nothing_behind(blob_spec: MakeSpec, tmp_path: Path) -> None:
-    for wrong in ({"metric": "val_acc"}, {"optimizer": "Admm"}):
-        (record,) = compare(blob_spec(**wrong), tmp_path / "run", workers=1)
-        assert record.status == "failed"
+    (record,) = compare(blob_spec("raises"), tmp_path / "run", workers=1)
+    assert record.status == "failed"
     (record,) = compare(blob_spec(), tmp_path / "run", workers=1)
     assert record.status == "ok"
 

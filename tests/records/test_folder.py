@@ -52,7 +52,7 @@ def test_records_come_back_and_missing_ones_are_known(tmp_path: Path) -> None:
         assert run.missing(IDS) == IDS[3:]
     about = RunFolder.read(tmp_path).about
     assert list(about) == [
-        *("version", "spec", "command", "workload_sha256", "versions", "hardware", "created", "resumed"),
+        *("version", "spec", "folder", "command", "workload_sha256", "versions", "hardware", "created", "resumed"),
     ]
     assert (about["spec"], about["command"], len(about["resumed"])) == (SPEC, ["a", "command"], 1)
     assert about["versions"]["cyclr"]
@@ -192,7 +192,7 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RunFolderError, match="holds files that do not belong to a comparison"):
         opened(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
     with pytest.raises(RunFolderError, match="cannot be used as a run folder"):
         opened(tmp_path / "thesis.tex")
     for folder in (tmp_path, tmp_path / "missing"):

@@ -1,6 +1,6 @@
 """`cyclr compare`: policies against one another, on this machine or on a Ray cluster."""
 
-import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,13 +10,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cyclr import _checks
 from cyclr.cli.live import Board
-from cyclr.cli.options import BackendOption, Exit, OverwriteOption, check_new, out, say
+from cyclr.cli.options import (
+    BackendOption,
+    DataOption,
+    Exit,
+    OverwriteOption,
+    check_folder,
+    check_new,
+    command_line,
+    err,
+    is_given,
+    out,
+    say,
+)
 from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, tracking
 from cyclr.experiments.spec import Spec
-from cyclr.records import Group, Interval, Summary, read_records, summarize, write_csv
+from cyclr.records import Group, Interval, Record, RunFolder, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 from cyclr.report.run import predictions
 
@@ -38,9 +51,13 @@ def compare(
     ] = None,
     output: Annotated[Path, typer.Option(help="Run folder; one that exists is finished.")] = Path("cyclr-compare"),
     workload: Annotated[
-        str | None, typer.Option(help="**mlp**, **cnn**, or FILE.py:function that returns (model, data).")
+        str | None,
+        typer.Option(
+            help="FILE.py:function that returns a Keras or torch model, with or without data, optimizer and loss; or "
+            "**mlp** (the default) or **cnn**."
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data of a built-in workload, as for demo.")] = None,
+    data: DataOption = None,
     policy: Annotated[list[str] | None, typer.Option(help=_POLICY_HELP)] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds: 0, 1, 2, …")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Budget of a training in epochs.")] = None,
@@ -51,6 +68,9 @@ def compare(
     direction: Annotated[
         Literal["max", "min"] | None,
         typer.Option(help="Which values of the metric are better; by default from its name (min for losses)."),
+    ] = None,
+    range_test_steps: Annotated[
+        int | None, typer.Option(min=2, help="Updates of the range tests; 150 by default.")
     ] = None,
     backend: BackendOption = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
@@ -78,15 +98,16 @@ def compare(
 
     Example: cyclr compare --policy fixed:0.01,0.03,0.1 --policy triangular --epochs 8 --seeds 3
     """
-    check_new(overwrite, csv)
+    check_new(overwrite, csv, made=None if summary else output)
     if summary:
         _check_summary(context)
         records = read_records(output)
     else:
+        check_folder(output)
         given = {
             "workload": workload,
             "data": data,
-            "policies": None if not policy else [table for text in policy for table in policies.parse(text)],
+            "policies": _policies(policy) if policy else None,
             "seeds": None if seeds is None else list(range(seeds)),
             "epochs": epochs,
             "steps": steps,
@@ -95,33 +116,105 @@ def compare(
             "metric": metric,
             "direction": direction,
             "backend": backend,
+            "range_test": None if range_test_steps is None else {"steps": range_test_steps},
         }
-        comparison = Spec.from_options(spec, given)
-        _check(comparison, output, baseline, csv)
+        comparison = _comparison(context, spec, output, given)
+        trials = comparison.trials()
+        if baseline is not None:
+            _checks.choice("baseline", baseline, dict.fromkeys(trial.policy.name for trial in trials))
         trackers: list[Any] = [] if tensorboard is None else [tracking.TensorBoard(tensorboard)]
         trackers += [] if mlflow is None else [tracking.Mlflow(mlflow)]
         trackers += [] if wandb is None else [tracking.Wandb(wandb)]
         options: dict[str, Any] = {"workers": workers, "threads": threads, "retries": retries}
         if engine == "ray":
             options |= {"address": address, "cpus": cpus, "gpus": gpus}
-        with Board(out, comparison.metric) as board:
-            records = run_comparison(
-                comparison, output, engine=engine, retry_failed=retry_failed, trackers=trackers, tell=board, **options
+        try:
+            with Board(out, comparison.metric) as board:
+                records = run_comparison(
+                    comparison,
+                    output,
+                    engine=engine,
+                    retry_failed=retry_failed,
+                    trackers=trackers,
+                    tell=board,
+                    **options,
+                )
+        except KeyboardInterrupt:
+            missing = len(RunFolder.read(output, missing_ok=True).missing(trial.id for trial in trials))
+            err.print(
+                f"\nInterrupted: {len(trials) - missing} of {len(trials)} trials are recorded. "
+                f"The same command goes on, and so does: {shlex.join(['cyclr', 'compare', '--output', str(output)])}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
-    failed = [record for record in records if record.status == "failed"]
-    for record in failed:
-        say(f"{record.policy}, seed {record.seed} failed: {record.error}", style="red")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+    _print_failures(records)
     found = summarize(records, target=target, baseline=baseline)
     print_summary(found)
     if csv is not None:
         write_csv(found, csv)
+    for record in records:
+        if record.range_test_steps > record.total_steps > 0:
+            say(
+                f"The range test ({record.range_test_steps:,} updates) was longer than the training "
+                f"({record.total_steps:,}). Train longer, or test with fewer: --range-test-steps 50."
+            )
+            break
     say(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""))
-    if failed:
+    if failed := sum(record.status == "failed" for record in records):
         say(
-            f"{len(failed)} of {len(records)} trials failed; their tracebacks are in {output / 'records.jsonl'}. "
-            "Run again with --retry-failed to try them once more."
+            f"{failed} of {len(records)} trials failed; their tracebacks are in {output / 'records.jsonl'}. "
+            "Fix the cause, and add --retry-failed to run them again."
         )
         raise typer.Exit(Exit.ERROR)
+
+
+def _comparison(context: typer.Context, spec: Path | None, output: Path, given: dict[str, Any]) -> Spec:
+    """Return the comparison of a file, of a run folder that is to be finished, or of options alone."""
+    tables = given["policies"]
+    recorded = {} if spec or tables else RunFolder.read(output, missing_ok=True).about
+    if recorded:
+        return Spec.from_run(recorded, given)
+    if spec is None:
+        has_own = tables and all(table.keys() & {"epochs", "steps"} for table in tables)
+        needed: dict[str, tuple[str, ...]] = (
+            {} if tables else {"policies": ("--policy", "fixed:0.01,0.1", "--policy", "triangular")}
+        )
+        if not (given["epochs"] or given["steps"] or has_own):
+            needed["the length of a training"] = ("--epochs", "8")
+        if needed:
+            finished = f" (there is no comparison in {output} to finish)" if is_given(context, "output") else ""
+            example = command_line(context, *(word for words in needed.values() for word in words))
+            raise CyclrError(f"a comparison needs {' and '.join(needed)}{finished}. For example: {example}")
+    return Spec.from_options(spec, given)
+
+
+def _policies(texts: list[str]) -> list[dict[str, Any]]:
+    """Return the policies of `--policy`, each checked by itself, so that an error names its option."""
+    tables = []
+    for text in texts:
+        try:
+            parsed = policies.parse(text)
+            Spec(parsed, epochs=1)
+        except (CyclrError, ValueError, TypeError) as error:
+            raise CyclrError(f"--policy {shlex.quote(text)}: {error}") from error
+        tables += parsed
+    return tables
+
+
+def _print_failures(records: list[Record]) -> None:
+    """Print every error once, with the traceback in the user's file."""
+    by_error: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "failed":
+            by_error.setdefault(str(record.error), []).append(record)
+    for error, (first, *others) in by_error.items():
+        who = f"{first.policy}, seed {first.seed}" + (f" and {len(others)} more" if others else "")
+        say(f"{who} failed: {error}", style="red")
+        name = Path(first.workload.partition(".py:")[0]).name
+        if f"{name}.py" in (first.traceback or ""):
+            say(first.traceback or "")
 
 
 def _check_summary(context: typer.Context) -> None:
@@ -129,33 +222,13 @@ def _check_summary(context: typer.Context) -> None:
     ignored = [
         option.opts[0] if option.param_type_name == "option" else str(context.params["spec"])
         for option in context.command.params
-        if option.name not in _OF_SUMMARY
-        and (source := context.get_parameter_source(option.name or "")) is not None
-        and source.name == "COMMANDLINE"
+        if option.name not in _OF_SUMMARY and is_given(context, option.name or "")
     ]
     if ignored:
         raise CyclrError(
             f"--summary shows recorded results and takes only {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])}; "
             f"got {', '.join(ignored)}. Leave out either."
         )
-
-
-def _check(comparison: Spec, output: Path, baseline: str | None, csv: Path | None) -> None:
-    """Refuse before the training what would be an error after it."""
-    names = {trial.policy.name for trial in comparison.trials()}
-    if baseline is not None and baseline not in names:
-        raise CyclrError(f"baseline must be one of {', '.join(map(repr, sorted(names)))}; got {baseline!r}.")
-    if csv is not None and not _can_be_written(csv, output.resolve()):
-        raise CyclrError(f"csv must be a file that can be written; got {str(csv)!r}. Is there such a folder?")
-
-
-def _can_be_written(file: Path, run: Path) -> bool:
-    """True if a file can be written after the folder of the run and its parents are made."""
-    if file.is_dir() or run.is_relative_to(file.resolve()):
-        return False
-    if not file.parent.is_dir():
-        return run.is_relative_to(file.parent.resolve())
-    return os.access(file if file.exists() else file.parent, os.W_OK)
 
 
 def print_summary(summary: Summary) -> None:

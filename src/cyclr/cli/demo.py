@@ -41,7 +41,7 @@ def demo(
     model: Annotated[
         str, typer.Option(help="**cnn**, **mlp**, or your own: FILE.py:function, as for compare.")
     ] = "cnn",
-    data: DataOption = "digits",
+    data: DataOption = None,
     backend: BackendOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Length of each of the eight trainings, in epochs.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update.")] = 50,
@@ -62,7 +62,7 @@ def demo(
     in_file = ":" in model
     first = demo_spec(
         model,
-        None if in_file else data,
+        data,
         epochs=epochs,
         batch_size=batch_size,
         shape=shape,
@@ -82,10 +82,10 @@ def demo(
     cycle = before.get(trial.id)
     page, pictures = output / "report.html", [output / f"{name}.png" for name in _PICTURES]
     if cycle is None:
-        check_new(overwrite, page, *pictures)
+        check_new(overwrite, page, *pictures, made=output)
     images = 0
     if not in_file:
-        loaded = data_sets.load(data)
+        loaded = data_sets.load(data or "digits")
         images = len(loaded.x_val)
         _tell(
             f"{loaded.name}: {len(loaded.x_train):,} training and {images:,} validation images of "

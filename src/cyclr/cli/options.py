@@ -1,7 +1,9 @@
-"""Shared by the subcommands: consoles, exit codes, and options that more than one of them has."""
+"""Shared by the subcommands: consoles, exit codes, errors, and options that more than one of them has."""
 
 import contextlib
 import os
+import re
+import shlex
 import sys
 import webbrowser
 from enum import IntEnum
@@ -12,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
+from cyclr._checks import did_you_mean
 from cyclr.errors import BoundsError, CyclrError
 from cyclr.range_test import RangeTestResult
 from cyclr.schedules.cyclical import Mode
@@ -31,11 +34,12 @@ class Exit(IntEnum):
 
 
 DataOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--data",
-        help="**digits** (embedded), **mnist**, **fashion_mnist**, **cifar10**, **cifar100** "
-        "(downloaded by Keras), a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test.",
+        help="**digits** (embedded, the default of mlp and cnn), **mnist**, **fashion_mnist**, **cifar10**, "
+        "**cifar100** (downloaded by Keras), a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test. "
+        "A function of a FILE.py needs it if it returns no data.",
     ),
 ]
 BackendOption = Annotated[
@@ -48,22 +52,6 @@ ShapeOption = Annotated[Shape, typer.Option(help="Wave between the bounds.")]
 ModeOption = Annotated[
     Mode, typer.Option(help="Bounds that stay, or an amplitude that halves per cycle or shrinks per step.")
 ]
-
-
-class Commands(TyperGroup):
-    """Turns errors that a user can fix into one line and an exit code; anything else keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("\nInterrupted. All files are complete; run the same command again to continue.")
-            raise typer.Exit(Exit.INTERRUPTED) from None
-        except (CyclrError, ValueError, TypeError, OSError) as error:
-            err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-            raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
-
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 OpenOption = Annotated[
     bool | None,
@@ -73,8 +61,91 @@ OpenOption = Annotated[
 ]
 
 
-def check_new(overwrite: bool, *files: Path | None) -> None:
-    """Raise before any work is done if a file that a command writes exists, unless the user allows to replace it."""
+class Command(TyperCommand):
+    """A command whose errors that a user can fix become one line and an exit code; others keep their traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if given := re.search(r"'(.*?)' is not one of (.*)", error.message):
+                hint = did_you_mean(given[1], re.findall(r"'(.*?)'", given[2]))
+                error.message = f"{given[0]} {hint}".rstrip()
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("\nInterrupted. No file is half-written.")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except (CyclrError, ValueError, TypeError, OSError) as error:
+            said = str(error)
+            if isinstance(error, OSError) and error.filename and not isinstance(error, CyclrError):
+                # Without the number of the error.
+                said = f"{error.filename}: {error.strerror}."
+            err.print(Text.assemble(("Error: ", "bold red"), in_options(said, ctx)), soft_wrap=True)
+            raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
+
+
+def in_options(message: str, context: Any) -> str:
+    """Return a message about arguments as one about the options of a command: `min_lr=1` becomes `--min-lr 1`.
+
+    If there is a file of settings, only options on the command line are renamed: the others have the names in the file.
+    The traceback of a user's file stays as it is.
+    """
+    options = {param.name: param.opts[0] for param in context.command.params if param.param_type_name == "option"}
+    if context.params.get("spec") or context.params.get("schedule"):
+        options = {name: option for name, option in options.items() if is_given(context, name)}
+    if not options or "\nTraceback" in message:
+        return message
+    # A name of one word is also a word, unless "must" follows.
+    wholes = [rf"{name}(?![\w=])" if "_" in name else rf"{name}(?= must\b)" for name in options]
+    values = rf"({'|'.join(options)})=(?=\S)"
+    found = re.compile(rf"(?<![\w.'\"/-])(?:{values}|({'|'.join(wholes)}))")
+    return found.sub(lambda match: f"{options[match[1]]} " if match[1] else options[match[2]], message)
+
+
+def is_given(context: Any, name: str) -> bool:
+    """True if an option or an argument is on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def command_line(context: Any, *more: str) -> str:
+    """Return the command with the options that were given, and more words, to be typed."""
+    words = ["cyclr", context.command.name]
+    for param in context.command.params:
+        value = context.params.get(param.name)
+        if not is_given(context, param.name) or value is False:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            option = [param.opts[0]] if param.param_type_name == "option" else []
+            words += option if one is True else [*option, str(one)]
+    return shlex.join([*words, *more])
+
+
+def check_new(overwrite: bool, *files: Path | None, made: Path | None = None) -> None:
+    """Raise before any work is done if a file cannot be written, or exists and is not to be replaced.
+
+    Args:
+        overwrite: True to replace files.
+        files: the files to write; None is left out.
+        made: a folder that will have been made by then.
+    """
+    for file in filter(None, files):
+        run = made and made.resolve()
+        if file.is_dir() or (run and run.is_relative_to(file.resolve())):
+            raise CyclrError(f"{str(file)!r} must be a file to write; it is a folder. Name a file in it.")
+        folder = file.parent
+        if run and run.is_relative_to(folder.resolve()):
+            continue
+        if not folder.exists():
+            raise CyclrError(f"folder {str(folder)!r}, for {file.name}, does not exist. Make it, or write elsewhere.")
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise CyclrError(
+                f"{str(folder)!r}, for {file.name}, must be a folder that can be written. Write elsewhere."
+            )
     existing = [str(file) for file in files if file is not None and file.is_file()]
     if existing and not overwrite:
         raise CyclrError(

@@ -76,7 +76,8 @@ def compare(
     runner: Engine | None = None
     # Everything that can be refused is refused before the folder is changed.
     if missing := RunFolder.read(folder, missing_ok=True).missing(trials, retry_failed):
-        workloads.check(trials[missing[0]])
+        for trial in {trials[name].optimizer_name: trials[name] for name in missing}.values():
+            workloads.check(trial)
         runner = _engine(engine)(**options)
     logs = list(trackers)
 
@@ -97,7 +98,8 @@ def compare(
                 )
 
     sha256 = next(iter(trials.values())).file_sha256
-    with RunFolder.open(folder, spec.to_dict(), trials, workload_sha256=sha256, command=command) as run:
+    about = {"folder_of_paths": spec.folder, "workload_sha256": sha256, "command": command}
+    with RunFolder.open(folder, spec.to_dict(), trials, **about) as run:  # type: ignore[arg-type]
         missing = run.missing(trials, retry_failed)
         done = [record for record in run.records if record.trial not in set(missing)]
         notify(Started([trials[name] for name in missing], done))

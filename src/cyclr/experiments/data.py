@@ -140,7 +140,7 @@ def check(source: str | Path) -> None:
     """
     if source in NAMES or (source and (Path(source).is_dir() or Path(source).is_file())):
         return
-    hint = did_you_mean(source, NAMES)
+    hint = did_you_mean(Path(source).name, NAMES)
     raise DataError(
         f"data must be the name of a data set or a path that exists; got {str(source)!r}. {hint and hint + ' '}"
         f"The names are {', '.join(NAMES)}; a path leads to {_FILES}."

@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from msgspec import Meta, Struct, structs
 
-from cyclr import _checks
-from cyclr._checks import quoted
+from cyclr._checks import did_you_mean, quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import BoundsError
 from cyclr.experiments._typed import Count, checked, frozen, plain
@@ -476,7 +475,13 @@ class Policy:
     _settings: Kind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        kind = KINDS[_checks.choice("kind", self.kind, KINDS)]
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            hint = did_you_mean(self.kind, KINDS)
+            raise ValueError(
+                f"there is no policy of kind {quoted(self.kind)}. {hint and hint + ' '}"
+                f"The kinds are {', '.join(KINDS)}."
+            )
+        kind = KINDS[self.kind]
         what = f"policy {self.kind!r}"
         options = plain(what, self.options)
         settings = checked(what, options, kind)
@@ -556,7 +561,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         text: `KIND`, `KIND:option=value,…`, `fixed:RATE,RATE,…` or `schedule:FILE.json`; values as in TOML.
 
     Raises:
-        ValueError: an option without a value.
+        ValueError: an option without a value, or a fixed rate without a number.
 
     Example:
         >>> from cyclr.experiments.policies import parse
@@ -566,17 +571,27 @@ def parse(text: str) -> list[dict[str, Any]]:
         [{'kind': 'warm_restarts', 'cycle_length': '2 epochs', 'growth': 2}]
     """
     kind, _, rest = text.partition(":")
+    parts = [part.strip() for part in rest.split(",") if part.strip()]
+    if not parts and kind in ("fixed", "schedule"):
+        what, example = (
+            ("a rate", "fixed:0.01 or fixed:0.01,0.1") if kind == "fixed" else ("a file", "schedule:FILE.json")
+        )
+        raise ValueError(f"policy {kind!r} needs {what}; got none. Write {example}.")
     if kind == "schedule":
         return [{"kind": kind, "file": rest}]
-    parts = [part.strip() for part in rest.split(",") if part.strip()]
     if kind == "fixed" and not any("=" in part for part in parts):
         return [{"kind": kind, "lr": [_value(part) for part in parts]}]
     table: dict[str, Any] = {"kind": kind}
     for part in parts:
         name, separator, value = (word.strip() for word in part.partition("="))
         # Policy reports unknown kinds and options.
-        if not separator and kind in KINDS and name in KINDS[kind].__struct_fields__:
-            raise ValueError(f"option {name!r} has no value; got {quoted(text)}. Write KIND:option=value,…")
+        if not separator and kind in KINDS:
+            known = KINDS[kind].__struct_fields__
+            hint = "" if name in known else did_you_mean(name, known)
+            raise ValueError(
+                f"an option of policy {kind!r} must be option=value; got {quoted(part)}. {hint and hint + ' '}"
+                f"It has {', '.join(known)}."
+            )
         table[name] = _value(value)
     return [table]
 

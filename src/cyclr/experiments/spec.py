@@ -15,14 +15,17 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from msgspec import UNSET, Meta, Struct
 
 from cyclr import _checks, _files
-from cyclr._checks import quoted
+from cyclr._checks import did_you_mean, quoted
 from cyclr.errors import CyclrError
 from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, unknown
 from cyclr.experiments.data import NAMES
 from cyclr.experiments.environment import BACKENDS
 from cyclr.experiments.policies import KINDS, Policy
+from cyclr.range_test import RangeTestResult
 from cyclr.range_test.repeats import Sweep
+from cyclr.records import RunFolder
 from cyclr.records.direction import Direction, direction_of
+from cyclr.records.reading import read, unfit
 from cyclr.records.redact import redact
 
 
@@ -135,11 +138,13 @@ class Spec:
             fills the run. With `ending` (`"ensemble"` or `"average"`) the training ends in one of members: of the ends
             of its cycles or of every `every` steps, the last `keep`.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
-            without arguments that returns `(model, data)`; see `cyclr.experiments.workloads.builder`.
-        data: data set of a built-in workload, as for `cyclr.experiments.data.load`; `"digits"` by default.
-        validation: validation data of a built-in workload: `"test"`, that part of the data set, or a number of samples
-            from the end of the training part, so that the test part stays unseen.
-        samples: training samples of a built-in workload that are used; all by default.
+            without arguments that returns a model, with or without its data, optimizer and loss; see
+            `cyclr.experiments.workloads.builder`.
+        data: data set, as for `cyclr.experiments.data.load`, of a built-in workload (`"digits"` by default) or of a
+            function that returns no data.
+        validation: validation data: `"test"`, that part of the data set, or a number of samples from the end of the
+            training part, so that the test part stays unseen.
+        samples: training samples of the data set that are used; all by default.
         seeds: seeds, each from 0 to 2⁶³ − 1 and once.
         epochs, steps: the budget of a training, one of them, ≥ 1.
         batch_size: samples in an update, ≥ 1.
@@ -189,7 +194,8 @@ class Spec:
         _check_budget(self, "the comparison")
         if not self.metric.startswith("val_"):
             raise ValueError(
-                f"metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got metric={self.metric!r}."
+                "metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got "
+                f"metric={self.metric!r}. {did_you_mean(self.metric, ('val_accuracy', 'val_loss'))}".rstrip()
             )
         if self.direction is None:
             object.__setattr__(self, "direction", direction_of(self.metric))
@@ -257,21 +263,45 @@ class Spec:
         Raises:
             CyclrError, TypeError, ValueError: as for `from_toml`.
         """
-        given = {name: value for name, value in options.items() if value is not None}
         if path is None:
-            return cls.from_dict(given)
+            return cls.from_dict({name: value for name, value in options.items() if value is not None})
+        what = f"{str(path)!r} must be the TOML file of a comparison"
+        if Path(path).is_dir():
+            raise CyclrError(f"{what}; it is a folder. To finish the comparison in it: cyclr compare --output {path}")
         try:
             description = tomllib.loads(_files.read_regular(path).decode())
-        except (OSError, ValueError, RecursionError) as error:
-            raise CyclrError(f"the comparison must be a TOML file; {str(path)!r} cannot be read: {error}.") from error
+        except OSError as error:
+            raise CyclrError(f"{what}; it cannot be read: {error.strerror or error}. Check the path.") from error
+        except (ValueError, RecursionError) as error:
+            raise CyclrError(f"{what}; it is not TOML: {error}.") from error
+        return cls._changed(description, str(Path(path).resolve().parent), options)
+
+    @classmethod
+    def from_run(cls, about: Mapping[str, Any], options: Mapping[str, Any]) -> "Spec":
+        """Return the comparison of a run folder with the options that are not None set over it.
+
+        Args:
+            about: the contents of `run.json`, as in `RunFolder.about`.
+            options: as for `from_options`.
+
+        Raises:
+            CyclrError, TypeError, ValueError: as for `from_toml`.
+        """
+        return cls._changed(about["spec"], _expanded(about.get("folder", ".")), options)
+
+    @classmethod
+    def _changed(cls, description: Mapping[str, Any], folder: str, options: Mapping[str, Any]) -> "Spec":
+        given = {name: value for name, value in options.items() if value is not None}
+        described = dict(description)
         if given.keys() & {"epochs", "steps"}:
-            description |= {"epochs": None, "steps": None}
-        if given.get("metric", description.get("metric")) != description.get("metric"):
-            description["direction"] = None
+            described |= {"epochs": None, "steps": None}
+        if given.get("metric", described.get("metric")) != described.get("metric"):
+            described["direction"] = None
         if "policies" in given:
-            description.pop("policy", None)
-        folder = str(Path(path).resolve().parent)
-        return cls.from_dict({**description, **_relative_to(folder, given)}, folder)
+            described.pop("policy", None)
+        if "range_test" in given:
+            given["range_test"] = {**described.get("range_test", {}), **given["range_test"]}
+        return cls.from_dict({**described, **_relative_to(str(Path(folder).resolve()), given)}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description for JSON; it includes the contents of schedule files."""
@@ -306,9 +336,13 @@ class Spec:
         path = Path(self.folder, _expanded(str(table["file"])))
         rest = {name: value for name, value in table.items() if name != "file"}
         try:
-            schedule = frozen(plain("it", json.loads(_files.read_regular(path))))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CyclrError(f"a schedule must be a JSON file; {str(path)!r} cannot be read: {error}.") from error
+            found = read(path)
+        except OSError as error:
+            raise CyclrError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+        if isinstance(found, RunFolder):
+            raise unfit(path, found)
+        bounds = found.bounds if isinstance(found, RangeTestResult) else found
+        schedule = frozen(plain("a schedule", bounds.to_dict()))
         return Table({"name": path.stem, **rest, "schedule": schedule})
 
     def _trials_of(self, given: Mapping[str, Any]) -> Iterator[Trial]:
@@ -341,12 +375,12 @@ class Spec:
 
     def _data(self) -> Table | None:
         """Source of the data and the parts that are used; None if the workload brings its own data."""
-        if ":" not in self.workload:
+        if ":" not in self.workload or self.data is not None:
             return Table(source=self.data or "digits", validation=self.validation, samples=self.samples)
-        if (self.data, self.samples, self.validation) != (None, None, "test"):
+        if (self.samples, self.validation) != (None, "test"):
             raise ValueError(
-                "data, samples and validation must be left out if a function of a file gives the data; "
-                f"got workload={self.workload!r}. Choose them in the function."
+                "samples and validation must be left out if a function of a file gives the data; "
+                f"got workload={self.workload!r}. Choose them in the function, or give data."
             )
         return None
 
@@ -391,7 +425,10 @@ def _expanded(path: str) -> str:
 
 def _check_budget(of: "Spec | _Own", what: str) -> None:
     if (of.epochs is None) == (of.steps is None):
-        raise ValueError(f"{what} must have a budget in epochs or in steps; got epochs={of.epochs}, steps={of.steps}.")
+        fix = "Add epochs, or steps (optimizer updates)." if of.epochs is None else "Leave one of them out."
+        raise ValueError(
+            f"{what} must have a budget in epochs or in steps; got epochs={of.epochs}, steps={of.steps}. {fix}"
+        )
 
 
 def _optimizers(given: Any) -> list[Table | None]:

@@ -1,12 +1,13 @@
 """One trial, from its description to its record, in whatever process it runs."""
 
+import contextlib
 import functools
 import gc
 import math
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +15,7 @@ from msgspec import structs
 
 from cyclr import _generators
 from cyclr.errors import CyclrError, MembersError
-from cyclr.experiments import environment, workloads
-from cyclr.experiments.data import Dataset
+from cyclr.experiments import environment, user_file, workloads
 from cyclr.experiments.events import Epoch, Event, Progress
 from cyclr.experiments.jobs.base import History, Job
 from cyclr.experiments.spec import Trial
@@ -24,6 +24,8 @@ from cyclr.records import Record
 from cyclr.schedules import Run
 
 _SECONDS_BETWEEN_STEPS = 0.2
+
+_CYCLR = Path(__file__).parents[1]
 
 _Made = TypeVar("_Made")
 
@@ -42,11 +44,11 @@ def run_trial(trial: Trial, tell: Callable[[Event], None] = lambda event: None) 
     """
     record, found = empty_record(trial), dict[str, Any]()
     try:
-        with workloads.importable_folder(trial.file):
+        with user_file.importable_folder(trial.file):
             _fill(found, trial, tell)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
         found |= {"status": "failed", "error": _error_line(error, trial.file)}
-        found["traceback"] = "".join(traceback.format_exception(error))
+        found["traceback"] = user_file.own_traceback(error, trial.file) or "".join(traceback.format_exception(error))
     finally:
         # Keras keeps the graphs of models, and a worker runs many trials.
         if "keras" in sys.modules:
@@ -55,18 +57,45 @@ def run_trial(trial: Trial, tell: Callable[[Event], None] = lambda event: None) 
     return structs.replace(record, **found)
 
 
-def find_bounds(
-    trial: Trial, data: Dataset | None = None, on_step: Callable[[RangeTest], None] = lambda test: None
-) -> RangeTestResult:
-    """Run only the range test of a trial; errors of the user's file are raised.
+def find_bounds(trial: Trial, on_step: Callable[[RangeTest], None] = lambda test: None) -> RangeTestResult:
+    """Run only the range test of a trial.
 
     Args:
         trial: the trial.
-        data: data for a function of a user's file that returns only a model.
         on_step: called after every update.
+
+    Raises:
+        CyclrError: an error in the user's file, with its traceback there; or of the framework, in one line.
     """
-    with workloads.importable_folder(trial.file):
-        return _built(trial, data).range_test(on_step)
+    try:
+        with user_file.importable_folder(trial.file):
+            job = _built(trial, trains=False)
+            with _on_data(trial, job):
+                return job.range_test(on_step)
+    except (Exception, SystemExit) as error:
+        if own := user_file.own_traceback(error, trial.file):
+            raise CyclrError(f"{trial.workload} failed:\n{own.rstrip()}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _on_data(trial: Trial, job: Job) -> Iterator[None]:
+    """Say the shapes of the data in an error that the framework raises here, which a model has that does not fit."""
+    try:
+        yield
+    except CyclrError:
+        raise
+    except Exception as error:
+        # Keras leaves its own frames out, so that the last one may be a call in cyclr.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raised_here = Path(last.filename).is_relative_to(_CYCLR) and (last.line or "").startswith("raise ")
+        if raised_here or user_file.own_traceback(error, trial.file):
+            raise
+        shapes = f", {job.batch_shapes}" if job.batch_shapes else ""
+        raise CyclrError(
+            f"the model of {trial.workload} cannot be trained on its data{shapes}: "
+            f"{type(error).__name__}: {user_file.plain_text(str(error))}"
+        ) from error
 
 
 def empty_record(trial: Trial) -> Record:
@@ -115,7 +144,8 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
             updates += 1
             report(test.recorded, len(test))
 
-        found["range_test"] = job.range_test(count)
+        with _on_data(trial, job):
+            found["range_test"] = job.range_test(count)
         found["range_test_steps"] = updates
         bounds = found["range_test"].bounds
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), bounds)
@@ -131,7 +161,8 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
     )
     unfit = None
     try:
-        job.train(plan, history)
+        with _on_data(trial, job):
+            job.train(plan, history)
     except MembersError as error:
         # Weights that are NaN or infinite, before a loss is.
         history.diverged, unfit = True, str(error)
@@ -157,9 +188,9 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _built(trial: Trial, data: Dataset | None = None) -> Job:
+def _built(trial: Trial, *, trains: bool = True) -> Job:
     """Build the model and the data of a trial. A user's file may draw random numbers already when it is run."""
-    load = functools.partial(workloads.builder, trial, data)
+    load = functools.partial(workloads.builder, trial, trains=trains)
     return _seeded(load() if trial.file is None else _seeded(load, trial.seed), trial.seed)
 
 
@@ -196,16 +227,10 @@ def _seed(seed: int) -> None:
 
 def _error_line(error: BaseException, file: Path | None) -> str:
     """Return the error in one line, with the place in the user's folder unless it is an error of cyclr."""
-    said = f"{type(error).__name__}: {error}"
+    said = f"{type(error).__name__}: {user_file.plain_text(str(error))}"
     if isinstance(error, CyclrError):
         return said
     frames = traceback.extract_tb(error.__traceback__)
-    users = [frame for frame in frames if file is not None and _is_in_folder(frame.filename, file.parent)]
+    users = [frame for frame in frames if file is not None and user_file.is_in_folder(frame.filename, file.parent)]
     where = (users or frames)[-1]
     return f"{said} ({Path(where.filename).name}, line {where.lineno})"
-
-
-def _is_in_folder(filename: str, folder: Path) -> bool:
-    """True if a source file is in a folder, and not in packages that are installed there."""
-    path = Path(filename)
-    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts

@@ -1,16 +1,15 @@
 """Models to run on: two small ones, and a user's own from a file."""
 
-import contextlib
-import importlib.util
-import symtable
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cyclr._checks import did_you_mean
 from cyclr.errors import CyclrError
-from cyclr.experiments import environment
-from cyclr.experiments.data import NAMES, Dataset, load
+from cyclr.experiments import data, environment, optimizers, user_file
 from cyclr.experiments.jobs.base import Job
 from cyclr.experiments.spec import Trial
 
@@ -53,150 +52,169 @@ def mlp(input_shape: tuple[int, ...], classes: int) -> Any:
 BUILT_IN = {"cnn": classic_cnn, "mlp": mlp}
 """Workloads by name: functions of the shape of an image and the number of classes."""
 
+_METRICS = "val_loss", "val_accuracy"
+"""Metrics of built-in workloads and of torch models."""
 
-def builder(trial: Trial, data: Dataset | None = None) -> Callable[[], Job]:
+_DATA = "(x_train, y_train, x_val, y_val)"
+
+
+def builder(trial: Trial, *, trains: bool = True) -> Callable[[], Job]:
     """Return a function that builds the model and the data of a trial, ready to be tested and trained.
 
     Frameworks are imported and files are read at once. The returned function draws initial weights; call it with seeded
     generators.
 
-    A function of a user's file returns `(model, data)`, where the model is a compiled `keras.Model` or a
-    `torch.nn.Module`, and data is `((x, y), (x_val, y_val))`, `(x, y, x_val, y_val)` or two iterables of batches,
-    `(training, validation)`, of known length. A torch model is trained with cross-entropy if labels are integers and
-    with the squared error otherwise, or with a third value that the function returns: `loss(outputs, targets)`.
+    A function of a user's file is called without arguments. It returns a model, or a tuple of a model and, in any
+    order, what else it has:
+
+    - model: a `keras.Model`, compiled or not, or a `torch.nn.Module`.
+    - data: `(x_train, y_train, x_val, y_val)`, `((x_train, y_train), (x_val, y_val))`, or `(training, validation)`, two
+      iterables of batches of known length. For a range test the training data is enough. Without data the trial's is
+      taken, with the channels first for torch.
+    - optimizer: one of the framework, if the model is not compiled; SGD with momentum 0.9 by default.
+    - loss: `loss(outputs, targets)` in torch, what `compile` takes in Keras. By default the cross-entropy if targets
+      are integers (of probabilities or logits, by the last layer of a Keras model), else the squared error.
 
     Args:
         trial: the trial.
-        data: data for a function of a user's file that returns only a model.
+        trains: False if only a range test is made, which needs no validation data.
 
     Raises:
         CyclrError: no such workload, or (when the builder is called) a function that returns something else.
     """
     check(trial)
-    function = _built_in(trial) if trial.file is None else _load_function(trial.workload, trial.file)
-    return lambda: _job(function(), trial, data)
-
-
-def _job(made: Any, trial: Trial, data: Dataset | None) -> Job:
-    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
-    model, *rest = made if isinstance(made, tuple) and len(made) in (2, 3) else (made,)
-    is_keras = keras is not None and isinstance(model, keras.Model)
-    if not is_keras and not (torch is not None and isinstance(model, torch.nn.Module)):
-        raise CyclrError(
-            f"{trial.workload} must return a compiled keras.Model or a torch.nn.Module, and data; "
-            f"got a {type(model).__name__}."
-        )
-    given = rest[0] if rest else data
-    if isinstance(given, Dataset):
-        given = given.x_train, given.y_train, given.x_val, given.y_val
-    parts = tuple(given) if isinstance(given, tuple | list) else ()
-    if len(parts) not in (2, 4):
-        received = f"data of type {type(given).__name__}" if rest else f"only a {type(model).__name__}"
-        length = f" and length {len(parts)}" if isinstance(given, tuple | list) else ""
-        raise CyclrError(
-            f"{trial.workload} must return (model, data); got {received}{length}. Data is ((x, y), (x_val, y_val)), "
-            "(x, y, x_val, y_val) or two iterables of batches."
-        )
-    training, validation = parts if len(parts) == 2 else (parts[:2], parts[2:])
-    if is_keras:
-        from cyclr.experiments.jobs.keras import KerasJob
-
-        return KerasJob(model, training, validation, trial)
-    from cyclr.experiments.jobs.torch import TorchJob
-
-    return TorchJob(model, training, validation, trial, *rest[1:])
+    if trial.file is None:
+        environment.select_backend(trial.backend)
+    loaded, parts = (None, None) if trial.data is None else _load(trial)
+    if trial.file is not None:
+        function = user_file.load_function(trial.workload, trial.file)
+        return lambda: _job(function(), parts, trial, trains)
+    shape, classes = loaded.input_shape, loaded.classes  # type: ignore[union-attr]
+    return lambda: _job(BUILT_IN[trial.workload](shape, classes), parts, trial, trains)
 
 
 def check(trial: Trial) -> None:
-    """Refuse a workload that does not exist, as far as can be seen without running the user's file.
+    """Refuse what does not exist, as far as can be seen without importing a framework or running the user's file.
 
     Raises:
-        CyclrError: no such workload, file or function, or a file that is not Python.
+        CyclrError: no such workload, file, function, data, optimizer or metric, or a file that is not Python.
     """
-    file = trial.file
-    if file is None:
-        if trial.workload not in BUILT_IN:
-            raise CyclrError(
-                f"workload must be {', '.join(map(repr, BUILT_IN))} or FILE.py:function; got {trial.workload!r}."
-            )
-        return
-    name, _, function_name = trial.workload.rpartition(":")
-    if not function_name or file.suffix != ".py":
-        raise CyclrError(f"a workload in a file is FILE.py:function, such as model.py:build; got {trial.workload!r}.")
-    if not file.is_file():
-        raise CyclrError(f"there is no file {name!r} for the workload {trial.workload!r}. Check the path.")
-    try:
-        source = importlib.util.decode_source(file.read_bytes())
-        symbols = symtable.symtable(source, name, "exec").get_symbols()
-    except (SyntaxError, ValueError) as error:
-        raise CyclrError(f"the workload's file must be Python; {name!r} is not: {error}.") from error
-    made = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    if function_name not in made and "import *" not in source:
-        raise _no_function(name, function_name, [symbol.get_name() for symbol in symbols if symbol.is_namespace()])
+    frameworks: tuple[str, ...] = ("keras",)
+    name = trial.workload
+    if trial.file is not None or name.endswith(".py") or Path(trial.folder, name).exists():
+        frameworks = user_file.check(name, trial.folder)
+    elif name not in BUILT_IN:
+        hint = did_you_mean(name, BUILT_IN)
+        raise CyclrError(
+            f"there is no model {name!r}. {hint and hint + ' '}Write {', '.join(BUILT_IN)}, or FILE.py:function, such "
+            "as model.py:build."
+        )
+    if trial.data is not None:
+        data.check(_source(trial))
+    if trial.optimizer is not None:
+        optimizers.check(trial.optimizer, frameworks)
+    if (trial.file is None or frameworks == ("torch",)) and trial.metric not in _METRICS:
+        raise CyclrError(
+            f"metric must be one of {', '.join(_METRICS)} for {name}; got metric={trial.metric!r}. "
+            f"{did_you_mean(trial.metric, _METRICS)}".rstrip()
+        )
 
 
-def _built_in(trial: Trial) -> Callable[[], Any]:
-    """Return a function that returns a compiled model and its data, like the function of a user's file."""
-    environment.select_backend(trial.backend)
-    import keras
+def _source(trial: Trial) -> str | Path:
+    source: str = trial.data["source"]  # type: ignore[index]
+    return source if source in data.NAMES else Path(trial.folder, source)
 
+
+def _load(trial: Trial) -> tuple[data.Dataset, tuple[Any, ...]]:
+    """Return the data of a trial, whole and as the arrays that are used."""
     given: Any = trial.data
-    source, held_out = given["source"], given["validation"]
-    data = load(source if source in NAMES else Path(trial.folder, source))
-    x, y, x_val, y_val = data.x_train, data.y_train, data.x_val, data.y_val
-    if held_out != "test":
+    loaded = data.load(_source(trial))
+    x, y, x_val, y_val = loaded.x_train, loaded.y_train, loaded.x_val, loaded.y_val
+    if (held_out := given["validation"]) != "test":
         if held_out >= len(x):
             raise CyclrError(f"validation must leave samples to train on; got validation={held_out} of {len(x)}.")
         x, y, x_val, y_val = x[:-held_out], y[:-held_out], x[-held_out:], y[-held_out:]
-    x, y = x[: given["samples"]], y[: given["samples"]]
-
-    def build() -> Any:
-        model = BUILT_IN[trial.workload](data.input_shape, data.classes)
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return model, (x, y, x_val, y_val)
-
-    return build
+    return loaded, (x[: given["samples"]], y[: given["samples"]], x_val, y_val)
 
 
-@contextlib.contextmanager
-def importable_folder(file: Path | None) -> Iterator[None]:
-    """Make the modules in the folder of a user's file importable inside this context, as for a script that is run."""
-    if file is None:
-        yield
-        return
-    folder = str(file.parent)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        # Removed by value, because the file may have inserted entries before it.
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)
+def _job(made: Any, loaded: tuple[Any, ...] | None, trial: Trial, trains: bool) -> Job:
+    """Return the job of what a function returned; `loaded` is the data of the trial, if it has some."""
+    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    model, *rest = made if isinstance(made, tuple | list) and made else (made,)
+    is_keras = keras is not None and isinstance(model, keras.Model)
+    if not is_keras and not (torch is not None and isinstance(model, torch.nn.Module)):
+        missing = " Is the return missing?" if made is None else ""
+        raise CyclrError(
+            f"{trial.workload} must return a keras.Model or a torch.nn.Module, or a tuple that starts with one, such "
+            f"as (model, data); got a {type(model).__name__}.{missing}"
+        )
+    found = _by_kind(rest, keras if is_keras else torch, trial)
+    given = found.pop("data", None)
+    if given is None and loaded is None:
+        raise CyclrError(
+            f"{trial.workload} returned a model without data. Add data, such as --data digits, or return "
+            f"(model, {_DATA})."
+        )
+    if given is not None and loaded is not None:
+        source = trial.data["source"]  # type: ignore[index]
+        raise CyclrError(f"data must be left out, because {trial.workload} returns data; got data={source!r}.")
+    if loaded is not None and not is_keras:
+        loaded = tuple(np.moveaxis(part, -1, 1) if part.ndim == 4 else part for part in loaded)
+    training, validation = _halves(loaded if given is None else given, trial.workload)
+    if validation is None and trains:
+        raise CyclrError(
+            f"{trial.workload} returned no validation data, by which policies are compared. Return (model, {_DATA})."
+        )
+    if is_keras:
+        from cyclr.experiments.jobs.keras import KerasJob
+
+        return KerasJob(model, training, validation, trial, **found)
+    from cyclr.experiments.jobs.torch import TorchJob
+
+    return TorchJob(model, training, validation, trial, **found)
 
 
-def _load_function(workload: str, file: Path) -> Callable[[], Any]:
-    """Run the user's file, and return its function; both need `importable_folder`."""
-    name, _, function_name = workload.rpartition(":")
-    loaded = sys.modules.get(file.stem)
-    is_free = loaded is None or getattr(loaded, "__file__", None) == str(file)
-    module_name = file.stem if is_free else f"workload_{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise CyclrError(f"{name} cannot be imported as Python.")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look for the module there.
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    function: Any = getattr(module, function_name, None)
-    if not callable(function):
-        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise _no_function(name, function_name, functions)
-    return function  # type: ignore[no-any-return]
+def _by_kind(parts: list[Any], framework: Any, trial: Trial) -> dict[str, Any]:
+    """Return what a function returned beside the model by what it is: data, an optimizer, or a loss."""
+    module = framework.optimizers if framework.__name__ == "keras" else framework.optim
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part is None:
+            continue
+        kind = "data"
+        if isinstance(part, module.Optimizer) or (isinstance(part, str) and part.lower() in _lower(module)):
+            kind = "optimizer"
+        elif callable(part) or isinstance(part, str):
+            kind = "loss"
+        if isinstance(part, type):
+            raise CyclrError(
+                f"{trial.workload} returned the class {part.__name__}. Return an object: {part.__name__}(...)."
+            )
+        if kind in found:
+            raise CyclrError(
+                f"{trial.workload} returned two values for {kind}, of types {type(found[kind]).__name__} and "
+                f"{type(part).__name__}. Return (model, data, optimizer, loss), where data is one value: {_DATA}."
+            )
+        found[kind] = part
+    return found
 
 
-def _no_function(file: str, name: str, known: list[str]) -> CyclrError:
-    return CyclrError(f"{file} has no function {name!r}; it has {', '.join(known) or 'none'}.")
+def _lower(module: Any) -> set[str]:
+    return {name.lower() for name, kind in vars(module).items() if isinstance(kind, type)}
+
+
+def _halves(given: Any, workload: str) -> tuple[Any, Any]:
+    """Return training and validation data; the second is None if there is only one of them."""
+    if isinstance(given, data.Dataset):
+        given = given.x_train, given.y_train, given.x_val, given.y_val
+    parts = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(parts) == 4:
+        return parts[:2], parts[2:]
+    if len(parts) == 2:
+        return (parts, None) if all(hasattr(part, "shape") for part in parts) else parts
+    if parts or not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
+        length = f" of length {len(parts)}" if parts else ""
+        raise CyclrError(
+            f"data of {workload} must be {_DATA}, or two iterables of batches; got a {type(given).__name__}{length}."
+        )
+    return given, None

@@ -3,6 +3,8 @@
 import re
 from typing import Literal, cast
 
+from cyclr._checks import did_you_mean
+
 Direction = Literal["max", "min"]
 
 # The last words of metrics, including Keras' metrics and their short names.
@@ -43,7 +45,8 @@ def direction_of(metric: str) -> Direction:
     """
     if (direction := direction_or_none(metric)) is not None:
         return direction
+    hint = did_you_mean(metric, ("val_accuracy", "val_loss"))
     raise ValueError(
         f"direction is needed, because the name of the metric does not say it; got metric={metric!r}. "
-        'Set direction = "max" if more is better, or "min" if less is better.'
+        f'{hint and hint + " "}Set direction="max" if more is better, or direction="min" if less is better.'
     )

@@ -88,6 +88,7 @@ class RunFolder:
         description: Mapping[str, Any],
         ids: Collection[str],
         *,
+        folder_of_paths: str | os.PathLike[str] = ".",
         workload_sha256: str | None = None,
         command: Iterable[str] | None = None,
     ) -> Self:
@@ -99,6 +100,7 @@ class RunFolder:
                 after a typo was corrected) are removed.
             description: the comparison, with its `direction`, as run.json keeps it.
             ids: the ids of its trials.
+            folder_of_paths: the folder of relative paths in the description.
             workload_sha256: SHA-256 of the user's file, or None.
             command: the command line for run.json; by default the one of this process.
 
@@ -109,6 +111,7 @@ class RunFolder:
             UserWarning: the user's file has changed since the folder got its results.
         """
         run = cls(folder)
+        spec = {"spec": dict(description), "folder": str(Path(folder_of_paths).resolve())}
         started = {
             "command": list(sys.argv if command is None else command),
             "workload_sha256": workload_sha256,
@@ -117,7 +120,7 @@ class RunFolder:
             "created": now(),
         }
         try:
-            run._start(description, ids, started)
+            run._start(spec, ids, started)
         except BaseException as error:
             run.close()
             if not isinstance(error, OSError):
@@ -205,22 +208,21 @@ class RunFolder:
         for number, line in enumerate(lines, 1):
             self._add(decode(line, f"{file}, line {number}"))
 
-    def _start(self, description: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
+    def _start(self, spec: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
+        self._check_own()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock(".lock")
         for left_by_a_kill in (*self.path.glob(".run.json.*.tmp"), *self.path.glob(".records.jsonl.*.tmp")):
             left_by_a_kill.unlink(missing_ok=True)
-        about = {"version": VERSION, "spec": dict(description), **started, "resumed": []}
+        about = {"version": VERSION, **spec, **started, "resumed": []}
         if (self.path / "run.json").exists():
             # The lock file may be deleted while it is locked; then the lock of the records keeps a second writer out.
             self._lock("records.jsonl")
             self._read()
-            started |= self._drop_failed(description, set(ids), started["workload_sha256"])
-            about = {**self.about, "spec": dict(description), "resumed": [*self.about.get("resumed", []), started]}
-        elif any(path.name != ".lock" for path in self.path.iterdir()):
-            raise RunFolderError(
-                f"{str(self.path)!r} holds files that do not belong to a comparison. Choose a new or an empty folder."
-            )
+            started |= self._drop_failed(spec["spec"], set(ids), started["workload_sha256"])
+            about = {**self.about, **spec, "resumed": [*self.about.get("resumed", []), started]}
+        else:
+            self._check_own()
         os.ftruncate(self._locked[".lock"], 0)
         os.write(self._locked[".lock"], f"process {os.getpid()} on {socket.gethostname()}".encode())
         self.about = redact(about)
@@ -231,6 +233,16 @@ class RunFolder:
         os.fsync(self._locked["records.jsonl"])
         self.torn = False
         _files.sync_folder(self.path)
+
+    def _check_own(self) -> None:
+        """Raise for a folder with files that are not of a comparison, which stays as it is."""
+        if not self.path.is_dir() or (self.path / "run.json").exists():
+            return
+        own = (".lock", ".run.json.", ".records.jsonl.")
+        if not all(path.name.startswith(own) for path in self.path.iterdir()):
+            raise RunFolderError(
+                f"{str(self.path)!r} holds files that do not belong to a comparison. Choose a new or an empty folder."
+            )
 
     def _lock(self, name: str) -> None:
         """Open and lock a file of the folder; the system releases it when the process ends, however that happens."""

@@ -25,7 +25,7 @@ def conditions_of(model: Any, optimizer: Any, loader: Any, batch: Any, **more: i
         "model": type(inner).__name__,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        "optimizer": _optimizer_call(_groups.innermost(optimizer), more.get("group") or 0),
+        "optimizer": optimizer_call(_groups.innermost(optimizer), more.get("group") or 0),
         "groups": len(optimizer.param_groups),
         "batch_size": _batch_size(loader, batch),
         **more,
@@ -35,7 +35,7 @@ def conditions_of(model: Any, optimizer: Any, loader: Any, batch: Any, **more: i
     return {**known, **conditions.versions("torch")}
 
 
-def _optimizer_call(optimizer: Any, group: int) -> str:
+def optimizer_call(optimizer: Any, group: int = 0) -> str:
     """Return an optimizer with the settings of a group that are not the defaults, without the learning rate."""
     kind = type(optimizer)
     is_public = getattr(torch.optim, kind.__name__, None) is kind

@@ -92,6 +92,8 @@ class Job(Protocol):
 
     steps_per_epoch: int
     optimizer_name: str
+    batch_shapes: str
+    """Shapes of a sample's inputs and targets, in words; `""` if they are not known before a batch is read."""
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
         """Run the range test of the trial; the model is left as it was."""
@@ -114,28 +116,11 @@ def number_of_batches(workload: str, batches: Any) -> int:
     return length
 
 
-def optimizer_from(module: Any, table: Mapping[str, Any], *parameters: Any, **defaults: Any) -> Any:
-    """The optimizer that a table names, such as `{"name": "SGD", "momentum": 0.9}`.
-
-    Args:
-        module: `keras.optimizers` or `torch.optim`.
-        table: name, in any case, and arguments.
-        parameters, defaults: further arguments; the arguments of the table take precedence.
-
-    Raises:
-        CyclrError: the module has none of that name, or it does not take these arguments.
-    """
-    arguments = {name: value for name, value in table.items() if name != "name"}
-    known = {
-        name.lower(): kind
-        for name, kind in vars(module).items()
-        if isinstance(kind, type) and issubclass(kind, module.Optimizer) and kind is not module.Optimizer
-    }
-    kind = known.get(table["name"].lower())
-    if kind is None:
-        names = ", ".join(sorted({kind.__name__ for kind in known.values()}))
-        raise CyclrError(f"optimizer must be one of {names}; got {table['name']!r}.")
-    try:
-        return kind(*parameters, **{**defaults, **arguments})
-    except (TypeError, ValueError) as error:
-        raise CyclrError(f"optimizer {table['name']} does not take the arguments {arguments}: {error}.") from error
+def shapes_of(training: Any) -> str:
+    """Return the shapes of a sample's inputs and targets in words, or `""` for iterables of batches."""
+    shapes: list[Any] = (
+        [getattr(part, "shape", None) for part in training] if isinstance(training, tuple | list) else []
+    )
+    if len(shapes) != 2 or None in shapes:
+        return ""
+    return "inputs of shape {} and targets of shape {}".format(*(tuple(shape[1:]) for shape in shapes))

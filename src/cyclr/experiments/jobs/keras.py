@@ -1,13 +1,15 @@
 """Trials of Keras models."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from cyclr.errors import CyclrError
-from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
+from cyclr.experiments import optimizers
+from cyclr.experiments.jobs.base import History, number_of_batches, shapes_of
 from cyclr.experiments.policies import Ending, Plan
 from cyclr.experiments.spec import Trial
 from cyclr.keras import AutoCycle, Ensemble, LearningRate, Snapshots, _private, average, range_test
@@ -18,30 +20,52 @@ from cyclr.range_test import RangeTest, RangeTestResult
 
 
 class KerasJob:
-    """A compiled Keras model and its data.
+    """A Keras model and its data.
 
     The model trains with `steps_per_execution=1`, whatever it was compiled with, because every update is recorded.
 
     Args:
         model: the model; the trial's optimizer, if it has one, replaces the model's.
-        training, validation: `(x, y)`, or iterables of batches that `fit` takes.
+        training, validation: `(x, y)`, or iterables of batches that `fit` takes; no validation data for a range test
+            only.
         trial: what to do.
+        optimizer, loss: what to compile the model with, if it is not compiled.
 
     Raises:
-        CyclrError: the model is not compiled, or the data does not know its length.
+        CyclrError: the model is not compiled and has no default loss, it does not fit the data, or the data does not
+            know its length.
     """
 
-    def __init__(self, model: Any, training: Any, validation: Any, trial: Trial) -> None:
+    def __init__(
+        self, model: Any, training: Any, validation: Any, trial: Trial, optimizer: Any = None, loss: Any = None
+    ) -> None:
+        self.batch_shapes = shapes_of(training)
+        x, y = training if self.batch_shapes else (None, None)
+        name = "its data" if trial.data is None else Path(trial.data["source"]).name
+        if x is not None:
+            _check_inputs(model, x, trial.workload, name)
         if not model.compiled:
-            raise CyclrError(f"{trial.workload} must return a compiled model. Call model.compile(...) in it.")
+            loss = _default_loss(model, y, trial.workload) if loss is None else loss
+            in_classes = "crossentropy" in str(getattr(loss, "name", loss)).replace("_", "")
+            optimizer = keras.optimizers.SGD(0.01, momentum=0.9) if optimizer is None else optimizer
+            model.compile(optimizer, loss, metrics=["accuracy"] if in_classes else None)
+        elif optimizer is not None or loss is not None:
+            raise CyclrError(
+                f"{trial.workload} returned a compiled model and {'a loss' if optimizer is None else 'an optimizer'}, "
+                "which would not be used. Leave it out, or do not compile the model."
+            )
         self._model, self._trial = model, trial
+        if y is not None:
+            _check_classes(model, y, trial.workload, name)
         if trial.optimizer is not None:
-            model.optimizer = optimizer_from(keras.optimizers, trial.optimizer)
+            model.optimizer = optimizers.make(keras.optimizers, trial.optimizer)
         self.optimizer_name = trial.optimizer_name or optimizer_call(model.optimizer).removeprefix("keras.optimizers.")
         # What `fit` and `range_test` take: arrays with a size of batches, or batches.
         self._data, self._validation, self._batch_size = (training,), validation, None
         if isinstance(training, tuple | list) and len(training) == 2:
-            self._data, self._validation, self._batch_size = (*training,), tuple(validation), trial.batch_size
+            self._data, self._batch_size = (*training,), trial.batch_size
+            # Keras takes a list for inputs alone.
+            self._validation = tuple(validation) if isinstance(validation, list) else validation
             self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
         else:
             self.steps_per_epoch = number_of_batches(trial.workload, training)
@@ -128,6 +152,55 @@ class KerasJob:
         if plan.framework != "auto":
             optimizer.learning_rate = plan.lr if rate is None else rate
         return rate
+
+
+def _default_loss(model: Any, targets: Any, workload: str) -> Any:
+    """Return the cross-entropy if targets are integers, of probabilities or logits by the last layer; else "mse"."""
+    if targets is not None and np.asarray(targets).dtype.kind == "f":
+        return "mse"
+    last = model.layers[-1] if model.layers and (isinstance(model, keras.Sequential) or _outputs(model)) else None
+    activation = getattr(last, "activation", None)
+    units = getattr(last, "units", 0)
+    if targets is not None and (activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax)):
+        return keras.losses.SparseCategoricalCrossentropy()
+    if targets is not None and activation is keras.activations.linear and units > 1:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if targets is not None and activation is keras.activations.sigmoid and units == 1:
+        return keras.losses.BinaryCrossentropy()
+    raise CyclrError(
+        f"{workload} returned a model that is not compiled, and no loss. Call model.compile(...), or return "
+        "(model, data, optimizer, loss)."
+    )
+
+
+def _outputs(model: Any) -> Any:
+    """Number of outputs, the last axis, of a model that is built and has one output; else None."""
+    outputs: Any = getattr(model, "outputs", None) or ()
+    return outputs[0].shape[-1] if len(outputs) == 1 else None
+
+
+def _check_inputs(model: Any, x: Any, workload: str, name: str) -> None:
+    """Raise if a model that is built takes inputs of another shape."""
+    inputs: Any = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1:
+        return
+    takes, has = tuple(inputs[0].shape[1:]), tuple(x.shape[1:])
+    # Keras adds or removes a last axis of 1.
+    shapes = [has, (*has, 1), has[:-1] if has[-1:] == (1,) else has]
+    if not any(len(takes) == len(one) and all(map(_fits, takes, one)) for one in shapes):
+        raise CyclrError(f"the model of {workload} takes inputs of shape {takes}; {name} has {has}.")
+
+
+def _fits(taken: int | None, size: int) -> bool:
+    return taken in (None, size)
+
+
+def _check_classes(model: Any, y: Any, workload: str, name: str) -> None:
+    """Raise if a model that is built has fewer outputs than there are classes, by its loss."""
+    is_sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
+    outputs, classes = _outputs(model), int(np.max(y)) + 1
+    if (is_sparse or model.loss == "sparse_categorical_crossentropy") and outputs is not None and classes > outputs:
+        raise CyclrError(f"the model of {workload} has {outputs} outputs; {name} has {classes} classes.")
 
 
 class _Logits(Ensemble):

@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from cyclr.errors import CyclrError
-from cyclr.experiments.jobs.base import History, number_of_batches, optimizer_from
+from cyclr.experiments import optimizers
+from cyclr.experiments.jobs.base import History, number_of_batches, shapes_of
 from cyclr.experiments.policies import Ending, Plan
 from cyclr.experiments.spec import Trial
 from cyclr.members import Member
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.torch import AutoCycle, Scheduler, Snapshots, average, ensemble, range_test
+from cyclr.torch._conditions import optimizer_call
 
 _DEFAULT_OPTIMIZER = {"name": "SGD", "momentum": 0.9}
 _VALIDATION_BATCH = 1000
@@ -24,26 +26,32 @@ class TorchJob:
 
     Args:
         model: the model, on its device; batches are moved there.
-        training, validation: `(x, y)` of tensors or arrays, or iterables of batches `(inputs, targets)`.
+        training, validation: `(x, y)` of tensors or arrays, iterables of batches `(inputs, targets)`, or datasets of
+            samples; no validation data for a range test only.
         trial: what to do.
+        optimizer: the user's own, which the trial's replaces if it has one.
         loss: `loss(outputs, targets)`; cross-entropy for integer targets and the squared error for others by default.
 
     Raises:
         CyclrError: no such optimizer, or data that does not know its length or can be read only once.
     """
 
-    def __init__(self, model: Any, training: Any, validation: Any, trial: Trial, loss: Any = None) -> None:
+    def __init__(
+        self, model: Any, training: Any, validation: Any, trial: Trial, optimizer: Any = None, loss: Any = None
+    ) -> None:
+        if isinstance(loss, str):
+            raise CyclrError(f"the loss of {trial.workload} must be a function in torch; got {loss!r}.")
         self._model, self._trial, self._loss = model, trial, loss or default_loss
-        table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
-        # The rate is set before the first update; only torch asks for one here.
-        self._optimizer = optimizer_from(torch.optim, table, model.parameters(), lr=0.01)
-        self.optimizer_name = trial.optimizer_name or f"{table['name']}(momentum=0.9)"
+        if optimizer is None or trial.optimizer is not None:
+            table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
+            # The rate is set before the first update; only torch asks for one here.
+            optimizer = optimizers.make(torch.optim, table, model.parameters(), lr=0.01)
+        self._optimizer = optimizer
+        self.optimizer_name = trial.optimizer_name or optimizer_call(optimizer).removeprefix("torch.optim.")
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        if isinstance(training, tuple | list) and len(training) == 2:
-            self._training: Any = DataLoader(_tensors(training), trial.batch_size, shuffle=True)
-            self._validation: Any = DataLoader(_tensors(validation), _VALIDATION_BATCH)
-        else:
-            self._training, self._validation = training, validation
+        self.batch_shapes = shapes_of(training)
+        self._training = _batches(training, trial.batch_size, shuffle=True)
+        self._validation = _batches(validation, _VALIDATION_BATCH)
         self.steps_per_epoch = number_of_batches(trial.workload, self._training)
         if isinstance(self._validation, Iterator):
             raise CyclrError(
@@ -153,5 +161,9 @@ def default_loss(outputs: Any, targets: Any) -> Any:
     return torch.nn.functional.mse_loss(outputs, targets)
 
 
-def _tensors(pair: Any) -> TensorDataset:
-    return TensorDataset(*(torch.as_tensor(np.asarray(part)) for part in pair))
+def _batches(data: Any, batch_size: int, shuffle: bool = False) -> Any:
+    """Return an iterable of batches of a pair, of a dataset of samples, or of batches."""
+    if isinstance(data, tuple | list) and len(data) == 2:
+        data = TensorDataset(*(torch.as_tensor(np.asarray(part)) for part in data))
+    is_samples = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    return DataLoader(data, batch_size, shuffle=shuffle) if is_samples else data
