@@ -230,7 +230,8 @@ def range_test(
                 processes,
                 **loop,
             )
-            more = {"group": group, "accumulate": accumulate, "processes": processes.count, "seed": seed}
+            more = {"group": group, "processes": processes.count, "seed": seed}
+            more |= {"accumulate": accumulate * getattr(loader, "accumulate", 1)}
             test.tested |= conditions_of(model, optimizer, loader, batches.upcoming, **more)
             used, rates = [step_fn is None], set[float]()
             for each in filter(_private.runs_hooks, _groups.with_inner([stepped, optimizer] if step_fn else [])):

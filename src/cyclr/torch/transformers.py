@@ -1,25 +1,300 @@
-"""Transformers: AutoCycle in a `Trainer`."""
+"""Transformers: the range test of a `Trainer`, a schedule or AutoCycle for its training."""
 
+import contextlib
 import functools
+import inspect
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
-from cyclr import _checks, _names
+from cyclr import _checks, _generators, _names
+from cyclr._contents import Contents
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
-from cyclr.errors import AutoCycleError, MissingExtraError
-from cyclr.schedules import Schedule
+from cyclr.errors import AutoCycleError, MissingExtraError, RangeTestError
+from cyclr.range_test import RangeTest, RangeTestResult
+from cyclr.range_test.driver import Spacing
+from cyclr.range_test.progress import Verbose
+from cyclr.schedules import Run, Schedule
+from cyclr.torch import _groups, _private_transformers
+from cyclr.torch._shares import Shares
+from cyclr.torch._update import Processes, repeat_skipped
 from cyclr.torch.auto_cycle import AutoCycle
+from cyclr.torch.range_test import range_test as torch_range_test
+from cyclr.torch.scheduler import Scheduler
+from cyclr.torch.state import TrainingState
 
 try:
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer, TrainerCallback, logging
 except ImportError as error:
     raise MissingExtraError(
         'cyclr.torch.transformers needs Transformers and Accelerate. Install them: pip install "cyclr[transformers]".'
     ) from error
+
+
+@_names.hinted
+def range_test(
+    trainer: Any,
+    *,
+    min_lr: float | Sequence[float] = 1e-6,
+    max_lr: float | Sequence[float] = 10.0,
+    steps: int = 150,
+    spacing: Spacing = "exponential",
+    stop_factor: float | None = 4.0,
+    smoothing: float = 0.9,
+    also: Sequence[Any] = (),
+    group: int | None = None,
+    updates_per_rate: int = 1,
+    evaluate: Callable[[torch.nn.Module], Any] | None = None,
+    repeats: int | None = None,
+    seed: int | None = 0,
+    total_steps: int | Run | None = None,
+    refine: int | None = None,
+    snapshot_dir: str | os.PathLike[str] | None = None,
+    on_step: Callable[[RangeTest], None] | None = None,
+    verbose: Verbose = "auto",
+) -> RangeTestResult:
+    """Run `cyclr.torch.range_test` on what `trainer.train()` would train, and leave the trainer exactly as it was.
+
+    The trainer prepares everything as for training: its model (of `model_init` too), the optimizer with its parameter
+    groups, data, collator, sampler, device, precision, processes. Every update uses its `get_batch_samples` and
+    `training_step`, so accumulation, label smoothing, a `compute_loss` of your own and `compute_loss_func` count, and
+    its `max_grad_norm`. Callbacks are not called, and nothing is logged or saved.
+
+    Afterwards everything is restored, also if the test raises or is interrupted: weights, modes, optimizer, scaler,
+    random generators, and attributes of the trainer, its state, control and accelerator. An optimizer that the trainer
+    had not created yet is None again. `trainer.train()` then trains to the last bit as without the test.
+
+    The recorded loss is the one that the trainer trains on: the mean over the batches of an update, or over their
+    tokens, and over the processes.
+
+    Args:
+        trainer: a `transformers.Trainer`, or an instance of a subclass, which is not training.
+        min_lr, max_lr, steps, spacing, stop_factor, smoothing, also, group, updates_per_rate, evaluate, repeats, seed,
+            snapshot_dir, on_step, verbose: as for `cyclr.torch.range_test`. `"auto"` shows nothing if the trainer's
+            arguments have `disable_tqdm`.
+        total_steps, refine: as for `cyclr.torch.range_test`. With refine, total_steps is by default the number of
+            updates that `train()` would make.
+
+    Returns:
+        The result; `set_schedule(trainer, result.bounds)` trains with its bounds.
+
+    Raises:
+        TypeError, ValueError: something else than a trainer; one that shards the model (FSDP, DeepSpeed), updates layer
+            by layer or is training; an argument out of range.
+        RangeTestError: no loss could be recorded.
+
+    Example:
+        >>> import tempfile
+        >>> import torch, transformers
+        >>> from cyclr.torch.transformers import range_test, set_schedule
+        >>> _ = torch.manual_seed(0)
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(4, 1)
+        ...     def forward(self, x, labels):
+        ...         return {"loss": (self.layer(x) - labels).square().mean()}
+        >>> data = [{"x": x, "labels": x.sum()[None]} for x in torch.randn(256, 4)]
+        >>> arguments = transformers.TrainingArguments(
+        ...     tempfile.mkdtemp(), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no"
+        ... )
+        >>> trainer = transformers.Trainer(Model(), arguments, train_dataset=data)
+        >>> result = range_test(trainer)
+        >>> result.bounds.status, trainer.optimizer
+        ('ok', None)
+        >>> set_schedule(trainer, result.bounds)
+        >>> _ = trainer.train()  # doctest: +ELLIPSIS
+        {...
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    """
+    options = locals() | {}
+    del options["trainer"]
+    _check_trainer(trainer, "a range test", "Test on one device, or in several processes with DDP.")
+    if verbose == "auto" and trainer.args.disable_tqdm:
+        options["verbose"] = 0
+    if trainer.is_in_train:
+        raise ValueError("trainer must not be training; got one in train(). Test before it.")
+    model, accelerator = trainer.model, trainer.accelerator
+    device = next((parameter.device for parameter in model.parameters()), None)
+    with contextlib.ExitStack() as undo:
+        undo.callback(_generators.Generators().restore)
+        if device is not None:
+            undo.callback(model.to, device)
+        for parameter in model.parameters():
+            undo.callback(setattr, parameter, "grad", parameter.grad)
+        for name in ("train_dataset", "eval_dataset"):
+            if isinstance(rows := getattr(trainer, name), list):
+                undo.callback(setattr, trainer, name, rows)
+                setattr(trainer, name, _Rows(rows))
+        # Accelerate replaces the groups of an optimizer, which schedulers hold too.
+        attributes = Contents(parts=lambda value: [vars(value)] if isinstance(value, LRScheduler | Shares) else ())
+        undo.callback(attributes.restore)
+        configs = [config for name in ("config", "generation_config") if (config := getattr(model, name, None))]
+        optimizers = _groups.with_inner([trainer.optimizer] if trainer.optimizer else [])
+        owners = trainer, trainer.callback_handler, accelerator, accelerator.gradient_state
+        for owner in (*owners, *configs, *optimizers, *model.modules()):
+            attributes.add(_generators.attributes(owner))
+        undo.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(max(logging.WARNING, logging.get_verbosity()))
+        test = _Test(trainer, options)
+        trainer.callback_handler.callbacks = [test]
+        trainer.create_scheduler = test.create_scheduler
+        _private_transformers.measure_no_memory(trainer)
+        with contextlib.suppress(_TestEndedError):
+            trainer.train()
+    if test.result is None:
+        raise RangeTestError(
+            f"{type(trainer).__name__} must call its callbacks' on_train_begin in train(); got a training without it, "
+            "which has changed the model. Use cyclr.torch.range_test."
+        )
+    return test.result
+
+
+@_names.hinted
+def set_schedule(
+    trainer: Any,
+    schedule: Schedule | Bounds,
+    momentum: Schedule | None = None,
+    weight_decay: Schedule | None = None,
+    *,
+    resume: Literal["same", "new", "saved"] = "same",
+) -> None:
+    """Train with a schedule: `trainer.train()` then creates a `cyclr.torch.Scheduler` in place of its own scheduler.
+
+    The trainer steps the scheduler, logs its rate, saves it and loads it. Each `train()` starts the schedule again,
+    unless it continues a checkpoint. `lr_scheduler_type` and the warmup of the trainer's arguments are not used.
+
+    Args:
+        trainer: the `transformers.Trainer`, or an instance of a subclass.
+        schedule: a schedule, or the bounds of one cycle over all updates that `train()` makes.
+        momentum, weight_decay: schedules, as for `cyclr.torch.Scheduler`.
+        resume: as for `cyclr.torch.Scheduler`: how `train(resume_from_checkpoint=...)` loads it.
+
+    Raises:
+        TypeError: something else than a trainer, or than a schedule or bounds.
+        BoundsError: the bounds hold no numbers.
+
+    Example: see `range_test`.
+    """
+    _check_type(trainer)
+    if not isinstance(schedule, Schedule | Bounds):
+        raise TypeError(
+            f"schedule must be a schedule or bounds; got {_checks.quoted(schedule)}. Pass result.bounds, or "
+            "result.bounds.schedule(total_steps=...)."
+        )
+
+    if isinstance(schedule, Bounds):
+        # Raises now if there are no numbers.
+        tuple(schedule)
+
+    def create_scheduler(num_training_steps: int, optimizer: Any = None) -> Any:
+        lr = schedule.schedule(total_steps=num_training_steps) if isinstance(schedule, Bounds) else schedule
+        trainer.lr_scheduler = Scheduler(optimizer or trainer.optimizer, lr, momentum, weight_decay, resume=resume)
+        return trainer.lr_scheduler
+
+    trainer.create_scheduler = create_scheduler
+
+
+class _TestEndedError(Exception):
+    """The range test has ended, so that the training does not start."""
+
+
+class _Test(TrainerCallback):  # type: ignore[misc]
+    """Runs the range test when training is prepared, and ends it.
+
+    Attributes:
+        result: the result, after the test.
+    """
+
+    def __init__(self, trainer: Any, options: dict[str, Any]) -> None:
+        self._trainer, self._options = trainer, options
+        self.result: RangeTestResult | None = None
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create no scheduler, because it would set the optimizer's rates."""
+        trainer = self._trainer
+        trainer.lr_scheduler = trainer.lr_scheduler or _Scheduler()
+        return trainer.lr_scheduler
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, train_dataloader: Any, **parts: Any) -> None:
+        trainer, options = self._trainer, self._options
+        if options["refine"] is not None and options["total_steps"] is None:
+            options = options | {"total_steps": state.max_steps}
+        trainer.accelerator.sync_gradients = True
+        model, scaler = trainer.model_wrapped, getattr(trainer.accelerator, "scaler", None)
+        with contextlib.ExitStack() as undo:
+            # `range_test` is not given the scaler, because the trainer steps.
+            undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
+            data = _Data(trainer, train_dataloader)
+            step_fn = _Update(trainer, model, scaler)
+            self.result = torch_range_test(model, trainer.optimizer, loader=data, step_fn=step_fn, **options)
+        raise _TestEndedError
+
+
+class _Rows(torch.utils.data.Dataset):  # type: ignore[misc]
+    """The rows of a list, which is not copied as what a trainer holds otherwise is."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class _Data:
+    """The trainer's training data: the batches of one update at a time, with the number of their items."""
+
+    def __init__(self, trainer: Any, loader: Any) -> None:
+        self._trainer, self._loader = trainer, loader
+        self.loaders = [loader]
+        self.batch_size, self.accumulate = trainer.args.train_batch_size, trainer.args.gradient_accumulation_steps
+
+    def __iter__(self) -> Iterator[tuple[list[Any], Any]]:
+        read = self._trainer.get_batch_samples
+        # Older versions pass no device.
+        device = [self._trainer.args.device] if len(inspect.signature(read).parameters) > 2 else []
+        batches = iter(self._loader)
+        while (update := read(batches, self.accumulate, *device))[0]:
+            yield update
+
+
+class _Update:
+    """Updates once by the trainer's `training_step`, as its loop does."""
+
+    def __init__(self, trainer: Any, model: Any, scaler: Any) -> None:
+        self._trainer, self._model, self._scaler = trainer, model, scaler
+        self._processes = Processes(model)
+
+    def __call__(self, update: tuple[list[Any], Any]) -> float | None:
+        """Return the loss of the update: the trainer has divided those of its batches."""
+        if self._scaler is None:
+            return self._attempt(*update)
+        inner = _groups.unwrapped(self._trainer.optimizer)
+        return repeat_skipped(inner, lambda: self._attempt(*update), self._processes)
+
+    def _attempt(self, batches: list[Any], items: Any) -> float:
+        trainer, model = self._trainer, self._model
+        model.zero_grad()
+        trainer.current_gradient_accumulation_steps = len(batches)
+        losses = []
+        for number, inputs in enumerate(batches):
+            # Processes exchange their gradients once, with the last batch.
+            is_last = number == len(batches) - 1
+            with contextlib.nullcontext() if is_last else trainer.accelerator.no_sync(model=model):
+                losses.append(trainer.training_step(model, inputs, items))
+        if trainer.args.max_grad_norm:
+            trainer.accelerator.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
+        trainer.optimizer.step()
+        return float(sum(losses))
 
 
 class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
@@ -198,13 +473,33 @@ class _Scheduler:
         self.saved = state_dict
 
 
-def _check(trainer: Any) -> None:
-    """Raise if AutoCycle cannot take the place of the trainer's scheduler."""
+def _check_type(trainer: Any) -> None:
     if not isinstance(trainer, Trainer):
         raise TypeError(
-            f"trainer must be a transformers.Trainer; got {type(trainer).__name__}. Create the callback after the "
-            "trainer: trainer.add_callback(AutoCycleCallback(trainer))."
+            f"trainer must be a transformers.Trainer; got {type(trainer).__name__}. Create the trainer first, and pass "
+            "it as the first argument."
         )
+
+
+def _check_trainer(trainer: Any, what: str, remedy: str) -> None:
+    """Raise if a trainer's updates cannot be copied and restored, or are none of its optimizer."""
+    _check_type(trainer)
+    optim = str(getattr(trainer.args.optim, "value", trainer.args.optim))
+    refused = {
+        "DeepSpeed": trainer.is_deepspeed_enabled,
+        "FSDP": trainer.is_fsdp_enabled or any(hasattr(p, "to_local") for p in trainer.model.parameters()),
+        f"optim={optim!r}": "layerwise" in optim or "lomo" in optim,
+    }
+    if found := [name for name, used in refused.items() if used]:
+        raise ValueError(
+            f"trainer must have the whole model in every process for {what}, and one optimizer that updates it; got "
+            f"{', '.join(found)}. {remedy}"
+        )
+
+
+def _check(trainer: Any) -> None:
+    """Raise if AutoCycle cannot take the place of the trainer's scheduler."""
+    _check_trainer(trainer, "AutoCycle", "Use Scheduler, or cyclr.torch.AutoCycle in a loop of your own.")
     if any(isinstance(callback, AutoCycleCallback) for callback in trainer.callback_handler.callbacks):
         raise ValueError("trainer must have one AutoCycleCallback; got a second. Create another Trainer.")
     args = trainer.args
@@ -217,19 +512,8 @@ def _check(trainer: Any) -> None:
             f"trainer must be created without a scheduler, in place of which AutoCycle is; got {', '.join(received)}. "
             "Pass optimizers=(optimizer, None) and no such arguments."
         )
-    optim = str(getattr(args.optim, "value", args.optim))
-    refused = {
-        "DeepSpeed": trainer.is_deepspeed_enabled,
-        "FSDP": trainer.is_fsdp_enabled or any(hasattr(p, "to_local") for p in trainer.model.parameters()),
-        f"optim={optim!r}": "layerwise" in optim or "lomo" in optim,
-    }
-    if found := [name for name, used in refused.items() if used]:
-        raise ValueError(
-            "trainer must have the whole model in every process, and one optimizer that updates it; got "
-            f"{', '.join(found)}. Use Scheduler, or cyclr.torch.AutoCycle in a loop of your own."
-        )
 
 
-__all__ = ["AutoCycleCallback"]
+__all__ = ["AutoCycleCallback", "range_test", "set_schedule"]
 
 _names.Package.adopt(__name__)
