@@ -6,11 +6,11 @@ from typing import Any
 import griffe
 
 
-class OneExample(griffe.Extension):
-    """Make the section of examples one that is shown as code."""
+class AsRead(griffe.Extension):
+    """Shows examples as code, and functions instead of the modules that define them."""
 
-    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rename the section; called for every object that is loaded."""
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Rename the section; called for every object that is created, before `on_package`."""
         if obj.docstring is not None:
             obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
 
