@@ -40,6 +40,7 @@ def test_a_fixed_rate_in_torch(blob_spec: MakeSpec) -> None:
     assert record.epochs["val_accuracy"][-1] > 0.6
     assert record.epochs["val_loss"][-1] < record.epochs["val_loss"][0]
     assert record.optimizer == "SGD(momentum=0.9)"
+    assert (record.optimizer_call, record.moved_by) == ("torch.optim.SGD(momentum=0.9)", "")
     assert record.lr == 0.1
 
 
@@ -64,6 +65,7 @@ def test_every_kind_of_policy_trains_in_torch(blob_spec: MakeSpec, kind: str) ->
 def test_auto_needs_no_range_test_and_records_the_rates_that_it_used(blob_spec: MakeSpec) -> None:
     record = only(blob_spec(policies=[{"kind": "auto"}]))
     assert (record.status, record.error, record.range_test_steps) == ("ok", None, 0)
+    assert (record.moved_by, record.schedule) == ("auto", None)
     usual = cyclr.Bounds(1e-4, 0.01, "ok", "usual").schedule(total_steps=20)
     np.testing.assert_allclose(record.steps["learning_rate"], usual(np.arange(20)), rtol=1e-12)
 
@@ -73,6 +75,7 @@ def test_auto_starts_from_bounds_that_are_given_or_from_those_of_a_range_test(bl
     cycle = cyclr.Bounds(0.02, 0.2, "ok", "given").schedule(total_steps=20)
     np.testing.assert_allclose(given.steps["learning_rate"], cycle(np.arange(20)), rtol=1e-12)
     assert (given.range_test, given.range_test_steps, given.events) == (None, 0, ())
+    assert (given.moved_by, given.schedule) == ("auto", cycle)
     tested = only(blob_spec(policies=[{"kind": "auto", "range_test": True}], range_test={"min_lr": 1e-4, "steps": 80}))
     assert tested.range_test_steps >= len(tested.range_test.lr) > 20
     cycle = tested.range_test.bounds.schedule(total_steps=20)
@@ -105,6 +108,7 @@ def test_the_framework_lowers_the_rate_on_a_plateau(blob_spec: MakeSpec) -> None
     policy = {"kind": "plateau", "lr": 1e-6, "patience": 0, "factor": 0.5}
     record = only(blob_spec(policies=[policy], epochs=4))
     assert sorted(set(record.steps["learning_rate"]), reverse=True) == [1e-6, 5e-7, 2.5e-7]
+    assert (record.moved_by, record.schedule) == ("plateau", None)
 
 
 def test_every_update_of_a_range_test_is_counted(blob_spec: MakeSpec) -> None:
@@ -407,6 +411,7 @@ def test_auto_in_keras_records_what_it_did() -> None:
     with pytest.warns(UserWarning, match="AutoCycle: step"):
         record = only(Spec([{"kind": "auto", "base_lr": 1.0, "max_lr": 100.0}], **{**KERAS, "epochs": 4}))
     assert (record.status, record.error) == ("ok", None)
+    assert record.optimizer_call.startswith("keras.optimizers.")
     assert record.events
     for event in record.events:
         assert record.steps["learning_rate"][event.step] == pytest.approx(event.lr, rel=1e-5)

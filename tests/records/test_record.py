@@ -51,7 +51,8 @@ def test_a_record_survives_its_line() -> None:
 
 def test_the_fields_are_those_of_version_1_in_their_order() -> None:
     assert list(json.loads(encode(FULL))) == [
-        *("version", "trial", "workload", "workload_sha256", "policy", "seed", "optimizer", "status", "error"),
+        *("version", "trial", "workload", "workload_sha256", "policy", "seed", "optimizer"),
+        *("optimizer_call", "moved_by", "status", "error"),
         *("traceback", "metric", "direction", "steps_per_epoch", "total_steps", "range_test_steps", "schedule"),
         *("range_test", "lr", "epochs", "steps", "events", "ending", "predictions", "seconds", "started"),
     ]

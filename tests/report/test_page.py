@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html.parser
+import itertools
 import json
 import re
 import sys
@@ -80,6 +81,12 @@ def test_nothing_is_fetched_and_no_attribute_runs(parts: Parts) -> None:
         assert name not in ("src", "srcset", "action", "data", "poster"), (tag, name)
         if name == "href":
             assert value.startswith("#")
+
+
+def test_the_length_of_the_run_that_a_range_test_was_made_for_is_known(result: cyclr.RangeTestResult) -> None:
+    known = content(render(range_test_page(result.picture(), curves(), {}, total_steps=321)))["tests"][0]
+    unknown = content(render(range_test_page(result.picture(), curves(), {})))["tests"][0]
+    assert (known["total"], unknown["total"]) == (321, None)
 
 
 def test_the_order_is_verdict_bounds_settings(result: cyclr.RangeTestResult, parts: Parts) -> None:
@@ -185,8 +192,8 @@ def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_li
     run = write_run(tmp_path / "run", trials)
     text = render(run_page(run))
     for policy, steps in (("half", "reached by 1 of 2"), ("elsewhere", "–")):
-        row = text[text.index(f'<th scope="row"><bdi>{policy}</bdi>') :]
-        assert re.findall(r"<td>(.*)</td>", row)[4] == steps
+        row = text[text.index(f'<th role="rowheader" scope="row"><bdi>{policy}</bdi>') :]
+        assert re.search(r'data-column="steps to the target"><span>(.*)</span>', row)[1] == steps
     lines = CliRunner().invoke(app, ["compare", "--summary", "--output", str(run)]).output.splitlines()
     assert any(line.startswith("half") and "1 of 2" in line for line in lines)
     assert not any(line.startswith("elsewhere") and "never" in line for line in lines)
@@ -217,6 +224,98 @@ def test_endings_are_columns_here_and_on_the_command_line(tmp_path: Path, record
     assert "ending" not in lone.table["fixed"]
 
 
+SCHEDULES = [
+    cyclr.Constant(0.03),
+    cyclr.Cyclical(0.01, 0.1, 10, shape="sinusoidal", decay=cyclr.Halving()),
+    cyclr.Cyclical.over(100, 3, 0.012344444, 0.1, rise=0.3, decay=cyclr.Exponential(0.99, bounds="both")),
+    cyclr.OneCycle(0.01, 0.1, 100),
+    cyclr.WarmRestarts.over(100, 3, 0.0, 0.1),
+    cyclr.Warmup(cyclr.OneCycle(0.01, 0.1, 90), 10),
+    cyclr.Sequence([cyclr.Constant(0.1), cyclr.OneCycle(0.01, 0.1, 60)], [40]),
+    0.5 * cyclr.OneCycle(0.01, 0.1, 100),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize("auto", [False, True])
+def test_the_code_of_a_policy_makes_the_schedule_that_ran(
+    tmp_path: Path, records: list[dict[str, Any]], schedule: cyclr.Schedule, auto: bool
+) -> None:
+    ran = {"schedule": schedule.to_dict(), "optimizer_call": "torch.optim.Adam(betas=(0.9, 0.98))"}
+    page = run_page(write_run(tmp_path, [short(records[0], "up", 0, [0.5], **ran, moved_by="auto" if auto else "")]))
+    (policy,) = page.policies
+    assert page.framework == "torch"
+    assert "torch.optim.Adam(model.parameters(), lr=" in policy.code["torch"]
+    assert ("AutoCycle(" in policy.code["torch"]) is auto
+    for text in policy.code.values():
+        statement = re.search(r"^schedule = .*?^\)$", text, re.MULTILINE | re.DOTALL)[0]
+        exec(statement, {"cyclr": cyclr}, found := {})  # noqa: S102 - that is what the code is for
+        steps = np.arange(100)
+        np.testing.assert_allclose(found["schedule"](steps), schedule(steps), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("moved_by", "said"),
+    [
+        ("plateau", "torch.optim.lr_scheduler.ReduceLROnPlateau"),
+        ("cosine", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+        ("auto", "schedule = None  # AutoCycle finds its own"),
+        ("", "# The schedule is not recorded."),
+    ],
+)
+def test_a_policy_without_a_schedule_says_what_moved_its_rate(
+    tmp_path: Path, records: list[dict[str, Any]], moved_by: str, said: str
+) -> None:
+    trial = short(records[0], "up", 0, [0.5], schedule=None, moved_by=moved_by)
+    assert said in run_page(write_run(tmp_path, [trial])).policies[0].code["torch"]
+
+
+def test_the_range_tests_of_the_policy_that_did_best_come_first(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    tested = [record for record in records if record["policy"] == "triangular"]
+    other = [{**record, "policy": "worse", "workload": record["workload"]} for record in tested[1:]]
+    for record in other:
+        record["epochs"] = {**record["epochs"], "val_accuracy": [0.1] * 6}
+    page = run_page(write_run(tmp_path, [*other, tested[0]]))
+    assert page.policies[0].name == "triangular"
+    assert page.tests[0].label == "digits, sgd, seed 0 (triangular)"
+    assert (page.tests[0].total_steps, page.tests[0].steps_per_epoch) == (168, 28)
+
+
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+BLINDNESS = {
+    # Machado, Oliveira and Fernandes 2009, severity 1: of none, of deuteranopia and of protanopia.
+    "none": np.eye(3),
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear_rgb(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    xyz = XYZ @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_colours_of_policies_are_told_apart_and_stand_out(theme: int, blindness: str) -> None:
+    style = (ROOT / "src" / "cyclr" / "drawing" / "assets" / "page.css").read_text()
+    colours = [pair[theme] for pair in re.findall(r"--policy-\d: light-dark\((#\w{6}), (#\w{6})\)", style)]
+    card = re.search(r"--card: light-dark\((#\w{6}), (#\w{6})\)", style)[theme + 1]
+    assert len(colours) == 6
+    for colour in colours:
+        low, high = sorted(float(LUMINANCE @ linear_rgb(one)) for one in (colour, card))
+        assert (high + 0.05) / (low + 0.05) > 4.5
+    seen = [lab(np.array(BLINDNESS[blindness]) @ linear_rgb(colour)) for colour in colours]
+    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 20
+
+
 def test_a_group_without_an_optimizer_has_a_name_all_the_same(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     trials = [short(records[0], "up", 0, [0.5]), short(records[0], "fixed", 0, [], status="failed", optimizer="")]
     assert "digits, val_accuracy" in Parts(render(run_page(write_run(tmp_path, trials)))).text
@@ -226,7 +325,7 @@ def test_settings_that_are_lists_are_read_line_by_line(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     about["spec"]["policies"] = [{"kind": "fixed", "lr": [0.1, 0.2]}, {"kind": "triangular"}]
     (run / "run.json").write_text(json.dumps(about))
-    assert "kind fixed, lr [0.1, 0.2]\nkind triangular" in "".join(Parts(render(run_page(run))).text)
+    assert "fixed, lr 0.1, 0.2\ntriangular" in "".join(Parts(render(run_page(run))).text)
 
 
 def test_the_name_of_the_machine_is_left_out(run: Path) -> None:
@@ -290,24 +389,31 @@ def test_a_torn_record_is_told(run: Path) -> None:
     assert "cut off" in " ".join(Parts(render(run_page(run))).text)
 
 
+def made(template: str) -> tuple[str, str]:
+    """The comments before the code, and the optimizer that it makes."""
+    first, _, rest = template.partition("import cyclr\n")
+    return first, re.search(r"^optimizer = [a-z.]+\.(\w+\(.*\))$", rest, re.MULTILINE)[1]
+
+
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "first", "shown"),
     [
-        ("SGD", "sgd(schedule)  # or the one you tested with"),
-        ("SGD(momentum=0.9)", "sgd(schedule, momentum=0.9)"),
-        ("SGD(momentum=0.9, nesterov=True)", "sgd(schedule, momentum=0.9, nesterov=True)"),
-        ("SGD(momentum=0.9, weight_decay=0.1)", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
-        ("rmsprop", "rmsprop(schedule)  # or the one you tested with"),
-        ("SGD(nesterov=True, momentum=0.9)", "sgd(schedule, nesterov=True, momentum=0.9)"),
-        ("Adam(beta_1=0.8)", "adam(schedule)  # or the one you tested with"),
-        (None, "sgd(schedule, momentum=0.9)  # or the one you tested with"),
-        ("Lion", "sgd(schedule, momentum=0.9)  # or the one you tested with"),
-        ("SGD(momentum=__import__('os'))", "sgd(schedule)  # or the one you tested with"),
-        ("SGD(momentum=0.9)\\nimport os", "sgd(schedule)  # or the one you tested with"),
+        ("SGD", code.UNSURE, "sgd(schedule)"),
+        ("SGD(momentum=0.9)", "", "sgd(schedule, momentum=0.9)"),
+        ("SGD(momentum=0.9, nesterov=True)", "", "sgd(schedule, momentum=0.9, nesterov=True)"),
+        ("SGD(momentum=0.9, weight_decay=0.1)", code.UNSURE, "sgd(schedule, momentum=0.9)"),
+        ("rmsprop", code.UNSURE, "rmsprop(schedule)"),
+        ("SGD(nesterov=True, momentum=0.9)", "", "sgd(schedule, nesterov=True, momentum=0.9)"),
+        ("Adam(beta_1=0.8)", code.UNSURE, "adam(schedule)"),
+        (None, code.UNKNOWN, "sgd(schedule, momentum=0.9)"),
+        ("", code.UNKNOWN, "sgd(schedule, momentum=0.9)"),
+        ("Lion", code.OTHER, "sgd(schedule, momentum=0.9)"),
+        ("SGD(momentum=__import__('os'))", code.UNSURE, "sgd(schedule)"),
+        ("SGD(momentum=0.9)\\nimport os", code.UNSURE, "sgd(schedule)"),
     ],
 )
-def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None, shown: str) -> None:
-    assert code.optimizer(name)["optax"] == shown
+def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None, first: str, shown: str) -> None:
+    assert made(code.templates(name)["optax"]) == (first, shown)
 
 
 @pytest.mark.parametrize(
@@ -321,28 +427,37 @@ def test_only_known_optimizers_and_arguments_get_into_the_code(name: str | None,
         ),
         (
             "torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
-            "AdamW(LearningRate(schedule))  # tested: torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
+            "AdamW(LearningRate(schedule))",
             "AdamW(model.parameters(), lr=schedule(0), betas=(0.9, 0.95), weight_decay=0.1)",
-            "adamw(schedule)  # tested: torch.optim.AdamW(betas=(0.9, 0.95), weight_decay=0.1)",
+            "adamw(schedule)",
         ),
         (
             "optax.lion",
-            "SGD(LearningRate(schedule), momentum=0.9)  # tested: optax.lion",
-            "SGD(model.parameters(), lr=schedule(0), momentum=0.9)  # tested: optax.lion",
+            "SGD(LearningRate(schedule), momentum=0.9)",
+            "SGD(model.parameters(), lr=schedule(0), momentum=0.9)",
             "lion(schedule)",
         ),
         (
             "torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
-            "SGD(LearningRate(schedule), momentum=0.9)  # tested: torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
+            "SGD(LearningRate(schedule), momentum=0.9)",
             "Adafactor(model.parameters(), lr=schedule(0), eps=(None, 1e-30), mode=...)",
-            "sgd(schedule, momentum=0.9)  # tested: torch.optim.Adafactor(eps=(None, 1e-30), mode=...)",
+            "sgd(schedule, momentum=0.9)",
         ),
     ],
 )
 def test_the_optimizer_that_was_tested_is_in_the_code(name: str, keras: str, torch: str, optax: str) -> None:
-    assert code.optimizer(name) == {"keras": keras, "torch": torch, "optax": optax}
+    found = {key: made(template) for key, template in code.templates(name).items()}
+    assert {key: optimizer for key, (_, optimizer) in found.items()} == {"keras": keras, "torch": torch, "optax": optax}
+    own = code.framework(name)
+    assert found[own][0] == ""
+    others = {first for key, (first, _) in found.items() if key != own}
+    if name == "keras.optimizers.SGD(momentum=0.9)":
+        assert others == {""}
+    else:
+        assert all(first.startswith(f"# Tested with {name}.\n") for first in others)
 
 
+@pytest.mark.parametrize("auto", [False, True])
 @pytest.mark.parametrize(
     "name",
     [
@@ -354,10 +469,8 @@ def test_the_optimizer_that_was_tested_is_in_the_code(name: str, keras: str, tor
         "keras.optimizers.SGD(MOMENTUM=1)",
     ],
 )
-def test_code_from_a_file_never_gets_into_the_code(name: str) -> None:
-    assert all(
-        name not in text and text.endswith("  # or the one you tested with") for text in code.optimizer(name).values()
-    )
+def test_code_from_a_file_never_gets_into_the_code(name: str, auto: bool) -> None:
+    assert all(name not in text and text.startswith(code.OTHER) for text in code.templates(name, auto=auto).values())
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "<script>", "&lt;", "\u2028\u2029", "'\"`${}{{7*7}}"])
@@ -407,9 +520,9 @@ def test_the_command_reports_a_run_and_a_range_test(tmp_path: Path, run: Path, r
 def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     for folder, said in (
-        (tmp_path, "is not a run folder: it has no run.json"),
-        (tmp_path / "missing", "is not a run folder"),
-        (tmp_path / "other.json", "Is it a range test's result?"),
+        (tmp_path, "holds neither a run nor a range test, but"),
+        (tmp_path / "missing", "there is no file or folder"),
+        (tmp_path / "other.json", "must be the JSON of a range test"),
     ):
         answer = CliRunner().invoke(app, ["report", str(folder)])
         assert answer.exit_code == 1, answer.output

@@ -165,7 +165,8 @@ AS_AT_FIRST = """
         select.selectedIndex = 0;
         select.dispatchEvent(new Event("change"));
     });
-    cyclr.bounds.change({ shape: "parabolic", cycles: 1, total: cyclr.bounds.test.total });
+    const plan = { shape: "parabolic", rise: 30, decay: "none", cycles: 1, total: cyclr.bounds.test.total ?? 1000 };
+    cyclr.bounds.change(plan);
     cyclr.bounds.reset();
     document.getElementById("tab-keras").click();
     document.activeElement.blur();
@@ -347,7 +348,8 @@ def test_every_control_is_reached_by_tab_and_has_a_name(read: Any, whole: Reader
             break
     ids = [one["id"] for one in reached if one["id"]]
     wanted = (
-        "theme test handle-base handle-max base-lr max-lr shape rise decay cycles total reset tab-keras copy series-0"
+        "theme test handle-base handle-max ran base-lr max-lr shape rise decay cycles epochs batches total reset "
+        "tab-keras copy series-0"
     )
     assert [name for name in ids if name in wanted.split()] == wanted.split()
     assert all(one["name"] for one in reached if one["tag"] != "BODY")
@@ -417,14 +419,11 @@ def test_the_theme_can_be_changed_and_the_charts_follow(read: Any, one: Reader) 
     reader = one
     ink = "document.getElementById('range-chart').layout.font.color"
     before = reader.evaluate(ink)
-    button = reader.page.get_by_role("button", name="Dark theme")
-    assert button.get_attribute("aria-pressed") == "false"
-    button.click()
-    assert button.get_attribute("aria-pressed") == "true"
+    reader.page.get_by_role("button", name="Switch to dark", exact=True).click()
     dark = reader.evaluate(ink)
     assert dark != before
     reader.page.emulate_media(color_scheme="dark")
-    button.click()
+    reader.page.get_by_role("button", name="Switch to light", exact=True).click()
     assert reader.evaluate(ink) == before
     reader.check()
 
@@ -513,38 +512,78 @@ def test_a_long_schedule_is_drawn_with_all_its_peaks(read: Any, one: Reader) -> 
 @pytest.mark.parametrize(
     ("control", "values"),
     [
-        ("Cycles", ["0", "-1", "1.5", "", "501"]),
-        ("Training steps", ["2", ""]),
-        ("Rise", ["0", "100", "30.5", ""]),
+        ("base_lr", ["0.5", "0", "-1", ""]),
+        ("max_lr", ["0.0001", "0", "-1", ""]),
+        ("Rise", ["0", "100", "30.5", "150", ""]),
+        ("Cycles", ["0", "-1", "1.5", "", "500", "5000"]),
+        ("Epochs", ["0", "-3"]),
+        ("Batches per epoch", ["0", "1.5"]),
+        ("Training steps", ["2", "0", "1.5", "2000000000", ""]),
     ],
 )
-def test_what_makes_no_schedule_is_not_taken(read: Any, one: Reader, control: str, values: list[str]) -> None:
+def test_a_field_says_what_is_wrong_and_what_is_legal(one: Reader, control: str, values: list[str]) -> None:
     reader = one
-    before = reader.plan()
+    field = reader.page.get_by_label(control, exact=control.endswith("_lr"))
+    before, shown, legal = reader.plan(), reader.code(), field.input_value()
     for value in values:
-        reader.page.get_by_label(control).fill(value)
-        reader.keyboard.press("Tab")
-        assert reader.plan() == before
-        # What is shown is what counts again.
-        assert reader.page.get_by_label(control).input_value() == str(
-            before[{"Cycles": "cycles", "Rise": "rise", "Training steps": "total"}[control]]
-        )
-    reader.check()
-
-
-def test_bounds_that_are_none_are_not_taken_when_typed(read: Any, one: Reader) -> None:
-    reader = one
-    before = reader.plan()
-    field = reader.page.get_by_label("max_lr", exact=True)
-    for value in (str(before["base"]), "0", "-1", ""):
         field.fill(value)
         field.press("Enter")
-        assert reader.plan() == before
-        assert field.evaluate("(input) => input.validity.customError")
-    field.fill("7.25")
+        # The value stays to be corrected, and nobody takes the code for that of this value.
+        assert field.input_value() == value
+        assert (reader.plan(), reader.code()) == (before, shown)
+        assert field.get_attribute("aria-invalid") == "true"
+        said = reader.locator(f"#{field.get_attribute('aria-describedby')}")
+        assert re.fullmatch(rf"This must be [^.]*.*; got {re.escape(value or 'nothing')}\.", said.text_content())
+        assert said.is_visible()
+        assert (
+            reader.locator("#stale")
+            .text_content()
+            .endswith(f"Correct first: {field.evaluate('e => e.labels[0].textContent')}.")
+        )
+    assert reader.page.locator("[aria-invalid]").count() == 1
+    field.fill(legal)
     field.press("Enter")
-    assert reader.plan()["max"] == 7.25
+    assert reader.page.locator("[aria-invalid], .wrong:visible").count() == 0
+    assert reader.plan() == before
     reader.check()
+
+
+def test_two_bounds_can_be_typed_in_any_order(one: Reader) -> None:
+    base, top = (one.page.get_by_label(name, exact=True) for name in ("base_lr", "max_lr"))
+    base.fill("2")
+    base.press("Enter")
+    assert "below max_lr, 0.244; got 2." in one.locator("#base-lr-wrong").text_content()
+    top.fill("7.25")
+    top.press("Enter")
+    assert (one.plan()["base"], one.plan()["max"]) == (2, 7.25)
+    assert one.page.locator("[aria-invalid], .wrong:visible").count() == 0
+    # A bound that is dragged replaces what was typed.
+    top.fill("1")
+    top.press("Enter")
+    assert "above base_lr, 2; got 1." in one.locator("#max-lr-wrong").text_content()
+    one.locator("#handle-base").focus()
+    one.keyboard.press("ArrowLeft")
+    assert float(top.input_value()) == 7.25
+    assert one.page.locator("[aria-invalid], .wrong:visible").count() == 0
+
+
+def test_a_length_is_given_in_epochs_too(one: Reader, whole: Reader) -> None:
+    assert one.locator("#example").is_visible()
+    epochs, batches, total = (one.page.get_by_label(name) for name in ("Epochs", "Batches per epoch", "Training steps"))
+    epochs.fill("5")
+    assert one.plan()["total"] == 1000
+    batches.fill("313")
+    assert (one.plan()["total"], total.input_value()) == (1565, "1565")
+    assert built(one.code()).total_steps == 1565
+    epochs.fill("2.5")
+    assert one.plan()["total"] == 783
+    total.fill("626")
+    assert epochs.input_value() == "2"
+    # The lengths of a run are those that it recorded.
+    whole.locator("#ran").select_option("")
+    fields = [whole.page.get_by_label(name).input_value() for name in ("Epochs", "Batches per epoch", "Training steps")]
+    assert fields == ["6", "28", "168"]
+    assert not whole.locator("#example").is_visible()
 
 
 OPTIMIZERS = ["SGD(momentum=0.9, nesterov=True)", "Adam", "AdamW", "rmsprop", "adagrad", "Lion(0.1)", None]
@@ -553,8 +592,8 @@ OPTIMIZERS = ["SGD(momentum=0.9, nesterov=True)", "Adam", "AdamW", "rmsprop", "a
 def pasted(reader: Reader, framework: str, name: str | None) -> str:
     """The code that the page shows where the range test ran with an optimizer of this name."""
     reader.evaluate(
-        "(one) => { cyclr.bounds.test = { ...cyclr.bounds.test, optimizer: one }; cyclr.bounds.tell(); }",
-        code.optimizer(name),
+        "(one) => { cyclr.bounds.test = { ...cyclr.bounds.test, code: one }; cyclr.shown.tell(); }",
+        code.templates(name),
     )
     return reader.code(framework)
 
@@ -605,6 +644,23 @@ def test_the_code_for_optax_runs(one: Reader, name: str | None) -> None:
     weights = np.ones(2)
     updates, _ = found["optimizer"].update(weights, found["optimizer"].init(weights), weights)
     assert np.all(np.asarray(updates) < 0)
+
+
+OWN = {
+    "torch": "import torch\nmodel = torch.nn.Linear(2, 1)\n",
+    "optax": "import jax\nstate = {'weights': jax.numpy.ones(2)}\n",
+}
+
+
+@pytest.mark.parametrize("schedule", ["None", "cyclr.Cyclical.over(200, 1, 0.01, 0.1)"])
+@pytest.mark.parametrize(("framework", "module"), [("torch", "torch"), ("optax", "optax")])
+def test_the_code_of_autocycle_runs(framework: str, module: str, schedule: str) -> None:
+    pytest.importorskip(module)
+    parts = {"schedule": f"schedule = {schedule}", "total": "200"}
+    text = code.filled(code.templates("torch.optim.SGD(momentum=0.9)", auto=True)[framework], parts)
+    found: dict[str, Any] = {}
+    exec(OWN[framework] + text, found)  # noqa: S102 - that is what the code is for
+    assert found["auto"].lr > 0
 
 
 @pytest.mark.parametrize("framework", ["keras", "torch", "optax"])
@@ -765,8 +821,9 @@ def test_the_close_look_keeps_the_best_values_and_the_target(
     limits = "document.getElementById('training-chart-0').layout.yaxis.range"
     low, high = sorted(sign * value for value in reader.evaluate(limits))
     assert 0.12 < low < 0.5
-    marked = "document.getElementById('training-chart-0').layout.annotations.map(({text}) => text)"
-    assert reader.evaluate(marked) == ["best of the baseline"]
+    lines = "document.getElementById('training-chart-0').layout.shapes.map(({y0}) => y0)"
+    assert reader.evaluate(lines) == [sign * 0.9]
+    assert "dashed grey line is the best of the baseline" in reader.locator("figcaption.soft").text_content()
     assert high > 0.9
     # With the fixed rate hidden, what is to be reached stays in the picture.
     reader.page.get_by_role("button", name="fixed").click()
@@ -797,8 +854,122 @@ def test_another_range_test_can_be_chosen(read: Any, whole: Reader, records: lis
     assert "seed 2" in reader.locator("#test option:checked").text_content()
 
 
+def test_the_code_shown_first_is_that_of_the_policy_that_did_best(
+    read: Any, whole: Reader, records: list[dict[str, Any]]
+) -> None:
+    reader = read(whole.file)
+    assert reader.locator("#verdict .first").text_content().startswith("triangular is ")
+    assert reader.locator("#ran option:checked").text_content() == "triangular"
+    assert not reader.locator("#controls").is_visible()
+    for policy in ("triangular", "triangular2", "fixed 0.003"):
+        reader.locator("#ran").select_option(label=policy)
+        ran = next(record for record in records if (record["policy"], record["seed"]) == (policy, 0))
+        rates = np.array(ran["steps"]["learning_rate"])
+        shown = reader.drawn()
+        np.testing.assert_allclose(np.interp(np.arange(len(rates)), shown["x"], shown["y"]), rates, rtol=1e-3)
+        if ran["schedule"] is not None:
+            made = built(reader.code())
+            np.testing.assert_allclose(made(np.arange(len(rates))), rates, rtol=1e-3)
+        assert "As it ran in seed 0: 168 steps (6 epochs of 28)" in reader.locator("#summary").text_content()
+    # A bound that is moved makes it a cycle of the reader's own, which can be left again.
+    reader.locator("#handle-max").focus()
+    reader.keyboard.press("ArrowLeft")
+    assert reader.locator("#ran option:checked").text_content() == "a cycle of your own"
+    assert reader.locator("#controls").is_visible()
+    assert built(reader.code()).max_lr == reader.plan()["max"]
+    assert built(reader.code()).total_steps == 168
+    reader.locator("#ran").select_option("0")
+    assert built(reader.code()).cycles == 2
+    reader.check()
+
+
+@pytest.fixture(scope="module")
+def crowd(browser: Any, tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> Iterator[Reader]:
+    """A page with thirteen policies with long names, of three lengths, whose curves end close together."""
+    plain, trials = [record for record in records if record["policy"] == "fixed 0.01"], []
+    for number in range(13):
+        for record in plain:
+            kept = (6, 3, 4)[number % 3]
+            epochs = {name: values[:kept] for name, values in record["epochs"].items()}
+            epochs["val_accuracy"] = [value - 0.002 * number for value in epochs["val_accuracy"]]
+            name = f"policy {number}, with a name of some length"
+            own = {"policy": name, "trial": f"{name}/{record['seed']}", "optimizer_call": "torch.optim.Adam"}
+            trials.append({**record, **own, "epochs": epochs})
+    file = tmp_path_factory.mktemp("crowd") / "report.html"
+    file.write_text(render(run_page(write_run(file.parent / "run", trials))), encoding="utf-8")
+    reader = Reader(browser, file)
+    yield reader
+    reader.context.close()
+
+
+def overlaps(boxes: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The pairs of boxes that share more than a pixel."""
+    return [
+        (one["text"], other["text"])
+        for one, other in itertools.combinations(boxes, 2)
+        if min(one["right"], other["right"]) - max(one["left"], other["left"]) > 1
+        and min(one["bottom"], other["bottom"]) - max(one["top"], other["top"]) > 1
+    ]
+
+
+LABELS = """(chart) => {
+    const texts = [".xtick text", ".ytick text", ".xtitle", ".ytitle", ".annotation-text"];
+    const box = (e) => ({ ...e.getBoundingClientRect().toJSON(), text: e.textContent });
+    return [...document.querySelectorAll(texts.map((one) => `${chart} ${one}`).join(", "))].map(box);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
+def test_no_label_of_a_training_chart_covers_another(crowd: Reader, width: int, scheme: str) -> None:
+    crowd.page.emulate_media(color_scheme=scheme)
+    crowd.page.set_viewport_size({"width": width, "height": 844})
+    for series in ("val_accuracy", "learning rate"):
+        crowd.page.get_by_label("Show", exact=True).select_option(series)
+        crowd.drawn("training-chart-0")
+        boxes = crowd.evaluate(LABELS, "#training-chart-0")
+        names = [
+            box["text"] for box in boxes if re.fullmatch(r"\d+( policy.*)?", box["text"]) and box["left"] > width / 2
+        ]
+        assert len(names) >= 13
+        assert overlaps(boxes) == []
+        assert all(box["left"] >= 0 and box["right"] <= width for box in boxes)
+    assert crowd.evaluate("document.documentElement.scrollWidth") <= width
+    crowd.check()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_verdict_and_steps_first_and_all_cells(whole: Reader, crowd: Reader, width: int) -> None:
+    for reader in (whole, crowd):
+        reader.page.set_viewport_size({"width": width, "height": 844})
+        reader.evaluate("scrollTo(0, 0)")
+        assert reader.locator("#verdict .first").bounding_box()["y"] < 300
+        steps = reader.locator("#verdict li").filter(has_text=" steps")
+        if reader is whole:
+            assert steps.first.is_visible()
+            assert steps.first.bounding_box()["y"] + steps.first.bounding_box()["height"] < 844
+        hidden = reader.evaluate(
+            """(width) => [...document.querySelectorAll("tbody :is(td, th)")]
+                .filter((cell) => cell.getBoundingClientRect().right > width || cell.getBoundingClientRect().left < 0)
+                .map((cell) => cell.textContent)""",
+            width,
+        )
+        assert hidden == []
+        # Rows that are drawn as blocks are a table to a screen reader all the same.
+        assert reader.page.get_by_role("table").count() == 1
+        assert reader.page.get_by_role("cell").count() == reader.page.locator("td").count() > 0
+        named = reader.locator("tbody td").first.evaluate("(cell) => getComputedStyle(cell, '::before').content")
+        assert named == '"verdict"'
+
+
+def test_without_a_range_test_the_code_is_there_too(crowd: Reader) -> None:
+    assert crowd.page.locator("#controls, #handles").count() == 0
+    assert crowd.locator("#tab-torch").get_attribute("aria-selected") == "true"
+    assert crowd.code("torch") == "# The schedule is not recorded.\n"
+
+
 @pytest.mark.parametrize("kind", ["one", "whole"])
-@pytest.mark.parametrize("width", [320, 390, 1200])
+@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
 def test_no_page_scrolls_sideways(request: pytest.FixtureRequest, kind: str, width: int) -> None:
     reader = request.getfixturevalue(kind)
     reader.page.set_viewport_size({"width": width, "height": 844})
@@ -845,7 +1016,7 @@ def check_boxes(reader: Reader, width: int) -> None:
         assert one["right"] <= width
 
 
-WIDTHS = [320, 390, 768, 1280]
+WIDTHS = [320, 390, 768, 1280, 1920]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -959,6 +1130,7 @@ def test_nothing_from_a_hostile_name_runs(read: Any, tmp_path: Path, records: li
     file = tmp_path / "report.html"
     file.write_text(render(run_page(run)), encoding="utf-8")
     reader = read(file)
+    reader.locator("#ran").select_option("")
     reader.locator("#shape").select_option("parabolic")
     reader.drag("#handle-base", -50)
     for chart in reader.page.locator("#range-chart, .training .chart").all():

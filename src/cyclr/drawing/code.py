@@ -1,9 +1,10 @@
 """The code that a page offers to paste: constants only, so that it holds no string of a user.
 
-The page replaces `@schedule@`; `model` is the reader's own.
+The page replaces `@schedule@` and `@total@`; `model` and `state` are the reader's own.
 """
 
 import re
+from collections.abc import Mapping
 
 KERAS = """\
 import cyclr
@@ -11,7 +12,7 @@ import keras
 from cyclr.keras import LearningRate
 
 @schedule@
-optimizer = keras.optimizers.@optimizer@
+optimizer = keras.optimizers.@call@
 # Next: model.compile(optimizer, loss=...), then model.fit for @total@ steps in all.
 """
 
@@ -21,7 +22,7 @@ import torch
 from cyclr.torch import Scheduler
 
 @schedule@
-optimizer = torch.optim.@optimizer@
+optimizer = torch.optim.@call@
 scheduler = Scheduler(optimizer, lr=schedule)
 # In the training loop, after every optimizer.step(): scheduler.step()
 """
@@ -31,11 +32,58 @@ import cyclr
 import optax
 
 @schedule@
-optimizer = optax.@optimizer@
+optimizer = optax.@call@
 # A cyclr schedule is an Optax schedule as it is; train for @total@ steps.
 """
 
-FRAMEWORKS = {"keras": KERAS, "torch": TORCH, "optax": OPTAX}
+KERAS_AUTO = """\
+import cyclr
+import keras
+from cyclr.keras import AutoCycle
+
+@schedule@
+optimizer = keras.optimizers.@call@
+# Next: model.compile(optimizer, loss=...), then for @total@ steps in all
+# model.fit(..., callbacks=[AutoCycle(schedule)])
+"""
+
+TORCH_AUTO = """\
+import cyclr
+import torch
+from cyclr.torch import AutoCycle
+
+@schedule@
+optimizer = torch.optim.@call@
+auto = AutoCycle(model, optimizer, total_steps=@total@, schedule=schedule)
+# In the training loop, after every optimizer.step(): auto.step(loss)
+"""
+
+OPTAX_AUTO = """\
+import cyclr
+import optax
+from cyclr.jax import AutoCycle
+
+@schedule@
+optimizer = optax.inject_hyperparams(optax.@kind@)(@arguments@)
+auto = AutoCycle(state, total_steps=@total@, schedule=schedule)
+# In the training loop, after every update with the learning rate auto.lr: state = auto.step(loss, state)
+"""
+
+SCHEDULED = {"keras": KERAS, "torch": TORCH, "optax": OPTAX}
+AUTO = {"keras": KERAS_AUTO, "torch": TORCH_AUTO, "optax": OPTAX_AUTO}
+
+_OWN = {
+    "cosine": {
+        "keras": "keras.optimizers.schedules.CosineDecay",
+        "torch": "torch.optim.lr_scheduler.CosineAnnealingLR",
+        "optax": "optax.cosine_decay_schedule",
+    },
+    "plateau": {
+        "keras": "keras.callbacks.ReduceLROnPlateau",
+        "torch": "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "optax": "optax.contrib.reduce_on_plateau",
+    },
+}
 
 NAMES = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
 """The names of optimizers in Optax, and in Keras and torch."""
@@ -43,7 +91,12 @@ NAMES = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Ada
 _FIRST = {"keras": "LearningRate(schedule)", "torch": "model.parameters(), lr=schedule(0)", "optax": "schedule"}
 """The first arguments of every optimizer."""
 
-UNSURE = "  # or the one you tested with"
+_FIRST_AUTO = {"keras": "", "torch": "model.parameters(), lr=0.01", "optax": "0.01"}
+"""The same with AutoCycle, which sets the rate before the first update."""
+
+UNKNOWN = "# The tested optimizer is not recorded.\n# Put yours in place of this SGD.\n"
+OTHER = "# The tested optimizer is not one of the framework's own.\n# Put yours in place of this SGD.\n"
+UNSURE = "# Settings of the tested optimizer may be missing.\n# Compare them with yours.\n"
 
 _SHARED = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
 """Arguments of SGD that mean the same in every framework."""
@@ -63,38 +116,71 @@ def framework(name: str | None) -> str:
     return _MODULES[tested["module"]] if tested else "keras"
 
 
-def optimizer(name: str | None) -> dict[str, str]:
-    """Return the constructor of an optimizer in each framework.
+def templates(name: str | None, *, auto: bool = False) -> dict[str, str]:
+    """Return the code of each framework, with `@schedule@` and `@total@` to be replaced.
+
+    Args:
+        name: the optimizer that was tested, as for `optimizer`. A first line says what is not known about it.
+        auto: True for the code of AutoCycle, which starts from the schedule, or from None.
+    """
+    found = {}
+    for key, template in (AUTO if auto else SCHEDULED).items():
+        note, kind, arguments = optimizer(name, key, auto=auto)
+        parts = {"kind": kind, "arguments": arguments, "call": f"{kind}({arguments})"}
+        found[key] = note + filled(template, parts)
+    return found
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with its places, such as `@total@`, filled by name; those of other names stay."""
+    return re.sub("@([a-z]+)@", lambda match: parts.get(match[1], match[0]), template)
+
+
+def own_schedulers(moved_by: str) -> dict[str, str]:
+    """Return comments in place of code: the framework's own scheduler moved the rate, or nobody knows what did."""
+    known = _OWN.get(moved_by, dict.fromkeys(SCHEDULED, ""))
+    said = "# The framework's own scheduler moved the rate, and cyclr has no part in it:\n# {}\n"
+    return {key: said.format(name) if name else "# The schedule is not recorded.\n" for key, name in known.items()}
+
+
+def optimizer(name: str | None, key: str, *, auto: bool = False) -> tuple[str, str, str]:
+    r"""Return a first line, the name of an optimizer and its arguments in a framework.
 
     Args:
         name: the optimizer that was tested. With its module, such as `"torch.optim.AdamW(weight_decay=0.1)"`, it is
-            written as it is in its own framework, and a comment names it in the others if their arguments may differ.
-            `...` stands for an argument to fill in.
-            Without, as records have it, such as `"SGD(momentum=0.9, nesterov=True)"`, a comment says to use one's own
-            if other arguments are given, or none: older records leave arguments out. None and unknown names give SGD
-            with momentum.
+            written as it is in its own framework, and the first line names it in the others if their arguments may
+            differ. `...` stands for an argument to fill in.
+            Without, as records have it, such as `"SGD(momentum=0.9, nesterov=True)"`, the first line says that
+            arguments may be missing if others are given, or none: older records leave arguments out. None and unknown
+            names give SGD with momentum.
+        key: `"keras"`, `"torch"` or `"optax"`.
+        auto: True for AutoCycle.
 
     Example:
-        >>> optimizer("SGD(momentum=0.9)")["keras"]
-        'SGD(LearningRate(schedule), momentum=0.9)'
-        >>> optimizer("Adam")["optax"]
-        'adam(schedule)  # or the one you tested with'
-        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))")["torch"]
-        'Adam(model.parameters(), lr=schedule(0), betas=(0.9, 0.98))'
-        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))")["optax"]
-        'adam(schedule)  # tested: torch.optim.Adam(betas=(0.9, 0.98))'
+        >>> optimizer("SGD(momentum=0.9)", "keras")
+        ('', 'SGD', 'LearningRate(schedule), momentum=0.9')
+        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))", "torch")
+        ('', 'Adam', 'model.parameters(), lr=schedule(0), betas=(0.9, 0.98)')
+        >>> optimizer("torch.optim.Adam(betas=(0.9, 0.98))", "optax")
+        ('# Tested with torch.optim.Adam(betas=(0.9, 0.98)).\n# Use the same settings here.\n', 'adam', 'schedule')
     """
     tested = _TESTED.fullmatch(name or "")
     text = tested["call"] if tested else (name or "").replace(" ", "")
     kind, _, rest = text.partition("(")
-    given = [argument for argument in rest.removesuffix(")").split(",") if argument]
+    rest = rest.removesuffix(")")
+    first = (_FIRST_AUTO if auto else _FIRST)[key]
+    if tested and framework(name) == key:
+        return "", kind, ", ".join(filter(None, (first, rest)))
+    given = [argument.strip() for argument in rest.split(",") if argument]
     known = kind.lower() in NAMES
-    taken = [argument.strip() for argument in given if kind.lower() == "sgd" and _SHARED.fullmatch(argument.strip())]
-    note = "" if taken and len(taken) == len(given) else f"  # tested: {name}" if tested else UNSURE
+    taken = [argument for argument in given if kind.lower() == "sgd" and _SHARED.fullmatch(argument)]
+    if taken and len(taken) == len(given):
+        note = ""
+    elif tested:
+        instead = "Use the same settings here." if known else "Put it in place of this SGD."
+        note = f"# Tested with {name}.\n# {instead}\n"
+    else:
+        note = UNSURE if known else OTHER if name else UNKNOWN
     optax = kind.lower() if known else "sgd"
-    more = "".join(f", {argument}" for argument in (taken if known else ["momentum=0.9"]))
-    code = {key: f"{optax if key == 'optax' else NAMES[optax]}({first}{more}){note}" for key, first in _FIRST.items()}
-    if tested:
-        own = framework(name)
-        code[own] = f"{kind}({', '.join(filter(None, (_FIRST[own], rest.removesuffix(')'))))})"
-    return code
+    arguments = ", ".join(filter(None, (first, *(taken if known else ["momentum=0.9"]))))
+    return note, optax if key == "optax" else NAMES[optax], arguments

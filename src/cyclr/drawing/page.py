@@ -24,17 +24,37 @@ _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
 @dataclass(frozen=True)
 class PageTest:
-    """A range test on a page, with the length and the optimizer of the training that it was made for, if known."""
+    """A range test on a page, with the length and the optimizer of the training that it was made for.
+
+    Attributes:
+        label: what tells the test from the others.
+        picture: what is drawn.
+        total_steps, steps_per_epoch: length of the training and of its epochs, in optimizer updates; None if unknown.
+        optimizer: the optimizer that was tested, as for `cyclr.drawing.code.optimizer`.
+    """
 
     label: str
     picture: RangePicture
-    total_steps: int = 1000
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
     optimizer: str | None = None
 
-    @property
-    def framework(self) -> str:
-        """The framework whose code the page shows first."""
-        return code.framework(self.optimizer)
+
+@dataclass(frozen=True)
+class PagePolicy:
+    """A policy whose code the page offers, as it ran.
+
+    Attributes:
+        name: the policy.
+        summary: its schedule in words.
+        code: the code of every framework.
+        rates: index of its group, and its own in the group's table: the curve of its learning rates.
+    """
+
+    name: str
+    summary: str
+    code: Mapping[str, str]
+    rates: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,8 @@ class Page:
         settings: (heading, values by name).
         shapes: the height of every shape at equally spaced positions from 0 to 1, by its name.
         tests, groups: range tests and groups of policies.
+        policies: the policies whose code is offered; the first is shown first.
+        framework: the framework whose code is shown first.
         schedules: (policy, schedule).
         events: (policy, seed, events in words) of the trials that AutoCycle did something in.
         lost: (policy, seed, status, error) of the trials that diverged or failed.
@@ -82,6 +104,8 @@ class Page:
     shapes: Mapping[str, Floats]
     tests: Sequence[PageTest] = ()
     groups: Sequence[PageGroup] = ()
+    policies: Sequence[PagePolicy] = ()
+    framework: str = "keras"
     schedules: Sequence[tuple[str, str]] = ()
     events: Sequence[tuple[str, int, Sequence[str]]] = ()
     lost: Sequence[tuple[str, int, str, str]] = ()
@@ -89,16 +113,21 @@ class Page:
 
 
 def range_test_page(
-    picture: RangePicture, shapes: Mapping[str, Floats], settings: Mapping[str, str], optimizer: str = ""
+    picture: RangePicture,
+    shapes: Mapping[str, Floats],
+    settings: Mapping[str, str],
+    optimizer: str = "",
+    total_steps: int | None = None,
 ) -> Page:
-    """Return the page of one range test, with the optimizer that was tested, if it is known."""
+    """Return the page of one range test, with the optimizer that was tested and the length of the run, if known."""
     return Page(
         title="Learning-rate range test",
         kind="Range test",
         verdicts=[("", [picture.verdict, picture.reason, picture.ended])],
         settings=[("Range test", settings)],
         shapes=shapes,
-        tests=[PageTest("range test", picture, optimizer=optimizer)],
+        tests=[PageTest("range test", picture, total_steps, optimizer=optimizer)],
+        framework=code.framework(optimizer),
     )
 
 
@@ -163,9 +192,9 @@ def json_for_html(content: Any) -> str:
 def _drawn(page: Page) -> dict[str, Any]:
     """Return the numbers that the scripts of the page draw."""
     return {
-        "frameworks": code.FRAMEWORKS,
         "shapes": page.shapes,
         "tests": [_test(test) for test in page.tests],
+        "policies": [{"summary": one.summary, "code": one.code, "rates": one.rates} for one in page.policies],
         "groups": [
             {"metric": one.metric, "target": one.target, "policies": list(one.table), "series": one.series}
             for one in page.groups
@@ -177,8 +206,8 @@ def _test(test: PageTest) -> dict[str, Any]:
     drawn = ("dots", "curve", "band", "levels", "symbols", "interval", "scale", "limits")
     names = (*drawn, "key", "legend", "bounds", "status", "verdict", "reason", "ended")
     picture = {name: getattr(test.picture, name) for name in names}
-    optimizer = code.optimizer(test.optimizer)
-    return {**picture, "lr": test.picture.lr.tolist(), "total": test.total_steps, "optimizer": optimizer}
+    length = {"total": test.total_steps, "batches": test.steps_per_epoch}
+    return {**picture, "lr": test.picture.lr.tolist(), **length, "code": code.templates(test.optimizer)}
 
 
 def _legible(value: Any) -> Any:

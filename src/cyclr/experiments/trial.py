@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from cyclr import _generators
+from cyclr.bounds import Bounds
 from cyclr.errors import CyclrError, MembersError
 from cyclr.experiments import environment, user_file, workloads
 from cyclr.experiments.events import Epoch, Event, Progress
@@ -133,6 +134,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
     per_epoch = job.steps_per_epoch
     total = trial.total_steps(per_epoch)
     found |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
+    found["optimizer_call"] = job.optimizer_call
     started = time.perf_counter()
     bounds = None
     if trial.policy.needs_range_test:
@@ -150,7 +152,9 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         bounds = found["range_test"].bounds
     plan = trial.policy.plan(Run(total, steps_per_epoch=per_epoch), bounds)
     plan.check_members(total)
-    found |= {"lr": plan.lr if plan.framework is None else None, "schedule": plan.schedule}
+    found |= {"lr": plan.lr if plan.framework is None else None, "moved_by": plan.framework or ""}
+    given = plan.options.get("schedule")
+    found["schedule"] = given.schedule(total_steps=total) if isinstance(given, Bounds) else plan.schedule
     _seed(trial.seed)
     history = History(
         total,

@@ -365,7 +365,7 @@ class RangeTestResult:
             },
         }
         optimizer = str(self.tested.get("optimizer", ""))
-        shown = page.range_test_page(self.picture(), shape.curves(), settings, optimizer)
+        shown = page.range_test_page(self.picture(), shape.curves(), settings, optimizer, self.total_steps)
         _files.write_atomically(path, page.render(shown))
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         workload: name of the trained model and data.
         workload_sha256: SHA-256 of the user's file, or None.
         policy, seed, optimizer: how it was trained, and from which seed; optimizer `""` if it was never created.
+        optimizer_call: the optimizer as a call with its settings, such as `"torch.optim.SGD(momentum=0.9)"`; or `""`.
+        moved_by: what moved the rate instead of a schedule: `"cosine"` or `"plateau"` of the framework, or `"auto"` for
+            AutoCycle, which may start from `schedule`; or `""`.
         status: `"ok"`, `"diverged"` or `"failed"`.
         error, traceback: why the trial diverged or failed, or None.
         metric, direction: the compared metric, and `"max"` if more of it is better, `"min"` if less is.
@@ -77,6 +80,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     seed: _Count
     optimizer: str
+    optimizer_call: str = ""
+    moved_by: Literal["", "cosine", "plateau", "auto"] = ""
     status: Literal["ok", "diverged", "failed"] = "ok"
     error: str | None = None
     traceback: str | None = None
@@ -110,9 +115,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 _OPTIONAL = {
     *("workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "events", "ending"),
-    *("predictions", "started"),
+    *("predictions", "started", "optimizer_call", "moved_by"),
 }
-"""Fields that a line may lack: older records have no `workload_sha256`, `events`, `ending` and `predictions`."""
+"""Fields that a line may lack; older records have neither `workload_sha256` nor those from `events` on."""
 _REQUIRED = [name for name in Record.__struct_fields__ if name not in _OPTIONAL]
 
 

@@ -1,22 +1,26 @@
 """The page of a run folder, filled completely; `cyclr.drawing.page` renders it."""
 
+import ast
 import json
 import math
 import os
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr.drawing.page import Page, PageGroup, PageTest, number
+from cyclr.drawing import code
+from cyclr.drawing.page import Page, PageGroup, PagePolicy, PageTest, number
 from cyclr.range_test import RangeTestResult
 from cyclr.records import Group, Record, Row, RunFolder, band, summarize
 from cyclr.records.direction import direction_or_none
 from cyclr.records.measures import usable
 from cyclr.report import verdict
+from cyclr.schedules import Schedule
 from cyclr.schedules.shape import curves
 
 _FEW_POINTS = 300
@@ -51,13 +55,16 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     names = names if len(groups) > 1 else [""] * len(groups)
     verdicts = list(zip(names, map(verdict.of_group, groups), strict=True))
     rows = [row for group in groups for row in group.rows]
+    first = next((row.finished[0] for row in rows if row.finished), None)
     return Page(
         title=run.path.resolve().name,
         kind="Learning-rate comparison",
         verdicts=verdicts or [("", ["No trial has finished yet. Look again when one has."])],
         settings=_settings(run),
         shapes=curves(),
-        tests=_tests(run.records),
+        tests=_tests(run.records, "" if first is None else first.policy),
+        policies=_policies(groups, names),
+        framework="keras" if first is None else code.framework(_optimizer(first)),
         groups=[_group(name, group) for name, group in zip(names, groups, strict=True)],
         schedules=[
             (row.policy, repr(first.schedule))
@@ -81,8 +88,57 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     )
 
 
-def _tests(records: Sequence[Record]) -> list[PageTest]:
-    """Return the range tests of a run, each once: several policies may use it."""
+def _optimizer(record: Record) -> str:
+    """Return the optimizer of a trial as code, with its module if that was recorded."""
+    tested = record.range_test.tested.get("optimizer") if record.range_test is not None else None
+    return record.optimizer_call or str(tested or record.optimizer)
+
+
+def _policies(groups: Sequence[Group], names: Sequence[str]) -> list[PagePolicy]:
+    """Return the code of every policy with a finished trial, as its first seed ran; the best policy first."""
+    found = []
+    for place, (name, group) in enumerate(zip(names, groups, strict=True)):
+        for index, row in enumerate(group.rows):
+            for record in sorted(row.finished, key=_seed)[:1]:
+                title = f"{row.policy} ({name})" if name else row.policy
+                found.append(PagePolicy(title, _ran(record), _code(record), (place, index)))
+    return found
+
+
+def _ran(record: Record) -> str:
+    """Say how long the first seed of a policy trained, and at which rates."""
+    epochs = record.total_steps / record.steps_per_epoch if record.steps_per_epoch else 0
+    length = f"{record.total_steps:,} steps" + (
+        f" ({epochs:.3g} epochs of {record.steps_per_epoch:,})" if epochs else ""
+    )
+    rates = [rate for rate in record.steps.get("learning_rate", ()) if rate is not None]
+    between = f", learning rates from {min(rates):.3g} to {max(rates):.3g}" if rates else ""
+    ending = f" The score is that of {record.predictions} models." if record.predictions > 1 else ""
+    averaged = " The score is that of an average of weights." if record.predictions == 1 else ""
+    return f"As it ran in seed {record.seed}: {length}{between}.{ending}{averaged}"
+
+
+def _code(record: Record) -> dict[str, str]:
+    auto = record.moved_by == "auto"
+    if record.schedule is None and not auto:
+        return code.own_schedulers(record.moved_by)
+    schedule = "None  # AutoCycle finds its own" if record.schedule is None else _constructor(record.schedule)
+    parts = {"schedule": f"schedule = {schedule}", "total": str(record.total_steps)}
+    templates = code.templates(_optimizer(record), auto=auto)
+    return {key: code.filled(template, parts) for key, template in templates.items()}
+
+
+def _constructor(schedule: Schedule) -> str:
+    """Return the code that makes a schedule, with an argument a line; the bounds of a range test have four digits."""
+    rounded = re.sub(r"\b((?:base|max)_lr=)([\d.e-]+)", lambda one: f"{one[1]}{float(one[2]):.4g}", repr(schedule))
+    call: Any = ast.parse(re.sub(r"\b([A-Z]\w*)(?=[.(])", r"cyclr.\1", rounded), mode="eval").body
+    arguments = [*map(ast.unparse, call.args), *map(ast.unparse, call.keywords)]
+    text = "".join(f"    {argument},\n" for argument in arguments)
+    return f"{ast.unparse(call.func)}(\n{text})".replace("'", '"')
+
+
+def _tests(records: Sequence[Record], winner: str) -> list[PageTest]:
+    """Return the range tests of a run, each once, those of the winner first: several policies may use one."""
     found: dict[str, tuple[RangeTestResult, list[Record]]] = {}
     for record in records:
         if record.range_test is not None:
@@ -91,12 +147,12 @@ def _tests(records: Sequence[Record]) -> list[PageTest]:
             )
             found.setdefault(key, (record.range_test, []))[1].append(record)
     tests = []
-    for result, users in found.values():
+    for result, users in sorted(found.values(), key=lambda one: all(record.policy != winner for record in one[1])):
         first = users[0]
         policies = ", ".join(dict.fromkeys(record.policy for record in users))
         label = f"{first.workload}, {first.optimizer}, seed {first.seed} ({policies})"
-        optimizer = str(result.tested.get("optimizer", first.optimizer))
-        tests.append(PageTest(label, result.picture(), max(first.total_steps, 3), optimizer))
+        total = first.total_steps if first.total_steps >= 3 else None
+        tests.append(PageTest(label, result.picture(), total, first.steps_per_epoch or None, _optimizer(first)))
     return tests
 
 
@@ -114,17 +170,35 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
         content = run.about.get(name)
         if isinstance(content, dict) and content:
             # Leave out the host name: pages are shared.
-            shown = {str(key): _shown(value) for key, value in content.items() if (name, key) != ("hardware", "host")}
+            shown = {
+                str(key).replace("_", " "): _shown(value)
+                for key, value in content.items()
+                if (name, key) != ("hardware", "host")
+            }
             sections.append((title, shown))
     return sections
 
 
 def _shown(value: Any) -> str:
+    """Return a setting in words.
+
+    Example:
+        >>> _shown({"name": "SGD", "momentum": 0.9}), _shown([0, 1, 2]), _shown({}), _shown(True)
+        ('SGD, momentum 0.9', '0, 1, 2', 'as by default', 'yes')
+    """
     if value is None:
         return "unknown"
-    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-        return "\n".join(", ".join(f"{key} {_shown(part)}" for key, part in entry.items()) for entry in value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | dict) and not value:
+        return "as by default" if isinstance(value, dict) else "none"
+    if isinstance(value, dict):
+        kind = [_shown(value[name]) for name in ("name", "kind") if name in value][:1]
+        rest = {key: part for key, part in value.items() if key != ("name" if "name" in value else "kind")}
+        return ", ".join([*kind, *(f"{str(key).replace('_', ' ')} {_shown(part)}" for key, part in rest.items())])
+    if isinstance(value, list):
+        return ("\n" if any(isinstance(entry, dict) for entry in value) else ", ").join(map(_shown, value))
+    return str(value)
 
 
 def _group(name: str, group: Group) -> PageGroup:
@@ -138,7 +212,12 @@ def _group(name: str, group: Group) -> PageGroup:
     ]
     kinds = {what for row in group.rows for record in row.finished for _, what, _ in _events(record)}
     key = dict(_SYMBOLS[what] for what in _SYMBOLS if what in kinds)
-    table = {row.policy: _cells(group, row) for row in group.rows}
+    shown = {"best": "", "final": "", "ending": "", "difference": "+"}
+    intervals = {name: verdict.column([getattr(row, name) for row in group.rows], sign) for name, sign in shown.items()}
+    table = {
+        row.policy: _cells(group, row, {name: cells[place] for name, cells in intervals.items()})
+        for place, row in enumerate(group.rows)
+    }
     return PageGroup(name, group.metric, group.target, table, series, key)
 
 
@@ -165,23 +244,20 @@ def _marks(records: Sequence[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def _cells(group: Group, row: Row) -> dict[str, Sequence[str]]:
+def _cells(group: Group, row: Row, intervals: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the cells of a policy: a text, and small print if any."""
     steps = f"reached by {row.reached} of {row.aimed}" if row.reached else "not reached" if row.aimed else "–"
     towards_target = {
         "steps to the target": [steps if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"],
         "ratio": ["–" if row.ratio is None else f"{row.ratio:.2f}"],
     }
     return {
-        "seeds": [str(row.seeds) if row.seeds == len(row.records) else f"{row.seeds} of {len(row.records)}"],
-        f"best {group.metric}": verdict.parts(row.best),
-        "final": verdict.parts(row.final),
-        **(
-            {"ending": verdict.parts(row.ending), "models in a prediction": [predictions(row)]}
-            if group.has_endings
-            else {}
-        ),
-        "verdict": [row.verdict],
+        "verdict": [row.verdict, *([] if row.verdict == "baseline" else [" ".join(intervals["difference"])])],
         **(towards_target if group.target is not None else {}),
+        f"best {group.metric}": intervals["best"],
+        "final": intervals["final"],
+        **({"ending": intervals["ending"], "models in a prediction": [predictions(row)]} if group.has_endings else {}),
+        "seeds": [str(row.seeds) if row.seeds == len(row.records) else f"{row.seeds} of {len(row.records)}"],
         "range test": [f"{round(row.range_test_steps):,}"],
         "time per trial": [duration(row.seconds)],
     }

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median_low
 
-from cyclr.drawing.page import number
 from cyclr.records import Group, Interval, Row, Summary
 from cyclr.records.statistics import MOST_MORE_SEEDS
 
 _NBSP = "\N{NO-BREAK SPACE}"
+_MINUS = "\N{MINUS SIGN}"
 _LARGE = 1e9
 """Numbers from here on are written with a power of ten."""
 
@@ -86,8 +87,13 @@ def estimate(value: Interval) -> str:
     return _NBSP.join(parts(value))
 
 
-def parts(value: Interval, places: int | None = None) -> tuple[str, ...]:
-    """Return the mean, and the interval in brackets if there is one; with so many places, or with those it justifies.
+def parts(value: Interval, places: int | None = None, sign: str = "") -> tuple[str, ...]:
+    """Return the mean, and the interval in brackets if there is one.
+
+    Args:
+        value: mean and interval.
+        places: places after the point; by default those that the interval justifies.
+        sign: `"+"` to write the sign of positive numbers too.
 
     Example:
         >>> parts(Interval(0.5))
@@ -95,29 +101,30 @@ def parts(value: Interval, places: int | None = None) -> tuple[str, ...]:
     """
     if value.mean is None:
         return ("none",)
-    if value.low is None or value.high is None:
-        return (number(value.mean) if places is None else f"{value.mean:.{places}f}",)
-    if max(abs(value.low), abs(value.high)) >= _LARGE:
-        return number(value.mean), f"[{number(value.low)},{_NBSP}{number(value.high)}]"
-    digits = _places(value) if places is None else places
-    return f"{value.mean:.{digits}f}", f"[{value.low:.{digits}f},{_NBSP}{value.high:.{digits}f}]"
+    numbers = [value.mean] if value.low is None or value.high is None else [value.mean, value.low, value.high]
+    if places is None and len(numbers) > 1 and max(map(abs, numbers)) < _LARGE:
+        places = _places(value)
+    kind = f"{sign}#.4g" if places is None else f"{sign}.{places}f"
+    mean, *ends = (f"{one:{kind}}".rstrip(".").replace("-", _MINUS if sign else "-", 1) for one in numbers)
+    return (mean, f"[{ends[0]},{_NBSP}{ends[1]}]") if ends else (mean,)
 
 
-def column(values: Sequence[Interval]) -> list[tuple[str, ...]]:
+def column(values: Sequence[Interval], sign: str = "") -> list[tuple[str, ...]]:
     """Return the cells of a column, all with the same number of places if their sizes allow it.
 
     Example:
         >>> [cell[0] for cell in column([Interval(0.918, 0.9178, 0.9182), Interval(0.91, 0.88, 0.94), Interval(0.9)])]
-        ['0.9180', '0.9100', '0.9000']
+        ['0.918', '0.910', '0.900']
     """
     sizes = [abs(value.mean) for value in values if value.mean]
-    if not sizes or max(sizes) >= min(_LARGE, 1000 * min(sizes)):
-        return [parts(value) for value in values]
-    justified = [_places(value) for value in values if value.low is not None] or [
-        max(0, 3 - math.floor(math.log10(max(sizes))))
-    ]
-    # One precise mean does not make a whole column long.
-    return [parts(value, min(max(justified), min(justified) + 1)) for value in values]
+    places = None
+    if sizes and max(sizes) < min(_LARGE, 1000 * min(sizes)):
+        justified = [_places(value) for value in values if value.low is not None]
+        # One precise mean does not make a whole column long.
+        places = median_low(justified or [max(0, 3 - math.floor(math.log10(max(sizes))))])
+        # A difference that is small beside its interval is not written as 0.
+        places += bool(sign and justified)
+    return [parts(value, places, sign) for value in values]
 
 
 def _places(value: Interval) -> int:
@@ -151,7 +158,7 @@ def _compared(one: Row, base: Row, name: str, confidence: float, group: Group) -
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "\N{MINUS SIGN}", 1)
+    return f"{value:+.2g}".replace("-", _MINUS, 1)
 
 
 def _speed(subject: str, one: Row, base: Row, target: float | None) -> list[str]:

@@ -1,4 +1,4 @@
-// The bounds that one can move, and all that follows them: schedule, words and code.
+// The bounds that one can move and the fields beside them; and the schedule that is shown, in words and as code.
 
 const FRAMEWORKS = ["keras", "torch", "optax"];
 const LEAST = 1.02; // max_lr is kept at least so many times base_lr
@@ -6,19 +6,83 @@ const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDow
 
 const byId = (id) => document.getElementById(id);
 const digits = (value) => Number(value.toPrecision(3));
+const FIELDS = {
+  base: "base-lr", max: "max-lr", rise: "rise", cycles: "cycles", epochs: "epochs", batches: "batches", total: "total",
+};
+const OPTIONAL = ["epochs", "batches"]; // a length in steps needs neither
+
+// The schedule, its words and its code: of a policy as it ran, or of the plan of the reader's own cycle.
+class Shown {
+  constructor(bounds) {
+    this.bounds = bounds;
+    byId("ran")?.addEventListener("change", ({ target }) => this.choose(target.value));
+    this.choose(data.policies.length > 0 ? "0" : "");
+  }
+
+  choose(index) {
+    this.policy = index === "" ? null : data.policies[Number(index)];
+    if (byId("ran")) byId("ran").value = index;
+    if (byId("controls")) byId("controls").hidden = this.policy !== null;
+    this.redraw();
+  }
+
+  redraw() {
+    if (this.policy === null) drawSchedule(planned(this.bounds.plan));
+    else drawSchedule(ran(this.policy));
+    this.tell();
+  }
+
+  tell() {
+    const { policy, bounds } = this;
+    byId("summary").textContent = policy === null ? inWords(bounds.plan) : policy.summary;
+    for (const name of FRAMEWORKS) {
+      byId(`code-${name}`).textContent = policy === null ? code(bounds.test.code[name], bounds.plan) : policy.code[name];
+    }
+  }
+}
+
+function inWords({ base, max, cycles, total, decay, ...rest }) {
+  const plan = { base, max, cycles, total, decay, ...rest };
+  const length = (total - 1) / cycles;
+  const long = Number.isInteger(length) ? `${length}` : `about ${length.toFixed(1)}`;
+  const first = scheduled(plan, place(plan, 0).up).value;
+  const last = scheduled(plan, total - 1).value;
+  const shrinks = decay === "none" ? "" : ` The first peak is ${digits(first)}.`;
+  return `${cycles === 1 ? "One cycle" : `${cycles} cycles`} of ${long} steps between ${base} and ${max}, ` +
+    `a ratio of ${digits(max / base)}; the last of ${total} steps is at ${digits(last)}.${shrinks}`;
+}
+
+// What is wrong with the value of a field, and what would be right; "" if nothing is.
+function wrong(name, values, typed) {
+  const { base, max, total } = values;
+  const value = values[name];
+  const cycles = total >= 3 ? most(total) : 1000;
+  const whole = (low, high) => Number.isInteger(value) && value >= low && value <= high;
+  const [legal, rule] = {
+    base: [value > 0 && !(value >= max), max > 0 ? `above 0 and below max_lr, ${max}` : "above 0"],
+    max: [value > 0 && !(value <= base), base > 0 ? `above base_lr, ${base}` : "above 0"],
+    rise: [whole(1, 99), "a whole number from 1 to 99, in percent of a cycle"],
+    cycles: [whole(1, cycles), `a whole number from 1 to ${cycles}, because a cycle has two steps at least`],
+    epochs: [value > 0, "a number above 0"],
+    batches: [whole(1, 1e9), "a whole number above 0"],
+    total: [whole(3, 1e9), "a whole number from 3 to 1,000,000,000"],
+  }[name];
+  return legal ? "" : `This must be ${rule}; got ${typed}.`;
+}
 
 class Bounds {
   constructor() {
     this.plan = { base: NaN, max: NaN, shape: "parabolic", rise: 30, decay: "none", cycles: 1, total: 1000 };
     this.handles = { base: byId("handle-base"), max: byId("handle-max") };
-    this.inputs = { base: byId("base-lr"), max: byId("max-lr") };
+    this.inputs = {};
+    for (const [name, id] of Object.entries(FIELDS)) this.inputs[name] = byId(id);
     for (const name of ["base", "max"]) this.listen(name);
     for (const name of ["shape", "decay"]) {
       byId(name).addEventListener("change", (event) => this.change({ [name]: event.target.value }));
     }
-    for (const name of ["rise", "cycles", "total"]) {
-      byId(name).addEventListener("input", (event) => this.count(name, event.target));
-      byId(name).addEventListener("change", () => this.write());
+    for (const [name, input] of Object.entries(this.inputs)) {
+      input.addEventListener("input", () => this.read(name, false));
+      input.addEventListener("change", () => this.read(name, true));
     }
     new ResizeObserver(() => {
       this.place();
@@ -49,8 +113,10 @@ class Bounds {
       entry.append(symbol, words);
       return entry;
     }));
-    this.plan.total = this.test.total;
+    this.plan.total = this.test.total ?? 1000;
     this.plan.cycles = Math.min(this.plan.cycles, most(this.plan.total));
+    this.inputs.batches.value = this.test.batches ?? "";
+    byId("example").hidden = this.test.total !== null;
     drawRange(this.test);
     this.reset();
   }
@@ -104,25 +170,55 @@ class Bounds {
       this.move(name, this.rate((event.clientX - this.grip - area.left) / area.width));
     });
     handle.addEventListener("keydown", (event) => this.key(name, event));
-    this.inputs[name].addEventListener("change", () => this.take(name));
     // By itself the field would go up and down by 1.
     this.inputs[name].addEventListener("keydown", (event) => {
       if (!["ArrowUp", "ArrowDown"].includes(event.key)) return;
       event.preventDefault();
-      if (this.take(name)) this.key(name, event);
+      if (this.read(name, true)) this.key(name, event);
     });
   }
 
-  // Take what was typed, if it is a bound.
-  take(name) {
-    const input = this.inputs[name];
-    const value = Number(input.value);
-    const { base, max } = { ...this.plan, [name]: value };
-    const legal = input.value !== "" && Number.isFinite(value) && base > 0 && base < max;
-    input.setCustomValidity(legal ? "" : "It must be above 0, and base_lr below max_lr.");
-    if (legal) this.change({ [name]: value });
-    else input.reportValidity();
-    return legal;
+  // Take what the fields hold, if all of it is legal; else say at each field what is wrong, once it has been left.
+  read(name, left) {
+    const { inputs } = this;
+    const value = (field) => (inputs[field].value === "" ? NaN : Number(inputs[field].value));
+    const [epochs, batches] = OPTIONAL.map(value);
+    if (OPTIONAL.includes(name) && epochs * batches > 0) inputs.total.value = Math.round(epochs * batches);
+    if (name === "total" && batches > 0) inputs.epochs.value = this.epochs(value("total"), batches);
+    const values = Object.fromEntries(Object.keys(inputs).map((field) => [field, value(field)]));
+    const faults = [];
+    for (const [field, input] of Object.entries(inputs)) {
+      const empty = input.value === "" && !input.validity.badInput;
+      const typed = empty ? "nothing" : input.value || "text that is not a number";
+      // Of two bounds that cross, the one that was typed is wrong.
+      const other = { base: "max", max: "base" }[field];
+      const crossed = other === name && values.base >= values.max && values[field] > 0;
+      const fault = crossed || (empty && OPTIONAL.includes(field)) ? "" : wrong(field, values, typed);
+      if (fault) faults.push(field);
+      if (left || !fault) this.mark(field, fault);
+    }
+    if (faults.length === 0) {
+      const { base, max, rise, cycles, total } = values;
+      this.change({ base, max, rise, cycles, total }, false);
+    }
+    if (left || faults.length === 0) this.stale(faults);
+    return faults.length === 0;
+  }
+
+  mark(field, fault) {
+    byId(`${FIELDS[field]}-wrong`).textContent = fault;
+    if (fault) this.inputs[field].setAttribute("aria-invalid", "true");
+    else this.inputs[field].removeAttribute("aria-invalid");
+  }
+
+  stale(faults) {
+    const labels = faults.map((field) => this.inputs[field].labels[0].textContent);
+    byId("stale").textContent = faults.length > 0
+      ? `Chart and code are those of the last legal values. Correct first: ${labels.join("; ")}.` : "";
+  }
+
+  epochs(total, batches) {
+    return total > 0 && batches > 0 ? Number((total / batches).toFixed(3)) : "";
   }
 
   // Arrows go a hundredth of the axis, page keys a tenth, and always far enough to change three digits.
@@ -142,26 +238,22 @@ class Bounds {
     this.move(name, rate);
   }
 
-  count(name, input) {
-    const value = Number(input.value);
-    const limit = { rise: 99, cycles: most(this.plan.total), total: 1e9 }[name];
-    if (!Number.isInteger(value) || value < Number(input.min) || value > limit) return;
-    const { cycles, total } = { ...this.plan, [name]: value };
-    this.change({ [name]: value, cycles: Math.min(cycles, most(total)) });
-  }
-
-  change(some) {
+  // Show a plan of the reader's own; the fields hold it already if it is theirs.
+  change(some, written = true) {
     Object.assign(this.plan, some);
     this.place();
+    if (written) this.write();
+    // Not before the first page is drawn, which may show a policy.
+    if (this.shown === undefined) return;
+    if (this.shown.policy !== null) this.shown.choose("");
+    this.shown.tell();
     if (!this.waiting) {
       this.waiting = true;
       requestAnimationFrame(() => {
         this.waiting = false;
-        drawSchedule(this.plan);
+        this.shown.redraw();
       });
     }
-    this.tell();
-    if (!["rise", "cycles", "total"].includes(document.activeElement?.id)) this.write();
   }
 
   place() {
@@ -194,32 +286,18 @@ class Bounds {
 
   // What the controls hold is what is drawn.
   write() {
-    for (const name of ["base", "max"]) {
-      this.inputs[name].value = this.plan[name];
-      this.inputs[name].setCustomValidity("");
+    const epochs = this.epochs(this.plan.total, Number(this.inputs.batches.value));
+    const values = { ...this.plan, epochs, batches: this.inputs.batches.value };
+    for (const [name, input] of Object.entries(this.inputs)) {
+      input.value = values[name];
+      this.mark(name, "");
     }
-    for (const name of ["shape", "rise", "decay", "cycles", "total"]) byId(name).value = this.plan[name];
-    byId("cycles").max = most(this.plan.total);
-  }
-
-  tell() {
-    const { base, max, cycles, total, decay } = this.plan;
-    const length = (total - 1) / cycles;
-    const long = Number.isInteger(length) ? `${length}` : `about ${length.toFixed(1)}`;
-    const first = scheduled(this.plan, place(this.plan, 0).up).value;
-    const last = scheduled(this.plan, total - 1).value;
-    const shrinks = decay === "none" ? "" : ` The first peak is ${digits(first)}.`;
-    byId("summary").textContent =
-      `${cycles === 1 ? "One cycle" : `${cycles} cycles`} of ${long} steps between ${base} and ${max}, ` +
-      `a ratio of ${digits(max / base)}; the last of ${total} steps is at ${digits(last)}.${shrinks}`;
-    for (const name of FRAMEWORKS) {
-      byId(`code-${name}`).textContent = code(data.frameworks[name], this.plan, this.test.optimizer[name]);
-    }
+    for (const name of ["shape", "decay"]) byId(name).value = this.plan[name];
+    this.stale([]);
   }
 
   redraw() {
     this.place();
     drawRange(this.test);
-    drawSchedule(this.plan);
   }
 }

@@ -9,7 +9,7 @@ const SYMBOLS = {
   "▲": "triangle-up", "▼": "triangle-down", "│": "line-ns-open", "×": "x-thin-open", "●": "circle", "◆": "diamond",
   "■": "square", "★": "star", "✚": "cross", "○": "circle-open", "◇": "diamond-open",
 };
-const POLICIES = 8; // colours; further policies share them with another dash
+const POLICIES = 6; // colours; further policies share them with another dash
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 // Plotly reads a little markup and TeX in names; this takes their meaning away.
@@ -113,21 +113,17 @@ function drawRange(test) {
   return draw("range-chart", traces, layout(xaxis, { title: "", range: test.limits, hoverformat: ".4g" }, { margin }));
 }
 
-function drawSchedule(plan) {
-  const steps = drawn(plan);
-  const points = steps.map((step) => scheduled(plan, step));
+function drawSchedule({ step, lr, low, high, total }) {
   const bound = (y, more) => ({
-    x: steps, y, type: "scatter", mode: "lines", hoverinfo: "skip", line: { width: 0, color: colour("orange") }, ...more,
+    x: step, y, type: "scatter", mode: "lines", hoverinfo: "skip", line: { width: 0, color: colour("orange") }, ...more,
   });
   const traces = [
-    bound(points.map(({ low }) => low)),
-    bound(points.map(({ high }) => high), { fill: "tonexty", fillcolor: faint(colour("orange"), 0.13) }),
+    ...(low.length > 0 ? [bound(low), bound(high, { fill: "tonexty", fillcolor: faint(colour("orange"), 0.13) })] : []),
     {
-      x: steps, y: points.map(({ value }) => value), type: "scatter", mode: "lines", name: "learning rate",
-      line: { color: colour("blue"), width: 2.5 },
+      x: step, y: lr, type: "scatter", mode: "lines", name: "learning rate", line: { color: colour("blue"), width: 2.5 },
     },
   ];
-  const xaxis = { title: "step (optimizer update)", range: [0, plan.total - 1], hoverformat: ",d", nticks: 6 };
+  const xaxis = { title: "step (optimizer update)", range: [0, total - 1], hoverformat: ",d", nticks: 6 };
   const yaxis = {
     rangemode: "tozero", title: "learning rate", automargin: true, hoverformat: ".4~g", exponentformat: "power", nticks: 6,
   };
@@ -175,8 +171,25 @@ const eventLine = ({ step }, own) => ({
   type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: faint(own, 0.45), width: 1, dash: "dot" },
 });
 
+// The number of each curve at its end, with its name if there is room; names that would cross are moved apart.
+function endLabels(ends, size, [low, high], [first, last]) {
+  const gap = 15;
+  const pixel = (y) => (size.height * (high - clip(y, low, high))) / (high - low);
+  const labels = ends.slice(0, Math.floor(size.height / gap) + 1).map((end) => ({ ...end, at: pixel(end.y) }));
+  labels.sort((a, b) => a.at - b.at);
+  labels.forEach((label, i) => { label.to = Math.max(label.at, i > 0 ? labels[i - 1].to + gap : 0); });
+  for (let i = labels.length - 1, most = size.height; i >= 0; i -= 1, most -= gap) {
+    labels[i].to = Math.min(labels[i].to, most);
+    most = labels[i].to;
+  }
+  return labels.map(({ x, y, at, to, own, text }) => ({
+    x, y: clip(y, low, high), text, font: { color: own, size: 12 }, showarrow: true, arrowhead: 0, arrowwidth: 1,
+    arrowcolor: faint(own, 0.35), ax: (size.width * (last - x)) / (last - first) + 14, ay: to - at, xanchor: "left", borderpad: 0,
+  }));
+}
+
 function drawTraining(id, group, series, shown, whole) {
-  const [bands, lines, seen, happened, shapes] = [[], [], [], [], []];
+  const [bands, lines, seen, happened, shapes, ends] = [[], [], [], [], [], []];
   const alpha = Math.max(0.05, Math.min(0.16, 0.4 / shown.filter(Boolean).length));
   series.curves.forEach((curve, index) => {
     if (!shown[index] || curve.step.length === 0) return;
@@ -190,25 +203,35 @@ function drawTraining(id, group, series, shown, whole) {
       line: { color: own, width: 2.2, dash: DASHES[Math.floor(index / POLICIES) % DASHES.length] }, marker: { size: 5 },
     });
     seen.push(...curve.mean);
+    ends.push({ x: curve.step.at(-1), y: curve.mean.at(-1), own, number: index + 1, name: group.policies[index] });
     if (curve.events.length > 0) {
       happened.push(eventTrace(curve.events, own, happened.length));
       shapes.push(...curve.events.map((event) => eventLine(event, own)));
     }
   });
   const target = series.name === group.metric ? group.target : null;
-  const annotations = [];
   if (target !== null) {
     shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
       line: { color: colour("soft"), width: 1.2, dash: "dash" } });
-    annotations.push({ xref: "paper", x: 0, xanchor: "left", y: target, yanchor: "bottom", showarrow: false,
-      text: "best of the baseline" });
   }
   const yaxis2 = { overlaying: "y", range: [0, 1], visible: false, fixedrange: true };
-  const range = series.name === "learning rate" ? undefined : closeUp(seen, series.direction, whole, target);
-  const xaxis = { title: "step (optimizer update)", rangemode: "tozero", hoverformat: ",d", nticks: 6 };
+  const rates = series.name === "learning rate";
+  const range = rates ? [0, 1.05 * Math.max(...seen, Number.MIN_VALUE)] : closeUp(seen, series.direction, whole, target);
+  const longest = Math.max(...ends.map(({ x }) => x), 1);
+  // A mark at an end is whole, and can be pointed at.
+  const steps = [-0.01 * longest, 1.01 * longest];
+  const chart = byId(id);
+  const { width, height } = sheet.printing ? sheet.size : { width: chart.clientWidth, height: chart.clientHeight };
+  const named = width >= 600;
+  const short = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
+  ends.forEach((end) => { end.text = named ? `${end.number} ${plain(short(end.name))}` : String(end.number); });
+  const margin = { ...MARGIN, r: named ? 30 + 7 * Math.max(0, ...ends.map(({ name }) => short(name).length)) : 34 };
+  const xaxis = { title: "step (optimizer update)", range: steps, hoverformat: ",d", nticks: named ? 6 : 4 };
   const yaxis = {
-    rangemode: "tozero", title: plain(series.name), range, automargin: true, hoverformat: ".5~g", exponentformat: "power",
-    nticks: 7,
+    title: plain(series.name), range, hoverformat: ".5~g", exponentformat: "power",
+    nticks: 7, automargin: false,
   };
-  return draw(id, [...bands, ...lines, ...happened], layout(xaxis, yaxis, { shapes, annotations, yaxis2 }));
+  const size = { width: width - margin.l - margin.r, height: height - margin.t - margin.b };
+  const annotations = range ? endLabels(ends, size, range, steps) : [];
+  return draw(id, [...bands, ...lines, ...happened], layout(xaxis, yaxis, { shapes, annotations, yaxis2, margin }));
 }

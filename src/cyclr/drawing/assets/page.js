@@ -71,17 +71,20 @@ function page() {
   const root = document.documentElement;
   root.classList.add("scripted");
   const bounds = data.tests.length > 0 ? new Bounds() : null;
-  const charts = [bounds, ...data.groups.map((group, index) => (group.series.length ? new Training(group, index) : null))];
+  const shown = bounds || data.policies.length > 0 ? new Shown(bounds) : null;
+  if (bounds) bounds.shown = shown;
+  const charts = [bounds, shown, ...data.groups.map((group, index) => (group.series.length ? new Training(group, index) : null))];
   const redraw = () => charts.forEach((chart) => chart?.redraw());
-  if (bounds) {
+  if (shown) {
     tabs();
     byId("copy").addEventListener("click", copy);
   }
 
   const system = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const named = () => { byId("theme").textContent = `Switch to ${dark() ? "light" : "dark"}`; };
   const themed = () => {
-    byId("theme").setAttribute("aria-pressed", dark());
+    named();
     redraw();
   };
   byId("theme").addEventListener("click", () => {
@@ -89,7 +92,7 @@ function page() {
     themed();
   });
   system.addEventListener("change", themed);
-  byId("theme").setAttribute("aria-pressed", dark());
+  named();
 
   // On paper: light, nothing folded, and charts as wide as the sheet, not as the window.
   let before;
@@ -113,7 +116,7 @@ function page() {
     paper(false);
   });
   requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("cyclr-ready")));
-  return { bounds, scheduled, code };
+  return { bounds, shown, scheduled, code };
 }
 
 // For those who look under the bonnet, and for the tests.

@@ -74,7 +74,21 @@ function scheduleCode(plan) {
   return `schedule = cyclr.Cyclical.over(\n${given.map((line) => `    ${line},\n`).join("")})`;
 }
 
-function code(template, plan, optimizer) {
-  const parts = { schedule: scheduleCode(plan), optimizer, total: String(plan.total) };
-  return template.replace(/@(schedule|optimizer|total)@/g, (whole, name) => parts[name]);
+function code(template, plan) {
+  const parts = { schedule: scheduleCode(plan), total: String(plan.total) };
+  return template.replace(/@(schedule|total)@/g, (whole, name) => parts[name]);
+}
+
+// What is drawn of a plan, and of a policy as it ran.
+function planned(plan) {
+  const step = drawn(plan);
+  const points = step.map((at) => scheduled(plan, at));
+  const [lr, low, high] = ["value", "low", "high"].map((name) => points.map((point) => point[name]));
+  return { step, lr, low, high, total: plan.total };
+}
+
+function ran({ rates: [group, policy] }) {
+  const last = data.groups[group].series.at(-1);
+  const { step, mean } = last?.name === "learning rate" ? last.curves[policy] : { step: [], mean: [] };
+  return { step, lr: mean, low: [], high: [], total: (step.at(-1) ?? 1) + 1 };
 }

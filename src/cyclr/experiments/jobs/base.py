@@ -92,6 +92,7 @@ class Job(Protocol):
 
     steps_per_epoch: int
     optimizer_name: str
+    optimizer_call: str
     batch_shapes: str
     """Shapes of a sample's inputs and targets, in words; `""` if they are not known before a batch is read."""
 

@@ -59,7 +59,8 @@ class KerasJob:
             _check_classes(model, y, trial.workload, name)
         if trial.optimizer is not None:
             model.optimizer = optimizers.make(keras.optimizers, trial.optimizer)
-        self.optimizer_name = trial.optimizer_name or optimizer_call(model.optimizer).removeprefix("keras.optimizers.")
+        self.optimizer_call = optimizer_call(model.optimizer)
+        self.optimizer_name = trial.optimizer_name or self.optimizer_call.removeprefix("keras.optimizers.")
         # What `fit` and `range_test` take: arrays with a size of batches, or batches.
         self._data, self._validation, self._batch_size = (training,), validation, None
         if isinstance(training, tuple | list) and len(training) == 2:

@@ -47,7 +47,8 @@ class TorchJob:
             # The rate is set before the first update; only torch asks for one here.
             optimizer = optimizers.make(torch.optim, table, model.parameters(), lr=0.01)
         self._optimizer = optimizer
-        self.optimizer_name = trial.optimizer_name or optimizer_call(optimizer).removeprefix("torch.optim.")
+        self.optimizer_call = optimizer_call(optimizer)
+        self.optimizer_name = trial.optimizer_name or self.optimizer_call.removeprefix("torch.optim.")
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.batch_shapes = shapes_of(training)
         self._training = _batches(training, trial.batch_size, shuffle=True)
