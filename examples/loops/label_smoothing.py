@@ -12,8 +12,7 @@ from pydoc_data.topics import topics
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
 
-import cyclr
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch.transformers import range_test, set_schedule
 
 CONTEXT, BATCH, ACCUMULATE, EPOCHS = 32, 8, 2, 3
 
@@ -40,15 +39,11 @@ def main() -> None:
             logging_strategy="no",
         )
         trainer = Trainer(model, arguments, train_dataset=data[:1024], eval_dataset=data[1024:])
-        optimizer, loader = trainer.create_optimizer(), trainer.get_train_dataloader()
 
-        # The Trainer's own loss, with the smoothing, and its accumulation and clipping.
-        loop = {"loss_of": trainer.compute_loss, "accumulate": ACCUMULATE, "clip_norm": arguments.max_grad_norm}
-        result = range_test(model, optimizer, loader=loader, **loop)
+        # The Trainer's own loss, with the smoothing, its optimizer, accumulation and clipping.
+        result = range_test(trainer)
         print(result.bounds.reason)
-
-        run = cyclr.Run.of(len(trainer.train_dataset), BATCH, EPOCHS, accumulate=ACCUMULATE)
-        trainer.lr_scheduler = Scheduler(optimizer, result.bounds.schedule(total_steps=run))
+        set_schedule(trainer, result.bounds)
         trainer.train()
         print(f"loss {trainer.evaluate()['eval_loss']:.2f}")
 

@@ -6,11 +6,12 @@ The task is made up, so that nothing is downloaded: is the first token of a sequ
 Needs: pip install "cyclr[torch,plot]" transformers accelerate.
 """
 
-import torch
-from torch.utils.data import DataLoader
-from transformers import BertConfig, BertForSequenceClassification, set_seed
+import tempfile
 
-from cyclr.torch import range_test
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
+
+from cyclr.torch.transformers import range_test
 
 BATCH, WORDS = 32, 40
 
@@ -20,20 +21,14 @@ def main() -> None:
     tokens = torch.randint(0, WORDS, (512, 8))
     labels = (tokens[:, 0] < WORDS // 2).long()
     data = [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
-    config = BertConfig(
-        vocab_size=WORDS,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=8,
-        hidden_dropout_prob=0.0,
-    )
-    model = BertForSequenceClassification(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForSequenceClassification(BertConfig(vocab_size=WORDS, max_position_embeddings=8, **shape))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(folder, per_device_train_batch_size=BATCH, use_cpu=True, report_to=[])
+        trainer = Trainer(model, arguments, train_dataset=data)
 
-    # Batches are dicts of arguments, and the model computes the loss itself.
-    result = range_test(model, optimizer, loader=DataLoader(data, BATCH, shuffle=True), max_lr=1.0)
+        # With the Trainer's own optimizer, data and loss. It is left exactly as it was.
+        result = range_test(trainer, max_lr=1.0)
     print(result.bounds.reason)
     result.save("range_test.json")
     result.plot().figure.savefig("range_test.png")

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 import cyclr
-from cyclr.torch import Scheduler
+from cyclr.torch.transformers import set_schedule
 
 BATCH, EPOCHS, WORDS, FOLDER = 32, 6, 40, "checkpoints"
 
@@ -40,9 +40,7 @@ labels = (tokens[:, 0] < WORDS // 2).long()
 train = [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
 shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 model = BertForSequenceClassification(BertConfig(vocab_size=WORDS, max_position_embeddings=8, **shape))
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 run = cyclr.Run.of(samples=len(train), batch_size=BATCH, epochs=EPOCHS)
-scheduler = Scheduler(optimizer, cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=1e-4, max_lr=2e-3))
 arguments = TrainingArguments(
     FOLDER,
     num_train_epochs=EPOCHS,
@@ -55,8 +53,10 @@ arguments = TrainingArguments(
     logging_strategy="no",
 )
 # The Trainer saves the scheduler with everything else, and the generators that dropout and shuffling draw from.
-trainer = Trainer(model, arguments, train_dataset=train, optimizers=(optimizer, scheduler), callbacks=[StopAfter()])
+trainer = Trainer(model, arguments, train_dataset=train, callbacks=[StopAfter()])
+set_schedule(trainer, cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=1e-4, max_lr=2e-3))
 trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))
 
 weights = torch.nn.utils.parameters_to_vector(model.parameters())
-print(f"updates {scheduler.last_epoch}, of {run.total_steps}; mean weight {weights.double().mean().item()!r}")
+updates = trainer.lr_scheduler.last_epoch
+print(f"updates {updates}, of {run.total_steps}; mean weight {weights.double().mean().item()!r}")

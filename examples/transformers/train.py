@@ -9,10 +9,9 @@ Needs: pip install "cyclr[torch]" transformers accelerate.
 import tempfile
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
 
-from cyclr.torch import Scheduler, range_test
+from cyclr.torch.transformers import range_test, set_schedule
 
 BATCH, EPOCHS, WORDS = 32, 3, 40
 
@@ -23,24 +22,8 @@ def main() -> None:
     labels = (tokens[:, 0] < WORDS // 2).long()
     data = [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
     train, test = data[:512], data[512:]
-    config = BertConfig(
-        vocab_size=WORDS,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=8,
-        hidden_dropout_prob=0.0,
-    )
-    model = BertForSequenceClassification(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-
-    # Batches are dicts of arguments, and the model computes the loss itself.
-    loader = DataLoader(train, BATCH, shuffle=True)
-    result = range_test(model, optimizer, loader=loader, max_lr=1.0)
-    print(result.bounds.reason)
-
-    schedule = result.bounds.schedule(total_steps=EPOCHS * len(loader))
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForSequenceClassification(BertConfig(vocab_size=WORDS, max_position_embeddings=8, **shape))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -52,13 +35,12 @@ def main() -> None:
             disable_tqdm=True,
             logging_strategy="no",
         )
-        trainer = Trainer(
-            model,
-            arguments,
-            train_dataset=train,
-            eval_dataset=test,
-            optimizers=(optimizer, Scheduler(optimizer, schedule)),
-        )
+        trainer = Trainer(model, arguments, train_dataset=train, eval_dataset=test)
+
+        result = range_test(trainer, max_lr=1.0)  # the trainer is left exactly as it was
+        print(result.bounds.reason)
+        set_schedule(trainer, result.bounds)  # one cycle over all updates of train()
+
         trainer.train()
         predictions = trainer.predict(test)
     accuracy = (predictions.predictions.argmax(1) == predictions.label_ids).mean()
