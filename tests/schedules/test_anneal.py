@@ -6,7 +6,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from cyclr import Anneal, Schedule
@@ -47,6 +47,7 @@ def test_it_goes_from_start_to_end_within_its_bounds_and_is_exact_at_both(leg: A
 
 
 @given(leg=..., step=STEPS)
+@example(leg=Anneal(1.9028, 1.9028, 1, limit=0.0), step=1_000)
 def test_it_never_turns_back_by_more_than_rounding(leg: Anneal, step):
     values = leg(step + np.arange(40))
     moves = np.diff(values) * (1 if leg.end >= leg.start else -1)

@@ -102,7 +102,7 @@ class Anneal(Schedule):
             value = start * xp.exp2(xp.minimum(done * (self._log / math.log(2)), most))
         elif axis is not None:
             power = min(axis * self._log, 700.0)
-            # Between the ends both terms are positive; beyond, their sum would cancel.
+            # Between the ends both terms are positive; beyond, their sum would cancel, and so below.
             line = xp.where(done <= 1.0, left + done * math.exp(power), 1.0 + done * math.expm1(power))
             value = start * xp.power(xp.maximum(line, 1e-300), 1.0 / axis)
         else:
@@ -115,6 +115,8 @@ class Anneal(Schedule):
                 left = xp.power(left, self.power)
                 done = 1.0 - left
             value = start * left + end * done
+            if self.limit is not None:
+                value = xp.where(done <= 1.0, value, start + (end - start) * done)
         low, high = min(start, last), max(start, last)
         value = xp.where(step == 0, start, xp.clip(value, low, high))
         return xp.where(step == steps, min(max(end, low), high), value) if reached else value
