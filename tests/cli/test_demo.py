@@ -71,11 +71,18 @@ def test_the_demo_compares_cycles_with_a_grid_and_writes_a_page(tmp_path: Path) 
     page = (folder / "report.html").read_text()
     assert all(policy in page for policy in records)
 
+    # The command for more seeds goes on with the same comparison.
+    assert "  cyclr compare --output out --seeds 5" in said
+    run([*COMMAND[:-1], "compare", "--output", "out", "--seeds", "2"], cwd=tmp_path, env=ENVIRONMENT)
+    assert len(read_records(folder)) == 16
+
     # The same command shows the same results, and trains nothing.
     before = (folder / "records.jsonl").read_bytes()
     (folder / "report.html").unlink()
     said = run(command, cwd=tmp_path, env=ENVIRONMENT).stdout
-    assert "All of these were trained before. Add --overwrite to train them again." in said
+    assert "fixed 0.01, " in said.replace("\n", " ")
+    assert "trained before. --overwrite trains again." in said
+    assert "This is one seed" in said
     assert (folder / "records.jsonl").read_bytes() == before
     assert {path.name for path in folder.iterdir()} == WRITTEN
     result = CliRunner().invoke(app, ["report", str(folder), "--overwrite"])

@@ -59,7 +59,6 @@ def demo(
     with AutoCycle, and with four fixed rates, from the same weights for the same number of steps. Then two runs start
     from bounds that are ten times too high. The default data needs no download and takes about a minute.
     """
-    in_file = ":" in model
     first = demo_spec(
         model,
         data,
@@ -74,18 +73,16 @@ def demo(
     (trial,) = first.trials()
     check_folder(output)
     workloads.check(trial)
-    if backend is not None or not in_file or importlib.util.find_spec("keras") is not None:
+    if backend is not None or trial.file is None or importlib.util.find_spec("keras") is not None:
         environment.select_backend(backend)
     if overwrite:
         discard_demo(output)
-    before = {record.trial: record for record in RunFolder.read(output, missing_ok=True).records}
-    cycle = before.get(trial.id)
     page, pictures = output / "report.html", [output / f"{name}.png" for name in _PICTURES]
-    if cycle is None:
+    if RunFolder.read(output, missing_ok=True).missing([trial.id]):
         check_new(overwrite, page, *pictures, made=output)
     images = 0
-    if not in_file:
-        loaded = data_sets.load(data or "digits")
+    if trial.data is not None:
+        loaded = data_sets.load(trial.data["source"])
         images = len(loaded.x_val)
         _tell(
             f"{loaded.name}: {len(loaded.x_train):,} training and {images:,} validation images of "
@@ -93,12 +90,11 @@ def demo(
         )
     optimizer = trial.optimizer_name or "its own"
     _tell(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
-    if cycle is None or cycle.status == "failed":
-        try:
-            cycle = _run(first, output)[CYCLE]
-        except BaseException:
-            discard_demo(output, unless_finished=True)
-            raise
+    try:
+        cycle = _run(first, output)[CYCLE]
+    except BaseException:
+        discard_demo(output, unless_finished=True)
+        raise
     test: Any = cycle.range_test
     print_bounds(test)
     rates = fixed_rates(cycle.optimizer)
@@ -106,10 +102,7 @@ def demo(
         f"To compare with: AutoCycle between the same bounds, and the fixed rates {', '.join(map(str, rates))}, which "
         f"are 0.3, 1, 3 and 10 times the usual {rates[1]} of {cycle.optimizer.partition('(')[0]}."
     )
-    whole = whole_demo(first, cycle)
-    if not RunFolder.read(output).missing([one.id for one in whole.trials()], retry_failed=True):
-        _tell("All of these were trained before. Add --overwrite to train them again.")
-    records = _run(whole, output)
+    records = _run(whole_demo(first, cycle), output)
     summary = summarize(records.values())
     print_summary(summary)
     _print_remarks(records, summary.groups[0], images)
@@ -120,6 +113,11 @@ def demo(
         say(f"Pictures and records are in {output}. There is no page: {error}")
         return
     say(f"Written: {page}, and pictures and records beside it")
+    say(
+        "Next, the same with more seeds, and a test of your own model:\n"
+        f"  cyclr compare --output {output} --seeds {max(5, seed + 1)}\n"
+        "  cyclr range-test --model FILE.py:function"
+    )
     show_page(page, open_page)
 
 
@@ -129,15 +127,19 @@ def _tell(text: str) -> None:
 
 
 def _run(spec: Spec, folder: Path) -> dict[str, Record]:
-    """Run the trials that are missing, and return all records by policy."""
-    with Board(out, spec.metric) as board:
-        records = run_comparison(spec, folder, retry_failed=True, tell=board)
-    for record in records:
+    """Run the trials that are missing, and return the records of the comparison by policy."""
+    trials = spec.trials()
+    if RunFolder.read(folder, missing_ok=True).missing([trial.id for trial in trials], retry_failed=True):
+        with Board(out, spec.metric) as board:
+            run_comparison(spec, folder, retry_failed=True, tell=board)
+    else:
+        _tell(f"{', '.join(trial.policy.name for trial in trials)}: trained before. --overwrite trains again.")
+    records = {record.trial: record for record in RunFolder.read(folder).records}
+    for record in (records[trial.id] for trial in trials):
         if record.status == "failed":
             no_bounds = str(record.error).startswith(cyclr.BoundsError.__name__)
             raise (cyclr.BoundsError if no_bounds else CyclrError)(f"{record.policy} failed: {record.error}")
-    recorded = {record.policy: record for record in records}
-    return {trial.policy.name: recorded[trial.policy.name] for trial in spec.trials()}
+    return {trial.policy.name: records[trial.id] for trial in trials}
 
 
 def _print_remarks(records: dict[str, Record], group: Group, images: int) -> None:
