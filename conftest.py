@@ -106,7 +106,7 @@ def _write(printed: list[tuple[Example, re.Match[str] | None, str]]) -> None:
         before = page.read_text(encoding="utf-8")
         start, end = example.region.end, shown.end() if shown else example.region.end
         indent = re.match(r" *", before[before.rfind("\n", 0, example.region.start + 1) + 1 :])[0]
-        lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 88) or [""]]
+        lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 80) or [""]]
         block = "\n".join(["```output", *lines, "```"]) if "print(" in example.parsed else ""
         block = f"\n\n{textwrap.indent(block, indent)}" if block else ""
         page.write_text(before[:start] + block + before[end:], encoding="utf-8")
