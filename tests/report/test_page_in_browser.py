@@ -321,7 +321,9 @@ def test_a_bound_typed_beyond_the_axis_is_within_its_limits(read: Any, one: Read
         field, handle = reader.locator(f"#{name}-lr"), reader.locator(f"#handle-{name}")
         field.fill(str(value))
         field.press("Enter")
-        low, now, high = (float(handle.get_attribute(f"aria-value{which}")) for which in ("min", "now", "max"))
+        values = [handle.get_attribute(f"aria-value{which}") for which in ("min", "now", "max")]
+        assert all(re.fullmatch(r"[\d.]+", value) for value in values)
+        low, now, high = map(float, values)
         assert low <= now == value <= high
         # From there it moves in small steps too.
         handle.focus()

@@ -6,6 +6,8 @@ const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDow
 
 const byId = (id) => document.getElementById(id);
 const digits = (value) => Number(value.toPrecision(3));
+// ARIA has no powers of ten.
+const decimal = (value) => value.toLocaleString("en", { useGrouping: false, maximumSignificantDigits: 17 });
 const FIELDS = {
   base: "base-lr", max: "max-lr", rise: "rise", cycles: "cycles", epochs: "epochs", batches: "batches", total: "total",
 };
@@ -269,9 +271,9 @@ class Bounds {
       const left = clip(name === "base" ? line - width : line, 0, Math.max(whole - width, 0));
       tag.style.left = `${left - line + handle.offsetWidth / 2}px`;
       const ends = this.ends(name);
-      handle.setAttribute("aria-valuemin", ends[0]);
-      handle.setAttribute("aria-valuemax", ends[1]);
-      handle.setAttribute("aria-valuenow", rate);
+      handle.setAttribute("aria-valuemin", decimal(ends[0]));
+      handle.setAttribute("aria-valuemax", decimal(ends[1]));
+      handle.setAttribute("aria-valuenow", decimal(rate));
       handle.setAttribute("aria-valuetext", `${rate}, where the smoothed loss is ${this.loss(rate).toPrecision(3)}`);
     }
     const [from, to] = [this.plan.base, this.plan.max].map((rate) => clip(this.share(rate), 0, 1));
