@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import cyclr
 from cyclr.cli import options
 from cyclr.cli.app import app
-from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH
-from cyclr.records import read_records
+from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, demo_spec
+from cyclr.records import RunFolder, read_records
 
 COMMAND = [sys.executable, "-m", "cyclr", "demo"]
 # Keras on torch, which is imported in a third of the time.
@@ -100,6 +100,11 @@ def test_the_demo_runs_on_the_users_own_model(tmp_path: Path) -> None:
     assert "validation images" not in said
     assert {path.name for path in (tmp_path / "cyclr-demo").iterdir()} == WRITTEN
 
+    refused = run([*command, "--epochs", "4"], cwd=tmp_path, env=ENVIRONMENT, status=1)
+    assert "Add --overwrite" in refused.stderr
+    run([*command, "--epochs", "4", "--overwrite"], cwd=tmp_path, env=ENVIRONMENT)
+    assert {record.total_steps for record in read_records(tmp_path / "cyclr-demo")} == {64}
+
 
 @needs_torch
 @pytest.mark.parametrize(("function", "said"), [("raises", "a mistake of the user"), ("no_model", "must return a")])
@@ -138,6 +143,14 @@ def test_a_backend_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jax" else find(name))
     assert "backend 'jax' is not installed" in refuse("demo", "--backend", "jax")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_that_another_demo_writes_to_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = demo_spec()
+    with RunFolder.open("cyclr-demo", spec.to_dict(), [trial.id for trial in spec.trials()]):
+        assert "is in use" in refuse("demo")
+        assert {path.name for path in Path("cyclr-demo").iterdir()} == {"run.json", "records.jsonl", ".lock"}
 
 
 class Browser:

@@ -12,7 +12,17 @@ from cyclr import RangeTestResult
 from cyclr.bounds import Bounds
 from cyclr.errors import CyclrError
 from cyclr.experiments import Spec
-from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, chance, demo_spec, discard_demo, fixed_rates, whole_demo
+from cyclr.experiments.demo import (
+    AUTO,
+    CYCLE,
+    TOO_HIGH,
+    chance,
+    demo_spec,
+    discard_records,
+    fixed_rates,
+    remove_empty,
+    whole_demo,
+)
 from cyclr.experiments.trial import empty_record
 from cyclr.records import Record, RunFolder
 from cyclr.schedules import Run
@@ -121,24 +131,32 @@ def test_one_image_at_least_is_chance(accuracy: float, images: int) -> None:
     assert 1 <= chance(accuracy, images) <= math.ceil(2 * math.sqrt(images / 2))
 
 
-def test_a_demo_replaces_an_earlier_one_and_no_other_comparison(tmp_path: Path) -> None:
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Run folders: a demo, a demo beside other files, demos that failed or were interrupted, and another run."""
     spec = demo_spec(epochs=2)
     other = Spec([{"kind": "cosine"}], workload="cnn", epochs=1, seeds=[0])
-    whole = whole_demo(spec, record_of_cycle(spec))
-    for name, one, changes in (
-        ("demo", spec, {}),
-        ("whole", whole, {}),
-        ("failed", spec, {"status": "failed"}),
-        ("other", other, {}),
-    ):
+    for name, one in (("demo", spec), ("beside", spec), ("failed", spec), ("interrupted", spec), ("other", other)):
         with RunFolder.open(tmp_path / name, one.to_dict(), [trial.id for trial in one.trials()]) as run:
-            run.append(structs.replace(empty_record(one.trials()[0]), **changes))
-    (tmp_path / "whole" / "mine.txt").write_text("mine")
-    for name in ("demo", "whole", "failed", "other", "missing"):
-        discard_demo(tmp_path / name, unless_finished=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"demo", "whole", "other"}
-    for name in ("demo", "whole", "other"):
-        discard_demo(tmp_path / name)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "other"}
-    assert [path.name for path in (tmp_path / "whole").iterdir()] == ["mine.txt"]
-    assert len(RunFolder.read(tmp_path / "other").records) == 1
+            if name != "interrupted":
+                status = "failed" if name in ("failed", "beside") else "ok"
+                run.append(structs.replace(empty_record(one.trials()[0]), status=status))
+    (tmp_path / "beside" / "accuracy.png").touch()
+    return tmp_path
+
+
+def test_a_demo_trains_again_in_its_folder_and_no_other_run_is_lost(folders: Path) -> None:
+    for name in ("demo", "beside", "other", "missing"):
+        discard_records(folders / name)
+    assert len(RunFolder.read(folders / "other").records) == 1
+    assert not (folders / "missing").exists()
+    spec = demo_spec(epochs=3)
+    for name in ("demo", "beside"):
+        with RunFolder.open(folders / name, spec.to_dict(), [trial.id for trial in spec.trials()]) as run:
+            assert run.records == []
+
+
+def test_a_folder_without_a_result_is_removed(folders: Path) -> None:
+    for name in ("demo", "beside", "failed", "interrupted", "other", "missing"):
+        remove_empty(folders / name)
+    assert {path.name for path in folders.iterdir()} == {"demo", "beside", "other"}

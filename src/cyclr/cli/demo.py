@@ -28,11 +28,21 @@ from cyclr.cli.options import (
     show_page,
 )
 from cyclr.drawing.page import render
-from cyclr.errors import MissingExtraError
+from cyclr.errors import MissingExtraError, RunFolderError
 from cyclr.experiments import Spec, environment, workloads
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import data as data_sets
-from cyclr.experiments.demo import AUTO, CYCLE, TOO_HIGH, chance, demo_spec, discard_demo, fixed_rates, whole_demo
+from cyclr.experiments.demo import (
+    AUTO,
+    CYCLE,
+    TOO_HIGH,
+    chance,
+    demo_spec,
+    discard_records,
+    fixed_rates,
+    remove_empty,
+    whole_demo,
+)
 from cyclr.records import Group, Record, RunFolder, summarize
 from cyclr.report import run_page
 
@@ -76,7 +86,7 @@ def demo(
     if backend is not None or trial.file is None or importlib.util.find_spec("keras") is not None:
         environment.select_backend(backend)
     if overwrite:
-        discard_demo(output)
+        discard_records(output)
     page, pictures = output / "report.html", [output / f"{name}.png" for name in _PICTURES]
     if RunFolder.read(output, missing_ok=True).missing([trial.id]):
         check_new(overwrite, page, *pictures, made=output)
@@ -92,8 +102,11 @@ def demo(
     _tell(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
     try:
         cycle = _run(first, output)[CYCLE]
+    except RunFolderError:
+        # Another process may be writing to the folder.
+        raise
     except BaseException:
-        discard_demo(output, unless_finished=True)
+        remove_empty(output)
         raise
     test: Any = cycle.range_test
     print_bounds(test)

@@ -101,19 +101,20 @@ def chance(accuracy: float, images: int) -> int:
     return math.ceil(2 * math.sqrt(2 * p * (1 - p) * images))
 
 
-def discard_demo(folder: Path, *, unless_finished: bool = False) -> None:
-    """Remove the run of a demo from a folder, and the folder if it is empty then. Other runs stay.
-
-    Args:
-        folder: the folder, which may be missing.
-        unless_finished: True to keep a run with a trial that did not fail.
-    """
+def discard_records(folder: Path) -> None:
+    """Remove the records of a demo from a folder, so that the next demo trains again. Other runs stay."""
     with contextlib.suppress(RunFolderError):
-        run = RunFolder.read(folder, missing_ok=True)
-        policies = run.about.get("spec", {}).get("policies", [{}])
-        is_demo = policies[0].get("name") == CYCLE
-        if is_demo and not (unless_finished and any(record.status != "failed" for record in run.records)):
-            for name in ("records.jsonl", "run.json", ".lock"):
-                (folder / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        policies = RunFolder.read(folder, missing_ok=True).about.get("spec", {}).get("policies", [{}])
+        if policies[0].get("name") == CYCLE:
+            (folder / "records.jsonl").unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a run folder without a result, unless it holds other files."""
+    files = [folder / name for name in ("run.json", "records.jsonl", ".lock")]
+    with contextlib.suppress(RunFolderError, OSError):
+        failed = all(record.status == "failed" for record in RunFolder.read(folder).records)
+        if failed and {*folder.iterdir()} <= {*files}:
+            for file in files:
+                file.unlink(missing_ok=True)
+            folder.rmdir()
