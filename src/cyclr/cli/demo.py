@@ -126,11 +126,8 @@ def demo(
         say(f"Pictures and records are in {output}. There is no page: {error}")
         return
     say(f"Written: {page}, and pictures and records beside it")
-    say(
-        "Next, the same with more seeds, and a test of your own model:\n"
-        f"  cyclr compare --output {output} --seeds {max(5, seed + 1)}\n"
-        "  cyclr range-test --model FILE.py:function"
-    )
+    _tell("Next, the same with more seeds, and a test of your own model:")
+    say(f"  cyclr compare --output {output} --seeds {max(5, seed + 1)}\n  cyclr range-test --model FILE.py:function")
     show_page(page, open_page)
 
 
