@@ -242,12 +242,18 @@ def test_the_code_of_a_policy_makes_the_schedule_that_ran(
     tmp_path: Path, records: list[dict[str, Any]], schedule: cyclr.Schedule, auto: bool
 ) -> None:
     ran = {"schedule": schedule.to_dict(), "optimizer_call": "torch.optim.Adam(betas=(0.9, 0.98))"}
-    page = run_page(write_run(tmp_path, [short(records[0], "up", 0, [0.5], **ran, moved_by="auto" if auto else "")]))
+    page = run_page(
+        write_run(
+            tmp_path,
+            [short(records[0], "up", 0, [0.5], **ran, moved_by="auto" if auto else "", predictions=int(not auto))],
+        )
+    )
     (policy,) = page.policies
     assert page.framework == "torch"
     assert "torch.optim.Adam(model.parameters(), lr=" in policy.code["torch"]
     assert ("AutoCycle(" in policy.code["torch"]) is auto
     for text in policy.code.values():
+        assert text.endswith(code.MEMBERS) is (not auto)
         statement = re.search(r"^schedule = .*?^\)$", text, re.MULTILINE | re.DOTALL)[0]
         exec(statement, {"cyclr": cyclr}, found := {})  # noqa: S102 - that is what the code is for
         steps = np.arange(100)

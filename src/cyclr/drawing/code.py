@@ -98,6 +98,8 @@ UNKNOWN = "# The tested optimizer is not recorded.\n# Put yours in place of this
 OTHER = "# The tested optimizer is not one of the framework's own.\n# Put yours in place of this SGD.\n"
 UNSURE = "# Settings of the tested optimizer may be missing.\n# Compare them with yours.\n"
 
+MEMBERS = "# The score is that of members of this run together. Snapshots keeps them for ensemble() or average().\n"
+
 _SHARED = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
 """Arguments of SGD that mean the same in every framework."""
 

@@ -112,7 +112,8 @@ def _ran(record: Record) -> str:
         f" ({epochs:.3g} epochs of {record.steps_per_epoch:,})" if epochs else ""
     )
     rates = [rate for rate in record.steps.get("learning_rate", ()) if rate is not None]
-    between = f", learning rates from {min(rates):.3g} to {max(rates):.3g}" if rates else ""
+    shown = [f"{rate:.3g}" for rate in (min(rates), max(rates))] if rates else []
+    between = f", learning rate {' to '.join(dict.fromkeys(shown))}" if shown else ""
     ending = f" The score is that of {record.predictions} models." if record.predictions > 1 else ""
     averaged = " The score is that of an average of weights." if record.predictions == 1 else ""
     return f"As it ran in seed {record.seed}: {length}{between}.{ending}{averaged}"
@@ -125,7 +126,8 @@ def _code(record: Record) -> dict[str, str]:
     schedule = "None  # AutoCycle finds its own" if record.schedule is None else _constructor(record.schedule)
     parts = {"schedule": f"schedule = {schedule}", "total": str(record.total_steps)}
     templates = code.templates(_optimizer(record), auto=auto)
-    return {key: code.filled(template, parts) for key, template in templates.items()}
+    ending = code.MEMBERS if record.predictions else ""
+    return {key: code.filled(template, parts) + ending for key, template in templates.items()}
 
 
 def _constructor(schedule: Schedule) -> str:
