@@ -6,7 +6,9 @@ import importlib.util
 import inspect
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +156,24 @@ def test_the_schedules_of_the_page_on_migration_are_in_the_table(tool):
 def test_every_name_of_another_tool_leads_to_one_of_ours():
     ours = {*cyclr.__all__, *_names.EXPORTS}
     assert {name for names in _names.OBJECTS.values() for name in names} <= ours
+
+
+def test_arguments_that_fit_in_another_order_only_are_named() -> None:
+    def fits(kind: type) -> Callable[[Any], bool]:
+        return lambda value: value is None or isinstance(value, kind)
+
+    def check(*values: Any) -> None:
+        kinds = {"model": str, "number": int, "data": list}
+        given = {name: (value, fits(kind)) for (name, kind), value in zip(kinds.items(), values, strict=True)}
+        _names.check_order("test", given)
+
+    check("m", 1, [2])
+    check("m", None, None)
+    # No order fits, so an error of its own names the argument.
+    check(1, 2, 3)
+    with pytest.raises(
+        TypeError, match=r"model, number, data in this order; got int, str, list. Write test\(model=...,"
+    ):
+        check(1, "m", [2])
+    with pytest.raises(TypeError, match=r"got str, list. Write test\(model=..., data=...\)"):
+        check("m", [2], None)

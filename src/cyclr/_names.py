@@ -6,6 +6,7 @@
 import functools
 import importlib.util
 import inspect
+import itertools
 import operator
 import sys
 import types
@@ -21,15 +22,22 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "accum_iter": ("accumulate",),
     "accumulate_grad_batches": ("accumulate",),
     "accumulation_steps": ("accumulate",),
+    "amp": ("autocast", "scaler"),
+    "amp_backend": ("autocast", "scaler"),
     "anneal_strategy": ("shape",),
     "base_momentum": ("momentum",),
     "batch": ("batch_size",),
+    "batch_size": ("The batches that are passed have their size: give the loader another one.",),
+    "beta": ("smoothing",),
     "bs": ("batch_size",),
     "cache_dir": ("snapshot_dir",),
     "callbacks": ("No callback runs during the test: follow it by on_step.",),
     "clip_beginning": ("skip_begin",),
     "clip_ending": ("skip_end",),
+    "clip_grad": ("clip_norm",),
+    "clip_grad_norm": ("clip_norm",),
     "criterion": ("loss_fn", "step_fn"),
+    "criterion_fn": ("loss_fn",),
     "cycle_momentum": ("momentum",),
     "cycle_mult": ("growth",),
     "data": ("loader", "batches", "x"),
@@ -37,6 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "dataloader": ("loader", "batches", "x"),
     "dataset": ("loader", "batches", "x"),
     "decay_steps": ("total_steps", "steps"),
+    "device": ("The test runs where the model is: move the model before.",),
     "div_factor": ("Write base_lr=max_lr / div_factor.",),
     "diverge_th": ("stop_factor",),
     "early_stop_threshold": ("stop_factor",),
@@ -47,57 +56,81 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "eta_min": ("base_lr", "end"),
     "factor": ("gamma", "decay"),
     "final_div_factor": ("Write final_lr=base_lr / final_div_factor.",),
-    "final_lr": ("end",),
+    "final_lr": ("end", "max_lr"),
+    "final_value": ("end", "max_lr"),
     "gamma": ("Write decay=cyclr.Exponential(gamma).",),
+    "grad_clip": ("clip_norm",),
     "gradient_accumulation_steps": ("accumulate",),
+    "gradient_clip_val": ("clip_norm",),
     "high": ("max_lr",),
     "init_lr": ("start", "min_lr", "base_lr"),
-    "init_value": ("start", "base_lr", "value"),
+    "init_value": ("start", "base_lr", "value", "min_lr"),
     "initial_learning_rate": ("base_lr", "start", "value"),
     "initial_lr": ("start", "min_lr", "base_lr"),
     "iterations": ("steps", "total_steps"),
+    "key": ("Put the key into state, or fold the step into it within step_fn.",),
     "learning_rate": ("lr", "value"),
     "loss": ("loss_fn", "monitor"),
+    "loss_fn": ("step_fn",),
+    "loss_function": ("loss_fn", "step_fn"),
     "low": ("min_lr", "base_lr"),
     "lr": ("value", "max_lr"),
     "lr_end": ("max_lr",),
+    "lr_lower": ("min_lr", "base_lr"),
     "lr_max": ("max_lr",),
     "lr_min": ("min_lr", "base_lr"),
     "lr_start": ("min_lr",),
+    "lr_upper": ("max_lr",),
+    "max_grad_norm": ("clip_norm",),
     "max_iter": ("steps", "total_steps"),
     "max_momentum": ("momentum",),
+    "max_norm": ("clip_norm",),
     "max_steps": ("steps", "total_steps"),
     "maximal_learning_rate": ("max_lr",),
+    "memory_cache": ("snapshot_dir",),
     "min_lr": ("base_lr",),
+    "mixed_precision": ("autocast", "scaler"),
     "mode": ("spacing", "Write cyclr.Cyclical.from_mode(mode, base_lr, max_lr, step_size)."),
     "momentums": ("momentum",),
+    "n_batches": ("steps",),
+    "n_epochs": ("steps", "total_steps"),
     "n_iter": ("steps", "total_steps"),
+    "n_iters": ("steps", "total_steps"),
     "n_skip_beginning": ("skip_begin",),
     "n_skip_end": ("skip_end",),
+    "n_steps": ("steps", "total_steps"),
     "net": ("model",),
+    "num_batches": ("steps",),
     "num_cycles": ("cycles",),
     "num_epochs": ("steps", "total_steps"),
     "num_it": ("steps", "total_steps"),
     "num_iter": ("steps", "total_steps"),
+    "num_iters": ("steps", "total_steps"),
     "num_steps": ("steps", "total_steps"),
     "num_training": ("steps",),
     "num_training_steps": ("total_steps",),
     "num_warmup_steps": ("warmup", "steps"),
+    "objective": ("loss_fn", "step_fn"),
     "opt": ("optimizer",),
     "optim": ("optimizer",),
+    "params": ("state",),
     "pct_start": ("rise",),
     "peak_value": ("max_lr",),
     "plot": ("Call result.plot() afterwards.",),
+    "precision": ("autocast", "scaler"),
     "progress": ("verbose",),
     "progress_bar": ("verbose",),
     "quiet": ("verbose",),
     "random_state": ("seed",),
+    "rng": ("Put the key into state, or fold the step into it within step_fn.",),
     "schedule": ("lr",),
-    "scheduler": ("lr",),
+    "scheduler": ("lr", "A test has no schedule: train with one afterwards, between result.bounds."),
     "show": ("Nothing is shown by itself: call matplotlib.pyplot.show() afterwards.",),
+    "show_plot": ("Call result.plot() afterwards.",),
     "show_progress": ("verbose",),
     "silent": ("verbose",),
     "skip_start": ("skip_begin",),
+    "smooth_beta": ("smoothing",),
     "smooth_f": ("smoothing",),
     "start_lr": ("min_lr", "start"),
     "start_value": ("start",),
@@ -105,15 +138,22 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "step_size_up": ("step_size",),
     "steps_per_epoch": ("total_steps",),
     "stop_div": ("stop_factor",),
+    "suggest_funcs": ("Call result.suggest(method) afterwards.",),
     "suggest_lr": ("Use result.bounds.",),
+    "suggestions": ("Call result.suggest(method) afterwards.",),
     "T_0": ("first_cycle", "cycle_length"),
     "T_max": ("total_steps", "steps"),
     "T_mult": ("growth", "factor"),
     "three_phase": ("fall",),
+    "train_data": ("loader", "batches", "x"),
     "train_dataloader": ("loader",),
     "train_dataloaders": ("loader",),
+    "train_ds": ("loader", "batches", "x"),
     "train_loader": ("loader", "batches", "x"),
+    "training_data": ("loader", "batches", "x"),
     "training_steps": ("total_steps",),
+    "trainloader": ("loader", "batches", "x"),
+    "tx": ("optimizer",),
     "update_attr": ("then_train",),
     "val_loader": ("evaluate",),
     "validation_data": ("evaluate",),
@@ -307,6 +347,25 @@ def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def check_order(called: str, given: dict[str, tuple[Any, Callable[[Any], bool]]]) -> None:
+    """Raise a TypeError if arguments do not fit, but would in another order, such as that of another tool.
+
+    Args:
+        called: name of the function.
+        given: by name, in the function's order, each argument and what returns True for one that fits.
+    """
+    values, fits = zip(*given.values(), strict=True)
+    orders = itertools.permutations(values)
+    right = next((order for order in orders if all(fit(value) for fit, value in zip(fits, order, strict=True))), values)
+    if any(one is not other for one, other in zip(values, right, strict=True)):
+        names = ", ".join(f"{name}=..." for name, value in zip(given, right, strict=True) if value is not None)
+        received = ", ".join(type(value).__name__ for value in values if value is not None)
+        raise TypeError(
+            f"{called}() takes {', '.join(given)} in this order; got {received}. Write {called}({names}), with the "
+            "names."
+        )
 
 
 @functools.cache

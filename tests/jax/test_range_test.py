@@ -760,3 +760,9 @@ def test_a_step_that_adds_gradients_is_named(min_lr):
         return following, loss
 
     assert re.search("adds? gradients instead of sub", range_test(add, W, DATA, min_lr=min_lr).bounds.reason)
+
+
+def test_another_order_of_arguments_is_named():
+    for order in ((W, descend, DATA), (DATA, W, descend)):
+        with pytest.raises(TypeError, match="step_fn, state, batches in this order"):
+            range_test(*order)

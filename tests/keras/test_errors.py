@@ -226,3 +226,10 @@ def test_not_implemented_error_in_the_forward_pass_is_shown():
     # Keras makes a RuntimeError of it where it builds models before training.
     with pytest.raises((NotImplementedError, RuntimeError), match="only for images"):
         range_test(model, X, Y)
+
+
+def test_another_order_of_arguments_is_named():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match="model, x, y in this order; got ndarray, ndarray, Sequential"):
+        range_test(X, Y, model)

@@ -1212,3 +1212,22 @@ def test_a_rate_that_is_none_is_an_error_of_its_name():
     ):
         with pytest.raises(TypeError, match=message):
             call()
+
+
+def test_another_order_of_arguments_is_named():
+    model, loader, loss = torch.nn.Linear(4, 1), [(torch.ones(2, 4), torch.ones(2, 1))], torch.nn.functional.mse_loss
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    given = [model, optimizer, loss, loader]
+    for order in itertools.permutations(range(4)):
+        if order != (0, 1, 2, 3):
+            with pytest.raises(TypeError, match="model, optimizer, loss_fn, loader in this order"):
+                range_test(*[given[index] for index in order])
+    with pytest.raises(TypeError, match=r"got Linear, SGD, list. Write range_test\(model=..., optimizer=..., loader="):
+        range_test(model, optimizer, loader)
+
+
+def test_a_data_set_of_samples_is_refused():
+    model, data = torch.nn.Linear(4, 1), torch.utils.data.TensorDataset(torch.ones(8, 4), torch.ones(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match=r"got TensorDataset, a data set of single samples. Write .*DataLoader\("):
+        range_test(model, optimizer, torch.nn.functional.mse_loss, data)

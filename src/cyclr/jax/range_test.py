@@ -127,6 +127,8 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    others = {name: (value, lambda value: True) for name, value in (("state", state), ("batches", batches))}
+    _names.check_order("range_test", {"step_fn": (step_fn, callable), **others})
     _check_functions(step_fn, optimizer, rest, evaluate)
     _batches.check_batches(batches, state)
     size = 1 if chunk is None else _checks.integer("chunk", chunk, at_least=1)

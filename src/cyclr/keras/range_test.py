@@ -138,6 +138,8 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    data = {name: (value, lambda value: not isinstance(value, keras.Model)) for name, value in (("x", x), ("y", y))}
+    _names.check_order("range_test", {"model": (model, lambda value: isinstance(value, keras.Model)), **data})
     arguments = min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed
     sweep = Sweep(*arguments, total_steps, refine, verbose)
     if evaluate is not None:

@@ -147,6 +147,15 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
+    _names.check_order(
+        "range_test",
+        {
+            "model": (model, lambda value: isinstance(value, torch.nn.Module)),
+            "optimizer": (optimizer, lambda value: isinstance(value, Optimizer)),
+            "loss_fn": (loss_fn, lambda value: value is None or callable(value)),
+            "loader": (loader, _is_loader),
+        },
+    )
     given, optimizer = optimizer, _groups.unwrapped(optimizer)
     stepped = given if _private.steps_itself(given) else optimizer
     functions = {"loss_fn": loss_fn, "loss_of": loss_of, "step_fn": step_fn, "evaluate": evaluate, "on_step": on_step}
@@ -325,14 +334,23 @@ def _check_loop(
         )
 
 
+def _is_loader(value: Any) -> bool:
+    return (hasattr(value, "__iter__") or hasattr(value, "__getitem__")) and not isinstance(value, str)
+
+
 def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[str, Any], also: Any) -> None:
     """Raise for arguments of which no range test can come."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {_checks.quoted(model)}. Pass the model that trains.")
     is_one_batch = isinstance(loader, tuple) and any(isinstance(part, torch.Tensor | np.ndarray) for part in loader)
-    if is_one_batch or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+    if is_one_batch or not _is_loader(loader):
         fix = "Put the batch into a list." if is_one_batch else "Pass a DataLoader or a list."
         raise TypeError(f"loader must be an iterable of batches; got loader={_checks.quoted(loader)}. {fix}")
+    if isinstance(loader, torch.utils.data.Dataset) and not isinstance(loader, torch.utils.data.IterableDataset):
+        raise TypeError(
+            f"loader must be an iterable of batches; got {type(loader).__name__}, a data set of single samples. Write "
+            "torch.utils.data.DataLoader(dataset, batch_size=..., shuffle=True)."
+        )
     for name, given in functions.items():
         if given is not None:
             _check_function(name, given)
