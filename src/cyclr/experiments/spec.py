@@ -27,6 +27,7 @@ from cyclr.records import RunFolder
 from cyclr.records.direction import Direction, direction_of
 from cyclr.records.reading import read, unfit
 from cyclr.records.redact import redact
+from cyclr.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -341,9 +342,12 @@ class Spec:
             raise CyclrError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
         if isinstance(found, RunFolder):
             raise unfit(path, found)
-        bounds = found.bounds if isinstance(found, RangeTestResult) else found
-        schedule = frozen(plain("a schedule", bounds.to_dict()))
-        return Table({"name": path.stem, **rest, "schedule": schedule})
+        if isinstance(found, Schedule):
+            # As it was written: older files lack the arguments that were added since, and ids of trials depend on them.
+            description = json.loads(_files.read_regular(path))
+        else:
+            description = (found.bounds if isinstance(found, RangeTestResult) else found).to_dict()
+        return Table({"name": path.stem, **rest, "schedule": frozen(plain("a schedule", description))})
 
     def _trials_of(self, given: Mapping[str, Any]) -> Iterator[Trial]:
         table = plain("policies", given)
