@@ -63,7 +63,7 @@ def test_the_metadata_say_what_a_package_index_shows(wheel: Path) -> None:
         metadata = BytesParser().parsebytes(files.read(name))
     assert metadata["Name"] == "cyclr"
     assert metadata["Version"] == cyclr.__version__
-    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-Expression"] == "Apache-2.0 AND MIT"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Author"]
     assert metadata["Description-Content-Type"] == "text/markdown"
