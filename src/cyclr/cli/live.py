@@ -1,5 +1,6 @@
 """Live progress of a comparison: the running trials and the remaining time."""
 
+import threading
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
@@ -12,9 +13,14 @@ from cyclr.experiments import events
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
 
+_SECONDS_BETWEEN = 0.25
+
 
 class Board(Progress):
     """A live table of running trials above a bar for all of them; without a terminal, a line for each that finishes.
+
+    It is drawn again by a thread of its own, which takes turns with the lines that are printed above it. Rich's own
+    thread does not: if it draws while a line is printed, and a row has gone, the line is erased.
 
     Args:
         console: the console to draw on.
@@ -22,26 +28,46 @@ class Board(Progress):
     """
 
     def __init__(self, console: Console, metric: str) -> None:
-        self._metric = metric
+        self._metric, self._terminal = metric, console
+        self._turn, self._ended = threading.RLock(), threading.Event()
         self._trials: dict[str, Trial] = {}
         self._running: dict[str, events.Progress] = {}
         self._values: dict[str, float | None] = {}
         self._finished, self._done_before, self._finished_weight = 0, 0, 0.0
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("remaining"),
+            TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            refresh_per_second=4,
+            auto_refresh=False,
+            expand=True,
             # Estimate the remaining time from the whole run, since trials differ in speed.
             speed_estimate_period=3600.0,
             transient=True,
             disable=not console.is_terminal,
         )
         self._bar = self.add_task("", total=None)
+
+    def start(self) -> None:
+        """Draw the table, again and again."""
+        super().start()
+        if not self.disable:
+            threading.Thread(target=self._draw, daemon=True).start()
+
+    def stop(self) -> None:
+        """Erase the table."""
+        with self._turn:
+            self._ended.set()
+            super().stop()
+
+    def _draw(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN):
+            with self._turn:
+                if not self._ended.is_set():
+                    self.refresh()
 
     def __call__(self, event: events.Event) -> None:
         """Show an event of `cyclr.experiments.compare`."""
@@ -71,11 +97,12 @@ class Board(Progress):
         self._trials = {trial.id: trial for trial in missing}
         self.update(self._bar, total=sum(trial.weight for trial in missing))
         self._done_before = len(done)
+        if done:
+            left = f"{len(missing)} are left" if missing else "none is left"
+            self._say(f"{len(done)} of {len(done) + len(missing)} trials are recorded already, {left}.")
         if failed := sum(record.status == "failed" for record in done):
             trials = "trial" if failed == 1 else "trials"
-            self.console.print(
-                f"{failed} {trials} failed before and will not be run again without --retry-failed.", highlight=False
-            )
+            self._say(f"{failed} {trials} failed before and will not be run again without --retry-failed.")
 
     def _print(self, record: Record) -> None:
         values = [value for value in record.epochs.get(record.metric, ()) if value is not None]
@@ -85,25 +112,32 @@ class Board(Progress):
         status = "" if record.status == "ok" else f"  [bold red]{record.status}[/]"
         kinds = ", ".join(dict.fromkeys(event.what.replace("_", " ") for event in record.events))
         events = f", AutoCycle: {kinds}" if kinds else ""
-        self.console.print(
+        self._say(
             f"{escape(record.policy)}, seed {record.seed}: {record.metric} {last}{ending}, {record.seconds:.1f} s"
-            f"{events}{status}",
-            highlight=False,
+            f"{events}{status}"
         )
+
+    def _say(self, line: str) -> None:
+        """Print a line above the table."""
+        with self._turn:
+            self.console.print(line, highlight=False)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the table and the bar."""
-        table = Table(box=None, header_style="dim")
-        for column in ("policy", "seed", "stage", "", self._metric):
-            table.add_column(column)
+        width = self._terminal.width
+        bar = min(30, width // 3 - 20)
+        others = len("  seed  range test    ") + max(len(self._metric), 6) + (bar + 2 if bar > 0 else 0)
+        table = Table(box=None, header_style="dim", pad_edge=False)
+        table.add_column("policy", no_wrap=True, overflow="ellipsis", max_width=max(8, width - others))
+        for column in ("seed", "stage", *([""] if bar > 0 else []), self._metric):
+            table.add_column(column, no_wrap=True)
         # A copy, because this is called by a thread.
         for name, progress in list(self._running.items()):
             trial, value = self._trials[name], self._values.get(name)
+            drawn = ProgressBar(total=progress.total, completed=progress.done, width=bar)
             table.add_row(
-                escape(trial.policy.name),
-                str(trial.seed),
-                progress.stage,
-                ProgressBar(total=progress.total, completed=progress.done, width=30),
+                *(escape(trial.policy.name), str(trial.seed), progress.stage),
+                *([drawn] if bar > 0 else []),
                 "" if value is None else f"{value:.4f}",
             )
         return table, self.make_tasks_table(self.tasks)
