@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -115,33 +116,55 @@ def finished(policy: str, optimizer: str, seed: int, accuracy: float, status: An
     )
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_no_column_of_the_table_is_cut(here: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+@pytest.mark.parametrize("endings", [False, True])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, None])
+def test_the_table_fits_the_terminal_and_a_pipe_has_no_width(
+    here: Path, monkeypatch: pytest.MonkeyPatch, width: int | None, endings: bool
+) -> None:
     filled(here / "run", "ok")
     records = []
     for optimizer in ("SGD(momentum=0.9)", "Adam"):
         for seed in range(3):
             records.append(finished("fixed 0.1", optimizer, seed, 0.80123 + seed / 700))
-            records.append(finished("one_cycle, 4 epochs", optimizer, seed, 0.80734 + seed**2 / 400))
+            cycle = finished("one_cycle, 4 epochs", optimizer, seed, 0.80734 + seed**2 / 400)
+            ending = {"ending": {"val_accuracy": 0.82}, "predictions": 5} if endings else {}
+            records.append(msgspec.structs.replace(cycle, **ending))
+            records.append(finished("warm_restarts cycle_length 2 epochs", optimizer, seed, 0.9 + seed / 1000))
             records.append(finished("big", optimizer, seed, 0.9, "diverged" if seed else "ok"))
     (here / "run" / "records.jsonl").write_bytes(b"".join(map(encode, records)))
     file = io.StringIO()
-    if terminal:
-        monkeypatch.setattr(
-            "cyclr.cli.compare.out", Console(file=file, width=80, force_terminal=True, color_system=None)
-        )
+    if width is not None:
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        for module in ("compare", "options"):
+            monkeypatch.setattr(f"cyclr.cli.{module}.out", console)
     monkeypatch.setenv("COLUMNS", "80")
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 0, said.output
-    shown = file.getvalue() if terminal else said.output
-    lines = shown.splitlines()
+    shown = file.getvalue() if width is not None else said.output
+    table = shown[: shown.index("On cnn")]
+    lines = table.splitlines()
+    # The terminal breaks the first line, a sentence.
+    assert max(map(len, lines[1:])) <= (width or 1000)
+    words = table.split()
+    for whole in ("warm_restarts", "cycle_length", "epochs", "one_cycle,", "big", "fixed", "diverged", "baseline"):
+        assert words.count(whole.rstrip(":")) + words.count(f"{whole}:") + words.count(f"{whole},") >= 2, whole
+    for whole in ("0.801…0.804", "12,345", "better" if endings else "within noise"):
+        assert " ".join(words).count(whole) >= 2, whole
+    # Where something is cut, Rich puts the character of intervals.
+    assert [word for word in words if "…" in word and not re.match(r"\(?[-+]?[\d.]+…[-+]?[\d.]+\)?,?$", word)] == []
     # One title for every optimizer, above its policies.
-    assert [line.strip() for line in lines if line.startswith("cnn, ")] == ["cnn, SGD(momentum=0.9)", "cnn, Adam"]
-    assert [line.split()[-1] for line in lines if line.startswith("policy ")] == ["verdict"] * 2
-    for whole in ("baseline", "0.801…0.804", "+0.00885", "-0.00072…+0.018", "12,345", "1234.5"):
-        assert shown.count(whole) >= 2, whole
-    if not terminal:
-        assert sum(line.startswith("one_cycle, 4 epochs") and "within noise" in line for line in lines) == 2
+    titles = [line.strip() for line in lines if line.startswith("cnn, ")]
+    assert titles == ["cnn, SGD(momentum=0.9)", "cnn, Adam"]
+    headers = [line.split() for line in lines if line.startswith("policy ")]
+    assert all(header[-1] == "verdict" for header in headers)
+    assert (width in (40, 60)) == (headers == [])
+    if width is None or (width >= 100 and not endings):
+        assert table.count("1234.5") >= 6
+        assert "Left out at this width" not in shown
+    if width == 80:
+        assert "--csv has all." in " ".join(shown.split())
+    if width is None:
+        assert sum(line.startswith("warm_restarts cycle_length 2 epochs ") for line in lines) == 2
 
 
 def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -29,13 +29,22 @@ from cyclr.errors import CyclrError
 from cyclr.experiments import compare as run_comparison
 from cyclr.experiments import policies, tracking
 from cyclr.experiments.spec import Spec
-from cyclr.records import Group, Interval, Record, RunFolder, Summary, read_records, summarize, write_csv
+from cyclr.records import Group, Interval, Record, Row, RunFolder, Summary, read_records, summarize, write_csv
 from cyclr.report import verdict
 from cyclr.report.run import predictions
 
 _OF_SUMMARY = ("summary", "output", "baseline", "target", "csv", "overwrite")
 
-_ENDINGS = " ending: the ensemble or average of members; models: that a prediction of it costs."
+_DISPENSABLE = ("s", "final", "models", "ratio", "n")
+"""Columns that a narrow terminal goes without, the first of them first."""
+
+_LEGEND = {
+    "n": "seeds",
+    "difference": "of best, to the baseline",
+    "steps": "to the target, range test included",
+    "ratio": "of the steps, to the baseline's",
+    "s": "seconds",
+}
 
 _POLICY_HELP = (
     "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
@@ -236,41 +245,72 @@ def print_summary(summary: Summary) -> None:
     # A file or a pipe has no width that could cut a table.
     wide = out if out.is_terminal else Console(width=1000)
     metrics = ", ".join(dict.fromkeys(group.metric for group in summary.groups))
-    say(f"{metrics}: mean over seeds, and its {100 * summary.confidence:g} % interval below", style="italic")
+    say(f"{metrics}: mean over seeds, and its {100 * summary.confidence:g} % interval", style="italic")
+    left_out: set[str] = set()
     for group in summary.groups:
         where = ", ".join(filter(None, (group.workload, group.optimizer)))
-        wide.print(_table(group, escape(where) if len(summary.groups) > 1 else None), "")
-    out.print(
-        "n: seeds; difference: of best, to the baseline; steps: to the target, range test included; s: seconds."
-        + (_ENDINGS if any(group.has_endings for group in summary.groups) else ""),
-        style="dim",
-    )
+        drawn, dropped = _fitting(group, escape(where) if len(summary.groups) > 1 else None, wide)
+        left_out |= dropped
+        wide.print(drawn)
+        wide.print()
+    legend = [f"{name}: {what}" for name, what in _LEGEND.items() if name not in left_out]
+    if any(group.has_endings for group in summary.groups):
+        legend += ["ending: the ensemble or average of members", "models: that a prediction of it costs"]
+    note = f" Left out at this width: {', '.join(sorted(left_out))}; --csv has all." if left_out else ""
+    out.print("; ".join(legend) + "." + note, style="dim")
     out.print(verdict.in_words(summary), highlight=False, markup=False)
 
 
-def _table(group: Group, title: str | None) -> Table:
+def _fitting(group: Group, title: str | None, console: Console) -> tuple[RenderableType, set[str]]:
+    """Return the table without the columns that the console has no room for, and these; or its rows as paragraphs."""
+    rows = [_cells(row, group.has_endings) for row in group.rows]
+    longest = max(len(row.policy) for row in group.rows)
+    least = min(20, longest)
+    for count in range(len(_DISPENSABLE) + 1):
+        shown = [name for name in rows[0] if name not in _DISPENSABLE[:count]]
+        # A console measures nothing wider than itself.
+        room = console.width - Console(width=1000).measure(_table(rows, shown, title, least)).maximum
+        if room >= 0:
+            return _table(rows, shown, title, min(longest, least + room)), rows[0].keys() - shown
+    paragraphs = [title] if title else []
+    for cells in rows:
+        name, _, lost = cells["policy"].partition("\n")
+        values = [cells["verdict"], *([lost] if lost else [])]
+        for column in [*cells][1:-1]:
+            value, _, interval = cells[column].partition("\n")
+            if value not in ("", "–"):
+                values.append(f"{column} {value}" + (f" ({interval})" if interval else ""))
+        paragraphs.append(f"[b]{name}[/b]: {', '.join(values)}")
+    return "\n".join(paragraphs), set()
+
+
+def _table(rows: list[dict[str, str]], shown: list[str], title: str | None, width: int) -> Table:
+    """Return a table of some columns, of which the first has a width and the others are as wide as they need."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column("policy", overflow="fold")
-    endings = ("ending", "models") if group.has_endings else ()
-    for column in ("n", "best", "final", *endings, "difference", "steps", "ratio", "s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for row in group.rows:
-        lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
-        reached = f"{row.reached} of {row.aimed}" if row.reached else "never" if row.aimed else "–"
-        table.add_row(
-            escape(row.policy) + (f"\n[dim]{', '.join(lost)}[/]" if lost else ""),
-            str(row.seeds),
-            _interval(row.best),
-            "–" if row.final.mean is None else f"{row.final.mean:.4g}",
-            *((_interval(row.ending), predictions(row)) if endings else ()),
-            "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
-            reached if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
-            "" if row.ratio is None else f"{row.ratio:.2f}",
-            f"{row.seconds:.1f}",
-            row.verdict,
-        )
+    table.add_column(shown[0], overflow="fold", width=width)
+    for name in shown[1:]:
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+    for cells in rows:
+        table.add_row(*(cells[name] for name in shown))
     return table
+
+
+def _cells(row: Row, has_endings: bool) -> dict[str, str]:
+    """Return the cells of a row by the names of their columns."""
+    lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
+    reached = f"{row.reached} of {row.aimed}" if row.reached else "never" if row.aimed else "–"
+    return {
+        "policy": escape(row.policy) + (f"\n[dim]{', '.join(lost)}[/]" if lost else ""),
+        "n": str(row.seeds),
+        "best": _interval(row.best),
+        "final": "–" if row.final.mean is None else f"{row.final.mean:.4g}",
+        **({"ending": _interval(row.ending), "models": predictions(row)} if has_endings else {}),
+        "difference": "" if row.verdict == "baseline" else _interval(row.difference, sign="+", digits=3),
+        "steps": reached if row.steps_to_target is None else f"{row.steps_to_target:,.0f}",
+        "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
+        "s": f"{row.seconds:.1f}",
+        "verdict": row.verdict,
+    }
 
 
 def _interval(interval: Interval, sign: str = "", digits: int = 4) -> str:
