@@ -1,21 +1,25 @@
 """The command line, as a user runs it: real processes for real work, the parser alone for what it refuses."""
 
+import io
 import json
 import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.processes import run, started, wait_until
 from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
 from cyclr.cli.main import keeping_interrupts
+from cyclr.cli.range_test import Bar
 from cyclr.records import read_records
 
 COMMAND = [sys.executable, "-m", "cyclr"]
@@ -66,40 +70,126 @@ def models(tmp_path: Path) -> Path:
     return write_models(tmp_path)
 
 
-ENDLESS = """
+SLOW = """
+import time
 import torch
 from pathlib import Path
 
+calls = 0
+
+def count(*_):
+    global calls
+    calls += 1
+    time.sleep(0.01)
+    if calls == 30:
+        Path(__file__).with_name("training").touch()
+
 def build():
-    model = torch.nn.Linear(2, 2)
-    model.register_forward_hook(lambda *_: Path(__file__).with_name("training").touch())
-    x, y = torch.zeros(64, 2), torch.zeros(64, dtype=torch.long)
-    return model, ((x, y), (x, y))
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+    model.register_forward_hook(count)
+    x = torch.randn(640, 8)
+    y = (x[:, 0] > 0).long()
+    return model, (x, y, x, y)
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
-def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text(ENDLESS)
-    command = [*COMMAND, "compare", "--workload", "endless.py:build", "--policy", "fixed:0.1", "--epochs", "1000000"]
+def interrupt(folder: Path, command: list[str], when: Callable[[], bool]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that gets a real Ctrl-C."""
+    (folder / "slow.py").write_text(SLOW)
     # A process that is started in the background by a script inherits that the signal is ignored; one that has a
     # handler here starts its children with the signal's default.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with started([*command, "--output", "out"], cwd=tmp_path, env=ENVIRONMENT) as process:
+    with started([*COMMAND, *command], cwd=folder, env=ENVIRONMENT) as process:
         signal.signal(signal.SIGINT, before)
-        wait_until((tmp_path / "training").exists, "training to start")
+        wait_until(when, "the moment to interrupt")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-
-    assert process.returncode == 130, errors
-    assert "Interrupted" in errors
+        said, errors = process.communicate()
     assert "Traceback" not in errors
-    assert read_records(tmp_path / "out") == []
+    return process.returncode, said, errors
+
+
+needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+
+
+@needs_signals
+def test_ctrl_c_in_a_comparison_says_how_it_goes_on(tmp_path: Path) -> None:
+    policies = ["--policy", "fixed:lr=0.1,steps=5", "--policy", "fixed:0.2", "--steps", "1000000"]
+    command = ["compare", "--workload", "slow.py:build", *policies, "--seeds", "1", "--workers", "1", "--output", "o u"]
+    records = tmp_path / "o u" / "records.jsonl"
+    code, said, errors = interrupt(tmp_path, command, lambda: records.exists() and b"\n" in records.read_bytes())
+    assert (code, said.count("fixed 0.1, 5 steps, seed 0: val_accuracy")) == (130, 1), errors
+    assert "Interrupted: 1 of 2 trials are recorded." in errors
+    assert "The same command goes on, and so does: cyclr compare --output 'o u'" in errors
+    assert len(read_records(tmp_path / "o u")) == 1
+
+
+@needs_signals
+def test_ctrl_c_in_a_range_test_keeps_and_reads_what_was_recorded(tmp_path: Path) -> None:
+    command = ["range-test", "--model", "slow.py:build", "--steps", "100000", "--output", "out"]
+    code, said, errors = interrupt(tmp_path, command, (tmp_path / "training").exists)
+    assert code == 130, errors
+    result = cyclr.RangeTestResult.load(tmp_path / "out" / "range_test.json")
+    assert 30 <= len(result.loss) < 100_000
+    assert result.stop_reason == "interrupted"
+    assert "Range test" in said
+    assert f"Interrupted at {len(result.loss)} of 100000: what was recorded is kept, and read for bounds." in errors
+    assert (tmp_path / "out" / "range_test.png").is_file()
+
+
+@needs_signals
+def test_ctrl_c_before_a_loss_leaves_nothing(tmp_path: Path) -> None:
+    waits = "import time\nfrom pathlib import Path\nPath(__file__).with_name('started').touch()\ntime.sleep(900)\n"
+    (tmp_path / "waits.py").write_text(f"{waits}def build(): pass\n")
+    code, _, errors = interrupt(tmp_path, ["range-test", "--model", "waits.py:build"], (tmp_path / "started").exists)
+    assert (code, errors.strip()) == (130, "Interrupted. No file is half-written.")
+    assert not (tmp_path / "cyclr-range-test").exists()
+
+
+def test_the_bar_of_a_range_test_is_lines_without_a_terminal(tested: tuple[Path, list[tuple[int, str]]]) -> None:
+    _, [(_, said), *_] = tested
+    lines = [line for line in said.splitlines() if line.startswith("range test: ")]
+    assert 2 <= len(lines) <= 4
+    assert re.fullmatch(r"range test: 15 of 60, lr \S+, loss \S+", lines[0])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_bar_of_a_range_test_leaves_room_for_the_sign_of_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr("cyclr.cli.range_test.out", console)
+    test = cyclr.RangeTest(steps=150)
+    with Bar(150) as bar:
+        for _ in range(20):
+            next(test)
+            test.record(1.25)
+            bar.show(test)
+        (line,) = Console(file=io.StringIO(), width=width).render_lines(bar.get_renderable(), pad=False)
+    shown = "".join(segment.text for segment in line).rstrip()
+    assert "20/150" in shown
+    assert "lr 7.8e-06, loss 1.25" in shown
+    assert len(shown) <= width - 3
+    assert bar.interrupted().stop_reason == "interrupted"
+
+
+def test_an_interrupted_repeat_leaves_the_tests_before() -> None:
+    bar = Bar(40)
+    for steps in (40, 40, 25):
+        test = cyclr.RangeTest(steps=40, stop_factor=None)
+        for _ in range(steps):
+            next(test)
+            test.record(2.0)
+            bar.show(test)
+    assert bar.interrupted().runs.shape == (2, 40)
+    with pytest.raises(KeyboardInterrupt):
+        Bar(40).interrupted()
 
 
 LOST = """
 import gc, signal, sys, threading
 from cyclr.cli.main import keeping_interrupts
+from cyclr.cli.range_test import Bar
 
 def interrupt(phase, info):
     gc.callbacks.remove(interrupt)

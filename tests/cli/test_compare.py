@@ -87,6 +87,59 @@ def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     assert len((here / "run" / "records.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_run_folder_alone_is_enough_to_go_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "specs").mkdir()
+    (here / "specs" / "spec.toml").write_text(
+        'workload = "../blobs.py:build"\nsteps = 5\nseeds = [0, 1]\n[range_test]\nmax_lr = 1.0\n'
+        '[[policy]]\nkind = "fixed"\nlr = [0.1, 0.2]\n'
+    )
+    spec = Spec.from_toml(here / "specs" / "spec.toml")
+    ids = [trial.id for trial in spec.trials()]
+    with RunFolder.open(here / "run", spec.to_dict(), ids, folder_of_paths=spec.folder):
+        pass
+    filled(here / "old", "ok")
+    specs = trained(monkeypatch, read_records(here / "old"))
+    # From another folder too: paths are relative to the folder of the spec.
+    monkeypatch.chdir(here / "specs")
+    for more in ([], ["--seeds", "3"], ["--range-test-steps", "40"], ["--steps", "7"]):
+        said = CliRunner().invoke(app, ["compare", "--output", str(here / "run"), *more])
+        assert said.exit_code == 0, said.output
+    plain, seeds, shorter, longer = specs
+    assert [trial.id for trial in plain.trials()] == ids
+    assert plain.trials()[0].file == here / "blobs.py"
+    assert plain.trials()[0].file_sha256 is not None
+    assert list(seeds.seeds) == [0, 1, 2]
+    assert shorter.range_test == {"max_lr": 1.0, "steps": 40}
+    assert (longer.epochs, longer.steps) == (None, 7)
+    said = CliRunner().invoke(app, ["compare", str(here / "run")])
+    assert f"To finish the comparison in it: cyclr compare --output {here / 'run'}" in said.output.replace("\n", "")
+
+
+def test_a_range_test_that_is_longer_than_the_training_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(here / "run", "ok")
+    records = read_records(here / "run")
+    arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1"]
+    for updates in (10, 11):
+        trained(monkeypatch, [msgspec.structs.replace(record, range_test_steps=updates) for record in records])
+        said = " ".join(CliRunner().invoke(app, arguments).output.split())
+        told = (
+            "The range test (11 updates) was longer than the training (10). Train longer, or test with fewer: --range"
+        )
+        assert (told in said) == (updates == 11)
+
+
+def test_an_error_of_several_trials_is_told_once_with_its_traceback(here: Path) -> None:
+    (here / "broken.py").write_text("def build():\n    return boom\n")
+    arguments = ["--workload", "broken.py:build", "--policy", "fixed:0.1,0.2", "--epochs", "1", "--seeds", "1"]
+    done = run([*COMMAND, *arguments, "--workers", "1"], status=1, env=ENVIRONMENT)
+    line = "fixed 0.1, seed 0 and 1 more failed: NameError: name 'boom' is not defined (broken.py, line 2)"
+    assert done.stdout.count(line) == 1
+    assert done.stdout.count("Traceback (most recent call last):") == 1
+    assert re.findall(r'File "(.*)", line', done.stdout) == [str(here / "broken.py")]
+    assert "2 of 2 trials failed" in done.stdout
+    assert done.stderr == ""
+
+
 def test_a_summary_trains_nothing(here: Path) -> None:
     filled(here / "run", "ok", "ok", "ok")
     before = (here / "run" / "records.jsonl").read_bytes(), (here / "run" / "run.json").read_bytes()

@@ -74,7 +74,7 @@ def test_trials_that_failed_before_are_told() -> None:
         board(Started(SPEC.trials(), []))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert said == (
-        "1 of 2 trials are recorded already, 1 are left.\n"
+        "1 of 2 trials are recorded already, one is left.\n"
         "1 trial failed before and will not be run again without --retry-failed.\n"
     )
 

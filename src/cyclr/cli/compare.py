@@ -186,11 +186,10 @@ def _comparison(context: typer.Context, spec: Path | None, output: Path, given: 
     if recorded:
         return Spec.from_run(recorded, given)
     if spec is None:
-        has_own = tables and all(table.keys() & {"epochs", "steps"} for table in tables)
-        needed: dict[str, tuple[str, ...]] = (
-            {} if tables else {"policies": ("--policy", "fixed:0.01,0.1", "--policy", "triangular")}
-        )
-        if not (given["epochs"] or given["steps"] or has_own):
+        needed: dict[str, tuple[str, ...]] = {}
+        if not tables:
+            needed["policies"] = ("--policy", "fixed:0.01,0.1", "--policy", "triangular")
+        if not (given["epochs"] or given["steps"]):
             needed["the length of a training"] = ("--epochs", "8")
         if needed:
             finished = f" (there is no comparison in {output} to finish)" if is_given(context, "output") else ""

@@ -16,6 +16,14 @@ from cyclr.records import Record
 _SECONDS_BETWEEN = 0.25
 
 
+def bar_width(console: Console, beside: int) -> int:
+    """Return the width of a bar, with so many characters beside it in its line; less than 1 if there is no room.
+
+    Three columns stay free: the terminal writes ^C for Ctrl-C, and if that opened a line, another would not be erased.
+    """
+    return min(30, console.width - beside - 3)
+
+
 class Board(Progress):
     """A live table of running trials above a bar for all of them; without a terminal, a line for each that finishes.
 
@@ -36,14 +44,13 @@ class Board(Progress):
         self._finished, self._done_before, self._finished_weight = 0, 0, 0.0
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=max(1, bar_width(console, 50))),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
             auto_refresh=False,
-            expand=True,
             # Estimate the remaining time from the whole run, since trials differ in speed.
             speed_estimate_period=3600.0,
             transient=True,
@@ -98,7 +105,7 @@ class Board(Progress):
         self.update(self._bar, total=sum(trial.weight for trial in missing))
         self._done_before = len(done)
         if done:
-            left = f"{len(missing)} are left" if missing else "none is left"
+            left = {0: "none is left", 1: "one is left"}.get(len(missing), f"{len(missing)} are left")
             self._say(f"{len(done)} of {len(done) + len(missing)} trials are recorded already, {left}.")
         if failed := sum(record.status == "failed" for record in done):
             trials = "trial" if failed == 1 else "trials"
@@ -124,11 +131,12 @@ class Board(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the table and the bar."""
-        width = self._terminal.width
-        bar = min(30, width // 3 - 20)
-        others = len("  seed  range test    ") + max(len(self._metric), 6) + (bar + 2 if bar > 0 else 0)
+        beside = len("  seed  range test    ") + max(len(self._metric), 6)
+        # A short name beside a bar, or a longer one without.
+        bar = min(10, bar_width(self._terminal, beside + 32))
+        longest = self._terminal.width - 3 - beside - (bar + 2 if bar > 0 else 0)
         table = Table(box=None, header_style="dim", pad_edge=False)
-        table.add_column("policy", no_wrap=True, overflow="ellipsis", max_width=max(8, width - others))
+        table.add_column("policy", no_wrap=True, overflow="ellipsis", max_width=max(8, longest))
         for column in ("seed", "stage", *([""] if bar > 0 else []), self._metric):
             table.add_column(column, no_wrap=True)
         # A copy, because this is called by a thread.

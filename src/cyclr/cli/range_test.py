@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cyclr import RangeTest, RangeTestResult
+from cyclr.cli.live import bar_width
 from cyclr.cli.options import (
     BackendOption,
     DataOption,
@@ -103,7 +104,11 @@ def range_test(
     save_picture(result.plot(), written[0])
     say(f"Written: {written[0]}, {written[1]}")
     if not bar.tests[-1].stopped:
-        err.print("Interrupted: the bounds are those of what was recorded. A whole test says more.")
+        test = bar.tests[-1]
+        err.print(
+            f"Interrupted at {test.recorded} of {len(test)}: what was recorded is kept, and read for bounds.",
+            highlight=False,
+        )
         raise typer.Exit(Exit.INTERRUPTED)
     if not result.bounds.usable:
         raise typer.Exit(Exit.NO_BOUNDS)
@@ -124,12 +129,12 @@ class Bar(Progress):
         self._quarter = 0
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=max(1, bar_width(out, 60))),
             MofNCompleteColumn(),
             TextColumn("{task.fields[values]}"),
             TimeRemainingColumn(),
         )
-        super().__init__(*columns, console=out, transient=True, expand=True, disable=not out.is_terminal)
+        super().__init__(*columns, console=out, transient=True, disable=not out.is_terminal)
         self._bar = self.add_task("range test", total=steps, values="")
 
     def show(self, test: RangeTest) -> None:
