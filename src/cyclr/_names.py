@@ -194,6 +194,13 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 """Names of attributes in other tools, and ours, of which the first that an object has is meant."""
 
+TRAINERS = {
+    "transformers.Trainer": "cyclr.torch.transformers.range_test(trainer)",
+    "lightning.Trainer": "cyclr.torch.lightning.RangeTestCallback(), and pass it to the Trainer as a callback",
+    "lightning.LightningModule": "cyclr.torch.lightning.RangeTestCallback(), and pass it to the Trainer as a callback",
+}
+"""Trainers, of which a range test in torch needs no further arguments, and what to write for them."""
+
 EXPORTS: dict[str, tuple[str, ...]] = {
     "AutoCycleCallback": ("cyclr.torch.lightning", "cyclr.torch.transformers"),
     "CycleEnd": ("cyclr.keras", "cyclr.torch"),
@@ -212,6 +219,7 @@ EXPORTS: dict[str, tuple[str, ...]] = {
     "ensemble": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
     "layer_groups": ("cyclr.torch",),
     "range_test": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
+    "set_schedule": ("cyclr.torch.transformers",),
 }
 """Names that `cyclr` itself does not have, and the packages that have them."""
 
@@ -338,6 +346,8 @@ def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     wanted = [each for each in named if each in given or each in missing]
     fix = f"Write {example}({', '.join(f'{each}={_legal(parameters[each])}' for each in wanted)})."
     if missing:
+        kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for each in args for kind in type(each).__mro__}
+        fix = next((f"Write {ours}." for theirs, ours in TRAINERS.items() if theirs in kinds), fix)
         raise TypeError(f"{name}() needs {' and '.join(missing)}; got {' and '.join(given) or 'no arguments'}. {fix}")
     if len(args) > len(by_position):
         reason = f"{len(by_position)} arguments by position at most; got {len(args)}"

@@ -1043,7 +1043,7 @@ BAD = {
     "targets of another shape": (
         {"loader": [(inputs, targets[:, 0]) for inputs, targets in batches()]},
         ValueError,
-        r"^targets must have the shape of the model's output, \(8, 1\); got \(8,\), so that the loss compares",
+        r"^targets must have the shape of the model's output, \(8, 1\); got \(8\), so that the loss compares",
     ),
     "no optimizer": ({"optimizer": 0.1}, TypeError, r"^optimizer must be a torch\.optim\.Optimizer; got float\."),
     "accumulate": ({"accumulate": 0}, ValueError, r"^accumulate must be an integer of at least 1"),

@@ -271,6 +271,21 @@ def test_wrong_arguments_are_named(parts, made):
         parts.set_schedule(trainer, few)
 
 
+def test_targets_of_another_shape_are_an_error(parts, made):
+    class Wrong(parts.Normed):
+        def forward(self, input_ids, labels=None):
+            output = self.embedding(input_ids).mean((1, 2), keepdim=False)[:, None]
+            return {"loss": torch.nn.functional.mse_loss(output, input_ids[:, 0].float())}
+
+    with pytest.raises(ValueError, match=r"shape of the model's output, \(4, 1\); got \(4\)"):
+        parts.range_test(made(model=Wrong))
+
+
+def test_the_range_test_of_torch_names_the_one_for_trainers(parts, made):
+    with pytest.raises(TypeError, match=r"Write cyclr\.torch\.transformers\.range_test\(trainer\)"):
+        parts.cyclr.torch.range_test(made())
+
+
 def test_a_trainer_that_calls_no_callbacks_is_an_error(parts, made):
     trainer = made()
     trainer.train = lambda: None

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,15 +134,25 @@ class Update:
         """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
         if not self.batches:
             return None
-        losses: list[float] = []
-        loss: float | None
-        if self.step_fn is not None:
-            loss = self._step()
-        elif self.scaler is None:
-            loss = self._attempt(losses)
-        else:
-            loss = repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
+        try:
+            loss = self._loss()
+        except UserWarning as warning:
+            sizes = re.findall(r"size \(torch\.Size\(\[([^\]]*)\]\)\)", str(warning))
+            if len(sizes) != 2:
+                raise
+            raise ValueError(
+                f"targets must have the shape of the model's output, ({sizes[1]}); got ({sizes[0]}), so that the loss "
+                "compares every output with every target. Reshape the targets or the output."
+            ) from warning
         return self.processes.mean(loss) if loss is not None and self.processes.several else loss
+
+    def _loss(self) -> float | None:
+        losses: list[float] = []
+        if self.step_fn is not None:
+            return self._step()
+        if self.scaler is None:
+            return self._attempt(losses)
+        return repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
 
     def _step(self) -> float | None:
         """Call step_fn until it updates, and return its loss, or None if the data ended before."""
@@ -208,13 +219,6 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
     try:
         output = model(inputs)
         return loss_fn(output, targets)
-    except UserWarning as warning:
-        if "target size" not in str(warning):
-            raise
-        raise ValueError(
-            f"targets must have the shape of the model's output, {tuple(output.shape)}; got {tuple(targets.shape)}, so "
-            "that the loss compares every output with every target. Reshape the targets, or pass loss_of=...."
-        ) from warning
     except (TypeError, AttributeError) as error:
         if all(isinstance(value, torch.Tensor) for value in (inputs, output, targets)):
             raise

@@ -115,7 +115,7 @@ def range_test(
     """
     options = locals() | {}
     del options["trainer"]
-    _check_trainer(trainer, "a range test", "Test on one device, or in several processes with DDP.")
+    _check_trainer(trainer, "a range test", "Test on one device or with DDP, and with another optim.")
     if verbose == "auto" and trainer.args.disable_tqdm:
         options["verbose"] = 0
     if trainer.is_in_train:
