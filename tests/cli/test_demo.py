@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import webbrowser
@@ -112,6 +113,9 @@ def test_a_model_that_cannot_be_tested_leaves_no_folder(tmp_path: Path, function
     shutil.copy(BLOBS, tmp_path)
     result = run([*COMMAND, "--model", f"blobs.py:{function}"], cwd=tmp_path, env=ENVIRONMENT, status=1)
     assert said in result.stdout + result.stderr
+    # The traceback in the user's file, and no other.
+    lines = re.findall(r'File "(.*?)"', result.stdout + result.stderr)
+    assert {*lines} == ({str(tmp_path / "blobs.py")} if function == "raises" else set())
     assert not (tmp_path / "cyclr-demo").exists()
 
 

@@ -211,6 +211,12 @@ def _policies(texts: list[str]) -> list[dict[str, Any]]:
     return tables
 
 
+def own_traceback(record: Record) -> str:
+    """Return the traceback of a failed trial if it is one in the user's file, else an empty text."""
+    name = Path(record.workload.partition(".py:")[0]).name
+    return record.traceback if record.traceback and f'{name}.py", line' in record.traceback else ""
+
+
 def _print_failures(records: list[Record]) -> None:
     """Print every error once, with the traceback in the user's file."""
     by_error: dict[str, list[Record]] = {}
@@ -220,9 +226,8 @@ def _print_failures(records: list[Record]) -> None:
     for error, (first, *others) in by_error.items():
         who = f"{first.policy}, seed {first.seed}" + (f" and {len(others)} more" if others else "")
         say(f"{who} failed: {error}", style="red")
-        name = Path(first.workload.partition(".py:")[0]).name
-        if f"{name}.py" in (first.traceback or ""):
-            say(first.traceback or "")
+        if own := own_traceback(first):
+            say(own)
 
 
 def _check_summary(context: typer.Context) -> None:

@@ -10,7 +10,7 @@ import typer
 
 import cyclr
 from cyclr import CyclrError, _files
-from cyclr.cli.compare import print_summary
+from cyclr.cli.compare import own_traceback, print_summary
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
     BackendOption,
@@ -148,7 +148,9 @@ def _run(spec: Spec, folder: Path) -> dict[str, Record]:
     for record in (records[trial.id] for trial in trials):
         if record.status == "failed":
             no_bounds = str(record.error).startswith(cyclr.BoundsError.__name__)
-            raise (cyclr.BoundsError if no_bounds else CyclrError)(f"{record.policy} failed: {record.error}")
+            raise (cyclr.BoundsError if no_bounds else CyclrError)(
+                f"{record.policy} failed: {record.error}\n{own_traceback(record)}".rstrip()
+            )
     return {trial.policy.name: records[trial.id] for trial in trials}
 
 
