@@ -265,6 +265,13 @@ def test_colors_and_the_call_of_a_keras_error_are_left_out() -> None:
         "Arguments received by Sequential.call():\n  • inputs=tf.Tensor(shape=(32, 28, 28, 1))\n  • mask=None"
     )
     assert user_file.plain_text(said) == "Input 0 of layer is incompatible"
+    traced = (
+        'ValueError: in user code:\n\n    File "/home/me/site-packages/cyclr/keras/_private.py", line 264, in None  *\n'
+        '        lambda inputs: model(inputs)\n    File "/home/mine.py", line 12, in call\n        return self.d(x)\n\n'
+        "    ValueError: Exception encountered when calling Odd.call().\n    \n    Dimensions must be equal.\n    \n"
+        "    Arguments received by Odd.call():\n      • x=tf.Tensor(shape=(None, 8, 8, 1), dtype=float32)\n"
+    )
+    assert user_file.plain_text(traced) == "ValueError: Dimensions must be equal."
 
 
 @pytest.mark.parametrize("frameworks", [("keras",), ("torch",), ("keras", "torch")])

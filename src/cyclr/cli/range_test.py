@@ -143,7 +143,9 @@ class Bar(Progress):
             self.tests.append(test)
             self._quarter = 0
             self.reset(self._bar, total=len(test))
-        name = f"trial up to {test.top:.2g}" if isinstance(test, TrialTest) else "range test"
+        sweeps = sum(not isinstance(one, TrialTest) for one in self.tests)
+        name = f"range test {sweeps}" if sweeps > 1 else "range test"
+        name = f"trial up to {test.top:.2g}" if isinstance(test, TrialTest) else name
         values = "lr {:.2g}, loss {:.3g}".format(*test.last)
         self.update(self._bar, description=name, completed=test.recorded, values=values)
         if self.disable and 4 * test.recorded // len(test) > self._quarter:

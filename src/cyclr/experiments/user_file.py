@@ -155,7 +155,8 @@ def is_in_folder(filename: str, folder: Path) -> bool:
 
 
 def plain_text(text: str) -> str:
-    """Return a message of a framework without colors, and without what Keras adds about the call that failed."""
+    """Return a message of a framework without colors, and without the calls that Keras and TensorFlow add to it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    text = re.sub(r"Exception encountered when calling .*?\.call\(\)\.\n\n", "", text)
-    return re.sub(r"\n\nArguments received by .*?(?=\n\S*Error|\Z)", "", text, flags=re.DOTALL)
+    text = re.sub(r"in user code:\n\n(?: {4}File .*\n(?: {8}.*\n)+)+\n? {4}\w+: ", "", text)
+    text = re.sub(r"Exception encountered when calling .*?\.call\(\)\.\s+", "", text)
+    return re.sub(r"\s*\n\s*Arguments received by .*?(?=\n\S*Error|\Z)", "", text, flags=re.DOTALL)
