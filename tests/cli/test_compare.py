@@ -389,6 +389,8 @@ def test_the_direction_of_a_metric(
         (["--policy", "cosine", "--epochs", "1", "--metric", "acc"], "--metric must be a validation metric, such as"),
         (["--policy", "cosine", "--epochs", "1", "--optimizer", "Addam"], "got 'Addam'. Did you mean 'Adam'?"),
         (["--policy", "cosine", "--epochs", "1", "--data", "mnits"], "got 'mnits'. Did you mean 'mnist'?"),
+        (["--policy", "cosine", "--epochs", "1", "--data", "."], "must hold the four IDX files of MNIST"),
+        (["--policy", "cosine", "--epochs", "1", "--data", "blobs.py"], "blobs.py is not an .npz archive, or is cut"),
         (["--policy", "cosine", "--epochs", "1", "--workload", "blobs.py"], "Write blobs.py:build."),
         (["--policy", "cosine", "--epochs", "1", "--workload", "blobs.py:biuld"], "Did you mean 'build'?"),
         (["typo.toml"], "optimizer must be one of Adadelta, "),

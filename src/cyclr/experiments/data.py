@@ -133,12 +133,18 @@ def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
 
 
 def check(source: str | Path) -> None:
-    """Refuse a source that is neither a name nor a folder or a file, without reading any data.
+    """Refuse a source that is neither a name, nor a folder or an archive of the kinds that are read; reads no data.
 
     Raises:
         DataError: there is no such data.
     """
-    if source in NAMES or (source and (Path(source).is_dir() or Path(source).is_file())):
+    if source in NAMES:
+        return
+    if source and Path(source).is_dir():
+        _idx_files(Path(source))
+        return
+    if source and Path(source).is_file():
+        _npz_keys(Path(source))
         return
     hint = did_you_mean(Path(source).name, NAMES)
     raise DataError(
@@ -241,7 +247,8 @@ def _from_keras(name: str) -> list[_Arrays]:
     return [(x, y, f"{part} images of {name}", f"{part} labels of {name}") for part, (x, y) in named]
 
 
-def _from_folder(folder: Path) -> list[_Arrays]:
+def _idx_files(folder: Path) -> list[Path]:
+    """Return the four files of a folder."""
     paths = [path if (path := folder / name).is_file() else folder / f"{name}.gz" for name in _IDX_FILES]
     missing = [path.stem for path in paths if not path.is_file()]
     if missing:
@@ -249,17 +256,37 @@ def _from_folder(folder: Path) -> list[_Arrays]:
             f"folder {folder} must hold the four IDX files of MNIST, each plain or with .gz; it lacks "
             f"{', '.join(missing)}. Put them there under these names, or pass an .npz."
         )
+    return paths
+
+
+def _from_folder(folder: Path) -> list[_Arrays]:
+    paths = _idx_files(folder)
     return [(read_idx(x), read_idx(y), str(x), str(y)) for x, y in (paths[:2], paths[2:])]
 
 
-def _from_npz(path: Path) -> list[_Arrays]:
+def _npz_keys(path: Path) -> tuple[str, ...]:
+    """Return the keys of the arrays to read in an archive."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive, or is cut short. A path must lead to {_FILES}.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            present = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be read: {error}. It is damaged; write it again with numpy.savez.") from error
+    keys = next((keys for keys in _NPZ_KEYS if {*keys} <= {*present}), ())
+    if not keys:
+        raise DataError(
+            f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or only x and y, to be split; "
+            f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
+        )
+    return keys
+
+
+def _from_npz(path: Path) -> list[_Arrays]:
+    keys = _npz_keys(path)
+    try:
         # NumPy leaves a file open that it opened itself and found damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            present = archive.files
-            keys = next((keys for keys in _NPZ_KEYS if {*keys} <= {*present}), ())
             unpacked = sum(archive.zip.getinfo(f"{key}.npy").file_size for key in keys)
             if unpacked > _most_unpacked(path):
                 raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
@@ -269,11 +296,6 @@ def _from_npz(path: Path) -> list[_Arrays]:
             f"{path} cannot be read: {error}. It is damaged, compressed too far, or holds Python objects, which are "
             "never unpickled; write it again from numeric arrays with numpy.savez."
         ) from error
-    if not keys:
-        raise DataError(
-            f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or only x and y, to be split; "
-            f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
-        )
     pairs = zip(keys[::2], keys[1::2], strict=True)
     return [(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}") for x, y in pairs]
 
