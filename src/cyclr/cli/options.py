@@ -77,7 +77,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            err.print("\nInterrupted. No file is half-written.")
+            err.print("\nInterrupted: no file is half-written. Run the same command again to go on.")
             raise typer.Exit(Exit.INTERRUPTED) from None
         except (CyclrError, ValueError, TypeError, OSError) as error:
             said = str(error)
