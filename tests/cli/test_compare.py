@@ -401,6 +401,11 @@ def test_the_direction_of_a_metric(
             ["--policy", "square", "--epochs", "1"],
             "--policy square: there is no policy of kind 'square'. The kinds are fixed, ",
         ),
+        (
+            ["blobs.py:build"],
+            "it cannot be read: No such file or directory. A model is named by --workload blobs.py:build",
+        ),
+        (["--policy", "cosine", "--epochs", "1", "--model", "blobs.py:biuld"], "Did you mean 'build'?"),
         (["missing.toml"], "'missing.toml' must be the TOML file of a comparison; it cannot be read: No such"),
         (
             ["pipe.toml"],

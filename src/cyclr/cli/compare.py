@@ -62,8 +62,10 @@ def compare(
     workload: Annotated[
         str | None,
         typer.Option(
+            "--workload",
+            "--model",
             help="FILE.py:function that returns a Keras or torch model, with or without data, optimizer and loss; or "
-            "**mlp** (the default) or **cnn**."
+            "**mlp** (the default) or **cnn**.",
         ),
     ] = None,
     data: DataOption = None,
@@ -167,7 +169,8 @@ def compare(
         if record.range_test_steps > record.total_steps > 0:
             say(
                 f"The range test ({record.range_test_steps:,} updates) was longer than the training "
-                f"({record.total_steps:,}). Train longer, or test with fewer: --range-test-steps 50."
+                f"({record.total_steps:,}). Train longer, or test with fewer: --range-test-steps "
+                f"{max(20, record.total_steps // 2)}."
             )
             break
     say(f"Records: {output / 'records.jsonl'}" + (f"; table: {csv}" if csv else ""))
@@ -214,7 +217,9 @@ def _policies(texts: list[str]) -> list[dict[str, Any]]:
 def own_traceback(record: Record) -> str:
     """Return the traceback of a failed trial if it is one in the user's file, else an empty text."""
     name = Path(record.workload.partition(".py:")[0]).name
-    return record.traceback if record.traceback and f'{name}.py", line' in record.traceback else ""
+    traceback = record.traceback or ""
+    # Records of version 0.1 hold cyclr's lines too.
+    return traceback if f'{name}.py", line' in traceback and "/cyclr/experiments/" not in traceback else ""
 
 
 def _print_failures(records: list[Record]) -> None:

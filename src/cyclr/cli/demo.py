@@ -49,7 +49,8 @@ from cyclr.report import run_page
 
 def demo(
     model: Annotated[
-        str, typer.Option(help="**cnn**, **mlp**, or your own: FILE.py:function, as for compare.")
+        str,
+        typer.Option("--model", "--workload", help="**cnn**, **mlp**, or your own: FILE.py:function, as for compare."),
     ] = "cnn",
     data: DataOption = None,
     backend: BackendOption = None,

@@ -33,6 +33,7 @@ def range_test(
         str,
         typer.Option(
             "--model",
+            "--workload",
             help="FILE.py:function that returns a Keras or torch model, with or without data, optimizer and loss, as "
             "for compare; or **mlp** or **cnn**.",
         ),

@@ -272,7 +272,8 @@ class Spec:
         try:
             description = tomllib.loads(_files.read_regular(path).decode())
         except OSError as error:
-            raise CyclrError(f"{what}; it cannot be read: {error.strerror or error}. Check the path.") from error
+            fix = f"A model is named by --workload {path}" if ".py" in str(path) else "Check the path"
+            raise CyclrError(f"{what}; it cannot be read: {error.strerror or error}. {fix}.") from error
         except (ValueError, RecursionError) as error:
             raise CyclrError(f"{what}; it is not TOML: {error}.") from error
         return cls._changed(description, str(Path(path).resolve().parent), options)
