@@ -1,5 +1,6 @@
 """Argument checks with one shape of message: the legal values, the received value, the remedy."""
 
+import inspect
 import math
 import operator
 from collections.abc import Iterable
@@ -142,7 +143,9 @@ def floats(name: str, value: Any, shape: str) -> NDArray[np.float64]:
 
 
 def remedy(value: Any, usual: str) -> str:
-    """Return what to write in place of a value: the `_remedy` of its class, or the `usual` one."""
+    """Return what to write in place of a value: a call of a method `schedule`, the class' `_remedy`, or the `usual`."""
+    if inspect.ismethod(value) and value.__name__ == "schedule":
+        return "Call it: bounds.schedule(total_steps=...)."
     return str(getattr(type(value), "_remedy", usual))
 
 

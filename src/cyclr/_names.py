@@ -24,11 +24,14 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "accumulation_steps": ("accumulate",),
     "amp": ("autocast", "scaler"),
     "amp_backend": ("autocast", "scaler"),
+    "amp_dtype": ("autocast",),
     "anneal_strategy": ("shape",),
+    "base_lr": ("min_lr", "lr"),
     "base_momentum": ("momentum",),
     "batch": ("batch_size",),
     "batch_size": ("The batches that are passed have their size: give the loader another one.",),
     "beta": ("smoothing",),
+    "bounds": ("schedule", "lr"),
     "bs": ("batch_size",),
     "cache_dir": ("snapshot_dir",),
     "callbacks": ("No callback runs during the test: follow it by on_step.",),
@@ -36,6 +39,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "clip_ending": ("skip_end",),
     "clip_grad": ("clip_norm",),
     "clip_grad_norm": ("clip_norm",),
+    "clip_grad_value": ("clip_value",),
     "criterion": ("loss_fn", "step_fn"),
     "criterion_fn": ("loss_fn",),
     "cycle_momentum": ("momentum",),
@@ -48,6 +52,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "device": ("The test runs where the model is: move the model before.",),
     "div_factor": ("Write base_lr=max_lr / div_factor.",),
     "diverge_th": ("stop_factor",),
+    "dtype": ("autocast",),
     "early_stop_threshold": ("stop_factor",),
     "end_lr": ("max_lr",),
     "end_value": ("end",),
@@ -60,6 +65,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "final_value": ("end", "max_lr"),
     "gamma": ("Write decay=cyclr.Exponential(gamma).",),
     "grad_clip": ("clip_norm",),
+    "grad_scaler": ("scaler",),
     "gradient_accumulation_steps": ("accumulate",),
     "gradient_clip_val": ("clip_norm",),
     "high": ("max_lr",),
@@ -69,7 +75,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "initial_lr": ("start", "min_lr", "base_lr"),
     "iterations": ("steps", "total_steps"),
     "key": ("Put the key into state, or fold the step into it within step_fn.",),
+    "kind": ("Write bounds.schedule(total_steps=..., kind=...).",),
     "learning_rate": ("lr", "value"),
+    "loader": ("batches", "x", "steps_per_epoch"),
     "loss": ("loss_fn", "monitor"),
     "loss_fn": ("step_fn",),
     "loss_function": ("loss_fn", "step_fn"),
@@ -83,6 +91,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "lr_upper": ("max_lr",),
     "max_grad_norm": ("clip_norm",),
     "max_iter": ("steps", "total_steps"),
+    "max_lr": ("lr",),
     "max_momentum": ("momentum",),
     "max_norm": ("clip_norm",),
     "max_steps": ("steps", "total_steps"),
@@ -122,6 +131,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "progress_bar": ("verbose",),
     "quiet": ("verbose",),
     "random_state": ("seed",),
+    "result": ("schedule", "lr"),
     "rng": ("Put the key into state, or fold the step into it within step_fn.",),
     "schedule": ("lr",),
     "scheduler": ("lr", "A test has no schedule: train with one afterwards, between result.bounds."),
@@ -135,6 +145,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "start_lr": ("min_lr", "start"),
     "start_value": ("start",),
     "step_mode": ("spacing",),
+    "step_size": ("step_size_up", "cycles"),
     "step_size_up": ("step_size",),
     "steps_per_epoch": ("total_steps",),
     "stop_div": ("stop_factor",),
@@ -155,6 +166,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "trainloader": ("loader", "batches", "x"),
     "tx": ("optimizer",),
     "update_attr": ("then_train",),
+    "use_amp": ("autocast", "scaler"),
     "val_loader": ("evaluate",),
     "validation_data": ("evaluate",),
     "warmup_epochs": ("warmup", "steps"),
@@ -168,18 +180,21 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "get_last_lr": ("__call__",),
     "get_lr": ("__call__",),
     "high": ("max_lr",),
+    "history": ("lr",),
     "learning_rate": ("__call__", "max_lr"),
     "learning_rates": ("lr",),
     "losses": ("loss",),
     "low": ("base_lr",),
     "lower": ("base_lr",),
     "lr": ("__call__", "max_lr"),
+    "lr_suggestion": ("bounds.max_lr",),
     "lrs": ("lr",),
     "max": ("max_lr",),
     "min": ("base_lr",),
     "min_lr": ("base_lr",),
     "rates": ("lr",),
     "results": ("lr",),
+    "save": ("to_dict",),
     "show": ("plot",),
     "smooth_loss": ("smoothed_loss",),
     "step": ("__call__",),
@@ -346,13 +361,18 @@ def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     wanted = [each for each in named if each in given or each in missing]
     fix = f"Write {example}({', '.join(f'{each}={_legal(parameters[each])}' for each in wanted)})."
     if missing:
-        kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for each in args for kind in type(each).__mro__}
-        fix = next((f"Write {ours}." for theirs, ours in TRAINERS.items() if theirs in kinds), fix)
+        fix = next(filter(None, map(for_trainer, args)), fix)
         raise TypeError(f"{name}() needs {' and '.join(missing)}; got {' and '.join(given) or 'no arguments'}. {fix}")
     if len(args) > len(by_position):
         reason = f"{len(by_position)} arguments by position at most; got {len(args)}"
         raise TypeError(f"{name}() takes {reason}. {fix}")
     raise TypeError(f"{name}() got wrong arguments: {reason}. {fix}")
+
+
+def for_trainer(given: object) -> str:
+    """Return what to write for an object of another library that trains; an empty text for any other object."""
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(given).__mro__}
+    return next((f"Write {ours}." for theirs, ours in TRAINERS.items() if theirs in kinds), "")
 
 
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

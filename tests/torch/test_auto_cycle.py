@@ -56,6 +56,33 @@ def trained(kind, optimizer_name, *, auto, steps=60):
     return rates, [p.detach().clone() for p in model.parameters()]
 
 
+def test_updates_without_a_step_are_an_error_before_the_run_is_spent():
+    model = run.network()
+    optimizer = run.OPTIMIZERS["momentum"](model)
+    auto = AutoCycle(model, optimizer, total_steps=60, schedule=cyclr.Bounds(0.001, 0.01, "ok", "of a test"))
+    assert repr(auto) == "<AutoCycle: 0 of 60 updates made, lr 0.001, 0 events>"
+    x, y = next(iter(run.batches(60)))
+    mse_loss(model(x), y).backward()
+    for _ in range(8):
+        optimizer.step()
+    with pytest.raises(AutoCycleError, match=r"^step\(loss\) must be called after every update; got 8 updates without"):
+        optimizer.step()
+
+
+def test_updates_after_the_run_need_no_step():
+    model = run.network()
+    optimizer = run.OPTIMIZERS["momentum"](model)
+    auto = AutoCycle(model, optimizer, total_steps=5, schedule=cyclr.Bounds(0.001, 0.01, "ok", "of a test"))
+    for number, (x, y) in enumerate(run.batches(30)):
+        optimizer.zero_grad()
+        loss = mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        if number < 5:
+            auto.step(loss)
+    assert auto.last_step == 4
+
+
 KINDS = ["plain", "bfloat16", "accumulation", "compiled", "scaler"]
 CASES = [*itertools.product(KINDS, ["momentum"]), *itertools.product(["plain"], [*run.OPTIMIZERS])]
 

@@ -156,6 +156,13 @@ def test_a_schedule_of_ones_own_and_a_momentum_are_used(parts, made, name):
     assert group.get("momentum", group.get("betas", [0])[0]) == cycle.mirrored(0.8, 0.9)(26)
 
 
+def test_a_schedule_that_is_longer_than_the_training_is_a_warning(parts, made):
+    trainer = made(max_steps=10)
+    parts.set_schedule(trainer, parts.cyclr.OneCycle(0.001, 0.01, total_steps=40))
+    with pytest.warns(UserWarning, match=r"total_steps=40, and train\(\) makes 10 updates: .* total_steps=10\.$"):
+        trainer.train()
+
+
 def test_a_scheduled_run_continues_from_a_checkpoint(parts, made, tmp_path):
     cycle = parts.cyclr.Cyclical(0.001, 0.01, step_size=5)
     whole, first, second = (made(save_strategy="steps", save_steps=7) for _ in range(3))

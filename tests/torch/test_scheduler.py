@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import pickle
+import warnings
 import weakref
 from dataclasses import dataclass
 
@@ -943,9 +944,58 @@ def everything(optimizer, scheduler):
     return copy.deepcopy(hyperparameters), scheduler.state_dict(), scheduler.last_epoch
 
 
+OTHERS = {
+    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=40),
+    "CosineAnnealingLR": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 40),
+    "Scheduler": lambda optimizer: Scheduler(optimizer, OTHER),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_a_second_scheduler_is_one_warning(make, first):
+    optimizer = sgd()
+    made = [Scheduler(optimizer, CYCLE), make(optimizer)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(30):
+            update(optimizer)
+            for each in made if first else reversed(made):
+                each.step()
+    found = [str(each.message) for each in caught if "another scheduler" in str(each.message)]
+    assert found
+    assert all("changed the learning rate of SGD between the last 8 calls of step()" in message for message in found)
+
+
+def test_rates_set_by_hand_are_no_second_scheduler():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, CYCLE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(30):
+            update(optimizer)
+            scheduler.step()
+            optimizer.param_groups[0]["lr"] *= 0.5
+
+
+def test_a_scheduler_prints_its_position():
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, BOUNDS.schedule(total_steps=40))
+    update(optimizer)
+    scheduler.step()
+    lr = optimizer.param_groups[0]["lr"]
+    assert repr(scheduler) == f"<Scheduler: 1 of 40 updates made, lr {lr:.3g}>"
+    assert repr(Scheduler(optimizer, CYCLE)).startswith("<Scheduler: 0 updates made, lr ")
+
+
+def test_a_schedule_that_was_not_called_says_so():
+    with pytest.raises(TypeError, match=r"Call it: bounds\.schedule\(total_steps=\.\.\.\)\.$"):
+        Scheduler(sgd(), BOUNDS.schedule)
+
+
 LISTED = [CYCLE, OTHER]
 BOUNDS = Bounds(0.001, 0.1, "ok", "read from a plot")
-MESSAGE_OF_BOUNDS = r"must be a cyclr schedule; got .*=Bounds\(.*\)\. Write bounds\.schedule\(total_steps=\.\.\.\) with"
+MESSAGE_OF_BOUNDS = r"must be a cyclr schedule; got .*=<Bounds: .*>\. Write bounds\.schedule\(total_steps=\.\.\.\) with"
 BAD_STATES = {
     "another schedule": (
         saved_at(3, OTHER)[0],
@@ -956,7 +1006,7 @@ BAD_STATES = {
     "of torch": (
         lr_scheduler.StepLR(sgd(), 1).state_dict(),
         "same",
-        r"must come from Scheduler.state_dict\(\) of version 1; got keys \['_",
+        r"(?s)must come from Scheduler.state_dict\(\) of version 1; got keys \['_.* create Sched.*start_step=n\)\.$",
     ),
     "nothing": (None, "same", r"must come from Scheduler.state_dict\(\) of version 1; got None"),
     "another version": ({"version": 2, "step": 1}, "same", "of version 1"),

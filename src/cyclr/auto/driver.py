@@ -157,6 +157,10 @@ class AutoCycle:
             self.start()
         return self._lr
 
+    def __repr__(self) -> str:
+        made = f"{self.last_step + 1} of {self.total_steps} updates made"
+        return f"<{type(self).__name__}: {made}, lr {self._lr:.3g}, {len(self.events)} events>"
+
     @property
     def factor(self) -> float:
         """What the rates of the schedule are multiplied by."""

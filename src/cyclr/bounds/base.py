@@ -230,7 +230,8 @@ class Bounds:
         base_lr, max_lr = self._usable_numbers()
         if total_steps is None:
             names = ("epochs", "steps_per_epoch")
-            total_steps = math.prod(_checks.integer(name, given[name], at_least=1) for name in names)
+            fix = "Write steps_per_epoch=len(loader)." if hasattr(steps_per_epoch, "__len__") else ""
+            total_steps = math.prod(_checks.integer(name, given[name], at_least=1, fix=fix) for name in names)
         length = total_of(total_steps)
         return make(base_lr=base_lr, max_lr=max_lr, total_steps=length, **{**defaults, **options})
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclr import _checks
 from cyclr.drawing.picture import RangePicture
 from cyclr.errors import MissingExtraError
 
@@ -192,6 +193,11 @@ def draw_tradeoff(
 
 
 def _axes(ax: Axes | None, size: Sequence[float]) -> Axes:
+    if ax is not None and not hasattr(ax, "plot"):
+        raise TypeError(
+            f"ax must be axes of Matplotlib; got ax={_checks.quoted(ax)}. To write a file, call "
+            "plot().figure.savefig(path)."
+        )
     return plt.subplots(figsize=size, layout=None)[1] if ax is None else ax
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
@@ -429,7 +430,16 @@ class RangeTestResult:
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as JSON; `RangeTestResult.load` reads it. A file at `path` is replaced, atomically."""
+        """Write the result as JSON; `RangeTestResult.load` reads it. A file at `path` is replaced, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: the suffix is that of a page or a picture, which `to_html` and `plot` make.
+        """
+        suffix = pathlib.PurePath(path).suffix.lower()
+        if suffix in (".html", ".pdf", ".png", ".svg"):
+            fix = "to_html(path)" if suffix == ".html" else "plot().figure.savefig(path)"
+            raise ValueError(f"path must be that of a JSON file; got {os.fspath(path)!r}. Write result.{fix}.")
         _files.write_json(path, self.to_dict())
 
     @classmethod

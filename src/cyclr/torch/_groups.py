@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _names
 from cyclr._generators import attributes
 from cyclr.torch import _private
 
@@ -17,7 +17,10 @@ _NOT_ENTRIES = ("lr", "momentum", "weight_decay", "lr_scale", "initial_lr", "ini
 def unwrapped(optimizer: Any) -> Optimizer:
     """Return the optimizer of torch, taken from a wrapper that calls no hooks itself, such as Accelerate's."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}.")
+        received = f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__
+        usual = "Pass the optimizer that trains, such as torch.optim.SGD(model.parameters(), lr=0.01)."
+        fix = _names.for_trainer(optimizer) or usual
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {received}. {fix}")
     inner = optimizer if _private.runs_hooks(optimizer) else getattr(optimizer, "optimizer", None)
     if not isinstance(inner, Optimizer) or not _private.runs_hooks(inner):
         raise TypeError(

@@ -215,6 +215,11 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
     if not (isinstance(batch, (list, tuple)) and len(batch) == 2):
         raise _wrong(batch)
     inputs, targets = batch
+    if isinstance(targets, torch.Tensor) and targets.ndim == 0:
+        raise ValueError(
+            "a batch must hold targets of several samples; got a target without a dimension, that of one sample. Pass "
+            "a DataLoader, which makes batches, or loss_of=...."
+        )
     output: Any = None
     try:
         output = model(inputs)

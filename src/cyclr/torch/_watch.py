@@ -1,6 +1,8 @@
 """Warnings about a run that does not follow its schedules: one for each scheduler, except for the end."""
 
+import math
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ class Watch:
     | `_idle`       | updates made when `step()` was last called, and calls since without another | `idle_call`     |
     | `_versions`   | versions of the parameters at the last look                                 | `idle_call`     |
     | `_others`     | updates of all optimizers, counted between the first idle call and the look | `idle_call`     |
+    | `_edits`      | updates made when a rate was found changed, such calls in a row, the factor | `edited_call`   |
     | `_warned`     | True after a warning about calls                                            | `_warn`         |
     """
 
@@ -42,6 +45,8 @@ class Watch:
         self._idle = 0, 0
         self._versions: tuple[int, ...] = ()
         self._others: _hooks.UpdatesOfAll | None = None
+        self._edits = 0, 0, math.nan
+        self._owner = weakref.ref(scheduler)
         self._warned = False
 
     def before_update(self, made: int, is_late: Callable[[], bool]) -> int:
@@ -96,6 +101,25 @@ class Watch:
                 "counted, not calls. Create the scheduler with the optimizer that updates; if its updates run no "
                 'hooks, create a Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
                 stacklevel=4,
+            )
+
+    def edited_call(self, made: int, factor: float) -> None:
+        """Look at a call of `step()` after something else changed a rate, and warn if it does so at every update.
+
+        Args:
+            made: updates made until now.
+            factor: by which it changed the rate. The same factor again is that of a part of a `ChainedScheduler`.
+        """
+        updates, edits, earlier = self._edits
+        follows = made == updates + 1 and not math.isclose(factor, earlier)
+        self._edits = made, edits + 1 if follows else 1, factor
+        other = _private.has_torch_scheduler(self._optimizer) or _hooks.latest(self._optimizer) is not self._owner()
+        if self._edits[1] == LATE and other:
+            self._warn(
+                f"another scheduler changed the learning rate of {type(self._optimizer).__name__} between the last "
+                f"{LATE} calls of step() of {self._scheduler}, so that the last to step decides. Keep one of them; a "
+                "product of two schedules is schedule * other.",
+                stacklevel=6,
             )
 
     def _has_gradients(self) -> bool:

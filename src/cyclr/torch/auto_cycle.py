@@ -17,6 +17,7 @@ from cyclr.schedules import Constant, Run, Schedule
 from cyclr.torch import _groups, _private
 from cyclr.torch._training_state import CopyFile, TrainingState
 from cyclr.torch._update import Processes
+from cyclr.torch._watch import LATE
 from cyclr.torch.scheduler import Scheduler
 
 IDLE_AT_MOST = 1000
@@ -269,6 +270,17 @@ class _Rates(Scheduler):
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
         auto = self._auto
         return lambda schedule, step: auto.lr
+
+    def _is_late(self) -> bool:
+        """Raise before an update if the last ones came without `step(loss)`; there is no other warning."""
+        auto = self._auto
+        made = self.updates - auto._seen
+        if made >= LATE and auto.last_step + 1 < auto.total_steps:
+            raise AutoCycleError(
+                f"step(loss) must be called after every update; got {made} updates without a call. Call "
+                "auto.step(loss) after each optimizer.step()."
+            )
+        return False
 
     def _read_groups(self) -> None:
         super()._read_groups()

@@ -91,7 +91,8 @@ class CyclicLR(Scheduler):
     Source: Smith 2017, arXiv:1506.01186.
     """
 
-    max_lrs, base_momentums, max_momentums, use_beta1 = _Setting(), _Setting(), _Setting(), _Setting()
+    base_lrs, max_lrs, use_beta1 = _Setting(), _Setting(), _Setting()
+    base_momentums, max_momentums = _Setting(), _Setting()
     mode, gamma, total_size, step_ratio, scale_mode, cycle_momentum = (_Setting() for _ in range(6))
     _keeps_ratios = False
     _only_forward = False
@@ -197,7 +198,9 @@ class CyclicLR(Scheduler):
                 elif entry is not None:
                     group[entry] = value
         super()._read_groups()
-        self.base_lrs = [*self._settings["base_lrs"]]
+
+    def _set_base_lrs(self, rates: list[float]) -> None:
+        """Keep the lower bounds, which torch's `CyclicLR` has under this name."""
 
     def scale_fn(self, x: float) -> float:
         """Return the factor of the amplitude, from the cycle (from 1) or the step (from 0), as `scale_mode` says."""

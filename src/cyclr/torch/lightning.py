@@ -209,7 +209,8 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
         if found:
             raise ValueError(
                 "AutoCycleCallback needs a module with one optimizer, which the trainer updates, and without a "
-                f"scheduler; got {', '.join(found)}. Use cyclr.torch.AutoCycle in a loop of your own."
+                f"scheduler; got {', '.join(found)}. Return one optimizer only from configure_optimizers, or use "
+                "cyclr.torch.AutoCycle in a loop of your own."
             )
         total = trainer.estimated_stepping_batches
         if total == float("inf"):

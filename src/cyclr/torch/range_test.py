@@ -195,6 +195,7 @@ def range_test(
         swept = _ranges(optimizer, [learning_rates(low, high, steps, spacing).tolist() for low, high in ranges])
     else:
         swept = _swept(optimizer, group)
+    read_once = isinstance(loader, Iterator)
     copied = partial(TrainingState, model, all_optimizers, scaler, parts=held, owners=owners)
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
@@ -225,7 +226,8 @@ def range_test(
             warnings.filterwarnings("error", "Using a target size")
             batches = Batches(test.batches(one_pass) if isinstance(test, TrialTest) else loader)
             if processes.any(not batches)[0]:
-                raise RangeTestError("data must hold a batch at least; got data that ended at once.")
+                fix = f" {_ITERATOR}" if read_once else ""
+                raise RangeTestError(f"data must hold a batch at least; got data that ended at once.{fix}")
             update = Update(
                 model,
                 optimizer,
@@ -281,10 +283,15 @@ def range_test(
                     "passed as optimizer, and leave its lr as it is."
                 )
 
-    read_once = isinstance(loader, Iterator)
     value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
 
-    return sweep.run(drive, value, read_once=read_once, on_step=on_step)
+    result = sweep.run(drive, value, read_once=read_once, on_step=on_step)
+    if read_once and result.stop_reason == "data_exhausted":
+        warn(f"loader ended after {len(result.lr)} of {steps} updates. {_ITERATOR}")
+    return result
+
+
+_ITERATOR = "An iterator ends after one pass: pass the DataLoader itself, which starts again."
 
 
 _FUNCTIONS = {
@@ -384,6 +391,11 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
         found, _ = reached([functions["loss_fn"], functions["loss_of"]])
         parts = [model, *(part for part in found if isinstance(part, torch.nn.Module))]
         _groups.check_trains(model, parts, optimizer)
+        if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"optimizer must hold a parameter that is trained; got {type(optimizer).__name__} with frozen ones "
+                "only. Call requires_grad_(True) of the layers that are to learn."
+            )
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]

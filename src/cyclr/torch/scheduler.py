@@ -51,8 +51,8 @@ class Scheduler(_private.TorchScheduler):
     weight decay stays without. Momentum is the same in all groups, except for groups without momentum, which stay
     without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
 
-    There is a warning if updates are made without `step()`, if another optimizer updates the parameters, and if updates
-    go on after the end of a schedule with `total_steps`.
+    There is a warning if updates are made without `step()`, if another optimizer updates the parameters, if another
+    scheduler changes the rates too, and if updates go on after the end of a schedule with `total_steps`.
 
     Args:
         optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within. If a wrapper has the groups of
@@ -256,7 +256,7 @@ class Scheduler(_private.TorchScheduler):
         self._counts[1:3] = len(groups), groups[-1]
         for group in groups:
             group.setdefault("initial_lr", float(group["lr"]))
-        self.base_lrs = [float(group["initial_lr"]) for group in groups]
+        self._set_base_lrs([float(group["initial_lr"]) for group in groups])
         self._tracks = []
         for name, (key, place, schedules) in self._schedules.items():
             shares = self._shares[name].values if name in self._shares else [1.0] * len(groups)
@@ -276,6 +276,9 @@ class Scheduler(_private.TorchScheduler):
         ends = [schedule.total_steps for *_, schedules in self._schedules.values() for schedule in schedules]
         if self._end is None:
             self._end = min((end for end in ends if end is not None), default=math.inf)
+
+    def _set_base_lrs(self, rates: list[float]) -> None:
+        self.base_lrs = rates
 
     def _share_out(self) -> None:
         """Read the shares of the groups: for the first time, or if groups or schedules were replaced."""
@@ -416,6 +419,9 @@ class Scheduler(_private.TorchScheduler):
 
     def _take_edited(self, key: str, followers: list[list[Any]], last: float) -> None:
         """Keep the shares of groups that were set by hand, found while the first of them were set to new values."""
+        if key == "lr" and not self._in_sequence:
+            factors = [group[key] / stored if stored else math.inf for group, _, stored in followers]
+            self._watch.edited_call(self._counts[0], next((each for each in factors if each != 1), 1.0))
         for group, share, stored in followers:
             if group[key] is stored:
                 group[key] = last * share
@@ -533,7 +539,8 @@ class Scheduler(_private.TorchScheduler):
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
             received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
             raise ValueError(
-                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got {received}."
+                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got {received}. "
+                "After n updates with another scheduler, create Scheduler(optimizer, lr=schedule, start_step=n)."
             )
         step = self._checked_step("step", state_dict["step"])
         saved = state_dict.get("schedules", {})
@@ -566,6 +573,12 @@ class Scheduler(_private.TorchScheduler):
             return
         pending, self._offset = self._pending, step - self._counts[0]
         self._last_step = min(self._last_step, self._offset - 1) if pending else step
+
+    def __repr__(self) -> str:
+        end = min((s.total_steps or math.inf for *_, held in self._schedules.values() for s in held), default=math.inf)
+        of = "" if end == math.inf else f" of {end}"
+        rates = ", ".join(f"{float(lr):.3g}" for lr in self.get_last_lr())
+        return f"<{type(self).__name__}: {self._position}{of} updates made, lr {rates}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch", "_listeners")}

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cyclr import _checks, _generators, _names
 from cyclr._contents import Contents
+from cyclr._warn import warn
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError, MissingExtraError, RangeTestError
@@ -176,6 +177,9 @@ def set_schedule(
         momentum, weight_decay: schedules, as for `cyclr.torch.Scheduler`.
         resume: as for `cyclr.torch.Scheduler`: how `train(resume_from_checkpoint=...)` loads it.
 
+    Warns:
+        UserWarning: in `train()`, which makes fewer updates than the schedule has.
+
     Raises:
         TypeError: something else than a trainer, or than a schedule or bounds.
         BoundsError: the bounds hold no numbers.
@@ -195,6 +199,12 @@ def set_schedule(
 
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> Any:
         lr = schedule.schedule(total_steps=num_training_steps) if isinstance(schedule, Bounds) else schedule
+        if (lr.total_steps or 0) > num_training_steps:
+            warn(
+                f"the schedule has total_steps={lr.total_steps}, and train() makes {num_training_steps} updates: it "
+                f"ends in the middle of the schedule, at {lr(num_training_steps - 1):.3g}. Pass bounds, which fill the "
+                f"run, or a schedule of total_steps={num_training_steps}."
+            )
         trainer.lr_scheduler = Scheduler(optimizer or trainer.optimizer, lr, momentum, weight_decay, resume=resume)
         return trainer.lr_scheduler
 
