@@ -314,7 +314,7 @@ def test_the_frameworks_of_a_file_are_read_from_its_imports(tmp_path: Path) -> N
         "import numpy as np": ("keras", "torch"),
     }.items():
         (tmp_path / "mine.py").write_text(f"{source}\n\ndef build():\n    pass\n")
-        assert user_file.check("mine.py:build", str(tmp_path)) == found, source
+        assert user_file.check("mine.py:build", tmp_path / "mine.py") == found, source
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_the_frameworks_of_a_file_are_read_from_its_imports(tmp_path: Path) -> N
 )
 def test_a_function_may_be_made_in_any_way(tmp_path: Path, source: str) -> None:
     (tmp_path / "mine.py").write_text(f"{source}\n")
-    user_file.check("mine.py:build", str(tmp_path))
+    user_file.check("mine.py:build", tmp_path / "mine.py")
 
 
 def test_arrays_of_one_shape_are_not_taken_for_batches() -> None:

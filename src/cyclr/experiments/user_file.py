@@ -17,12 +17,12 @@ FRAMEWORKS = {"keras": "keras", "tensorflow": "keras", "tf_keras": "keras", "tor
 """Packages that a user's file may import, and whose models it then has."""
 
 
-def check(workload: str, folder: str) -> tuple[str, ...]:
+def check(workload: str, path: Path) -> tuple[str, ...]:
     """Refuse what is no function of a Python file, as far as can be seen without running the file.
 
     Args:
         workload: `FILE.py:function`.
-        folder: the folder that the path of the file is relative to.
+        path: the file, which may have another path here.
 
     Returns:
         The frameworks that the file imports, `"keras"` and `"torch"`; both if it imports neither.
@@ -31,7 +31,6 @@ def check(workload: str, folder: str) -> tuple[str, ...]:
         CyclrError: no such file or function, a function that needs arguments, or a file that is not Python.
     """
     name, _, function = workload.rpartition(":") if ":" in workload else (workload, "", "")
-    path = Path(folder, name)
     if path.is_dir():
         raise CyclrError(f"{name!r} is a folder. Write FILE.py:function, such as {Path(name, 'model.py')}:build.")
     if path.suffix != ".py":

@@ -102,7 +102,7 @@ def check(trial: Trial) -> None:
     frameworks: tuple[str, ...] = ("keras",)
     name = trial.workload
     if trial.file is not None or name.endswith(".py") or Path(trial.folder, name).exists():
-        frameworks = user_file.check(name, trial.folder)
+        frameworks = user_file.check(name, trial.file or Path(trial.folder, name))
     elif name not in BUILT_IN:
         hint = did_you_mean(name, BUILT_IN)
         raise CyclrError(
