@@ -28,5 +28,5 @@ def test_the_record_names_the_optimizer_with_its_arguments(optimizer: Any, name:
 
 def test_the_code_to_paste_has_the_momentum_of_a_built_in_workload() -> None:
     (trial,) = Spec(**SPEC).trials()
-    shown = code.optimizer(trials.run_trial(trial).optimizer)
-    assert shown["keras"] == "SGD(LearningRate(schedule), momentum=0.9)"
+    shown = code.optimizer(trials.run_trial(trial).optimizer, "keras")
+    assert shown == ("", "SGD", "LearningRate(schedule), momentum=0.9")
