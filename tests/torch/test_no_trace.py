@@ -254,6 +254,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:loader ended after:UserWarning")
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_everything_is_as_it_was_whatever_happened(outcome):
     training = Training()
