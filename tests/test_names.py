@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cyclr
@@ -32,8 +33,13 @@ FRAMEWORKS = {"cyclr.keras": "keras", "cyclr.torch": "torch", "cyclr.jax": "jax"
         (lambda: cyclr.Cyclical.over(9, 1, 0.1, 0.2, risee=0.3), r"Cyclical\.over\(\) has no .* mean 'rise'\?"),
         (
             lambda: cyclr.Cyclical(0.1, 0.2, 9, 9),
-            r"takes 3 arguments by position .* got 4\. .*step_size_down=",
+            r"takes 3 .* got 4\. Write Cyclical\(base_lr, max_lr, step_size, \.\.\.\), and name the others: step_size_",
         ),
+        (
+            lambda: BOUNDS.schedule(total_steps=9, epochs_per_cycle=2),
+            r"bounds\.schedule\(total_steps=.*cycles=\.\.\.\)",
+        ),
+        (lambda: cyclr.WarmRestarts(0.1, 0.2, cycle_len=9), "Did you mean 'cycle_length'"),
         (lambda: cyclr.WarmRestarts(0.1, 0.2, T_0=10), r"Did you mean 'cycle_length'\?"),
         (lambda: cyclr.Halving(everything=1), r"no argument everything; got everything=1\. It takes no arguments"),
         (lambda: cyclr.RangeTest(num_iter=100), r"RangeTest\(\) has no argument num_iter; .* mean 'steps'\?"),
@@ -72,6 +78,11 @@ def test_a_missing_attribute_names_ours(owner, name, written):
     assert not hasattr(owner, name)
     with pytest.raises(AttributeError, match=rf"has no attribute '{name}'\. Write {written}\.$"):
         getattr(owner, name)
+
+
+def test_an_array_in_a_message_is_one_line():
+    with pytest.raises(TypeError, match=r"got validation_data=\(array\(\[\[0\.\], \[0\.\]"):
+        cyclr.RangeTest(validation_data=(np.zeros((9, 1)),))
 
 
 @pytest.mark.parametrize("owner", [RESULT, BOUNDS, SCHEDULE, cyclr])

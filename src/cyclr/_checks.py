@@ -153,6 +153,8 @@ def quoted(value: Any) -> str:
     """Return `repr(value)` for a message, cut to 200 characters."""
     try:
         text = repr(value)
+        # Arrays are printed in lines.
+        text = " ".join(text.split()) if "\n" in text else text
     except (ValueError, RecursionError):
         # Python prints no integer of more than 4,300 digits.
         text = f"<{type(value).__name__} that is too long to print>"

@@ -18,6 +18,11 @@ from cyclr import _checks
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_CYCLES = (
+    "For several cycles pass a schedule: bounds.schedule(total_steps=..., cycles=...), with the number of whole cycles "
+    "in the run, or cyclr.Cyclical(base_lr, max_lr, step_size), with the updates of half a cycle."
+)
+
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "accum_iter": ("accumulate",),
     "accumulate_grad_batches": ("accumulate",),
@@ -42,8 +47,11 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "clip_grad_value": ("clip_value",),
     "criterion": ("loss_fn", "step_fn"),
     "criterion_fn": ("loss_fn",),
+    "cycle_epochs": (_CYCLES,),
+    "cycle_len": ("cycle_length", "first_cycle", _CYCLES),
     "cycle_momentum": ("momentum",),
     "cycle_mult": ("growth",),
+    "cycles": (_CYCLES,),
     "data": ("loader", "batches", "x"),
     "data_loader": ("loader", "batches", "x"),
     "dataloader": ("loader", "batches", "x"),
@@ -57,6 +65,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "end_lr": ("max_lr",),
     "end_value": ("end",),
     "epochs": ("steps", "total_steps"),
+    "epochs_per_cycle": (_CYCLES,),
     "eta_max": ("max_lr",),
     "eta_min": ("base_lr", "end"),
     "factor": ("gamma", "decay"),
@@ -114,6 +123,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "num_epochs": ("steps", "total_steps"),
     "num_it": ("steps", "total_steps"),
     "num_iter": ("steps", "total_steps"),
+    "num_iterations": ("steps", "total_steps"),
     "num_iters": ("steps", "total_steps"),
     "num_steps": ("steps", "total_steps"),
     "num_training": ("steps",),
@@ -145,7 +155,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "start_lr": ("min_lr", "start"),
     "start_value": ("start",),
     "step_mode": ("spacing",),
-    "step_size": ("step_size_up", "cycles"),
+    "step_size": ("step_size_up", "cycles", _CYCLES),
     "step_size_up": ("step_size",),
     "steps_per_epoch": ("total_steps",),
     "stop_div": ("stop_factor",),
@@ -177,6 +187,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "best_lr": ("bounds.max_lr", "max_lr"),
+    "get_best_lr": ("bounds.max_lr", "max_lr"),
     "get_last_lr": ("__call__",),
     "get_lr": ("__call__",),
     "high": ("max_lr",),
@@ -192,6 +203,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "max": ("max_lr",),
     "min": ("base_lr",),
     "min_lr": ("base_lr",),
+    "plot_loss": ("plot",),
     "rates": ("lr",),
     "results": ("lr",),
     "save": ("to_dict",),
@@ -365,6 +377,10 @@ def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         raise TypeError(f"{name}() needs {' and '.join(missing)}; got {' and '.join(given) or 'no arguments'}. {fix}")
     if len(args) > len(by_position):
         reason = f"{len(by_position)} arguments by position at most; got {len(args)}"
+        others = named[len(by_position) :]
+        if by_position and others:
+            # The fourth value of many may be any of the others.
+            fix = f"Write {example}({', '.join(by_position)}, ...), and name the others: {', '.join(others)}."
         raise TypeError(f"{name}() takes {reason}. {fix}")
     raise TypeError(f"{name}() got wrong arguments: {reason}. {fix}")
 
@@ -417,16 +433,20 @@ def _meant(name: str, ours: list[str]) -> str:
     return _checks.did_you_mean(name, ours) or f"It takes {', '.join(ours) or 'no arguments'}."
 
 
-def missing_attribute(owner: object, called: str, name: str) -> AttributeError:
+def missing_attribute(owner: object, called: str, name: str, within: str = "") -> AttributeError:
     """Return the error for an attribute that an object does not have.
 
     Args:
         owner: the object.
         called: what to call the object in the message, such as `"result"`.
         name: the missing attribute.
+        within: the attribute of `owner` whose attributes may be meant, in place of those of `owner`.
     """
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    for ours in () if name.startswith("_") else (*ATTRIBUTES.get(name, ()), f"bounds.{name}"):
+    candidates = (*ATTRIBUTES.get(name, ()), f"bounds.{name}")
+    if within:
+        candidates = (f"{within}.{name}", *(f"{within}.{ours}" for ours in candidates))
+    for ours in () if name.startswith("_") else candidates:
         first = ours.partition(".")[0]
         if hasattr(type(owner), first) or first in vars(owner):
             try:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cyclr import Constant, Cyclical, OneCycle, Sequence, WarmRestarts, Warmup
+from cyclr import Bounds, Constant, Cyclical, OneCycle, Sequence, WarmRestarts, Warmup
 from cyclr.keras import CycleEnd, LearningRate, ScheduleCallback, change_schedule
 
 pytestmark = pytest.mark.any_backend
@@ -208,10 +208,35 @@ def test_anything_but_a_schedule_is_refused(wrong):
         CycleEnd(print, wrong)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("given", "schedule", "ends"),
+    [
+        (Cyclical.over(16, 2, LOW, HIGH), Cyclical.over(16, 2, LOW, HIGH), [7, 15]),
+        (Bounds(LOW, HIGH, "ok", "by hand"), Bounds(LOW, HIGH, "ok", "by hand").schedule(total_steps=16), [15]),
+    ],
+    ids=["schedule", "bounds"],
+)
+def test_the_cycles_of_a_schedule_callback_are_found(given, schedule, ends, first, probe):
+    seen = Snapshots()
+    callbacks = [ScheduleCallback(given), CycleEnd(seen)]
+    probe(keras.optimizers.SGD(0.1), UPDATES).fit(callbacks=callbacks if first else callbacks[::-1])
+    seen.check(ends, schedule)
+
+
+def test_a_schedule_callback_without_a_rate_has_no_cycles(probe):
+    with pytest.raises(ValueError, match="no ScheduleCallback in callbacks sets the learning rate"):
+        probe(keras.optimizers.SGD(0.1), 4).fit(
+            callbacks=[ScheduleCallback(weight_decay=Constant(0.0)), CycleEnd(print)]
+        )
+
+
 @pytest.mark.parametrize("rate", [0.1, keras.optimizers.schedules.CosineDecay(0.1, 10)], ids=["number", "of Keras"])
 def test_without_a_schedule_to_be_found_it_says_so(rate, probe):
     run = probe(keras.optimizers.SGD(rate), 4)
-    with pytest.raises(ValueError, match=r"whose cycles are meant.*Pass CycleEnd\(fn, schedule\)"):
+    with pytest.raises(
+        ValueError, match=r"whose cycles are meant.*Add ScheduleCallback\(.*Or pass CycleEnd\(fn, schedule\)"
+    ):
         run.fit(callbacks=[CycleEnd(print)])
     np.testing.assert_array_equal(run.rates, 0)
 

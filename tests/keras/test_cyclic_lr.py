@@ -1,5 +1,6 @@
 """`CyclicLR`: the classic callback's rates, at the very update that they were meant for."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -630,3 +631,12 @@ def test_the_optimizer_holds_the_rate_of_the_last_update(probe):
     run = probe(keras.optimizers.Adam(0.9), 6)
     run.fit(callbacks=[CyclicLR(0.125, 0.5, 4)])
     assert float(ops.convert_to_numpy(run.model.optimizer.learning_rate)) == pytest.approx(0.40625)
+
+
+@pytest.mark.parametrize(("step_size", "warns"), [(2, True), (2.5, True), (3, False), (20, False)])
+def test_a_step_size_in_epochs_is_said(step_size, warns):
+    model, x = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), np.ones((10, 1), "float32")
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    said = f"step_size={step_size:g} counts updates, and an epoch has 10.*write step_size={10 * step_size:g}"
+    with pytest.warns(UserWarning, match=said) if warns else contextlib.nullcontext():
+        model.fit(x, x, batch_size=1, verbose=0, callbacks=[CyclicLR(0.01, 0.1, step_size)])

@@ -174,6 +174,49 @@ def test_bounds_are_followed_for_the_length_of_fit(arguments, updates):
     np.testing.assert_array_equal(rates, wanted(np.arange(updates)).repeat(batches))
 
 
+def fit_again(second, **arguments):
+    """Train for 40 updates, then 40 more with another callback, and return its rates and warnings."""
+    model, rates = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), []
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.fit(X, X, batch_size=8, epochs=4, verbose=0)
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rates.append(logs["learning_rate"]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, X, batch_size=8, callbacks=[second, keep], verbose=0, **{"epochs": 4, **arguments})
+    return np.array(rates), [str(warning.message) for warning in caught if "updates" in str(warning.message)]
+
+
+def test_bounds_on_a_trained_model_say_where_the_cycle_starts():
+    rates, (said,) = fit_again(ScheduleCallback(BOUNDS))
+    np.testing.assert_array_equal(rates, BOUNDS.schedule(total_steps=80)(np.arange(40, 80)))
+    assert "has made 40 updates before this fit, so the cycle has 80 updates, and starts at update 40" in said
+    assert f"{rates[0]:.3g}" in said
+    assert "ScheduleCallback(bounds, start_step=0)" in said
+    rates, said = fit_again(ScheduleCallback(BOUNDS, start_step=0))
+    np.testing.assert_array_equal(rates, BOUNDS.schedule(total_steps=40)(np.arange(40)))
+    assert said == []
+
+
+def test_bounds_of_a_resumed_run_go_on_without_a_warning():
+    for callback, arguments in (
+        (ScheduleCallback(BOUNDS), {"initial_epoch": 4, "epochs": 8}),
+        (ScheduleCallback(BOUNDS, start_step=40), {}),
+    ):
+        rates, said = fit_again(callback, **arguments)
+        np.testing.assert_array_equal(rates, BOUNDS.schedule(total_steps=80)(np.arange(40, 80)))
+        assert said == []
+
+
+def test_a_schedule_that_a_trained_model_is_past_names_the_step_to_start_at():
+    rates, (said,) = fit_again(ScheduleCallback(ONE))
+    np.testing.assert_array_equal(rates, ONE(40))
+    assert "made 40 of them before this fit" in said
+    assert "ScheduleCallback(schedule, start_step=0)" in said
+    rates, said = fit_again(ScheduleCallback(ONE, start_step=0))
+    np.testing.assert_array_equal(rates, ONE(np.arange(40)))
+    assert said == []
+
+
 def test_bounds_without_a_known_length_say_what_to_write():
     message = r"ScheduleCallback\(lr=bounds\) needs a fit .* Pass ScheduleCallback\(lr=bounds\.schedule\(total_steps="
     with pytest.raises(ValueError, match=message):

@@ -709,3 +709,16 @@ def test_a_copy_of_a_used_finder_does_what_the_finder_does(linear_model):
     again = copy.deepcopy(finder)
     fit(linear_model("sgd"), again)
     assert again.losses == finder.losses
+
+
+def test_names_of_other_finders_lead_to_the_result(linear_model):
+    finder = LRFinder(1e-4, 1.0)
+    with pytest.raises(AttributeError, match=r"has no attribute 'bounds'$"):
+        finder.bounds  # noqa: B018
+    finder.result = RangeTestResult(np.geomspace(1e-4, 1.0, 20), np.ones(20), "completed", 1e-4, 1.0, 20)
+    wanted = {"bounds": "bounds", "lrs": "lr", "plot": r"plot\(...\)", "plot_loss": r"plot\(...\)", "lr": "lr"}
+    for name, ours in wanted.items():
+        with pytest.raises(AttributeError, match=rf"no attribute '{name}'\. Write finder\.result\.{ours}\.$"):
+            getattr(finder, name)
+    with pytest.raises(AttributeError, match=r"'LRFinder' object has no attribute 'qqqqqq'$"):
+        finder.qqqqqq  # noqa: B018

@@ -548,3 +548,11 @@ def test_an_optimizer_is_put_back_wherever_the_model_holds_it(hold, held, state_
     range_test(model, X, real, **{**SWEEP, "max_lr": 0.1}, optimizer=optimizers[0], monitor="g_loss", repeats=1)
     for old, new in zip(before, state_of(model, *optimizers), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.any_backend
+def test_no_data_is_refused():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(), "mse")
+    with pytest.raises(TypeError, match=r"x must hold the training data; got x=None\. Write range_test\(model, x, y"):
+        range_test(model)

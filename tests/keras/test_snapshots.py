@@ -440,7 +440,7 @@ def test_data_that_gives_no_statistics_is_refused():
 def test_what_gives_no_members_is_refused():
     with pytest.raises(ValueError, match=r"Snapshots needs a schedule with cycle ends; got Constant.*pass every="):
         fit(compiled(plain(), LearningRate(cyclr.Constant(0.1))), Snapshots())
-    with pytest.raises(ValueError, match=r"whose cycles are meant.*Pass Snapshots\(schedule=schedule\), or every="):
+    with pytest.raises(ValueError, match=r"whose cycles are meant.*pass Snapshots\(schedule=schedule\), or every="):
         fit(compiled(plain(), 0.1), Snapshots())
     with pytest.raises(TypeError, match="validate must be a function"):
         Snapshots(validate=3)

@@ -257,7 +257,10 @@ def test_saving_onto_a_folder_is_an_os_error_that_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-@pytest.mark.parametrize(("name", "fix"), [("a.html", r"to_html\(path\)"), ("a.png", r"plot\(\)\.figure\.savefig")])
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("a.html", r"to_html\(path\)"), *((f"a.{kind}", r"plot\(\)\.figure\.savefig") for kind in ("png", "JPG"))],
+)
 def test_pages_and_pictures_are_not_saved_as_json(tmp_path, name, fix):
     result = RangeTestResult([0.1, 1.0], [2.0, 1.0], "completed", 0.1, 1.0, 2, "exponential")
     with pytest.raises(ValueError, match=rf"^path must be that of a JSON file; got .*{name}'\. Write result\.{fix}"):

@@ -45,6 +45,8 @@ class Attachment:
     """By attribute, the function that computes its value from the optimizer."""
     offset: int
     """Added to the optimizer's counter to get the step."""
+    rate: Schedule | None = None
+    """The schedule of the learning rate, if one of them is."""
     plain: Any = None
     """The model's compiled step without schedules."""
     scheduled: Any = None
@@ -68,7 +70,9 @@ def attach(
     detach(model)
     optimizer = _private.inner(model.optimizer)
     attachment = Attachment(
-        {name: _value_of(optimizer, name, schedule, offset) for name, schedule in schedules.items()}, offset
+        {name: _value_of(optimizer, name, schedule, offset) for name, schedule in schedules.items()},
+        offset,
+        schedules.get("learning_rate"),
     )
     kind: type = type(optimizer)
     _add(optimizer, attachment, _scheduled_class(kind, tuple(sorted({"learning_rate", *schedules}))))

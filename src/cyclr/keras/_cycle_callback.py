@@ -23,7 +23,7 @@ class CycleCallback(FitCallback):
 
     Args:
         schedule: the schedule whose cycles are meant; by default that of the optimizer's `LearningRate`, or of the
-            `AutoCycle` in the list.
+            `ScheduleCallback` or `AutoCycle` in the list.
         needs_schedule: False for a callback that needs no cycles.
     """
 
@@ -56,19 +56,27 @@ class CycleCallback(FitCallback):
         return False
 
     def _followed(self) -> Schedule | None:
-        """Return the schedule whose cycles are meant, which `change_schedule` may have replaced."""
-        own = _private.rate(self._optimizer)
-        return own.schedule if self._given is None and isinstance(own, LearningRate) else self._given
+        """Return the schedule whose cycles are meant, which `change_schedule` or `change` may have replaced."""
+        own, attachment = _private.rate(self._optimizer), _attach.attached(self._optimizer)
+        if self._given is not None:
+            return self._given
+        if isinstance(own, LearningRate):
+            return own.schedule
+        return None if attachment is None else attachment.rate
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model, who = self.model, type(self).__name__
         self._check_start()
         self._optimizer = model.optimizer
         self._auto = self._auto_cycle()
-        if self._auto is None and self._needs_schedule and self._followed() is None:
+        # A ScheduleCallback later in the list attaches its schedule after this.
+        others = (other for other in _private.callbacks_of_fit() if isinstance(other, ScheduleCallback))
+        found = self._auto is not None or self._followed() is not None or any(other._sets_rate for other in others)
+        if self._needs_schedule and not found:
             raise ValueError(
-                f"{who} must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate. "
-                f"Pass {who}({self._with_schedule}){self._or_else}."
+                f"{who} must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate, "
+                "and no ScheduleCallback in callbacks sets the learning rate. Add ScheduleCallback(schedule) to "
+                f"callbacks. Or pass {who}({self._with_schedule}){self._or_else}."
             )
         if model.steps_per_execution > 1:
             raise ValueError(

@@ -63,6 +63,12 @@ class RunLength:
             self._compared.add(total)
             rest = "The updates after that use its last value" if end > total else "The run ends in the middle of it"
             goes_on = "" if end > total else " Ignore this if another fit continues the run."
+            optimizer = self._callback.model.optimizer
+            if end > total and self.knows_start and self._first + offset > 0 and _private.has_settable_rate(optimizer):
+                goes_on = (
+                    f" The optimizer made {self._first + offset} of them before this fit. To start the schedule with "
+                    "this fit, pass a new ScheduleCallback(schedule, start_step=0)."
+                )
             warn(
                 f"the schedule has total_steps={total}, and the run {has} {end} updates. {rest}, "
                 f"{schedule(end - 1):.3g} at the end. Write total_steps={end}, or train for {total} updates.{goes_on}",

@@ -18,7 +18,7 @@ class CycleEnd(CycleCallback):
     Args:
         fn: called with the model and the step, the number of that update, from 0.
         schedule: the schedule whose cycles are meant (see `Schedule.is_cycle_end`). By default, the schedule of the
-            `AutoCycle` in the list, or of the `LearningRate` that the optimizer was created with.
+            `AutoCycle` or `ScheduleCallback` in the list, or of the `LearningRate` that the optimizer was created with.
 
     Warns:
         UserWarning: as `ScheduleCallback`, if there is none in the list.

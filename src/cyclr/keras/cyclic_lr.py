@@ -7,11 +7,16 @@ from typing import Any, Literal
 import numpy as np
 
 from cyclr import _checks, _names
+from cyclr._warn import warn
+from cyclr.keras import _private
 from cyclr.keras._rate_callback import RateCallback
 from cyclr.schedules import Cyclical, Decay, PerCycle, PerStep
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 
 _SETTINGS = ("base_lr", "max_lr", "step_size", "mode", "gamma", "scale_fn", "scale_mode")
+
+_MOST_EPOCHS = 10
+"""Half a cycle takes 2 to 10 epochs by Smith's rule, so a step size up to this number may be meant in epochs."""
 
 _SCALES: dict[str, Callable[[float, Any], Any]] = {
     "triangular": lambda gamma, cycle: 1.0,
@@ -53,6 +58,10 @@ class CyclicLR(RateCallback):
             are running values as Keras logs them; a metric with several values gives arrays.
         clr_iterations: updates since the last reset, which is t of the next update; can be set to a whole number ≥ 0.
         trn_iterations: updates in total.
+
+    Warns:
+        UserWarning: when training starts, if step_size is at most 10 and an epoch has two cycles or more, as if it were
+            given in epochs.
 
     Raises:
         TypeError, ValueError: bounds, lengths, modes or factors out of range. When training starts: a model whose
@@ -168,6 +177,16 @@ class CyclicLR(RateCallback):
         self.clr_iterations = 0
 
     _reset = reset
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        steps = ((self.params or {}).get("steps") or 0) // _private.accumulation(self.model.optimizer)
+        if self.step_size <= _MOST_EPOCHS and steps >= 4 * self.step_size:
+            warn(
+                f"step_size={self.step_size:g} counts updates, and an epoch has {steps}, so that it has "
+                f"{steps / (2 * self.step_size):.3g} cycles. For half a cycle of {self.step_size:g} epochs, write "
+                f"step_size={self.step_size * steps:g}."
+            )
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_rate()

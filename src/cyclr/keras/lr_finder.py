@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,14 @@ class LRFinder(RateCallback):
         self._initial_lr: float | None = None
         self._updates_before = 0
         self._has_begun = False
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            result = vars(self).get("result")
+            if name.startswith("_") or result is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            raise _names.missing_attribute(self, "finder", name, within="result")
 
     def _new_test(self, points: int) -> None:
         _checks.integer("batches_lr_update", self.batches_lr_update, at_least=1)

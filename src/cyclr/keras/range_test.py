@@ -406,7 +406,12 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
 
 
 def _check_not_empty(x: Any) -> None:
-    """Raise if the dataset has length 0. Keras would raise too, with a less helpful message."""
+    """Raise if there is no data, or a dataset has length 0. Keras would raise too, with a less helpful message."""
+    if x is None:
+        raise TypeError(
+            "x must hold the training data; got x=None. Write range_test(model, x, y, batch_size=...), or "
+            "range_test(model, dataset) with data that yields (inputs, targets)."
+        )
     if not _is_array(x) and operator.length_hint(x, 1) == 0:
         raise RangeTestError("data must hold a batch at least; got a data set of length 0.")
 

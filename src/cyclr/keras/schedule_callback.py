@@ -3,6 +3,7 @@
 from typing import Any
 
 from cyclr import _checks, _names
+from cyclr._warn import warn
 from cyclr.bounds import Bounds
 from cyclr.keras import _attach, _private
 from cyclr.keras._callback import FitCallback
@@ -30,7 +31,8 @@ class ScheduleCallback(FitCallback):
 
     Args:
         lr: schedule of the learning rate, or the `Bounds` of a range test: `fit` then trains with
-            `bounds.schedule(total_steps=...)` for the updates that the optimizer will have made when it ends.
+            `bounds.schedule(total_steps=...)` for the updates that the optimizer will have made when it ends. For a
+            cycle of this `fit` only on a model that was trained before, pass start_step=0.
         momentum: schedule of `momentum` in SGD, Muon and RMSprop (created with one), of `beta_1` in Adam, AdamW,
             Adamax, Lamb, Lion and Nadam, of `rho` in Adadelta and RMSprop (created without momentum).
         weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
@@ -42,7 +44,8 @@ class ScheduleCallback(FitCallback):
     Warns:
         UserWarning: once, if `fit` is longer or shorter than a schedule of a stated length (`Schedule.total_steps`):
             when training starts, or when it ends if the number of updates is not known before. A run that is split
-            over several calls of `fit` is reported as shorter at most in the first of them.
+            over several calls of `fit` is reported as shorter at most in the first of them. Also if `fit` starts at its
+            first epoch with bounds and an optimizer that has made updates, so that their cycle starts in its middle.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
@@ -217,17 +220,25 @@ class ScheduleCallback(FitCallback):
             )
         self._length.begin_epoch(epoch)
         if self._bounds is not None:
-            self._follow_bounds(self._bounds)
+            self._follow_bounds(self._bounds, epoch)
         self._show(None)
         self._updates.begin_epoch()
         self._length.compare_planned(self._followed())
 
-    def _follow_bounds(self, bounds: Bounds) -> None:
+    def _follow_bounds(self, bounds: Bounds, epoch: int) -> None:
         planned = self._length.planned
         if planned is None:
-            received = "data of unknown length, or a model with a train_step of its own"
+            received = "data of unknown length without steps_per_epoch=, or a model with a train_step of its own"
             raise ValueError(_NO_LENGTH.format(received=received))
-        self.change(lr=bounds.schedule(total_steps=planned + self._offset))
+        total, first = planned + self._offset, _private.updates_done(self.model.optimizer) + self._offset
+        schedule = bounds.schedule(total_steps=total)
+        if self.start_step is None and first > 0 and epoch == 0:
+            warn(
+                f"the optimizer has made {first} updates before this fit, so the cycle has {total} updates, and starts "
+                f"at update {first}, at a learning rate of {schedule(first):.3g}. For a cycle of this fit only, write "
+                "ScheduleCallback(bounds, start_step=0). Ignore this if the fit continues a run."
+            )
+        self.change(lr=schedule)
         self._bounds = None
 
     def _followed(self) -> list[tuple[Schedule, int]]:

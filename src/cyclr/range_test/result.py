@@ -437,7 +437,7 @@ class RangeTestResult:
             ValueError: the suffix is that of a page or a picture, which `to_html` and `plot` make.
         """
         suffix = pathlib.PurePath(path).suffix.lower()
-        if suffix in (".html", ".pdf", ".png", ".svg"):
+        if suffix in (".html", ".jpeg", ".jpg", ".pdf", ".png", ".svg"):
             fix = "to_html(path)" if suffix == ".html" else "plot().figure.savefig(path)"
             raise ValueError(f"path must be that of a JSON file; got {os.fspath(path)!r}. Write result.{fix}.")
         _files.write_json(path, self.to_dict())
