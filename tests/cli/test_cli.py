@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from tests.processes import run, started, wait_until
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 import cyclr
 from cyclr.cli.app import app
 from cyclr.cli.main import keeping_interrupts
+from cyclr.cli.options import print_bounds
 from cyclr.cli.range_test import Bar
 from cyclr.records import read_records
 
@@ -417,6 +419,28 @@ def test_files_are_replaced_with_overwrite(tmp_path: Path, monkeypatch: pytest.M
         assert Path(written).read_bytes() != b"mine"
 
 
+def test_a_page_is_only_written_to_an_html_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2).save("result.json")
+    message = "--output must end in .html; got 'page.pdf'. Write page.html."
+    assert message in " ".join(refuse("report", "result.json", "--output", "page.pdf").split())
+    assert not Path("page.pdf").exists()
+
+
+def test_the_reason_names_the_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    lr = np.geomspace(1e-6, 10, 60)
+    loss = 2.3 - 1.5 / (1 + (0.01 / lr) ** 3) + (lr / 0.5) ** 2
+    result = cyclr.RangeTestResult(lr, loss, "completed", 1e-6, 10, 60)
+    for options, advice in (
+        ((), "with steps=[0-9]+, or with total_steps= and refine=600"),
+        (("steps", "total_steps", "refine"), "with --steps [0-9]+, or with --total-steps and --refine 600"),
+    ):
+        print_bounds(result, *options)
+        printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert re.search(f"Run it {advice}", printed)
+        assert "and max_lr=" in printed
+
+
 def test_plot_draws_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["plot", "--mode", "triangular2", "--step-size", "100", "--output", "a.png"])
@@ -444,6 +468,8 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         ),
         (["--base-lr", "-1"], "--base-lr must be a finite number at least 0; got --base-lr -1.0."),
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
+        (["--gamma", "0.9"], "--gamma would change nothing: it is of --mode exp_range. Leave it out."),
+        (["--schedule", "broken.json", "--max-lr", "1"], "--max-lr would change nothing: the file of --schedule has"),
         (["--schedule", "missing.json"], "missing.json"),
         (["--schedule", "broken.json"], "'broken.json' must be a JSON file that cyclr wrote; it is not JSON"),
         (["--schedule", "result.json"], "holds the result of a range test. Look at it: cyclr report result.json"),

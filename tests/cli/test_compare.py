@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from cyclr import Constant
 from cyclr.cli.app import app
+from cyclr.cli.compare import print_summary
 from cyclr.experiments import Spec, read_records
 from cyclr.experiments.trial import empty_record
-from cyclr.records import Record, RunFolder
+from cyclr.records import Record, RunFolder, summarize
 from cyclr.records.record import encode
 
 if importlib.util.find_spec("torch") is None:
@@ -138,6 +139,25 @@ def test_an_error_of_several_trials_is_told_once_with_its_traceback(here: Path) 
     assert re.findall(r'File "(.*)", line', done.stdout) == [str(here / "broken.py")]
     assert "2 of 2 trials failed" in done.stdout
     assert done.stderr == ""
+
+
+def test_names_are_not_printed_as_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [msgspec.structs.replace(finished("a:bug:b", "SGD", 0, 0.5), workload="model.py:bug: x")]
+    print_summary(summarize(records))
+    printed = capsys.readouterr().out
+    assert "a:bug:b" in printed
+    assert "model.py:bug:" in printed
+
+
+def test_a_backend_that_is_not_installed_is_refused_before_the_folder_is_made(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jax" else find(name))
+    said = CliRunner().invoke(app, ["compare", "--policy", "fixed:0.1", "--epochs", "1", "--backend", "jax"])
+    assert said.exit_code == 1, said.output
+    assert "backend 'jax' is not installed" in said.output
+    assert not (here / "cyclr-compare").exists()
 
 
 def test_a_summary_trains_nothing(here: Path) -> None:
@@ -396,7 +416,7 @@ def test_the_direction_of_a_metric(
         (["typo.toml"], "optimizer must be one of Adadelta, "),
         (["typo.toml", "--optimizer", "Addam"], "--optimizer must be one of Adadelta, "),
         (["broken.toml"], "'broken.toml' must be the TOML file of a comparison; it is not TOML: "),
-        (["."], "it is a folder. To finish the comparison in it: cyclr compare --output ."),
+        (["."], "it is a folder. Name a file."),
         (
             ["--policy", "square", "--epochs", "1"],
             "--policy square: there is no policy of kind 'square'. The kinds are fixed, ",

@@ -1,5 +1,6 @@
 """What a function of a user's file may return, and what is said if it returns something else or raises."""
 
+import dataclasses
 import importlib.util
 import re
 import subprocess
@@ -141,6 +142,14 @@ def test_a_range_test_needs_no_validation_data_and_a_comparison_does(
     assert "mine.py:build returned no validation data" in str(trials.run_trial(made).error)
 
 
+@pytest.mark.parametrize("framework", [KERAS, TORCH])
+def test_a_model_in_place_of_a_function_is_named(tmp_path: Path, framework: str) -> None:
+    made = trial(tmp_path, framework + "\nbuilt = model()\n", "built, four")
+    made = dataclasses.replace(made, workload="mine.py:built")
+    with pytest.raises(CyclrError, match=r"^mine\.py:built is a model\. Write a function that makes it"):
+        trials.find_bounds(made)
+
+
 @pytest.mark.parametrize(("framework", "size"), [(KERAS, "(8, 8, 1)"), (TORCH, "(1, 8, 8)")])
 def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path, framework: str, size: str) -> None:
     if framework == KERAS:
@@ -166,7 +175,18 @@ def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path,
         (TORCH, "model(), x, y", {}, r"two values for data, of types ndarray and ndarray\. Return \(model, data, opt"),
         (TORCH, "model(), (x, y, x)", {}, "data of mine.py:build must be .*; got a tuple of length 3"),
         (TORCH, "model(), 3", {}, "data of mine.py:build must be .*; got a int"),
-        (TORCH, "model(), two, 'mse'", {}, "the loss of mine.py:build must be a function in torch; got 'mse'"),
+        (
+            TORCH,
+            "model(), two, 'mse'",
+            {},
+            "the loss of mine.py:build must be a function in torch; got 'mse'. Return one",
+        ),
+        (
+            TORCH,
+            "model(), (x.astype(float), y, x, y)",
+            {},
+            r'Double and Float\. Return float32 data: x.astype\("float32"\)\.$',
+        ),
         (TORCH, "model(), two, torch.nn.MSELoss", {}, r"returned the class MSELoss\. Return an object: MSELoss\("),
         (TORCH, "model(), two", {"data": "digits"}, "data must be left out, because mine.py:build returns data; got"),
         (KERAS, "compiled(), four, 'adam'", {}, "returned a compiled model and an optimizer, which would not be used"),

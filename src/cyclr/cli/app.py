@@ -9,7 +9,17 @@ import cyclr
 from cyclr import CyclrError, Schedule
 from cyclr.cli.compare import compare
 from cyclr.cli.demo import demo
-from cyclr.cli.options import Command, ModeOption, OverwriteOption, ShapeOption, check_new, out, save_picture, say
+from cyclr.cli.options import (
+    Command,
+    ModeOption,
+    OverwriteOption,
+    ShapeOption,
+    check_new,
+    is_given,
+    out,
+    save_picture,
+    say,
+)
 from cyclr.cli.range_test import range_test
 from cyclr.cli.report import report
 from cyclr.records.reading import read, unfit
@@ -51,10 +61,12 @@ def _options(
     """Options of the command itself; each subcommand describes its own."""
 
 
+_OF_CYCLE = ("base_lr", "max_lr", "step_size", "step_size_down", "shape", "mode", "gamma")
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".webp", ".eps")
 
 
 def plot(
+    context: typer.Context,
     schedule: Annotated[
         Path | None, typer.Option("--schedule", help="JSON file of any schedule, written from its to_dict().")
     ] = None,
@@ -77,6 +89,7 @@ def plot(
     """
     if output.suffix.lower() not in _PICTURES:
         raise CyclrError(f"output must end in {', '.join(_PICTURES)}; got {str(output)!r}. Write {output}.png.")
+    _check_used(context, schedule, mode)
     check_new(overwrite, output)
     drawn: Schedule
     if schedule is not None:
@@ -89,6 +102,18 @@ def plot(
         drawn = cyclr.Cyclical(base_lr, max_lr, step_size, step_size_down=step_size_down, shape=shape, decay=decay)
     picture = save_picture(drawn.plot(steps), output)
     say(f"{drawn!r}\nWritten: {picture}")
+
+
+def _check_used(context: typer.Context, schedule: Path | None, mode: str) -> None:
+    """Refuse options that the picture would not show."""
+    unused: tuple[str, ...] = ()
+    if schedule is not None:
+        unused, reason = _OF_CYCLE, "the file of --schedule has all of it"
+    elif mode != "exp_range":
+        unused, reason = ("gamma",), "it is of --mode exp_range"
+    for name in unused:
+        if is_given(context, name):
+            raise CyclrError(f"--{name.replace('_', '-')} would change nothing: {reason}. Leave it out.")
 
 
 for name, function in (

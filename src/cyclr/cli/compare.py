@@ -252,7 +252,7 @@ def _check_summary(context: typer.Context) -> None:
 def print_summary(summary: Summary) -> None:
     """Print a table for every group, and the verdict in words."""
     # A file or a pipe has no width that could cut a table.
-    wide = out if out.is_terminal else Console(width=1000)
+    wide = out if out.is_terminal else Console(width=1000, emoji=False)
     metrics = ", ".join(dict.fromkeys(group.metric for group in summary.groups))
     say(f"{metrics}: mean over seeds, and its {100 * summary.confidence:g} % interval", style="italic")
     left_out: set[str] = set()

@@ -22,7 +22,8 @@ from cyclr.range_test import RangeTestResult
 from cyclr.schedules.cyclical import Mode
 from cyclr.schedules.shape import Shape
 
-out, err = Console(), Console(stderr=True)
+# Without emoji: a model is named FILE.py:function, and ":bug:" would be an insect.
+out, err = Console(emoji=False), Console(stderr=True, emoji=False)
 
 
 class Exit(IntEnum):
@@ -183,10 +184,18 @@ def save_picture(ax: Any, path: Path) -> str:
     return str(path)
 
 
-def print_bounds(result: RangeTestResult) -> None:
-    """Print the title, the verdict and the reason of a range test in a frame."""
+def print_bounds(result: RangeTestResult, *options: str) -> None:
+    """Print the title, the verdict and the reason of a range test in a frame.
+
+    Args:
+        result: the result.
+        options: arguments of a range test that the command has as options, under which the reason then names them.
+    """
     picture = result.picture()
-    out.print(Panel(f"[b]{picture.verdict}[/b]\n{picture.reason}\n{picture.ended}", title=picture.title))
+    reason = picture.reason
+    for name in options:
+        reason = re.sub(rf"\b{name}=(\S?)", rf"--{name.replace('_', '-')} \1", reason).replace("  ", " ")
+    out.print(Panel(f"[b]{picture.verdict}[/b]\n{reason}\n{picture.ended}", title=picture.title))
 
 
 _TEXT_BROWSERS = ("www-browser", "links", "links2", "elinks", "lynx", "w3m", "browsh")

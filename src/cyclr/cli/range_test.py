@@ -99,7 +99,7 @@ def range_test(
             result = find_bounds(trial, bar.show)
         except KeyboardInterrupt:
             result = bar.interrupted()
-    print_bounds(result)
+    print_bounds(result, "steps", "total_steps", "refine")
     output.mkdir(parents=True, exist_ok=True)
     result.save(written[1])
     save_picture(result.plot(), written[0])

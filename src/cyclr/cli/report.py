@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cyclr import RangeTestResult, _files
+from cyclr import CyclrError, RangeTestResult, _files
 from cyclr.cli.options import OpenOption, OverwriteOption, check_new, say, show_page
 from cyclr.drawing.page import render
 from cyclr.records import RunFolder
@@ -41,6 +41,8 @@ def report(
             written = output or (run.with_suffix(".html") if run.is_file() else run / "range_test.html")
         case _:
             raise unfit(run, found)
+    if written.suffix.lower() not in (".html", ".htm"):
+        raise CyclrError(f"output must end in .html; got {str(written)!r}. Write {written.with_suffix('.html')}.")
     check_new(overwrite, written)
     if isinstance(found, RunFolder):
         _files.write_atomically(written, render(run_page(found.path)))

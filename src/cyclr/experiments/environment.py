@@ -27,6 +27,25 @@ def select_backend(name: str | None = None) -> str:
         ValueError: an unknown backend, or one other than Keras already runs on.
         MissingExtraError: Keras or the backend is not installed.
     """
+    chosen = check_backend(name)
+    keras = sys.modules.get("keras")
+    if keras is not None and keras.backend.backend() != chosen:
+        raise ValueError(
+            f"backend must be chosen before Keras is imported; got backend={chosen!r}, but Keras runs on "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND={chosen} and restart."
+        )
+    os.environ["KERAS_BACKEND"] = chosen
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return chosen
+
+
+def check_backend(name: str | None = None) -> str:
+    """Return the backend that `select_backend` chooses; nothing is set.
+
+    Raises:
+        ValueError: an unknown backend.
+        MissingExtraError: Keras or the backend is not installed.
+    """
     installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend) is not None]
     if importlib.util.find_spec("keras") is None or not installed:
         raise MissingExtraError(
@@ -38,14 +57,6 @@ def select_backend(name: str | None = None) -> str:
             f"backend {chosen!r} is not installed; installed: {', '.join(installed)}. "
             f'Set the environment variable KERAS_BACKEND={installed[0]}, or run: pip install "cyclr[{chosen}]".'
         )
-    keras = sys.modules.get("keras")
-    if keras is not None and keras.backend.backend() != chosen:
-        raise ValueError(
-            f"backend must be chosen before Keras is imported; got backend={chosen!r}, but Keras runs on "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND={chosen} and restart."
-        )
-    os.environ["KERAS_BACKEND"] = chosen
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return chosen
 
 

@@ -268,7 +268,9 @@ class Spec:
             return cls.from_dict({name: value for name, value in options.items() if value is not None})
         what = f"{str(path)!r} must be the TOML file of a comparison"
         if Path(path).is_dir():
-            raise CyclrError(f"{what}; it is a folder. To finish the comparison in it: cyclr compare --output {path}")
+            is_run = Path(path, "run.json").is_file()
+            fix = f"To finish the comparison in it: cyclr compare --output {path}" if is_run else "Name a file."
+            raise CyclrError(f"{what}; it is a folder. {fix}")
         try:
             description = tomllib.loads(_files.read_regular(path).decode())
         except OSError as error:

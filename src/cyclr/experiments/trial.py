@@ -93,9 +93,11 @@ def _on_data(trial: Trial, job: Job) -> Iterator[None]:
         if raised_here or user_file.own_traceback(error, trial.file):
             raise
         shapes = f", {job.batch_shapes}" if job.batch_shapes else ""
+        said = user_file.plain_text(str(error))
+        # NumPy's arrays have 64 bits by default, and torch's models 32.
+        fix = '. Return float32 data: x.astype("float32").' if "Double" in said and "Float" in said else ""
         raise CyclrError(
-            f"the model of {trial.workload} cannot be trained on its data{shapes}: "
-            f"{type(error).__name__}: {user_file.plain_text(str(error))}"
+            f"the model of {trial.workload} cannot be trained on its data{shapes}: {type(error).__name__}: {said}{fix}"
         ) from error
 
 

@@ -88,6 +88,8 @@ def builder(trial: Trial, *, trains: bool = True) -> Callable[[], Job]:
     loaded, parts = (None, None) if trial.data is None else _load(trial)
     if trial.file is not None:
         function = user_file.load_function(trial.workload, trial.file)
+        if _framework(function) is not None:
+            raise CyclrError(f"{trial.workload} is a model. Write a function that makes it and returns it.")
         return lambda: _job(function(), parts, trial, trains)
     shape, classes = loaded.input_shape, loaded.classes  # type: ignore[union-attr]
     return lambda: _job(BUILT_IN[trial.workload](shape, classes), parts, trial, trains)
@@ -98,6 +100,7 @@ def check(trial: Trial) -> None:
 
     Raises:
         CyclrError: no such workload, file, function, data, optimizer or metric, or a file that is not Python.
+        MissingExtraError: the backend of Keras is not installed.
     """
     frameworks: tuple[str, ...] = ("keras",)
     name = trial.workload
@@ -109,6 +112,8 @@ def check(trial: Trial) -> None:
             f"there is no model {name!r}. {hint and hint + ' '}Write {', '.join(BUILT_IN)}, or FILE.py:function, such "
             "as model.py:build."
         )
+    if trial.file is None or trial.backend is not None:
+        environment.check_backend(trial.backend)
     if trial.data is not None:
         data.check(_source(trial))
     if trial.optimizer is not None:
@@ -137,18 +142,26 @@ def _load(trial: Trial) -> tuple[data.Dataset, tuple[Any, ...]]:
     return loaded, (x[: given["samples"]], y[: given["samples"]], x_val, y_val)
 
 
+def _framework(model: Any) -> Any:
+    """Return the module `keras` or `torch` if a model belongs to it, else None."""
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    if keras is not None and isinstance(model, keras.Model):
+        return keras
+    return torch if torch is not None and isinstance(model, torch.nn.Module) else None
+
+
 def _job(made: Any, loaded: tuple[Any, ...] | None, trial: Trial, trains: bool) -> Job:
     """Return the job of what a function returned; `loaded` is the data of the trial, if it has some."""
-    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
     model, *rest = made if isinstance(made, tuple | list) and made else (made,)
-    is_keras = keras is not None and isinstance(model, keras.Model)
-    if not is_keras and not (torch is not None and isinstance(model, torch.nn.Module)):
+    framework = _framework(model)
+    if framework is None:
         missing = " Is the return missing?" if made is None else ""
         raise CyclrError(
             f"{trial.workload} must return a keras.Model or a torch.nn.Module, or a tuple that starts with one, such "
             f"as (model, data); got a {type(model).__name__}.{missing}"
         )
-    found = _by_kind(rest, keras if is_keras else torch, trial)
+    is_keras = framework is sys.modules.get("keras")
+    found = _by_kind(rest, framework, trial)
     given = found.pop("data", None)
     if given is None and loaded is None:
         raise CyclrError(

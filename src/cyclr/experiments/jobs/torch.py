@@ -40,7 +40,10 @@ class TorchJob:
         self, model: Any, training: Any, validation: Any, trial: Trial, optimizer: Any = None, loss: Any = None
     ) -> None:
         if isinstance(loss, str):
-            raise CyclrError(f"the loss of {trial.workload} must be a function in torch; got {loss!r}.")
+            raise CyclrError(
+                f"the loss of {trial.workload} must be a function in torch; got {loss!r}. "
+                "Return one, such as torch.nn.functional.cross_entropy."
+            )
         self._model, self._trial, self._loss = model, trial, loss or default_loss
         if optimizer is None or trial.optimizer is not None:
             table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
