@@ -200,7 +200,7 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
         ({"steps": 3}, "must have a budget in epochs or in steps; got epochs=2, steps=3"),
         ({"epochs": 0}, "epochs must be an integer >= 1; got 0"),
         ({"seeds": []}, "seeds must be a list of length >= 1; got"),
-        ({"seeds": [0, 0]}, r"trial 'fixed-0\.1-seed-0-.*' is there twice\. Is a policy or a seed repeated\?"),
+        ({"seeds": [0, 0]}, "policy 'fixed 0.1' is there twice with seed 0. Leave one of them out"),
         ({"seeds": [-1]}, r"seeds\[0\] must be an integer >= 0; got \[-1\]"),
         ({"seeds": 3}, "seeds must be a list"),
         (

@@ -119,6 +119,8 @@ def test_a_comparison_can_grow_and_not_change(tmp_path: Path) -> None:
     message = r"already holds results of another comparison \(4 trials, such as fixed 0\.1-0\)"
     with pytest.raises(RunFolderError, match=message):
         opened(tmp_path, ["another"])
+    with pytest.raises(RunFolderError, match=r"such as fixed 0\.1-0\): direction='max', not 'min'\. Choose another"):
+        opened(tmp_path, ["another"], direction="min")
     with opened(tmp_path, more) as run:  # the lock was released
         assert run.missing(more) == ["another"]
 

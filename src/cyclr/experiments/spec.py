@@ -216,7 +216,9 @@ class Spec:
         with_optimizer: dict[tuple[str, str], Trial] = {}
         for trial in self._trials:
             if trial.id in ids:
-                raise ValueError(f"trial {trial.id!r} is there twice. Is a policy or a seed repeated?")
+                raise ValueError(
+                    f"policy {trial.policy.name!r} is there twice with seed {trial.seed}. Leave one of them out."
+                )
             ids.add(trial.id)
             name = trial.policy.name
             first = with_optimizer.setdefault((name, trial.optimizer_name), trial)

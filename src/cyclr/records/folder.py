@@ -270,7 +270,8 @@ class RunFolder:
         if others := [record.trial for record in results if record.trial not in ids]:
             raise RunFolderError(
                 f"{str(self.path)!r} already holds results of another comparison ({len(others)} trials, such as "
-                f"{others[0]}). Choose another folder, or restore the original policies, budget and settings."
+                f"{others[0]}){self._changes(description)}. Choose another folder, or restore the original policies, "
+                "budget and settings."
             )
         if results:
             raise RunFolderError(
@@ -295,6 +296,16 @@ class RunFolder:
         _files.write_atomically(path, b"".join(kept).decode())
         os.close(self._locked.pop("records.jsonl"))
         return {"dropped": dropped}
+
+    def _changes(self, description: Mapping[str, Any]) -> str:
+        """Return `": epochs=2, not 3"` for what differs from the folder's comparison; policies and seeds may grow."""
+        recorded, asked = self.about.get("spec"), redact(dict(description))
+        if not isinstance(recorded, dict):
+            return ""
+        names = [name for name in dict.fromkeys([*recorded, *asked]) if name not in ("policies", "seeds")]
+        changed = [name for name in names if recorded.get(name) != asked.get(name)]
+        shown = ", ".join(f"{name}={recorded.get(name)!r}, not {asked.get(name)!r}" for name in changed)
+        return shown and f": {shown}"
 
 
 def read_records(folder: str | os.PathLike[str]) -> list[Record]:
