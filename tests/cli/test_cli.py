@@ -504,6 +504,13 @@ def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(("given", "model"), [(["mine.py:make"], "mine.py:make"), ([], "FILE.py:function")])
+def test_a_missing_model_is_answered_with_the_option(given: list[str], model: str) -> None:
+    result = CliRunner().invoke(app, ["range-test", *given])
+    assert result.exit_code == 2
+    assert f"'. Write --model {model}." in " ".join(result.output.replace("│", " ").split())
+
+
 def test_help_teaches() -> None:
     result = CliRunner().invoke(app, ["--help"], terminal_width=120)
     assert result.exit_code == 0

@@ -66,12 +66,17 @@ class Command(TyperCommand):
     """A command whose errors that a user can fix become one line and an exit code; others keep their traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        words = [*args]
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
             if given := re.search(r"'(.*?)' is not one of (.*)", error.message):
                 hint = did_you_mean(given[1], re.findall(r"'(.*?)'", given[2]))
                 error.message = f"{given[0]} {hint}".rstrip()
+            elif error.param is not None and error.param.name == "model" and not error.message:
+                # A missing option: its message is only what follows.
+                file = next((word for word in words if ".py" in word), "FILE.py:function")
+                error.message = f"Write --model {file}."
             raise
 
     def invoke(self, ctx: Any) -> Any:
