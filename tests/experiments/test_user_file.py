@@ -213,7 +213,12 @@ def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path,
             {},
             r"cannot be trained on its data, inputs of shape \(3,\) and .*mat1 and mat2",
         ),
-        (TORCH, "model(units=2), four", {}, "cannot be trained on its data, .*: IndexError: Target 2 is out of bounds"),
+        (
+            TORCH,
+            "model(units=2), four",
+            {},
+            r"cannot be trained on its data, .*: IndexError: Target 2 is out of bounds\. Give the model an output",
+        ),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_named(

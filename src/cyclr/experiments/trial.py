@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import math
+import re
 import sys
 import time
 import traceback
@@ -27,6 +28,13 @@ from cyclr.schedules import Run
 _SECONDS_BETWEEN_STEPS = 0.2
 
 _CYCLR = Path(__file__).parents[1]
+
+_REMEDIES = {
+    # NumPy's arrays have 64 bits by default, and torch's models 32.
+    "Double.* Float|Float.* Double": 'Return float32 data: x.astype("float32").',
+    "^Target .* is out of bounds": "Give the model an output for every class, and number the classes from 0.",
+}
+"""What to do about errors of torch, by a pattern in their text."""
 
 _Made = TypeVar("_Made")
 
@@ -94,10 +102,10 @@ def _on_data(trial: Trial, job: Job) -> Iterator[None]:
             raise
         shapes = f", {job.batch_shapes}" if job.batch_shapes else ""
         said = user_file.plain_text(str(error))
-        # NumPy's arrays have 64 bits by default, and torch's models 32.
-        fix = '. Return float32 data: x.astype("float32").' if "Double" in said and "Float" in said else ""
+        fix = next((f". {remedy}" for sign, remedy in _REMEDIES.items() if re.search(sign, said)), "")
         raise CyclrError(
-            f"the model of {trial.workload} cannot be trained on its data{shapes}: {type(error).__name__}: {said}{fix}"
+            f"the model of {trial.workload} cannot be trained on its data{shapes}: {type(error).__name__}: "
+            f"{said.rstrip('.') if fix else said}{fix}"
         ) from error
 
 
