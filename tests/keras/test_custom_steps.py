@@ -62,7 +62,7 @@ def gan(form):
 FORMS = {"attributes": r"model\.d \(SGD\) and model\.g", "list": r"model\.both\[0\]", "dict": r"model\.by\['d'\]"}
 CALLBACKS = {
     "ScheduleCallback": lambda: ScheduleCallback(CYCLE),
-    "CyclicLR": lambda: CyclicLR(0.01, 0.05, 4),
+    "CyclicLR": lambda: CyclicLR(0.01, 0.05, 40),
     "CycleEnd": lambda: CycleEnd(lambda model, step: None, CYCLE),
     "LRFinder": lambda: LRFinder(1e-4, 1e-1, batches_lr_update=2),
 }
