@@ -11,6 +11,8 @@ from cyclr.keras import CycleEnd, CyclicLR, LearningRate, LRFinder, ScheduleCall
 BACKEND = keras.backend.backend()
 X = np.ones((80, 1), "float32")
 CYCLE = cyclr.Cyclical(0.01, 0.05, step_size=4)
+# Cycles of 8 updates are meant here.
+pytestmark = pytest.mark.filterwarnings("ignore:step_size=4 counts updates:UserWarning")
 not_on_jax = pytest.mark.skipif(BACKEND == "jax", reason="a training step of Keras on JAX has one optimizer")
 
 
@@ -62,7 +64,7 @@ def gan(form):
 FORMS = {"attributes": r"model\.d \(SGD\) and model\.g", "list": r"model\.both\[0\]", "dict": r"model\.by\['d'\]"}
 CALLBACKS = {
     "ScheduleCallback": lambda: ScheduleCallback(CYCLE),
-    "CyclicLR": lambda: CyclicLR(0.01, 0.05, 40),
+    "CyclicLR": lambda: CyclicLR(0.01, 0.05, 4),
     "CycleEnd": lambda: CycleEnd(lambda model, step: None, CYCLE),
     "LRFinder": lambda: LRFinder(1e-4, 1e-1, batches_lr_update=2),
 }
