@@ -127,7 +127,7 @@ def test_html_escapes_what_it_is_told():
         cyclr.Anneal(1e-9, 1e-12, 5),
         cyclr.Function(lambda step: 0.1 / (1 + step)),
     ],
-    ids=repr,
+    ids=lambda schedule: type(schedule).__name__,
 )
 def test_a_schedule_is_a_picture_and_its_repr(schedule):
     cells = parse(schedule)
