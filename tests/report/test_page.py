@@ -212,8 +212,10 @@ def test_endings_are_columns_here_and_on_the_command_line(tmp_path: Path, record
         "swa": (("0.7500",), ["1"]),
         "fixed": (("none",), ["–"]),
     }
-    lines = CliRunner().invoke(app, ["compare", "--summary", "--output", str(run)]).output.splitlines()
-    rows = [line.split()[:6] for line in lines if line.startswith(("policy ", "ensemble ", "swa ", "fixed "))]
+    table, _, _ = CliRunner().invoke(app, ["compare", "--summary", "--output", str(run)]).output.partition("\n\nn: ")
+    rows = [
+        line.split()[:6] for line in table.splitlines() if line.startswith(("policy ", "ensemble ", "swa ", "fixed "))
+    ]
     assert rows == [
         ["policy", "n", "best", "final", "ending", "models"],
         ["ensemble", "1", "0.875", "0.6", "0.875", "5"],
