@@ -124,6 +124,7 @@ def test_every_and_keep(arguments, wanted):
 
 
 @pytest.mark.any_backend
+@pytest.mark.filterwarnings("ignore:step_size=2 counts updates:UserWarning")
 def test_members_every_few_updates_need_no_schedule():
     snapshots, cyclic = Snapshots(every=5), Snapshots(every=5)
     fit(compiled(plain(), LOW), snapshots)
