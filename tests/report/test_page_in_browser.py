@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import gallery
+from tests.processes import wait_until
 
 import cyclr
 from cyclr.drawing import code
@@ -76,7 +77,8 @@ class Reader:
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(file.as_uri())
-        self.page.wait_for_function("performance.getEntriesByName('cyclr-ready').length > 0")
+        # Not `wait_for_function`: from its second look on, the content security policy of the page refuses it.
+        wait_until(lambda: self.page.evaluate("performance.getEntriesByName('cyclr-ready').length > 0"))
         self.file = file
 
     def __getattr__(self, name: str) -> Any:
@@ -109,7 +111,7 @@ class Reader:
         lines = f"{label} tspan.line, {label} text:not(:has(tspan.line))"
         # The label may be drawn again at any moment: wait for its text and take it in one call.
         read = "(lines) => [...document.querySelectorAll(lines)].map((line) => line.textContent).join(' ').trim()"
-        return " ".join(self.page.wait_for_function(read, arg=lines).json_value().split())
+        return " ".join(wait_until(lambda: self.page.evaluate(read, lines)).split())
 
     def drag(self, handle: str, by: int) -> None:
         box = self.page.locator(handle).bounding_box()
@@ -1174,7 +1176,7 @@ def test_the_guards_see_what_they_guard_against(read: Any, one: Reader) -> None:
             alert(3);
         }"""
     )
-    reader.page.wait_for_function("seen.length >= 4")
+    wait_until(lambda: reader.page.evaluate("seen.length >= 4"))
     seen = reader.evaluate("seen")
     assert any(entry.startswith("CSP script-src") for entry in seen)
     assert any(entry.startswith("CSP img-src") for entry in seen)
