@@ -11,8 +11,6 @@ from cyclr.keras import CycleEnd, CyclicLR, LearningRate, LRFinder, ScheduleCall
 BACKEND = keras.backend.backend()
 X = np.ones((80, 1), "float32")
 CYCLE = cyclr.Cyclical(0.01, 0.05, step_size=4)
-# Cycles of 8 updates are meant here.
-pytestmark = pytest.mark.filterwarnings("ignore:step_size=4 counts updates:UserWarning")
 not_on_jax = pytest.mark.skipif(BACKEND == "jax", reason="a training step of Keras on JAX has one optimizer")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from cyclr import _checks, _names
@@ -181,7 +182,9 @@ class CyclicLR(RateCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         steps = ((self.params or {}).get("steps") or 0) // _private.accumulation(self.model.optimizer)
-        if self.step_size <= _MOST_EPOCHS and steps >= 4 * self.step_size:
+        # A training step of the user's own may make any number of updates.
+        is_known = type(self.model).train_step is keras.Model.train_step
+        if is_known and self.step_size <= _MOST_EPOCHS and steps >= 4 * self.step_size:
             warn(
                 f"step_size={self.step_size:g} counts updates, and an epoch has {steps}, so that it has "
                 f"{steps / (2 * self.step_size):.3g} cycles. For half a cycle of {self.step_size:g} epochs, write "
