@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from cyclr import _extras
 from cyclr.errors import MissingExtraError
 
 
@@ -18,11 +19,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        import rich  # noqa: F401
-        import typer  # noqa: F401
-    except ImportError as error:
-        missing = MissingExtraError('the command line needs typer and rich. Run: pip install "cyclr[cli]".')
-        sys.stderr.write(f"cyclr: {missing}\n")
+        with _extras.needed("the command line needs", "typer", "rich", extra="cli"):
+            import rich  # noqa: F401
+            import typer  # noqa: F401
+    except MissingExtraError as error:
+        sys.stderr.write(f"cyclr: {error}\n")
         raise SystemExit(1) from error
     from cyclr.cli.app import app
 

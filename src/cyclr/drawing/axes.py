@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks
+from cyclr import _checks, _extras
 from cyclr.drawing.picture import RangePicture
-from cyclr.errors import MissingExtraError
 
-try:
+with _extras.needed("plots need", "matplotlib", extra="plot"):
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
     from matplotlib.transforms import offset_copy
-except ImportError as error:
-    raise MissingExtraError('plots need Matplotlib. Run: pip install "cyclr[plot]".') from error
 
 _BLUE, _ORANGE, _GREY = "#0b6bb5", "#c8500a", "#767676"
 _SYMBOLS = {

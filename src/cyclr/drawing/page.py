@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from cyclr import _extras
 from cyclr.drawing import code
 from cyclr.drawing.picture import Floats, RangePicture
 from cyclr.drawing.svg import svg
-from cyclr.errors import MissingExtraError
 
 _TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 PLOTLY = "plotly-basic-4.1.1.min.js"
@@ -137,10 +137,8 @@ def render(page: Page) -> str:
     Raises:
         MissingExtraError: Jinja2 is not installed.
     """
-    try:
+    with _extras.needed("reports need", "jinja2", extra="report"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError('reports need Jinja2. Run: pip install "cyclr[report]".') from error
 
     plotly = _asset(PLOTLY)
     script = "\n".join(_asset(name) for name in _SCRIPTS)

@@ -3,14 +3,11 @@
 import warnings
 from typing import Any
 
-try:
+from cyclr import _extras, _names
+
+with _extras.needed("comparisons need", "msgspec", extra="compare"):
     import msgspec  # noqa: F401
-except ImportError as error:
-    from cyclr.errors import MissingExtraError
 
-    raise MissingExtraError('comparisons need msgspec. Run: pip install "cyclr[compare]".') from error
-
-from cyclr import _names
 from cyclr.experiments.compare import compare
 from cyclr.experiments.spec import Spec
 from cyclr.records import read_records

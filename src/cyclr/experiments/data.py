@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks
+from cyclr import _checks, _extras
 from cyclr._checks import did_you_mean
-from cyclr.errors import DataError, MissingExtraError
+from cyclr.errors import DataError
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 """The data sets known by name: `"digits"` is embedded in scikit-learn, `keras.datasets` has the others."""
@@ -223,15 +223,13 @@ def _most_unpacked(path: Path) -> int:
     return max(2**26, 100 * path.stat().st_size)
 
 
-def _imported(module: str, what: str, package: str = "scikit-learn", extra: str = "cli") -> Any:
-    try:
+def _imported(module: str, what: str, extra: str = "cli") -> Any:
+    with _extras.needed(f"{what} needs", module.partition(".")[0], extra=extra):
         return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(f'{what} needs {package} ({error}). Run: pip install "cyclr[{extra}]"') from error
 
 
 def _from_keras(name: str) -> list[_Arrays]:
-    keras = _imported("keras", f"data {name!r}", "Keras and a backend", "tensorflow")
+    keras = _imported("keras", f"data {name!r}", "tensorflow")
     try:
         parts = getattr(keras.datasets, name).load_data()
     except Exception as error:  # A failed download is a plain Exception in Keras.

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from cyclr.errors import MissingExtraError
+from cyclr import _extras
 from cyclr.experiments import _private
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
@@ -77,10 +77,8 @@ class TensorBoard(_Tracker):
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
-        try:
+        with _extras.needed("live logs need", "tensorboard"):
             from tensorboard.summary import Writer
-        except ImportError as error:
-            raise MissingExtraError('live logs need tensorboard. Run: pip install "tensorboard>=2.18".') from error
         self._make, self._folder = Writer, Path(folder)
 
     def _start(self, name: str, settings: dict[str, Any]) -> Any:
@@ -111,10 +109,8 @@ class Mlflow(_Tracker):
 
     def __init__(self, uri: str | None = None, experiment: str = "cyclr") -> None:
         super().__init__()
-        try:
+        with _extras.needed("live logs need", "mlflow", extra="mlflow"):
             from mlflow import MlflowClient
-        except ImportError as error:
-            raise MissingExtraError('live logs by MLflow need it. Run: pip install "cyclr[mlflow]".') from error
         self._client = MlflowClient(tracking_uri=uri)
         known = self._client.get_experiment_by_name(experiment)
         self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
@@ -155,10 +151,8 @@ class Wandb(_Tracker):
 
     def __init__(self, project: str = "cyclr", folder: str | Path | None = None) -> None:
         super().__init__()
-        try:
+        with _extras.needed("live logs need", "wandb", extra="wandb"):
             import wandb
-        except ImportError as error:
-            raise MissingExtraError('Weights & Biases is not installed. Run: pip install "cyclr[wandb]".') from error
         self._init, self._project, self._folder = wandb.init, project, folder
         # wandb reads its environment only once in a process.
         self._mode: Any = os.environ.get("WANDB_MODE") or "offline"

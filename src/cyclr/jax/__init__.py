@@ -1,12 +1,9 @@
 """cyclr for JAX: a schedule is an Optax schedule as it is; a range test and AutoCycle for any training step."""
 
-from cyclr import _names
-from cyclr.errors import MissingExtraError
+from cyclr import _extras, _names
 
-try:
+with _extras.needed("cyclr.jax needs", "jax", extra="jax"):
     import jax  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError('cyclr.jax needs JAX. Install it: pip install "cyclr[jax]".') from error
 
 from cyclr.jax.auto_cycle import AutoCycle
 from cyclr.jax.combine import average, ensemble

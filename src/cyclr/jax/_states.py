@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from cyclr.errors import MembersError, MissingExtraError
+from cyclr import _extras
+from cyclr.errors import MembersError
 
 
 class JaxStates:
@@ -51,12 +52,8 @@ class JaxStates:
 
 def safetensors() -> Any:
     """Return `safetensors.numpy`, which also knows bfloat16."""
-    try:
+    with _extras.needed("members in a folder need", "safetensors", extra="jax"):
         import safetensors.numpy
-    except ImportError as error:
-        raise MissingExtraError(
-            'members in a folder need safetensors. Install it: pip install "cyclr[jax]".'
-        ) from error
     return safetensors.numpy
 
 

@@ -5,7 +5,7 @@ Importing this module registers `LearningRate` with Keras, so that `keras.saving
 
 from importlib.util import find_spec
 
-from cyclr import _names
+from cyclr import _extras, _names
 from cyclr.errors import MissingExtraError
 
 try:
@@ -22,12 +22,9 @@ except ImportError as error:
         'cyclr.keras needs Keras 3 and a backend. Install one of them: pip install "cyclr[tensorflow]", '
         'pip install "cyclr[jax]" or pip install "cyclr[torch]".'
     ) from error
-
-# Older versions may train at wrong rates without an error: in 3.7 and 3.8, loss scaling does not move the counter.
-if tuple(int(part) for part in keras.__version__.split(".")[:2]) < (3, 15):
-    raise MissingExtraError(
-        f'cyclr.keras needs Keras 3.15 or newer; got Keras {keras.__version__}. Run: pip install "keras>=3.15".'
-    )
+else:
+    # Older versions may train at wrong rates without an error: in 3.7 and 3.8, loss scaling does not move the counter.
+    _extras.check("cyclr.keras needs", "keras", *_extras.LOWEST.keys() & {keras.backend.backend()})
 
 from cyclr.keras.auto_cycle import AutoCycle
 from cyclr.keras.average import average

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyclr.errors import MissingExtraError
+from cyclr import _extras
 
 _RESAMPLES = 9999
 _ROUNDING = 1e-6
@@ -60,10 +60,8 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float6
     Raises:
         MissingExtraError: SciPy is not installed.
     """
-    try:
+    with _extras.needed("statistics need", "scipy", extra="compare"):
         from scipy.stats import bootstrap
-    except ImportError as error:
-        raise MissingExtraError('statistics need SciPy. Run: pip install "cyclr[compare]".') from error
     array = np.asarray(values, dtype=np.float64)
     found = bootstrap(
         (array,),

@@ -6,17 +6,16 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclr import _extras
 from cyclr.auto import AutoEvent
-from cyclr.errors import MissingExtraError, RunFolderError
+from cyclr.errors import RunFolderError
 from cyclr.range_test import RangeTestResult
 from cyclr.records.direction import Direction
 from cyclr.records.redact import redact
 from cyclr.schedules import Schedule
 
-try:
+with _extras.needed("records need", "msgspec", extra="compare"):
     import msgspec
-except ImportError as error:
-    raise MissingExtraError('records need msgspec. Run: pip install "cyclr[compare]".') from error
 
 VERSION = 1
 """Version of the files of a run folder."""

@@ -1,12 +1,9 @@
 """cyclr for native PyTorch: schedulers for training loops of your own."""
 
-from cyclr import _names
-from cyclr.errors import MissingExtraError
+from cyclr import _extras, _names
 
-try:
+with _extras.needed("cyclr.torch needs", "torch", extra="torch"):
     import torch  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError('cyclr.torch needs PyTorch. Install it: pip install "cyclr[torch]".') from error
 
 from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.average import average

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from cyclr import _checks
-from cyclr.errors import MissingExtraError
+from cyclr import _checks, _extras
 from cyclr.torch import _private
 
 State = dict[str, torch.Tensor]
@@ -42,12 +41,8 @@ STATES = TorchStates()
 
 def safetensors() -> Any:
     """Return `safetensors.torch`."""
-    try:
+    with _extras.needed("members in a folder need", "safetensors", extra="torch"):
         import safetensors.torch
-    except ImportError as error:
-        raise MissingExtraError(
-            'members in a folder need safetensors. Install it: pip install "cyclr[torch]".'
-        ) from error
     return safetensors.torch
 
 

@@ -10,11 +10,19 @@ from typing import Any, Literal
 
 import torch
 
+from cyclr import _extras
+
+with _extras.needed("cyclr.torch.lightning needs", "lightning", extra="lightning"):
+    import lightning
+    from lightning.pytorch.loggers.logger import DummyLogger
+    from lightning.pytorch.utilities import CombinedLoader
+    from torchmetrics import Metric
+
 from cyclr import _checks, _names
 from cyclr._contents import Contents
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
-from cyclr.errors import MissingExtraError, RangeTestError
+from cyclr.errors import RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.progress import Verbose
@@ -25,16 +33,6 @@ from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
 from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.range_test import range_test
 from cyclr.torch.state import TrainingState, in_memory, silence
-
-try:
-    import lightning
-    from lightning.pytorch.loggers.logger import DummyLogger
-    from lightning.pytorch.utilities import CombinedLoader
-    from torchmetrics import Metric
-except ImportError as error:
-    raise MissingExtraError(
-        'cyclr.torch.lightning needs Lightning. Install it: pip install "cyclr[lightning]".'
-    ) from error
 
 
 class RangeTestCallback(lightning.Callback):  # type: ignore[misc]

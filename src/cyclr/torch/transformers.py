@@ -11,12 +11,18 @@ from typing import Any, Literal
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from cyclr import _extras
+
+with _extras.needed("cyclr.torch.transformers needs", "transformers", "accelerate", extra="transformers"):
+    import accelerate  # noqa: F401
+    from transformers import Trainer, TrainerCallback, logging
+
 from cyclr import _checks, _generators, _names
 from cyclr._contents import Contents
 from cyclr._warn import warn
 from cyclr.auto import AutoEvent
 from cyclr.bounds import Bounds
-from cyclr.errors import AutoCycleError, MissingExtraError, RangeTestError
+from cyclr.errors import AutoCycleError, RangeTestError
 from cyclr.range_test import RangeTest, RangeTestResult
 from cyclr.range_test.driver import Spacing
 from cyclr.range_test.progress import Verbose
@@ -28,13 +34,6 @@ from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.range_test import range_test as torch_range_test
 from cyclr.torch.scheduler import Scheduler
 from cyclr.torch.state import TrainingState
-
-try:
-    from transformers import Trainer, TrainerCallback, logging
-except ImportError as error:
-    raise MissingExtraError(
-        'cyclr.torch.transformers needs Transformers and Accelerate. Install them: pip install "cyclr[transformers]".'
-    ) from error
 
 
 @_names.hinted

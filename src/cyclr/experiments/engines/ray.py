@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclr import _checks
-from cyclr.errors import CyclrError, MissingExtraError
+from cyclr import _checks, _extras
+from cyclr.errors import CyclrError
 from cyclr.experiments import environment
 from cyclr.experiments.engines.base import Engine, Lost
 from cyclr.experiments.events import Epoch, Event, Finished, Progress
@@ -51,10 +51,8 @@ class RayEngine(Engine):
         init: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(threads=threads, retries=retries)
-        try:
+        with _extras.needed("the engine needs", "ray", extra="ray"):
             import ray
-        except ImportError as error:
-            raise MissingExtraError('the engine needs Ray. Run: pip install "cyclr[ray]".') from error
         self._ray: Any = ray
         self._address = address
         self._init = {**({} if address else {"include_dashboard": False}), **(init or {})}

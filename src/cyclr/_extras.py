@@ -1,0 +1,106 @@
+"""Optional packages: one that is missing, or older than cyclr supports, is an error with the command to install it."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+from cyclr.errors import MissingExtraError
+
+LOWEST = {
+    "accelerate": "1.0",
+    "jax": "0.4.34",
+    "jinja2": "3.1",
+    "keras": "3.15",
+    "lightning": "2.4",
+    "matplotlib": "3.9",
+    "mlflow": "2.16",
+    "msgspec": "0.19",
+    "ray": "2.40",
+    "rich": "13.9",
+    "safetensors": "0.4.5",
+    "scipy": "1.15",
+    "sklearn": "1.5",
+    "tensorboard": "2.18",
+    "tensorflow": "2.18",
+    "torch": "2.9",
+    "transformers": "4.48",
+    "typer": "0.19",
+    "wandb": "0.20",
+}
+"""By the name that is imported, the lowest versions that pyproject.toml declares. Run: scripts/test-versions lowest."""
+
+_TITLES = {
+    "accelerate": "Accelerate",
+    "jax": "JAX",
+    "jinja2": "Jinja2",
+    "keras": "Keras",
+    "lightning": "Lightning",
+    "matplotlib": "Matplotlib",
+    "mlflow": "MLflow",
+    "ray": "Ray",
+    "scipy": "SciPy",
+    "sklearn": "scikit-learn",
+    "tensorflow": "TensorFlow",
+    "torch": "PyTorch",
+    "transformers": "Transformers",
+    "wandb": "Weights & Biases",
+}
+DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "sklearn": "scikit-learn"}
+"""Packages with another name on the index than in an import."""
+
+
+@contextlib.contextmanager
+def needed(user: str, *packages: str, extra: str | None = None) -> Iterator[None]:
+    """Import optional packages in this context, which raises if one is missing or too old.
+
+    Args:
+        user: what cannot work without them, and "needs" or "need": the message begins with it.
+        packages: names in `LOWEST`. Their modules are in `sys.modules` when the context ends.
+        extra: of cyclr, which installs them; None to install the packages themselves.
+
+    Raises:
+        MissingExtraError: an import failed, or a package is older than in `LOWEST`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        titles = " and ".join(_TITLES.get(package, package) for package in packages)
+        wanted = f"cyclr[{extra}]" if extra else requirement(packages[0])
+        raise MissingExtraError(f'{user} {titles} ({error}). Run: pip install "{wanted}".') from error
+    check(user, *packages)
+
+
+def check(user: str, *packages: str) -> None:
+    """Raise `MissingExtraError` if a package that is imported is older than in `LOWEST`; `user` as for `needed`."""
+    for package in packages:
+        version = _version(package)
+        if _numbers(version) < _numbers(LOWEST[package]):
+            raise MissingExtraError(
+                f"{user} {_TITLES.get(package, package)} {LOWEST[package]} or newer; got {version}. "
+                f'Run: pip install "{requirement(package)}".'
+            )
+
+
+def requirement(package: str) -> str:
+    """Return what pip installs for a package in a version that cyclr supports."""
+    return f"{DISTRIBUTIONS.get(package, package)}>={LOWEST[package]}"
+
+
+def _version(package: str) -> str:
+    # `rich` has no such attribute, and packages that warn at its use compute it.
+    found = vars(sys.modules[package]).get("__version__")
+    if found is None:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found = metadata.version(DISTRIBUTIONS.get(package, package))
+    return str(found)
+
+
+def _numbers(version: str) -> tuple[float, ...]:
+    """Return the numbers that a version begins with; what has none, as a build of one's own may, counts as the newest.
+
+    A pre-release counts as its release.
+    """
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else (float("inf"),)
