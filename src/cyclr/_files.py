@@ -1,30 +1,49 @@
 """Atomic writing of files, and temporary folders."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write text or bytes to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
+def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Callable[[IO[bytes]], object]") -> None:
+    """Write to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
+
+    Args:
+        path: the file that appears or is replaced, whole.
+        content: text, bytes, or a function that writes to the open file.
 
     Raises:
         OSError: the folder does not exist or cannot be written; nothing is left behind.
         ValueError: the path does not name a file.
     """
-    with replacing(path) as beside, beside.open("xb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    with contextlib.ExitStack() as locks, replacing(path) as beside:
+        while True:
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            locks.callback(close, descriptor)
+            if not _lock(descriptor, wait=True):
+                # Windows renames no open file.
+                locks.close()
+                break
+            # Before it was locked, another process may have taken the file for an abandoned one.
+            if os.fstat(descriptor).st_nlink:
+                break
+        with beside.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Path"]:
     """Yield the path of a new file beside `path` to write to, and rename that file to `path` at the end.
 
-    Until then it is called `.<name>.<random>.tmp`.
+    Until then it is called `.<name>.<random>.tmp`. Such files that killed processes left are removed first.
 
     Args:
         path: the file that appears or is replaced, whole.
@@ -34,6 +53,7 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
         OSError: the file cannot be written; nothing is left behind.
         ValueError: the path does not name a file.
     """
+    import re
     import secrets
     from pathlib import Path
 
@@ -50,14 +70,59 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
     # A random name: other threads, and processes with the same id on other machines, may write here too.
     beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp{ending}")
     try:
+        remove_abandoned(target.parent, rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp{re.escape(ending)}")
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+        sync_folder(target.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # Named by the file that the user knows.
+            raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
         raise
-    sync_folder(target.parent)
+
+
+def remove_abandoned(folder: "Path", names: str, remove: "Callable[[Path], object]" = os.unlink) -> None:
+    """Remove temporary files or folders of processes that were killed.
+
+    They are known by their locks, which the system releases when a process ends. Nothing is removed on file systems
+    without locks.
+
+    Args:
+        folder: the folder that they are in.
+        names: regular expression of their names.
+        remove: removes one of them.
+    """
+    import re
+
+    with contextlib.suppress(OSError):
+        for path in [path for path in folder.iterdir() if re.fullmatch(names, path.name)]:
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                if _lock(descriptor, wait=False):
+                    remove(path)
+            finally:
+                close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock a file or folder until it is closed. Return False if it is locked, or cannot be locked."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def close(descriptor: int) -> None:
+    """Close a file or folder. Its content is on the disk already, so that an error does not matter."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:
@@ -78,40 +143,90 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush the names in a folder to the disk, so that a renamed or new file survives a power cut.
 
     Nothing on Windows, and on file systems that cannot do it.
+
+    Raises:
+        OSError: the disk is full or broken.
     """
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def make_folder(folder: "Path") -> None:
+    """Create a folder and the folders that it is in, unless it exists, so that it survives a power cut.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as JSON, atomically; NaN and infinity are an error, because JSON has no numbers for them."""
+    write_atomically(path, as_json(content))
+
+
+def as_json(content: Any) -> bytes:
+    """Return `content` as `write_json` writes it."""
     import json
 
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
 
 
 @contextlib.contextmanager
 def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator["Path | None"]:
     """Create a folder within `parent`, and delete it with its content at the end; None if `parent` is None.
 
+    Such folders of processes that were killed are deleted first.
+
     Raises:
         ValueError: `parent`, called `name` in the message, does not exist or cannot be written.
     """
+    import shutil
     import tempfile
     from pathlib import Path
 
     if parent is None:
         yield None
         return
+    remove_abandoned(Path(parent), r"\.cyclr-copy-\w{8}", shutil.rmtree)
     try:
-        folder = tempfile.TemporaryDirectory(prefix="cyclr-", dir=parent)
+        folder = tempfile.mkdtemp(prefix=".cyclr-copy-", dir=parent)
     except OSError as error:
         raise ValueError(
             f"{name} must be a folder that exists and can be written; got {name}={os.fspath(parent)!r} ({error})."
         ) from error
-    with folder:
-        yield Path(folder.name)
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            undo.callback(close, descriptor)
+            _lock(descriptor, wait=True)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def on_disk(*, restoring: bool) -> Iterator[None]:
+    """Raise a `RangeTestError` if a copy of the training state cannot be written, or read to restore the state."""
+    from cyclr.errors import RangeTestError
+
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        said = getattr(error, "strerror", None) or f"{error!s:.200}"
+        raise RangeTestError(
+            f"the training state cannot be restored from the files in snapshot_dir: {said}. The model has the state of "
+            "the range test: create it again, or load it from a checkpoint."
+            if restoring
+            else f"the copy of the training state cannot be written to snapshot_dir: {said}. Make room on the disk, "
+            "choose another snapshot_dir, or leave it out to keep the copy in memory."
+        ) from error

@@ -1,6 +1,7 @@
 """Shared by the subcommands: consoles, exit codes, errors, and options that more than one of them has."""
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand
 
+from cyclr import _files
 from cyclr._checks import did_you_mean
 from cyclr.errors import BoundsError, CyclrError
 from cyclr.range_test import RangeTestResult
@@ -181,11 +183,15 @@ def say(text: str, style: str | None = None) -> None:
 
 
 def save_picture(ax: Any, path: Path) -> str:
-    """Save a picture that Matplotlib drew, and return its path."""
+    """Save a picture that Matplotlib drew, and return its path. A file that exists is replaced, atomically."""
     import matplotlib.pyplot as plt
 
-    ax.figure.savefig(path, dpi=130, bbox_inches="tight")
-    plt.close(ax.figure)
+    drawn = io.BytesIO()
+    try:
+        ax.figure.savefig(drawn, format=path.suffix[1:], dpi=130, bbox_inches="tight")
+    finally:
+        plt.close(ax.figure)
+    _files.write_atomically(path, drawn.getvalue())
     return str(path)
 
 

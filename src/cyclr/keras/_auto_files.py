@@ -36,12 +36,13 @@ class Files:
         text = json.dumps({"fingerprint": fingerprint, "state": {**state, "copies": None}})
         buffer = io.BytesIO()
         np.savez(buffer, text=np.array(text), **arrays)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _files.make_folder(self._folder)
+        _files.remove_abandoned(self._folder, r"\.autocycle-\d+\.npz\.\w+\.tmp")
         path = self._folder / f"autocycle-{epoch:06d}.npz"
         _files.write_atomically(path, buffer.getvalue())
         for old in self.paths():
             if old.name not in (path.name, f"autocycle-{epoch - 1:06d}.npz"):
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def load(self, epoch: int, fingerprint: str, variables: list[Any]) -> dict[str, Any] | None:
         """Return the state before an epoch, or None if there is none of a model with this fingerprint."""
@@ -64,7 +65,7 @@ class Files:
     def delete(self) -> None:
         """Delete the files. The folder stays."""
         for path in self.paths():
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _as(variable: Any, content: NDArray[np.uint8]) -> NDArray[Any]:

@@ -121,7 +121,8 @@ def range_test(
 
     Raises:
         TypeError, ValueError: an argument out of range; a model that is not compiled.
-        RangeTestError: no loss was recorded, because the data is empty or the first losses are not finite.
+        RangeTestError: no loss was recorded, because the data is empty or the first losses are not finite; or the disk
+            of snapshot_dir fails or is full.
         RuntimeError: `train_step`, `evaluate` or `on_step` raised StopIteration.
 
     Example:

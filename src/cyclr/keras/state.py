@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cyclr import _generators
+from cyclr import _files, _generators
 from cyclr._contents import Contents
 from cyclr.keras import _attach, _private
 
@@ -109,8 +109,15 @@ def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], obj
         return lambda: _assign(variable, held)
     # As bytes, because NumPy's own format does not know every type of number, such as bfloat16.
     path, dtype, shape = folder / f"{number}.bin", value.dtype, value.shape
-    value.tofile(path)
-    return lambda: _assign(variable, np.fromfile(path, dtype).reshape(shape))
+    with _files.on_disk(restoring=False):
+        value.tofile(path)
+
+    def restore() -> None:
+        with _files.on_disk(restoring=True):
+            held = np.fromfile(path, dtype).reshape(shape)
+        _assign(variable, held)
+
+    return restore
 
 
 def _assign(variable: Any, value: Any) -> None:

@@ -1,6 +1,7 @@
 """Statistics of the records of a comparison: means, intervals, differences beyond noise, and steps to a target."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _files
 from cyclr.records.direction import Direction
 from cyclr.records.estimates import Interval, difference, interval, resolution, seeds_to_decide
 from cyclr.records.measures import best, ending, final, is_fixed, steps_to, values
@@ -376,14 +377,19 @@ _COLUMNS = (
 def write_csv(summary: Summary, path: str | Path) -> None:
     """Write the rows as CSV; an interval makes three columns, and unknown values are left empty.
 
-    The last columns, of endings and their predictions, are there if a policy has an ending.
+    The last columns, of endings and their predictions, are there if a policy has an ending. A file at `path` is
+    replaced, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        extra = ("ending", "predictions") if any(group.has_endings for group in summary.groups) else ()
-        rows = [_cells(row, (*_COLUMNS, *extra)) for row in summary.rows]
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    extra = ("ending", "predictions") if any(group.has_endings for group in summary.groups) else ()
+    rows = [_cells(row, (*_COLUMNS, *extra)) for row in summary.rows]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    _files.write_atomically(path, text.getvalue())
 
 
 def _cells(row: Row, columns: Iterable[str]) -> dict[str, object]:

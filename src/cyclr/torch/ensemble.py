@@ -99,8 +99,7 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         Raises:
             OSError: the file cannot be written.
         """
-        with _files.replacing(path) as file:
-            torch.save(self.get_extra_state(), file)
+        _files.write_atomically(path, lambda file: torch.save(self.get_extra_state(), file))
 
     @classmethod
     def load(

@@ -131,7 +131,8 @@ def range_test(
     Raises:
         TypeError, ValueError: an argument out of range; an optimizer that maximizes, that searches its rate itself, or
             that holds no parameters of the model.
-        RangeTestError: no loss could be recorded, or step_fn does not train at the learning rate of the test.
+        RangeTestError: no loss could be recorded, step_fn does not train at the learning rate of the test, or the disk
+            of snapshot_dir fails or is full.
 
     Example:
         >>> import torch

@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 from torch.optim import Optimizer
 
-from cyclr import _generators
+from cyclr import _files, _generators
 from cyclr._contents import CONTAINERS, Contents, Copy
 from cyclr.torch import _groups, _private
 
@@ -231,8 +231,15 @@ def _in_files(folder: Path) -> Copy:
             return in_memory(value)
         path = folder / f"{next(numbers)}.pt"
         # A view would be saved with all of its storage. A mapped file is read piece by piece.
-        torch.save(memory(value).clone(), path)
-        return lambda: memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
+        # By a file of Python, whose errors are those of the system.
+        with _files.on_disk(restoring=False), path.open("wb") as file:
+            torch.save(memory(value).clone(), file)
+
+        def restore() -> None:
+            with _files.on_disk(restoring=True):
+                memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
+
+        return restore
 
     return copy
 
