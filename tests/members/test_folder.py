@@ -147,7 +147,7 @@ class Broken(Arrays):
 def test_a_member_that_cannot_be_written_leaves_the_others(tmp_path):
     run(KeptMembers(Arrays(), folder=tmp_path), range(5))
     kept = KeptMembers(Broken(), folder=tmp_path)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(MembersError, match=r"the member of step 9 cannot be saved in .*: no space left\. Make room"):
         run(kept, range(5, 10))
     assert steps_of(KeptMembers(Arrays(), folder=tmp_path)) == steps_of(kept) == [4]
     assert files(tmp_path) == ["member-4.npz", "members.json"]
@@ -364,6 +364,6 @@ def test_a_member_is_checked_and_printed_without_its_weights():
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "members").write_text("a file")
     kept = KeptMembers(Arrays(), folder=tmp_path / "members")
-    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+    with pytest.raises(MembersError, match=r"cannot be saved in .*: (File exists|Not a directory)\."):
         run(kept, range(5))
     assert MemberFolder(tmp_path / "none", Arrays(), writes=True).read() == (None, [])

@@ -1,6 +1,7 @@
 """The weights of a Keras model as a member holds them: a list of arrays, as `model.get_weights()` returns."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -48,32 +49,31 @@ class KerasStates:
         """Write the weights that the model has now, which are the state, without those of its optimizer."""
         import h5py
 
-        whole = path.with_name(path.name.removesuffix(self.suffix) + ".whole" + self.suffix)
-        try:
-            self.model.save_weights(whole)
-            with h5py.File(whole) as source, h5py.File(path, "w") as target:
-                target.attrs.update(source.attrs)
-                for name in source:
-                    if name != "optimizer":
-                        source.copy(name, target)
-                paths: dict[str, str] = {}
+        # In memory: HDF5 ends the process (SIGSEGV) if it cannot write to the disk.
+        whole, own = _FileInMemory(), io.BytesIO()
+        self.model.save_weights(whole)
+        with h5py.File(whole) as source, h5py.File(own, "w") as target:
+            target.attrs.update(source.attrs)
+            for name in source:
+                if name != "optimizer":
+                    source.copy(name, target)
+            paths: dict[str, str] = {}
 
-                def add(name: str, item: Any) -> None:
-                    if isinstance(item, h5py.Dataset):
-                        paths[_content(item[()])] = name
+            def add(name: str, item: Any) -> None:
+                if isinstance(item, h5py.Dataset):
+                    paths[_content(item[()])] = name
 
-                target.visititems(add)
-                listed = []
-                for number, value in enumerate(state):
-                    name = paths.get(_content(value), "")
-                    if not name:
-                        # A layer that writes its weights in its own way.
-                        name = f"cyclr/{number}"
-                        target[name] = np.frombuffer(value.tobytes(), np.uint8)
-                    listed.append([name, str(value.dtype), [*value.shape]])
-                target["cyclr/weights"] = json.dumps(listed)
-        finally:
-            whole.unlink(missing_ok=True)
+            target.visititems(add)
+            listed = []
+            for number, value in enumerate(state):
+                name = paths.get(_content(value), "")
+                if not name:
+                    # A layer that writes its weights in its own way.
+                    name = f"cyclr/{number}"
+                    target[name] = np.frombuffer(value.tobytes(), np.uint8)
+                listed.append([name, str(value.dtype), [*value.shape]])
+            target["cyclr/weights"] = json.dumps(listed)
+        path.write_bytes(own.getbuffer())
 
     def load(self, path: Path) -> State:
         import h5py
@@ -84,6 +84,13 @@ class KerasStates:
                 np.frombuffer(np.asarray(file[name][()]).tobytes(), np.dtype(kind)).reshape(shape)
                 for name, kind, shape in json.loads(file["cyclr/weights"][()])
             ]
+
+
+class _FileInMemory(io.BytesIO):
+    """A file whose name Keras takes for that of a file of weights."""
+
+    def __str__(self) -> str:
+        return "member.weights.h5"
 
 
 def _content(value: Any) -> str:

@@ -7,6 +7,7 @@ Each file appears whole or not at all, and members.json last: only the members t
 killed leaves at most a file that is not listed, which the next writer removes.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclr import _files
-from cyclr.errors import MembersError
+from cyclr.errors import CyclrError, MembersError
 from cyclr.members.member import Member, StateFile, StateFormat, described, from_description
 
 VERSION = 1
@@ -34,8 +35,8 @@ class MemberFolder:
         self._format = format
         self._writes = writes
         self._listing = path / "members.json"
-        self._known: bytes | None = None
-        """What the list held when it was read or written last. None if there was none."""
+        self._known: list[bytes | None] = [None]
+        """What the list may hold if no other run writes. After an error, it is the old or the new content."""
 
     def read(self) -> tuple[dict[str, list[int]] | None, list[Member]]:
         """Return the shapes of the model, None if there are none yet, and the members, the oldest first.
@@ -44,11 +45,12 @@ class MemberFolder:
             MembersError: members.json is damaged, or lists files that are not there.
         """
         listing = self._listing
-        if not listing.exists():
-            return None, []
         try:
-            self._known = _files.read_regular(listing)
-            content = json.loads(self._known)
+            if not listing.exists():
+                return None, []
+            read = _files.read_regular(listing)
+            self._known = [read]
+            content = json.loads(read)
             if content["version"] != VERSION or content["suffix"] != self._format.suffix:
                 raise ValueError(f"version {content['version']} with files {content['suffix']}")
             members = [self._listed(entry) for entry in content["members"]]
@@ -73,44 +75,61 @@ class MemberFolder:
         """Write a member's file, then the list of the members, and return the member as one that reads its file.
 
         Raises:
-            MembersError: another run wrote to the folder.
+            MembersError: another run wrote to the folder, or it cannot be written. Its members are those before.
         """
-        if self._writes:
-            self._check_unchanged()
-            self.path.mkdir(parents=True, exist_ok=True)
+        added = self._listed(described(member))
+        if not self._writes:
+            return added
+        try:
+            if not self._is_own():
+                # Its members would be lost.
+                raise MembersError(
+                    f"{str(self._listing)!r} was changed by another run since this one read it. Give each Snapshots a "
+                    "folder of its own."
+                )
+            _files.make_folder(self.path)
             with _files.replacing(self._file(member.step), ending=self._format.suffix) as path:
                 self._format.save(member.state, path)
-        added = self._listed(described(member))
-        self.write([*others, added], shapes)
+            self._write([*others, added], shapes)
+        except CyclrError:
+            raise
+        except Exception as error:
+            # The libraries that write the files have errors of their own.
+            said = getattr(error, "strerror", None) or f"{error!s:.200}"
+            raise MembersError(
+                f"the member of step {member.step} cannot be saved in {str(self.path)!r}: {said}. Make room on the "
+                "disk, check your rights, or choose another folder."
+            ) from error
         return added
 
-    def write(self, members: Sequence[Member], shapes: dict[str, list[int]]) -> None:
+    def _write(self, members: Sequence[Member], shapes: dict[str, list[int]]) -> None:
         """Write the list of the members, then remove the files that it does not list."""
-        if not self._writes:
-            return
-        _files.write_json(
-            self._listing,
+        content = _files.as_json(
             {
                 "version": VERSION,
                 "suffix": self._format.suffix,
                 "shapes": shapes,
                 "members": [described(member) for member in members],
-            },
+            }
         )
-        self._known = self._listing.read_bytes()
-        listed = {self._file(member.step) for member in members}
-        own = re.compile(rf"member-\d+{re.escape(self._format.suffix)}|\.member(-\d+|s\.json).*\.tmp.*")
-        for file in self.path.iterdir():
-            if own.fullmatch(file.name) and file not in listed:
-                file.unlink(missing_ok=True)
+        self._known.append(content)
+        _files.write_atomically(self._listing, content)
+        self._known = [content]
+        self.remove_unlisted(members)
 
-    def _check_unchanged(self) -> None:
-        """Raise if another run wrote to the folder, whose members would be lost."""
-        if (self._listing.read_bytes() if self._listing.exists() else None) != self._known:
-            raise MembersError(
-                f"{str(self._listing)!r} was changed by another run since this one read it. Give each Snapshots a "
-                "folder of its own."
-            )
+    def remove_unlisted(self, members: Sequence[Member]) -> None:
+        """Remove the files that a killed run left, if they can be removed, but none of another run."""
+        listed = {self._file(member.step) for member in members}
+        # safetensors writes to a file .tmp123abc first.
+        own = re.compile(rf"member-\d+{re.escape(self._format.suffix)}|\.member(-\d+|s\.json).*\.tmp.*|\.tmp\w{{6}}")
+        with contextlib.suppress(OSError):
+            for file in self.path.iterdir() if self._writes and self._is_own() else ():
+                if own.fullmatch(file.name) and file not in listed:
+                    file.unlink(missing_ok=True)
+
+    def _is_own(self) -> bool:
+        """Return False if another run wrote to the folder."""
+        return (_files.read_regular(self._listing) if self._listing.exists() else None) in self._known
 
     def _file(self, step: int) -> Path:
         return self.path / f"member-{step}{self._format.suffix}"

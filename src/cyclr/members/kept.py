@@ -56,7 +56,7 @@ class KeptMembers:
     |                                  | went back to an earlier checkpoint makes them again          |
     | `add`                            | one more, and the oldest is dropped if there are over `keep` |
 
-    The folder changes only if a member is added.
+    The members in the folder change only if one is added. The first update removes what a killed run left there.
 
     Args:
         format: of the states.
@@ -85,6 +85,7 @@ class KeptMembers:
         self._folder = None if folder is None else MemberFolder(Path(folder), format, writes=writes)
         self._shapes: Shapes | None = None
         self._members: list[Member] = []
+        self._trains = False
         if self._folder is not None:
             self._shapes, self._members = self._folder.read()
 
@@ -106,6 +107,10 @@ class KeptMembers:
 
     def after_update(self, step: int, is_end: Callable[[], bool]) -> bool:
         """Drop members that the run makes again, and return True if a member is to be added."""
+        if self._folder is not None and not self._trains:
+            # Now this run writes to the folder, and does not only read it.
+            self._folder.remove_unlisted(self._members)
+        self._trains = True
         if self._members and self._members[-1].step >= step:
             self._members = [member for member in self._members if member.step < step]
         return is_end() if self.every is None else (step + 1) % self.every == 0
