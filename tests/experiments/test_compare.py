@@ -114,7 +114,8 @@ def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(tm
     assert str(records["light.py:raises"].error).startswith("OSError: no data")
     assert records["light.py:dies"].status == "failed"
     assert records["light.py:dies"].error == (
-        "its worker died 2 times; last: killed by SIGKILL. Its last output: out of luck"
+        "its worker died 2 times; last: killed by SIGKILL, as by the system if memory runs out (fewer workers or a "
+        "smaller batch size need less). Its last output: out of luck"
     )
 
 

@@ -111,7 +111,8 @@ def discard_records(folder: Path) -> None:
 
 def remove_empty(folder: Path) -> None:
     """Remove a run folder without a result, unless it holds other files."""
-    files = [folder / name for name in ("run.json", "records.jsonl", ".lock")]
+    # In this order, so that what is left after a kill is a run folder.
+    files = [folder / name for name in ("records.jsonl", "run.json", ".lock")]
     with contextlib.suppress(RunFolderError, OSError):
         failed = all(record.status == "failed" for record in RunFolder.read(folder).records)
         if failed and {*folder.iterdir()} <= {*files}:

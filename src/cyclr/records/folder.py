@@ -55,6 +55,10 @@ class RunFolder:
         self.torn = False
         self._records: dict[str, Record] = {}
         self._locked: dict[str, int] = {}
+        # The process may change its folder while a comparison runs.
+        self._absolute = self.path.absolute()
+        self._unconfirmed: int | None = None
+        """Where the line starts that is being written, or that could not be written or removed."""
 
     @property
     def records(self) -> list[Record]:
@@ -73,9 +77,16 @@ class RunFolder:
                 gives the file and the line.
         """
         run = cls(folder)
-        if (run.path / "run.json").is_file():
-            run._read()
-        elif not missing_ok:
+        try:
+            is_run = (run.path / "run.json").is_file()
+            if is_run:
+                run._read()
+        except OSError as error:
+            raise RunFolderError(
+                f"{str(folder)!r} cannot be read: {error.strerror or error}. Check its files, and your rights to read "
+                "them."
+            ) from error
+        if not is_run and not missing_ok:
             raise RunFolderError(
                 f"{str(folder)!r} is not a run folder: it has no run.json, which cyclr compare writes. Check the path."
             )
@@ -139,7 +150,7 @@ class RunFolder:
     def close(self) -> None:
         """Release the folder."""
         while self._locked:
-            os.close(self._locked.popitem()[1])
+            _files.close(self._locked.popitem()[1])
 
     def missing(self, ids: Iterable[str], retry_failed: bool = False) -> list[str]:
         """Return the ids that have no record, in order.
@@ -160,27 +171,42 @@ class RunFolder:
         """
         if not self._locked:
             raise RunFolderError(f"{str(self.path)!r} is not open for writing. Use RunFolder.open in a with statement.")
-        for name in ("records.jsonl", ".lock"):
-            if os.fstat(self._locked[name]).st_nlink == 0:
-                raise RunFolderError(
-                    f"{str(self.path / name)!r} was deleted or replaced while a comparison was writing to its folder; "
-                    f"{record.trial} is not saved. Run the comparison again."
-                )
         file, line = self._locked["records.jsonl"], encode(record)
-        end = os.fstat(file).st_size
         try:
+            self._check_files(record)
+            self._cut_off()
+            self._unconfirmed = os.fstat(file).st_size
             if os.write(file, line) < len(line):
                 raise OSError("the disk is full")
             os.fsync(file)
         except OSError as error:
-            # A line that the disk has not confirmed must not count as done.
             with contextlib.suppress(OSError):
-                os.ftruncate(file, end)
+                self._cut_off()
             raise RunFolderError(
                 f"the record of {record.trial} cannot be saved in {str(self.path)!r}: {error.strerror or error}. "
                 "Make room on the disk or check it, and run the comparison again."
             ) from error
+        self._unconfirmed = None
         self._add(record)
+
+    def _check_files(self, record: Record) -> None:
+        """Raise if a locked file is not the file in the folder: the record would be lost, or another process writes."""
+        for name in ("records.jsonl", ".lock"):
+            try:
+                is_own = os.path.samestat(os.fstat(self._locked[name]), (self._absolute / name).stat())
+            except FileNotFoundError:
+                is_own = False
+            if not is_own:
+                raise RunFolderError(
+                    f"{str(self.path / name)!r} was deleted or replaced while a comparison was writing to its folder; "
+                    f"{record.trial} is not saved. Run the comparison again."
+                )
+
+    def _cut_off(self) -> None:
+        """Remove the line that the disk did not confirm, which must not count as done."""
+        if self._unconfirmed is not None:
+            os.ftruncate(self._locked["records.jsonl"], self._unconfirmed)
+            self._unconfirmed = None
 
     def _add(self, record: Record) -> None:
         # A trial is listed where it was last run.
@@ -189,13 +215,8 @@ class RunFolder:
 
     def _read(self) -> None:
         file = self.path / "records.jsonl"
-        try:
-            about = _files.read_regular(self.path / "run.json")
-            content = _files.read_regular(file) if file.exists() else b""
-        except OSError as error:
-            raise RunFolderError(
-                f"{str(self.path)!r} cannot be read: {error.strerror or error}. Check its files."
-            ) from error
+        about = _files.read_regular(self.path / "run.json")
+        content = _files.read_regular(file) if file.exists() else b""
         where = str(self.path / "run.json")
         try:
             self.about = redact(decode_json(about, where))
@@ -210,7 +231,7 @@ class RunFolder:
 
     def _start(self, spec: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
         self._check_own()
-        self.path.mkdir(parents=True, exist_ok=True)
+        _files.make_folder(self.path)
         self._lock(".lock")
         for left_by_a_kill in (*self.path.glob(".run.json.*.tmp"), *self.path.glob(".records.jsonl.*.tmp")):
             left_by_a_kill.unlink(missing_ok=True)
@@ -261,6 +282,11 @@ class RunFolder:
                 f"{str(self.path)!r} is in use: {holder or 'another process'} writes to it. Wait until it ends, or "
                 "choose another folder."
             ) from error
+        except OSError as error:
+            raise RunFolderError(
+                f"{str(self.path)!r} cannot be locked: its file system has no file locks ({error.strerror}), without "
+                "which two comparisons could write to it at a time. Choose a folder on a local disk."
+            ) from error
 
     def _drop_failed(self, description: Mapping[str, Any], ids: set[str], sha256: str | None) -> dict[str, Any]:
         """Remove failed trials that are not of this comparison, and return their errors; raise if others are not."""
@@ -294,7 +320,7 @@ class RunFolder:
         lines = path.read_bytes().split(b"\n")[:-1]
         kept = [line + b"\n" for line in lines if decode(line, str(path)).trial not in dropped]
         _files.write_atomically(path, b"".join(kept).decode())
-        os.close(self._locked.pop("records.jsonl"))
+        _files.close(self._locked.pop("records.jsonl"))
         return {"dropped": dropped}
 
     def _changes(self, description: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from cyclr import _checks
+from cyclr.errors import CyclrError
 from cyclr.experiments import environment
 from cyclr.experiments.engines.base import Engine, Lost
 from cyclr.experiments.events import Epoch, Finished, Progress
@@ -53,7 +54,13 @@ class LocalEngine(Engine):
     def submit(self, trial: Trial) -> None:
         """Start a trial in a worker that is idle, or in a new one."""
         if not self._idle:
-            self._idle.append(_Worker(self.threads))
+            try:
+                self._idle.append(_Worker(self.threads))
+            except OSError as error:
+                raise CyclrError(
+                    f"no worker process can be started for {trial.id}: {error.strerror or error}. Free memory, or room "
+                    f"in {tempfile.gettempdir()}, or use fewer workers, and run the comparison again."
+                ) from error
         worker = self._idle.pop()
         worker.trial = trial
         self._busy[worker.connection] = worker
@@ -113,6 +120,8 @@ class _Worker:
         printed = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
         self._log.close()
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL:
+            reason += ", as by the system if memory runs out (fewer workers or a smaller batch size need less)"
         return reason + (f". Its last output: {' / '.join(printed)}" if printed else "")
 
 
