@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cyclr import RangeTestError, _files
+from cyclr.range_test.copies import on_disk
 
 
 def killed_while(folder: Path, write) -> list[str]:
@@ -133,5 +134,5 @@ def test_copies_that_a_killed_range_test_left_are_removed_by_the_next(tmp_path):
     ],
 )
 def test_a_disk_of_copies_that_fails_is_one_kind_of_error(restoring, message):
-    with pytest.raises(RangeTestError, match=message), _files.on_disk(restoring=restoring):
+    with pytest.raises(RangeTestError, match=message), on_disk(restoring=restoring):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -212,21 +212,3 @@ def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterat
             undo.callback(close, descriptor)
             _lock(descriptor, wait=True)
         yield Path(folder)
-
-
-@contextlib.contextmanager
-def on_disk(*, restoring: bool) -> Iterator[None]:
-    """Raise a `RangeTestError` if a copy of the training state cannot be written, or read to restore the state."""
-    from cyclr.errors import RangeTestError
-
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        said = getattr(error, "strerror", None) or f"{error!s:.200}"
-        raise RangeTestError(
-            f"the training state cannot be restored from the files in snapshot_dir: {said}. The model has the state of "
-            "the range test: create it again, or load it from a checkpoint."
-            if restoring
-            else f"the copy of the training state cannot be written to snapshot_dir: {said}. Make room on the disk, "
-            "choose another snapshot_dir, or leave it out to keep the copy in memory."
-        ) from error

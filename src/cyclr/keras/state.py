@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from cyclr import _files, _generators
+from cyclr import _generators
 from cyclr._contents import Contents
 from cyclr.keras import _attach, _private
+from cyclr.range_test.copies import on_disk
 
 
 class TrainingState:
@@ -109,11 +110,11 @@ def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], obj
         return lambda: _assign(variable, held)
     # As bytes, because NumPy's own format does not know every type of number, such as bfloat16.
     path, dtype, shape = folder / f"{number}.bin", value.dtype, value.shape
-    with _files.on_disk(restoring=False):
+    with on_disk(restoring=False):
         value.tofile(path)
 
     def restore() -> None:
-        with _files.on_disk(restoring=True):
+        with on_disk(restoring=True):
             held = np.fromfile(path, dtype).reshape(shape)
         _assign(variable, held)
 

@@ -16,8 +16,9 @@ import torch
 from torch import distributed
 from torch.optim import Optimizer
 
-from cyclr import _files, _generators
+from cyclr import _generators
 from cyclr._contents import CONTAINERS, Contents, Copy
+from cyclr.range_test.copies import on_disk
 from cyclr.torch import _groups, _private
 
 
@@ -232,11 +233,11 @@ def _in_files(folder: Path) -> Copy:
         path = folder / f"{next(numbers)}.pt"
         # A view would be saved with all of its storage. A mapped file is read piece by piece.
         # By a file of Python, whose errors are those of the system.
-        with _files.on_disk(restoring=False), path.open("wb") as file:
+        with on_disk(restoring=False), path.open("wb") as file:
             torch.save(memory(value).clone(), file)
 
         def restore() -> None:
-            with _files.on_disk(restoring=True):
+            with on_disk(restoring=True):
                 memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
 
         return restore
