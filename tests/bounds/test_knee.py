@@ -301,6 +301,7 @@ def test_the_work_of_smoothing_grows_with_the_number_of_points(points, monkeypat
     monkeypatch.setattr(smoothing, "kernel_weights", lambda *data: (computed.append(made := weights(*data)), made)[1])
     smooth(rates(points), curve(rates(points), noise=0.1))
     assert sum(made.size for made in computed) < 2_000 * points
+    assert max(made.size for made in computed) <= 2**20, "memory"
 
 
 def test_lists_are_taken_and_nothing_given_is_changed():

@@ -50,6 +50,22 @@ def test_losses_far_outside_the_limits_are_not_dots():
     assert picture.dots[inside].tolist() == loss[inside].tolist()
 
 
+def test_a_picture_of_many_points_is_thinned_on_the_same_axis():
+    loss = np.append(LOSS, 1e30)
+    loss[50] = loss.min() - 0.1
+    lr = np.append(LR, 11.0)
+    one = cyclr.RangeTestResult(lr, loss, "completed", 1e-6, 11.0, 121, "exponential")
+    picture = cyclr.RangeTestResult.of_repeats([one, one]).picture()
+    assert picture.thinned(121) is picture
+    thinned = picture.thinned(13)
+    assert thinned.lr.tolist() == lr[::10].tolist()
+    assert thinned.runs.tolist() == [loss[::10].tolist()] * 2
+    assert thinned.curve.tolist() == picture.curve[::10].tolist()
+    assert (thinned.span, thinned.limits) == (picture.span, picture.limits)
+    assert (thinned.bounds, thinned.marks, thinned.reason) == (picture.bounds, picture.marks, picture.reason)
+    assert [symbol[0] for symbol in thinned.symbols] == [symbol[0] for symbol in picture.symbols]
+
+
 def test_the_band_of_repeats_is_kept_within_the_limits():
     one, other = result(LOSS), result(np.where(LR > 5, 1e30, LOSS + 0.1))
     picture = cyclr.RangeTestResult.of_repeats([one, other]).picture()

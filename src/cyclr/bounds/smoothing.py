@@ -10,8 +10,11 @@ Floats = NDArray[np.float64]
 _EXACT, _ROWS = 1024, 256
 """Points up to which the kernel is computed for every point, and how many points at a time."""
 
-_CELLS, _NODES, _REACH = 16, 64, 9.0
-"""For more points: cells per bandwidth, nodes at a time, and bandwidths beyond which weights are left out (< 1e-17)."""
+_CELLS, _REACH = 16, 9.0
+"""For more points: cells per bandwidth, and bandwidths beyond which weights are left out (< 1e-17)."""
+
+_NODES, _ENTRIES = 64, 2**20
+"""For more points: nodes at a time, and weights at a time, if that is fewer nodes, but at least one."""
 
 
 def exponential(values: ArrayLike, momentum: float) -> Floats:
@@ -75,8 +78,9 @@ def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
     edges = np.flatnonzero(np.diff(np.floor((x - x[0]) * (_CELLS / width))))
     at = np.unique(x[np.concatenate([[0], edges, edges + 1, [len(x) - 1]])])
     mean, slope = np.empty((2, len(at) + 1))
-    for start in range(0, len(at), _NODES):
-        rows = slice(start, start + _NODES)
+    count = max(1, min(_NODES, _ENTRIES // len(x)))
+    for start in range(0, len(at), count):
+        rows = slice(start, start + count)
         near = slice(*np.searchsorted(x, [at[rows][0] - _REACH * width, at[rows][-1] + _REACH * width]))
         weights, distance = kernel_weights(at[rows], x[near], width), x[near] - at[start]
         means, moments = _sums(weights, v[near]), _sums(weights, distance * v[near])

@@ -19,6 +19,9 @@ _TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 PLOTLY = "plotly-basic-4.1.1.min.js"
 """Plotly's basic bundle as npm has it in `plotly.js-basic-dist-min`; its licence is beside it."""
 
+_MOST_POINTS = 2000
+"""Points of a range test that are drawn. A screen shows no more."""
+
 _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
 
@@ -203,9 +206,10 @@ def _drawn(page: Page) -> dict[str, Any]:
 def _test(test: PageTest) -> dict[str, Any]:
     drawn = ("dots", "curve", "band", "levels", "symbols", "interval", "scale", "limits")
     names = (*drawn, "key", "legend", "bounds", "status", "verdict", "reason", "ended")
-    picture = {name: getattr(test.picture, name) for name in names}
+    thinned = test.picture.thinned(_MOST_POINTS)
+    picture = {name: getattr(thinned, name) for name in names}
     length = {"total": test.total_steps, "batches": test.steps_per_epoch}
-    return {**picture, "lr": test.picture.lr.tolist(), **length, "code": code.templates(test.optimizer)}
+    return {**picture, "lr": thinned.lr.tolist(), **length, "code": code.templates(test.optimizer)}
 
 
 def _legible(value: Any) -> Any:

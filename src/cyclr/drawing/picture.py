@@ -1,7 +1,7 @@
 """The numbers of a picture of a range test, the same for Matplotlib, SVG and the page."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -84,6 +84,16 @@ class RangePicture:
     marks: tuple[Mark, ...] = ()
     trials: tuple[tuple[float, str], ...] = ()
     ended: str
+
+    def thinned(self, most: int) -> "RangePicture":
+        """Return the picture with at most so many points, evenly spread, on the same loss axis."""
+        if len(self.lr) <= most:
+            return self
+        shown = np.linspace(0, len(self.lr) - 1, most).astype(int)
+        lr, loss, curve = (values[shown] for values in (self.lr, self.loss, self.curve))
+        thinned = replace(self, lr=lr, loss=loss, runs=self.runs[:, shown], curve=curve)
+        vars(thinned)["span"] = self.span
+        return thinned
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ _MOST_POINTS = 600
 
 def svg(picture: RangePicture) -> str:
     """Return loss against learning rate with the bounds marked, as an `<svg>` element."""
+    picture = picture.thinned(_MOST_POINTS)
     logarithmic = picture.scale == "log"
     position = np.log10(picture.lr) if logarithmic else picture.lr
     left, right = float(position[0]), float(position[-1])
@@ -42,7 +43,7 @@ def svg(picture: RangePicture) -> str:
     def line(points: Iterable[int], losses: Floats) -> list[str]:
         return [f"{x(position[i]):.1f} {y(losses[i]):.1f}" for i in points]
 
-    shown = np.unique(np.linspace(0, len(position) - 1, min(len(position), _MOST_POINTS)).astype(int)).tolist()
+    shown = range(len(position))
     inside = [i for i in shown if math.isfinite(picture.dots[i])]
     dots = "".join(f"M{point}h0" for point in line(inside, picture.loss))
     bottom = _HEIGHT - _BOTTOM
@@ -77,12 +78,13 @@ def svg(picture: RangePicture) -> str:
             "ink": f'font-size="{18 - number}"',
             "orange": f'style="fill:{_ORANGE}"',
         }[colour]
-        parts += [_glyph(at(lr), y(height), glyph, style) for lr in places[:: len(places) // _MOST_POINTS + 1]]
+        parts += [_glyph(at(lr), y(height), glyph, style) for lr in places]
     return _element(_HEIGHT, f"Loss against learning rate. {picture.verdict} {picture.reason}", parts)
 
 
 def svg_and_table(picture: RangePicture) -> str:
     """Return the picture and a table of what it says, as a `<div>` element."""
+    picture = picture.thinned(_MOST_POINTS)
     rows = {
         "bounds": picture.verdict,
         "status": picture.status,
