@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,22 @@ def test_a_run_of_mlflow_that_a_killed_comparison_left_is_marked(
 
 
 def read_wandb(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], int]:
-    """The config, the history, the summary and the exit code in the file of an offline run."""
+    """The config, the history, the summary and the exit code in the file of an offline run.
+
+    A process of wandb writes the file, and ends it shortly after `finish()` has returned.
+    """
+    (file,) = folder.glob("*.wandb")
+    for _ in range(1000):
+        if (parts := wandb_parts(file.read_bytes()))[-1] >= 0:
+            break
+        time.sleep(0.05)
+    return parts
+
+
+def wandb_parts(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], int]:
     from wandb.proto.wandb_internal_pb2 import Record as Entry
 
-    (file,) = folder.glob("*.wandb")
-    content, place, data = file.read_bytes(), 7, b""
+    place, data = 7, b""
     config, history, summary, code = dict[str, Any](), list[dict[str, Any]](), dict[str, Any](), -1
     # A log of LevelDB: blocks of 32 KiB. A piece has a checksum, its length and its kind; 1 and 4 end an entry.
     while place + 7 <= len(content):
@@ -93,6 +105,8 @@ def read_wandb(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict
             place += left
             continue
         length, kind = struct.unpack_from("<HB", content, place + 4)
+        if place + 7 + length > len(content):
+            break
         data += content[place + 7 : place + 7 + length]
         place += 7 + length
         if kind not in (1, 4):
@@ -138,6 +152,7 @@ def test_wandb_files_name_no_machine_and_no_folder(
 ) -> None:
     record = tracked(tracking.Wandb(folder=tmp_path), blob_spec())
     (run,) = wandb_runs(record.trial)
+    read_wandb(run)
     (file,) = run.glob("*.wandb")
     content = file.read_bytes()
     private = {socket.gethostname(), getpass.getuser(), str(Path.home()), str(tmp_path), sys.executable, sys.argv[0]}

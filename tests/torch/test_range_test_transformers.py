@@ -48,8 +48,10 @@ def generators():
 
 def everything(trainer):
     optimizer = trainer.optimizer
+    # A thread that the trainer has started when it was made may still write the peak of memory.
+    attributes = {name: value for name, value in vars(trainer).items() if name != "_memory_tracker"}
     return {
-        "trainer": content(vars(trainer), 3),
+        "trainer": (content(attributes, 3), trainer._memory_tracker),
         "modules": [content(vars(module), 1) for module in trainer.model.modules()],
         "optimizer": optimizer and content([optimizer.param_groups, [*optimizer.state.values()]]),
         "generators": generators(),
