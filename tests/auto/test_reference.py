@@ -39,9 +39,10 @@ def both(schedule, total, next_loss, *, skips=lambda: False):
     reference = Reference(auto.schedule(np.arange(total)).tolist())
     back = None
     while auto.last_step + 1 < total:
-        assert auto.lr == pytest.approx(reference.rate(), rel=1e-9)
+        lr = auto.lr
+        assert lr == pytest.approx(reference.rate(), rel=1e-9)
         loss, update = next_loss(back)
-        returns = len(state.restored)
+        returns, said = len(state.restored), len(auto.events)
         if skips():
             left_out = auto.skip(loss)
             assert left_out == reference.skip(loss)
@@ -54,6 +55,11 @@ def both(schedule, total, next_loss, *, skips=lambda: False):
             reference.step(loss)
         back = state.restored[-1] if len(state.restored) > returns else None
         assert auto.last_step + 1 == reference.t
+        for event in auto.events[said:]:
+            assert event.lr == lr
+            where = "the start" if back == -1 else f"the state after step {back}"
+            assert ("training went back to" in event.why) is (back is not None)
+            assert back is None or event.why.endswith((f"training went back to {where}.", "without an event."))
     assert [(event.step, event.what) for event in auto.events] == reference.events
     assert state.restored == reference.restored
     return [what for _, what in reference.events]

@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import math
+import statistics
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cyclr import RangeTestResult
+from cyclr import Bounds, RangeTestResult
 from cyclr.bounds import interval as module
+from cyclr.bounds import smooth
 from cyclr.range_test import TrialCycle
 
 LR = np.geomspace(1e-6, 10, 150)
@@ -120,6 +122,28 @@ def test_the_losses_of_a_test_that_diverged_do_not_widen_it():
     result = RangeTestResult(lr, loss, "diverged", LR[0], LR[-1], 150)
     whole = RangeTestResult(lr, np.minimum(loss, 4.0), "diverged", LR[0], LR[-1], 150)
     assert result.interval() == pytest.approx(whole.interval(), rel=0.05)
+
+
+@pytest.mark.parametrize("tops", [[], [0.1], [0.1, 0.3], [0.1, 0.2, 0.4]], ids=len)
+def test_the_scatter_is_that_of_the_readings_with_bounds_and_never_0(tops, monkeypatch):
+    asked, found = [], iter(tops)
+
+    def read(curve, *, updates_per_rate, **named):
+        asked.append((len(curve.lr), updates_per_rate, named["unstable_end"], named["from_start"]))
+        top = next(found, None)
+        return Bounds(None, None, "flat", "") if top is None else Bounds(top / 10, top, "ok", "")
+
+    lr = np.geomspace(1e-6, 10, 801)
+    loss = 2.3 - 2 / (1 + (0.01 / lr) ** 2)
+    curve = smooth(lr, loss)
+    monkeypatch.setattr(module, "read_bounds", read)
+    scatter = module.scatter(
+        Bounds(0.01, 0.1, "ok", ""), curve, loss, unstable_end=True, updates_per_rate=2, from_start=True
+    )
+    spread = statistics.stdev(map(math.log, tops)) if len(tops) > 1 else 0.0
+    assert scatter == pytest.approx(math.hypot(0.05, spread))
+    # 267 means of 3 neighbours, which are as many updates with a rate.
+    assert asked == [(267, 6, True, True)] * 32
 
 
 def test_bounds_are_read_without_the_readings_of_the_interval(monkeypatch):

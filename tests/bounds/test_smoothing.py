@@ -87,6 +87,18 @@ def test_the_kernel_of_many_points_differs_by_less_than_1e_6_of_their_range(posi
     assert kernel(position, np.full(len(position), 2.3), bandwidth).tolist() == [2.3] * len(position)
 
 
+@pytest.mark.parametrize("width", [1e-3, 2.5])
+@pytest.mark.parametrize("length", [1024, 1025])
+def test_the_kernel_of_many_points_is_right_for_any_bandwidth(length, width):
+    position = np.sort(np.random.default_rng(0).uniform(-6, 1, length))
+    values = position**2
+    np.testing.assert_allclose(kernel(position, values, width), directly(position, values, width), atol=1e-5)
+    mixed = np.random.default_rng(1).permutation(length)
+    np.testing.assert_allclose(
+        kernel(position[mixed], values[mixed], width), kernel(position, values, width)[mixed], atol=1e-9
+    )
+
+
 @given(values=CURVES, bandwidth=st.floats(0.05, 5))
 def test_kernel_stays_within_the_values(values, bandwidth):
     smoothed = kernel(np.linspace(-6, 1, len(values)), values, bandwidth)

@@ -111,6 +111,7 @@ def test_stairs_end_a_cycle_in_the_last_step_of_a_tick():
     assert clock.total_steps is None
     assert Clock(OneCycle(0.01, 0.1, 10), every=3).total_steps == 30
     assert Clock(OneCycle(0.01, 0.1, 10), start=4).total_steps == 6
+    assert Clock(OneCycle(0.01, 0.1, 10), start=99, every=3).total_steps == 3
 
 
 def test_a_turn_that_falls_ends_a_cycle_and_one_that_rises_does_not():
@@ -119,6 +120,22 @@ def test_a_turn_that_falls_ends_a_cycle_and_one_that_rises_does_not():
     assert falling.has_cycle_ends
     assert not any(rising.is_cycle_end(step) for step in range(10))
     assert not rising.has_cycle_ends
+
+
+@given(
+    values=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+    start=st.integers(0, 9),
+    repeat=st.integers(1, 9),
+    every=st.integers(1, 3),
+)
+def test_a_turn_ends_a_cycle_if_it_falls_and_the_next_starts_higher(values, start, repeat, every):
+    of = Sequence(map(Constant, values), [1] * (len(values) - 1))
+    clock = Clock(of, start=start, repeat=repeat, every=every)
+    turn = [of(start + tick) for tick in range(repeat)]
+    ends = turn[-1] < turn[0] and turn[-1] <= turn[max(repeat - 2, 0)]
+    assert clock.has_cycle_ends is ends
+    last = [(turns + 1) * repeat * every - 1 for turns in range(3)]
+    assert [step for step in range(3 * repeat * every) if clock.is_cycle_end(step)] == (last if ends else [])
 
 
 @pytest.mark.parametrize(
@@ -132,6 +149,7 @@ def test_a_turn_that_falls_ends_a_cycle_and_one_that_rises_does_not():
         ),
         ({"start": -1}, ValueError, "start must be an integer of at least 0; got start=-1."),
         ({"every": 0}, ValueError, "every must be an integer of at least 1; got every=0. It counts optimizer updates."),
+        ({"repeat": 0}, ValueError, "repeat must be an integer of at least 1; got repeat=0."),
         ({"repeat": 0.5}, TypeError, "repeat must be an integer; got repeat=0.5 of type float."),
     ],
 )
@@ -139,6 +157,13 @@ def test_what_makes_no_clock_is_an_error(arguments, error, message):
     with pytest.raises(error) as caught:
         Clock(**{"of": Constant(0.1), **arguments})
     assert str(caught.value) == message
+
+
+def test_a_start_that_an_array_cannot_hold_is_a_clear_error():
+    late = Clock(Anneal(1.0, 0.0, 10, limit=None), start=2**63)
+    assert late(5) == 0.0
+    with pytest.raises(ValueError, match=rf"^the starts need integers up to {2**63}, but this step has a type"):
+        late(np.array([5]))
 
 
 # Function
@@ -358,10 +383,19 @@ def test_a_run_of_what_is_trained_on():
     assert Run.of(1000, 32, 2, validation_split=0.25).total_steps == 2 * 24
     assert Run.of(1000, 32, 2, drop_last=True).total_steps == 2 * 31
     assert Run.of(1000, 32, 2, accumulate=5).total_steps == 2 * 7
+    assert Run.of(10, 1, 1, validation_split=0.25).total_steps == 7
+    assert Run.of(2**53 + 1, 1, 1).total_steps == 2**53 + 1
     assert Run.of(samples=1000, batch_size=32, epochs=2, cycles=2) == Run(64, steps_per_epoch=32, cycles=2)
     assert list(range(Run(3))) == [0, 1, 2]
     with pytest.raises(ValueError, match="samples must fill a batch; got 10 samples to train on"):
         Run.of(10, 32, 1, drop_last=True)
+    with pytest.raises(ValueError, match="accumulate must be an integer of at least 1; got accumulate=0"):
+        Run.of(10, 1, 1, accumulate=0)
+    for split in (-0.1, 1.0):
+        with pytest.raises(
+            ValueError, match="validation_split must be a finite number at least 0 and less than 1; got"
+        ):
+            Run.of(10, 1, 1, validation_split=split)
 
 
 def test_keras_splits_as_run_does():

@@ -131,6 +131,8 @@ def test_the_batch_size_changes_the_steps_and_not_the_schedule():
             "1 cycle",
             "length must be greater than 0; got length='1 cycle'. A run of one step has no cycle.",
         ),
+        (Run(1, steps_per_epoch=1), "0 epochs", "length must be greater than 0; got length='0 epochs'."),
+        (Run(9, cycles=1), "0 cycles", "length must be greater than 0; got length='0 cycles'."),
         (
             RUN,
             0,
@@ -138,7 +140,7 @@ def test_the_batch_size_changes_the_steps_and_not_the_schedule():
             'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).',
         ),
     ],
-    ids=["epochs", "cycles", "unit", "nothing", "one-step", "zero"],
+    ids=["epochs", "cycles", "unit", "nothing", "one-step", "one-step-of-epochs", "no-cycle", "zero"],
 )
 def test_message(run, length, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

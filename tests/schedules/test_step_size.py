@@ -60,3 +60,9 @@ def test_is_never_shorter_than_a_step():
 def test_is_the_length_that_a_run_gives(samples, batch_size, hundredths):
     run = Run.of(samples=samples, batch_size=batch_size, epochs=20)
     assert step_size(samples, batch_size, epochs=hundredths / 100) == run.steps(f"{hundredths / 100} epochs")
+
+
+@pytest.mark.parametrize("epochs", [0, -1, math.inf])
+def test_half_a_cycle_without_a_length_is_a_value_error(epochs):
+    with pytest.raises(ValueError, match=r"^epochs must be a finite number greater than 0; got epochs="):
+        step_size(100, 10, epochs)

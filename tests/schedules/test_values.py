@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import cyclr
 from cyclr import (
+    Clock,
     Constant,
     Cyclical,
     Decay,
@@ -305,6 +306,7 @@ def described(depth):
 COMBINE = {
     "warm-up": lambda schedule: Warmup(schedule, 1),
     "sequence": lambda schedule: Sequence([schedule, Constant(0.2)], [3]),
+    "clock": lambda schedule: Clock(schedule, every=2),
 }
 TOO_DEEP = (
     r"^schedules must be nested at most 200 levels deep; got more\. A Sequence in a Sequence can be written as one"
@@ -329,6 +331,26 @@ def test_the_deepest_schedules_can_be_printed_compared_copied_and_written(combin
 def test_deeper_schedules_are_refused_when_they_are_made(combine):
     with pytest.raises(ValueError, match=TOO_DEEP):
         nested(201, combine)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "levels"),
+    [
+        (Cyclical(0.1, 0.9, 5), 1),
+        (Cyclical(0.1, 0.9, 5, decay=Halving()), 2),
+        (WarmRestarts(0.1, 0.9, 5, decay=Halving()), 2),
+        (Cyclical(0.1, 0.9, 5, decay=Halving()).mirrored(0.1, 0.9), 3),
+        (0.5 * Clock(Cyclical(0.1, 0.9, 5)), 3),
+    ],
+    ids=["wave", "decay", "restarts", "mirrored", "product"],
+)
+@pytest.mark.parametrize("combine", COMBINE.values(), ids=COMBINE)
+def test_every_part_counts_as_a_level(schedule, levels, combine):
+    for _ in range(200 - levels):
+        schedule = combine(schedule)
+    assert schedule(0) >= 0
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        combine(schedule)
 
 
 @pytest.mark.parametrize("depth", [201, 250, 400, 10_000])

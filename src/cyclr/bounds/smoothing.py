@@ -24,7 +24,7 @@ def exponential(values: ArrayLike, momentum: float) -> Floats:
     of the values sum to one at every t. The momentum is in [0, 1); 0 returns the values themselves.
     """
     mean = RunningMean(momentum)
-    return np.array([mean.update(value) for value in np.asarray(values, dtype=np.float64)], dtype=np.float64)
+    return np.array([mean.update(value) for value in np.asarray(values, dtype=np.float64)])
 
 
 class RunningMean:
@@ -161,4 +161,4 @@ def _isotonic(values: Floats) -> tuple[Floats, Floats]:
         blocks.append((size, mean, error, before))
         errors.append(before + error)
     sizes, means = [block[0] for block in blocks], [block[1] for block in blocks]
-    return np.repeat(np.array(means, dtype=np.float64), sizes), np.array(errors)
+    return np.repeat(np.array(means), sizes), np.array(errors)
