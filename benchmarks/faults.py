@@ -6,7 +6,8 @@
 It needs Linux and strace. A scenario runs in a forked process, which strace makes fail in the kernel: the calls of C++
 libraries fail too, and a kill is one by SIGKILL. Each call on the folder of the scenario (open, read, write, fsync,
 rename, close, mkdir, unlink, flock, truncate, stat) fails once, or it and all later ones of its kind do, or the process
-is killed before it, which is after the call before it. Then:
+is killed before it, which is after the call before it. Or the disk is full after so many bytes of a file, so that a
+write writes a part. Then:
 
 - the process did what it was to do, or raised the one error that the scenario names, or was killed;
 - an error leaves no temporary file, unless files cannot be removed then;
@@ -23,6 +24,7 @@ import json
 import mmap
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -94,7 +96,7 @@ class Found:
 class Process:
     """A forked process that acts, stopped before it starts. What it says is in memory that it shares."""
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
+    def __init__(self, scenario: Scenario, folder: Path, most_bytes: int = resource.RLIM_INFINITY) -> None:
         self._said = mmap.mmap(-1, 4096)
         sys.stdout.flush()
         with warnings.catch_warnings():
@@ -103,6 +105,7 @@ class Process:
             self.pid = os.fork()
         if self.pid == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
             os._exit(self._act(scenario, folder))
         os.waitpid(self.pid, os.WUNTRACED)
 
@@ -189,10 +192,10 @@ def inject(scenario: Scenario, *, every: int = 1) -> Found:
         before.mkdir()
         scenario.prepare(before)
 
-        def start() -> Process:
+        def start(most_bytes: int = resource.RLIM_INFINITY) -> Process:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(before, folder)
-            return Process(scenario, folder)
+            return Process(scenario, folder, most_bytes)
 
         # Once in this process, so that what is imported then is not imported under the tracer.
         start().run()
@@ -207,14 +210,20 @@ def inject(scenario: Scenario, *, every: int = 1) -> Found:
             raise RuntimeError(f"{scenario.name} ends with {status} without a fault: {process.error}")
         whole, expected = process.confirmed, content(folder)
         scenario.check(folder, whole)
-        cases = [
+        cases: list[tuple[str, int, str, str]] = [
             (call, number, *fault) for call, number in calls_on(folder, lines) for fault in faults_at(call, number)
         ]
+        largest = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+        cases += [("disk", size, "full", "") for size in range(0, largest + 200, 1 + largest // 50)]
         for call, number, kind, injection in cases[::every]:
-            process = start()
-            status, lines = traced(process, log, injection)
-            if not any("INJECTED" in line for line in lines) and status != -signal.SIGKILL:
-                continue
+            if call == "disk":
+                process = start(most_bytes=number)
+                status = process.run()
+            else:
+                process = start()
+                status, lines = traced(process, log, injection)
+                if not any("INJECTED" in line for line in lines) and status != -signal.SIGKILL:
+                    continue
             found.injected[f"{call} {kind.split()[0]}"] += 1
             found.ended["killed" if status < 0 else ("done", "refused", "raw error")[status]] += 1
 

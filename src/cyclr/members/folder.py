@@ -58,7 +58,12 @@ class MemberFolder:
             if steps != sorted(set(steps)):
                 raise ValueError(f"steps {steps} are not in order")
             shapes = {str(name): [int(length) for length in shape] for name, shape in content["shapes"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except OSError as error:
+            raise MembersError(
+                f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and your rights to read it, "
+                "or choose another folder."
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MembersError(
                 f"{str(listing)!r} must be a list of members with files {self._format.suffix}, as Snapshots writes it; "
                 f"got {type(error).__name__}: {error}. Choose another folder."
