@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +71,28 @@ def run(
             f"== standard output\n{output}\n== standard error\n{errors}"
         )
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def forked(act: Callable[[], object]) -> tuple[int, str]:
+    """Call a function in a forked process. Return its exit status, or minus a signal, and its error or `"done"`."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # The threads of frameworks are not in the forked process, which does not need them.
+        warnings.simplefilter("ignore")
+        pid = os.fork()
+    if pid == 0:
+        said = "done"
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001
+            said = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, said.encode()[:4000])
+            os._exit(0)
+    os.close(writer)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with os.fdopen(reader) as file:
+        return status, file.read()
 
 
 def run_kills(kind: str) -> None:

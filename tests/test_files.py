@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.processes import forked
 
 from cyclr import RangeTestError, _files
 from cyclr.range_test.copies import on_disk
@@ -15,11 +16,8 @@ from cyclr.range_test.copies import on_disk
 
 def killed_while(folder: Path, write) -> list[str]:
     """Kill a forked process by SIGKILL in the middle of writing, and return the names that it left."""
-    pid = os.fork()
-    if pid == 0:
-        write(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    status, _ = forked(lambda: write(lambda *_: os.kill(os.getpid(), signal.SIGKILL)))
+    assert status == -signal.SIGKILL
     return names(folder)
 
 

@@ -1,5 +1,6 @@
 """Comparisons on the local engine, with real processes that are really killed."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -114,9 +115,30 @@ def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(tm
     assert str(records["light.py:raises"].error).startswith("OSError: no data")
     assert records["light.py:dies"].status == "failed"
     assert records["light.py:dies"].error == (
-        "its worker died 2 times; last: killed by SIGKILL, as by the system if memory runs out (fewer workers or a "
-        "smaller batch size need less). Its last output: out of luck"
+        "its worker died 2 times; last: killed by SIGKILL. Its last output: out of luck. If memory ran out, fewer "
+        "workers or a smaller batch size need less."
     )
+
+
+def test_memory_that_runs_out_is_said_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "light.py").write_text("def build(): raise MemoryError")
+    spec = Spec([{"kind": "fixed", "lr": 0.1}], workload="light.py:build", epochs=1, seeds=[0], folder=str(tmp_path))
+    assert trials.run_trial(spec.trials()[0]).error == "MemoryError (light.py, line 1)"
+
+
+def test_a_worker_that_cannot_be_started_ends_the_comparison_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    (tmp_path / "light.py").write_text("def build(): pass")
+    spec = Spec([{"kind": "fixed", "lr": 0.1}], workload="light.py:build", epochs=1, seeds=[0], folder=str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    message = r"no worker process can be started for .*: Cannot allocate memory\. Free memory"
+    with pytest.raises(CyclrError, match=message):
+        compare(spec, tmp_path / "run", workers=1)
+    assert read_records(tmp_path / "run") == []
 
 
 DEADLY = """

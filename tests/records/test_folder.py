@@ -1,6 +1,8 @@
 """The run folder: whatever happens to the writer, whole records stay and none is there twice."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import re
@@ -8,13 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pandas as pd
 import pytest
+from tests.processes import forked
 
 from cyclr.errors import RunFolderError
 from cyclr.records import Record, RunFolder, read_records
@@ -298,6 +302,35 @@ def test_a_record_that_the_disk_did_not_confirm_is_not_done(
     assert read_records(tmp_path) == RECORDS[:2]
 
 
+def test_a_record_that_cannot_be_removed_is_removed_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = filled(tmp_path, 1), os.write
+    with opened(tmp_path) as run:
+        with failing(monkeypatch, "ftruncate"):
+            monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:100]))
+            with pytest.raises(RunFolderError, match="the disk is full"):
+                run.append(RECORDS[1])
+            monkeypatch.setattr(os, "write", write)
+            assert RunFolder.read(tmp_path).torn
+            with pytest.raises(RunFolderError, match=r"cannot be saved in .*: Input/output error"):
+                run.append(RECORDS[1])
+        run.append(RECORDS[1])
+    assert read_records(tmp_path) == RECORDS[:2]
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_an_error_of_closing_loses_nothing_and_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as run:
+        run.append(RECORDS[0])
+        descriptors = [*run._locked.values()]
+        with failing(monkeypatch, "close"):
+            run.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert read_records(tmp_path) == RECORDS[:1]
+
+
 def test_a_full_disk_leaves_no_part_of_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, write = filled(tmp_path, 1), os.write
     before = path.read_bytes()
@@ -334,6 +367,74 @@ def test_a_folder_that_is_deleted_while_it_is_open_takes_no_record(tmp_path: Pat
         shutil.rmtree(tmp_path / "run")
         with pytest.raises(RunFolderError, match=r"records\.jsonl' was deleted or replaced .* is not saved"):
             run.append(RECORDS[0])
+
+
+@pytest.mark.parametrize("name", ["run", "run/.lock", "run/records.jsonl"])
+def test_a_file_or_folder_that_is_replaced_while_it_is_open_takes_no_record(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path / "run") as run:
+        (tmp_path / name).rename(tmp_path / "moved")
+        filled(tmp_path / "run", 0) if name == "run" else (tmp_path / name).touch()
+        with pytest.raises(RunFolderError, match=r"was deleted or replaced .* is not saved"):
+            run.append(RECORDS[0])
+
+
+def test_a_process_may_change_its_folder_while_a_run_folder_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with opened(Path("run")) as run:
+        monkeypatch.chdir("/")
+        run.append(RECORDS[0])
+    assert read_records(tmp_path / "run") == RECORDS[:1]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    message = rf"cannot be locked: its file system has no file locks \({os.strerror(number)}\), .* a local disk\."
+    with pytest.raises(RunFolderError, match=message):
+        opened(tmp_path / "run")
+    assert files_of(tmp_path / "run") == [".lock"]
+
+
+@pytest.mark.parametrize(("mode", "is_readable"), [(0o000, False), (0o555, True)])
+def test_a_folder_of_another_user_is_a_clear_error(mode: int, is_readable: bool) -> None:
+    # Not in tmp_path, which other users cannot reach.
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "run")
+        filled(folder, 1)
+        (folder / ".lock").chmod(0o444)
+        folder.chmod(mode)
+        Path(temporary).chmod(0o755)
+        reading, writing = (as_other_user(use, folder) for use in (read_records, opened))
+        folder.chmod(0o755)
+    assert re.fullmatch(
+        r"RunFolderError: '.*' cannot be used as a run folder: Permission denied\. Choose another folder\.", writing
+    )
+    if is_readable:
+        assert reading == "done"
+    else:
+        assert re.fullmatch(
+            r"RunFolderError: '.*' cannot be read: Permission denied\. Check its files, and your rights.*", reading
+        )
+
+
+def as_other_user(use: Callable[[Path], object], folder: Path) -> str:
+    """Use a folder in a process without the rights of root, who may do everything; return the error or `"done"`."""
+
+    def act() -> None:
+        with contextlib.suppress(PermissionError):
+            os.setuid(65534)
+        use(folder)
+
+    return forked(act)[1]
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_lock_file_that_is_deleted_lets_no_second_writer_in_and_is_noticed(tmp_path: Path) -> None:

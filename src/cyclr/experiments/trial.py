@@ -241,7 +241,7 @@ def _seed(seed: int) -> None:
 
 def _error_line(error: BaseException, file: Path | None) -> str:
     """Return the error in one line, with the place in the user's folder unless it is an error of cyclr."""
-    said = f"{type(error).__name__}: {user_file.plain_text(str(error))}"
+    said = ": ".join(filter(None, (type(error).__name__, user_file.plain_text(str(error)))))
     if isinstance(error, CyclrError):
         return said
     frames = traceback.extract_tb(error.__traceback__)

@@ -60,8 +60,8 @@ class MemberFolder:
             shapes = {str(name): [int(length) for length in shape] for name, shape in content["shapes"].items()}
         except OSError as error:
             raise MembersError(
-                f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and your rights to read it, "
-                "or choose another folder."
+                f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and your rights, or "
+                "choose another folder."
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MembersError(

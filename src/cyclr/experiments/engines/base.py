@@ -83,7 +83,10 @@ class Engine(ABC):
                             if losses[trial.id] <= self.retries:
                                 waiting.appendleft(trial)
                             else:
-                                error = f"its worker died {losses[trial.id]} times; last: {reason}"
+                                error = (
+                                    f"its worker died {losses[trial.id]} times; last: {reason.rstrip('.')}. If memory "
+                                    "ran out, fewer workers or a smaller batch size need less."
+                                )
                                 yield structs.replace(empty_record(trial), status="failed", error=error)
                         case _:
                             tell(event)

@@ -96,17 +96,31 @@ class _Worker:
     def __init__(self, threads: int) -> None:
         self.connection, theirs = Pipe()
         self._log: Any = tempfile.TemporaryFile()  # noqa: SIM115  # Closed by `close`.
-        # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with it.
-        self._process = subprocess.Popen(  # noqa: S603  # This interpreter, with code of this file.
-            [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps([*map(str, sys.path)]), str(os.getpid())],
-            env={**os.environ, **environment.thread_variables(threads)},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
-        theirs.close()
+        try:
+            # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with
+            # it.
+            self._process = subprocess.Popen(  # noqa: S603  # This interpreter, with code of this file.
+                [
+                    sys.executable,
+                    "-c",
+                    _START,
+                    str(theirs.fileno()),
+                    json.dumps([*map(str, sys.path)]),
+                    str(os.getpid()),
+                ],
+                env={**os.environ, **environment.thread_variables(threads)},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                start_new_session=True,
+            )
+        except OSError:
+            self.connection.close()
+            self._log.close()
+            raise
+        finally:
+            theirs.close()
 
     def close(self, patience: float = 0) -> str:
         """Wait this many seconds for the process to end, kill what is left of it, and return why it ended."""
@@ -120,8 +134,6 @@ class _Worker:
         printed = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
         self._log.close()
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        if code == -signal.SIGKILL:
-            reason += ", as by the system if memory runs out (fewer workers or a smaller batch size need less)"
         return reason + (f". Its last output: {' / '.join(printed)}" if printed else "")
 
 
