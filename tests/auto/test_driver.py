@@ -11,7 +11,7 @@ from tests.auto.networks import Network, bounds, times, train, train_plainly
 
 import cyclr
 from cyclr import AutoCycle, AutoCycleError, Bounds
-from cyclr.auto import AutoEvent
+from cyclr.auto import AutoEvent, driver
 
 TOTAL = 400
 BOUNDS = Bounds(0.001, 0.1, "ok", "made up")
@@ -209,6 +209,19 @@ def test_weights_that_are_spoiled_are_restored_at_the_third_loss_before_an_updat
     assert factor[:3] == [1.0] * 3
     assert factor[3] < 0.34
     assert auto.lr == auto.factor * auto.schedule(50)
+
+
+def test_batches_are_left_out_without_an_event_after_a_number_of_events(monkeypatch):
+    monkeypatch.setattr(driver, "MOST_EVENTS", 4)
+    auto = AutoCycle(1000, BOUNDS, state=Number())
+    losses = [math.nan if step % 40 == 39 else falling(step) for step in range(1000)]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        drive(auto, losses)
+    assert [(event.what, event.step) for event in auto.events] == [("left_out", 40 * at + 39) for at in range(4)]
+    assert len(warned) == 4
+    said = "That makes 4 events: check the data. Further batches are left out without one."
+    assert [said in event.why for event in auto.events] == [False, False, False, True]
 
 
 def test_data_that_is_never_finite_is_said_ten_times_and_left_out():

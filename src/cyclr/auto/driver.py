@@ -1,7 +1,7 @@
 """AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks, _names
@@ -26,6 +26,9 @@ LONGEST_TEST, SHORTEST_TEST = 150, 40
 
 SHARE_OF_TEST = 4
 """The range test is at most one part of so many of the run."""
+
+MOST_EVENTS = 1000
+"""Events after which a batch is left out without one. A state holds all events, and each is a warning."""
 
 USUAL_BASE = 0.01
 """base_lr of the cycle that starts from a usual rate, as a share of the rate."""
@@ -74,7 +77,8 @@ class AutoCycle:
             such as 1e-3 for Adam and 1e-2 for SGD.
 
     Attributes:
-        events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
+        events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none. After 1,000 events,
+            batches are left out without one.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
         last_lr: learning rate of the last update, NaN before the first.
@@ -288,6 +292,12 @@ class AutoCycle:
             self._report(action.event)
 
     def _report(self, event: AutoEvent) -> None:
+        made = len(self.events) + 1
+        if event.what == "left_out" and made >= MOST_EVENTS:
+            if made > MOST_EVENTS:
+                return
+            more = f" That makes {made} events: check the data. Further batches are left out without one."
+            event = replace(event, why=event.why + more)
         self.events += (event,)
         warn(f"AutoCycle: {event}")
 
