@@ -1,7 +1,7 @@
 """The Ray engine on a real Ray: started here, and as a cluster of two nodes."""
 
+import concurrent.futures
 import importlib.util
-import itertools
 import json
 import os
 import signal
@@ -20,8 +20,9 @@ from cyclr.errors import CyclrError, MissingExtraError
 from cyclr.experiments import Spec, compare, read_records
 from cyclr.experiments import trial as trials
 from cyclr.experiments.engines.ray import RayEngine
-from cyclr.experiments.events import Epoch, Event
+from cyclr.experiments.events import Epoch, Event, Finished, Progress
 from cyclr.experiments.spec import Trial
+from cyclr.records import Record
 
 for package in ("torch", "ray"):
     if importlib.util.find_spec(package) is None:
@@ -102,6 +103,42 @@ def test_a_folder_that_ray_does_not_take_is_named_with_its_size(
     assert not ray.is_initialized()
 
 
+LIGHT = """
+import time
+from pathlib import Path
+import ray
+
+STARTED = Path({started!r})
+
+def build():
+    if ray.get_runtime_context().get_node_id() == {node!r}:
+        STARTED.touch()
+    while not STARTED.exists() or ray.get_runtime_context().get_node_id() == {node!r}:
+        time.sleep(0.05)
+    raise OSError("no data")
+"""
+
+
+def test_a_node_that_is_killed_with_its_trials_loses_no_record(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1, wait=False, **SMALL)
+    cluster.wait_for_nodes(timeout=LIMIT)
+    # Trials on this node never end, and the others end when one of them has started.
+    (tmp_path / "light.py").write_text(LIGHT.format(started=str(tmp_path / "started"), node=node.node_id))
+    policies = [{"kind": "fixed", "lr": 0.1}]
+    spec = Spec(policies, workload="light.py:build", epochs=1, seeds=range(6), folder=str(tmp_path))
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Finished) and node in cluster.list_all_nodes():
+            cluster.remove_node(node, allow_graceful=False)
+
+    records = compare(spec, tmp_path / "run", engine="ray", address=cluster.address, tell=tell)
+    assert sorted(record.trial for record in records) == sorted(trial.id for trial in spec.trials())
+    assert {record.error for record in records} == {"OSError: no data (light.py, line 13)"}
+    assert [event.stage for event in events if isinstance(event, Progress)].count("worker died") == 1
+
+
 # This one goes last: after a Ray of its own, this process can connect to no other cluster.
 DRIVER = """
 import json, sys
@@ -167,25 +204,28 @@ def test_a_ray_that_fails_without_a_file_to_ship_is_told_as_it_is(
         list(RayEngine().run(spec.trials()))
 
 
-def test_a_task_sends_a_message_each_half_second_and_its_last_events_before_the_record(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_task_sends_a_message_each_half_second_and_its_record_last(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[RayEngine.__module__]
     (trial,) = Spec([{"kind": "fixed", "lr": 0.1}], epochs=1, seeds=[0]).trials()
     events = [Epoch(trial.id, {"step": step}) for step in range(100)]
-    now, sent = [0.0], list[Any]()
+    record = trials.empty_record(trial)
+    waits = []
 
-    def run(trial: Trial, tell: Callable[[Event], None]) -> str:
+    def run(trial: Trial, tell: Callable[[Event], None]) -> Record:
         for event in events:
-            now[0] += 0.1
             tell(event)
-        return "the record"
+        return record
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    def wait(futures: Any, timeout: float) -> Any:
+        # The trial has ended each time, and the task sees it the third time.
+        waits.append(timeout)
+        ended = concurrent.futures.wait(futures)
+        return ended if len(waits) > 2 else SimpleNamespace(done=set())
+
     monkeypatch.setattr(module, "run_trial", run)
-    assert module._run_in_task(trial, SimpleNamespace(put=sent.append)) == "the record"
-    assert len(sent) <= 21
-    assert [*itertools.chain(*sent)] == events
+    monkeypatch.setattr(module, "wait", wait)
+    assert list(module._run_in_task(trial)) == [events, [Finished(record)]]
+    assert waits == [0.5] * 3
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

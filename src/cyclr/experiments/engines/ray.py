@@ -1,11 +1,12 @@
 """Trials on a Ray cluster, or on a Ray that is started on this machine for the purpose."""
 
 import os
-import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from cyclr import _checks, _extras
@@ -15,9 +16,11 @@ from cyclr.experiments.engines.base import Engine, Lost
 from cyclr.experiments.events import Epoch, Event, Finished, Progress
 from cyclr.experiments.spec import Trial
 from cyclr.experiments.trial import run_trial
-from cyclr.records import Record
 
 _SECONDS_BETWEEN_MESSAGES = 0.5
+
+_SUBMITTED_AT_MOST = 1000
+"""Trials that run or are in Ray's queue: Ray looks at each whenever one has events."""
 
 
 class RayEngine(Engine):
@@ -25,7 +28,8 @@ class RayEngine(Engine):
 
     A Ray that is already connected is used; otherwise this connects, and disconnects at the end. The folder of the
     user's file is shipped with the job (as Ray's `working_dir`). cyclr and the frameworks have to be installed on every
-    node. A trial whose worker or node dies is started again.
+    node. A trial whose worker or node dies is started again. A trial runs in a thread of its worker that is not the
+    main thread, so your file cannot set handlers of signals there.
 
     Args:
         address: of a cluster, such as `"auto"` or `"HOST:PORT"`; by default a Ray is started here.
@@ -68,11 +72,10 @@ class RayEngine(Engine):
                 )
             self._init["num_cpus"] = max(1, round(workers * cpus))
         self._running: dict[Any, Trial] = {}
-        self._messages: Any = None
         self._connected = self._ships = False
 
     def open(self, trials: Sequence[Trial]) -> int:
-        """Connect to Ray. It has a queue, so all trials may be submitted.
+        """Connect to Ray. It has a queue, so more trials may be submitted than run at a time.
 
         Raises:
             CyclrError: the cluster cannot be reached, or the folder cannot be shipped.
@@ -80,38 +83,34 @@ class RayEngine(Engine):
         ray = self._ray
         if not ray.is_initialized():
             self._connect(next((trial.file for trial in trials if trial.file is not None), None))
-        from ray.util.queue import Queue
-
-        self._messages = Queue(actor_options={"num_cpus": 0})
-        self._task = ray.remote(**self._resources, max_retries=0)(_run_in_task)
-        return len(trials)
+        self._task = ray.remote(**self._resources, max_retries=0, num_returns="streaming")(_run_in_task)
+        return min(len(trials), _SUBMITTED_AT_MOST)
 
     def submit(self, trial: Trial) -> None:
         sent = trial
         if self._ships and trial.file is not None:
             sent = replace(trial, folder=".", shipped_as=trial.file.name)
-        self._running[self._task.remote(sent, self._messages)] = trial
+        self._running[self._task.remote(sent)] = trial
 
     def poll(self) -> Iterable[Progress | Epoch | Finished | Lost]:
-        """Wait until a task ends, or for the next messages."""
-        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_SECONDS_BETWEEN_MESSAGES)
-        for events in self._messages.get_nowait_batch(self._messages.qsize()):
-            yield from events
-        for reference in ready:
-            trial = self._running.pop(reference)
+        streams = [*self._running]
+        self._ray.wait(streams)
+        ready, _ = self._ray.wait(streams, num_returns=len(streams), timeout=0)
+        for stream in ready:
             try:
-                yield Finished(self._ray.get(reference))
+                events = self._ray.get(next(stream))
             except self._ray.exceptions.RayError as error:
-                yield Lost(trial, (str(error).strip() or type(error).__name__).splitlines()[0])
+                yield Lost(self._running.pop(stream), (str(error).strip() or type(error).__name__).splitlines()[0])
+                continue
+            if isinstance(events[-1], Finished):
+                del self._running[stream]
+            yield from events
 
     def close(self) -> None:
         """Cancel the tasks, and disconnect if this has connected."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        for stream in self._running:
+            self._ray.cancel(stream, force=True)
         self._running = {}
-        if self._messages is not None:
-            self._messages.shutdown(force=True)
-            self._messages = None
         if self._connected:
             self._ray.shutdown()
             self._connected = self._ships = False
@@ -163,18 +162,19 @@ def _describe(folder: Path) -> str:
     return f"{str(folder)!r} of {total}, {most} of them in {str(largest.relative_to(folder))!r}"
 
 
-def _run_in_task(trial: Trial, messages: Any) -> Record:
-    """Run a trial; its events are put into the queue `messages`, in lists because a call of the queue is slow."""
-    events: list[Event] = []
-    last = time.monotonic()
+def _run_in_task(trial: Trial) -> Iterator[list[Event]]:
+    """Run a trial, and yield its events in lists, because a message is slow. The last event is `Finished`.
 
-    def tell(event: Event) -> None:
-        nonlocal events, last
-        events.append(event)
-        if time.monotonic() - last >= _SECONDS_BETWEEN_MESSAGES:
-            messages.put(events)
-            events, last = [], time.monotonic()
-
-    record = run_trial(trial, tell)
-    messages.put(events)
-    return record
+    A task cannot yield while it runs something else, so the trial has a thread of its own.
+    """
+    events: SimpleQueue[Event] = SimpleQueue()
+    with ThreadPoolExecutor(1) as thread:
+        record = thread.submit(run_trial, trial, events.put)
+        while True:
+            ended = wait([record], _SECONDS_BETWEEN_MESSAGES).done
+            told = [events.get() for _ in range(events.qsize())]
+            if ended:
+                yield [*told, Finished(record.result())]
+                return
+            if told:
+                yield told
