@@ -20,6 +20,10 @@ from cyclr.report import run_page
 
 STUDY = Path(__file__).parents[1] / "studies" / "fashion_mnist" / "results" / "headline"
 TWO_FRAMES = "requestAnimationFrame(() => requestAnimationFrame(() => performance.mark('cyclr-ready')));"
+CHROMIUM = {
+    "executable_path": shutil.which("chromium") or shutil.which("chromium-browser"),
+    "args": ["--no-sandbox"],
+}
 WAIT = """() => new Promise((done) => {
   const look = () => {
     const mark = performance.getEntriesByName("cyclr-ready")[0];
@@ -52,13 +56,12 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path, default=STUDY, help="a run folder; the study's by default")
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     pages = {
         "a bare chart of Plotly": bare_chart(),
         f"report of {options.run.name}": page.render(run_page(options.run)),
     }
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**CHROMIUM)
         times: dict[str, list[float]] = {name: [] for name in pages}
         paths = {name: Path(folder, f"{number}.html") for number, name in enumerate(pages)}
         for name, text in pages.items():
