@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cyclr.errors import CyclrError
 from cyclr.experiments import Spec, tracking
 from cyclr.experiments.events import Epoch
 from cyclr.experiments.trial import run_trial
@@ -200,3 +201,13 @@ def test_epochs_of_a_restarted_trial_are_logged_once_and_the_ending_at_the_end(b
         (30, {"ending/val_accuracy": 0.9, "ending/predictions": 5}),
         (30, {"status": "ok"}),
     ]
+
+
+def test_a_tracking_uri_that_cannot_be_used_is_one_line_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(
+        CyclrError, match=r"MLflow cannot use the tracking URI 'http://\*\*\*@127\.0\.0\.1:9'"
+    ) as caught:
+        tracking.Mlflow("http://bob:hunter2@127.0.0.1:9")
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Snapshots, ensemble and average for Keras, on every backend."""
 
 import math
+import resource
 
 import keras
 import numpy as np
@@ -110,6 +111,23 @@ def test_files_are_those_of_keras_without_the_optimizer(tmp_path):
     assert same(other.get_weights(), snapshots.members[0].state)
     model.save_weights(tmp_path / "whole.weights.h5")
     assert (tmp_path / names[0]).stat().st_size < (tmp_path / "whole.weights.h5").stat().st_size
+
+
+@pytest.mark.any_backend
+def test_a_full_disk_is_an_error_and_ends_no_process(tmp_path):
+    model = compiled(normalized())
+    fit(model, Snapshots(folder=tmp_path, keep=1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    # At these sizes, HDF5 ends the process by SIGSEGV if it writes to the disk itself.
+    for size in (0, 3000, 9000):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(MembersError, match=r"the member of step 4 cannot be saved in .*: File too large\."):
+                fit(compiled(normalized()), Snapshots(folder=tmp_path, keep=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.any_backend

@@ -28,7 +28,12 @@ def main() -> None:
     from cyclr.cli.app import app
 
     sys.unraisablehook = keeping_interrupts(sys.unraisablehook)
-    app()
+    try:
+        app()
+    except OSError as error:
+        # Standard output is on a full disk.
+        sys.stderr.write(f"cyclr: {error}\n")
+        raise SystemExit(1) from None
 
 
 def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:

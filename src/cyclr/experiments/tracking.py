@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclr import _extras
+from cyclr.errors import CyclrError
 from cyclr.experiments import _private
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
@@ -105,15 +106,24 @@ class Mlflow(_Tracker):
 
     Raises:
         MissingExtraError: mlflow is not installed.
+        CyclrError: the server cannot be reached, or the folder or file cannot be used.
     """
 
     def __init__(self, uri: str | None = None, experiment: str = "cyclr") -> None:
         super().__init__()
         with _extras.needed("live logs need", "mlflow", extra="mlflow"):
             from mlflow import MlflowClient
-        self._client = MlflowClient(tracking_uri=uri)
-        known = self._client.get_experiment_by_name(experiment)
-        self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            known = self._client.get_experiment_by_name(experiment)
+            self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
+        except Exception as error:
+            # MLflow's stores raise errors of their databases and of HTTP.
+            where = "in the environment" if uri is None else repr(redact(uri))
+            raise CyclrError(
+                f"MLflow cannot use the tracking URI {where}: {redact(str(error)):.200}. Start its server, or check "
+                "the URI."
+            ) from error
 
     def _start(self, name: str, settings: dict[str, Any]) -> Any:
         same = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"
