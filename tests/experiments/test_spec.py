@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 import cyclr
 from cyclr import CyclrError
+from cyclr._redact import redact
 from cyclr.bounds import Bounds
 from cyclr.experiments import Spec
 from cyclr.experiments.policies import KINDS, Policy, parse
 from cyclr.experiments.spec import Trial
 from cyclr.records import RunFolder
-from cyclr.records.redact import redact
 from cyclr.schedules import Run
 
 FIXED = {"kind": "fixed", "lr": 0.1}
@@ -34,6 +34,13 @@ BOUNDS = Bounds(0.01, 1.0, "ok", "for a test")
 
 def spec(**changes: object) -> Spec:
     return Spec(**{"policies": [FIXED], "epochs": 2, "seeds": [0], **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["https://bob:hunter2@host", "run with token=hunter2"])
+def test_a_name_with_a_password_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="must hold no password") as caught:
+        Spec([{"kind": "fixed", "lr": 0.1, "name": name}], epochs=1)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_trials_are_policies_by_optimizers_by_seeds_seed_after_seed() -> None:

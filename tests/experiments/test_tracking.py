@@ -34,7 +34,11 @@ def tracked(tracker: Any, spec: Spec) -> dict[str, Any]:
 def test_tensorboard(blob_spec: Callable[..., Spec], tmp_path: Path) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     record = tracked(tracking.TensorBoard(tmp_path / "logs"), blob_spec(epochs=3))
-    events = reader.EventAccumulator(str(tmp_path / "logs" / record.trial))
+    (file,) = (tmp_path / "logs" / record.trial).iterdir()
+    # TensorBoard's own writers put the host into the name.
+    assert file.name.startswith("events.out.tfevents.")
+    assert ".cyclr." in file.name
+    events = reader.EventAccumulator(str(file.parent))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {"loss", "val_loss", "val_accuracy", "seconds", "learning_rate"}
     for name in ("val_accuracy", "loss"):
@@ -205,9 +209,7 @@ def test_epochs_of_a_restarted_trial_are_logged_once_and_the_ending_at_the_end(b
 
 def test_a_tracking_uri_that_cannot_be_used_is_one_line_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(
-        CyclrError, match=r"MLflow cannot use the tracking URI 'http://\*\*\*@127\.0\.0\.1:9'"
-    ) as caught:
+    with pytest.raises(CyclrError, match=r"MLflow cannot use the tracking URI 'http://\*\*\*'") as caught:
         tracking.Mlflow("http://bob:hunter2@127.0.0.1:9")
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)

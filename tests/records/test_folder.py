@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 from tests.processes import forked
 
+from cyclr import _redact
 from cyclr.errors import RunFolderError
 from cyclr.records import Record, RunFolder, read_records
 from cyclr.records.record import encode
@@ -247,8 +249,12 @@ def test_a_closed_folder_takes_no_record(tmp_path: Path) -> None:
             closed.append(RECORDS[0])
 
 
-def test_run_json_and_records_hold_no_credentials_and_no_home_folder(tmp_path: Path) -> None:
+def test_run_json_and_records_hold_no_credentials_no_host_and_no_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["/home/alice/.venv/bin/cyclr", "compare", "--mlflow", "https://bob:hunter2@tracker.example?token=x1y2"]
+    command += ["--address", "head.cluster:10001", "--address=ray://alice@head.cluster:10001"]
+    monkeypatch.setattr(socket, "gethostname", lambda: "laptop-of-alice")
     spec = {**SPEC, "workload": "/home/alice/model.py:build", "data": "/home/alice/data"}
     traceback = 'File "/home/alice/model.py", line 3\nOSError: https://bob:hunter2@tracker.example'
     lost = msgspec.structs.replace(
@@ -258,8 +264,20 @@ def test_run_json_and_records_hold_no_credentials_and_no_home_folder(tmp_path: P
         run.append(lost)
     with RunFolder.open(tmp_path, spec, IDS, command=command) as run:
         assert run.about["spec"]["workload"] == "~/model.py:build"
-    for name in ("run.json", "records.jsonl"):
-        assert not re.search(r"alice|hunter2|x1y2|bob", (tmp_path / name).read_text())
+    for name in ("run.json", "records.jsonl", ".lock"):
+        assert not re.search(r"alice|hunter2|x1y2|bob|tracker|cluster", (tmp_path / name).read_text())
+
+
+def test_a_comparison_in_the_home_of_another_user_keeps_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pattern of such homes, here below a folder of the test.
+    monkeypatch.setattr(_redact, "_HOMES", re.compile(re.escape(str(tmp_path / "home")) + r"/\w+"))
+    project = tmp_path / "home" / "alice" / "project"
+    for run in (project / "runs" / "a", tmp_path / "b"):
+        RunFolder.open(run, SPEC, IDS, folder_of_paths=project).close()
+        assert "alice" not in (run / "run.json").read_text()
+    assert RunFolder.read(project / "runs" / "a").about["folder"] == str(project)
 
 
 def test_folders_that_were_written_with_credentials_are_read_without(tmp_path: Path) -> None:
@@ -270,8 +288,8 @@ def test_folders_that_were_written_with_credentials_are_read_without(tmp_path: P
     old = {**json.loads(path.read_text()), "workload": "/home/alice/model.py:build", "error": "https://u:pw@host"}
     path.write_text(json.dumps(old) + "\n")
     run = RunFolder.read(tmp_path)
-    assert run.about["command"] == ["~/bin/cyclr", "--mlflow", "https://***@tracker.example"]
-    assert (run.records[0].workload, run.records[0].error) == ("~/model.py:build", "https://***@host")
+    assert run.about["command"] == ["~/bin/cyclr", "--mlflow", "https://***"]
+    assert (run.records[0].workload, run.records[0].error) == ("~/model.py:build", "https://***")
 
 
 @contextlib.contextmanager
@@ -467,7 +485,7 @@ def test_one_process_writes_at_a_time_and_a_killed_one_loses_nothing_that_it_rep
         process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
-        with pytest.raises(RunFolderError, match=rf"is in use: process {process.pid} on .* writes to it"):
+        with pytest.raises(RunFolderError, match=rf"is in use: process {process.pid} writes to it"):
             opened(tmp_path)
         seeds = [int(process.stdout.readline()) for _ in range(records)]
         assert seeds[0] > reported

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclr import _checks
+from cyclr._redact import shell
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
     BackendOption,
@@ -154,7 +155,7 @@ def compare(
             missing = len(RunFolder.read(output, missing_ok=True).missing(trial.id for trial in trials))
             err.print(
                 f"\nInterrupted: {len(trials) - missing} of {len(trials)} trials are recorded. "
-                f"The same command goes on, and so does: {shlex.join(['cyclr', 'compare', '--output', str(output)])}",
+                f"The same command goes on, and so does: {shell(['cyclr', 'compare', '--output', str(output)])}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,

@@ -10,6 +10,7 @@ import typer
 
 import cyclr
 from cyclr import CyclrError, _files
+from cyclr._redact import redact
 from cyclr.cli.compare import own_traceback, print_summary
 from cyclr.cli.live import Board
 from cyclr.cli.options import (
@@ -134,7 +135,7 @@ def demo(
 
 def _tell(text: str) -> None:
     """Print sentences, broken between words."""
-    out.print(text, highlight=False, markup=False)
+    out.print(redact(text), highlight=False, markup=False)
 
 
 def _run(spec: Spec, folder: Path) -> dict[str, Record]:

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from cyclr import _extras
+from cyclr._redact import redact
 from cyclr.errors import MissingExtraError
 
 
 def main() -> None:
     """Run the command line; the entry point of the `cyclr` script."""
-    for stream in (sys.stdout, sys.stderr):
-        # A pipe may have an encoding that lacks some of the characters that are printed.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = (
+        _RedactedStream.over(stream) if isinstance(stream, io.TextIOWrapper) else stream
+        for stream in (sys.stdout, sys.stderr)
+    )
     try:
         with _extras.needed("the command line needs", "typer", "rich", extra="cli"):
             import rich  # noqa: F401
@@ -34,6 +35,24 @@ def main() -> None:
         # Standard output is on a full disk.
         sys.stderr.write(f"cyclr: {error}\n")
         raise SystemExit(1) from None
+
+
+class _RedactedStream(io.TextIOWrapper):
+    """A stream without credentials, hosts and home folders, also in what a user's file and other packages print."""
+
+    @classmethod
+    def over(cls, stream: io.TextIOWrapper) -> "_RedactedStream":
+        # A pipe may have an encoding that lacks some of the characters that are printed.
+        return cls(
+            stream.buffer,
+            stream.encoding,
+            "replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+    def write(self, text: str) -> int:
+        return super().write(redact(text))
 
 
 def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:

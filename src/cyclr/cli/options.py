@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import re
-import shlex
 import sys
 import webbrowser
 from enum import IntEnum
@@ -19,6 +18,7 @@ from typer.core import TyperCommand
 
 from cyclr import _files
 from cyclr._checks import did_you_mean
+from cyclr._redact import redact, shell
 from cyclr.errors import BoundsError, CyclrError
 from cyclr.range_test import RangeTestResult
 from cyclr.schedules.cyclical import Mode
@@ -64,6 +64,9 @@ OpenOption = Annotated[
 ]
 
 
+_UsageError: Any = typer.BadParameter.__base__
+
+
 class Command(TyperCommand):
     """A command whose errors that a user can fix become one line and an exit code; others keep their traceback."""
 
@@ -79,6 +82,11 @@ class Command(TyperCommand):
                 # A missing option: its message is only what follows.
                 file = next((word for word in words if ".py" in word), "FILE.py:function")
                 error.message = f"Write --model {file}."
+            error.message = redact(error.message)
+            raise
+        except _UsageError as error:
+            # It may quote an argument, and is broken into lines.
+            error.message = redact(error.message)
             raise
 
     def invoke(self, ctx: Any) -> Any:
@@ -92,7 +100,7 @@ class Command(TyperCommand):
             if isinstance(error, OSError) and error.filename and not isinstance(error, CyclrError):
                 # Without the number of the error.
                 said = f"{error.filename}: {error.strerror}."
-            err.print(Text.assemble(("Error: ", "bold red"), in_options(said, ctx)), soft_wrap=True)
+            err.print(Text.assemble(("Error: ", "bold red"), redact(in_options(said, ctx))), soft_wrap=True)
             raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
 
 
@@ -130,7 +138,7 @@ def command_line(context: Any, *more: str) -> str:
         for one in value if isinstance(value, list | tuple) else [value]:
             option = [param.opts[0]] if param.param_type_name == "option" else []
             words += option if one is True else [*option, str(one)]
-    return shlex.join([*words, *more])
+    return shell([*words, *more])
 
 
 def check_new(overwrite: bool, *files: Path | None, made: Path | None = None) -> None:
@@ -179,7 +187,7 @@ def check_folder(folder: Path) -> None:
 
 def say(text: str, style: str | None = None) -> None:
     """Print text with names in it: nothing is taken for markup, and paths are not broken."""
-    out.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    out.print(redact(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def save_picture(ax: Any, path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cyclr import _checks
+from cyclr._redact import credentials
 from cyclr.experiments import workloads
 from cyclr.experiments.engines.base import Engine
 from cyclr.experiments.engines.local import LocalEngine
@@ -91,8 +92,9 @@ def compare(
                     log.finish(trials[event.record.trial], event.record)
             except Exception as error:  # noqa: BLE001  # A tracker may raise anything, and trials go on.
                 logs.remove(log)
+                said = credentials(str(error))
                 warnings.warn(
-                    f"{type(log).__name__} failed and gets no further events: {type(error).__name__}: {error}. The "
+                    f"{type(log).__name__} failed and gets no further events: {type(error).__name__}: {said}. The "
                     "comparison goes on, and its records are complete.",
                     stacklevel=4,
                 )

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct
 
 from cyclr import _checks, _files
 from cyclr._checks import did_you_mean, quoted
+from cyclr._redact import credentials, redact, restore
 from cyclr.errors import CyclrError
 from cyclr.experiments._typed import Count, Seeds, Table, checked, frozen, plain, unknown
 from cyclr.experiments.data import NAMES
@@ -26,7 +27,6 @@ from cyclr.range_test.repeats import Sweep
 from cyclr.records import RunFolder
 from cyclr.records.direction import Direction, direction_of
 from cyclr.records.reading import read, unfit
-from cyclr.records.redact import redact
 from cyclr.schedules import Schedule
 
 
@@ -189,7 +189,7 @@ class Spec:
         for name, kind in _field_types().items():
             value = checked(name, plain(name, getattr(self, name)), kind)
             if name in ("workload", "data") and value is not None:
-                value = _expanded(value)
+                value = restore(value)
             object.__setattr__(self, name, frozen(value))
         object.__setattr__(self, "policies", tuple(self._with_schedule(table) for table in self.policies))
         _check_budget(self, "the comparison")
@@ -221,6 +221,11 @@ class Spec:
                 )
             ids.add(trial.id)
             name = trial.policy.name
+            if (shown := credentials(name)) != name:
+                raise ValueError(
+                    f"the name of a policy must hold no password and no token, because it is in every record; got "
+                    f"{shown!r}. Give it another name (name = …)."
+                )
             first = with_optimizer.setdefault((name, trial.optimizer_name), trial)
             if replace(trial, seed=first.seed) != first:
                 raise ValueError(f"two different policies are named {name!r}. Give them names (name = …).")
@@ -293,7 +298,7 @@ class Spec:
         Raises:
             CyclrError, TypeError, ValueError: as for `from_toml`.
         """
-        return cls._changed(about["spec"], _expanded(about.get("folder", ".")), options)
+        return cls._changed(about["spec"], restore(about.get("folder", ".")), options)
 
     @classmethod
     def _changed(cls, description: Mapping[str, Any], folder: str, options: Mapping[str, Any]) -> "Spec":
@@ -339,7 +344,7 @@ class Spec:
         return table
 
     def _with_file(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
-        path = Path(self.folder, _expanded(str(table["file"])))
+        path = Path(self.folder, restore(str(table["file"])))
         rest = {name: value for name, value in table.items() if name != "file"}
         try:
             found = read(path)
@@ -406,7 +411,7 @@ def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options whose relative paths are relative to `folder` instead of the current one."""
 
     def moved(path: Any) -> Any:
-        if not isinstance(path, str) or Path(path := _expanded(path)).is_absolute():
+        if not isinstance(path, str) or Path(path := restore(path)).is_absolute():
             return path
         absolute = str(Path(path).resolve())
         shared = os.path.commonpath([absolute, folder])
@@ -424,12 +429,6 @@ def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
             {**one, "file": moved(one["file"])} if isinstance(one, dict) and "file" in one else one for one in tables
         ]
     return seen
-
-
-def _expanded(path: str) -> str:
-    """Return a path with the home folder for ~, which records hold instead."""
-    # Path would also write ./x as x, and so change the ids of trials.
-    return os.path.expanduser(path)  # noqa: PTH111
 
 
 def _check_budget(of: "Spec | _Own", what: str) -> None:

@@ -5,16 +5,17 @@ The process that compares writes them.
 
 import os
 import re
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from cyclr import _extras
+from cyclr._redact import redact
 from cyclr.errors import CyclrError
 from cyclr.experiments import _private
 from cyclr.experiments.spec import Trial
 from cyclr.records import Record
-from cyclr.records.redact import redact
 
 
 class _Tracker(ABC):
@@ -79,19 +80,32 @@ class TensorBoard(_Tracker):
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         with _extras.needed("live logs need", "tensorboard"):
-            from tensorboard.summary import Writer
-        self._make, self._folder = Writer, Path(folder)
+            from tensorboard.summary.writer.record_writer import RecordWriter
+        self._writer, self._folder = RecordWriter, Path(folder)
 
     def _start(self, name: str, settings: dict[str, Any]) -> Any:
-        return self._make(str(self._folder / name))
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard's own writers name the file after the host.
+        now = time.time_ns()
+        run = self._writer((folder / f"events.out.tfevents.{now // 10**9:010d}.cyclr.{now}").open("xb"))
+        self._write(run, file_version="brain.Event:2")
+        return run
 
     def _log(self, run: Any, values: dict[str, Any], step: int) -> None:
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
         for name, value in values.items():
-            run.add_scalar(name, value, step)
+            self._write(run, step=step, summary=scalar_pb(name, value))
         run.flush()
 
     def _close(self, run: Any, record: Record) -> None:
         run.close()
+
+    def _write(self, run: Any, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        run.write(Event(wall_time=time.time(), **content).SerializeToString())
 
 
 class Mlflow(_Tracker):
@@ -118,12 +132,12 @@ class Mlflow(_Tracker):
             known = self._client.get_experiment_by_name(experiment)
             self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
         except Exception as error:
-            # MLflow's stores raise errors of their databases and of HTTP.
+            # MLflow's stores raise errors of their databases and of HTTP, which quote the password.
             where = "in the environment" if uri is None else repr(redact(uri))
             raise CyclrError(
                 f"MLflow cannot use the tracking URI {where}: {redact(str(error)):.200}. Start its server, or check "
                 "the URI."
-            ) from error
+            ) from None
 
     def _start(self, name: str, settings: dict[str, Any]) -> Any:
         same = f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"

@@ -12,7 +12,6 @@ of the comparison.
 import contextlib
 import os
 import platform
-import socket
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from cyclr import _files
+from cyclr._redact import redact, restore
 from cyclr.errors import CyclrError, RunFolderError
 from cyclr.records.record import VERSION, Record, decode, decode_json, encode, now
-from cyclr.records.redact import redact
 
 _PACKAGES = ("cyclr", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax", "ray", "scipy")
 
@@ -33,7 +32,7 @@ class RunFolder:
 
     Attributes:
         path: the folder.
-        about: the contents of run.json, without credentials and home folders.
+        about: the contents of run.json, without credentials, hosts, users and home folders.
         records: the latest record of every trial, in the order in which they finished.
         torn: True if the last line is incomplete; it is left out of `records`.
 
@@ -122,7 +121,7 @@ class RunFolder:
             UserWarning: the user's file has changed since the folder got its results.
         """
         run = cls(folder)
-        spec = {"spec": dict(description), "folder": str(Path(folder_of_paths).resolve())}
+        spec = {"spec": dict(description), "folder": _shareable(Path(folder_of_paths).resolve(), run.path.resolve())}
         started = {
             "command": list(sys.argv if command is None else command),
             "workload_sha256": workload_sha256,
@@ -222,6 +221,10 @@ class RunFolder:
             self.about = redact(decode_json(about, where))
         except RecursionError as error:
             raise RunFolderError(f"{where!r} holds lists that are nested too deeply. Was the file edited?") from error
+        if not isinstance(folder := self.about.get("folder", ""), str):
+            raise RunFolderError(f"folder in {where!r} must be a path. Was the file edited?")
+        if folder.startswith("."):
+            self.about["folder"] = str((self.path / folder).resolve())
         if not isinstance(self.about.get("resumed", []), list):
             raise RunFolderError(f"resumed in {where!r} must be a list. Was the file edited?")
         *lines, rest = content.split(b"\n")
@@ -245,7 +248,7 @@ class RunFolder:
         else:
             self._check_own()
         os.ftruncate(self._locked[".lock"], 0)
-        os.write(self._locked[".lock"], f"process {os.getpid()} on {socket.gethostname()}".encode())
+        os.write(self._locked[".lock"], f"process {os.getpid()}".encode())
         self.about = redact(about)
         _files.write_json(self.path / "run.json", self.about)
         if "records.jsonl" not in self._locked:
@@ -347,6 +350,15 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
     return RunFolder.read(folder).records
 
 
+def _shareable(folder: Path, run: Path) -> str:
+    """Return a folder as run.json holds it: relative to the run folder if both are in the home of another user.
+
+    That home would become `~`, which is restored as the home of this user.
+    """
+    shared = os.path.commonpath([folder, run])
+    return str(folder) if restore(redact(shared)) == shared else f"./{os.path.relpath(folder, run)}"
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -364,5 +376,4 @@ def _hardware() -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": processor,
         "cores": os.cpu_count(),
-        "host": socket.gethostname(),
     }

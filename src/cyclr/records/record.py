@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclr import _extras
+from cyclr._redact import redact
 from cyclr.auto import AutoEvent
 from cyclr.errors import RunFolderError
 from cyclr.range_test import RangeTestResult
 from cyclr.records.direction import Direction
-from cyclr.records.redact import redact
 from cyclr.schedules import Schedule
 
 with _extras.needed("records need", "msgspec", extra="compare"):
@@ -39,7 +39,7 @@ def now() -> str:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One finished trial: a policy trained from one seed. The defaults describe a trial that has not started.
 
-    Credentials in URIs and home folders are removed from its texts; see `cyclr.records.redact`.
+    `workload`, `error` and `traceback` lose credentials, hosts, users and home folders; see `cyclr._redact`.
 
     Attributes:
         version: of the format, 1.
@@ -104,8 +104,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Record: {self.policy}, seed {self.seed}, on {self.workload}: {self.status}>"
 
     def __post_init__(self) -> None:
-        for name in ("workload", "error", "traceback"):
-            msgspec.structs.force_setattr(self, name, redact(getattr(self, name)))
+        names = ("workload", "error", "traceback")
+        for name, text in zip(names, redact([getattr(self, name) for name in names]), strict=True):
+            msgspec.structs.force_setattr(self, name, text)
         for name in ("epochs", "steps"):
             lengths = sorted({len(values) for values in getattr(self, name).values()})
             if len(lengths) > 1:

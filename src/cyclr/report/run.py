@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclr._redact import redact, shell
 from cyclr.drawing import code
 from cyclr.drawing.page import Page, PageGroup, PagePolicy, PageTest, number
 from cyclr.range_test import RangeTestResult
@@ -57,7 +57,7 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     rows = [row for group in groups for row in group.rows]
     first = next((row.finished[0] for row in rows if row.finished), None)
     return Page(
-        title=run.path.resolve().name,
+        title=_name(run),
         kind="Learning-rate comparison",
         verdicts=verdicts or [("", ["No trial has finished yet. Look again when one has."])],
         settings=_settings(run),
@@ -160,25 +160,24 @@ def _tests(records: Sequence[Record], winner: str) -> list[PageTest]:
 
 def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
     general = {
-        "folder": run.path.resolve().name,
+        "folder": _name(run),
         "created": _shown(run.about.get("created")),
         "finished trials": str(len(run.records)),
     }
     command = run.about.get("command")
     if isinstance(command, list):
-        general["command"] = shlex.join(map(str, command))
+        general["command"] = shell(map(str, command))
     sections = [("Run", general)]
     for name, title in (("spec", "Settings"), ("versions", "Versions"), ("hardware", "Hardware")):
         content = run.about.get(name)
         if isinstance(content, dict) and content:
-            # Leave out the host name: pages are shared.
-            shown = {
-                str(key).replace("_", " "): _shown(value)
-                for key, value in content.items()
-                if (name, key) != ("hardware", "host")
-            }
-            sections.append((title, shown))
+            sections.append((title, {str(key).replace("_", " "): _shown(value) for key, value in content.items()}))
     return sections
+
+
+def _name(run: RunFolder) -> str:
+    """Return the name of a run folder, which may be a home folder."""
+    return str(redact(str(run.path.resolve()))).rpartition(os.sep)[2]
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from cyclr import _checks, _extras
+from cyclr._redact import credentials
 from cyclr.errors import CyclrError
 from cyclr.experiments import environment
 from cyclr.experiments.engines.base import Engine, Lost
@@ -138,7 +139,7 @@ class RayEngine(Engine):
                     **self._init,
                 )
         except ray.exceptions.RayError as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            said = credentials(str(error).strip() or type(error).__name__).splitlines()[-1]
             message = f"Ray did not start ({said}). Look into its logs, or use the local engine."
             if self._ships and file is not None:
                 message = (
@@ -149,9 +150,11 @@ class RayEngine(Engine):
         except (ConnectionError, ValueError, RuntimeError) as error:
             self._connected = False
             raise CyclrError(
-                f"there is no Ray cluster at address={self._address!r} ({error}). Start one with `ray start --head`, "
-                "or leave the address out to run on this machine."
-            ) from error
+                credentials(
+                    f"there is no Ray cluster at address={self._address!r} ({error}). Start one with `ray start "
+                    "--head`, or leave the address out to run on this machine."
+                )
+            ) from None
 
 
 def _describe(folder: Path) -> str:
