@@ -51,7 +51,7 @@ _FORMATS = re.compile(
 )
 _ADDRESS = re.compile(
     r"(?i)(\b(?:ip|address|host|node)(?:['\"]?[ \t]*[:=]|[ \t])[ \t]*['\"]?|)"
-    r"(?!127\.|0\.0)((?:\d{1,3}\.){3}\d{1,3})(?=(:\d)?)"
+    r"(?<![\d.])(?!127\.|0\.0)((?:\d{1,3}\.){3}\d{1,3})(?=(:\d)?)"
 )
 _HOMES = re.compile(
     r"(?<![\w.~-])(?:/(?:export|nfs|var|usr|mnt|net/[^/\s]+|(?:mnt/|cygdrive/)?[a-z]))?/(?:home|Users)"

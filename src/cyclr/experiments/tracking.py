@@ -131,7 +131,7 @@ class Mlflow(_Tracker):
             self._client = MlflowClient(tracking_uri=uri)
             known = self._client.get_experiment_by_name(experiment)
             self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # MLflow's stores raise errors of their databases and of HTTP, which quote the password.
             where = "in the environment" if uri is None else repr(redact(uri))
             raise CyclrError(

@@ -2,7 +2,7 @@
 
 import copy
 import os
-import pickle
+import pickle  # nosec B403  # For the name of an error.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 

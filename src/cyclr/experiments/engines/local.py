@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404  # Starts this interpreter only.
 import sys
 import tempfile
 import threading
@@ -99,7 +99,7 @@ class _Worker:
         try:
             # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with
             # it.
-            self._process = subprocess.Popen(  # noqa: S603  # This interpreter, with code of this file.
+            self._process = subprocess.Popen(  # noqa: S603  # nosec B603  # This interpreter, with code of this file.
                 [
                     sys.executable,
                     "-c",
