@@ -134,3 +134,18 @@ def test_copies_that_a_killed_range_test_left_are_removed_by_the_next(tmp_path):
 def test_a_disk_of_copies_that_fails_is_one_kind_of_error(restoring, message):
     with pytest.raises(RangeTestError, match=message), on_disk(restoring=restoring):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_links_devices_and_pipes_stay_what_they_are(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere" / "a.json")
+    _files.write_atomically(tmp_path / "link.json", "content")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "elsewhere" / "a.json").read_text() == "content"
+    _files.write_atomically("/dev/null", "content")
+    assert Path("/dev/null").is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR), "rb", buffering=0) as pipe:  # noqa: PTH123
+        _files.write_atomically(tmp_path / "pipe", "content")
+        assert pipe.read(7) == b"content"
+    assert (tmp_path / "pipe").is_fifo()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Callable[[IO[bytes]], object]") -> None:
     """Write to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
 
+    A link stays, and the file that it names is replaced. Devices and pipes are written to as they are.
+
     Args:
         path: the file that appears or is replaced, whole.
         content: text, bytes, or a function that writes to the open file.
@@ -21,6 +23,20 @@ def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Calla
         OSError: the folder does not exist or cannot be written; nothing is left behind.
         ValueError: the path does not name a file.
     """
+    from pathlib import Path
+
+    def write(file: IO[bytes]) -> None:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
+
+    target = Path(path)
+    if target.parent == Path("/dev") or (target.exists() and not target.is_file() and not target.is_dir()):
+        # A device or a pipe, such as /dev/stdout, is not replaced.
+        with target.open("wb") as file:
+            write(file)
+        return
     with contextlib.ExitStack() as locks, replacing(path) as beside:
         while True:
             descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -33,10 +49,7 @@ def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Calla
             if os.fstat(descriptor).st_nlink:
                 break
         with beside.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
+            write(file)
 
 
 @contextlib.contextmanager
@@ -67,6 +80,8 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
         )
     if target.is_dir():
         raise IsADirectoryError(f"{os.fspath(path)!r} is a folder. Name a file in it.")
+    if target.is_symlink():
+        target = target.resolve()
     # A random name: other threads, and processes with the same id on other machines, may write here too.
     beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp{ending}")
     try:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from cyclr import RangeTestResult
 from cyclr.bounds import Bounds
-from cyclr.errors import CyclrError
+from cyclr.errors import CyclrError, RunFolderError
 from cyclr.experiments import Spec
 from cyclr.experiments.demo import (
     AUTO,
@@ -160,3 +160,14 @@ def test_a_folder_without_a_result_is_removed(folders: Path) -> None:
     for name in ("demo", "beside", "failed", "interrupted", "other", "missing"):
         remove_empty(folders / name)
     assert {path.name for path in folders.iterdir()} == {"demo", "beside", "other"}
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(folders: Path) -> None:
+    spec = demo_spec(epochs=2)
+    for name in ("demo", "failed", "interrupted"):
+        with RunFolder.open(folders / name, spec.to_dict(), [trial.id for trial in spec.trials()]):
+            before = (folders / name / "records.jsonl").read_bytes()
+            remove_empty(folders / name)
+            with pytest.raises(RunFolderError, match="is in use"):
+                discard_records(folders / name)
+        assert (folders / name / "records.jsonl").read_bytes() == before

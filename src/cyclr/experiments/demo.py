@@ -102,20 +102,26 @@ def chance(accuracy: float, images: int) -> int:
 
 
 def discard_records(folder: Path) -> None:
-    """Remove the records of a demo from a folder, so that the next demo trains again. Other runs stay."""
-    with contextlib.suppress(RunFolderError):
+    """Remove the records of a demo from a folder, so that the next demo trains again. Other runs stay.
+
+    Raises:
+        RunFolderError: another process writes to the folder.
+    """
+    try:
         policies = RunFolder.read(folder, missing_ok=True).about.get("spec", {}).get("policies", [{}])
-        if policies[0].get("name") == CYCLE:
-            (folder / "records.jsonl").unlink(missing_ok=True)
+    except RunFolderError:
+        return
+    if policies[0].get("name") == CYCLE:
+        with RunFolder.locked(folder):
+            (folder / "records.jsonl").unlink()
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a run folder without a result, unless it holds other files."""
+    """Remove a run folder without a result, unless it holds other files or another process writes to it."""
     # In this order, so that what is left after a kill is a run folder.
     files = [folder / name for name in ("records.jsonl", "run.json", ".lock")]
-    with contextlib.suppress(RunFolderError, OSError):
-        failed = all(record.status == "failed" for record in RunFolder.read(folder).records)
-        if failed and {*folder.iterdir()} <= {*files}:
+    with contextlib.suppress(RunFolderError, OSError), RunFolder.locked(folder) as run:
+        if all(record.status == "failed" for record in run.records) and {*folder.iterdir()} <= {*files}:
             for file in files:
                 file.unlink(missing_ok=True)
             folder.rmdir()

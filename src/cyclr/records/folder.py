@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -129,16 +129,39 @@ class RunFolder:
             "hardware": _hardware(),
             "created": now(),
         }
-        try:
+        with run._opening():
             run._start(spec, ids, started)
+        return run
+
+    @classmethod
+    def locked(cls, folder: str | os.PathLike[str]) -> Self:
+        """Lock a run folder that exists, so that its files can be removed; use it in a `with` statement.
+
+        Args:
+            folder: the run folder.
+
+        Raises:
+            RunFolderError: another process writes to the folder, or it cannot be read or locked.
+        """
+        run = cls.read(folder)
+        with run._opening():
+            run._lock(".lock")
+            run._lock("records.jsonl")
+            run._read()
+        return run
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Release the folder if it cannot be opened, and raise a `RunFolderError` for errors of the disk."""
+        try:
+            yield
         except BaseException as error:
-            run.close()
+            self.close()
             if not isinstance(error, OSError):
                 raise
             raise RunFolderError(
-                f"{str(folder)!r} cannot be used as a run folder: {error.strerror or error}. Choose another folder."
+                f"{str(self.path)!r} cannot be used as a run folder: {error.strerror or error}. Choose another folder."
             ) from error
-        return run
 
     def __enter__(self) -> Self:
         return self

@@ -58,8 +58,8 @@ class LocalEngine(Engine):
                 self._idle.append(_Worker(self.threads))
             except OSError as error:
                 raise CyclrError(
-                    f"no worker process can be started for {trial.id}: {error.strerror or error}. Free memory, or room "
-                    f"in {tempfile.gettempdir()}, or use fewer workers, and run the comparison again."
+                    f"no worker process can be started for {trial.id}: {error.strerror or error}. Free memory, or "
+                    "room in the folder for temporary files, or use fewer workers, and run the comparison again."
                 ) from error
         worker = self._idle.pop()
         worker.trial = trial
