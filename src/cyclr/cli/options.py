@@ -1,7 +1,6 @@
 """Shared by the subcommands: consoles, exit codes, errors, and options that more than one of them has."""
 
 import contextlib
-import io
 import os
 import re
 import sys
@@ -16,7 +15,6 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand
 
-from cyclr import _files
 from cyclr._checks import did_you_mean
 from cyclr._redact import redact, shell
 from cyclr.errors import BoundsError, CyclrError
@@ -194,12 +192,12 @@ def save_picture(ax: Any, path: Path) -> str:
     """Save a picture that Matplotlib drew, and return its path. A file that exists is replaced, atomically."""
     import matplotlib.pyplot as plt
 
-    drawn = io.BytesIO()
+    from cyclr.drawing.axes import save_figure
+
     try:
-        ax.figure.savefig(drawn, format=path.suffix[1:], dpi=130, bbox_inches="tight")
+        save_figure(ax.figure, path, dpi=130, bbox_inches="tight")
     finally:
         plt.close(ax.figure)
-    _files.write_atomically(path, drawn.getvalue())
     return str(path)
 
 

@@ -1,14 +1,17 @@
 """Plots with Matplotlib: every function returns the axes that it drew on, and none opens a window."""
 
+import io
 import itertools
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks, _extras
+from cyclr import _checks, _extras, _files
 from cyclr.drawing.picture import RangePicture
 
 with _extras.needed("plots need", "matplotlib", extra="plot"):
@@ -202,3 +205,24 @@ def _tidy(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
+    """Save a figure in the format of the path's suffix, PNG without one. A file that exists is replaced, atomically.
+
+    Args:
+        figure: the Matplotlib figure.
+        path: the file.
+        options: as for `figure.savefig`.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: Matplotlib does not know the format.
+    """
+    target = Path(path)
+    if not target.suffix:
+        # As Matplotlib names it.
+        target = target.with_name(f"{target.name}.png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=target.suffix[1:], **options)
+    _files.write_atomically(target, drawn.getvalue())

@@ -270,7 +270,9 @@ class LRFinder(RateCallback):
             sys.stdout.write(f"\n{self._report(self.result.bounds)}\n")
         if self.figure is not None:
             if self.plot_path is not None:
-                self.figure.savefig(self.plot_path)
+                from cyclr.drawing.axes import save_figure
+
+                save_figure(self.figure, self.plot_path)
             _show(self.figure)
 
     def _report(self, bounds: Bounds) -> str:
