@@ -396,6 +396,19 @@ def test_a_file_or_folder_that_is_replaced_while_it_is_open_takes_no_record(tmp_
             run.append(RECORDS[0])
 
 
+def test_a_description_that_is_deleted_while_it_is_open_is_written_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        (tmp_path / "run.json").unlink()
+        run.append(RECORDS[0])
+        assert RunFolder.read(tmp_path).about == run.about
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(
+        RunFolderError, match=r"has records\.jsonl, but not the run\.json that describes them\. Restore"
+    ):
+        opened(tmp_path)
+    assert (tmp_path / "records.jsonl").read_bytes()
+
+
 def test_a_process_may_change_its_folder_while_a_run_folder_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,10 @@ class RunFolder:
         self._add(record)
 
     def _check_files(self, record: Record) -> None:
-        """Raise if a locked file is not the file in the folder: the record would be lost, or another process writes."""
+        """Raise if a locked file is not the file in the folder: the record would be lost, or another process writes.
+
+        A description that was deleted is written again, without which the records could not be read.
+        """
         for name in ("records.jsonl", ".lock"):
             try:
                 is_own = os.path.samestat(os.fstat(self._locked[name]), (self._absolute / name).stat())
@@ -223,6 +226,8 @@ class RunFolder:
                     f"{str(self.path / name)!r} was deleted or replaced while a comparison was writing to its folder; "
                     f"{record.trial} is not saved. Run the comparison again."
                 )
+        if not (self._absolute / "run.json").exists():
+            _files.write_json(self._absolute / "run.json", self.about)
 
     def _cut_off(self) -> None:
         """Remove the line that the disk did not confirm, which must not count as done."""
@@ -285,6 +290,11 @@ class RunFolder:
         """Raise for a folder with files that are not of a comparison, which stays as it is."""
         if not self.path.is_dir() or (self.path / "run.json").exists():
             return
+        if (self.path / "records.jsonl").exists():
+            raise RunFolderError(
+                f"{str(self.path)!r} has records.jsonl, but not the run.json that describes them. Restore it, or "
+                "choose another folder."
+            )
         own = (".lock", ".run.json.", ".records.jsonl.")
         if not all(path.name.startswith(own) for path in self.path.iterdir()):
             raise RunFolderError(
