@@ -9,7 +9,7 @@ from importlib import metadata
 from cyclr.errors import MissingExtraError
 
 LOWEST = {
-    "accelerate": "1.0",
+    "accelerate": "1.4",
     "jax": "0.4.34",
     "jinja2": "3.1",
     "keras": "3.15",
@@ -25,7 +25,7 @@ LOWEST = {
     "tensorboard": "2.18",
     "tensorflow": "2.18",
     "torch": "2.9",
-    "transformers": "4.48",
+    "transformers": "5.2",
     "typer": "0.19",
     "wandb": "0.20",
 }

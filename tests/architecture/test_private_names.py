@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "cyclr"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "cyclr"
 PACKAGES = {
     "keras": ["keras", "experiments/jobs/keras.py"],
     "torch": ["torch", "experiments/jobs/torch.py"],
+    "jax": ["jax"],
+    "comparisons": ["experiments", "experiments/engines"],
 }
 """By framework, the folders and files below src/cyclr that use it."""
 PRIVATE = re.compile(r"_[a-zA-Z]\w*")
@@ -91,3 +94,19 @@ def test_the_check_finds_them(line, found, tmp_path):
     (tmp_path / "module.py").write_text(line)
     names = [text.rsplit(" ", 1)[1] for text in violations([tmp_path / "module.py"])]
     assert names == ([found] if found else [])
+
+
+def functions(path):
+    """The names of the functions and classes of a module that others may use."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOURCE.rglob("_private*.py")), ids=lambda path: f"{path.parent.name}.{path.stem}"
+)
+def test_every_private_name_has_a_test_that_fails_by_its_name(path):
+    tests = ROOT / "tests" / path.parent.relative_to(SOURCE) / f"test{path.stem}.py"
+    tested = functions(tests)
+    wanted = [f"test_{re.sub('(?<=[a-z])(?=[A-Z])', '_', name).lower()}" for name in functions(path)]
+    assert [name for name in wanted if not any(test == name or test.startswith(f"{name}_") for test in tested)] == []

@@ -338,10 +338,3 @@ def test_compiled_with():
     assert _private.compiled_with(model) == given
     fit(model)
     assert _private.compiled_with(model) == given
-
-
-def test_every_function_has_a_test():
-    functions = [
-        name for name, value in vars(_private).items() if getattr(value, "__module__", "") == _private.__name__
-    ]
-    assert [name for name in functions if f"test_{name}" not in globals()] == []

@@ -32,6 +32,74 @@ def test_runs_hooks():
         Wrapper().register_step_post_hook(print)
 
 
+def test_wrapped():
+    model = torch.nn.Linear(1, 1)
+    assert _private.wrapped(model) is model
+    assert _private.wrapped(torch.nn.DataParallel(torch.compile(model, backend="eager"))) is model
+    assert _private.wrapped(torch.compile(torch.nn.DataParallel(model), backend="eager")) is model
+
+
+def test_steps_itself():
+    assert _private.steps_itself(sgd())
+    assert not _private.steps_itself(Wrapper())
+    accelerate = pytest.importorskip("accelerate")
+    assert not _private.steps_itself(accelerate.Accelerator(cpu=True).prepare(sgd()))
+
+
+def test_has_torch_scheduler():
+    optimizer = sgd()
+    Scheduler(optimizer, Cyclical(0.25, 0.75, 3))
+    assert not _private.has_torch_scheduler(optimizer)
+    lr_scheduler.StepLR(optimizer, 3)
+    assert _private.has_torch_scheduler(optimizer)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"foreach": True}], ids=str)
+def test_versions(arguments):
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], 0.5, **arguments)
+    before = _private.versions(optimizer)
+    optimizer.step()
+    assert _private.versions(optimizer) == before
+    optimizer.param_groups[1]["params"][0].grad = torch.ones(1)
+    optimizer.step()
+    assert _private.versions(optimizer)[0] == before[0]
+    assert _private.versions(optimizer)[1] > before[1]
+
+
+class Scale:
+    """A scale_fn with state, which torch saves."""
+
+    factor = 0.5
+
+    def __call__(self, cycle):
+        return self.factor**cycle
+
+
+def test_cyclic_lr_state():
+    scale = Scale()
+    theirs = lr_scheduler.CyclicLR(sgd(), 0.1, 0.2, scale_fn=scale, cycle_momentum=False)
+    state = _private.cyclic_lr_state(3, [0.1], {"factor": 0.25})
+    assert state.keys() <= theirs.state_dict().keys()
+    theirs.load_state_dict({**theirs.state_dict(), **state})
+    assert theirs.last_epoch == 3
+    assert theirs.get_last_lr() == [0.1]
+    assert scale.factor == 0.25
+
+
+def test_saved_scale_fn():
+    scale = Scale()
+    scale.factor = 0.25
+    theirs = lr_scheduler.CyclicLR(sgd(), 0.1, 0.2, scale_fn=scale, cycle_momentum=False)
+    assert _private.saved_scale_fn(theirs.state_dict()) == {"factor": 0.25}
+    assert _private.saved_scale_fn({}) == {}
+
+
+def test_batch_norms():
+    kinds = [torch.nn.BatchNorm1d(1), torch.nn.SyncBatchNorm(1), torch.nn.LazyBatchNorm2d()]
+    model = torch.nn.Sequential(*kinds, torch.nn.BatchNorm1d(1, track_running_stats=False), torch.nn.LayerNorm(1))
+    assert _private.batch_norms(model) == kinds
+
+
 def test_update_counter():
     optimizer = sgd(fused=True)
     (weight,) = optimizer.param_groups[0]["params"]

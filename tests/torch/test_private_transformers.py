@@ -5,7 +5,7 @@ import types
 import pytest
 
 
-def test_a_trainer_keeps_its_memory_tracker_where_it_is_replaced(tmp_path):
+def test_measure_no_memory(tmp_path):
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     pytest.importorskip("accelerate")

@@ -55,7 +55,10 @@ def has_torch_scheduler(optimizer: Any) -> bool:
 
 
 def versions(optimizer: Any) -> tuple[int, ...]:
-    """Return a number for each group that grows when its first parameter is changed in place, as torch counts it."""
+    """Return a number for each group that grows when its first parameter is changed in place, as torch counts it.
+
+    torch does not count updates of fused optimizers.
+    """
     return tuple(group["params"][0]._version for group in optimizer.param_groups if group["params"])
 
 
