@@ -171,7 +171,7 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
         return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
     if isinstance(step, Sequence) and not isinstance(step, str):
         raise TypeError(_kind_message(repr(step), "Convert it with numpy.array(step)."))
-    # NumPy 1 still takes its booleans for an index.
+    # NumPy 2.0 still takes its booleans for an index.
     if isinstance(step, bool | np.bool_) or not hasattr(step, "__index__"):
         raise TypeError(_kind_message(repr(step)))
     return resolve(operator.index(step))
