@@ -324,6 +324,9 @@ def test_a_run_can_be_extended():
         longer.load_state_dict(auto.state_dict())
     longer.load_state_dict(auto.state_dict(), schedules="new")
     assert longer.lr == BOUNDS.schedule(total_steps=200)(60)
+    # Its pieces have another length, and measure no training from the start.
+    pieces = longer.state_dict()["pieces"]
+    assert (pieces["begin"], pieces["done"], pieces["from_start"]) == (60, (), False)
     drive(longer, map(falling, range(60, 200)))
     assert longer.last_step == 199
     with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got one after step 199"):

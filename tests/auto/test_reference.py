@@ -60,9 +60,32 @@ def both(schedule, total, next_loss, *, skips=lambda: False):
             where = "the start" if back == -1 else f"the state after step {back}"
             assert ("training went back to" in event.why) is (back is not None)
             assert back is None or event.why.endswith((f"training went back to {where}.", "without an event."))
+        if auto.last_step % 5 == 0 or len(auto.events) > said:
+            compare(auto.state_dict(), reference)
     assert [(event.step, event.what) for event in auto.events] == reference.events
     assert state.restored == reference.restored
     return [what for _, what in reference.events]
+
+
+def compare(state, reference):
+    """Compare what both know of the losses so far."""
+    own, other, close = state["reading"], reference.reading, {"rel": 1e-9, "abs": 1e-300}
+    assert own["seen"] == other.count
+    assert list(own["first"]) == other.first
+    names = {"total": other.sum, "noise": other.noise, "best": other.best, "best_noise": other.least_noise}
+    for name, value in {**names, "yardstick": other.yardstick}.items():
+        assert own[name] == pytest.approx(value, **close), name
+    assert own["best_lr"] == (math.inf if other.best_rate is None else pytest.approx(other.best_rate))
+    if other.first:
+        assert own["level"] == other.level
+    guard, pieces = state["guard"], state["pieces"]
+    assert (guard["lowered"], guard["vain"]) == (reference.lowerings, reference.vain)
+    assert (guard["ignored"], guard["failed"]) == (reference.ignored, reference.failed)
+    assert guard["streak"] == reference.row
+    assert (guard["kept"] is None) is (reference.copy is None)
+    assert reference.copy is None or guard["kept_after"] == reference.copied
+    assert (pieces["begin"], pieces["from_start"]) == (reference.begun, reference.from_start)
+    assert (state["trial"] and state["trial"]["times"]) == reference.trial
 
 
 def quietly(function):
@@ -123,6 +146,7 @@ KINDS = {
     "heavy": lambda rng, n: rng.standard_t(2, size=n),
     "constant": lambda rng, n: np.zeros(n) + rng.integers(2),
     "broken": lambda rng, n: np.where(rng.random(n) < 0.2, math.nan, 1 + 0.1 * rng.normal(size=n)),
+    "from zero": lambda rng, n: np.where(np.arange(n) < 9, 0.0, rng.normal(size=n)),
     "huge": lambda rng, n: 1e308 * rng.uniform(-1, 1, n),
     "spikes": lambda rng, n: np.exp(-np.arange(n) / 40) + 0.1 * rng.random(n) + 50 * (rng.random(n) < 0.05),
 }
@@ -144,3 +168,35 @@ def test_on_losses_of_every_kind(kind, seed, total, shape, skips):
     schedule = made.schedule(total_steps=total, **options[shape])
     losses = iter(np.concatenate([KINDS[kind](rng, 20 * total), np.ones(total)]).tolist())
     both(schedule, total, lambda back: (next(losses), lambda lr, t: None), skips=lambda: rng.random() < skips)
+
+
+def fall(step, noise=0.02):
+    return 2.3 * math.exp(-step / 15) + 0.1 + noise * math.sin(step**2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        # The second loss in a row is not the batch's fault.
+        ({60: 50.0, 61: 50.0}, ["left_out", "lowered"]),
+        ({60: 50.0, 70: 50.0}, ["left_out", "lowered"]),
+        ({60: 50.0, 77: 50.0}, ["left_out", "left_out"]),
+        # NaN from the data: one more in a row is left out.
+        ({60: math.nan, 61: math.nan}, ["left_out", "left_out"]),
+        ({60: math.nan, 62: math.nan}, ["left_out", "lowered"]),
+        # Rises last for four updates. The first lowers the rate; another right after a return does not.
+        (dict.fromkeys(range(30, 38), 2.4), ["lowered"]),
+        (dict.fromkeys(range(60, 70), 2.4), ["lowered", "went_back"]),
+        (dict.fromkeys(range(60, 80), 2.4), ["lowered", "went_back"]),
+        (dict.fromkeys(range(100, 130), 2.4), ["lowered", "accepted"]),
+        (dict.fromkeys([*range(100, 104), *range(116, 122)], 2.4), ["lowered", "accepted"]),
+        (dict.fromkeys([*range(100, 104), *range(126, 132)], 2.4), ["lowered", "lowered"]),
+    ],
+)
+@quietly
+def test_on_losses_with_a_known_story(bad, expected):
+    losses = iter([bad.get(step, fall(step)) for step in range(250)])
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=200)
+    events = both(schedule, 200, lambda back: (next(losses), lambda lr, t: None))
+    assert events[: len(expected)] == expected
+    assert len(events) == len(expected) or len(bad) > 8

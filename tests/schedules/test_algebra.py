@@ -296,6 +296,7 @@ def test_its_curves_in_numbers():
         ({"warmup": 0.5, "decay": 0.6}, "decay must leave at least a step for every other phase of the 100 steps"),
         ({"warmup": 1.0}, "warmup must be a finite number at least 0 and less than 1; got warmup=1.0"),
         ({"decay": 0.0}, "decay must be a finite number greater than 0 and less than 1; got decay=0.0"),
+        ({"max_lr": 0}, "max_lr must be a finite number greater than 0; got max_lr=0"),
         ({"end": 0.2}, "end must be a finite number at least 0 and at most 0.1; got end=0.2"),
         ({"curve": "sqrt"}, "curve must be one of 'linear', 'cosine', 'exponential', '1-sqrt'; got curve='sqrt'"),
         ({"curve": 0}, "curve must be a finite number greater than 0; got curve=0. It is a power, or one of linear"),

@@ -405,3 +405,39 @@ def test_unsigned_steps_of_jax_before_a_seam_do_not_wrap(schedule):
     values, ends = jax.jit(lambda step: (schedule(step), schedule.is_cycle_end(step)))(traced)
     np.testing.assert_allclose(np.asarray(values, np.float64), schedule(steps), rtol=0, atol=4e-8)
     assert ends.tolist() == schedule.is_cycle_end(steps).tolist()
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from([Constant(0.5), WarmRestarts(0.1, 0.9, 1), Cyclical(0.1, 0.9, 1), Cyclical(0.1, 0.9, 2)]),
+        min_size=1,
+        max_size=4,
+    ),
+    lengths=st.lists(st.integers(1, 6), min_size=4, max_size=4),
+    whole=st.booleans(),
+)
+def test_a_cycle_ends_in_a_sequence_where_it_ends_in_the_part_of_the_step(parts, lengths, whole):
+    lengths = lengths[: len(parts) - 1 + whole]
+    sequence = Sequence(parts, lengths)
+    expected = [
+        part.is_cycle_end(step)
+        for part, length in zip(parts, [*lengths, 5][: len(parts)], strict=True)
+        for step in range(length)
+    ]
+    steps = range(len(expected))
+    assert [sequence.is_cycle_end(step) for step in steps] == expected
+    assert sequence.is_cycle_end(np.array(steps)).tolist() == expected
+    assert sequence.total_steps == (sum(lengths) if whole else None)
+
+
+def test_a_sequence_and_a_rise_are_as_long_as_their_parts():
+    run = OneCycle(0.01, 0.1, 20)
+    assert Sequence([Constant(0.1), run], [5]).total_steps == 25
+    assert Sequence([run, run], [5]).total_steps == 25
+    assert Sequence([Constant(0.1), run], [5, 7]).total_steps == 12
+    assert Sequence([run, Constant(0.1)], [5]).total_steps is None
+    assert Warmup(run, 5).total_steps == 25
+    assert Warmup(run, 5, over=True).total_steps == 20
+    assert Warmup(run, 20, over=True).total_steps == 21
+    assert Warmup(Constant(0.25), 5).largest == 0.25
+    assert Warmup(Constant(0.25), 5, to=0.5).largest == 0.5

@@ -214,7 +214,7 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
     half, guard = _reading.later(course.pieces), course.guard
     if half is not None and _reading.is_lower(half, trial.line) and _pays(trial, half, course.pieces):
         if course.pieces.from_start:
-            guard = guard._replace(kept=None, kept_after=-1, lowered=guard.lowered + (trial.times < 1.0))
+            guard = guard._replace(kept=None, lowered=guard.lowered + (trial.times < 1.0))
         course = course._replace(guard=guard, trial=None)
         words = (
             f"The mean loss fell to {half.mean:.3g}, from {trial.line.mean:.3g}, so the learning rates stay "
@@ -283,7 +283,7 @@ def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     if update > guard.calm or course.trial is not None:
         return _lower(plan, course, update, lr, words)
     if guard.kept is not None and guard.first is not None and update < plan.early:
-        guard = guard._replace(kept=None, kept_after=-1, calm=update + CALM)
+        guard = guard._replace(kept=None, calm=update + CALM)
         restore, course, where = _back(plan, course._replace(guard=guard), lr)
         words += f" It did so right after a return, so the rate stayed{where}."
         return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
@@ -302,7 +302,7 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
         return _fail_trial(plan, course, trial, lr, words)
     if trial is not None:
         # Even a tenth is too high, so the state of before is worth nothing.
-        guard, course = guard._replace(kept=None, kept_after=-1), course._replace(trial=None)
+        guard, course = guard._replace(kept=None), course._replace(trial=None)
     improved = reading.best < guard.best - _reading.GOOD * reading.yardstick
     vain = 0 if improved else guard.vain + (not bad)
     guard = guard._replace(vain=vain, best=min(guard.best, reading.best))

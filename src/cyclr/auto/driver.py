@@ -263,12 +263,7 @@ class AutoCycle:
             # The loss may not show it: the relu of TensorFlow on a CPU makes 0 of NaN.
             action, course = decision.spoiled_by_update(self._plan, self._course, value)
         self.last_step += 1
-        if action is decision.NOTHING:
-            self.undone = False
-            self._course = course
-            self._lr = self._next_rate()
-        else:
-            self._do(action, course)
+        self._do(action, course)
 
     def _is_finite(self) -> bool:
         """Return False if the state holds NaN or infinite values that training should not have."""

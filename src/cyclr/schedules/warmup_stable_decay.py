@@ -61,10 +61,9 @@ class WarmupStableDecay(Schedule):
         warmup, up = phase("warmup", self.warmup, total - 1, left_over=1, least=0)
         decay, down = phase("decay", self.decay, total - 1, left_over=up)
         curves = [_curve(name, getattr(self, name)) for name in ("warmup_curve", "curve")]
-        legs = [(Constant(top), total - 1 - down - up), (Anneal(top, end, down, **curves[1]), down + 1)]
-        if up:
-            legs.insert(0, (Anneal(start, top, up, **curves[0]), up))
-        made = Sequence(*zip(*[leg for leg in legs if leg[1] > 0], strict=True))
+        legs: list[tuple[Schedule, int]] = [(Anneal(start, top, up, **curves[0]), up)] if up else []
+        legs += [(Constant(top), total - 1 - down - up)] if total - 1 > down + up else []
+        made = Sequence([*(leg for leg, _ in legs), Anneal(top, end, down, **curves[1])], [steps for _, steps in legs])
         set_fields(self, max_lr=top, total_steps=total, warmup=warmup, decay=decay, start=start, end=end, _legs=made)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
