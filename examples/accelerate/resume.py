@@ -46,7 +46,8 @@ for epoch in range(len(checkpoints), min(options.stop_after, EPOCHS)):
         accelerator.backward(torch.nn.functional.cross_entropy(model(inputs), targets))
         optimizer.step()
         scheduler.step()
-    accelerator.save_state(f"epoch-{epoch + 1:03}")
+    accelerator.save_state("new")
+    Path("new").rename(f"epoch-{epoch + 1:03}")  # a crash in the midst of writing breaks nothing
 
 weights = torch.nn.utils.parameters_to_vector(model.parameters())
 print(f"updates {scheduler.last_epoch}, of {steps}; mean weight {weights.double().mean().item()!r}")

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable
@@ -192,7 +193,11 @@ class CopyFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
-        torch.save(copied, self._file)
+        try:
+            torch.save(copied, self._file)
+        except OSError as error:
+            # Named by the folder that the user knows.
+            raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
 
     def read(self) -> Any:
         self._file.seek(0)

@@ -25,6 +25,8 @@ _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from cyclr.experiments.engines import local; local.work()"
 )
 _SECONDS_BETWEEN_LOOKS = 0.5
+_BYTES_OF_LOG = 10_000
+"""Bytes of a worker's output in which its last lines are looked for."""
 
 
 class LocalEngine(Engine):
@@ -130,7 +132,8 @@ class _Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self.connection.close()
-        self._log.seek(0)
+        # A trial may have printed more than fits into memory.
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _BYTES_OF_LOG))
         printed = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
         self._log.close()
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
