@@ -475,3 +475,17 @@ def test_cycle_ends_follow_the_step_of_the_run():
         if auto.is_cycle_end:
             ends.append(auto.last_step)
     assert ends == [step for step in range(101) if schedule.is_cycle_end(step)] == [25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_resumed_run_knows_what_its_last_update_was(bad):
+    """Whether it was undone decides if it ended a cycle, also in an object that has seen another update since."""
+    total = 60
+    auto = AutoCycle(total, cyclr.Cyclical(0.01, 0.1, 10), state=Number())
+    quietly(drive, auto, [*(falling(step) for step in range(20)), math.nan if bad else falling(20)])
+    assert (auto.undone, auto.is_cycle_end, auto.last_lr) == (bad, not bad, 0.01)
+    saved = json.loads(json.dumps(auto.state_dict()))
+    quietly(drive, auto, [falling(21), math.nan if not bad else falling(22)])
+    for resumed in (auto, AutoCycle(total, cyclr.Cyclical(0.01, 0.1, 10), state=Number())):
+        resumed.load_state_dict(saved)
+        assert (resumed.undone, resumed.is_cycle_end, resumed.last_lr) == (bad, not bad, 0.01)

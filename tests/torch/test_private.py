@@ -57,13 +57,14 @@ def test_has_torch_scheduler():
 @pytest.mark.parametrize("arguments", [{}, {"foreach": True}], ids=str)
 def test_versions(arguments):
     optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], 0.5, **arguments)
-    before = _private.versions(optimizer)
+    before = [*_private.versions(optimizer).values()]
     optimizer.step()
-    assert _private.versions(optimizer) == before
+    assert [*_private.versions(optimizer).values()] == before
     optimizer.param_groups[1]["params"][0].grad = torch.ones(1)
     optimizer.step()
-    assert _private.versions(optimizer)[0] == before[0]
-    assert _private.versions(optimizer)[1] > before[1]
+    first, second = _private.versions(optimizer).values()
+    assert first == before[0]
+    assert second > before[1]
 
 
 class Scale:

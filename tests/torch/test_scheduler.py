@@ -612,6 +612,92 @@ def test_a_rate_set_by_hand_is_kept_with_a_schedule_for_every_group_and_in_tenso
         assert second == pytest.approx([0.5 * rate for rate in values(OTHER, 5, 3)], rel=1e-6)
 
 
+def refused_step(scheduler):
+    with pytest.raises(ValueError, match="at least the"):
+        scheduler.step(1)
+
+
+FIRST_CALLS = {
+    "update": lambda optimizer, scheduler: (optimizer, scheduler),
+    "step": lambda optimizer, scheduler: scheduler.step(),
+    "refused step": lambda optimizer, scheduler: refused_step(scheduler),
+    "state_dict": lambda optimizer, scheduler: scheduler.state_dict() and None,
+    "load of the optimizer": lambda optimizer, scheduler: optimizer.load_state_dict(optimizer.state_dict()),
+    "deepcopy": lambda optimizer, scheduler: copy.deepcopy((optimizer, scheduler)),
+    "pickle": lambda optimizer, scheduler: COPIES["pickle"]((optimizer, scheduler)),
+}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["after step", "before step"])
+@pytest.mark.parametrize("first", FIRST_CALLS.values(), ids=FIRST_CALLS)
+def test_changed_groups_are_followed_whatever_is_called_first(first, late):
+    """Shares are read off the values that the groups hold, before anything sets others."""
+    optimizer = sgd({}, {"lr": 0.05})
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 3)
+    if late:
+        update(optimizer)
+    del optimizer.param_groups[0]
+    optimizer.add_param_group({"params": weights(), "lr": 0.25 * CYCLE(3)})
+    optimizer.add_param_group({"params": weights()})
+    found = first(optimizer, scheduler)
+    optimizer, scheduler = found if isinstance(found, tuple) and len(found) == 2 else (optimizer, scheduler)
+    now = 3 + (late and first is FIRST_CALLS["step"])
+    assert update(optimizer) == pytest.approx([share * CYCLE(now) for share in (0.1, 0.25, 1.0)])
+    scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([share * CYCLE(4 + late) for share in (0.1, 0.25, 1.0)])
+
+
+def test_a_state_with_groups_that_changed_just_before_goes_on():
+    optimizer = sgd({}, {"lr": 0.05})
+    scheduler = Scheduler(optimizer, CYCLE)
+    run(optimizer, scheduler, 3)
+    del optimizer.param_groups[0]
+    optimizer.add_param_group({"params": weights(), "lr": 0.25 * CYCLE(3)})
+    state = scheduler.state_dict()
+    assert (state["in_charge"], "rates" in state) == (True, False)
+    resumed = sgd({"lr": 0.05}, {"lr": 0.25 * CYCLE(3)})
+    other = Scheduler(resumed, CYCLE)
+    other.load_state_dict(stored(state))
+    for used, share in zip(run(resumed, other, 5), (0.1, 0.25), strict=True):
+        assert used == pytest.approx([share * rate for rate in values(CYCLE, 5, 3)])
+
+
+def test_a_state_from_before_an_edit_brings_the_shares_of_then():
+    optimizer = sgd({}, {"lr": 0.25})
+    scheduler = Scheduler(optimizer, CYCLE)
+    before = [stored(held.state_dict()) for held in (optimizer, scheduler)]
+    optimizer.param_groups[1]["lr"] *= 0.1
+    run(optimizer, scheduler, 3)
+    for held, state in zip((optimizer, scheduler), before, strict=True):
+        held.load_state_dict(state)
+    assert run(optimizer, scheduler, 5) == [values(CYCLE, 5), [0.5 * rate for rate in values(CYCLE, 5)]]
+
+
+def test_an_edit_is_kept_if_a_group_is_removed_or_the_optimizer_is_loaded():
+    for change in (lambda o: o.param_groups.pop(0), lambda o: o.load_state_dict(o.state_dict())):
+        optimizer = sgd({}, {})
+        scheduler = Scheduler(optimizer, CYCLE)
+        run(optimizer, scheduler, 3)
+        optimizer.param_groups[1]["lr"] *= 0.1
+        change(optimizer)
+        assert run(optimizer, scheduler, 5)[-1] == pytest.approx([0.1 * rate for rate in values(CYCLE, 5, 3)])
+
+
+def test_the_default_of_a_group_that_is_added_is_a_share_of_the_created_rates():
+    """Whatever was done by hand to the group that the shares were first counted from."""
+    for change in (
+        lambda o: o.param_groups[0].update(lr=0.1 * o.param_groups[0]["lr"]),
+        lambda o: o.param_groups.pop(0),
+    ):
+        optimizer = sgd({}, {"lr": 0.05})
+        scheduler = Scheduler(optimizer, CYCLE)
+        run(optimizer, scheduler, 3)
+        change(optimizer)
+        optimizer.add_param_group({"params": weights()})
+        assert run(optimizer, scheduler, 5)[-1] == pytest.approx(values(CYCLE, 5, 3))
+
+
 def test_a_factor_that_all_groups_share_is_not_kept():
     """As another scheduler in a chain sets it after every update."""
     optimizer = sgd({}, {"lr": 0.25})
@@ -1603,6 +1689,15 @@ def test_calls_between_updates_give_no_warning():
     with uncounted([other.optimizer]):
         for _ in range(1200):
             other.step()
+
+
+def test_a_group_that_is_removed_is_no_update_of_another_optimizer():
+    optimizer = sgd({}, {})
+    scheduler = Scheduler(optimizer, CYCLE)
+    for call in range(32):
+        if call == 8:
+            del optimizer.param_groups[0]
+        scheduler.step()
 
 
 def test_updates_of_another_optimizer_give_one_warning():

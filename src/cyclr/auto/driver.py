@@ -377,6 +377,8 @@ class AutoCycle:
             "total_steps": self.total_steps,
             "schedule": _description(self._given),
             "step": self.last_step,
+            "last_lr": self.last_lr,
+            "undone": self.undone,
             "started": self._started,
             "testing": self.testing,
             "test_steps": self._test_steps,
@@ -428,6 +430,8 @@ class AutoCycle:
                 "AutoCycle with the arguments of that run, or with a larger total_steps."
             )
         self._started, self.last_step = bool(state_dict["started"]), int(state_dict["step"])
+        # States of version 0.2 do not hold these.
+        self.last_lr, self.undone = state_dict.get("last_lr", math.nan), state_dict.get("undone", False)
         self.events = tuple(AutoEvent(**event) for event in state_dict["events"])
         self._first, self._kept = state_dict["copies"]["first"], state_dict["copies"]["kept"]
         self._test_steps, self._test_losses = state_dict["test_steps"], [*state_dict["test_losses"]]

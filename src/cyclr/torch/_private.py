@@ -54,12 +54,13 @@ def has_torch_scheduler(optimizer: Any) -> bool:
     return hasattr(optimizer.step, "_wrapped_by_lr_sched")
 
 
-def versions(optimizer: Any) -> tuple[int, ...]:
-    """Return a number for each group that grows when its first parameter is changed in place, as torch counts it.
+def versions(optimizer: Any) -> dict[int, int]:
+    """Return, by id, a number for the first parameter of each group that grows when it is changed in place.
 
     torch does not count updates of fused optimizers.
     """
-    return tuple(group["params"][0]._version for group in optimizer.param_groups if group["params"])
+    firsts = [group["params"][0] for group in optimizer.param_groups if group["params"]]
+    return {id(parameter): parameter._version for parameter in firsts}
 
 
 def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:

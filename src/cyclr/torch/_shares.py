@@ -14,7 +14,7 @@ class Shares:
     | the scheduler is created | its value over that of the first group; 1 if each group has its own schedule  |
     | the group is added       | its value over the value that a share of 1 has at this moment                 |
     | its value is set by hand | that value over the schedule's, 0 included                                    |
-    | a state is loaded        | the saved share, if it was saved; otherwise as before, by the group's place   |
+    | a state is loaded        | the saved share; if none was saved, that of the created scheduler, by place   |
 
     An `lr_scale` is the share of its group. Shares of a momentum are 0 for groups without momentum, and 1 otherwise.
 
@@ -39,7 +39,13 @@ class Shares:
             self.values = [self._momentum_share(group) for group in groups]
         else:
             self.values = _groups.ratios_of(name, groups, earlier)
+        self._created = [*self.values]
         self.initial: list[float] = []
+        initial = [float(group.get(f"initial_{name}", group.get(name, 0.0))) for group in groups]
+        self._initial_unit = next(
+            (each / share for each, share in zip(initial, self.values, strict=True) if share), 0.0
+        )
+        """The initial value of a share of 1."""
         self._keep(groups, self.values, added=False)
 
     def _sets_apart(self, name: str) -> bool:
@@ -72,9 +78,7 @@ class Shares:
         if unit != 0 and group[self._name] is not self._optimizer.defaults.get(self._name):
             return value / unit
         # The default says nothing about the current value.
-        initial = f"initial_{self._name}"
-        first = next((float(known.get(initial, known[self._name])) / share for known, share in units), 0.0)
-        return value / first if first else 1.0
+        return value / self._initial_unit if self._initial_unit else 1.0
 
     def _momentum_share(self, group: dict[str, Any]) -> float:
         """Return 0 for a group without momentum, if another has one."""
@@ -87,9 +91,8 @@ class Shares:
         if self._name == "momentum":
             return
         entry = f"initial_{self._name}"
-        first = float(groups[0].get(entry, groups[0][self._name]))
         for group, share in zip(groups, shares, strict=True):
-            group.setdefault(entry, first * share if added and self.one else float(group[self._name]))
+            group.setdefault(entry, self._initial_unit * share if added and self.one else float(group[self._name]))
         self.initial = [float(group[entry]) for group in groups]
 
     def follow(self, reapply: bool) -> None:
@@ -131,8 +134,14 @@ class Shares:
         self.to_save = True
         return True
 
-    def load(self, saved: list[float]) -> None:
-        """Take over saved shares of these groups, and of others that are yet to be added."""
-        if len(saved) >= len(self.values):
+    def load(self, saved: list[float] | None) -> None:
+        """Take over saved shares of these groups, and of others that are yet to be added.
+
+        If none were saved, the shares are those that the groups were created with.
+        """
+        if saved is None:
+            if len(self._created) == len(self.values):
+                self.values[:], self.to_save, self._saved = self._created, False, []
+        elif len(saved) >= len(self.values):
             self.values[:], self.to_save = saved[: len(self.values)], True
             self._saved = saved if len(saved) > len(self.values) else []

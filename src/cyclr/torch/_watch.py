@@ -43,7 +43,7 @@ class Watch:
         self._window_end = WINDOW
         self._late = 0
         self._idle = 0, 0
-        self._versions: tuple[int, ...] = ()
+        self._versions: dict[int, int] = {}
         self._others: _hooks.UpdatesOfAll | None = None
         self._edits = 0, 0, math.nan
         self._owner = weakref.ref(scheduler)
@@ -86,7 +86,8 @@ class Watch:
             self._others = _hooks.UpdatesOfAll() if made == 0 else None
         if calls % LOOK == 1:
             before, self._versions = self._versions, _private.versions(self._optimizer)
-            if calls > 1 and before != self._versions:
+            changed = any(before.get(parameter, now) != now for parameter, now in self._versions.items())
+            if calls > 1 and changed:
                 reason = "while something else updated its parameters"
         if calls == DRAWN + 1 and self._others is not None:
             if self._others.made == 0 and not self._has_gradients():

@@ -120,7 +120,7 @@ class AutoCycle(_auto.AutoCycle):
         self._idle = 0
         self._listeners: tuple[Callable[[int], object], ...] = ()
         """Called by `step(loss)` with the step of each update that lasts, before the next rates are set."""
-        self._versions: tuple[int, ...] | None = _private.versions(self._inner)
+        self._versions: dict[int, int] | None = _private.versions(self._inner)
         self._first_update = self._inner.register_step_pre_hook(self._before_first)
 
     def _before_first(self, *given: Any) -> None:

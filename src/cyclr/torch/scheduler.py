@@ -171,15 +171,8 @@ class Scheduler(_private.TorchScheduler):
         return isinstance(step, int) and bool(self._cycles.is_cycle_end(step))
 
     def _before_update(self) -> None:
-        """Read groups that were added since the last `step()` and set their rates; warn if `step()` is not called."""
-        if not self._is_current(self._inner.param_groups):
-            self._keep_edited()
-            # A list of schedules has none for them: the next `step()` raises.
-            if all(len(schedules) == 1 for *_, schedules in self._schedules.values()):
-                owns = self._owns_rates()
-                self._read_groups()
-                if owns:
-                    self._set_to(self._last_step)
+        """Follow changes of the groups; warn if `step()` is not called."""
+        self._follow_groups()
         if self._counts[0] >= self._counts[3]:
             self._counts[3] = self._watch.before_update(self._counts[0], self._is_late)
 
@@ -197,14 +190,29 @@ class Scheduler(_private.TorchScheduler):
                 return True
         return False
 
-    def _is_current(self, groups: list[dict[str, Any]]) -> bool:
-        return groups is self._groups and len(groups) == self._counts[1] and groups[-1] is self._counts[2]
+    def _follow_groups(self) -> None:
+        """Read the groups if some were added, removed or replaced, and set the rates of the new ones.
+
+        Called before anything that depends on the groups, because shares are read off the values that groups hold.
+        """
+        groups = self._inner.param_groups
+        if groups is self._groups and len(groups) == self._counts[1] and groups[-1] is self._counts[2]:
+            return
+        self._keep_edited()
+        # A list of schedules may have none for them: the next `step()` raises.
+        if all(len(schedules) in (1, len(groups)) for *_, schedules in self._schedules.values()):
+            owns = self._owns_rates()
+            self._read_groups()
+            if owns:
+                self._set_to(self._last_step)
 
     def _before_load(self) -> bool:
         """Before the optimizer's state is loaded: return True if the rates are then set again.
 
         In a `SequentialLR`, that state holds the rates of the scheduler whose turn it was.
         """
+        self._follow_groups()
+        self._keep_edited()
         return not self._in_sequence and self._owns_rates()
 
     def _after_load(self, reapply: bool) -> None:
@@ -307,15 +315,14 @@ class Scheduler(_private.TorchScheduler):
 
     def _keep_edited(self) -> None:
         """Keep the shares of groups whose values were set by hand since they were set here."""
-        if len(self._groups) == 1 or self._in_sequence or self._pending or _private.has_torch_scheduler(self._inner):
+        if self._counts[1] == 1 or self._in_sequence or self._pending or _private.has_torch_scheduler(self._inner):
             return
-        edited = False
         for name in ("lr", "weight_decay"):
-            values = [track.last[0] for track in self._tracks if track.key == name for _ in track.followers]
-            if values and self._shares[name].keep_edited(values):
-                edited = True
-        if edited:
-            self._read_groups()
+            tracks = [track for track in self._tracks if track.key == name]
+            if tracks and self._shares[name].keep_edited([track.last[0] for track in tracks for _ in track.followers]):
+                followers = [follower for track in tracks for follower in track.followers]
+                for follower, share in zip(followers, self._shares[name].values, strict=True):
+                    follower[1:] = share, None
 
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
         return reader(schedule)
@@ -351,14 +358,16 @@ class Scheduler(_private.TorchScheduler):
             ValueError: `epoch` is a number of updates that were made already, as that of an epoch is.
             TypeError: there is a metric.
         """
+        counts, groups = self._counts, self._inner.param_groups
+        if groups[-1] is not counts[2] or len(groups) != counts[1]:
+            self._follow_groups()
         if epoch is not None or metric is not None or self._compares:
             self._keep_edited()
             if epoch is not None or metric is not None:
                 self._go_to(self._checked_call(epoch, metric))
                 return
-        counts = self._counts
         step = self._last_step + 1 if self._counts_calls else counts[0] + self._offset
-        if step == self._last_step and counts[1] == len(self._inner.param_groups):
+        if step == self._last_step and counts[1] == len(groups):
             if _hooks.counts_updates(self._inner):
                 self._watch.idle_call(counts[0])
             return
@@ -471,16 +480,14 @@ class Scheduler(_private.TorchScheduler):
         | before its turn        | True           | True       | the rates of another scheduler |
         | during, after its turn | True           | False      | its rates, those of another    |
         """
-        return not self._pending and all(
-            math.isclose(float(group["lr"]), rate, rel_tol=1e-6)
-            for group, rate in zip(self._inner.param_groups, self._own_rates(), strict=False)
-        )
+        return not self._pending and all(math.isclose(held, own, rel_tol=1e-6) for _, held, own in self._held_and_own())
 
-    def _own_rates(self) -> list[float]:
-        """Return the rates of `last_epoch`, as the groups would hold them."""
-        rates = self._rates_at(self._last_step)
+    def _held_and_own(self) -> list[tuple[dict[str, Any], float, float]]:
+        """Return each known group, the rate that it holds, and the one of `last_epoch` as it would hold it."""
+        groups = [group for track in self._tracks if track.key == "lr" for group, _, _ in track.followers]
         return [
-            _groups.rounded(rate, group["lr"]) for group, rate in zip(self._inner.param_groups, rates, strict=False)
+            (group, float(group["lr"]), _groups.rounded(own, group["lr"]))
+            for group, own in zip(groups, self._rates_at(self._last_step), strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -501,20 +508,20 @@ class Scheduler(_private.TorchScheduler):
                 rate that it holds, and the one of this scheduler.
             shares: the shares of the groups, if groups were added or removed, or set by hand.
         """
+        self._follow_groups()
         self._keep_edited()
         state: dict[str, Any] = {"in_charge": self._owns_rates()}
         if not state["in_charge"] and not self._in_sequence and self._position == self._last_step:
-            held = [float(group["lr"]) for group in self._groups]
-            state["rates"] = [[*pair] for pair in zip(held, self._own_rates(), strict=False)]
+            state["rates"] = [[held, own] for _, held, own in self._held_and_own()]
         moved = {name: [*shares.values] for name, shares in self._shares.items() if shares.to_save}
         return {**state, "shares": moved} if moved else state
 
     def _load_shares(self, state_dict: dict[str, Any]) -> None:
         """Take over the shares of a state, if one schedule for all groups, or one for each, is in both."""
         described = state_dict.get("schedules", self._described())
-        for name, saved in state_dict.get("shares", {}).items():
-            if name in self._shares and (len(described.get(name, ())) == 1) == self._shares[name].one:
-                self._shares[name].load(saved)
+        for name, shares in self._shares.items():
+            if (len(described.get(name, ())) == 1) == shares.one:
+                shares.load(state_dict.get("shares", {}).get(name))
         self._read_groups()
 
     def _described(self) -> dict[str, Any]:
@@ -565,9 +572,7 @@ class Scheduler(_private.TorchScheduler):
             self._in_sequence = False
         if state_dict.get("in_charge", True) or not self._in_sequence:
             self._go_to(step)
-            for group, now, (held, own) in zip(
-                self._groups, self._own_rates(), state_dict.get("rates", ()), strict=False
-            ):
+            for (group, _, now), (held, own) in zip(self._held_and_own(), state_dict.get("rates", ()), strict=False):
                 # A new schedule has another rate, which the same factor changes.
                 _groups.assign(group, "lr", held if now == own else now * (held / own if own else 1.0))
             return
@@ -581,9 +586,14 @@ class Scheduler(_private.TorchScheduler):
         return f"<{type(self).__name__}: {self._position}{of} updates made, lr {rates}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch", "_listeners")}
+        self._follow_groups()
+        self._keep_edited()
+        held = {name: value for name, value in vars(self).items() if name not in ("_tracks", "_watch", "_listeners")}
+        return {**held, "sets_rates": self._owns_rates()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # The optimizer may have been copied before its new groups were set.
+        sets_rates = state.pop("sets_rates", False)
         self.__dict__.update(state)
         # The hooks of each copy count into a list of its own.
         self._counts = [*self._counts]
@@ -591,6 +601,8 @@ class Scheduler(_private.TorchScheduler):
         self._tracks = []
         self._attach()
         self._read_groups()
+        if sets_rates:
+            self._set_to(self._last_step)
 
 
 _TIMM = "For a loop written for timm's schedulers, create a cyclr.torch.TimmScheduler(optimizer, lr=...)."
