@@ -113,8 +113,12 @@ def remove_abandoned(folder: "Path", names: str, remove: "Callable[[Path], objec
     """
     import re
 
-    with contextlib.suppress(OSError):
-        for path in [path for path in folder.iterdir() if re.fullmatch(names, path.name)]:
+    try:
+        left = [path for path in folder.iterdir() if re.fullmatch(names, path.name)]
+    except OSError:
+        return
+    for path in left:
+        with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             try:
                 if _lock(descriptor, wait=False):

@@ -532,9 +532,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
-@pytest.mark.parametrize("arguments", [["--version"], ["plot", "--output", "{}/schedule.png"]])
-def test_a_full_disk_of_the_output_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    command = [*COMMAND, *(word.format(tmp_path) for word in arguments)]
+def test_a_full_disk_of_the_output_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        errors = run(command, status=1, stdout=full, env=ENVIRONMENT).stderr
-    assert re.fullmatch(r"(cyclr|Error): \[Errno 28\] No space left on device\n", errors)
+        errors = run([*COMMAND, "--version"], status=1, stdout=full, env=ENVIRONMENT).stderr
+    assert errors == "cyclr: [Errno 28] No space left on device\n"

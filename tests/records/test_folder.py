@@ -443,7 +443,8 @@ def test_a_folder_of_another_user_is_a_clear_error(mode: int, is_readable: bool)
         reading, writing = (as_other_user(use, folder) for use in (read_records, opened))
         folder.chmod(0o755)
     assert re.fullmatch(
-        r"RunFolderError: '.*' cannot be used as a run folder: Permission denied\. Choose another folder\.", writing
+        r"RunFolderError: .* cannot be used as a run folder: Permission denied\. Make room on its disk, check .*",
+        writing,
     )
     if is_readable:
         assert reading == "done"

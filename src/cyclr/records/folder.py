@@ -160,7 +160,8 @@ class RunFolder:
             if not isinstance(error, OSError):
                 raise
             raise RunFolderError(
-                f"{str(self.path)!r} cannot be used as a run folder: {error.strerror or error}. Choose another folder."
+                f"{str(self.path)!r} cannot be used as a run folder: {error.strerror or error}. Make room on its disk, "
+                "check your rights, or choose another folder."
             ) from error
 
     def __enter__(self) -> Self:
