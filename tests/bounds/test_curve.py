@@ -2,17 +2,16 @@
 
 import math
 import statistics
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cyclr.bounds.base import ADVICE
 from cyclr.bounds.curve import BANDWIDTH, FINE, Curve, smooth
-from cyclr.bounds.knee import read_bounds, readings
+from cyclr.bounds.knee import errors_of_fall, read_bounds, readings
 from cyclr.bounds.smoothing import unimodal
 
 LOSSES = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
@@ -28,6 +27,8 @@ def mean_around(position, values, width):
 
 
 @settings(max_examples=30)
+@example(losses=[math.sin(i * i) for i in range(40)], spacing="linear")
+@example(losses=[math.sin(i * i) for i in range(40)], spacing="exponential")
 @given(losses=LOSSES, spacing=st.sampled_from(["exponential", "linear"]))
 def test_a_curve_is_smoothed_step_by_step(losses, spacing):
     n = len(losses)
@@ -64,7 +65,7 @@ def test_a_curve_is_smoothed_step_by_step(losses, spacing):
     assert curve.error == pytest.approx(noise * math.sqrt(lowest + math.pi / 2 / len(first)), **same)
 
 
-@pytest.mark.parametrize("values", [[1e-308, 2e-308] * 30, [1e300, -1e300] * 30, [0.0, 0.0, 1e306] * 20])
+@pytest.mark.parametrize("values", [[1e-308, 2e-308] * 30, [1e300, -1e300] * 30, [0.0, 0.0, 0.0, 0.0, 1e306] * 12])
 def test_the_noise_of_tiny_and_huge_losses_is_a_number(values):
     curve = smooth(rates(60, "exponential"), values)
     assert math.isfinite(curve.noise)
@@ -272,5 +273,22 @@ def test_few_points_say_what_to_do(points):
 
 
 def test_a_fall_smaller_than_rounding_is_none():
-    curve = replace(curve_of(FALL, lr=LR), loss=np.array(FALL) * 1e-10 + 10.0, start=10.0 + 1e-9)
+    curve = curve_of(np.array(FALL) * 1e-10 + 10.0, lr=LR)
+    assert curve.fall > 0.001 * (curve.highest - curve.start) > 0
     assert status_and_words(curve)[0] == "flat"
+    assert status_and_words(curve_of(np.array(FALL) * 1e-10, lr=LR))[0] == "ok"
+    # From a level of 0 it is a fall in any case.
+    assert status_and_words(curve_of(np.array(FALL) - 10.0, lr=LR))[0] == "ok"
+    assert errors_of_fall(curve_of([0.0] * 16)) == 0.0
+
+
+def test_borders_are_counted_in():
+    """31 / 10 is the number 3.1, to the last bit."""
+    falls = curve_of([31.0, 31.0, *[0.0] * 10, 31.0, 40.0, 50.0, 60.0], error=10.0)
+    assert status_and_words(falls)[0] == "noisy"
+    hidden = curve_of([2.0**17, *[2.0**17 - 31] * 10, 2.0**17, *[2.0**18] * 4], error=10.0)
+    status, words = status_and_words(hidden, unstable_end=True)
+    assert (status, "may hide a fall" in words) == ("flat", False)
+    assert status_and_words(level(6.5, noise=1.0))[1].startswith("The loss stayed")
+    lr = np.array([*np.geomspace(1e-6, 0.1, 20), 1.0, 3.0])
+    assert read_bounds(curve_of([10.0] * 21 + [90.0], lr=lr), unstable_end=False, cut_short="").usable

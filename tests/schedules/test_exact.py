@@ -1,5 +1,7 @@
 """What holds for every schedule: it keeps numbers of Python, and steps near 2⁶³ are as exact as others."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,48 @@ def test_arrays_up_to_their_last_step_agree_with_the_integers_of_python_or_are_r
         assert max(values) <= schedule.largest
     # No array can hold what is needed.
     assert not refused or (length > LAST and "but this step has a type that holds" in refused)
+
+
+def test_a_step_of_numpy_has_the_bits_of_an_int():
+    schedule = WarmRestarts(0.001, 0.1, 97, growth=1.5, decay=Exponential(0.999))
+    values = [schedule(np.int64(step)) for step in range(500)]
+    assert values == [schedule(step) for step in range(500)] == schedule(np.arange(500)).tolist()
+    assert {type(value) for value in values} == {float}
+    assert [schedule.height(step) for step in range(500)] == schedule.height(np.arange(500)).tolist()
+    bounds = zip(*(bound.tolist() for bound in schedule.envelope(np.arange(500))), strict=True)
+    assert [schedule.envelope(step) for step in range(500)] == list(bounds)
+
+
+def test_a_mirrored_schedule_is_as_long_as_its_wave():
+    assert OneCycle(0.25, 1.0, 10).mirrored(0.5, 0.75).total_steps == 10
+    assert CYCLE.mirrored(0.5, 0.75).total_steps is None
+
+
+@pytest.mark.parametrize(("up", "down"), [(2.5, 2.5), (2.5, 1.25), (3.75, 2.5), (1.5, 4), (4, 1.1)])
+def test_fractional_cycles_follow_the_formula(up, down):
+    schedule = Cyclical.fractional(0.0, 1.0, up, down)
+    length = Fraction(str(up)) + Fraction(str(down))
+    for step in (*range(60), 10**12, 10**12 + 3):
+        place = step % length
+        height = place / Fraction(str(up)) if place <= up else (length - place) / Fraction(str(down))
+        assert schedule(step) == pytest.approx(float(height), rel=1e-12, abs=1e-12)
+        assert schedule.cycle(step) == step // length
+        assert schedule.is_cycle_end(step) is (place == 0 and step > 0)
+    near = Fraction(2) + Fraction(1, 10_000)
+    assert Cyclical.fractional(0.0, 1.0, 2 + 1 / 10_007, 2 + 1 / 10_007).cycle_length == 2 * near
+    for lengths in ((0.5, 2.0), (2.0, 0.5)):
+        with pytest.raises(ValueError, match="must be a finite number at least 1; got step_size"):
+            Cyclical.fractional(0.0, 1.0, *lengths)
+
+
+def test_the_shortest_runs_are_legal():
+    assert [WarmRestarts.over(2, 1, 0.25, 1.0)(step) for step in (0, 1, 2)] == [1.0, 0.25, 0.25]
+    assert [WarmRestarts.over(3, 2, 0.25, 1.0)(step) for step in (0, 1, 2, 3)] == [1.0, 1.0, 0.25, 0.25]
+    assert [WarmupStableDecay(1.0, 2, decay=1)(step) for step in (0, 1, 2)] == [1.0, 0.0, 0.0]
+    assert [Anneal(1.0, 0.5, 1)(step) for step in (0, 1, 2)] == [1.0, 0.5, 0.5]
+    assert [Cyclical(0.25, 1.0, 1)(step) for step in (0, 1, 2)] == [0.25, 1.0, 0.25]
+    assert [Cyclical.over(3, 1, 0.25, 1.0)(step) for step in (0, 1, 2, 3)] == [0.25, 1.0, 0.25, 0.25]
+    assert [OneCycle(0.25, 1.0, 3, final_lr=0.0)(step) for step in (0, 1, 2)] == [0.25, 1.0, 0.0]
 
 
 def test_every_kind_of_schedule_is_tried_here():

@@ -435,6 +435,11 @@ class Linear(Decay):
         return 1.0 / (1.0 + self.rate * xp.to_float(step))
 
 
+def test_an_unknown_option_of_a_class_is_refused():
+    with pytest.raises(TypeError, match="takes no keyword arguments"):
+        type("Coloured", (Decay,), {}, colour="red")
+
+
 def test_a_decay_of_ones_own_is_written_to_json_and_found_again():
     schedule = Cyclical(0.1, 0.9, 2, decay=Linear(0.5))
     assert schedule.to_dict()["decay"] == {"decay": "Linear", "rate": 0.5, "bounds": "both"}
