@@ -158,6 +158,12 @@ def test_what_the_process_was_given_is_found_in_any_text(monkeypatch: pytest.Mon
     assert credentials(said) == "key ***, password *** (***, ***) at tracker.example, head.example"
 
 
+def test_hosts_in_the_environment_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head.cluster:10001")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.corp.example")
+    assert redact("no head.cluster, no wandb.corp.example, no keras.io") == "no ***, no ***, no keras.io"
+
+
 def test_a_command_can_be_typed(alice: Path) -> None:
     words = ["cyclr", "compare", "--output", f"{alice}/my run", "--workload", f"{alice}/m.py:build", str(alice)]
     assert shell(words) == "cyclr compare --output ~/'my run' --workload ~/m.py:build '~'"

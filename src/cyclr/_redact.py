@@ -22,7 +22,8 @@ _WORD = (
 """What the name of a credential ends in."""
 _SECRET = re.compile(rf"{_WORD}$|_key$", re.IGNORECASE)
 _PLACE = re.compile(
-    r"(?:^|[_-])(?:address|host(?:name)?|mlflow|(?:tracking|registry)[_-]uri|endpoint|ip)$", re.IGNORECASE
+    r"(?:^|[_-])(?:address|host(?:name)?|mlflow|(?:base|database|registry|tracking)[_-]ur[il]|endpoint|ip)$",
+    re.IGNORECASE,
 )
 """Names of values that name a host."""
 _WITHIN = re.compile(

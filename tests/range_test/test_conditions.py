@@ -60,6 +60,20 @@ def test_what_was_tested_is_kept(again):
         found.tested["model"] = "another"
 
 
+def test_what_was_tested_names_no_credentials_and_no_home_folder(tmp_path):
+    result = driven(data="https://bob:hunter2@host/x.npz", folder="/home/alicia/data", note="token=hunter2", samples=3)
+    assert dict(list(result.tested.items())[:4]) == {
+        "data": "https://***/x.npz",
+        "folder": "~/data",
+        "note": "token=***",
+        "samples": 3,
+    }
+    result.save(tmp_path / "result.json")
+    result.to_html(tmp_path / "result.html")
+    for file in tmp_path.iterdir():
+        assert not re.search("hunter2|alicia|bob:", file.read_text())
+
+
 def test_old_files_say_nothing_and_stay_as_they_are():
     old = RangeTestResult.load(ARCHIVED)
     assert old.tested == {}

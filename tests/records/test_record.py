@@ -49,6 +49,16 @@ def test_a_record_survives_its_line() -> None:
     assert isinstance(decode(line, "here").schedule, cyclr.OneCycle)
 
 
+def test_texts_of_a_record_hold_no_credentials() -> None:
+    private = "token=hunter2 in /home/alice"
+    texts = dict.fromkeys(("workload", "policy", "error", "traceback"), private)
+    record = Record(**texts, trial="a", seed=0, optimizer="SGD", metric="loss", direction="min", status="failed")
+    for again in (record, decode(encode(record), "x")):
+        assert (again.workload, again.error, again.traceback) == ("token=*** in ~",) * 3
+        # A name is compared with others, and so loses only credentials.
+        assert again.policy == "token=*** in /home/alice"
+
+
 def test_the_fields_are_those_of_version_1_in_their_order() -> None:
     assert list(json.loads(encode(FULL))) == [
         *("version", "trial", "workload", "workload_sha256", "policy", "seed", "optimizer"),

@@ -39,7 +39,8 @@ def now() -> str:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One finished trial: a policy trained from one seed. The defaults describe a trial that has not started.
 
-    `workload`, `error` and `traceback` lose credentials, hosts, users and home folders; see `cyclr._redact`.
+    `workload`, `error` and `traceback` lose credentials, hosts, users and home folders, `policy` credentials; see
+    `cyclr._redact`.
 
     Attributes:
         version: of the format, 1.
@@ -104,8 +105,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Record: {self.policy}, seed {self.seed}, on {self.workload}: {self.status}>"
 
     def __post_init__(self) -> None:
-        names = ("workload", "error", "traceback")
-        for name, text in zip(names, redact([getattr(self, name) for name in names]), strict=True):
+        texts = {name: getattr(self, name) for name in ("workload", "error", "traceback")}
+        redacted = redact({**texts, "name": self.policy})
+        for name, text in {"policy": redacted.pop("name"), **redacted}.items():
             msgspec.structs.force_setattr(self, name, text)
         for name in ("epochs", "steps"):
             lengths = sorted({len(values) for values in getattr(self, name).values()})
