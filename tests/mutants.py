@@ -127,7 +127,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield f"{name} -> {NAMES[name]}", _with(node, attr=NAMES[name])
         case ast.Call(keywords=keywords):
             for keyword in keywords:
-                if keyword.arg and keyword.arg != "fix":
+                if keyword.arg and not _is_words(keyword):
                     rest = [other for other in keywords if other is not keyword]
                     yield f"without {keyword.arg}=", _with(node, keywords=rest)
         case ast.If() | ast.IfExp():
@@ -152,9 +152,9 @@ def _with(node: ast.AST, **fields: Any) -> ast.AST:
 
 
 def _is_words(node: ast.AST) -> bool:
-    """True for what is only said: docstrings, f-strings, texts with a space, errors, `fix=`, types."""
+    """True for what is only said: docstrings, f-strings, texts with a space, errors, `fix=`; and for `strict=`."""
     match node:
-        case ast.Expr(value=ast.Constant()) | ast.JoinedStr() | ast.Raise() | ast.keyword(arg="fix"):
+        case ast.Expr(value=ast.Constant()) | ast.JoinedStr() | ast.Raise() | ast.keyword(arg="fix" | "strict"):
             return True
         case ast.Constant(value=str(value)):
             return " " in value or not value

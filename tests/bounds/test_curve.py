@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cyclr import Bounds
 from cyclr.bounds.base import ADVICE
 from cyclr.bounds.curve import BANDWIDTH, FINE, Curve, smooth
 from cyclr.bounds.knee import errors_of_fall, read_bounds, readings
@@ -183,7 +184,7 @@ def test_a_fall_counts_by_its_standard_errors(errors, status):
         assert status_and_words(curve, unstable_end=True, cut_short="Go on.")[1].endswith("Go on.")
 
 
-@pytest.mark.parametrize(("share", "status"), [(0.99, "no_divergence"), (1.01, "ok")])
+@pytest.mark.parametrize(("share", "status"), [(0.99, "no_divergence"), (1.0, "ok"), (1.01, "ok")])
 def test_a_loss_that_turns_up_by_a_tenth_of_its_fall_diverges(share, status):
     loss = [10.0, 10.0, *range(9, -1, -1), 0.5 * share, 0.7 * share, 0.9 * share, share]
     assert status_and_words(curve_of(loss, lr=LR))[0] == status
@@ -201,6 +202,8 @@ def test_a_fall_below_a_thousandth_of_the_level_or_of_the_rise_is_none(rise, sha
     fall = share * min(rise, 1000.0) / 1000
     loss = [1000.0, *[1000.0 - fall] * 8, *[1000.0] * 6, 1000.0 + rise]
     assert (status_and_words(curve_of(loss, lr=LR))[0] == "flat") is (share < 1)
+    border = [1000.0, *[999.0] * 8, *[1000.0] * 6, 2000.0]
+    assert status_and_words(curve_of(border, lr=LR))[0] == "ok"
 
 
 def level(rise, *, points=16, at=1, **named):
@@ -289,6 +292,16 @@ def test_borders_are_counted_in():
     hidden = curve_of([2.0**17, *[2.0**17 - 31] * 10, 2.0**17, *[2.0**18] * 4], error=10.0)
     status, words = status_and_words(hidden, unstable_end=True)
     assert (status, "may hide a fall" in words) == ("flat", False)
+    hint = curve_of([10.0, *[7.0] * 10, 10.0, *[99.0] * 4], error=2.0)
+    assert "may hide a fall" in status_and_words(hint, unstable_end=True)[1]
     assert status_and_words(level(6.5, noise=1.0))[1].startswith("The loss stayed")
     lr = np.array([*np.geomspace(1e-6, 0.1, 20), 1.0, 3.0])
     assert read_bounds(curve_of([10.0] * 21 + [90.0], lr=lr), unstable_end=False, cut_short="").usable
+
+
+def test_bounds_keep_their_marks_in_a_dictionary():
+    bounds = read_bounds(curve_of(FALL, lr=LR), unstable_end=False, cut_short="")
+    again = bounds.to_dict()
+    assert [*again] == ["base_lr", "max_lr", "status", "reason", "marks"]
+    assert Bounds(**again) == bounds
+    assert "marks" not in Bounds(0.1, 0.2, "ok", "").to_dict()

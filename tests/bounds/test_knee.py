@@ -3,6 +3,7 @@
 Asked for and declined elsewhere: Lightning#10089, torch-lr-finder#50 and #86.
 """
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from cyclr import Bounds, RangeTest
 from cyclr.bounds import knee, smooth, smoothing
+from cyclr.bounds.knee import read_bounds, unless_ascent
 from cyclr.range_test.driver import learning_rates
 
 RNG = np.random.default_rng
@@ -424,3 +426,54 @@ def test_a_curve_is_equal_to_itself_alone():
     assert one == one
     assert one != other
     assert len({one, other}) == 2
+
+
+# A reward that rises as it learns
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("turn", [0.3, 1.0])
+def test_a_reward_that_rises_and_collapses_has_no_bounds_and_the_reason_says_what_it_is(turn, noise):
+    lr = rates()
+    loss = curve(lr, turn=turn, noise=noise)
+    bounds = knee(lr, -loss)
+    assert (bounds.status, bounds.numbers) == ("flat", None)
+    start, highest = -2.3, -float(smooth(lr, loss).loss.min())
+    assert re.match(r"The loss rose from -2\.(3|29) to -0\.", bounds.details)
+    assert "like a reward. If the training step maximizes a reward, return the reward's negative" in bounds.details
+    first, top = bounds.marks
+    assert (first.text, first.lr) == (f"start: {first.loss:.3g}", None)
+    assert first.loss == pytest.approx(start, abs=0.05)
+    assert top.loss == pytest.approx(highest)
+    assert top.lr == lr[smooth(lr, loss).lowest] < turn
+    assert top.text == f"highest: {top.loss:.3g} at {top.lr:.2g}"
+    # What falls and then turns unstable is none, whatever its sign says of the end.
+    assert knee(lr, loss).status == "ok"
+
+
+def test_a_reward_that_never_collapses_is_told_from_a_loss_that_rises_by_its_noise():
+    lr = rates()
+    rise = 2 / (1 + (0.01 / lr) ** 2)
+    loud = knee(lr, rise + 0.8 * RNG(0).standard_normal(150))
+    assert "like a reward" in loud.details
+    quiet = knee(lr, rise + 0.01 * RNG(0).standard_normal(150))
+    assert quiet.status == "flat"
+    assert "like a reward" not in quiet.details
+
+
+def test_a_fall_after_a_rise_is_a_reward_that_collapses_and_not_a_fall():
+    lr = rates()
+    collapses = 2 / (1 + (0.001 / lr) ** 2) - 30 / (1 + (1 / lr) ** 2)
+    assert collapses[-1] < collapses[0] < collapses.max()
+    bounds = knee(lr, collapses)
+    assert bounds.numbers is None
+    assert "like a reward" in bounds.details
+    smoothed = smooth(lr, collapses)
+    read = read_bounds(smoothed, unstable_end=False, cut_short="")
+    found, reward = unless_ascent(read, smoothed, collapses)
+    assert found == bounds
+    np.testing.assert_allclose(reward.loss, smooth(lr, -collapses).loss)
+    kept, none = unless_ascent(knee(lr, curve(lr)), smooth(lr, curve(lr)), curve(lr))
+    assert (kept, none) == (knee(lr, curve(lr)), None)
+    few = knee(lr[:5], -curve(lr)[:5])
+    assert unless_ascent(few, smooth(lr[:5], -curve(lr)[:5]), -curve(lr)[:5]) == (few, None)

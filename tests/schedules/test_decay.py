@@ -163,3 +163,9 @@ def test_a_function_that_returns_no_number_is_a_type_error(kind, argument, retur
 @pytest.mark.parametrize("number", [1, 0.5, np.float32(0.5), np.array(0.5)], ids=repr)
 def test_a_function_may_return_any_number(number):
     assert Cyclical(0.0, 1.0, 1, decay=PerCycle(lambda cycle: number))(1) == float(number)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 10])
+def test_a_function_is_tried_at_the_first_three_and_at_ten(index):
+    with pytest.raises(ValueError, match=f"got 1.5 at cycle {index}"):
+        PerCycle(lambda cycle: 1.5 if cycle == index else 1.0)

@@ -168,6 +168,20 @@ def test_the_shortest_runs_are_legal():
     assert [OneCycle(0.25, 1.0, 3, final_lr=0.0)(step) for step in (0, 1, 2)] == [0.25, 1.0, 0.0]
 
 
+def test_whole_lengths_are_printed_as_integers():
+    assert repr(Cyclical(0.25, 1.0, 2)) == "Cyclical(base_lr=0.25, max_lr=1.0, step_size=2, shape='triangular')"
+    assert Cyclical.fractional(0.25, 1.0, 2.0, 2.5).step_size_down == 2.5
+    assert type(Cyclical.fractional(0.25, 1.0, 2.0, 2.5).step_size) is int
+
+
+@pytest.mark.parametrize("growth", [1.01, 2])
+def test_a_run_of_too_many_growing_cycles_is_refused(growth):
+    with pytest.raises(
+        ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=10001\. Or let them"
+    ):
+        WarmRestarts.over(10**9, 10_001, 0.25, 1.0, growth=growth)
+
+
 def test_every_kind_of_schedule_is_tried_here():
     kinds = {kind for name, kind in cyclr.Schedule.kinds().items() if kind.__module__.startswith("cyclr.")}
     assert kinds <= {getattr(make, "__self__", make) for make, _, _ in MADE.values()}
