@@ -229,6 +229,8 @@ def test_a_function_states_its_largest_value_only_if_it_was_given():
         Function(3)
     with pytest.raises(ValueError, match=r"high must be a finite number at least 1; got high=0\.5"):
         Function(math.sqrt, low=1, high=0.5)
+    with pytest.raises(ValueError, match=r"low must be a finite number at least 0; got low=-1"):
+        Function(math.sqrt, low=-1)
 
 
 # Blocks

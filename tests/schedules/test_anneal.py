@@ -167,3 +167,13 @@ def test_what_makes_no_leg_is_an_error(arguments, error, message):
     with pytest.raises(error) as caught:
         Anneal(**{**ANNEAL, **arguments})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("end", [0.9999, 0.999_999, 0.6])
+def test_a_factor_near_one_keeps_its_digits(end):
+    for start in (1.0, 0.3):
+        near = start * end
+        leg = Anneal(start, near, 1, "exponential", limit=0)
+        for step in (10, 1000, 100_000):
+            expected = float(start * (mpmath.mpf(near) / start) ** step)
+            assert leg(step) == pytest.approx(expected, rel=1e-15 * max(10, -math.log(end) * step))

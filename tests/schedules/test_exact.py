@@ -168,6 +168,11 @@ def test_the_shortest_runs_are_legal():
     assert [OneCycle(0.25, 1.0, 3, final_lr=0.0)(step) for step in (0, 1, 2)] == [0.25, 1.0, 0.0]
 
 
+def test_a_last_phase_that_rises_leads_to_the_last_rate():
+    schedule = OneCycle(0.25, 1.0, 21, rise=5, fall=5, final_lr=0.5, shape="triangular")
+    assert [schedule(step) for step in (0, 5, 10, 15, 20, 99)] == [0.25, 1.0, 0.25, 0.375, 0.5, 0.5]
+
+
 def test_whole_lengths_are_printed_as_integers():
     assert repr(Cyclical(0.25, 1.0, 2)) == "Cyclical(base_lr=0.25, max_lr=1.0, step_size=2, shape='triangular')"
     assert Cyclical.fractional(0.25, 1.0, 2.0, 2.5).step_size_down == 2.5

@@ -457,6 +457,22 @@ class Unbounded(Schedule):
         return 0.0 * xp.to_float(step) + self.top
 
 
+@dataclass(frozen=True)
+class Holding(Schedule):
+    """A schedule of one's own that holds what JSON cannot."""
+
+    held: object
+
+    def evaluate(self, xp, step):
+        return 0.0 * xp.to_float(step)
+
+
+def test_a_field_that_json_cannot_hold_is_an_error_when_it_is_written():
+    assert Holding(3).to_dict() == {"schedule": "Holding", "version": 1, "held": 3}
+    with pytest.raises(ScheduleError, match=r"^Holding\(held=1j\) cannot be written to JSON: .*complex"):
+        Holding(1j).to_dict()
+
+
 def test_a_schedule_without_a_largest_value_says_how_to_define_it():
     for schedule in (Unbounded(2.0), Warmup(Unbounded(2.0), 5), Sequence([Constant(0.1), Unbounded(2.0)], [3])):
         with pytest.raises(ScheduleError, match=r"^the largest value of Unbounded\(top=2\.0\) is not known, because"):

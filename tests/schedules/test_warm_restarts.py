@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_right
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -253,3 +254,26 @@ def test_an_unknown_rhythm_of_a_decay_is_a_value_error(per):
 def test_what_shapes_the_cycles_is_named():
     with pytest.raises(TypeError, match="arguments by position at most"):
         WarmRestarts(0.01, 0.1, 10, 2)
+
+
+@pytest.mark.parametrize("growth", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_run_of_whole_cycles_follows_the_formula(growth, count):
+    g = Fraction(str(growth))
+    for total in (2, 3, 7, 20, 41, 100):
+        shares = [(g**i - 1) / (g**count - 1) if g > 1 else Fraction(i, count) for i in range(count + 1)]
+        starts = [math.floor((total - 1) * share) for share in shares]
+        if any(end == start for start, end in pairwise(starts)):
+            with pytest.raises(ValueError, match="total_steps must give every cycle a step at least"):
+                WarmRestarts.over(total, count, 0.25, 1.0, growth=growth)
+            continue
+        schedule = WarmRestarts.over(total, count, 0.25, 1.0, growth=growth, shape="parabolic")
+        assert (schedule.shape, schedule.total_steps) == ("parabolic", total)
+        for step in range(total + 3):
+            # The last step is one more of the last cycle, and all after it are like it.
+            here = min(step, total - 1)
+            cycle = min(bisect_right(starts, here) - 1, count - 1)
+            left = Fraction(starts[cycle + 1] - here, starts[cycle + 1] - starts[cycle])
+            assert schedule(step) == pytest.approx(0.25 + 0.75 * (1 - (1 - float(left)) ** 2), rel=1e-13)
+            assert schedule.cycle(step) == cycle
+            assert schedule.is_cycle_end(step) is (step == total - 1 or step + 1 in starts[1:-1])

@@ -65,8 +65,7 @@ class Described(ABC):
         depth = 1 + max((part._depth for part in self.parts()), default=0)
         if depth > DEEPEST:
             raise ValueError(_TOO_DEEP)
-        if depth > 1:
-            set_fields(self, _depth=depth)
+        set_fields(self, _depth=depth)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
