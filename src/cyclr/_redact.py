@@ -36,8 +36,12 @@ _VALUE = (
     r"[bfru]{0,2}\"(?:\\.|[^\"\\\n])*\"?|[bfru]{0,2}'(?:\\.|[^'\\\n])*'?|[(\[{][^\n)\]}]*[)\]}]?|"
     r"(?:bearer|basic|digest|token)[ \t]+[^\s\"'][^\s,;\"']*|[^\s\"'][^\s,;&\"')\]}>]*)"
 )
+_OF_TEXTS = (
+    r"token[\"']?[ \t]*[=:][ \t]*(?:[-+]?(?:\d{1,4}|\d*\.\d+)(?:e[-+]?\d+)?(?![\w-]|\.\w)|[\"']?(?:</?\w+>|\[\w+\]))"
+)
+"""Tokens of language models, which are no credentials: `loss_per_token: 0.25`, `eos_token: "</s>"`."""
 _NAMED = re.compile(
-    rf"(?i)({_WORD}\\?[\"'`]?\]?[ \t]*(?:=>?|:)[ \t]*|(?<![\w-])--?[\w-]{{0,40}}{_WORD}[ \t]+|"
+    rf"(?i)(?!{_OF_TEXTS})({_WORD}\\?[\"'`]?\]?[ \t]*(?:=>?|:)[ \t]*|(?<![\w-])--?[\w-]{{0,40}}{_WORD}[ \t]+|"
     rf"\bhost(?:name)?=(?=[\"']))({_VALUE})"
 )
 _BEARER = re.compile(r"(?i)(\bbearer[ \t]+)([\w.~+/=-]{8,})")
