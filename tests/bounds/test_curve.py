@@ -66,6 +66,13 @@ def test_a_curve_is_smoothed_step_by_step(losses, spacing):
     assert curve.error == pytest.approx(noise * math.sqrt(lowest + math.pi / 2 / len(first)), **same)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_rates_and_losses_of_any_kind_are_computed_as_floats_of_64_bits(kind):
+    curve = smooth(np.array([1, 2, 4, 8], kind), np.array([3, 2, 1, 2], kind))
+    assert {array.dtype for array in (curve.lr, curve.loss, curve.fine, curve.median)} == {np.dtype("float64")}
+    assert curve.loss.tolist() == smooth([1.0, 2.0, 4.0, 8.0], [3.0, 2.0, 1.0, 2.0]).loss.tolist()
+
+
 @pytest.mark.parametrize("values", [[1e-308, 2e-308] * 30, [1e300, -1e300] * 30, [0.0, 0.0, 0.0, 0.0, 1e306] * 12])
 def test_the_noise_of_tiny_and_huge_losses_is_a_number(values):
     curve = smooth(rates(60, "exponential"), values)

@@ -26,6 +26,7 @@ Figure = pytest.importorskip("matplotlib.figure").Figure
         (0.1 * cyclr.Cyclical(0.01, 0.5, 5), 40),
         (cyclr.Cyclical(0.01, 0.5, 5).mirrored(0.8, 0.9), 40),
         (cyclr.Product(0.1, 0.5), 999),
+        (cyclr.Anneal(0.1, 0.2, 50) * cyclr.Cyclical(0.01, 0.5, 5), 50),
         (cyclr.Clock(cyclr.Anneal(0.0, 0.1, 50), repeat=50), 199),
         (cyclr.Clock(cyclr.Cyclical(0.01, 0.5, 5), every=3), 122),
         (cyclr.Clock(cyclr.Cyclical(0.01, 0.5, 50), start=50), 400),
