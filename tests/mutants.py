@@ -11,6 +11,7 @@ import ast
 import collections
 import functools
 import gc
+import importlib
 import math
 import os
 import pickle
@@ -240,6 +241,8 @@ class Runner:
         if session.testsfailed:
             return True
         self.items, begin = session.items, time.monotonic()
+        for path in self.folder.glob("*[!_].py"):
+            importlib.import_module(f"cyclr.{self.package}.{path.stem}")
         functions = (each for each in gc.get_objects() if isinstance(each, types.FunctionType))
         self.live = [each for each in functions if each.__code__.co_filename.startswith(str(self.folder))]
         self.seconds, self.reached = {}, collections.defaultdict(set)
@@ -292,8 +295,7 @@ class Runner:
         return outcomes
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            raise Failed(report.nodeid)
+        self.failed = self.failed or report.failed
 
     def _in_children(self, run: Callable[[int], Any]) -> list[Any]:
         """Return what a function returns for each job, in a child each."""
@@ -327,12 +329,12 @@ class Runner:
 
     def _run(self, test: int) -> bool:
         """Run a test, and return True if it passes."""
-        item = self.items[test]
+        item, self.failed = self.items[test], False
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         except BaseException:
             return False
-        return True
+        return not self.failed
 
     def _baseline(self, job: int) -> Any:
         """Run every so many-th test. Return the seconds of each, and the tests that reach each line."""
@@ -386,10 +388,6 @@ def _silence() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
-
-
-class Failed(BaseException):
-    """A test failed."""
 
 
 def interval(killed: int, of: int) -> tuple[float, float]:

@@ -188,7 +188,11 @@ def fall(step, noise=0.02):
         (dict.fromkeys(range(30, 38), 2.4), ["lowered"]),
         (dict.fromkeys(range(60, 70), 2.4), ["lowered", "went_back"]),
         (dict.fromkeys(range(60, 80), 2.4), ["lowered", "went_back"]),
+        # It does not for as long after the second return.
+        (dict.fromkeys([*range(60, 70), *range(79, 87)], 2.4), ["lowered", "went_back", "accepted"]),
         (dict.fromkeys(range(100, 130), 2.4), ["lowered", "accepted"]),
+        # Losses of 0 have no noise, by which others could be clipped.
+        (dict.fromkeys(range(9), 0.0), []),
         (dict.fromkeys([*range(100, 104), *range(116, 122)], 2.4), ["lowered", "accepted"]),
         (dict.fromkeys([*range(100, 104), *range(126, 132)], 2.4), ["lowered", "lowered"]),
     ],
