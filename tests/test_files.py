@@ -124,6 +124,15 @@ def test_copies_that_a_killed_range_test_left_are_removed_by_the_next(tmp_path):
     assert names(tmp_path) == others
 
 
+def test_a_folder_of_copies_that_cannot_be_removed_hides_no_other_error(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(RangeTestError, match="the data"), _files.folder_within(tmp_path, name="snapshot_dir"):
+        monkeypatch.setattr("shutil.rmtree", fails)
+        raise RangeTestError("the data")
+
+
 @pytest.mark.parametrize(
     ("restoring", "message"),
     [

@@ -225,7 +225,13 @@ def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterat
             f"{name} must be a folder that exists and can be written; got {name}={os.fspath(parent)!r} ({error})."
         ) from error
     with contextlib.ExitStack() as undo:
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+
+        @undo.callback
+        def remove() -> None:
+            # rmtree raises what comes of closing a folder all the same. The next run removes what is left.
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder, ignore_errors=True)
+
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
             undo.callback(close, descriptor)
