@@ -128,9 +128,13 @@ def test_a_folder_of_copies_that_cannot_be_removed_hides_no_other_error(tmp_path
     def fails(*_, **__):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(RangeTestError, match="the data"), _files.folder_within(tmp_path, name="snapshot_dir"):
-        monkeypatch.setattr("shutil.rmtree", fails)
-        raise RangeTestError("the data")
+    def test():
+        with _files.folder_within(tmp_path, name="snapshot_dir"):
+            monkeypatch.setattr("shutil.rmtree", fails)
+            raise RangeTestError("the data")
+
+    with pytest.raises(RangeTestError, match="the data"):
+        test()
 
 
 @pytest.mark.parametrize(
