@@ -41,14 +41,18 @@ def number(
     return result
 
 
-def integer(name: str, value: Any, *, at_least: int, at_most: int | None = None, fix: str = "") -> int:
+LARGEST_INTEGER = 2**63 - 1
+"""NumPy's integers end here, and so do steps, lengths and counts."""
+
+
+def integer(name: str, value: Any, *, at_least: int, at_most: int = LARGEST_INTEGER, fix: str = "") -> int:
     """Return `value` as an int. Raise if it is out of range, or a float, even a whole one."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(_message(name, "an integer", value, fix, kind=True))
     result = int(value)
     if result < at_least:
         raise ValueError(_message(name, f"an integer of at least {at_least}", value, fix))
-    if at_most is not None and result > at_most:
+    if result > at_most:
         raise ValueError(_message(name, f"an integer of at most {at_most}", value, fix))
     return result
 
@@ -149,8 +153,8 @@ def remedy(value: Any, usual: str) -> str:
     return str(getattr(type(value), "_remedy", usual))
 
 
-def quoted(value: Any) -> str:
-    """Return `repr(value)` for a message, cut to 200 characters."""
+def quoted(value: Any, most: int = 200) -> str:
+    """Return `repr(value)` for a message, cut to `most` characters."""
     try:
         text = repr(value)
         # Arrays are printed in lines.
@@ -158,7 +162,7 @@ def quoted(value: Any) -> str:
     except (ValueError, RecursionError):
         # Python prints no integer of more than 4,300 digits.
         text = f"<{type(value).__name__} that is too long to print>"
-    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"
+    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text)} characters)"
 
 
 def _message(name: str, legal: str, value: Any, fix: str, kind: bool = False) -> str:

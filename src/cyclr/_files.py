@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Calla
         if callable(content):
             content(file)
         else:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
 
     target = Path(path)
     if target.parent == Path("/dev") or (target.exists() and not target.is_file() and not target.is_dir()):
@@ -144,18 +144,93 @@ def close(descriptor: int) -> None:
         os.close(descriptor)
 
 
+MOST_BYTES = 2**30
+"""Size of a file that is read at once: a range test of 10 million steps has less than half of it."""
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError if a path is a pipe or a device, which might never end, or a folder."""
+    from pathlib import Path
+
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(f"{os.fspath(path)!r} is not a regular file")
+
+
 def read_regular(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file.
 
     Raises:
-        OSError: the file cannot be read, or is a pipe or a device, which might never end.
+        OSError: the file cannot be read, has more than 1 GiB, or is a pipe or a device, which might never end.
     """
     from pathlib import Path
 
-    file = Path(path)
-    if file.exists() and not file.is_file():
-        raise OSError(f"{str(path)!r} is not a regular file")
-    return file.read_bytes()
+    check_regular(path)
+    with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise OSError(f"{os.fspath(path)!r} is larger than 1 GiB")
+        return file.read(MOST_BYTES + 1)
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yield the lines of a file with their line feeds, which the last one may lack.
+
+    Raises:
+        OSError: the file cannot be read, is a pipe or a device, or a line has more than 1 GiB.
+    """
+    from pathlib import Path
+
+    check_regular(path)
+    with Path(path).open("rb") as file:
+        while line := file.readline(MOST_BYTES):
+            if len(line) == MOST_BYTES:
+                raise OSError(f"{os.fspath(path)!r} has a line that is longer than 1 GiB")
+            yield line
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a JSON file holds, as `_plain.parse` reads it.
+
+    Raises:
+        OSError: as for `read_regular`.
+        ValueError: the file is not JSON, or beyond the limits of `_plain.parse`.
+    """
+    from cyclr import _plain
+
+    return _plain.parse(read_regular(path))
+
+
+def most_unpacked(path: str | os.PathLike[str]) -> int:
+    """Return the bytes that a compressed file may unpack to: 100 times its size, and at least 64 MiB."""
+    from pathlib import Path
+
+    return max(2**26, 100 * Path(path).stat().st_size)
+
+
+@contextlib.contextmanager
+def open_archive(path: str | os.PathLike[str], names: Iterable[str] | None = None) -> Iterator[Any]:
+    """Open the arrays in an `.npz`; nothing in it is unpickled.
+
+    Args:
+        path: the file.
+        names: the arrays that are read; all by default.
+
+    Raises:
+        OSError: the file cannot be read, or is a pipe or a device.
+        ValueError: the arrays have more than 64 MiB and 100 times the size of the file.
+        Exception: damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy, also when arrays are read.
+    """
+    from pathlib import Path
+
+    import numpy as np
+
+    check_regular(path)
+    # NumPy leaves a file open that it opened itself and found damaged.
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        read = archive.files if names is None else names
+        unpacked = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in read)
+        if unpacked > most_unpacked(path):
+            raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
+        yield archive
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

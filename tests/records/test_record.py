@@ -130,7 +130,7 @@ def test_series_of_different_lengths_are_refused() -> None:
         ({"schedule": {"schedule": "Wobbly"}}, "schedule must be one of"),
         ({"schedule": []}, "description must be a dict"),
         ({"schedule": nested(201)}, "here is not the record of a trial"),
-        ({"schedule": nested(900)}, "here is not the record of a trial"),
+        ({"schedule": nested(900)}, "nested more than 420 levels deep"),
         ({"range_test": {}}, "version must be 1; got version=None"),
         ({"range_test": {"version": 1}}, "a range test's result must have"),
         ({"lr": "0.1"}, "Expected `float | null`, got `str` - at `$.lr`"),

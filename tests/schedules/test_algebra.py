@@ -159,13 +159,6 @@ def test_what_makes_no_clock_is_an_error(arguments, error, message):
     assert str(caught.value) == message
 
 
-def test_a_start_that_an_array_cannot_hold_is_a_clear_error():
-    late = Clock(Anneal(1.0, 0.0, 10, limit=None), start=2**63)
-    assert late(5) == 0.0
-    with pytest.raises(ValueError, match=rf"^the starts need integers up to {2**63}, but this step has a type"):
-        late(np.array([5]))
-
-
 # Function
 
 

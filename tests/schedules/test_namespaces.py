@@ -174,10 +174,9 @@ def test_a_cycle_that_needs_more_than_32_bits_is_a_clear_error(length):
 
 
 def test_a_cycle_that_needs_more_than_64_bits_is_a_clear_error():
-    for schedule in (Cyclical(0.001, 0.1, 2**63), Cyclical.over(2**62, 5, 0.001, 0.1)):
-        assert 0.001 <= schedule(10**12) <= 0.1
+    for build in (lambda: Cyclical(0.001, 0.1, 2**62), lambda: Cyclical.over(2**62, 5, 0.001, 0.1)):
         with pytest.raises(ValueError, match=r"^the cycles need integers up to .* but this step has a type that holds"):
-            schedule(np.arange(3))
+            build()
 
 
 @pytest.mark.parametrize("step", [1.0, [1.0], True], ids=repr)

@@ -137,11 +137,10 @@ def test_steps_beyond_64_bits_are_refused_where_cycles_grow(growth, step):
     assert 0.0 <= schedule(LARGEST) <= 0.1
 
 
-@pytest.mark.parametrize("first", [2**63, 2**200, 10**400], ids=["2**63", "2**200", "1e400"])
-def test_a_first_cycle_that_never_ends_stays_up(first):
-    schedule = WarmRestarts(0.0, 0.1, first, growth=2)
+def test_a_first_cycle_that_hardly_ends_stays_up():
+    schedule = WarmRestarts(0.0, 0.1, LARGEST, growth=2)
     assert schedule(np.array([0, 10**12])) == pytest.approx([schedule(0), schedule(10**12)]) == [0.1, 0.1]
-    assert schedule.is_cycle_end(LARGEST) is (first == 2**63)
+    assert schedule.is_cycle_end(LARGEST - 1)
 
 
 @pytest.mark.parametrize("growth", [1.5, 2, 7, 1000])

@@ -1,11 +1,13 @@
 """What to do about a loss: pure functions of the course of a run so far, its plan, and the next loss."""
 
-from typing import Literal, NamedTuple
+import functools
+from typing import Annotated, Literal, NamedTuple
 
+from cyclr import _checks
 from cyclr.auto import reading as _reading
 from cyclr.auto.event import AutoEvent, What
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import Line, LossReading, Pieces
+from cyclr.auto.reading import Count, Line, LossReading, Pieces, Saved
 
 PATIENCE = 3
 """Updates in a row after which the loss must have risen."""
@@ -34,6 +36,8 @@ PAYS = 0.5
 GIVE_UP, IN_VAIN = 6, 1
 """Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
 
+Positive = Annotated[float, functools.partial(_checks.number, above=0)]
+
 
 class Guard(NamedTuple):
     """What a run goes back to, and what went wrong so far.
@@ -52,14 +56,14 @@ class Guard(NamedTuple):
         ignored: True if the loss does not follow the learning rate.
     """
 
-    first: LossReading | None = LossReading()
-    kept: LossReading | None = None
+    first: Saved | None = LossReading()
+    kept: Saved | None = None
     kept_after: int = -1
     calm: int = -1
     suspect: int | None = None
-    streak: int = 0
-    lowered: int = 0
-    vain: int = 0
+    streak: Count = 0
+    lowered: Count = 0
+    vain: Count = 0
     best: float = float("inf")
     failed: bool = False
     ignored: bool = False
@@ -75,8 +79,8 @@ class RateTrial(NamedTuple):
         summed: learning rates summed up before the trial.
     """
 
-    times: float
-    factor: float
+    times: Positive
+    factor: Positive
     line: Line
     summed: float
 

@@ -1,16 +1,17 @@
 """AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
 
+import functools
 import math
 from dataclasses import asdict, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
-from cyclr import _checks, _names
+from cyclr import _checks, _names, _plain
 from cyclr._warn import warn
 from cyclr.auto import decision
 from cyclr.auto.decision import Action, Course, Guard, RateTrial
 from cyclr.auto.event import AutoEvent
 from cyclr.auto.plan import RatePlan
-from cyclr.auto.reading import Line, LossReading, Pieces
+from cyclr.auto.reading import Count, Pieces, Saved
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError, RangeTestError, ScheduleError
 from cyclr.range_test import RangeTest, RangeTestResult
@@ -144,7 +145,7 @@ class AutoCycle:
         self._test_steps = _test_steps(self.total_steps)
         if self._given is None and not self._test_steps:
             self._cycle = self._usual_cycle()
-        self._plan = self._planned()
+        self._plan = self._planned(self._cycle)
         if self._plan is None and self._state is None:
             raise TypeError(
                 "state must be given if there is no schedule, because the range test has to be undone; got state=None. "
@@ -322,7 +323,7 @@ class AutoCycle:
         self._test = None
         numbers = found.numbers
         self._cycle = (*numbers, self.last_step + 1) if numbers else self._usual_cycle()
-        self._plan = self._planned()
+        self._plan = self._planned(self._cycle)
         self._lr = self._next_rate()
         if not numbers:
             why = (
@@ -334,17 +335,17 @@ class AutoCycle:
     def _usual_cycle(self) -> tuple[float, float, int]:
         return USUAL_BASE * self._usual_lr, self._usual_lr, self.last_step + 1
 
-    def _planned(self) -> RatePlan | None:
-        """Return the plan of the run, or None before the range test is over."""
+    def _planned(self, cycle: tuple[float, float, int] | None) -> RatePlan | None:
+        """Return the plan of the run, whose cycle is given unless the schedule is; None before the range test."""
         returns = self._state is not None
         if self._given is not None:
             return RatePlan(self._given, self.total_steps, returns=returns)
-        if self._cycle is None:
+        if cycle is None:
             return None
-        base_lr, max_lr, start = self._cycle
+        base_lr, max_lr, start = cycle
         updates = self.total_steps - start
-        cycle = Bounds(base_lr, max_lr, "no_divergence", "").schedule(total_steps=updates)
-        return RatePlan(cycle, updates, start, returns)
+        schedule = Bounds(base_lr, max_lr, "no_divergence", "").schedule(total_steps=updates)
+        return RatePlan(schedule, updates, start, returns)
 
     def _checked_schedule(self, schedule: Any) -> Schedule | None:
         if isinstance(schedule, Bounds):
@@ -411,47 +412,81 @@ class AutoCycle:
         """
         _checks.choice("schedules", schedules, ("same", "new"))
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "guard" not in state_dict:
-            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
             raise ValueError(
-                f"state_dict must come from AutoCycle.state_dict() of version {FORMAT_VERSION}; got {received}."
+                f"state_dict must come from AutoCycle.state_dict() of version {FORMAT_VERSION}; got "
+                f"{_plain.described(state_dict)}."
             )
-        saved = state_dict["total_steps"], state_dict["schedule"]
-        own = self.total_steps, _description(self._given)
+        state = _plain.read("state_dict", state_dict, _State)
+        saved, own = (state.total_steps, state.schedule), (self.total_steps, _description(self._given))
         if schedules == "same" and saved != own:
             raise ValueError(
-                f"state_dict must hold the length and schedule of this AutoCycle, {own}; got {saved}. To go on at step "
-                f'{state_dict["step"] + 1} by those of this AutoCycle, pass schedules="new"; in Lightning and '
-                'Transformers, create the callback with resume="new".'
+                "state_dict must hold the length and schedule of this AutoCycle, "
+                f"{_checks.quoted(own, 120)}; got {_checks.quoted(saved, 120)}. To go on at step {state.step + 1} by "
+                'those of this AutoCycle, pass schedules="new"; in Lightning and Transformers, create the callback '
+                'with resume="new".'
             )
-        if state_dict["step"] >= self.total_steps or (state_dict["testing"] and self._plan is not None):
+        cycle = None if self._given is not None else state.cycle
+        plan = self._planned(cycle)
+        update = state.step + 1 - (plan.start if plan else 0)
+        goes_on = state.step < self.total_steps and update >= 0 and (state.started or state.step < 0)
+        if not goes_on or state.testing is not (plan is None):
             raise ValueError(
                 f"state_dict must hold a run that this AutoCycle can continue, of {self.total_steps} updates; got one "
-                f"after step {state_dict['step']}{', in its range test' if state_dict['testing'] else ''}. Create "
-                "AutoCycle with the arguments of that run, or with a larger total_steps."
+                f"after step {state.step}{', in its range test' if state.testing else ''}. Create AutoCycle with the "
+                "arguments of that run, or with a larger total_steps."
             )
-        self._started, self.last_step = bool(state_dict["started"]), int(state_dict["step"])
+        test = _replayed(state.test_losses, state.test_steps) if state.testing else None
+        if test is not None and (test.stopped or len(state.test_losses) != state.step + 1):
+            raise ValueError(
+                f"state_dict must hold a range test that goes on; got {len(state.test_losses)} losses of "
+                f"{state.test_steps} after step {state.step}."
+            )
+        self._started, self.last_step, self.events = state.started, state.step, state.events
+        self._first, self._kept = state.copies
+        self._test_steps, self._test_losses, self._cycle = state.test_steps, state.test_losses, cycle
+        self._plan, self._test = plan, test
         # States of version 0.2 do not hold these.
-        self.last_lr, self.undone = state_dict.get("last_lr", math.nan), state_dict.get("undone", False)
-        self.events = tuple(AutoEvent(**event) for event in state_dict["events"])
-        self._first, self._kept = state_dict["copies"]["first"], state_dict["copies"]["kept"]
-        self._test_steps, self._test_losses = state_dict["test_steps"], [*state_dict["test_losses"]]
-        self._cycle = None if self._given is not None or not state_dict["cycle"] else (*state_dict["cycle"],)
-        self._plan = self._planned()
-        self._test = _replayed(self._test_losses, self._test_steps) if state_dict["testing"] else None
-        guard, trial = state_dict["guard"], state_dict["trial"]
-        update = self.last_step + 1 - (self._plan.start if self._plan else 0)
+        self.last_lr, self.undone = state.last_lr, state.undone
         self._course = Course(
             update=update,
-            factor=state_dict["factor"],
-            reading=_reading(state_dict["reading"]),
+            factor=state.factor,
+            reading=state.reading,
             # Pieces of a run of another length have another length.
-            pieces=_pieces(state_dict["pieces"]) if saved == own else Pieces(update, from_start=False),
-            guard=Guard(**{**guard, **{name: guard[name] and _reading(guard[name]) for name in ("first", "kept")}}),
-            trial=trial and RateTrial(**{**trial, "line": Line(**trial["line"])}),
+            pieces=state.pieces if saved == own else Pieces(update, from_start=False),
+            guard=state.guard,
+            trial=state.trial,
         )
-        if self._plan is None and self._test is not None:
-            self._lr = next(self._test)
+        if test is not None:
+            self._lr = next(test)
         self._lr = self._next_rate()
+
+
+class _Copies(NamedTuple):
+    first: Any
+    kept: Any
+
+
+class _State(NamedTuple):
+    """What `AutoCycle.state_dict` returns, as it is read back."""
+
+    version: int
+    total_steps: int
+    schedule: dict[str, Any] | None
+    step: Annotated[int, functools.partial(_checks.integer, at_least=-1)]
+    started: bool
+    testing: bool
+    test_steps: Count
+    test_losses: list[float]
+    cycle: tuple[float, float, Count] | None
+    factor: decision.Positive
+    reading: Saved
+    pieces: Pieces
+    trial: RateTrial | None
+    guard: Guard
+    events: tuple[AutoEvent, ...]
+    copies: _Copies
+    last_lr: float = math.nan
+    undone: bool = False
 
 
 def _number(loss: Any) -> float:
@@ -492,11 +527,3 @@ def _description(schedule: Schedule | None) -> dict[str, Any] | None:
         return None if schedule is None else schedule.to_dict()
     except ScheduleError:
         return None
-
-
-def _reading(saved: dict[str, Any]) -> LossReading:
-    return LossReading(**{**saved, "first": tuple(saved["first"])})
-
-
-def _pieces(saved: dict[str, Any]) -> Pieces:
-    return Pieces(**{**saved, "done": tuple(map(tuple, saved["done"]))})

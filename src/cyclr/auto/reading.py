@@ -4,9 +4,12 @@ Everything is measured in gains and noise, so nothing changes if all losses are 
 `too_low` if a number is added to them.
 """
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from cyclr import _checks
 
 WINDOW = 8
 """Updates of the running mean of the loss, mean ← mean + (loss − mean) / 8."""
@@ -61,6 +64,10 @@ _GAUSS = 0.886
 _NOISE_WEIGHT, _NOISE_SHARE = 0.1, 4.0
 """Weight of a difference in the noise at most, and with it times the number of differences in a long run."""
 
+Finite = Annotated[float, _checks.number]
+Count = Annotated[int, functools.partial(_checks.integer, at_least=0)]
+"""Types of fields, as they are checked if they come from a saved state."""
+
 
 class LossReading(NamedTuple):
     """What was seen in the losses so far.
@@ -79,7 +86,7 @@ class LossReading(NamedTuple):
         risen: updates in a row whose running mean was too far above the lowest.
     """
 
-    seen: int = 0
+    seen: Count = 0
     total: float = 0.0
     noise: float = 0.0
     last: float = math.nan
@@ -88,8 +95,21 @@ class LossReading(NamedTuple):
     best: float = math.inf
     best_noise: float = 0.0
     best_lr: float = math.inf
-    yardstick: float = 0.0
-    risen: int = 0
+    yardstick: Finite = 0.0
+    risen: Count = 0
+
+
+def checked(name: str, reading: LossReading) -> LossReading:
+    """Return a saved reading, or raise a ValueError unless its numbers are as large as those of a run."""
+    seen, total, noise, last, _, level, best, best_noise, *_ = reading
+    numbers = [total, noise, best_noise, *([last, level] if seen else []), *([best] if seen >= FIRST else [])]
+    if seen > 2**62 or not all(abs(number) <= 10 * LARGEST for number in numbers):
+        raise ValueError(f"{name} must hold finite numbers of up to {10 * LARGEST:g}; got {_checks.quoted(reading)}.")
+    return reading
+
+
+Saved = Annotated[LossReading, checked]
+"""The type of a field with a reading, as it is checked if it comes from a saved state."""
 
 
 def mean(reading: LossReading) -> float:
@@ -180,10 +200,10 @@ class Pieces(NamedTuple):
         summed: all learning rates summed up.
     """
 
-    begin: int = 0
+    begin: Count = 0
     from_start: bool = True
     done: tuple[tuple[float, float], ...] = ()
-    size: int = 0
+    size: Count = 0
     losses: float = 0.0
     sums: float = 0.0
     summed: float = 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclr import _checks, _extras, _files
-from cyclr.drawing.picture import RangePicture
+from cyclr.drawing.picture import MOST_DRAWN, RangePicture
 
 with _extras.needed("plots need", "matplotlib", extra="plot"):
     import matplotlib.pyplot as plt
@@ -50,8 +50,10 @@ def draw_schedule(
 ) -> Axes:
     """Draw the values of a schedule at rising steps, and its bounds at these steps as a band if they change."""
     ax = _axes(ax, (8, 3.6))
+    values = np.minimum(values, MOST_DRAWN)
     if envelope is not None and any(np.ptp(bound) > 0 for bound in envelope):
-        ax.fill_between(steps, *envelope, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
+        low, high = np.minimum(envelope, MOST_DRAWN)
+        ax.fill_between(steps, low, high, color=_BLUE, alpha=0.1, linewidth=0, label="bounds")
         ax.legend(loc="upper right", frameon=False)
     ax.plot(steps, values, color=_BLUE, linewidth=1.6)
     ax.margins(x=0)

@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 GLYPHS = "●◆■★✚○◇"
 """Glyphs of the marked points, in their order; after the last, the first again."""
 
+LEAST_DRAWN, MOST_DRAWN = 1e-300, 1e300
+"""Smaller differences are drawn as none, and larger values as this one, so that no height overflows."""
+
 
 @dataclass(frozen=True)
 class Mark:

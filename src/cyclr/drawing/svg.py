@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr.drawing.picture import Floats, RangePicture
+from cyclr.drawing.picture import LEAST_DRAWN, MOST_DRAWN, Floats, RangePicture
 from cyclr.drawing.tables import table
 
 _WIDTH, _HEIGHT = 640, 330
@@ -98,10 +98,11 @@ def svg_and_table(picture: RangePicture) -> str:
 
 def schedule_svg(steps: NDArray[np.int64], schedule: Callable[[Any], Any], name: str) -> str:
     """Return the values of a schedule at rising steps, at least two, and its name below, as a `<div>` element."""
-    values = schedule(steps)
+    values = np.minimum(schedule(steps), MOST_DRAWN)
     low, high = float(values.min()), float(values.max())
-    if low == high:
-        low, high = low - abs(low) / 2 - (low == 0), high + abs(high) / 2 + (high == 0)
+    if high - low < LEAST_DRAWN:
+        room = abs(low) / 2 if abs(low) >= LEAST_DRAWN else 1.0
+        low, high = low - room, high + room
     width, height, top = _WIDTH - _LEFT - _RIGHT, 200 - 20 - _BOTTOM, 20
     bottom, last = top + height, int(steps[-1])
     x, y = _LEFT + steps / last * width, bottom - (values - low) / (high - low) * height

@@ -1,6 +1,5 @@
 """Checks, by types, of the plain values of JSON and TOML files, which are made immutable; errors in one shape."""
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -8,15 +7,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from cyclr import _plain
 from cyclr._checks import did_you_mean, quoted
-from cyclr.schedules.base import DEEPEST
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Seeds = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...], msgspec.Meta(min_length=1)]
 """As large as msgspec reads integers back from a record."""
-
-_DEEPEST = 2 * DEEPEST + 20
-"""Levels of lists and tables: room for lists of schedules in schedules."""
 
 _WORDS = {
     "object": "a table",
@@ -47,13 +43,7 @@ class Table(dict[str, Any]):
 def plain(name: str, value: Any) -> Any:
     """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 500 nested lists."""
     try:
-        level = [copy := json.loads(json.dumps(value, allow_nan=False, default=_standard))]
-        for _ in range(_DEEPEST + 1):
-            if not level:
-                return copy
-            tables = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-            level = [*itertools.chain.from_iterable(tables)]
-        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        return _plain.parse(json.dumps(value, allow_nan=False, default=_standard))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{name} must hold only text, booleans and finite numbers; got {quoted(value)}: {error}."
@@ -99,7 +89,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(unknown(name, fact.split("`")[1], kind.__struct_fields__)) from error
         if "missing required field" in fact:
             raise ValueError(f"{name} needs {fact.split('`')[1]}; got {quoted(value)}.") from error
-        legal, is_type, _ = fact.removeprefix("Expected ").partition(", got ")
+        legal, is_type, _ = fact[:200].removeprefix("Expected ").partition(", got ")
         legal = re.sub("`(.*?)`", lambda types: " or ".join(_WORDS.get(t, t) for t in types[1].split(" | ")), legal)
         where = f"{path.removeprefix('.')} of {name}" if path.startswith(".") else f"{name}{path}"
         raise (TypeError if is_type else ValueError)(f"{where} must be {legal}; got {quoted(value)}.") from error

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _checks, _extras
+from cyclr import _checks, _extras, _files
 from cyclr._checks import did_you_mean
 from cyclr.errors import DataError
 
@@ -102,7 +102,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
     """
     if not isinstance(source, str | Path):
         raise TypeError(f"source must be a name or a path; got source={source!r} of type {type(source).__name__}.")
-    _checks.integer("seed", seed, at_least=0)
+    _checks.integer("seed", seed, at_least=0, at_most=2**32 - 1)
     name, parts = _read(source)
     train, *rest = (_part(*part) for part in parts)
     train, val = (train, *rest) if rest else _split(train, seed, parts[0][2])
@@ -177,10 +177,11 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         return DataError(f"{path} {message}{'' if message.endswith('?') else '.'} Copy or download it again.")
 
     try:
+        _files.check_regular(path)
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
-            limit = _most_unpacked(path)
+            limit = _files.most_unpacked(path)
             file: Any = gzip.GzipFile(fileobj=plain) if packed else plain
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
@@ -217,10 +218,6 @@ _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images
 _NPZ_KEYS = (("x_train", "y_train", "x_val", "y_val"), ("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
 _FILES = "a folder of the four IDX files of MNIST, or to an .npz with x_train, y_train, x_test, y_test"
 _MOST_CLASSES = 100_000  # Larger labels are identifiers, not indices, and would make a model of that many outputs.
-
-
-def _most_unpacked(path: Path) -> int:
-    return max(2**26, 100 * path.stat().st_size)
 
 
 def _imported(module: str, what: str, extra: str = "cli") -> Any:
@@ -283,11 +280,7 @@ def _npz_keys(path: Path) -> tuple[str, ...]:
 def _from_npz(path: Path) -> list[_Arrays]:
     keys = _npz_keys(path)
     try:
-        # NumPy leaves a file open that it opened itself and found damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            unpacked = sum(archive.zip.getinfo(f"{key}.npy").file_size for key in keys)
-            if unpacked > _most_unpacked(path):
-                raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
+        with _files.open_archive(path, keys) as archive:
             arrays = {key: np.asarray(archive[key]) for key in keys}
     except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
         raise DataError(

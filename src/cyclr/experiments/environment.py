@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import math
 import os
 import sys
@@ -64,7 +63,7 @@ def _configured() -> str | None:
     """The backend that Keras itself takes from the environment or from its configuration file, if any."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
-        in_file = json.loads(_files.read_regular(home / "keras.json")).get("backend")
+        in_file = _files.read_json(home / "keras.json").get("backend")
     except (OSError, ValueError, AttributeError):
         in_file = None
     return os.environ.get("KERAS_BACKEND") or in_file

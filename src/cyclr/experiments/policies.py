@@ -36,10 +36,10 @@ Rate = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 # An integer stays an integer in records.
 Growth = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)]
-Phase = Annotated[int, Meta(ge=0)] | Share
+Phase = Annotated[int, Meta(ge=0, le=2**63 - 1)] | Share
 """Steps, or a share of the run."""
 Combine = Literal["ensemble", "average"]
-Several = Annotated[int, Meta(ge=2)]
+Several = Annotated[int, Meta(ge=2, le=2**63 - 1)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from msgspec import UNSET, Meta, Struct
 
-from cyclr import _checks, _files
+from cyclr import _checks, _files, _plain
 from cyclr._checks import did_you_mean, quoted
 from cyclr._redact import credentials, redact, restore
 from cyclr.errors import CyclrError
@@ -196,7 +196,7 @@ class Spec:
         if not self.metric.startswith("val_"):
             raise ValueError(
                 "metric must be a validation metric, such as 'val_accuracy' or 'val_loss'; got "
-                f"metric={self.metric!r}. {did_you_mean(self.metric, ('val_accuracy', 'val_loss'))}".rstrip()
+                f"metric={quoted(self.metric)}. {did_you_mean(self.metric, ('val_accuracy', 'val_loss'))}".rstrip()
             )
         if self.direction is None:
             object.__setattr__(self, "direction", direction_of(self.metric))
@@ -242,6 +242,8 @@ class Spec:
         Raises:
             TypeError, ValueError: an unknown key, or what `Spec` rejects.
         """
+        if not isinstance(description, Mapping):
+            raise TypeError(f"a comparison must be a table; got {quoted(description)}.")
         description = {"policies" if name == "policy" else name: value for name, value in description.items()}
         for name in description.keys() - _field_types():
             raise ValueError(unknown("a comparison", name, _field_types()))
@@ -284,7 +286,7 @@ class Spec:
             fix = f"A model is named by --workload {path}" if ".py" in str(path) else "Check the path"
             raise CyclrError(f"{what}; it cannot be read: {error.strerror or error}. {fix}.") from error
         except (ValueError, RecursionError) as error:
-            raise CyclrError(f"{what}; it is not TOML: {error}.") from error
+            raise CyclrError(f"{what}; it is not TOML: {_plain.why(error)}.") from error
         return cls._changed(description, str(Path(path).resolve().parent), options)
 
     @classmethod
@@ -298,7 +300,13 @@ class Spec:
         Raises:
             CyclrError, TypeError, ValueError: as for `from_toml`.
         """
-        return cls._changed(about["spec"], restore(about.get("folder", ".")), options)
+        spec, folder = about.get("spec"), about.get("folder", ".")
+        if not isinstance(spec, Mapping) or not isinstance(folder, str):
+            raise CyclrError(
+                f"run.json must hold spec, a table, and folder, a path; got spec={quoted(spec)}, "
+                f"folder={quoted(folder)}. Was it edited?"
+            )
+        return cls._changed(spec, restore(folder), options)
 
     @classmethod
     def _changed(cls, description: Mapping[str, Any], folder: str, options: Mapping[str, Any]) -> "Spec":
@@ -354,7 +362,7 @@ class Spec:
             raise unfit(path, found)
         if isinstance(found, Schedule):
             # As it was written: older files lack the arguments that were added since, and ids of trials depend on them.
-            description = json.loads(_files.read_regular(path))
+            description = _files.read_json(path)
         else:
             description = (found.bounds if isinstance(found, RangeTestResult) else found).to_dict()
         return Table({"name": path.stem, **rest, "schedule": frozen(plain("a schedule", description))})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cyclr import _files, _plain
 from cyclr._checks import did_you_mean
 from cyclr.errors import CyclrError
 
@@ -38,12 +39,12 @@ def check(workload: str, path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise CyclrError(f"there is no file {name!r}. Check the path.")
     try:
-        source = importlib.util.decode_source(path.read_bytes())
+        source = importlib.util.decode_source(_files.read_regular(path))
         tree = ast.parse(source, name)
     except OSError as error:
         raise CyclrError(f"{name!r} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    except (SyntaxError, ValueError) as error:
-        raise CyclrError(f"{name!r} must be Python; it is not: {error}.") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise CyclrError(f"{name!r} must be Python; it is not: {_plain.why(error)}.") from error
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     public = [known for known in functions if not known.startswith("_")]
     if not function:

@@ -3,13 +3,13 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclr import _files
+from cyclr import _files, _plain
 
 
 class Files:
@@ -45,27 +45,45 @@ class Files:
                 old.unlink(missing_ok=True)
 
     def load(self, epoch: int, fingerprint: str, variables: list[Any]) -> dict[str, Any] | None:
-        """Return the state before an epoch, or None if there is none of a model with this fingerprint."""
+        """Return the state before an epoch, or None if there is none of a model with this fingerprint.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is damaged.
+        """
         path = self._folder / f"autocycle-{epoch:06d}.npz"
         if not path.exists():
             return None
-        with np.load(io.BytesIO(_files.read_regular(path)), allow_pickle=False) as archive:
-            content = json.loads(str(archive["text"]))
-            if content["fingerprint"] != fingerprint:
-                return None
-            state: dict[str, Any] = content["state"]
-            state["copies"] = {
-                name: [_as(variable, archive[f"{name}.{number}"]) for number, variable in enumerate(variables)]
-                if f"{name}.0" in archive
-                else None
-                for name in ("first", "kept", "now")
-            }
-        return state
+        try:
+            with _files.open_archive(path) as archive:
+                content = _plain.read("it", _plain.parse(str(archive["text"]), finite=False), _Content)
+                if content.fingerprint != fingerprint:
+                    return None
+                copies = {
+                    name: [_as(variable, archive[f"{name}.{number}"]) for number, variable in enumerate(variables)]
+                    for name in ("first", "kept", "now")
+                    if name == "now" or f"{name}.0" in archive
+                }
+        except OSError:
+            raise
+        except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
+            raise ValueError(
+                f"{str(path)!r} must be a file that AutoCycle wrote; got one that cannot be read ({error!s:.200}). "
+                "Delete it and the backup, or restore it."
+            ) from error
+        return {**content.state, "copies": {"first": None, "kept": None, **copies}}
 
     def delete(self) -> None:
         """Delete the files. The folder stays."""
         for path in self.paths():
             path.unlink(missing_ok=True)
+
+
+class _Content(NamedTuple):
+    """The text in a file."""
+
+    fingerprint: str
+    state: dict[str, Any]
 
 
 def _as(variable: Any, content: NDArray[np.uint8]) -> NDArray[Any]:

@@ -6,12 +6,12 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from cyclr import _names
+from cyclr import _names, _plain
 from cyclr.keras import _private
 from cyclr.keras._states import KerasStates, weights_of
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
-from cyclr.members.member import described, from_description
+from cyclr.members.member import Description, described
 
 
 @keras.saving.register_keras_serializable(package="cyclr")
@@ -109,7 +109,8 @@ class Ensemble(keras.Model):  # type: ignore[misc]
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
         state = weights_of(model)
-        members = [from_description(entry, state) for entry in config.pop("members")]
+        listed = _plain.read("members", config.pop("members"), list[Description])
+        members = [entry._replace(state=state).member() for entry in listed]
         activation = keras.activations.deserialize(config.pop("activation"), custom_objects)
         return cls(model, members, activation=activation, **config)
 

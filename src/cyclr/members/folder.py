@@ -8,15 +8,14 @@ killed leaves at most a file that is not listed, which the next writer removes.
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from cyclr import _files
+from cyclr import _checks, _files, _plain
 from cyclr.errors import CyclrError, MembersError
-from cyclr.members.member import Member, StateFile, StateFormat, described, from_description
+from cyclr.members.member import Description, Member, Shapes, StateFile, StateFormat, check_steps, described
 
 VERSION = 1
 
@@ -38,7 +37,7 @@ class MemberFolder:
         self._known: list[bytes | None] = [None]
         """What the list may hold if no other run writes. After an error, it is the old or the new content."""
 
-    def read(self) -> tuple[dict[str, list[int]] | None, list[Member]]:
+    def read(self) -> tuple[Shapes | None, list[Member]]:
         """Return the shapes of the model, None if there are none yet, and the members, the oldest first.
 
         Raises:
@@ -50,39 +49,36 @@ class MemberFolder:
                 return None, []
             read = _files.read_regular(listing)
             self._known = [read]
-            content = json.loads(read)
-            if content["version"] != VERSION or content["suffix"] != self._format.suffix:
-                raise ValueError(f"version {content['version']} with files {content['suffix']}")
-            members = [self._listed(entry) for entry in content["members"]]
-            steps = [member.step for member in members]
-            if steps != sorted(set(steps)):
-                raise ValueError(f"steps {steps} are not in order")
-            shapes = {str(name): [int(length) for length in shape] for name, shape in content["shapes"].items()}
+            content = _plain.read("it", _plain.parse(read), _Listing)
+            if content.version != VERSION or content.suffix != self._format.suffix:
+                raise ValueError(f"version {content.version} with files {_checks.quoted(content.suffix)}.")
+            members = [self._listed(entry.member()) for entry in content.members]
+            check_steps(members)
         except OSError as error:
             raise MembersError(
                 f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and your rights, or "
                 "choose another folder."
             ) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise MembersError(
                 f"{str(listing)!r} must be a list of members with files {self._format.suffix}, as Snapshots writes it; "
-                f"got {type(error).__name__}: {error}. Choose another folder."
+                f"got {type(error).__name__}: {error} Choose another folder."
             ) from error
-        missing = [step for step in steps if not self._file(step).is_file()]
+        missing = [member.step for member in members if not self._file(member.step).is_file()]
         if missing:
             raise MembersError(
                 f"{str(listing)!r} lists {self._file(missing[0]).name}, which is not in the folder. Restore the file, "
                 "or choose another folder."
             )
-        return shapes, members
+        return content.shapes, members
 
-    def add(self, member: Member, others: Sequence[Member], shapes: dict[str, list[int]]) -> Member:
+    def add(self, member: Member, others: Sequence[Member], shapes: Shapes) -> Member:
         """Write a member's file, then the list of the members, and return the member as one that reads its file.
 
         Raises:
             MembersError: another run wrote to the folder, or it cannot be written. Its members are those before.
         """
-        added = self._listed(described(member))
+        added = self._listed(member)
         if not self._writes:
             return added
         try:
@@ -107,7 +103,7 @@ class MemberFolder:
             ) from error
         return added
 
-    def _write(self, members: Sequence[Member], shapes: dict[str, list[int]]) -> None:
+    def _write(self, members: Sequence[Member], shapes: Shapes) -> None:
         """Write the list of the members, then remove the files that it does not list."""
         content = _files.as_json(
             {
@@ -139,6 +135,14 @@ class MemberFolder:
     def _file(self, step: int) -> Path:
         return self.path / f"member-{step}{self._format.suffix}"
 
-    def _listed(self, entry: Any) -> Member:
-        member = from_description(entry, None)
+    def _listed(self, member: Member) -> Member:
         return Member(member.step, member.lr, StateFile(self._file(member.step), self._format), member.metrics)
+
+
+class _Listing(NamedTuple):
+    """The content of members.json."""
+
+    version: int
+    suffix: str
+    shapes: Shapes
+    members: list[Description]

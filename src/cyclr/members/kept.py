@@ -3,17 +3,23 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from cyclr import _checks
+from cyclr import _checks, _plain
 from cyclr.errors import MembersError
 from cyclr.members.folder import MemberFolder
-from cyclr.members.member import Member, StateFormat, checked_metrics, described, from_description
+from cyclr.members.member import (
+    Description,
+    Member,
+    Shapes,
+    StateFormat,
+    check_steps,
+    checked_metrics,
+    described,
+)
 from cyclr.schedules import Schedule
 
 FORMAT_VERSION = 1
-
-Shapes = dict[str, list[int]]
 
 
 class HasMembers:
@@ -151,7 +157,8 @@ class KeptMembers:
         """Continue with saved members.
 
         Raises:
-            ValueError: not a state of `Snapshots`, or one in a folder for one in memory, or the other way round.
+            ValueError, TypeError: not a state of `Snapshots`, or one in a folder for one in memory, or the other way
+                round.
             MembersError: members of another model, or the folder lacks some of them. Nothing is changed.
         """
         if (
@@ -159,21 +166,25 @@ class KeptMembers:
             or state_dict.get("version") != FORMAT_VERSION
             or "members" not in state_dict
         ):
-            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
             raise ValueError(
-                f"state_dict must come from Snapshots.state_dict() of version {FORMAT_VERSION}; got {received}."
+                f"state_dict must come from Snapshots.state_dict() of version {FORMAT_VERSION}; got "
+                f"{_plain.described(state_dict)}."
             )
-        if state_dict["in_folder"] is not (self._folder is not None):
-            saved, own = ("in a folder", "in memory") if state_dict["in_folder"] else ("in memory", "in a folder")
+        state = _plain.read("state_dict", state_dict, _State)
+        if state.in_folder is not (self._folder is not None):
+            saved, own = ("in a folder", "in memory") if state.in_folder else ("in memory", "in a folder")
             raise ValueError(
                 f"state_dict must hold members that are kept as here; got members {saved}, and Snapshots keeps them "
                 f"{own}. Create it with the same folder= as for that run."
             )
-        members = [from_description(entry, entry["state"]) for entry in state_dict["members"]]
-        if members and self._shapes is not None:
-            check_shapes("state_dict", state_dict["shapes"], self._shapes, "Create the model of that run.")
+        members = [entry.member() for entry in state.members]
+        check_steps(members)
+        if members:
+            check_shapes("state_dict", state.shapes or {}, self._shapes or state.shapes or {}, _REMEDY)
         if self._folder is None:
-            self._members, self._shapes = members, state_dict["shapes"] if members else self._shapes
+            for member in members:
+                check_shapes("state_dict", self._format.shapes(member.state), state.shapes or {}, _REMEDY)
+            self._members, self._shapes = members, state.shapes if members else self._shapes
             return
         there = [member.step for member in self._members]
         for member in members:
@@ -183,6 +194,18 @@ class KeptMembers:
                     f"state_dict lists a member of step {member.step}, and folder {str(self._folder.path)!r} has those "
                     f"of {there}. Pass the folder of that run."
                 )
+
+
+class _State(NamedTuple):
+    """What `Snapshots.state_dict` returns, as it is read back."""
+
+    version: int
+    in_folder: bool
+    shapes: Shapes | None
+    members: list[Description]
+
+
+_REMEDY = "Create the model of that run."
 
 
 def check_cycle_ends(name: str, cycles: Schedule | None, remedy: str) -> None:
@@ -202,8 +225,8 @@ def check_shapes(what: str, found: Shapes, wanted: Shapes, remedy: str) -> None:
     for name in [*wanted, *found]:
         one, other = found.get(name), wanted.get(name)
         if one != other:
-            held = f"{name} of shape {one}" if one is not None else f"no {name}"
-            own = f"{name} of shape {other}" if other is not None else f"no {name}"
+            held = f"{name:.100} of shape {_checks.quoted(one)}" if one is not None else f"no {name:.100}"
+            own = f"{name:.100} of shape {_checks.quoted(other)}" if other is not None else f"no {name:.100}"
             raise MembersError(f"{what} must be of this model, which has {own}; got {held}. {remedy}")
 
 

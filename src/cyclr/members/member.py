@@ -1,10 +1,10 @@
 """One member of an ensemble: the weights after one update of a run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from cyclr import _checks
 from cyclr.errors import CyclrError, MembersError
@@ -111,11 +111,30 @@ def described(member: Member) -> dict[str, Any]:
     return {"step": member.step, "lr": member.lr, "metrics": metrics}
 
 
-def from_description(entry: Any, state: Any) -> Member:
-    """Return the member that `described` describes.
+def _metric(name: str, value: Any) -> float:
+    return float(value) if value in ("nan", "inf", "-inf") else _checks.scalar(name, value)
 
-    Raises:
-        TypeError, ValueError, KeyError: the description is not one of a member.
-    """
-    metrics = {name: float(value) if isinstance(value, str) else value for name, value in entry["metrics"].items()}
-    return Member(entry["step"], entry["lr"], state, metrics)
+
+Metrics = dict[str, Annotated[Any, _metric]]
+Shapes = dict[str, list[int]]
+"""Types of what is saved of members."""
+
+
+class Description(NamedTuple):
+    """What `described` returns, as it is read back, perhaps with the state."""
+
+    step: int
+    lr: float
+    metrics: Metrics
+    state: Any = None
+
+    def member(self) -> Member:
+        """Return the member."""
+        return Member(self.step, self.lr, self.state, self.metrics)
+
+
+def check_steps(members: Iterable[Any]) -> None:
+    """Raise a ValueError unless members come in the order of their steps."""
+    steps = [member.step for member in members]
+    if steps != sorted(set(steps)):
+        raise ValueError(f"members must come in the order of their steps; got steps {_checks.quoted(steps)}.")

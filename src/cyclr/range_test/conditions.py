@@ -36,10 +36,14 @@ def _value(name: str, value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Integral):
+        # JSON has integers that no float holds.
+        _checks.number(f"tested[{_checks.quoted(name)}]", value)
         return int(value)
     if isinstance(value, Real):
-        return _checks.number(f"tested[{name!r}]", value)
-    raise TypeError(f"tested[{name!r}] must be a text, a number, a boolean or None; got {_checks.quoted(value)}.")
+        return _checks.number(f"tested[{_checks.quoted(name)}]", value)
+    raise TypeError(
+        f"tested[{_checks.quoted(name)}] must be a text, a number, a boolean or None; got {_checks.quoted(value)}."
+    )
 
 
 def environment() -> dict[str, str]:

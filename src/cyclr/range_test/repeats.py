@@ -58,7 +58,7 @@ class Sweep:
         is_shown(self.verbose)
         count = 1 if self.repeats is None else _checks.integer("repeats", self.repeats, at_least=1)
         if self.seed is not None:
-            _checks.integer("seed", self.seed, at_least=0)
+            _checks.integer("seed", self.seed, at_least=0, at_most=2**128)
         elif count > 1:
             raise ValueError(f"seed must be an integer if repeats are to differ; got seed=None, repeats={count}.")
         if self.total_steps is not None:

@@ -450,12 +450,9 @@ class RangeTestResult:
             OSError: the file cannot be read.
             ValueError: the file holds no result of a range test.
         """
-        import json
-        from pathlib import Path
-
         try:
-            description = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            description = _files.read_json(path)
+        except ValueError as error:
             raise ValueError(f"{os.fspath(path)} must hold JSON written by save(); got {error}.") from error
         return cls.from_dict(description)
 

@@ -3,7 +3,7 @@
 import re
 from typing import Literal, cast
 
-from cyclr._checks import did_you_mean
+from cyclr._checks import did_you_mean, quoted
 
 Direction = Literal["max", "min"]
 
@@ -47,6 +47,6 @@ def direction_of(metric: str) -> Direction:
         return direction
     hint = did_you_mean(metric, ("val_accuracy", "val_loss"))
     raise ValueError(
-        f"direction is needed, because the name of the metric does not say it; got metric={metric!r}. "
+        f"direction is needed, because the name of the metric does not say it; got metric={quoted(metric)}. "
         f'{hint and hint + " "}Set direction="max" if more is better, or direction="min" if less is better.'
     )

@@ -244,7 +244,6 @@ class RunFolder:
     def _read(self) -> None:
         file = self.path / "records.jsonl"
         about = _files.read_regular(self.path / "run.json")
-        content = _files.read_regular(file) if file.exists() else b""
         where = str(self.path / "run.json")
         try:
             self.about = redact(decode_json(about, where))
@@ -256,10 +255,12 @@ class RunFolder:
             self.about["folder"] = str((self.path / folder).resolve())
         if not isinstance(self.about.get("resumed", []), list):
             raise RunFolderError(f"resumed in {where!r} must be a list. Was the file edited?")
-        *lines, rest = content.split(b"\n")
-        self.torn = bool(rest)
-        for number, line in enumerate(lines, 1):
-            self._add(decode(line, f"{file}, line {number}"))
+        self.torn = False
+        for number, line in enumerate(_files.read_lines(file) if file.exists() else (), 1):
+            if line.endswith(b"\n"):
+                self._add(decode(line, f"{file}, line {number}"))
+            else:
+                self.torn = True
 
     def _start(self, spec: Mapping[str, Any], ids: Collection[str], started: dict[str, Any]) -> None:
         self._check_own()

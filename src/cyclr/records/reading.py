@@ -1,12 +1,11 @@
 """One reader for whatever cyclr wrote: a file or a folder says what it holds, or the error says what it is."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from cyclr import _files
-from cyclr._checks import did_you_mean
+from cyclr._checks import did_you_mean, quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import CyclrError
 from cyclr.range_test import RangeTestResult
@@ -66,15 +65,15 @@ def read(path: str | os.PathLike[str]) -> RunFolder | RangeTestResult | Schedule
         raise CyclrError(f"there is no file or folder {str(path)!r}. {close or 'Check the path.'}")
     if path.name in ("run.json", "records.jsonl"):
         return _read_folder(path.parent)
-    content = _files.read_regular(path)
+    _files.check_regular(path)
     for suffixes, what in _SUFFIXES.items():
         if path.suffix.lower() in suffixes:
             raise CyclrError(f"{str(path)!r} {what.format(path=path)}")
     try:
-        description = json.loads(content.decode())
+        description = _files.read_json(path)
     except UnicodeDecodeError:
         raise CyclrError(f"{str(path)!r} must be a JSON file that cyclr wrote; it holds binary data.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CyclrError(f"{str(path)!r} must be a JSON file that cyclr wrote; it is not JSON: {error}.") from error
     return _described(path, description)
 
@@ -106,7 +105,7 @@ def _described(path: Path, description: Any) -> RangeTestResult | Schedule | Bou
             return Bounds(**description)
     except (ValueError, TypeError) as error:
         raise CyclrError(f"{str(path)!r} cannot be read: {error}") from error
-    found = f"the entries {', '.join(map(repr, [*keys][:5]))}" if keys else f"a {type(description).__name__}"
+    found = f"the entries {', '.join(map(quoted, [*keys][:5]))}" if keys else f"a {type(description).__name__}"
     raise CyclrError(f"{str(path)!r} must be the JSON of a range test, a schedule, bounds or a run; it holds {found}.")
 
 

@@ -2,11 +2,10 @@
 
 import datetime
 import json
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclr import _extras
+from cyclr import _extras, _plain
 from cyclr._redact import redact
 from cyclr.auto import AutoEvent
 from cyclr.errors import RunFolderError
@@ -169,10 +168,10 @@ def decode_json(text: bytes, where: str) -> dict[str, Any]:
         RunFolderError: the text is not a JSON object, or has another version.
     """
     try:
-        content = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
+        content = _plain.parse(text)
         if not isinstance(content, dict):
             raise TypeError(f"expected an object, got {type(content).__name__}")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise RunFolderError(f"{where} is not a JSON object: {_shortened(error)}; got {text[:40]!r}.") from error
     version = content.get("version")
     if type(version) is not int or version != VERSION:
@@ -181,13 +180,6 @@ def decode_json(text: bytes, where: str) -> dict[str, Any]:
             "Was it written by another version of cyclr?"
         )
     return content
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is not a finite number")
-    return value
 
 
 def _shortened(error: BaseException) -> str:

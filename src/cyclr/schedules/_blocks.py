@@ -39,12 +39,7 @@ class Blocks:
         if not self.holds(schedule, step):
             return float(schedule.evaluate(SCALAR, step))
         index = step % BLOCK
-        try:
-            values = array("d", schedule.evaluate(NUMPY, np.arange(step - index, step - index + BLOCK)).tobytes())
-        except ValueError:
-            # It counts further than NumPy's integers do.
-            self._ahead = False
-            return self.read(schedule, step)
+        values = array("d", schedule.evaluate(NUMPY, np.arange(step - index, step - index + BLOCK)).tobytes())
         self._block = step - index, values
         return values[index]
 

@@ -6,6 +6,7 @@ from typing import Any
 from cyclr.schedules.anneal import Anneal
 from cyclr.schedules.clock import Clock
 from cyclr.schedules.compose import Constant, Sequence, Warmup
+from cyclr.schedules.layout import LARGEST_STEP
 from cyclr.schedules.product import Product
 from cyclr.schedules.wave import Mirrored, Wave
 
@@ -14,7 +15,7 @@ _WITHOUT_SHAPE = 1000
 
 def steps_to_draw(schedule: Any) -> int:
     """Return all steps of a schedule with an end, four cycles of one that repeats, most of a fall, or 1,000 steps."""
-    return max(2, _steps(schedule))
+    return min(max(2, _steps(schedule)), LARGEST_STEP)
 
 
 def _steps(schedule: Any) -> int:

@@ -98,7 +98,7 @@ class Anneal(Schedule):
         axis, last = CURVES[self.curve], end if self.limit is None else self.limit
         if axis == 0:
             # Of a leg that grows, no power above the limit is computed, which would overflow.
-            most = math.log2(max(start, last)) - math.log2(start) + 1.0
+            most = min(math.log2(max(start, last)) - math.log2(start) + 1.0, 1023.0)
             value = start * xp.exp2(xp.minimum(done * (self._log / math.log(2)), most))
         elif axis is not None:
             power = min(axis * self._log, 700.0)

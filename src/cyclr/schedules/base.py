@@ -362,7 +362,9 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         from cyclr.schedules._extent import steps_to_draw
 
         count = steps_to_draw(self) if steps is None else _checks.integer("steps", steps, at_least=2)
-        return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+        points = min(count, most)
+        # In integers, because floats round those beyond 2**53.
+        return np.array([index * (count - 1) // (points - 1) for index in range(points)])
 
     @_names.hinted
     def plot(self, steps: int | None = None, ax: "Axes | None" = None) -> "Axes":

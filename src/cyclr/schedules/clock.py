@@ -50,6 +50,7 @@ class Clock(Schedule):
         repeat = None if self.repeat is None else _checks.integer("repeat", self.repeat, at_least=1)
         ends = self.of.total_steps
         total = None if ends is None or repeat is not None else max(ends - start, 1) * every
+        check_range(max(start + (repeat or 0), total or 0), what="the ticks")
         set_fields(self, start=start, every=every, repeat=repeat, total_steps=total)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:

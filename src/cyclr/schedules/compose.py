@@ -10,7 +10,7 @@ from typing import Any
 from cyclr import _checks
 from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace, resolve
 from cyclr.schedules.base import Schedule, check_schedule, set_fields
-from cyclr.schedules.layout import Restarts, restarts
+from cyclr.schedules.layout import Restarts, check_range, restarts
 from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.warm_restarts import WarmRestarts
 
@@ -86,6 +86,7 @@ class Sequence(Schedule):
             )
         starts = tuple(accumulate(counts[: len(parts) - 1], initial=0))
         last = parts[-1].total_steps
+        check_range(sum(counts) + (last or 0), what="the schedules")
         total = sum(counts) if len(counts) == len(parts) else None if last is None else starts[-1] + last
         set_fields(self, schedules=parts, lengths=counts, _starts=starts, total_steps=total)
         self.__post_init__()
@@ -192,6 +193,7 @@ class Warmup(Schedule):
             cycles = restarts(of.cycle_length, of.growth, pause=steps)
         elif total is not None:
             total = max(total, steps + 1) if self.over else steps + total
+        check_range(total or steps, what="the schedules")
         set_fields(self, steps=steps, start=start, to=to, _layout=cycles, total_steps=total)
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:

@@ -102,6 +102,7 @@ class Cyclical(Wave):
         steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
         sizes = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
         ways = int(up * ticks), int(down * ticks), ticks
+        check_range((ways[0] + ways[1]) * ticks)
         set_fields(self, **{**sizes, **values}, _ticks=ways, _even=even)
         self.__post_init__()
         _checks.choice("shape", self.shape, SHAPES)

@@ -12,7 +12,8 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from cyclr.schedules._namespace import SCALAR, Namespace
+from cyclr import _checks
+from cyclr.schedules._namespace import NUMPY, SCALAR, Namespace
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -41,6 +42,7 @@ class Even:
     """The ways up of the shorter and of the longer cycles."""
 
     def __post_init__(self) -> None:
+        check_range(self.span * self.count)
         shortest, rise = self.span // self.count, decimal(self.rise)
         ups = (min(max(math.floor(length * rise), 1), length - 1) for length in (shortest, shortest + 1))
         object.__setattr__(self, "_ups", tuple(ups))
@@ -113,7 +115,8 @@ class Restarts:
 @lru_cache(maxsize=128)
 def restarts(first: int, growth: float, pause: int = 0) -> Restarts:
     """Lay out the cycles: cycle i takes `pause` steps, and then floor(first · growth^i + 1/2) steps, its length."""
-    lengths, starts = [first if growth == 1 else min(first, LONGEST)], [0]
+    check_range(first + pause)
+    lengths, starts = [first], [0]
     # The exact length as a fraction that is not reduced, which takes most of the time if there are many cycles.
     above, below = first, 1
     factor = decimal(growth)
@@ -140,18 +143,18 @@ def filling(steps: int, cycles: int, growth: float) -> Restarts:
     return Restarts(tuple(end - start for start, end in pairwise(starts)), tuple(starts[:-1]))
 
 
-LARGEST_STEP = 2**63 - 1
+LARGEST_STEP = _checks.LARGEST_INTEGER
 """Growing cycles are laid out up to here."""
 
 LONGEST = 2**120
 """Longer cycles are cut to this: no step gets far enough for that to show, and a float32 can hold it."""
 
 
-def check_range(largest: int, xp: Namespace, what: str = "the cycles") -> None:
-    """Raise if steps of this kind cannot hold an integer that is needed."""
+def check_range(largest: float, xp: Namespace = NUMPY, what: str = "the cycles") -> None:
+    """Raise if steps of this kind cannot hold an integer that is needed. NumPy must be able to evaluate a schedule."""
     if largest > xp.int_limit:
         shorten = "Choose a length that is a whole number of cycles" if what == "the cycles" else "Choose shorter ones"
         raise ValueError(
-            f"{what} need integers up to {largest}, but this step has a type that holds {int(xp.int_limit)}. "
-            f"{shorten}, or enable 64-bit integers."
+            f"{what} need integers up to {_checks.quoted(largest)}, but this step has a type that holds "
+            f"{int(xp.int_limit)}. {shorten}, or enable 64-bit integers."
         )

@@ -135,17 +135,17 @@ class Run:
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|[a-z]+)\s*", length)
         unit = match.group(2).removesuffix("s") if match else ""
         if match is None or unit not in units:
-            raise ValueError(f"length must be a number and a unit; got length={length!r}. {_UNITS_FIX}")
+            raise ValueError(f"length must be a number and a unit; got length={_checks.quoted(length)}. {_UNITS_FIX}")
         if (steps := units[unit]) is None:
             missing = "steps_per_epoch" if unit == "epoch" else "cycles"
             raise ValueError(
-                f"{missing} must be given to measure in {unit}s; got length={length!r} and {self!r}. "
+                f"{missing} must be given to measure in {unit}s; got length={_checks.quoted(length)} and {self!r}. "
                 f"Make it with cyclr.Run(total_steps, {missing}=...)."
             )
         exact = Fraction(match.group(1)) * steps
         if exact <= 0:
             why = " A run of one step has no cycle." if unit == "cycle" and self.total_steps == 1 else ""
-            raise ValueError(f"length must be greater than 0; got length={length!r}.{why}")
+            raise ValueError(f"length must be greater than 0; got length={_checks.quoted(length)}.{why}")
         return max(1, int(exact + Fraction(1, 2)))
 
 
@@ -195,8 +195,9 @@ def phase(name: str, length: Any, span: int, left_over: int, *, least: int = 1) 
         steps = max(least, math.floor(decimal(given) * span))
     if steps > span - left_over:
         raise ValueError(
-            f"{name} must leave at least a step for every other phase of the {span + 1} steps; got {name}={length!r}, "
-            f"which is {steps} steps. Make it shorter, or the run longer."
+            f"{name} must leave at least a step for every other phase of the {span + 1} steps; got "
+            f"{name}={_checks.quoted(length)}, which is {_checks.quoted(steps)} steps. Make it "
+            "shorter, or the run longer."
         )
     return given, steps
 

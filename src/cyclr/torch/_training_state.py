@@ -7,13 +7,13 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import distributed
 from torch.optim import Optimizer
 
-from cyclr import _checks
+from cyclr import _checks, _plain
 from cyclr.errors import AutoCycleError
 from cyclr.torch import _groups
 from cyclr.torch.state import memory, reshard
@@ -106,7 +106,9 @@ class TrainingState:
         return copied if self._folder is None else CopyFile(self._folder, copied)
 
     def check(self, kept: Any) -> None:
-        """Raise if a copy is of other modules or optimizers."""
+        """Raise if a copy is of other modules or optimizers, or no copy."""
+        _plain.check_depth(kept)
+        copied = _plain.read("a copy in state_dict", kept, _Copy)
         frozen = {*map(id, self.frozen_parameters())}
         own = [None if id(tensor) in frozen else tuple(_local(tensor).shape) for tensor in self._tensors()]
         saved = [None if tensor is None else tuple(tensor.shape) for tensor in kept["tensors"]]
@@ -114,18 +116,27 @@ class TrainingState:
         if own[: len(saved)] != saved or counts != (len(self._optimizers), len(self._others)):
             raise ValueError(
                 "state_dict must come from a run with the same model, optimizers and also=; got tensors of shapes "
-                f"{saved}, and those of this run have {own}. Create AutoCycle as for that run."
+                f"{_checks.quoted(saved)}, and those of this run have {_checks.quoted(own)}. Create AutoCycle as for "
+                "that run."
             )
+        for optimizer, one in zip(self._optimizers, copied.optimizers, strict=True):
+            for group, entries in zip(optimizer.param_groups, one.groups, strict=False):
+                for name, value in entries.items():
+                    if not _alike(group.get(name), value):
+                        raise ValueError(
+                            f"state_dict must hold copies of the groups of {type(optimizer).__name__}; got "
+                            f"{name:.100}={_checks.quoted(value)}. Create AutoCycle as for that run."
+                        )
 
     @property
-    def process(self) -> list[int] | None:
+    def process(self) -> tuple[int, int] | None:
         """The number of this process and of all of them, if each has a part of the state only."""
         parts = any(hasattr(tensor, "to_local") for tensor in self._tensors())
         if not parts and not any(type(one).__name__ == "ZeroRedundancyOptimizer" for one in self._optimizers):
             return None
-        return [distributed.get_rank(), distributed.get_world_size()]
+        return distributed.get_rank(), distributed.get_world_size()
 
-    def check_process(self, saved: list[int] | None) -> None:
+    def check_process(self, saved: tuple[int, int] | None) -> None:
         """Raise if a state has the part of another process."""
         if saved is not None and saved != self.process:
             raise ValueError(
@@ -186,6 +197,32 @@ class TrainingState:
         return _mapped(lambda tensor: _local(tensor).to(self._device or tensor.device, copy=True), value)
 
 
+def _tensor(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, torch.Tensor):
+        return value
+    raise TypeError(f"{name} must be a tensor; got {_checks.quoted(value)}.")
+
+
+def _state(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, dict):
+        return value
+    raise TypeError(f"{name} must be the state of a parameter; got {_checks.quoted(value)}.")
+
+
+class _OptimizerCopy(NamedTuple):
+    attributes: dict[str, Any]
+    state: list[Annotated[Any, _state]]
+    groups: list[dict[str, Any]]
+
+
+class _Copy(NamedTuple):
+    """A copy of the training state, as it is checked when it comes from a saved state."""
+
+    tensors: list[Annotated[Any, _tensor]]
+    optimizers: list[_OptimizerCopy]
+    others: list[Any]
+
+
 class CopyFile:
     """A copy in a file without a name: the system frees the file when the process ends, however that happens."""
 
@@ -237,6 +274,17 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     return isinstance(value, int | float | str | torch.Tensor) and not isinstance(value, torch.nn.Parameter)
+
+
+def _alike(now: Any, saved: Any) -> bool:
+    """Return True if a saved value is of the kind of the one that is there: a number may be None or a tensor."""
+    if isinstance(now, tuple | list):
+        return isinstance(saved, tuple | list) and len(saved) == len(now) and all(map(_alike, now, saved))
+    if now is None or saved is None or isinstance(now, torch.Tensor) or isinstance(saved, torch.Tensor):
+        return not isinstance(saved, str | dict | list | tuple)
+    if isinstance(now, int | float) and not isinstance(now, bool):
+        return isinstance(saved, int | float) and not isinstance(saved, bool) and abs(saved) <= 1e30
+    return type(now) is type(saved)
 
 
 def _restored(now: Any, saved: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks, _names
+from cyclr import _checks, _names, _plain
 from cyclr import auto as _auto
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError
@@ -18,7 +18,7 @@ from cyclr.torch import _groups, _private
 from cyclr.torch._training_state import CopyFile, TrainingState
 from cyclr.torch._update import Processes
 from cyclr.torch._watch import LATE
-from cyclr.torch.scheduler import Scheduler
+from cyclr.torch.scheduler import SHARES, Scheduler
 
 IDLE_AT_MOST = 1000
 """Calls of `step` before the first update, after which no update is to be expected."""
@@ -238,14 +238,21 @@ class AutoCycle(_auto.AutoCycle):
             ValueError: not a state of an `AutoCycle`, one of another model, with another schedule or length, one of a
                 step that is beyond the end, or of another process (FSDP2, ZeRO); nothing is changed.
         """
-        copies = state_dict.get("copies") if isinstance(state_dict, dict) else None
-        if isinstance(copies, dict):
-            self._held.check_process(state_dict.get("process"))
-            for kept in filter(None, copies.values()):
-                self._held.check(kept)
-            state_dict = {
-                **state_dict,
-                "copies": {name: kept and self._held.put(kept) for name, kept in copies.items()},
+        shares: dict[str, list[float]] = {}
+        if isinstance(state_dict, dict):
+            state_dict = {**state_dict}
+            shares = _plain.read("state_dict['shares']", state_dict.pop("shares", {}), SHARES)
+            process = _plain.read("state_dict['process']", state_dict.pop("process", None), tuple[int, int] | None)
+            copies = _plain.read("state_dict['copies']", state_dict.get("copies", {}), dict[str, dict[str, Any] | None])
+            self._held.check_process(process)
+            guard = _plain.read("state_dict['guard']", state_dict.get("guard", {}), dict[str, Any])
+            for name, kept in copies.items():
+                if kept is not None:
+                    self._held.check(kept)
+                elif guard.get(name) is not None and state_dict.get("started"):
+                    raise ValueError(f"state_dict must hold the copy {name!r}, to go back to; got None.")
+            state_dict["copies"] = {
+                name: None if kept is None else self._held.put(kept) for name, kept in copies.items()
             }
         super().load_state_dict(state_dict, schedules)
         # The weights may be loaded after this.
@@ -254,8 +261,8 @@ class AutoCycle(_auto.AutoCycle):
         self._versions = None
         self._held.note_frozen([])
         self._seen = self._rates.updates
-        if state_dict.get("shares"):
-            self._rates._load_shares({"shares": state_dict["shares"]})
+        if shares:
+            self._rates._load_shares(shares, self._rates._described())
         self._rates.renew()
 
 

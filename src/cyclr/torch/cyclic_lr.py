@@ -5,19 +5,19 @@ import functools
 from collections.abc import Callable
 from fractions import Fraction
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks, _names
+from cyclr import _checks, _names, _plain
 from cyclr._generators import attributes
 from cyclr._warn import warn
 from cyclr.schedules import Constant, Cyclical, Decay, PerCycle, PerStep, Schedule
 from cyclr.schedules._namespace import SCALAR
 from cyclr.schedules.cyclical import Mode, decay_of_mode
 from cyclr.torch import _groups, _private
-from cyclr.torch.scheduler import Resumed, Scheduler
+from cyclr.torch.scheduler import Resumed, Scheduler, SchedulerState
 
 _LISTS = {
     "base_lrs": "initial_lr",
@@ -253,28 +253,51 @@ class CyclicLR(Scheduler):
         if not (isinstance(state_dict, dict) and {"step_ratio", "total_size", "max_lrs"} <= state_dict.keys()):
             super().load_state_dict(state_dict, "same" if schedules == "saved" else schedules)
             return
-        step = self._checked_step("last_epoch", state_dict["last_epoch"])
+        saved = _entries(state_dict, _SavedSettings)
+        step = self._checked_step("last_epoch", saved.last_epoch)
         # Without the rounding of torch's division and multiplication.
-        up = round(float(state_dict["total_size"] * state_dict["step_ratio"]), 9)
-        settings, planned = self._planned(state_dict, up, round(float(state_dict["total_size"]) - up, 9))
+        up = round(saved.total_size * saved.step_ratio, 9)
+        settings, planned = self._planned(saved._asdict(), up, round(saved.total_size - up, 9))
         if schedules == "same" and settings != self._settings:
             raise ValueError(
-                f"state_dict must hold the settings of this scheduler, {self._settings}; got {settings}. To go on at "
-                f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved".'
+                f"state_dict must hold the settings of this scheduler, {_checks.quoted(self._settings)}; got "
+                f"{_checks.quoted(settings)}. To go on at step {step} by those of this scheduler, pass "
+                'schedules="new"; by the saved ones, schedules="saved".'
             )
-        scale = _private.saved_scale_fn(state_dict)
+        scale = _plain.read("the saved scale_fn", _private.saved_scale_fn(state_dict), dict[str, Any])
         if scale and self._scale_fn is None:
             raise ValueError(
-                f"state_dict holds the attributes {sorted(scale)} of a scale_fn, and this CyclicLR has none. Create it "
-                "with scale_fn=..., an object of the same class."
+                f"state_dict holds the attributes {_checks.quoted(sorted(scale))} of a scale_fn, and this CyclicLR has "
+                "none. Create it with scale_fn=..., an object of the same class."
             )
-        checked = self._checked(planned, {})
+        checked, state = self._checked(planned, {}), _entries(state_dict, SchedulerState)
         replaces = schedules == "new" or settings != self._settings
         if schedules == "saved":
             self._settings, self._schedules = settings, checked
             self._read_groups()
         _own_attributes(self._scale_fn).update(copy.deepcopy(scale))
-        self._resume(step, state_dict, replaces)
+        self._resume(step, state, replaces, self._described())
+
+
+class _SavedSettings(NamedTuple):
+    """The settings in a state of this class or of torch's `CyclicLR`."""
+
+    base_lrs: list[float]
+    max_lrs: list[float]
+    total_size: float
+    step_ratio: float
+    mode: str
+    gamma: float
+    cycle_momentum: bool
+    last_epoch: Any
+    scale_mode: Literal["cycle", "iterations"] = "cycle"
+    base_momentums: list[float] = []  # noqa: RUF012
+    max_momentums: list[float] = []  # noqa: RUF012
+
+
+def _entries(state: dict[str, Any], kind: Any) -> Any:
+    """Return those entries of a state that a named tuple has."""
+    return _plain.read("state_dict", {name: state[name] for name in kind._fields if name in state}, kind)
 
 
 def _from_1(scale: Callable[[Any], float], cycle: Any) -> float:

@@ -2,16 +2,15 @@
 
 import copy
 import os
-import pickle  # nosec B403  # For the name of an error.
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
-from cyclr import _checks, _files, _names
+from cyclr import _checks, _files, _names, _plain
 from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
-from cyclr.members.member import described, from_description
+from cyclr.members.member import Description, described
 from cyclr.torch._states import STATES, own_copy, tensors_of
 
 FORMAT_VERSION = 1
@@ -122,8 +121,11 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
             MembersError: members of another model.
         """
         try:
+            _files.check_regular(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # Damaged bytes surface as errors of any kind.
             raise ValueError(
                 f"path must be a file that Ensemble.save wrote; got path={os.fspath(path)!r} "
                 f"({type(error).__name__}: {error!s:.100})."
@@ -173,11 +175,20 @@ def ensemble(
 def _saved(state: Any) -> tuple[list[Member], list[float]]:
     """Return the members and weights of a saved ensemble."""
     if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION or "members" not in state:
-        received = f"keys {sorted(state)}" if isinstance(state, dict) else _checks.quoted(state)
         raise ValueError(
-            f"the state must come from an Ensemble of cyclr.torch of version {FORMAT_VERSION}; got {received}."
+            f"the state must come from an Ensemble of cyclr.torch of version {FORMAT_VERSION}; got "
+            f"{_plain.described(state)}."
         )
-    return [from_description(entry, entry["state"]) for entry in state["members"]], state["weights"]
+    saved = _plain.read("the state", state, _State)
+    return [entry.member() for entry in saved.members], saved.weights
+
+
+class _State(NamedTuple):
+    """What an `Ensemble` saves, as it is read back."""
+
+    version: int
+    members: list[Description]
+    weights: list[float]
 
 
 def _added(mean: Any, output: Any, share: float) -> Any:

@@ -1,14 +1,15 @@
 """Schedules attached to a torch optimizer."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch.optim import Optimizer
 
-from cyclr import _checks, _names
+from cyclr import _checks, _names, _plain
 from cyclr.errors import ScheduleError
 from cyclr.schedules import Schedule
 from cyclr.schedules._blocks import is_of_cyclr, reader
@@ -20,6 +21,32 @@ from cyclr.torch._watch import Watch, warn_end
 FORMAT_VERSION = 1
 
 Resumed = Literal["same", "new", "saved"]
+
+
+_MOST = 1e30
+"""Largest rate and largest multiple of a rate in a saved state. Rates of float32 end at 3e38."""
+
+
+def _pair(name: str, rates: tuple[float, float]) -> tuple[float, float]:
+    held, own = rates
+    if min(rates) >= 0 and max(rates) <= _MOST and held <= _MOST * (own or 1.0):
+        return rates
+    raise ValueError(f"{name} must be two learning rates; got {_checks.quoted(rates)}.")
+
+
+SHARES = dict[str, list[Annotated[float, functools.partial(_checks.number, at_least=-_MOST, at_most=_MOST)]]]
+"""Type of the shares in a saved state."""
+
+
+class SchedulerState(NamedTuple):
+    """What `Scheduler.state_dict` returns, as it is read back. Older states lack the last entries."""
+
+    version: int = FORMAT_VERSION
+    step: Any = 0
+    schedules: dict[str, list[dict[str, Any] | None]] = {}  # noqa: RUF012
+    in_charge: bool = True
+    rates: tuple[Annotated[tuple[float, float], _pair], ...] = ()
+    shares: SHARES = {}  # noqa: RUF012
 
 
 class _Track(NamedTuple):
@@ -516,12 +543,11 @@ class Scheduler(_private.TorchScheduler):
         moved = {name: [*shares.values] for name, shares in self._shares.items() if shares.to_save}
         return {**state, "shares": moved} if moved else state
 
-    def _load_shares(self, state_dict: dict[str, Any]) -> None:
-        """Take over the shares of a state, if one schedule for all groups, or one for each, is in both."""
-        described = state_dict.get("schedules", self._described())
+    def _load_shares(self, saved: dict[str, list[float]], described: dict[str, list[Any]]) -> None:
+        """Take over saved shares, if one schedule for all groups, or one for each, is in both."""
         for name, shares in self._shares.items():
             if (len(described.get(name, ())) == 1) == shares.one:
-                shares.load(state_dict.get("shares", {}).get(name))
+                shares.load(saved.get(name))
         self._read_groups()
 
     def _described(self) -> dict[str, Any]:
@@ -544,35 +570,38 @@ class Scheduler(_private.TorchScheduler):
         schedules = self._resume_mode if schedules is None else schedules
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
-            received = f"keys {sorted(state_dict)}" if isinstance(state_dict, dict) else _checks.quoted(state_dict)
             raise ValueError(
-                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got {received}. "
-                "After n updates with another scheduler, create Scheduler(optimizer, lr=schedule, start_step=n)."
+                f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got "
+                f"{_plain.described(state_dict)}. After n updates with another scheduler, create "
+                "Scheduler(optimizer, lr=schedule, start_step=n)."
             )
-        step = self._checked_step("step", state_dict["step"])
-        saved = state_dict.get("schedules", {})
+        state = _plain.read("state_dict", state_dict, SchedulerState)
+        step, saved, own = self._checked_step("step", state.step), state.schedules, self._described()
         # An older state lacks what has been added to descriptions since.
-        if schedules == "same" and saved != self._described() and _up_to_date(saved) != self._described():
+        if schedules == "same" and saved != own and _up_to_date(saved) != own:
             raise ValueError(
-                f"state_dict must hold the schedules of this scheduler, {self._described()}; got {saved}. To go on at "
-                f'step {step} by those of this scheduler, pass schedules="new"; by the saved ones, schedules="saved". '
-                'If a trainer loads the state, create the Scheduler(..., resume="new"), or "saved".'
+                f"state_dict must hold the schedules of this scheduler, {_checks.quoted(own, 120)}; got "
+                f"{_checks.quoted(saved, 120)}. To go on at step {step} by those of this scheduler, pass "
+                'schedules="new"; by the saved ones, schedules="saved". If a trainer loads the state, create the '
+                'Scheduler(..., resume="new"), or "saved".'
             )
         if schedules == "saved":
             given = {name: _from_descriptions(held) for name, held in saved.items()}
             arguments = {name: given.pop(name, None) for name in ("lr", "momentum", "weight_decay")}
             self._schedules, self._end = self._checked(arguments, given), None
             self._read_groups()
-        self._resume(step, state_dict, schedules != "same")
+        self._resume(step, state, schedules != "same", saved)
 
-    def _resume(self, step: Any, state_dict: dict[str, Any], schedules_replaced: bool) -> None:
-        self._load_shares(state_dict)
+    def _resume(
+        self, step: Any, state: SchedulerState, schedules_replaced: bool, described: dict[str, list[Any]]
+    ) -> None:
+        self._load_shares(state.shares, described)
         if schedules_replaced:
             # The state of the optimizer, if it is loaded after this, has rates of other schedules.
             self._in_sequence = False
-        if state_dict.get("in_charge", True) or not self._in_sequence:
+        if state.in_charge or not self._in_sequence:
             self._go_to(step)
-            for (group, _, now), (held, own) in zip(self._held_and_own(), state_dict.get("rates", ()), strict=False):
+            for (group, _, now), (held, own) in zip(self._held_and_own(), state.rates, strict=False):
                 # A new schedule has another rate, which the same factor changes.
                 _groups.assign(group, "lr", held if now == own else now * (held / own if own else 1.0))
             return
