@@ -140,7 +140,7 @@ def read(name: str, value: Any, kind: Any) -> Any:
 
 def described(state: Any) -> str:
     """Return what a state is, for the message of an error: the names of its entries, or the value."""
-    return f"keys {_checks.quoted([*state])}" if isinstance(state, dict) else _checks.quoted(state)
+    return f"keys {_checks.quoted(sorted(map(str, state)))}" if isinstance(state, dict) else _checks.quoted(state)
 
 
 def _read_fields(name: str, value: Mapping[str, Any], kind: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Files that version 0.1.0 wrote stay readable, with the same ids, values and summary; `tests/archive` holds them."""
+"""Files that every version wrote stay readable, with the same ids, values and summary; `tests/archive` holds them.
+
+`tests/archive/write.py VERSION` writes those of the next release.
+"""
 
 import csv
 import json
@@ -14,6 +17,7 @@ import cyclr
 from cyclr.cli.app import app
 from cyclr.experiments import Spec
 from cyclr.records import RunFolder, read_records, summarize, write_csv
+from cyclr.records.record import decode, encode
 
 ARCHIVE = Path(__file__).parents[1] / "archive"
 IDS = json.loads((ARCHIVE / "ids.json").read_text())
@@ -132,3 +136,40 @@ def test_nothing_in_the_archive_names_a_person_or_a_machine() -> None:
         assert "/home/" not in text
         assert "/root/" not in text
     assert json.loads((ARCHIVE / "run" / "run.json").read_text())["hardware"]["host"] == "machine"
+
+
+RELEASES = {path.stem: json.loads(path.read_text()) for path in sorted(ARCHIVE.glob("[0-9]*.json"))}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_a_release_wrote_is_read_with_every_value(release: str) -> None:
+    held = RELEASES[release]
+    for one in held["schedules"].values():
+        schedule = cyclr.Schedule.from_dict(one["description"])
+        assert as_before(schedule.to_dict()) == as_before(one["description"])
+        assert [schedule(step) for step in held["steps"]] == pytest.approx(one["values"], rel=1e-13, abs=0)
+    result = cyclr.RangeTestResult.from_dict(held["range_test"])
+    assert result.to_dict() == held["range_test"]
+    read = decode(json.dumps(held["record"]).encode(), release)
+    assert held["record"].items() <= json.loads(encode(read)).items()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_states_of_a_release_are_continued(release: str) -> None:
+    for state in RELEASES[release]["auto_cycle"]:
+        auto = cyclr.AutoCycle(state["total_steps"], state=Number())
+        auto.load_state_dict(state)
+        assert auto.last_step == state["step"]
+        saved = json.loads(json.dumps(auto.state_dict()))
+        assert {name: repr(saved[name]) for name in state} == {name: repr(value) for name, value in state.items()}
+        auto.step(0.001)
+
+
+class Number:
+    """A training state."""
+
+    def copy(self) -> float:
+        return 1.0
+
+    def restore(self, copy: Any) -> None:
+        """Nothing to restore."""
