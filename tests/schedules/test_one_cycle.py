@@ -249,8 +249,8 @@ def test_the_shortest_runs_reach_every_bound():
 
 
 def test_a_run_that_steps_cannot_count_is_a_clear_error():
-    with pytest.raises(ValueError, match=r"^the phases need integers up to .*, but this step has a type that holds 9"):
-        OneCycle(0.01, 0.1, 2**70)(np.arange(3))
+    with pytest.raises(ValueError, match=r"^total_steps must be an integer of at most 9223372036854775807; got"):
+        OneCycle(0.01, 0.1, 2**70)
     jax = pytest.importorskip("jax")
     for call in (OneCycle(0.01, 0.1, 2**40), OneCycle(0.01, 0.1, 2**40).is_cycle_end):
         with pytest.raises(ValueError, match=r"^the phases need integers up to 1099511627776, .* enable 64-bit"):
