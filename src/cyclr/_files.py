@@ -187,18 +187,6 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
             yield line
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return what a JSON file holds, as `_plain.parse` reads it.
-
-    Raises:
-        OSError: as for `read_regular`.
-        ValueError: the file is not JSON, or beyond the limits of `_plain.parse`.
-    """
-    from cyclr import _plain
-
-    return _plain.parse(read_regular(path))
-
-
 def most_unpacked(path: str | os.PathLike[str]) -> int:
     """Return the bytes that a compressed file may unpack to: 100 times its size, and at least 64 MiB."""
     from pathlib import Path

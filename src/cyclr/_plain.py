@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import types
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _files
 
 DEEPEST = 420
 """Levels of lists and objects: two for each of 200 schedules in schedules, and 20 around them."""
@@ -44,6 +45,16 @@ def parse(text: bytes | str, *, finite: bool = True) -> Any:
     if decoded.count("[") + decoded.count("{") > DEEPEST:
         check_depth(value)
     return value
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a JSON file holds, as `parse` reads it.
+
+    Raises:
+        OSError: the file cannot be read, has more than 1 GiB, or is a pipe or a device.
+        ValueError: as for `parse`.
+    """
+    return parse(_files.read_regular(path))
 
 
 def why(error: BaseException) -> str:

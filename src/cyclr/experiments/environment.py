@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cyclr import _checks, _files
+from cyclr import _checks, _plain
 from cyclr.errors import MissingExtraError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -63,7 +63,7 @@ def _configured() -> str | None:
     """The backend that Keras itself takes from the environment or from its configuration file, if any."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
-        in_file = _files.read_json(home / "keras.json").get("backend")
+        in_file = _plain.read_json(home / "keras.json").get("backend")
     except (OSError, ValueError, AttributeError):
         in_file = None
     return os.environ.get("KERAS_BACKEND") or in_file

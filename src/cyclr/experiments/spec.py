@@ -362,7 +362,7 @@ class Spec:
             raise unfit(path, found)
         if isinstance(found, Schedule):
             # As it was written: older files lack the arguments that were added since, and ids of trials depend on them.
-            description = _files.read_json(path)
+            description = _plain.read_json(path)
         else:
             description = (found.bounds if isinstance(found, RangeTestResult) else found).to_dict()
         return Table({"name": path.stem, **rest, "schedule": frozen(plain("a schedule", description))})

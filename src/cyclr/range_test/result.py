@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyclr import _checks, _files, _names
+from cyclr import _checks, _files, _names, _plain
 from cyclr.bounds import Bounds, Curve, classic, smooth
 from cyclr.bounds.curve import LARGEST, checked_curve, without_ends
 from cyclr.bounds.interval import TRIALS, interval, scatter
@@ -451,7 +451,7 @@ class RangeTestResult:
             ValueError: the file holds no result of a range test.
         """
         try:
-            description = _files.read_json(path)
+            description = _plain.read_json(path)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)} must hold JSON written by save(); got {error}.") from error
         return cls.from_dict(description)

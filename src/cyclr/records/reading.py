@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cyclr import _files
+from cyclr import _files, _plain
 from cyclr._checks import did_you_mean, quoted
 from cyclr.bounds import Bounds
 from cyclr.errors import CyclrError
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> RunFolder | RangeTestResult | Schedule
         if path.suffix.lower() in suffixes:
             raise CyclrError(f"{str(path)!r} {what.format(path=path)}")
     try:
-        description = _files.read_json(path)
+        description = _plain.read_json(path)
     except UnicodeDecodeError:
         raise CyclrError(f"{str(path)!r} must be a JSON file that cyclr wrote; it holds binary data.") from None
     except ValueError as error:
