@@ -312,3 +312,13 @@ def test_bounds_keep_their_marks_in_a_dictionary():
     assert [*again] == ["base_lr", "max_lr", "status", "reason", "marks"]
     assert Bounds(**again) == bounds
     assert "marks" not in Bounds(0.1, 0.2, "ok", "").to_dict()
+
+
+@pytest.mark.parametrize("status", ["ok", "no_divergence", "noisy", "flat", "too_few_points"])
+def test_a_status_says_if_there_are_numbers(status):
+    for numbers, illegal in (((0.1, 0.2), {"too_few_points"}), ((None, None), {"ok", "no_divergence", "noisy"})):
+        if status in illegal:
+            with pytest.raises(ValueError, match=r"^bounds must hold numbers if their status is one of"):
+                Bounds(*numbers, status, "")
+        else:
+            assert Bounds(*numbers, status, "").usable is (numbers != (None, None))

@@ -325,6 +325,9 @@ def test_a_warm_up_may_lead_elsewhere():
     assert laid.total_steps == 251
     assert Warmup(Anneal(0.1, 0.0, 250), 50).total_steps == 301
     assert Warmup(Constant(0.1), 4, to=0.2)(np.arange(6)).tolist() == [0.0, 0.05, 0.1, 0.2 * 0.75, 0.1, 0.1]
+    assert type(Warmup(Constant(0.1), 4, to=1).to) is float
+    with pytest.raises(ValueError, match=r"^to must be a finite number at least 0; got to=-1"):
+        Warmup(Constant(0.1), 4, to=-1)
 
 
 def test_a_warm_up_of_every_cycle_is_not_laid_over():
