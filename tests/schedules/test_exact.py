@@ -155,8 +155,8 @@ def test_fractional_cycles_follow_the_formula(up, down):
         assert schedule.is_cycle_end(step) is (place == 0 and step > 0)
     near = Fraction(2) + Fraction(1, 10_000)
     assert Cyclical.fractional(0.0, 1.0, 2 + 1 / 10_007, 2 + 1 / 10_007).cycle_length == 2 * near
-    for lengths in ((0.5, 2.0), (2.0, 0.5)):
-        with pytest.raises(ValueError, match="must be a finite number at least 1; got step_size"):
+    for name, lengths in (("step_size", (0.5, 2.0)), ("step_size_down", (2.0, 0.5))):
+        with pytest.raises(ValueError, match=f"^{name} must be a finite number at least 1; got {name}=0.5"):
             Cyclical.fractional(0.0, 1.0, *lengths)
 
 
@@ -173,6 +173,13 @@ def test_the_shortest_runs_are_legal():
 def test_a_last_phase_that_rises_leads_to_the_last_rate():
     schedule = OneCycle(0.25, 1.0, 21, rise=5, fall=5, final_lr=0.5, shape="triangular")
     assert [schedule(step) for step in (0, 5, 10, 15, 20, 99)] == [0.25, 1.0, 0.25, 0.375, 0.5, 0.5]
+
+
+def test_uneven_cycles_of_a_run_that_arrays_cannot_count_are_refused():
+    with pytest.raises(
+        ValueError, match=rf"^the cycles need integers up to {3 * (2**62 + 1)}, but this step has a type"
+    ):
+        Cyclical.over(2**62 + 2, 3, 0.25, 1.0)(np.array([5]))
 
 
 def test_whole_lengths_are_printed_as_integers():
