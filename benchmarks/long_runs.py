@@ -2,7 +2,7 @@
 
     python benchmarks/long_runs.py [UPDATES [WORD]]
 
-WORD selects programs by a word of their names, such as torch. The first table has the CPU time of an update and the
+WORD selects rows: core, torch, or results. The first table has the CPU time of an update and the
 memory of the process, both in the second tenth of the updates and in the last, so that what grows is seen. The second
 table has the CPU time of reading bounds and so on for a tenth of the points and for all; their ratio is 10 for work
 that grows with the number of points, and 100 for work that grows with its square.
@@ -62,19 +62,24 @@ def auto_cycle(updates: int, watch: Watch) -> None:
 
 
 def tiny_model(watch: Watch) -> tuple[Any, Any, Callable[[Any, Any], Any], list[Any]]:
-    """Two parameters, the loss of which is watched."""
+    """A model of one parameter, whose loss is watched."""
     import torch
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = torch.nn.Linear(1, 1)
+    model = torch.nn.Linear(1, 1, bias=False)
 
     def loss(outputs: Any, targets: Any) -> Any:
         watch()
         return torch.nn.functional.mse_loss(outputs, targets)
 
     x = torch.linspace(-1, 1, 32)[:, None]
-    return model, torch.optim.SGD(model.parameters(), lr=0.01), loss, [(x, 2 * x + 0.1 * torch.randn(32, 1))]
+    return (
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.01, foreach=False),
+        loss,
+        [(x, 2 * x + 0.1 * torch.randn(32, 1))],
+    )
 
 
 def torch_loop(updates: int, watch: Watch) -> None:
@@ -108,11 +113,11 @@ def torch_auto_cycle(updates: int, watch: Watch) -> None:
 
 
 PROGRAMS: dict[str, Callable[[int, Watch], None]] = {
-    "RangeTest": range_test,
-    "AutoCycle": auto_cycle,
-    "plain loop of torch": torch_loop,
-    "range_test of torch": torch_range_test,
-    "AutoCycle of torch": torch_auto_cycle,
+    "RangeTest, core": range_test,
+    "AutoCycle, core": auto_cycle,
+    "plain loop, torch": torch_loop,
+    "range_test, torch": torch_range_test,
+    "AutoCycle, torch": torch_auto_cycle,
 }
 
 
@@ -140,20 +145,22 @@ def main() -> None:
             watch = Watch(updates)
             program(updates, watch)
             print(watch.row(name), flush=True)
-    if word in "RangeTest":
+    if word in "results":
         sizes = updates // 10, updates
         print(f"{'a result of points':<22} {sizes[0]:>10,} {sizes[1]:>10,} {'ratio':>9}   seconds")
         results = [recorded(losses(size)) for size in sizes]
         with tempfile.TemporaryDirectory() as temporary:
-            for name, call in uses(Path(temporary)).items():
+            folders = [Path(tempfile.mkdtemp(dir=temporary)) for _ in sizes]
+            for name in uses(folders[0]):
                 seconds = []
-                for result in results:
+                for folder, result in zip(folders, results, strict=True):
                     began = time.process_time()
-                    call(result)
+                    uses(folder)[name](result)
                     seconds.append(time.process_time() - began)
                 print(f"{name:<22} {seconds[0]:>10.2f} {seconds[1]:>10.2f} {seconds[1] / seconds[0]:>9.1f}", flush=True)
-            for path in sorted(Path(temporary).iterdir()):
-                print(f"{path.name:<22} {path.stat().st_size / 1e6:>21.1f} MB")
+            for few, many in zip(*(sorted(folder.iterdir()) for folder in folders), strict=True):
+                megabytes = [path.stat().st_size / 1e6 for path in (few, many)]
+                print(f"{few.name + ', MB':<22} {megabytes[0]:>10.1f} {megabytes[1]:>10.1f}")
 
 
 if __name__ == "__main__":
