@@ -123,7 +123,7 @@ class Reference:
         rise = loss is None
         self.vain = self.vain + rise if in_vain else 0
         self.lowest = min(self.lowest, r.best)
-        if ((rise or math.isfinite(loss)) and self.lowerings >= 6) or (rise and self.vain == 2):
+        if self.lowerings >= (6 if rise or math.isfinite(loss) else 20) or (rise and self.vain == 2):
             self.ignored, self.factor = True, 1.0
             self.event("ignored", before)
             if not rise:

@@ -237,6 +237,17 @@ def test_data_that_is_never_finite_is_said_ten_times_and_left_out():
     assert auto.events[-1].what == "lowered"
 
 
+def test_data_that_is_often_not_finite_does_not_lower_the_rate_without_end():
+    losses = np.where(np.random.default_rng(0).random(4000) < 0.05, math.nan, 1 + 0.1 * np.sin(np.arange(4000) ** 2))
+    auto = AutoCycle(4000, BOUNDS, state=Number())
+    rates = quietly(drive, auto, losses.tolist())
+    kinds = [event.what for event in auto.events]
+    assert (kinds.count("lowered"), kinds.count("ignored")) == (20, 1)
+    assert set(kinds[kinds.index("ignored") + 1 :]) == {"left_out"}
+    ignored = next(event.step for event in auto.events if event.what == "ignored")
+    assert rates[ignored + 1 :] == BOUNDS.schedule(total_steps=4000)(np.arange(ignored + 1, 4000)).tolist()
+
+
 def adversarial(kind):
     """Losses that do not follow the rate."""
     rng = np.random.default_rng(1)

@@ -36,6 +36,9 @@ PAYS = 0.5
 GIVE_UP, IN_VAIN = 6, 1
 """Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
 
+GIVE_UP_NOT_FINITE = 20
+"""Lowerings in all after which losses that are not finite do not follow the rate either: it is 3^20 times lower."""
+
 Positive = Annotated[float, functools.partial(_checks.number, above=0)]
 
 
@@ -299,7 +302,7 @@ def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
 def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, bad: str = "") -> tuple[Action, Course]:
     """Go back and give the rest of the run a lower top, or give up. Then go back only if the weights are spoiled.
 
-    A loss that is not finite follows the rate, however often it was lowered before.
+    A loss that is not finite follows the rate for longer, because a rate may be too high by many decades.
     """
     factor, reading, guard, trial = course.factor, course.reading, course.guard, course.trial
     if trial is not None and trial.times > 1.0:
@@ -310,7 +313,7 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
     improved = reading.best < guard.best - _reading.GOOD * reading.yardstick
     vain = 0 if improved else guard.vain + (not bad)
     guard = guard._replace(vain=vain, best=min(guard.best, reading.best))
-    if (bad != "not finite" and guard.lowered >= GIVE_UP) or (not bad and vain > IN_VAIN):
+    if guard.lowered >= (GIVE_UP_NOT_FINITE if bad == "not finite" else GIVE_UP) or (not bad and vain > IN_VAIN):
         course = course._replace(factor=1.0, guard=guard._replace(ignored=True))
         restore, course, where = _back(plan, course, lr) if bad else (None, course, "")
         words += (
