@@ -9,14 +9,14 @@ from importlib import metadata
 from cyclr.errors import MissingExtraError
 
 LOWEST = {
-    "accelerate": "1.4",
+    "accelerate": "1.10",
     "jax": "0.8",
     "jinja2": "3.1",
     "keras": "3.15",
     "lightning": "2.4",
     "matplotlib": "3.9",
     "mlflow": "2.16",
-    "msgspec": "0.20",
+    "msgspec": "0.22",
     "ray": "2.40",
     "rich": "13.9",
     "safetensors": "0.4.5",

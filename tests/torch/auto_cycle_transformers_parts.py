@@ -72,9 +72,9 @@ def labelled(rows):
 class Scaled(Trainer):
     """Scales its losses, also on a CPU. The second update overflows."""
 
-    def create_optimizer(self, model=None):
+    def create_optimizer(self, *given):
         self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
-        return super().create_optimizer(model)
+        return super().create_optimizer(*given)
 
     def compute_loss(self, model, inputs, *given, **named):
         loss = super().compute_loss(model, inputs, *given, **named)
@@ -96,8 +96,8 @@ class Overflowing(torch.autograd.Function):
 class Unseen(Trainer):
     """Its optimizer updates without hooks."""
 
-    def create_optimizer(self, model=None):
-        optimizer = super().create_optimizer(model)
+    def create_optimizer(self, *given):
+        optimizer = super().create_optimizer(*given)
         optimizer.step = lambda closure=None: None
         return optimizer
 

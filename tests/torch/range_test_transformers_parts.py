@@ -116,9 +116,9 @@ def summed(outputs, labels, num_items_in_batch=None):
 class Scaled(Trainer):
     """Scales its losses, also on a CPU; the first scale is too large for a test at high rates."""
 
-    def create_optimizer(self, model=None):
+    def create_optimizer(self, *given):
         self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
-        return super().create_optimizer(model)
+        return super().create_optimizer(*given)
 
 
 def given_optimizer(model):
