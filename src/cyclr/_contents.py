@@ -63,6 +63,10 @@ class Contents:
                     pending.append(_generators.attributes(value))
                 pending += self._parts(value)
 
+    def close(self) -> None:
+        """Forget the functions, which may hold the owner of this object. Nothing can be added then."""
+        self._copy, self._parts = None, lambda value: ()
+
     def restore(self) -> None:
         """Restore everything, even if the restoring of a part raises. Can be called again."""
         with contextlib.ExitStack() as undo:

@@ -1,17 +1,21 @@
 """`ScheduleCallback` from one `fit` to the next: what it leaves behind, what it changes, where it goes on."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from cyclr import Constant, Cyclical, OneCycle, Sequence
-from cyclr.keras import LearningRate, ScheduleCallback, change_schedule, range_test
+from cyclr.keras import AutoCycle, LearningRate, LRFinder, ScheduleCallback, change_schedule, range_test
 
 pytestmark = pytest.mark.any_backend
 
 BACKEND = keras.backend.backend()
 LOW, HIGH = 0.125, 0.5
+# XLA takes a second for every model.
+QUICKLY = {"jit_compile": False} if BACKEND == "tensorflow" else {}
 TOLERANCE = 8 * float(np.finfo("float32").eps) * HIGH
 SHORT, LONG = OneCycle(LOW, HIGH, 12), OneCycle(LOW, HIGH, 20, shape="triangular")
 MOMENTUM, DECAY = Cyclical(0.25, 0.75, 2), Cyclical(0.0625, 0.25, 2)
@@ -471,6 +475,40 @@ def test_a_model_compiled_again_is_trained_with_its_new_loss_and_optimizer(by_ha
     run.model.compile(keras.optimizers.SGD(0.875), lambda y_true, y_pred: 0.25 * ops.mean(y_pred))
     train(slice(6, 9))
     assert_rates(run, SHORT(np.arange(3)), 0.5 * SHORT(np.arange(3, 6)), 0.25 * SHORT(np.arange(3)))
+
+
+USES = {
+    "range test": lambda run, used: range_test(run.model, run.x, run.y, batch_size=1, steps=6, verbose=False),
+    "fit": lambda run, used: run.fit(slice(0, 2), callbacks=[used]),
+    "attach": lambda run, used: (used.attach(run.model), used.detach()),
+    "interrupted fit": lambda run, used: interrupted(run, used),
+    "LRFinder": lambda run, used: run.fit(slice(0, 4), epochs=3, callbacks=[LRFinder(0.001, 0.01)]),
+    "AutoCycle": lambda run, used: run.fit(slice(0, 4), callbacks=[AutoCycle(Constant(0.25))]),
+}
+
+
+def interrupted(run, used):
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(slice(0, 4), callbacks=[used, Do(interrupt, batch=1)])
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_model_compiled_again_trains_as_it_says(use, probe):
+    """JAX keeps traces by function, as long as it lives, and all steps of a model are the same function to it."""
+    run = probe(keras.optimizers.SGD(0.25, weight_decay=0.5), 6, **QUICKLY)
+    used = ScheduleCallback(weight_decay=DECAY)
+    gc.disable()
+    try:
+        run.fit(slice(0, 1))
+        use(run, used)
+        run.model.compile(keras.optimizers.SGD(0.25, weight_decay=0.25), lambda y, prediction: -ops.mean(prediction))
+        before = run.model.get_weights()[0].ravel()
+        run.fit(slice(5, 6))
+    finally:
+        gc.enable()
+    wanted = before * (1 - 0.25 * 0.25) + 0.25 * (np.arange(6) == 5)
+    np.testing.assert_allclose(run.model.get_weights()[0].ravel(), wanted, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -345,6 +345,8 @@ def test_parameters_that_only_the_optimizer_or_only_the_model_knows(frozen):
     training = Training("momentum")
     extra = torch.nn.Parameter(torch.ones(1))
     training.optimizer.add_param_group({"params": [extra]})
+    # It sets the rate of the new group, as its state_dict() would in the test.
+    training.scheduler.step()
     training.model[1].weight.requires_grad_(not frozen)
     before = training.state(), extra.item()
     changes = {"loss_fn": lambda out, y: mse_loss(out * extra, y), "loader": training.loader}

@@ -794,6 +794,19 @@ def test_a_tensor_that_is_the_default_of_all_groups_is_not_shared(schedules):
     assert third == ([0.5] * 5 if isinstance(schedules, list) else [0.5 * rate for rate in first])
 
 
+def test_groups_that_get_a_tensor_as_their_default_later_have_its_value_of_the_beginning():
+    """The first group holds the very tensor that the optimizer keeps as its default, and it is filled in place."""
+    optimizer = sgd(lr=torch.tensor(0.5, dtype=torch.float64))
+    schedule = Warmup(CYCLE, 4)
+    scheduler = Scheduler(optimizer, schedule)
+    for _ in range(2):
+        optimizer.add_param_group({"params": weights()})
+    optimizer.add_param_group({"params": weights(), "lr": torch.tensor(0.25, dtype=torch.float64)})
+    first, *others, last = run(optimizer, scheduler, 9)
+    assert others == [first, first] == [values(schedule, 9)] * 2
+    assert last == [0.5 * rate for rate in first]
+
+
 def test_a_momentum_that_is_a_tensor_is_filled_in_place():
     beta = torch.tensor(0.9)
     optimizer = torch.optim.Adam(

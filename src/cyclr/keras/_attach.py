@@ -30,6 +30,7 @@ MOMENTUM_NAMES = ("momentum", "beta_1", "rho")
 _CLASS: Any = vars(object)["__class__"]
 """Sets the real class of an object, even if the object overrides `__class__`."""
 _KEY = "_cyclr_attachment"
+_OTHER = "_cyclr_other_step"
 _ONLY_ONE = (
     "{name} is set by a ScheduleCallback, which must be the only one to set it; got {name}={value!r}. Take "
     "LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks; after a fit that was interrupted, call the "
@@ -47,10 +48,10 @@ class Attachment:
     """Added to the optimizer's counter to get the step."""
     rate: Schedule | None = None
     """The schedule of the learning rate, if one of them is."""
-    plain: Any = None
-    """The model's compiled step without schedules."""
-    scheduled: Any = None
-    """The model's compiled step with them; None if none was needed."""
+    plain: Callable[[], Any] = lambda: None
+    """Returns the model's compiled step without schedules, None after the model was compiled again."""
+    scheduled: Callable[[], Any] = lambda: None
+    """Returns the compiled step with them; None if none was needed, or after the model was compiled again."""
     shown: float | None = None
     """The learning rate that the optimizer returns outside an update; None for the rate of the next update."""
 
@@ -80,22 +81,35 @@ def attach(
         # The plain step identifies the compilation: a model that was compiled again has another one.
         if model.train_function is None:
             model.make_train_function()
-        attachment.plain = model.train_function
-        if earlier is not None and (earlier.plain, earlier.offset) == (attachment.plain, offset):
-            model.train_function = earlier.scheduled
-        else:
+        plain = model.train_function
+        is_known = earlier is not None and earlier.offset == offset and earlier.plain() is plain
+        scheduled = earlier.scheduled() if earlier is not None and is_known else None
+        if scheduled is None:
             retrace(model)
-        attachment.scheduled = model.train_function
+            scheduled = model.train_function
+        attachment.plain, attachment.scheduled = weakref.ref(plain), weakref.ref(scheduled)
+        _replace(model, plain, scheduled)
     return attachment
+
+
+def _replace(model: Any, old: Any, new: Any) -> None:
+    """Set the compiled step of a model, which keeps the old one.
+
+    Nothing else does: JAX would use the trace of an old step again, after the model was compiled with another loss.
+    """
+    vars(old).pop(_OTHER, None)
+    setattr(new, _OTHER, old)
+    model.train_function = new
 
 
 def detach(model: Any) -> None:
     """Restore the model's optimizer to what it was before `attach`. If nothing is attached, do nothing."""
     attachment = _remove(_private.inner(model.optimizer))
-    if attachment is None or attachment.scheduled is None:
+    if attachment is None or not attachment.values:
         return
-    if model.train_function is attachment.scheduled:
-        model.train_function = attachment.plain
+    plain, scheduled = attachment.plain(), attachment.scheduled()
+    if scheduled is not None and model.train_function is scheduled:
+        _replace(model, scheduled, plain)
     elif model.train_function is not None:
         # `change_schedule` has compiled another step since, with the attached schedules in it.
         retrace(model)

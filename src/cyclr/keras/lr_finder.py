@@ -251,7 +251,10 @@ class LRFinder(RateCallback):
         model = self.model
         if not model.optimizer.built:
             _private.build(model.optimizer, model)
+        # The compiled step may have been traced with losses and metrics that are built later, so it is not restored.
+        step, model.train_function = model.train_function, None
         self._start = TrainingState(model, optimizers_of(model, model.optimizer))
+        model.train_function = step
         self._restore_rate = self._start.copy_values()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -301,8 +304,6 @@ class LRFinder(RateCallback):
             self._start.restore()
             # The step that builds a model is one that has its first rate already.
             self.model.optimizer.learning_rate = self._initial_lr
-            # It may have been traced with losses and metrics that were built since.
-            self.model.train_function = None
 
 
 def _do_nothing() -> None:

@@ -45,6 +45,9 @@ class TrainingState:
         for variable in (*model.variables, *model.metrics_variables):
             self._contents.add(variable)
         self._contents.add([model, *optimizers])
+        # Without a cycle, the copy goes when it is no longer needed, and with it the model's old compiled steps. JAX
+        # would use the trace of one again, after the model was compiled with another loss.
+        self._contents.close()
         self._metrics = {id(variable) for variable in model.metrics_variables}
         values = [getattr(variable, "value", variable) for variable, _ in self._values.values()]
         self._gradients = [(value, value.grad) for value in values if self._on_torch and value.is_leaf]

@@ -210,12 +210,13 @@ def rounded(value: float, held: Any) -> float:
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
 
 
-def separate_rates(groups: list[dict[str, Any]]) -> None:
-    """Give every group its own tensor if the optimizer gave several groups the same default."""
+def separate_rates(optimizer: Any) -> None:
+    """Give every group its own tensor if the optimizer gave it its default, which keeps its value for later groups."""
+    groups, default = optimizer.param_groups, attributes(optimizer).get("defaults", {}).get("lr")
+    if isinstance(default, torch.Tensor) and any(group["lr"] is default for group in groups):
+        optimizer.defaults["lr"] = default.clone()
     first: dict[int, dict[str, Any]] = {}
     for group in groups:
         owner = first.setdefault(id(group["lr"]), group)
         if owner is not group and isinstance(group["lr"], torch.Tensor):
-            if "initial_lr" in owner:
-                group.setdefault("initial_lr", owner["initial_lr"])
             group["lr"] = group["lr"].clone()

@@ -212,7 +212,7 @@ def range_test(
                 if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
                     silence(part, ["step"], undo)
             # Groups that share a tensor share it again when the training state is restored.
-            _groups.separate_rates(optimizer.param_groups)
+            _groups.separate_rates(optimizer)
             generators = _generators.Generators(loader)
 
             def one_pass() -> Any:

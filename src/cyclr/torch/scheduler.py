@@ -286,8 +286,9 @@ class Scheduler(_private.TorchScheduler):
                     f"optimizer has {len(groups)} groups now. Make a new Scheduler(optimizer, {name}=[...], "
                     "start_step=...)."
                 )
-        _groups.separate_rates(groups)
         self._share_out()
+        # After that, because a default is known by its identity.
+        _groups.separate_rates(self._inner)
         self._counts[1:3] = len(groups), groups[-1]
         for group in groups:
             group.setdefault("initial_lr", float(group["lr"]))
