@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cyclr import Bounds
 from cyclr.bounds.base import ADVICE
 from cyclr.bounds.curve import BANDWIDTH, FINE, Curve, smooth
-from cyclr.bounds.knee import errors_of_fall, knee, read_bounds, readings
+from cyclr.bounds.knee import errors_of_fall, read_bounds, readings
 from cyclr.bounds.smoothing import unimodal
 
 LOSSES = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
@@ -70,10 +70,6 @@ def test_a_curve_is_smoothed_step_by_step(losses, spacing):
 def test_rates_and_losses_of_any_kind_are_computed_as_floats_of_64_bits(kind):
     curve = smooth(np.array([1, 2, 4, 8], kind), np.array([3, 2, 1, 2], kind))
     assert {array.dtype for array in (curve.lr, curve.loss, curve.fine, curve.median)} == {np.dtype("float64")}
-    # The negative of an unsigned integer is none.
-    lr = np.geomspace(1e-6, 10, 60)
-    losses = np.round(1000 * (2.3 - 2 / (1 + (0.01 / lr) ** 2) + np.minimum(lr, 1))).astype(np.uint16)
-    assert knee(lr, losses) == knee(lr, losses.astype(float))
     assert curve.loss.tolist() == smooth([1.0, 2.0, 4.0, 8.0], [3.0, 2.0, 1.0, 2.0]).loss.tolist()
 
 
