@@ -611,7 +611,7 @@ def test_files_must_be_regular_ones(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "less_deep.json").write_text("[" * 900 + "]" * 900)
     faults = {"/dev/zero": "not a regular file", "pipe.json": "not a regular file"}
-    for name, why in {**faults, "deep.json": "recur", "less_deep.json": "it holds a list"}.items():
+    for name, why in {**faults, "deep.json": "nested", "less_deep.json": "nested"}.items():
         with pytest.raises((CyclrError, ValueError), match=why):
             spec(policies=[{"kind": "schedule", "file": name}], folder=str(tmp_path))
     for path, why in (("/dev/zero", "regular file"), (tmp_path / "pipe.json", "regular file"), (tmp_path, "a folder")):
