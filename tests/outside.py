@@ -1,6 +1,6 @@
 """Changes of plain values from outside: each sets one entry to a value that is wrong, removes it, or adds one.
 
-More of them: `CYCLR_EXAMPLES=5000 pytest tests/test_outside.py tests/torch/test_outside.py`.
+More of them: `CYCLR_EXAMPLES=5000 pytest tests -k test_outside`.
 """
 
 import copy

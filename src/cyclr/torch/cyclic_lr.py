@@ -214,7 +214,7 @@ class CyclicLR(Scheduler):
         if isinstance(step, Integral):
             return super()._checked_step(name, step)
         between = _checks.number(name, step, at_least=0)
-        return int(between) if between.is_integer() else between
+        return super()._checked_step(name, int(between)) if between.is_integer() else between
 
     def _go_to(self, step: Any) -> None:
         if isinstance(step, float) and not self._in_fractions:
