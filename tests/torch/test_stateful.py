@@ -318,7 +318,9 @@ class Training(Machine):
         self.scheduler = self.attached(self.optimizer, {**self.model.schedules, "lr": [lr]}, start_step=start)
         for name in INITIAL:
             first = self.model.shares[0][name]
-            self.model.units = {each: unit * (first if each == name else 1) for each, unit in self.model.units.items()}
+            if first != 1:
+                # It depends on how the first group came by its share.
+                self.model.units = {}
             for shares in self.model.shares:
                 shares[name] /= first
         # In another process, the groups are made with the ratios that this scheduler has found.
