@@ -249,8 +249,9 @@ SHAPES = {
 }
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize(
+    "eager", [pytest.param(False, marks=pytest.mark.every_backend), True], ids=["compiled", "eager"]
+)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_model_without_weights_is_built_as_fit_builds_it(kind, eager):
     """Not for a batch of one row."""
@@ -363,11 +364,10 @@ def test_the_rows_of_the_validation_are_not_tested(linear_model, losses_by_hand)
         range_test(linear_model("sgd"), Finite(X, Y), **split)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "kind", ["arrays", "PyDataset", "PyDataset, infinite", "tf.data", "tf.data, repeated", "generator"]
 )
-@pytest.mark.parametrize("steps", [1, 4, 9])
+@pytest.mark.parametrize("steps", [1, pytest.param(4, marks=pytest.mark.every_backend), 9])
 def test_steps_per_epoch_changes_no_loss(kind, steps, linear_model, losses_by_hand):
     data, sizes = ((X, Y), {"batch_size": BATCH}) if kind == "arrays" else ((ONE_BY_ONE[kind](X, Y),), {})
     sweep = {**SWEEP, "steps": 14, "steps_per_epoch": steps}

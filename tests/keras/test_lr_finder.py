@@ -393,8 +393,10 @@ def two_classes():
     return x, (x @ rng.normal(size=8) + 0.3 * rng.normal(size=800) > 0).astype("float32")
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize(("name", "batches"), [("momentum", 1), ("momentum", 5), ("momentum", 8), ("Adam", 5)])
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [("momentum", 1), pytest.param("momentum", 5, marks=pytest.mark.every_backend), ("momentum", 8), ("Adam", 5)],
+)
 def test_the_bounds_agree_with_those_of_range_test(name, batches):
     """`benchmarks/lr_finder.py` compares more. One update at a rate is without restored weights."""
     x, y = two_classes()
@@ -420,7 +422,6 @@ def written(capsys, model, **arguments):
     return capsys.readouterr().out, finder.result.bounds
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("verbose", [1, 2])
 def test_the_verdict_and_the_next_line_are_written(verbose, linear_model, capsys):
     output, bounds = written(capsys, linear_model("sgd"), verbose=verbose)
@@ -430,7 +431,6 @@ def test_the_verdict_and_the_next_line_are_written(verbose, linear_model, capsys
     assert plot == 'Plot: finder.figure.savefig("range_test.png")'
 
 
-@pytest.mark.every_backend
 def test_nothing_is_written_if_fit_is_quiet(linear_model, capsys):
     assert written(capsys, linear_model("sgd"), verbose=0)[0] == ""
 
@@ -597,9 +597,10 @@ LAYERS = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("reload_weights", [True, False])
-@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize(
+    "eager", [pytest.param(False, marks=pytest.mark.every_backend), True], ids=["compiled", "eager"]
+)
 @pytest.mark.parametrize("layers", LAYERS)
 def test_training_after_a_finder_is_training_without_one(layers, eager, reload_weights):
     """Also of a model that `fit` builds. https://github.com/surmenok/keras_lr_finder/issues/15"""
