@@ -581,8 +581,8 @@ class Scheduler(_private.TorchScheduler):
         # An older state lacks what has been added to descriptions since.
         if schedules == "same" and saved != own and _up_to_date(saved) != own:
             raise ValueError(
-                f"state_dict must hold the schedules of this scheduler, {_checks.quoted(own, 120)}; got "
-                f"{_checks.quoted(saved, 120)}. To go on at step {step} by those of this scheduler, pass "
+                f"state_dict must hold the schedules of this scheduler, {_checks.quoted(own, 170)}; got "
+                f"{_checks.quoted(saved, 170)}. To go on at step {step} by those of this scheduler, pass "
                 'schedules="new"; by the saved ones, schedules="saved". If a trainer loads the state, create the '
                 'Scheduler(..., resume="new"), or "saved".'
             )
