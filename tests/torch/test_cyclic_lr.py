@@ -191,7 +191,7 @@ def test_saved_settings_are_adopted_unless_others_are_asked_for():
     optimizer = sgd()
     saved = CyclicLR(optimizer, 0.1, 0.5, 3, mode="triangular2", last_epoch=7).state_dict()
     scheduler = CyclicLR(optimizer, 0.1, 0.75, 2, mode="exp_range", gamma=0.5)
-    with pytest.raises(ValueError, match=r'pass schedules="new"; by the saved ones, schedules="saved"\.$'):
+    with pytest.raises(ValueError, match=r'pass schedules="new"; with the saved ones, pass schedules="saved"\.$'):
         scheduler.load_state_dict(saved, schedules="same")
     scheduler.load_state_dict(saved, schedules="new")
     assert (scheduler.last_epoch, scheduler.mode, scheduler.get_last_lr()) == (8, "exp_range", [0.1])
@@ -251,7 +251,7 @@ def test_settings_cannot_be_set(name):
     """torch's change the rates then."""
     scheduler = CyclicLR(sgd(), 0.1, 0.5, 3)
     with pytest.raises(
-        AttributeError, match=rf"^{name} of a CyclicLR cannot be set; got {name}=0\.5\. Make a new Cycl"
+        AttributeError, match=rf"^{name} of a CyclicLR cannot be set; got {name}=0\.5\. Create a new Cycl"
     ):
         setattr(scheduler, name, 0.5)
 
@@ -322,7 +322,7 @@ def test_the_attributes_of_a_function_object_are_saved(kinds):
 def test_attributes_of_a_function_that_is_not_there_are_an_error():
     state = CyclicLR(sgd(), 0.1, 0.5, scale_fn=Scale(0.5)).state_dict()
     scheduler = CyclicLR(sgd(), 0.1, 0.4)
-    with pytest.raises(ValueError, match=r"^state_dict holds the attributes \['factor', 'table'\] of a scale_fn, and"):
+    with pytest.raises(ValueError, match=r"^state_dict holds the attributes \['factor', 'table'\] of a scale_fn, but"):
         scheduler.load_state_dict(state)
     assert scheduler.max_lrs == [0.4]
 
@@ -556,7 +556,7 @@ def test_torch_gives_momentum_to_an_optimizer_made_without_and_ours_leaves_it(ma
     assert optimizer.param_groups[0]["momentum"] == 0.9
     optimizer = make(momentum=0)
     with pytest.warns(
-        UserWarning, match=r"^CyclicLR leaves (SGD|RMSprop) without momentum.*cycle_momentum=False"
+        UserWarning, match=r"^CyclicLR cannot cycle the momentum of (SGD|RMSprop).*cycle_momentum=False"
     ) as seen:
         scheduler = CyclicLR(optimizer, 0.001, 0.06, 3)
     assert seen[0].filename == __file__

@@ -556,7 +556,7 @@ def test_a_group_that_is_added_to_lists_of_schedules_is_an_error():
     scheduler = Scheduler(optimizer, [CYCLE, OTHER])
     optimizer.add_param_group({"params": weights()})
     optimizer.step()
-    message = r"^lr must hold a schedule for every parameter group; got 2 schedules, .* has 3 groups now\. Make a new"
+    message = r"^lr must hold a schedule for every parameter group; got 2 schedules, .* has 3 groups now\. Create a new"
     with pytest.raises(ValueError, match=message):
         scheduler.step()
 
@@ -1099,7 +1099,7 @@ BAD_STATES = {
     "another schedule": (
         saved_at(3, OTHER)[0],
         "same",
-        r"^state_dict must hold the schedules of this.*go on at step 3",
+        r"^state_dict must hold the schedules of this.*continue at step 3",
     ),
     "a momentum too": (saved_at(3, CYCLE, MOMENTUM)[0], "same", r"^state_dict must hold the schedules of this"),
     "of torch": (
@@ -2097,7 +2097,7 @@ BAD = {
     "a setting that is not there": (
         lambda: CyclicLR(sgd(), 0.1, 0.2, cycle_momentum=False).max_momentums,
         AttributeError,
-        r"^CyclicLR has no max_momentums without cycle_momentum=True\.$",
+        r"^CyclicLR has max_momentums only with cycle_momentum=True\.$",
     ),
     "half a step": (lambda: Scheduler(sgd(), CYCLE).step(1.5), TypeError, r"^epoch must be an integer; got epoch=1\.5"),
 }

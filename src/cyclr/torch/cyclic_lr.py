@@ -1,4 +1,4 @@
-"""`CyclicLR` with the signature of torch's, on cyclr's schedules."""
+"""`CyclicLR` with the signature of torch's `CyclicLR`, computed by cyclr's schedules."""
 
 import copy
 import functools
@@ -25,11 +25,11 @@ _LISTS = {
     "base_momentums": "base_momentum",
     "max_momentums": "max_momentum",
 }
-"""Settings with a value for each group, and the entry of the group that holds it."""
+"""Settings that have a value for each group, with the entry of the group that holds the value."""
 
 
 class _Setting:
-    """A setting under its name in torch. It cannot be set: the schedules of a `Scheduler` do not change."""
+    """A read-only setting with its name in torch, because the schedules of a `Scheduler` do not change."""
 
     def __set_name__(self, owner: Any, name: str) -> None:
         self._name = name
@@ -40,11 +40,11 @@ class _Setting:
         try:
             return scheduler._settings[self._name]
         except KeyError:
-            raise AttributeError(f"CyclicLR has no {self._name} without cycle_momentum=True.") from None
+            raise AttributeError(f"CyclicLR has {self._name} only with cycle_momentum=True.") from None
 
     def __set__(self, scheduler: Any, value: Any) -> None:
         raise AttributeError(
-            f"{self._name} of a CyclicLR cannot be set; got {self._name}={_checks.quoted(value)}. Make a new "
+            f"{self._name} of a CyclicLR cannot be set; got {self._name}={_checks.quoted(value)}. Create a new "
             f"CyclicLR(optimizer, ..., last_epoch={scheduler.last_epoch - 1})."
         )
 
@@ -53,32 +53,32 @@ class CyclicLR(Scheduler):
     """`torch.optim.lr_scheduler.CyclicLR` with the same arguments and values, and without its defects.
 
     With c the 1-based cycle, x the triangular position and t the update, the learning rate of a group is
-    `base_lr + (max_lr − base_lr) · x · scale(c or t)`, and its momentum goes from max_momentum to base_momentum by the
-    same factor. Unlike torch's, it counts updates, not calls (see `Scheduler`); every step is finite and exact; bounds
-    are checked; groups created without momentum stay without; and groups may be added later.
+    `base_lr + (max_lr − base_lr) · x · scale(c or t)`. Momentum moves from max_momentum to base_momentum by the same
+    factor. Differences from torch: updates are counted, not calls (see `Scheduler`); the value at every step is finite
+    and exact; bounds are checked; groups created without momentum remain without; groups may be added later.
 
     Args:
         optimizer: any `torch.optim.Optimizer`.
-        base_lr, max_lr: bounds, 0 ≤ base_lr ≤ max_lr; numbers, or lists of one for every parameter group. Tensors of
-            one element are numbers too.
+        base_lr, max_lr: bounds, 0 ≤ base_lr ≤ max_lr: numbers, tensors of one element, or lists with a number for each
+            parameter group.
         step_size_up, step_size_down: updates on the way up and down, ≥ 1, may be fractions; equal by default.
         mode: `"triangular"`, `"triangular2"` or `"exp_range"`; not used if scale_fn is given.
         gamma: factor per update of `"exp_range"`, in (0, 1].
-        scale_fn: function of your own that returns the factor of the amplitude, in [0, 1].
-        scale_mode: the argument of scale_fn: `"cycle"` (from 1) or `"iterations"` (from 0).
-        cycle_momentum: cycle the momentum, or the first of `betas`, against the rate.
+        scale_fn: your own function that returns the factor of the amplitude, in [0, 1].
+        scale_mode: argument of scale_fn: `"cycle"` (from 1) or `"iterations"` (from 0).
+        cycle_momentum: True to cycle the momentum, or the first of `betas`, against the learning rate.
         base_momentum, max_momentum: bounds of the momentum, base_momentum ≤ max_momentum; numbers or lists as above.
         last_epoch: index of the last update of the run to continue; −1 starts a run.
 
-    As in torch's, `step(epoch)` takes a fraction of an epoch too.
+    As in torch, `step(epoch)` also accepts a fraction of an epoch.
 
     Attributes:
-        base_lrs, max_lrs, base_momentums, max_momentums: bounds, one for every parameter group.
-        total_size, step_ratio: updates in a cycle, and the share of them on the way up.
+        base_lrs, max_lrs, base_momentums, max_momentums: bounds, one for each parameter group.
+        total_size, step_ratio: updates in a cycle, and the fraction of them on the way up.
         mode, gamma, scale_mode, cycle_momentum, use_beta1: as in torch.
 
     Raises:
-        TypeError, ValueError: an argument out of range, or an optimizer without a momentum to cycle.
+        TypeError, ValueError: an argument is out of range, or the optimizer has no momentum to cycle.
 
     Example:
         >>> import torch
@@ -136,7 +136,7 @@ class CyclicLR(Scheduler):
         super().__init__(optimizer, **schedules, start_step=last + 1, resume="saved")
 
     def _planned(self, given: dict[str, Any], up: Any, down: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the settings as torch keeps them, with lists for the groups, and the schedules that they make."""
+        """Return the settings in torch's format, with lists for the groups, and the schedules for these settings."""
         up, down, gamma = (_groups.number(value) for value in (up, down, given["gamma"]))
         decay: Decay | None
         if self._scale_fn is None:
@@ -172,8 +172,8 @@ class CyclicLR(Scheduler):
             return settings, schedules
         if all(group.get("momentum") == 0 for group in self.optimizer.param_groups):
             warn(
-                f"CyclicLR leaves {type(self.optimizer).__name__} without momentum, because it was created without; "
-                "pass cycle_momentum=False, or create it with momentum=0.9."
+                f"CyclicLR cannot cycle the momentum of {type(self.optimizer).__name__}, which was created without "
+                "momentum. Pass cycle_momentum=False, or create the optimizer with momentum=0.9."
             )
             return settings, schedules
         pairs = _groups.per_group(self.optimizer, given["base_momentums"], given["max_momentums"])
@@ -189,27 +189,27 @@ class CyclicLR(Scheduler):
     def _read_groups(self) -> None:
         for name, entry in _LISTS.items():
             held = self._settings.get(name, [])
-            # Groups that were added get the bounds of the others.
+            # Groups that were added get the bounds of the first group.
             held += held[:1] * (len(self.optimizer.param_groups) - len(held))
             for group, value in zip(self.optimizer.param_groups, held, strict=False):
                 if entry == "initial_lr":
-                    # As torch does: a warm-up that was created before has set it, and starts from it.
+                    # Do not overwrite it, as in torch: an earlier warm-up scheduler sets it and starts from it.
                     group.setdefault(entry, value)
                 elif entry is not None:
                     group[entry] = value
         super()._read_groups()
 
     def _set_base_lrs(self, rates: list[float]) -> None:
-        """Keep the lower bounds, which torch's `CyclicLR` has under this name."""
+        """Do nothing: in a `CyclicLR`, as in torch's, `base_lrs` are the lower bounds."""
 
     def scale_fn(self, x: float) -> float:
-        """Return the factor of the amplitude, from the cycle (from 1) or the step (from 0), as `scale_mode` says."""
+        """Return the factor of the amplitude at `x`: the cycle (from 1) or the step (from 0), see `scale_mode`."""
         if self._scale_fn is not None:
             return float(self._scale_fn(x))
         return float({"triangular": 1.0, "triangular2": 0.5 ** (x - 1), "exp_range": self.gamma**x}[self.mode])
 
     def _checked_step(self, name: str, step: Any) -> Any:
-        """Return an int, or a float between two integers."""
+        """Return an int for a whole number, or a float for a fraction."""
         step = _groups.number(step)
         if isinstance(step, Integral):
             return super()._checked_step(name, step)
@@ -226,9 +226,9 @@ class CyclicLR(Scheduler):
         return _read_between if self._in_fractions else super()._reader(schedule)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, which torch's `CyclicLR` can load too, and `torch.load(weights_only=True)` can read.
+        """Return the state. torch's `CyclicLR` can load it too, and `torch.load(weights_only=True)` can read it.
 
-        Of a scale_fn it holds the attributes that are numbers, strings, tensors, or lists and dicts of them.
+        From a scale_fn, it holds the attributes that are numbers, strings, tensors, or lists and dicts of these.
         """
         settings = {name: [*held] if isinstance(held, list) else held for name, held in self._settings.items()}
         held = _own_attributes(self._scale_fn).items()
@@ -241,12 +241,13 @@ class CyclicLR(Scheduler):
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"saved"`: continue by the saved bounds, lengths, mode and momentum, as torch does; `"new"`: by
-                those of this scheduler; `"same"`: the saved ones must be those of this scheduler. A function is not
-                saved, so scale_fn is that of this scheduler, with the saved attributes.
+            schedules: `"saved"`: continue with the saved bounds, lengths, mode and momentum, as torch does; `"new"`:
+                continue with the settings of this scheduler; `"same"`: the saved settings must equal the settings of
+                this scheduler. Functions are not saved, so the scale_fn of this scheduler is used, with the saved
+                attributes.
 
         Raises:
-            ValueError: not a state of a `CyclicLR`, or one that does not fit; nothing is changed.
+            ValueError: the state is not a state of a `CyclicLR`, or does not fit. Nothing is changed.
         """
         schedules = self._resume_mode if schedules is None else schedules
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
@@ -255,20 +256,20 @@ class CyclicLR(Scheduler):
             return
         saved = _entries(state_dict, _SavedSettings)
         step = self._checked_step("last_epoch", saved.last_epoch)
-        # Without the rounding of torch's division and multiplication.
+        # Rounded, because torch's division and multiplication leave a rounding error.
         up = round(saved.total_size * saved.step_ratio, 9)
         settings, planned = self._planned(saved._asdict(), up, round(saved.total_size - up, 9))
         if schedules == "same" and settings != self._settings:
             raise ValueError(
                 f"state_dict must hold the settings of this scheduler, {_checks.quoted(self._settings)}; got "
-                f"{_checks.quoted(settings)}. To go on at step {step} by those of this scheduler, pass "
-                'schedules="new"; by the saved ones, schedules="saved".'
+                f"{_checks.quoted(settings)}. To continue at step {step} with the settings of this scheduler, pass "
+                'schedules="new"; with the saved ones, pass schedules="saved".'
             )
         scale = _plain.read("the saved scale_fn", _private.saved_scale_fn(state_dict), dict[str, Any])
         if scale and self._scale_fn is None:
             raise ValueError(
-                f"state_dict holds the attributes {_checks.quoted(sorted(scale))} of a scale_fn, and this CyclicLR has "
-                "none. Create it with scale_fn=..., an object of the same class."
+                f"state_dict holds the attributes {_checks.quoted(sorted(scale))} of a scale_fn, but this CyclicLR has "
+                "no scale_fn. Create it with scale_fn=..., an object of the same class."
             )
         checked, state = self._checked(planned, {}), _entries(state_dict, SchedulerState)
         replaces = schedules == "new" or settings != self._settings
@@ -296,7 +297,7 @@ class _SavedSettings(NamedTuple):
 
 
 def _entries(state: dict[str, Any], kind: Any) -> Any:
-    """Return those entries of a state that a named tuple has."""
+    """Return the entries of a state that are fields of a named tuple."""
     return _plain.read("state_dict", {name: state[name] for name in kind._fields if name in state}, kind)
 
 
@@ -309,12 +310,12 @@ def _as_float(scale: Callable[[Any], float], step: Any) -> float:
 
 
 def _read_between(schedule: Schedule, step: Any) -> float:
-    """Return the value at a step that may lie between two integers, which schedules do not take."""
+    """Return the value at a step that may be a fraction, which `Schedule.__call__` does not accept."""
     return float(schedule(step) if isinstance(step, int) else schedule.evaluate(SCALAR, Fraction(step)))
 
 
 def _own_attributes(fn: Any) -> dict[str, Any]:
-    """Return the attributes of an object or function, without those of a class such as `float`."""
+    """Return the attributes of an object or function, or an empty dict for a class such as `float`."""
     return {} if isinstance(fn, type) else attributes(fn)
 
 
@@ -326,5 +327,5 @@ def _is_plain(value: Any) -> bool:
 
 
 def _one_or_all(schedules: Any) -> Any:
-    """Return one schedule if all are equal: it then also holds for groups that are added later."""
+    """Return a single schedule if all are equal, so it also applies to groups that are added later."""
     return schedules[0] if len(set(schedules)) == 1 else schedules

@@ -1,4 +1,4 @@
-"""The range test of a torch model, which is restored after it, in one process or in several."""
+"""Range test of a torch model, in one process or in several. The model is restored afterwards."""
 
 import contextlib
 import inspect
@@ -65,72 +65,79 @@ def range_test(
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, record each update's loss, and restore everything.
 
-    Parameters, buffers, optimizer state, scaler, modes, gradients and random number generators are restored in place,
-    also if the test raises or is interrupted. So are attributes of modules and optimizers (numbers, tensors, arrays,
-    containers, dataclasses, random generators), what is in `also`, and modules, optimizers, generators, loaders and
-    objects with a `state_dict` that `loss_fn`, `loss_of`, `step_fn` and `evaluate` use. During the test there is one
-    copy of the state. The loader is read again when it ends. Its own state, if it has a `state_dict`, the epochs that
-    samplers count, and persistent workers are restored too; the test starts workers of its own. An iterator can be
-    read only once.
+    Parameters, buffers, optimizer state, scaler, training mode, gradients and random number generators are restored in
+    place, even if the test raises or is interrupted. Attributes of modules and optimizers (numbers, tensors, arrays,
+    containers, dataclasses, random number generators) and the objects in `also` are restored too. So are modules,
+    optimizers, generators, loaders and objects with a `state_dict` that `loss_fn`, `loss_of`, `step_fn` and `evaluate`
+    use. During the test there is one copy of the state.
 
-    The recorded loss is the batch's, computed before its update. With `accumulate`, or if the scaler skips
-    updates, it is the mean over the batches of the update. If several processes train together (`torch.distributed`),
-    it is the mean over all of them, and all stop at the same step: also if one of them sees NaN or runs out of data.
+    The loader is read again whenever it ends. The loader's own state (if it has a `state_dict`), the epochs that
+    samplers count, and persistent workers are restored; the test starts its own workers. An iterator can be read only
+    once.
+
+    The recorded loss is the loss of a batch, computed before the batch's update. With `accumulate`, or if the scaler
+    skips updates, it is the mean over the batches of the update. If several processes train together
+    (`torch.distributed`), it is the mean over all processes. All processes stop at the same step, even if only one of
+    them computes NaN or runs out of data.
 
     Args:
-        model: the model, wrapped if it trains under `DistributedDataParallel`, in the mode that it will train in.
+        model: the model, in the mode that it will train in, and wrapped if it trains under `DistributedDataParallel`.
             Evaluation mode gives a warning, unless there is a step_fn, which may set the mode.
-        optimizer: the optimizer to sweep; of Accelerate's wrapper, the one within. The first parameter group gets the
-            learning rate, the others keep their ratios to it, or follow their `lr_scale`; see `Scheduler`.
-        loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None for batches that are dicts of
-            arguments, `model(**batch).loss`, or with loss_of or step_fn.
-        loader: the batches: a `DataLoader`, a list, any iterable. Never left out.
+        optimizer: the optimizer to sweep. Accelerate's wrapper is replaced by the optimizer inside it. The first
+            parameter group gets the learning rate of the test. The other groups keep their ratios to it, or follow
+            their `lr_scale`; see `Scheduler`.
+        loss_fn: `loss_fn(model(inputs), targets)` for batches `(inputs, targets)`. None if batches are dicts of
+            arguments, so that the loss is `model(**batch).loss`, or with loss_of or step_fn.
+        loader: the batches: a `DataLoader`, a list or any other iterable. Required.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`. Lists of min_lr and max_lr
-            sweep each parameter group in a range of its own. The result holds the rates of the first group.
-        loss_of: `loss_of(model, batch)` returns the loss of any batch, of any model: a tensor of one element. Batches
-            are moved to the device of the parameters before, as for loss_fn.
-        step_fn: an update of your own, for any loop: called with a batch as the loader returns it, it updates once with
-            the optimizer as it is, and returns the loss. Learning-rate schedulers of torch that it calls do nothing.
+            give each parameter group its own range. The result then holds the learning rates of the first group.
+        loss_of: `loss_of(model, batch)` returns the loss as a tensor of one element, for any batch and model. Batches
+            are moved to the device of the parameters first, as for loss_fn.
+        step_fn: your own update, for any training loop. It is called with a batch as the loader returns it, updates
+            once with the optimizer as it is, and returns the loss. Calls of torch's schedulers in it have no effect.
         optimizers: other optimizers that step_fn uses, to restore them too.
-        also: a list of what else an update changes, to restore it too: modules, tensors, random generators, containers,
-            objects of your own with all that they hold.
-        accumulate: batches whose gradients are averaged for one update, ≥ 1.
-        scaler: `torch.amp.GradScaler`; an update that it skips makes no point.
+        also: list of other objects that an update changes, to restore them too: modules, tensors, random number
+            generators, containers, and your own objects with all their attributes.
+        accumulate: number of batches whose gradients are averaged for one update, ≥ 1.
+        scaler: a `torch.amp.GradScaler`. An update that it skips is not recorded.
         autocast: dtype of `torch.autocast`, such as `torch.bfloat16`.
-        clip_norm: largest norm of the gradients of all of the model's parameters together, > 0, as of
-            `torch.nn.utils.clip_grad_norm_`; None does not clip.
-        clip_value: largest absolute value of each element of the gradients, > 0, as of
-            `torch.nn.utils.clip_grad_value_`, instead of clip_norm.
-        group: index of the one parameter group to sweep; the others keep their own learning rates. One test for each
-            group gives bounds for each. All groups together by default.
-        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(model)` returns the number to record at the end of every rate instead of the mean loss of
-            its batches: a loss on validation data, or 1 − accuracy. Modes that it changes are restored.
-        repeats: tests from the same start, ≥ 1, with the seeds seed, seed + 1, …. The bounds are read from their mean
-            losses. By default one, and up to three more while the curve is too noisy to read, or flat, and the second
-            differs from the first. If a sampler has `set_epoch`, the seed is added to its epoch.
-        seed: seed of the order of the data and of all random operations, ≥ 0; None draws from the generators as they
-            are. The same seed gives the same result on deterministic hardware.
-        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr.
-        refine: updates to spend at most on both, 0 or at least 50. Below 232 (200 with evaluate), or if total_steps is
-            below 200, they make the second sweep only. A trial has at least 100 updates and at most total_steps / 2. It
-            then measures up to 16 batches that no trial trains on, or `evaluate`. None takes 5 % of total_steps if that
-            is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
-            0 for data that can be read only once, and if min_lr is a list.
+        clip_norm: largest norm of the gradients of all model parameters together, > 0, as in
+            `torch.nn.utils.clip_grad_norm_`. None does not clip.
+        clip_value: largest absolute value of each element of the gradients, > 0, as in
+            `torch.nn.utils.clip_grad_value_`. Not together with clip_norm.
+        group: index of the only parameter group to sweep; the other groups keep their learning rates. Run one test for
+            each group to get bounds for each. By default all groups are swept together.
+        updates_per_rate: number of updates at each learning rate; their mean loss is recorded, as for `RangeTest`.
+        evaluate: `evaluate(model)` returns the number to record at each learning rate instead of the mean loss of its
+            batches: a loss on validation data, or 1 − accuracy. If it changes training modes, they are restored.
+        repeats: number of tests from the same start, ≥ 1, with the seeds seed, seed + 1, …. The bounds are read from
+            the mean of their losses. By default one test. Up to three more are made while the curve is too noisy to
+            read, or while it is flat and the second test differs from the first. If a sampler has `set_epoch`, the seed
+            is added to its epoch.
+        seed: seed of the order of the data and of all random operations, ≥ 0. None uses the generators in their current
+            state. The same seed gives the same result on deterministic hardware.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for a run of this
+            length. After the sweep, a second sweep around its bounds and up to four trial cycles from the same start
+            choose max_lr.
+        refine: largest number of updates for the second sweep and the trial cycles together, 0 or at least 50. Below
+            232 (200 with evaluate), or if total_steps is below 200, there is only the second sweep. A trial has at
+            least 100 updates and at most total_steps / 2. Afterwards it measures the loss of up to 16 batches that no
+            trial trains on, or `evaluate`. None uses 5 % of total_steps if that is at least 600, and otherwise 0.
+            Ctrl-C ends the trials, and the result holds what was measured before. refine must be 0 for data that can be
+            read only once, and if min_lr or max_lr is a list.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
-        on_step: called with the running test after every update.
-        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
-            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm. Of several processes, the
-            first shows it.
+        on_step: function that is called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the remaining time, 0 shows nothing, and `"auto"`
+            shows the line in a terminal or a notebook, but not in a log. Needs tqdm. Only the first of several
+            processes shows the line.
 
     Returns:
         The result; `result.bounds` are the bounds to train with.
 
     Raises:
-        TypeError, ValueError: an argument out of range; an optimizer that maximizes, that searches its rate itself, or
-            that holds no parameters of the model.
+        TypeError, ValueError: an argument is out of range; the optimizer maximizes, finds the size of its updates
+            itself, or holds no parameters of the model.
         RangeTestError: no loss could be recorded, step_fn does not train at the learning rate of the test, or the disk
             of snapshot_dir fails or is full.
 
@@ -211,7 +218,7 @@ def range_test(
             for part in held:
                 if isinstance(part, torch.optim.lr_scheduler.LRScheduler):
                     silence(part, ["step"], undo)
-            # Groups that share a tensor share it again when the training state is restored.
+            # Groups that share a tensor for the rate get their own. Restoring the training state shares it again.
             _groups.separate_rates(optimizer)
             generators = _generators.Generators(loader)
 
@@ -222,7 +229,7 @@ def range_test(
                 return loader
 
             one_pass()
-            # A loss of more comparisons than there are targets.
+            # The warning means that the loss compares every output with every target.
             undo.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("error", "Using a target size")
             batches = Batches(test.batches(one_pass) if isinstance(test, TrialTest) else loader)
@@ -275,13 +282,13 @@ def range_test(
                     stopped, exhausted = processes.any(test.stopped, not test.stopped and not batches)
                     if stopped or exhausted:
                         test.stop("interrupted" if stopped else "data_exhausted")
-            # Fewer points give no bounds.
+            # With fewer points there are no bounds, so an ignored learning rate does no harm.
             enough = test.recorded >= MIN_POINTS
             if enough and not processes.any(used[0])[0] and _ignores_rate(update, swept, test):
                 raise RangeTestError(
-                    "training must use the learning rate of the test; got a step that changes the parameters alike at "
-                    f"{lowest:g} and at {highest:g}. In step_fn, call step() of the {type(optimizer).__name__} that is "
-                    "passed as optimizer, and leave its lr as it is."
+                    "training must use the learning rate of the test; got a step that changes the parameters by the "
+                    f"same amount at {lowest:g} and at {highest:g}. In step_fn, call step() of the "
+                    f"{type(optimizer).__name__} that is passed as optimizer, and do not set its lr."
                 )
 
     value = None if evaluate is None else lambda: processes.mean(_evaluated(model, evaluate))
@@ -292,7 +299,7 @@ def range_test(
     return result
 
 
-_ITERATOR = "An iterator ends after one pass: pass the DataLoader itself, which starts again."
+_ITERATOR = "An iterator ends after one pass: pass the DataLoader itself, which can be read again."
 
 
 _FUNCTIONS = {
@@ -305,7 +312,7 @@ _FUNCTIONS = {
 
 
 def _check_function(name: str, given: Any) -> None:
-    """Raise if a function cannot be called with as many arguments as it will get."""
+    """Raise if a function does not accept the number of arguments that it is called with."""
     what, count = _FUNCTIONS[name]
     _checks.function(name, given, what)
     try:
@@ -320,11 +327,11 @@ def _check_function(name: str, given: Any) -> None:
 def _check_loop(
     step_fn: Any, optimizers: Any, accumulate: int, *, scaler: Any, autocast: Any, clip_norm: Any, clip_value: Any
 ) -> None:
-    """Raise for options that are not what a training loop has, or that step_fn has to do itself."""
+    """Raise if options of the training loop are invalid, or are passed together with a step_fn."""
     if step_fn is not None and (accumulate, scaler, autocast, clip_norm, clip_value) != (1, None, None, None, None):
         raise ValueError(
-            "step_fn must do accumulation, scaling, autocast and clipping itself; got it with one of these arguments. "
-            "Pass loss_of=..., which returns only the loss, instead."
+            "step_fn must do accumulation, scaling, autocast and clipping itself; got step_fn with one of these "
+            "arguments. Pass loss_of=..., which returns only the loss, instead."
         )
     if not isinstance(optimizers, Iterable):
         raise TypeError(f"optimizers must be a list; got {type(optimizers).__name__}. Write optimizers=[...].")
@@ -347,7 +354,7 @@ def _is_loader(value: Any) -> bool:
 
 
 def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[str, Any], also: Any) -> None:
-    """Raise for arguments of which no range test can come."""
+    """Raise for arguments that cannot give a range test."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {_checks.quoted(model)}. Pass the model that trains.")
     is_one_batch = isinstance(loader, tuple) and any(isinstance(part, torch.Tensor | np.ndarray) for part in loader)
@@ -387,20 +394,20 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
             )
     _groups.check_minimizes("a range test", optimizer)
     if functions["step_fn"] is None:
-        # After a forward pass, FSDP2 shows other parameters than those that the optimizer has.
+        # After a forward pass, the model's parameters under FSDP2 are not the ones in the optimizer.
         reshard(model)
         found, _ = reached([functions["loss_fn"], functions["loss_of"]])
         parts = [model, *(part for part in found if isinstance(part, torch.nn.Module))]
         _groups.check_trains(model, parts, optimizer)
         if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(
-                f"optimizer must hold a parameter that is trained; got {type(optimizer).__name__} with frozen ones "
-                "only. Call requires_grad_(True) of the layers that are to learn."
+                f"optimizer must hold a parameter that is trained; got {type(optimizer).__name__} with only frozen "
+                "parameters. Call requires_grad_(True) on the layers to train."
             )
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]
-"""The parameter groups to sweep, each with the function that returns its rate from the rate of the test."""
+"""The parameter groups to sweep, each with a function that returns its learning rate from that of the test."""
 
 
 def _swept(optimizer: Optimizer, group: int | None) -> _Swept:
@@ -414,21 +421,21 @@ def _swept(optimizer: Optimizer, group: int | None) -> _Swept:
 
 
 def _ranges(optimizer: Optimizer, rates: list[list[float]]) -> _Swept:
-    """Sweep every group through rates of its own; the test goes through the first."""
+    """Return the groups with their own ranges of rates. The test itself follows the rates of the first group."""
     tables = [dict(zip(rates[0], of_group, strict=True)) for of_group in rates]
     return [(settings, table.__getitem__) for settings, table in zip(optimizer.param_groups, tables, strict=True)]
 
 
 def _note_rate(used: list[bool], rates: set[float], optimizer: Any, args: Any, kwargs: Any) -> None:
-    """Note before an update if it uses the rates of the test, and has gradients."""
+    """Set `used[0]` before an update that uses the rates of the test and has gradients."""
     if not used[0] and all(float(group["lr"]) in rates for group in optimizer.param_groups):
         used[0] = any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _ignores_rate(update: Update, swept: _Swept, test: RangeTest) -> bool:
-    """Return True if an update from the start of the test changes the parameters alike at any rate of the test.
+    """Return True if one update changes the parameters by the same amount at the first and the last rate of the test.
 
-    Updates without hooks may use the rate: those of a captured graph, or by hand.
+    Called if no hook saw an update, because such updates may use the rate: by a captured CUDA graph, or by hand.
     """
     ends = []
     for rate in test.learning_rates[[0, -1]].tolist():

@@ -24,7 +24,7 @@ Resumed = Literal["same", "new", "saved"]
 
 
 _MOST = 1e30
-"""Largest rate and largest multiple of a rate in a saved state. Rates of float32 end at 3e38."""
+"""Largest learning rate, and largest multiple of a learning rate, in a saved state. float32 ends at 3e38."""
 
 
 def _pair(name: str, rates: tuple[float, float]) -> tuple[float, float]:
@@ -39,7 +39,7 @@ SHARES = dict[str, list[Annotated[float, functools.partial(_checks.number, at_le
 
 
 class SchedulerState(NamedTuple):
-    """What `Scheduler.state_dict` returns, as it is read back. Older states lack the last entries."""
+    """The entries of `Scheduler.state_dict()`. Older states lack the last entries."""
 
     version: int = FORMAT_VERSION
     step: Any = 0
@@ -57,50 +57,52 @@ class _Track(NamedTuple):
     read: Callable[[Schedule, Any], float]
     schedule: Schedule
     followers: list[list[Any]]
-    """For each group its dict, its share of the value, and the float that was stored in it; None if it is no float."""
+    """For each group: its dict, its share, and the float that was stored in it (None if the entry is not a float)."""
     last: list[float]
-    """The value of the schedule that the groups hold."""
+    """The schedule's value that was last set in the groups."""
 
 
 class Scheduler(_private.TorchScheduler):
-    """Schedules of a torch optimizer's hyperparameters; an `LRScheduler` like torch's own.
+    """An `LRScheduler` that sets the hyperparameters of a torch optimizer from schedules.
 
-    Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as usual. It counts the
-    optimizer's updates, not its own calls: an update that `GradScaler` skips does not advance the schedule, a call
-    after every micro-batch or in every process changes nothing, and update 0 uses `lr(0)` whatever changed the
-    optimizer before.
+    Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as usual. The scheduler counts
+    the optimizer's updates, not the calls of `step()`. An update that `GradScaler` skips does not advance the schedule.
+    Additional calls, after every micro-batch or in every process, change nothing. Update 0 uses `lr(0)`, even if the
+    optimizer made updates before the scheduler was created.
 
-    With one schedule, the first parameter group follows it and the others keep the ratios of their learning rates to
-    the first. The current rates decide; `initial_lr` decides only if the first rate is 0. A group that is added later
-    keeps its ratio to the current rate, or to the initial rate if it has the optimizer's default. If you set the rates
-    of some groups by hand, they keep their new ratios, 0 included. A group with an `lr_scale`, as timm and
-    `layer_groups` make it, gets `lr(t) · lr_scale` instead. Weight decay keeps its ratios too, so a group without
-    weight decay stays without. Momentum is the same in all groups, except for groups without momentum, which stay
-    without. A hyperparameter that is a tensor is filled in place, so compiled and capturable steps see it.
+    With one schedule, the first parameter group follows the schedule. The other groups keep the ratios of their
+    learning rates to the first group. The ratios are those of the current learning rates, or of `initial_lr` if the
+    first learning rate is 0. A group that is added later keeps the ratio to the current learning rate. If the new group
+    has the optimizer's default, the ratio to the initial learning rate is used instead. If you set the learning rates
+    of some groups by hand, they keep their new ratios, even 0. A group with an `lr_scale`, as timm and `layer_groups`
+    create it, gets `lr(t) · lr_scale`. Weight decay keeps its ratios too, so a group without weight decay remains
+    without weight decay. All groups get the same momentum, except that groups without momentum remain without momentum.
+    A hyperparameter that is a tensor is changed in place, so compiled and capturable steps use the new value.
 
-    There is a warning if updates are made without `step()`, if another optimizer updates the parameters, if another
-    scheduler changes the rates too, and if updates go on after the end of a schedule with `total_steps`.
+    The scheduler warns if updates are made without `step()`, if another optimizer updates the parameters, if another
+    scheduler also changes the learning rates, and if updates continue after the end of a schedule with `total_steps`.
 
     Args:
-        optimizer: any `torch.optim.Optimizer`; of Accelerate's wrapper, the one within. If a wrapper has the groups of
-            an optimizer within, such as Lookahead, the updates of that one are counted.
-        lr: schedule of the learning rate, or one for each parameter group.
+        optimizer: any `torch.optim.Optimizer`. Accelerate's wrapper is replaced by the optimizer inside it. If a
+            wrapper shares the groups of an inner optimizer, as Lookahead does, the inner optimizer's updates count.
+        lr: schedule of the learning rate, or a list with a schedule for each parameter group.
         momentum: schedule of `momentum` (SGD, RMSprop), the first of `betas` (Adam and others) or `rho` (Adadelta), or
-            one for each parameter group; < 1.
+            a list with a schedule for each parameter group; < 1.
         weight_decay: schedule of the weight decay.
         entries: schedules of other numbers in the groups, by name, such as `{"dampening": schedule}`; `"beta2"` is the
-            second of `betas`, < 1. A list has one for each parameter group.
-        start_step: step of the schedules that the next update takes, ≥ 0.
-        counts: `"updates"`, or `"calls"` of `step()`, for an optimizer whose updates run no hooks, such as a replayed
-            CUDA graph. If `step()` is called and no update is ever seen, there is a warning.
-        resume: default of `load_state_dict(state, schedules=...)`, for trainers that call it themselves: `"same"`,
+            second of `betas`, < 1. A list holds a schedule for each parameter group.
+        start_step: step of the schedules at the next update, ≥ 0.
+        counts: what advances the schedules: `"updates"`, or `"calls"` of `step()`. Use `"calls"` for an optimizer whose
+            updates run no hooks, such as a replayed CUDA graph. With `"updates"`, the scheduler warns if `step()` is
+            called but no update is seen.
+        resume: default of `load_state_dict(state, schedules=...)`, for trainers that call `load_state_dict`: `"same"`,
             `"new"` or `"saved"`.
-        last_epoch: start_step − 1, under the name that torch's schedulers give it, for code that passes it.
+        last_epoch: start_step − 1, for code that passes this argument of torch's schedulers.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; a list with another number of schedules than
-            groups; an optimizer without the hyperparameter; a momentum or beta of 1 or more, at the latest in the
-            `step()` before the update that would use it.
+        TypeError, ValueError: an argument has the wrong type or is out of range; a list does not have as many schedules
+            as there are groups; the optimizer lacks the hyperparameter; a momentum or beta reaches 1 (checked at the
+            latest in the `step()` before the update that would use the value).
         ScheduleError: the largest value of a momentum schedule of your own is not known.
 
     Example:
@@ -125,11 +127,11 @@ class Scheduler(_private.TorchScheduler):
     _last_step: Any = -1
     _resume_mode: Resumed = "same"
     _compares = False
-    """True if a rate is a tensor on the CPU: whether it was set by hand is seen only if it is read."""
+    """True if a learning rate is a tensor on the CPU. Such a tensor must be read to detect a change by hand."""
     _listeners: tuple[Callable[[int], object], ...] = ()
     """Called after each update with its step."""
     _end: Any = None
-    """The steps of the shortest schedule that has an end; infinity after the warning that updates go on after it."""
+    """Number of steps of the shortest schedule that ends. Infinity after the warning that updates continue."""
 
     @_names.hinted
     def __init__(
@@ -153,7 +155,7 @@ class Scheduler(_private.TorchScheduler):
         self._counts_calls = _checks.choice("counts", counts, ("updates", "calls")) == "calls"
         self._inner = _groups.innermost(optimizer)
         self._counts: list[Any] = [0, 0, None, 0]
-        """Updates of the optimizer, its groups and the last group when they were read, the update to look at next."""
+        """Updates made, number of known groups, the last known group, number of the next update to check."""
         self._shares: dict[str, Shares] = {}
         """The shares of learning rate, weight decay and momentum by group."""
         self._tracks: list[_Track] = []
@@ -171,13 +173,13 @@ class Scheduler(_private.TorchScheduler):
         self._set_to(self._offset)
 
     def _attach(self) -> None:
-        """Register the hooks; the optimizer does not keep this scheduler alive."""
+        """Register the hooks, which keep only a weak reference to this scheduler."""
         around_load = Scheduler._before_load, Scheduler._after_load
         _hooks.attach(self, self._inner, self._counts, Scheduler._before_update, around_load)
         self._watch = Watch(self, self._inner)
 
     def _listen(self, listener: Callable[[int], object]) -> None:
-        """Call a function with the step of each update, after the update and before the next one."""
+        """Call `listener` with the step of each update, after the update and before the next one."""
         if not self._listeners:
             _hooks.attach_after(self, self._inner, self._counts, Scheduler._after_update)
         self._listeners += (listener,)
@@ -190,26 +192,26 @@ class Scheduler(_private.TorchScheduler):
 
     @property
     def _cycles(self) -> Schedule:
-        """The schedule whose cycles count: of the learning rate if there is one, and of the first group."""
+        """The schedule that defines the cycles: of the learning rate if there is one, and of the first group."""
         return next(iter(self._schedules.values()))[-1][0]
 
     def _ends_cycle(self, step: Any) -> bool:
-        # `CyclicLR` may be between two steps, where no cycle ends.
+        # The position of a `CyclicLR` may be a fraction, at which no cycle ends.
         return isinstance(step, int) and bool(self._cycles.is_cycle_end(step))
 
     def _before_update(self) -> None:
-        """Follow changes of the groups; warn if `step()` is not called."""
+        """Read changed groups, and warn if `step()` is not called."""
         self._follow_groups()
         if self._counts[0] >= self._counts[3]:
             self._counts[3] = self._watch.before_update(self._counts[0], self._is_late)
 
     def _is_late(self) -> bool:
-        """Return True if the groups hold the values of an earlier step than the next update's, which has others."""
+        """Return True if the groups hold values of an earlier step that differ from the values of the next update."""
         step, last = self._position, self._last_step
         if self._counts_calls or self._pending or step <= last:
             return False
         if _hooks.latest(self._inner) is not self:
-            # A scheduler of an earlier phase may stay, and need not be stepped.
+            # A scheduler of an earlier phase of training may still exist, and need not be stepped.
             return False
         for key, place, read, schedule, followers, _ in self._tracks:
             (group, share, _), value = followers[0], read(schedule, last)
@@ -220,13 +222,13 @@ class Scheduler(_private.TorchScheduler):
     def _follow_groups(self) -> None:
         """Read the groups if some were added, removed or replaced, and set the rates of the new ones.
 
-        Called before anything that depends on the groups, because shares are read off the values that groups hold.
+        Called before anything that depends on the groups, because shares are computed from the values in the groups.
         """
         groups = self._inner.param_groups
         if groups is self._groups and len(groups) == self._counts[1] and groups[-1] is self._counts[2]:
             return
         self._keep_edited()
-        # A list of schedules may have none for them: the next `step()` raises.
+        # A list of schedules may lack schedules for new groups. The next `step()` raises then.
         if all(len(schedules) in (1, len(groups)) for *_, schedules in self._schedules.values()):
             owns = self._owns_rates()
             self._read_groups()
@@ -234,17 +236,17 @@ class Scheduler(_private.TorchScheduler):
                 self._set_to(self._last_step)
 
     def _before_load(self) -> bool:
-        """Before the optimizer's state is loaded: return True if the rates are then set again.
+        """Prepare for loading the optimizer's state. Return True if the rates must be set again after it.
 
-        In a `SequentialLR`, that state holds the rates of the scheduler whose turn it was.
+        In a `SequentialLR`, the optimizer's state holds the rates of the active scheduler, so they are kept.
         """
         self._follow_groups()
         self._keep_edited()
         return not self._in_sequence and self._owns_rates()
 
     def _after_load(self, reapply: bool) -> None:
-        """Set the rates again that an older state of the optimizer replaced, and the values that ratios come from."""
-        # The groups are new dicts in the same order.
+        """Read the groups after the optimizer's state was loaded, and set the rates again if `reapply`."""
+        # `load_state_dict` replaced the groups by new dicts in the same order.
         for shares in self._shares.values():
             shares.follow(reapply)
         self._read_groups()
@@ -254,10 +256,10 @@ class Scheduler(_private.TorchScheduler):
     def _checked(
         self, arguments: dict[str, Any], entries: Mapping[str, Any]
     ) -> dict[str, tuple[str, int, tuple[Schedule, ...]]]:
-        """Return the schedules of hyperparameters by name, each with the place where the groups hold it."""
+        """Return the schedules by name of the hyperparameter, each with its key and index in the groups."""
         checked: dict[str, tuple[str, int, tuple[Schedule, ...]]] = {}
         optimizer, groups = self._inner, len(self._inner.param_groups)
-        # An illegal `lr_scale` is an error before anything is changed.
+        # Raises for an illegal `lr_scale` before anything is changed.
         _groups.rate_shares(optimizer.param_groups)
         for name, value in [*arguments.items(), *entries.items()]:
             schedules = _schedules(name, value, groups)
@@ -277,17 +279,17 @@ class Scheduler(_private.TorchScheduler):
         return checked
 
     def _read_groups(self) -> None:
-        """Share the schedules' values out to the groups, again if groups were added, removed or replaced."""
+        """Read the groups and their shares, also after groups were added, removed or replaced."""
         self._groups = groups = self._inner.param_groups
         for name, (_, _, schedules) in self._schedules.items():
             if len(schedules) not in (1, len(groups)):
                 raise ValueError(
                     f"{name} must hold a schedule for every parameter group; got {len(schedules)} schedules, and the "
-                    f"optimizer has {len(groups)} groups now. Make a new Scheduler(optimizer, {name}=[...], "
+                    f"optimizer has {len(groups)} groups now. Create a new Scheduler(optimizer, {name}=[...], "
                     "start_step=...)."
                 )
         self._share_out()
-        # After that, because a default is known by its identity.
+        # Only now: `_share_out` recognizes the optimizer's default tensor by identity, and this copies the tensor.
         _groups.separate_rates(self._inner)
         self._counts[1:3] = len(groups), groups[-1]
         for group in groups:
@@ -317,7 +319,7 @@ class Scheduler(_private.TorchScheduler):
         self.base_lrs = rates
 
     def _share_out(self) -> None:
-        """Read the shares of the groups: for the first time, or if groups or schedules were replaced."""
+        """Create the shares of the groups, or update them after groups or schedules were replaced."""
         held, self._shares = self._shares, {}
         for name, (key, place, schedules) in self._schedules.items():
             one = len(schedules) == 1
@@ -336,13 +338,13 @@ class Scheduler(_private.TorchScheduler):
         momenta = [_groups.held(group, key, place) for group in self._groups]
         if len({*momenta} - {0.0}) > 1:
             warnings.warn(
-                f"the parameter groups have different momenta, {momenta}, and one schedule sets them all to the same. "
-                "Pass a list with a schedule for each group.",
+                f"the parameter groups have different momenta, {momenta}, but one schedule sets all of them to the "
+                "same value. Pass a list with a schedule for each group.",
                 stacklevel=5,
             )
 
     def _keep_edited(self) -> None:
-        """Keep the shares of groups whose values were set by hand since they were set here."""
+        """Update the shares of groups whose values were set by hand after this scheduler set them."""
         if self._counts[1] == 1 or self._in_sequence or self._pending or _private.has_torch_scheduler(self._inner):
             return
         for name in ("lr", "weight_decay"):
@@ -357,34 +359,35 @@ class Scheduler(_private.TorchScheduler):
 
     @property
     def last_epoch(self) -> Any:
-        """The step whose values the groups hold, a number of updates. torch chose the name."""
+        """The step whose values are set in the groups. It counts updates; torch chose the name."""
         return self._last_step
 
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
-        # SequentialLR takes the first step of its schedulers back by this. Ignite's wrapper moves it forward.
+        # SequentialLR sets it back to undo the first step of its schedulers. Ignite's wrapper sets it forward.
         was_pending, self._last_step = self._pending, step
         self._in_sequence = self._pending or (self._in_sequence and not was_pending)
 
     @property
     def _pending(self) -> bool:
+        """True until a surrounding `SequentialLR` starts this scheduler (it sets `last_epoch` back before)."""
         return bool(self._last_step < max(self._offset, 0))
 
     @property
     def _position(self) -> Any:
-        """The step of the next update, also if `step()` is yet to be called, or while pending."""
+        """The step of the next update, also if the last update was not yet followed by `step()`, or while pending."""
         return max(self._last_step, self._offset, 0) if self._counts_calls else self._counts[0] + self._offset
 
     def step(self, epoch: int | None = None, metric: Any = None) -> None:
         """Set the values that the next update uses. Call it without arguments after every `optimizer.step()`.
 
         Args:
-            epoch: the step to go to, a number of updates: 0, or at least the updates made. torch chose the name.
-            metric: not taken, because a schedule follows no metric.
+            epoch: step to go to, counted in updates: 0, or at least the number of updates made. torch chose the name.
+            metric: must be None, because a schedule does not follow a metric.
 
         Raises:
-            ValueError: `epoch` is a number of updates that were made already, as that of an epoch is.
-            TypeError: there is a metric.
+            ValueError: `epoch` is below the number of updates made, as the number of an epoch usually is.
+            TypeError: a metric was passed.
         """
         counts, groups = self._counts, self._inner.param_groups
         if groups[-1] is not counts[2] or len(groups) != counts[1]:
@@ -421,14 +424,14 @@ class Scheduler(_private.TorchScheduler):
         if self._only_forward and 0 < step < self._position:
             raise ValueError(
                 f"epoch must be a number of updates, at least the {self._position} made; got epoch={step}. Call "
-                "scheduler.step() without an argument after every update. To start again, call step(0); to go back, "
+                "scheduler.step() without an argument after every update. To restart, call step(0); to go back, call "
                 f"load_state_dict(state). {_TIMM}"
             )
         return step
 
     @property
     def step_update(self) -> Any:
-        """Not here, but in `TimmScheduler`, as the AttributeError says."""
+        """Not available: raises an AttributeError that names `TimmScheduler`."""
         raise AttributeError(f"step_update must be called on a TimmScheduler; got a {type(self).__name__}. {_TIMM}")
 
     def _go_to(self, step: Any) -> None:
@@ -439,7 +442,7 @@ class Scheduler(_private.TorchScheduler):
         if len(self._groups) != self._counts[1]:
             self._read_groups()
         self._last_step = step
-        # A training loop pays for this in every update, so a float is set without a call.
+        # This runs in every update of a training loop, so a float is set without a function call.
         for key, place, read, schedule, followers, last in self._tracks:
             value = read(schedule, step)
             for follower in followers:
@@ -455,7 +458,7 @@ class Scheduler(_private.TorchScheduler):
             last[0] = value
 
     def _take_edited(self, key: str, followers: list[list[Any]], last: float) -> None:
-        """Keep the shares of groups that were set by hand, found while the first of them were set to new values."""
+        """Update the shares of groups that were set by hand, after `_set_to` found the first of them."""
         if key == "lr" and not self._in_sequence:
             factors = [group[key] / stored if stored else math.inf for group, _, stored in followers]
             self._watch.edited_call(self._counts[0], next((each for each in factors if each != 1), 1.0))
@@ -473,9 +476,9 @@ class Scheduler(_private.TorchScheduler):
         return [lr.clone() if isinstance(lr, torch.Tensor) else lr for lr in rates]
 
     def get_lr(self) -> list[float | Any]:
-        """Return the learning rates at `last_epoch`, for code that changes it and sets the rates itself, as Ignite.
+        """Return the learning rates at `last_epoch`, for code such as Ignite's that sets `last_epoch` and the rates.
 
-        The other hyperparameters are set, if `last_epoch` was changed. torch's `CyclicLR` sets the momentum like this.
+        If `last_epoch` was changed, the other hyperparameters are set, as torch's `CyclicLR` sets the momentum here.
         """
         step = max(self._last_step, 0)
         for key, place, read, schedule, followers, last in () if self._pending else self._tracks:
@@ -489,29 +492,30 @@ class Scheduler(_private.TorchScheduler):
         return [*computed, *self.get_last_lr()[len(computed) :]]
 
     def _rates_at(self, step: int) -> list[float]:
-        """Return the rates that the schedules give to the known groups, none without a schedule."""
+        """Return the scheduled learning rates of the known groups. Empty if no learning rate is scheduled."""
         tracks = [track for track in self._tracks if track.key == "lr"]
         return [track.read(track.schedule, step) * share for track in tracks for _, share, _ in track.followers]
 
     def _sets_apart(self, name: str) -> bool:
-        """Return True if the groups hold values of this scheduler's own schedules for each group."""
+        """Return True if the groups hold values of separate schedules of this scheduler, one for each group."""
         return len(self._schedules.get(name, ((),))[-1]) > 1 and self._owns_rates()
 
     def _owns_rates(self) -> bool:
         """Return True if this scheduler set the current learning rates.
 
-        It may share them with others in a `SequentialLR` of torch, which calls only the one whose turn it is:
+        In a `SequentialLR` of torch, several schedulers set the rates, and only the active one is called:
 
-        | state                  | `_in_sequence` | `_pending` | the groups hold                |
-        |------------------------|----------------|------------|--------------------------------|
-        | by itself              | False          | False      | its rates, unless a user edits |
-        | before its turn        | True           | True       | the rates of another scheduler |
-        | during, after its turn | True           | False      | its rates, those of another    |
+        | state                  | `_in_sequence` | `_pending` | rates in the groups                              |
+        |------------------------|----------------|------------|--------------------------------------------------|
+        | not in a sequence      | False          | False      | of this scheduler, unless they were set by hand  |
+        | before its turn        | True           | True       | of another scheduler                             |
+        | during its turn        | True           | False      | of this scheduler                                |
+        | after its turn         | True           | False      | of another scheduler                             |
         """
         return not self._pending and all(math.isclose(held, own, rel_tol=1e-6) for _, held, own in self._held_and_own())
 
     def _held_and_own(self) -> list[tuple[dict[str, Any], float, float]]:
-        """Return each known group, the rate that it holds, and the one of `last_epoch` as it would hold it."""
+        """Return each known group, its learning rate, and the scheduled rate of `last_epoch` in the same precision."""
         groups = [group for track in self._tracks if track.key == "lr" for group, _, _ in track.followers]
         return [
             (group, float(group["lr"]), _groups.rounded(own, group["lr"]))
@@ -519,7 +523,7 @@ class Scheduler(_private.TorchScheduler):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the step and descriptions of the schedules, which `torch.load(weights_only=True)` can read."""
+        """Return the step and descriptions of the schedules. `torch.load(weights_only=True)` can read them."""
         return {
             "version": FORMAT_VERSION,
             "step": self._position,
@@ -528,13 +532,13 @@ class Scheduler(_private.TorchScheduler):
         }
 
     def _state_of_groups(self) -> dict[str, Any]:
-        """Return what neither the schedules give nor the optimizer as it was created.
+        """Return the state that the schedules and a newly created optimizer cannot reproduce.
 
         Returns:
-            in_charge: True if the groups hold the rates of this scheduler.
-            rates: if something else changed them, such as another part of a `ChainedScheduler`: for each group the
-                rate that it holds, and the one of this scheduler.
-            shares: the shares of the groups, if groups were added or removed, or set by hand.
+            in_charge: True if this scheduler set the current learning rates.
+            rates: for each group its learning rate and the rate of this scheduler, if something else changed the
+                rates, such as another part of a `ChainedScheduler`.
+            shares: shares of the groups, if groups were added or removed, or their values were set by hand.
         """
         self._follow_groups()
         self._keep_edited()
@@ -545,7 +549,7 @@ class Scheduler(_private.TorchScheduler):
         return {**state, "shares": moved} if moved else state
 
     def _load_shares(self, saved: dict[str, list[float]], described: dict[str, list[Any]]) -> None:
-        """Take over saved shares, if one schedule for all groups, or one for each, is in both."""
+        """Load saved shares of hyperparameters, unless only one of saved and own has a schedule for each group."""
         for name, shares in self._shares.items():
             if (len(described.get(name, ())) == 1) == shares.one:
                 shares.load(saved.get(name))
@@ -557,16 +561,16 @@ class Scheduler(_private.TorchScheduler):
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Resumed | None = None) -> None:
         """Continue at the saved step.
 
-        In a `SequentialLR` of torch, a scheduler that was saved before or after its turn does not set the rates.
+        In a `SequentialLR` of torch, the rates are set only if the scheduler was saved during its turn.
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"same"`: the saved schedules must equal those of this scheduler; `"new"`: continue by those of
-                this scheduler, to extend or change a run; `"saved"`: continue by the saved schedules. By default the
-                argument `resume` of this scheduler.
+            schedules: `"same"`: the saved schedules must equal the schedules of this scheduler; `"new"`: continue with
+                the schedules of this scheduler, to extend or change a run; `"saved"`: continue with the saved
+                schedules. By default the argument `resume` of this scheduler.
 
         Raises:
-            ValueError: not a state of a `Scheduler`, or one with other schedules; nothing is changed.
+            ValueError: the state is not a state of a `Scheduler`, or holds other schedules. Nothing is changed.
         """
         schedules = self._resume_mode if schedules is None else schedules
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
@@ -578,13 +582,13 @@ class Scheduler(_private.TorchScheduler):
             )
         state = _plain.read("state_dict", state_dict, SchedulerState)
         step, saved, own = self._checked_step("step", state.step), state.schedules, self._described()
-        # An older state lacks what has been added to descriptions since.
+        # An older state lacks entries that were added to the descriptions later.
         if schedules == "same" and saved != own and _up_to_date(saved) != own:
             raise ValueError(
                 f"state_dict must hold the schedules of this scheduler, {_checks.quoted(own, 170)}; got "
-                f"{_checks.quoted(saved, 170)}. To go on at step {step} by those of this scheduler, pass "
-                'schedules="new"; by the saved ones, schedules="saved". If a trainer loads the state, create the '
-                'Scheduler(..., resume="new"), or "saved".'
+                f"{_checks.quoted(saved, 170)}. To continue at step {step} with the schedules of this scheduler, pass "
+                'schedules="new"; with the saved ones, pass schedules="saved". If a trainer loads the state, create '
+                'the Scheduler(..., resume="new"), or "saved".'
             )
         if schedules == "saved":
             given = {name: _from_descriptions(held) for name, held in saved.items()}
@@ -598,12 +602,12 @@ class Scheduler(_private.TorchScheduler):
     ) -> None:
         self._load_shares(state.shares, described)
         if schedules_replaced:
-            # The state of the optimizer, if it is loaded after this, has rates of other schedules.
+            # If the optimizer's state is loaded after this, it holds rates of other schedules.
             self._in_sequence = False
         if state.in_charge or not self._in_sequence:
             self._go_to(step)
             for (group, _, now), (held, own) in zip(self._held_and_own(), state.rates, strict=False):
-                # A new schedule has another rate, which the same factor changes.
+                # If a new schedule has another rate here, apply the factor between the saved rates to it.
                 _groups.assign(group, "lr", held if now == own else now * (held / own if own else 1.0))
             return
         pending, self._offset = self._pending, step - self._counts[0]
@@ -622,10 +626,10 @@ class Scheduler(_private.TorchScheduler):
         return {**held, "sets_rates": self._owns_rates()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # The optimizer may have been copied before its new groups were set.
+        # The optimizer may have been copied before the rates of new groups were set.
         sets_rates = state.pop("sets_rates", False)
         self.__dict__.update(state)
-        # The hooks of each copy count into a list of its own.
+        # The hooks of each copy need their own list of counts.
         self._counts = [*self._counts]
         self._counts[3] = 0
         self._tracks = []
@@ -654,7 +658,7 @@ def _description(schedule: Schedule) -> Any:
     try:
         return schedule.to_dict()
     except ScheduleError:
-        # It holds a function, which JSON cannot.
+        # The schedule holds a Python function, which JSON cannot.
         return None
 
 
@@ -673,7 +677,7 @@ def _from_descriptions(descriptions: list[Any] | None) -> Any:
 
 
 def _schedules(name: str, given: Any, groups: int) -> tuple[Schedule, ...]:
-    """Return no schedule, one for all groups, or one for each, except for the weight decay."""
+    """Return a tuple of no schedule, one for all groups, or one for each group. Weight decay has at most one."""
     if given is None:
         return ()
     if name == "weight_decay" or not isinstance(given, tuple | list):
