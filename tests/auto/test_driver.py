@@ -220,7 +220,7 @@ def test_batches_are_left_out_without_an_event_after_a_number_of_events(monkeypa
         drive(auto, losses)
     assert [(event.what, event.step) for event in auto.events] == [("left_out", 40 * at + 39) for at in range(4)]
     assert len(warned) == 4
-    said = "That makes 4 events: check the data. Further batches are left out without one."
+    said = "That makes 4 events: check the data. Further batches are left out without an event."
     assert [said in event.why for event in auto.events] == [False, False, False, True]
 
 
@@ -331,7 +331,7 @@ def test_a_run_can_be_extended():
     auto = AutoCycle(100, BOUNDS, state=Number())
     drive(auto, map(falling, range(60)))
     longer = AutoCycle(200, BOUNDS, state=Number())
-    with pytest.raises(ValueError, match=r'go on at step 60 by those of this AutoCycle, pass schedules="new"'):
+    with pytest.raises(ValueError, match=r'continue at step 60 with the length and .* AutoCycle, pass schedules="new"'):
         longer.load_state_dict(auto.state_dict())
     longer.load_state_dict(auto.state_dict(), schedules="new")
     assert longer.lr == BOUNDS.schedule(total_steps=200)(60)
@@ -340,7 +340,7 @@ def test_a_run_can_be_extended():
     assert (pieces["begin"], pieces["done"], pieces["from_start"]) == (60, (), False)
     drive(longer, map(falling, range(60, 200)))
     assert longer.last_step == 199
-    with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got one after step 199"):
+    with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got a run after step 199"):
         auto.load_state_dict(longer.state_dict(), schedules="new")
 
 
@@ -384,7 +384,7 @@ def test_bad_arguments_are_refused(arguments, error, message):
 
 def test_a_schedule_of_another_length_is_warned_of():
     for total, rest in ((150, "ends in the middle of it"), (50, "uses its last value after its end")):
-        with pytest.warns(UserWarning, match=f"total_steps={total}, and the run has total_steps=100: the run {rest}"):
+        with pytest.warns(UserWarning, match=f"total_steps={total}, but the run has total_steps=100: the run {rest}"):
             AutoCycle(100, BOUNDS.schedule(total_steps=total), state=Number())
 
 

@@ -732,7 +732,7 @@ def test_a_step_that_ignores_the_rate_gets_no_bounds(change, refused, options):
         if not refused
         else pytest.raises(
             RangeTestError,
-            match=r"^training must use the learning rate of the test; .* by the same amount at 0\.001 .* of the SGD that",
+            match=r"^training must use the learning rate of the test; .* the same amount at 0\.001 .* of the SGD that",
         )
     ):
         range_test(model, optimizer, None, batches(), step_fn=step, **{**SWEEP, **options})

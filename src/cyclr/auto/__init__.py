@@ -1,4 +1,4 @@
-"""AutoCycle: a run that a wrong learning rate cannot ruin, for any training loop. Standard library and NumPy only."""
+"""AutoCycle: corrects a wrong learning rate during the run, in any training loop. Needs only NumPy."""
 
 from cyclr import _names
 from cyclr.auto.driver import AutoCycle, Restorable

@@ -1,4 +1,4 @@
-"""What to do about a loss: pure functions of the course of a run so far, its plan, and the next loss."""
+"""Decisions of AutoCycle: pure functions of the course of a run, its plan, and the next loss."""
 
 import functools
 from typing import Annotated, Literal, NamedTuple
@@ -10,53 +10,53 @@ from cyclr.auto.plan import RatePlan
 from cyclr.auto.reading import Count, Line, LossReading, Pieces, Saved
 
 PATIENCE = 3
-"""Updates in a row after which the loss must have risen."""
+"""Number of updates in a row with a risen mean loss after which the loss counts as risen."""
 
 CUT = 3.0
-"""The highest rate of the rest becomes the rate at the lowest mean of the loss, divided by this."""
+"""Divisor of a lowering: the new highest learning rate is the rate at the lowest mean loss, divided by this."""
 
 LEAST_BLAMED = 0.1
-"""The rate at the lowest mean counts as at least this share of the rate at the rise: a warm-up may start from 0."""
+"""Least rate at the lowest mean, as a fraction of the rate at the rise, because a warm-up may start from 0."""
 
 CALM = 2 * _reading.WINDOW
-"""Updates after a return in which a rise is not due to the rate, or a second bad loss is one too many."""
+"""Updates after a return in which a rise is not due to the rate. Two bad losses within this distance lower the rate."""
 
 IN_A_ROW = 3
-"""Losses in a row, before their updates, after which the weights are bad, and not the batches."""
+"""Number of bad losses in a row, before their updates, that show that the weights are bad and not the batches."""
 
 SAID_AT_MOST = 10
-"""Bad losses in a row that make an event each."""
+"""Number of bad losses in a row that are each reported as an event."""
 
 TENTH, TENFOLD = 0.1, 10.0
-"""Multiples of the learning rates that are tried if the loss stalls."""
+"""Factors of the learning rates that are tried if the loss stalls."""
 
 PAYS = 0.5
-"""Share of the fall predicted for the earlier rates that a trial of higher rates must reach."""
+"""Fraction of the predicted fall of the loss at the earlier rates that a trial of higher rates must reach."""
 
 GIVE_UP, IN_VAIN = 6, 1
-"""Lowerings in all, and by rises in a row without a lower mean loss, after which the loss does not follow the rate."""
+"""Lowerings, in all and in a row without a lower mean loss, after which the loss does not depend on the rate."""
 
 GIVE_UP_NOT_FINITE = 20
-"""Lowerings in all after which losses that are not finite do not follow the rate either: it is 3^20 times lower."""
+"""Lowerings after which even losses that are not finite do not depend on the rate, which is then 3^20 times lower."""
 
 Positive = Annotated[float, functools.partial(_checks.number, above=0)]
 
 
 class Guard(NamedTuple):
-    """What a run goes back to, and what went wrong so far.
+    """The states that a run can go back to, and what went wrong so far.
 
     Attributes:
-        first: reading of the state at the start, or None once training goes back to the last kept state only.
-        kept: reading of the state that was kept last, or None.
-        kept_after: update after which it was kept.
-        calm: update until which a rise is not due to the rate.
+        first: reading of the state at the start, or None if training can only go back to the last kept state.
+        kept: reading of the last kept state, or None.
+        kept_after: update after which the last state was kept.
+        calm: last update at which a rise is not due to the rate.
         suspect: update of the last bad loss, or None.
-        streak: bad losses since the last one that counted.
+        streak: number of bad losses since the last good one.
         lowered: number of lowerings.
-        vain: lowerings by rises in a row after which the mean loss got no lower than before them.
+        vain: number of lowerings in a row, because of rises, that did not lower the best mean loss.
         best: lowest mean before the last lowering.
-        failed: True if a trial of other rates has failed.
-        ignored: True if the loss does not follow the learning rate.
+        failed: True if a trial of other rates failed.
+        ignored: True if the loss does not depend on the learning rate.
     """
 
     first: Saved | None = LossReading()
@@ -76,10 +76,10 @@ class RateTrial(NamedTuple):
     """A trial of other rates. The kept state is the state before the trial.
 
     Attributes:
-        times: multiple of the earlier factor that is tried.
+        times: factor of the trial, which multiplies the earlier factor.
         factor: factor before the trial.
         line: line through the second half of the pieces before the trial.
-        summed: learning rates summed up before the trial.
+        summed: sum of the learning rates before the trial.
     """
 
     times: Positive
@@ -89,15 +89,15 @@ class RateTrial(NamedTuple):
 
 
 class Course(NamedTuple):
-    """The course of a run: all that decisions depend on.
+    """The course of a run: everything that decisions depend on.
 
     Attributes:
         update: the next update, counted from the start of the plan.
-        factor: of the schedule's rates.
-        reading: of the losses so far.
-        pieces: of the training since the last return or change of the factor.
-        guard: what to go back to.
-        trial: the trial that is going on, or None.
+        factor: factor of the schedule's rates.
+        reading: the losses so far.
+        pieces: the training since the last return or change of the factor.
+        guard: the states to go back to.
+        trial: the current trial, or None.
     """
 
     update: int = 0
@@ -109,13 +109,13 @@ class Course(NamedTuple):
 
 
 class Action(NamedTuple):
-    """What the driver has to do.
+    """What the driver must do.
 
     Attributes:
         restore: the state to restore, or None.
-        keep: True if the present state is to be kept.
-        leave_out: True if the batch is to be left out, for `before_update`.
-        event: what to report, or None.
+        keep: True to keep the current state.
+        leave_out: True to leave the batch out, for `before_update`.
+        event: the event to report, or None.
     """
 
     restore: Literal["first", "kept"] | None = None
@@ -152,13 +152,13 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
 
 
 def spoiled_by_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
-    """Decide what to do after an update that left weights which are not finite, though the loss of its batch was."""
+    """Decide what to do after an update that left NaN or infinite weights, although the loss of its batch is finite."""
     words = f"The weights were NaN or infinite, while the loss was {loss:.3g}"
     return _bad_loss(plan, course, words, "not finite", updated=True)
 
 
 def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
-    """Decide whether to leave a batch out before its update. A batch that is left out uses no step."""
+    """Decide before an update whether to leave its batch out. A batch that is left out uses no step."""
     bad = _reading.judge(course.reading, loss)
     if bad and (bad == "not finite" or not course.guard.ignored):
         return _bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=False)
@@ -166,7 +166,7 @@ def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, 
 
 
 def _is_calm(course: Course) -> bool:
-    """Return True if a bad loss is due to the state that was restored, and not to the rate. The start is never hot."""
+    """Return True if a bad loss is due to the restored state and not to the rate. Never true for the state at start."""
     return course.update <= course.guard.calm and course.guard.kept is not None and course.trial is None
 
 
@@ -178,7 +178,7 @@ def _may_keep(plan: RatePlan, course: Course) -> bool:
 
 
 def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
-    """Look at the pieces at the end of one: does the loss fall at all, and does it fall as fast as ever?"""
+    """Check at the end of a piece whether the loss falls at all, and whether it still falls as fast as at first."""
     pieces, guard = course.pieces, course.guard
     since = course.update - pieces.begin
     if course.trial is not None:
@@ -193,7 +193,7 @@ def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
         return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half, pieces.summed), lr, words)
     times = _reading.too_low(pieces, half) if may_raise else 1.0
     if times > 1.0:
-        words = "The loss falls as fast for its learning rate as it did at first, so the rate is too low."
+        words = "The loss still falls as fast per unit of learning rate as at first, so the learning rate is too low."
         trial = RateTrial(times, course.factor, half, pieces.summed)
         return _begin_trial(plan, course, trial, lr, words, from_start=False)
     return NOTHING, course
@@ -202,14 +202,14 @@ def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
 def _begin_trial(
     plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str, *, from_start: bool = True
 ) -> tuple[Action, Course]:
-    # A second trial follows the first: the state before both is kept already.
+    # If this trial follows another one, the state before both is already kept.
     keep = plan.returns and course.trial is None
     if keep:
         course = course._replace(guard=course.guard._replace(kept=course.reading, kept_after=course.update - 1))
     course = course._replace(
         factor=trial.times * trial.factor, pieces=Pieces(course.update, from_start=from_start), trial=trial
     )
-    words += f" For {plan.trial} updates, the learning rates are {trial.times:g} times what they were"
+    words += f" For {plan.trial} updates, the earlier learning rates are multiplied by {trial.times:g}"
     if not from_start:
         return Action(keep=keep, event=_event(plan, course, lr, "tried", words + ".")), course
     restore, course, where = _back(plan, course, lr)
@@ -217,19 +217,19 @@ def _begin_trial(
 
 
 def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> tuple[Action, Course]:
-    """Stay with the rates that were tried if the loss is lower than before, else try others or go back."""
+    """Keep the rates of the trial if the loss is lower than before. Otherwise try others, or go back."""
     half, guard = _reading.later(course.pieces), course.guard
     if half is not None and _reading.is_lower(half, trial.line) and _pays(trial, half, course.pieces):
         if course.pieces.from_start:
             guard = guard._replace(kept=None, lowered=guard.lowered + (trial.times < 1.0))
         course = course._replace(guard=guard, trial=None)
         words = (
-            f"The mean loss fell to {half.mean:.3g}, from {trial.line.mean:.3g}, so the learning rates stay "
-            f"{trial.times:g} times what they were. The highest of the rest is "
+            f"The mean loss fell to {half.mean:.3g}, from {trial.line.mean:.3g}, so the earlier learning rates stay "
+            f"multiplied by {trial.times:g}. The highest learning rate of the rest is "
             f"{course.factor * plan.highest(course.update):.3g}."
         )
         return Action(event=_event(plan, course, lr, "lowered" if trial.times < 1.0 else "raised", words)), course
-    words = f"At these learning rates the loss gained too little on its mean before, {trial.line.mean:.3g}."
+    words = f"At these learning rates the mean loss fell too little from {trial.line.mean:.3g}."
     if trial.times < 1.0:
         course = course._replace(guard=guard._replace(failed=True))
         return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words)
@@ -237,7 +237,7 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
 
 
 def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
-    """Return True if higher rates brought their share of the fall that is predicted for the earlier rates."""
+    """Return True if higher rates reached their fraction of the fall that is predicted for the earlier rates."""
     if pieces.from_start:
         return True
     fall = trial.line.slope * (trial.summed + half.middle / trial.times - trial.line.middle)
@@ -252,11 +252,11 @@ def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, wor
 
 
 def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: bool) -> tuple[Action, Course]:
-    """Leave out a batch whose loss is not finite or an outlier, and lower the rate if the batch is not to blame.
+    """Leave out a batch whose loss is not finite or an outlier, and lower the rate if the batch is not the cause.
 
-    If the update was made, its weights are bad, and training goes back. A second bad loss soon after is one too many,
-    unless it is not finite and comes before any other: then the restored weights are good, and the data is not. Before
-    the update, only the third bad loss in a row says that the weights are bad.
+    If the update was made, the weights are bad, so training goes back. The rate is lowered at a second bad loss soon
+    after the first, unless the loss is not finite and no good loss came between: then the data is bad, because the
+    restored weights are good. Before an update, only the third bad loss in a row shows that the weights are bad.
     """
     update, factor, guard = course.update, course.factor, course.guard
     lr = factor * plan.rate(update)
@@ -265,7 +265,7 @@ def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: 
     spoiled = updated or streak == IN_A_ROW
     lower = soon and (bad == "outlier" or streak == 1 if updated else streak == IN_A_ROW)
     if bad == "outlier":
-        words += f", more than {_reading.OUTLIER:.0f} times what was gained above its lowest mean"
+        words += f", above its lowest mean by more than {_reading.OUTLIER:.0f} times its fall so far"
     course = course._replace(update=update + updated, guard=guard._replace(suspect=update, streak=streak))
     if lower:
         words += f", for the second time in {CALM} updates." if updated else ", the third such loss in a row."
@@ -275,40 +275,40 @@ def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: 
         return Action(restore, leave_out=True), course
     words += f". The batch was left out{where}."
     if streak == SAID_AT_MOST:
-        words += f" That makes {streak} in a row: check the data. Further ones are left out without an event."
+        words += f" This is bad loss number {streak} in a row: check the data. More are left out without an event."
     return Action(restore, False, True, _event(plan, course, lr, "left_out", words)), course
 
 
 def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
-    """Go back and lower the rate. A rise right after a return is not due to the rate: go further back, or accept it."""
+    """Go back and lower the rate. Right after a return, a rise has another cause: go further back, or accept it."""
     update, reading, guard = course.update, course.reading, course.guard
     course = course._replace(update=update + 1)
     words = (
-        f"The mean loss rose from {reading.best:.3g} to {_reading.mean(reading):.3g}, and lost "
-        f"{_reading.lost(reading):.0%} of what it had gained and its noise."
+        f"The mean loss rose from {reading.best:.3g} to {_reading.mean(reading):.3g}, by "
+        f"{_reading.lost(reading):.0%} of its fall so far and its noise."
     )
     if update > guard.calm or course.trial is not None:
         return _lower(plan, course, update, lr, words)
     if guard.kept is not None and guard.first is not None and update < plan.early:
         guard = guard._replace(kept=None, calm=update + CALM)
         restore, course, where = _back(plan, course._replace(guard=guard), lr)
-        words += f" It did so right after a return, so the rate stayed{where}."
+        words += f" This happened right after a return, so the learning rate did not change{where}."
         return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
     course = course._replace(reading=_reading.accept(reading, lr), pieces=Pieces(course.update, from_start=False))
-    words += " It did so right after a return, so this is not due to the rate, and is the level from now on."
+    words += " This happened right after a return, so the learning rate is not the cause. The new level is accepted."
     return Action(event=_event(plan, course, lr, "accepted", words)), course
 
 
 def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, bad: str = "") -> tuple[Action, Course]:
-    """Go back and give the rest of the run a lower top, or give up. Then go back only if the weights are spoiled.
+    """Go back and lower the highest rate of the rest of the run. After too many lowerings, ignore the loss instead.
 
-    A loss that is not finite follows the rate for longer, because a rate may be too high by many decades.
+    A loss that is not finite is ignored only after more lowerings, because a rate may be too high by many decades.
     """
     factor, reading, guard, trial = course.factor, course.reading, course.guard, course.trial
     if trial is not None and trial.times > 1.0:
         return _fail_trial(plan, course, trial, lr, words)
     if trial is not None:
-        # Even a tenth is too high, so the state of before is worth nothing.
+        # Even a tenth of the rates is too high, so the state before the trial is useless.
         guard, course = guard._replace(kept=None), course._replace(trial=None)
     improved = reading.best < guard.best - _reading.GOOD * reading.yardstick
     vain = 0 if improved else guard.vain + (not bad)
@@ -317,8 +317,8 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
         course = course._replace(factor=1.0, guard=guard._replace(ignored=True))
         restore, course, where = _back(plan, course, lr) if bad else (None, course, "")
         words += (
-            f" The rate was lowered {guard.lowered} times before, so this loss does not follow it. It is left alone "
-            f"from now on, unless it is NaN or infinite, and the rate is the schedule's again{where}."
+            f" The learning rate was lowered {guard.lowered} times before, so this loss does not depend on it. From "
+            f"now on, only NaN and infinite losses count, and the learning rate is the schedule's again{where}."
         )
         return Action(restore, False, True, _event(plan, course, lr, "ignored", words)), course
     blamed = max(reading.best_lr, LEAST_BLAMED * lr) if reading.best_lr < float("inf") else lr
@@ -332,7 +332,7 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
 
 
 def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "kept"] | None, Course, str]:
-    """Return the state to restore, the course from there, and words for it. A trial goes on from where it began."""
+    """Return the state to restore, the course from there, and words for it. A trial continues from its own start."""
     guard, reading = course.guard, course.reading
     if not plan.returns:
         reading = _reading.accept(reading, lr) if reading.seen else reading

@@ -1,4 +1,4 @@
-"""AutoCycle for any training loop: it gives the learning rate of every update, and goes back if the loss says so."""
+"""AutoCycle for any training loop. It sets each learning rate, and restores an earlier state if the loss rises."""
 
 import functools
 import math
@@ -26,21 +26,21 @@ LONGEST_TEST, SHORTEST_TEST = 150, 40
 """Updates of the range test at most and at least."""
 
 SHARE_OF_TEST = 4
-"""The range test is at most one part of so many of the run."""
+"""The range test has at most 1/4 of the updates of the run."""
 
 MOST_EVENTS = 1000
-"""Events after which a batch is left out without one. A state holds all events, and each is a warning."""
+"""Number of events after which batches are left out without an event, because each is in the state and a warning."""
 
 USUAL_BASE = 0.01
-"""base_lr of the cycle that starts from a usual rate, as a share of the rate."""
+"""base_lr of the cycle that starts from the usual learning rate, as a fraction of that rate."""
 
 
 class Restorable(Protocol):
-    """All that training changes: weights, the optimizer's state, counters, random generators.
+    """The state that training changes: weights, optimizer state, counters, random number generators.
 
-    `restore` may get the same copy several times, so it must leave the copy unchanged. If there is a method
-    `is_finite()` too, it is called before a state is kept, and before the loss has any other consequence. If it returns
-    False, the update counts as one whose loss is NaN.
+    `restore` may get the same copy several times, so it must not change the copy. If there is also a method
+    `is_finite()`, it is called before a state is kept, and before any action on a finite loss. If it returns False,
+    the loss of the update counts as NaN.
     """
 
     def copy(self) -> Any:
@@ -51,47 +51,47 @@ class Restorable(Protocol):
 
 
 class AutoCycle:
-    """A cyclical learning rate that corrects itself, driven from your own loop.
+    """A cyclical learning rate that corrects itself, for your own training loop.
 
-    Read `lr` before every update and call `step(loss)` after it, with the loss of the batch. Update t uses
-    factor · schedule(t), and the factor is 1 until something happens. If the loss shows that the rate is too high,
-    AutoCycle restores an earlier state of the training and lowers the factor. If it shows early that the rate is too
-    low, or that nothing is learnt, AutoCycle tries another factor for a tenth of the run. A batch whose loss is NaN,
-    infinite or an outlier is left out. The step is that of the run: it never goes back, so the schedule's way down
-    always ends with the run.
+    Read `lr` before every update, and call `step(loss)` after the update with the loss of the batch. Update t uses
+    factor · schedule(t). The factor is 1 until something happens. If the loss shows that the learning rate is too high,
+    AutoCycle restores an earlier state of the training and lowers the factor. If the loss shows early that the rate is
+    too low, or that nothing is learned, AutoCycle tries another factor for a tenth of the run. A batch whose loss is
+    NaN, infinite or an outlier is left out. The step counts all updates of the run and never goes back, so the schedule
+    always reaches its end when the run ends.
 
-    If your loop has the loss before the update, ask first: `if auto.skip(loss): continue`. A batch that is left out
-    then costs no return to an earlier state, and uses no step.
+    If your loop computes the loss before the update, write `if auto.skip(loss): continue` before the update. Leaving a
+    batch out then restores no earlier state and uses no step.
 
-    The decisions depend on the losses only. In a run of several processes, give `step` and `skip` the same loss in all
-    of them, such as the mean over the processes, so that all decide the same.
+    The decisions depend only on the losses. If several processes train together, pass the same loss to `step` and
+    `skip` in all processes, such as the mean over the processes, so that all make the same decisions.
 
     Args:
         total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
-        schedule: learning rates. `Bounds` are trained with their `schedule(total_steps=...)`. By default, the first
-            updates of the run are a range test, whose bounds the rest is trained with; the start is restored after it.
-            The test has a quarter of the updates, at most 150. A run of fewer than 160 updates starts from the usual
-            rate instead.
-        state: object with the methods `copy()` and `restore(copy)` for all that training changes. Without one the rate
-            is corrected, but training never goes back.
-        usual_lr: highest learning rate of a run without a schedule and range test, > 0: a usual one of the optimizer,
-            such as 1e-3 for Adam and 1e-2 for SGD.
+        schedule: learning rates. For `Bounds`, the run uses their `schedule(total_steps=...)`. By default, the first
+            updates of the run are a range test. Afterwards the start is restored, and the rest of the run uses the
+            bounds of the test. The test has a quarter of the updates, at most 150. A run of fewer than 160 updates
+            makes no test and starts from usual_lr.
+        state: object with the methods `copy()` and `restore(copy)` for everything that training changes. Without state,
+            the learning rate is corrected, but no earlier state is restored.
+        usual_lr: highest learning rate of a run without a schedule and range test, > 0: a usual learning rate of the
+            optimizer, such as 1e-3 for Adam and 1e-2 for SGD.
 
     Attributes:
-        events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none. After 1,000 events,
-            batches are left out without one.
+        events: everything that happened, in order: a tuple of `AutoEvent`. Empty if nothing was corrected. After 1,000
+            events, batches are left out without an event.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
         last_lr: learning rate of the last update, NaN before the first.
-        undone: True if the last update was undone, or will be, because it belongs to the range test.
+        undone: True if the last update was undone, or will be undone because it belongs to the range test.
 
     Warns:
-        UserWarning: one for each event; the schedule has another length than the run.
+        UserWarning: one for each event; the schedule does not have the length of the run.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; a loss that is not a number.
+        TypeError, ValueError: an argument has the wrong type or is out of range; a loss is not a number.
         BoundsError: the bounds hold no numbers.
-        ScheduleError: the highest rate of a schedule of your own is not known.
+        ScheduleError: the highest learning rate of a schedule of your own is not known.
         AutoCycleError: `step` is called before `lr` was read, or more often than `total_steps`.
 
     Example:
@@ -114,7 +114,7 @@ class AutoCycle:
         (99, (), True)
 
     Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186, for the cycle;
-    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
+    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for restoring an earlier state and leaving batches out.
     """
 
     @_names.hinted
@@ -141,14 +141,14 @@ class AutoCycle:
         self._test_losses: list[float] = []
         self._given = self._checked_schedule(schedule)
         self._cycle: tuple[float, float, int] | None = None
-        """base_lr and max_lr of the cycle without a schedule, and its first step."""
+        """base_lr, max_lr and first step of the cycle, if no schedule was given."""
         self._test_steps = _test_steps(self.total_steps)
         if self._given is None and not self._test_steps:
             self._cycle = self._usual_cycle()
         self._plan = self._planned(self._cycle)
         if self._plan is None and self._state is None:
             raise TypeError(
-                "state must be given if there is no schedule, because the range test has to be undone; got state=None. "
+                "state must be given if there is no schedule, because the range test must be undone; got state=None. "
                 "Pass an object with copy() and restore(copy), or schedule=bounds."
             )
         if self._plan is None:
@@ -157,7 +157,7 @@ class AutoCycle:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update. Before the first one, reading it copies the state, as `skip` does."""
+        """Learning rate of the next update. Before the first update, reading it copies the state, as `skip` does."""
         if not self._started:
             self.start()
         return self._lr
@@ -168,7 +168,7 @@ class AutoCycle:
 
     @property
     def factor(self) -> float:
-        """What the rates of the schedule are multiplied by."""
+        """Factor of the schedule's learning rates."""
         return self._course.factor
 
     @property
@@ -178,7 +178,7 @@ class AutoCycle:
 
     @property
     def schedule(self) -> Schedule | None:
-        """What the run follows, or None during a range test. It starts at 0 after the last update of the test."""
+        """Schedule of the run, None during a range test. Its step 0 is the first update after the range test."""
         return self._plan.schedule if self._plan else None
 
     @property
@@ -191,39 +191,39 @@ class AutoCycle:
 
     @property
     def range_test(self) -> RangeTestResult | None:
-        """The result of the range test that the run started with, None if there was none or it goes on."""
+        """Result of the range test at the start of the run. None if there is no test, or during the test."""
         if self._test is not None or not any(map(math.isfinite, self._test_losses)):
             return None
         return _replayed(self._test_losses, self._test_steps).result()
 
     def start(self) -> None:
-        """Copy the state that the run starts from. Only needed if it changed after that.
+        """Copy the state at the start of the run. Only needed if the state changed after the first copy.
 
         Raises:
-            AutoCycleError: updates were made already.
+            AutoCycleError: an update was made before.
         """
         if self.last_step >= 0:
             raise AutoCycleError(
-                f"start() must be called before the first update; got a call after step {self.last_step}. Create an "
+                f"start() must be called before the first update; got a call after step {self.last_step}. Create a new "
                 "AutoCycle for every run."
             )
         self._started = True
         self._first = self._state.copy() if self._state else None
 
     def skip(self, loss: Any) -> bool:
-        """Return True if the batch is to be left out, so that its update is not made.
+        """Return True if the batch must be left out, without an update.
 
         Args:
-            loss: of the next batch, before its update: a number, or an array or tensor of one element.
+            loss: loss of the next batch, before its update: a number, or an array or tensor of one element.
 
         Raises:
-            TypeError: a loss that is not a number.
+            TypeError: the loss is not a number.
         """
         value = loss if type(loss) is float else _number(loss)
         if not self._started:
             self.start()
         if self._test is not None:
-            # One broken batch is left out. If the next is broken too, the rate may be too high, which the test judges.
+            # Only one broken batch is left out. If the next loss is not finite either, the rate may be too high.
             skipped = self._course.guard.streak == 0 and not math.isfinite(value)
             self._course = Course(guard=Guard(streak=int(skipped)))
             return skipped
@@ -235,14 +235,14 @@ class AutoCycle:
         return action.leave_out
 
     def step(self, loss: Any) -> None:
-        """Take in the loss of the update that was made, and decide on the next. It may restore an earlier state.
+        """Read the loss of the last update, and decide on the next. This may restore an earlier state.
 
         Args:
-            loss: of the batch of the update: a number, or an array or tensor of one element.
+            loss: loss of the update's batch: a number, or an array or tensor of one element.
 
         Raises:
-            AutoCycleError: `lr` was not read before, or the run is over.
-            TypeError: a loss that is not a number; nothing is changed.
+            AutoCycleError: `lr` was not read before, or all updates of the run were made.
+            TypeError: the loss is not a number. Nothing is changed.
         """
         value = loss if type(loss) is float else _number(loss)
         if not self._started:
@@ -261,13 +261,13 @@ class AutoCycle:
             return
         action, course = decision.after_update(self._plan, self._course, value)
         if action is not decision.NOTHING and math.isfinite(value) and not self._is_finite():
-            # The loss may not show it: the relu of TensorFlow on a CPU makes 0 of NaN.
+            # Weights can be NaN while the loss is finite: TensorFlow's relu on a CPU turns NaN into 0.
             action, course = decision.spoiled_by_update(self._plan, self._course, value)
         self.last_step += 1
         self._do(action, course)
 
     def _is_finite(self) -> bool:
-        """Return False if the state holds NaN or infinite values that training should not have."""
+        """Return False if the state holds NaN or infinite values that training should not cause."""
         is_finite = getattr(self._state, "is_finite", None)
         return is_finite is None or bool(is_finite())
 
@@ -292,7 +292,7 @@ class AutoCycle:
         if event.what == "left_out" and made >= MOST_EVENTS:
             if made > MOST_EVENTS:
                 return
-            more = f" That makes {made} events: check the data. Further batches are left out without one."
+            more = f" That makes {made} events: check the data. Further batches are left out without an event."
             event = replace(event, why=event.why + more)
         self.events += (event,)
         warn(f"AutoCycle: {event}")
@@ -336,7 +336,7 @@ class AutoCycle:
         return USUAL_BASE * self._usual_lr, self._usual_lr, self.last_step + 1
 
     def _planned(self, cycle: tuple[float, float, int] | None) -> RatePlan | None:
-        """Return the plan of the run, whose cycle is given unless the schedule is; None before the range test."""
+        """Return the plan of the given schedule, or of the cycle. None before the range test."""
         returns = self._state is not None
         if self._given is not None:
             return RatePlan(self._given, self.total_steps, returns=returns)
@@ -355,21 +355,21 @@ class AutoCycle:
         check_schedule("schedule", schedule)
         checked: Schedule = schedule
         if not is_of_cyclr(schedule):
-            # Raises if it is not known.
+            # Raises a ScheduleError if the highest learning rate is not known.
             schedule.largest  # noqa: B018
         total = schedule.total_steps
         if total is not None and total != self.total_steps:
             rest = "ends in the middle of it" if total > self.total_steps else "uses its last value after its end"
             warn(
-                f"the schedule has total_steps={total}, and the run has total_steps={self.total_steps}: the run {rest}"
-                f". Write total_steps={self.total_steps} for the schedule, or pass bounds, which fill the run.",
+                f"the schedule has total_steps={total}, but the run has total_steps={self.total_steps}: the run {rest}"
+                f". Create the schedule with total_steps={self.total_steps}, or pass bounds, which fill the run.",
             )
         return checked
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs besides the training state: plain values, and the copies of the state.
+        """Return what a resumed run needs besides the training state: plain values, and copies of the state.
 
-        The copies are what `state.copy()` returned. They are not copied again.
+        The copies are the objects that `state.copy()` returned. They are not copied again.
         """
         course = self._course
         guard = course.guard
@@ -399,16 +399,17 @@ class AutoCycle:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Literal["same", "new"] = "same") -> None:
-        """Continue at the saved step. The training state itself is restored by your own checkpoint.
+        """Continue at the saved step. Restore the training state itself from your own checkpoint.
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue by
-                those of this AutoCycle, to extend or change a run. Without a schedule, the cycle has the same bounds.
+            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue
+                with the length and schedule of this AutoCycle, to extend or change a run. Without a schedule, the cycle
+                keeps its bounds.
 
         Raises:
-            ValueError: not a state of an `AutoCycle`, one with another schedule or length, or one of a step that is
-                beyond the end; nothing is changed.
+            ValueError: the state is not a state of an `AutoCycle`, has another schedule or length, or a step beyond the
+                end. Nothing is changed.
         """
         _checks.choice("schedules", schedules, ("same", "new"))
         if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "guard" not in state_dict:
@@ -421,9 +422,9 @@ class AutoCycle:
         if schedules == "same" and saved != own:
             raise ValueError(
                 "state_dict must hold the length and schedule of this AutoCycle, "
-                f"{_checks.quoted(own, 120)}; got {_checks.quoted(saved, 120)}. To go on at step {state.step + 1} by "
-                'those of this AutoCycle, pass schedules="new"; in Lightning and Transformers, create the callback '
-                'with resume="new".'
+                f"{_checks.quoted(own, 120)}; got {_checks.quoted(saved, 120)}. To continue at step {state.step + 1} "
+                'with the length and schedule of this AutoCycle, pass schedules="new"; in Lightning and Transformers, '
+                'create the callback with resume="new".'
             )
         cycle = None if self._given is not None else state.cycle
         plan = self._planned(cycle)
@@ -431,14 +432,14 @@ class AutoCycle:
         goes_on = state.step < self.total_steps and update >= 0 and (state.started or state.step < 0)
         if not goes_on or state.testing is not (plan is None):
             raise ValueError(
-                f"state_dict must hold a run that this AutoCycle can continue, of {self.total_steps} updates; got one "
-                f"after step {state.step}{', in its range test' if state.testing else ''}. Create AutoCycle with the "
-                "arguments of that run, or with a larger total_steps."
+                f"state_dict must hold a run that this AutoCycle can continue, of {self.total_steps} updates; got a "
+                f"run after step {state.step}{', in its range test' if state.testing else ''}. Create AutoCycle with "
+                "the arguments of that run, or with a larger total_steps."
             )
         test = _replayed(state.test_losses, state.test_steps) if state.testing else None
         if test is not None and (test.stopped or len(state.test_losses) != state.step + 1):
             raise ValueError(
-                f"state_dict must hold a range test that goes on; got {len(state.test_losses)} losses of "
+                f"state_dict must hold an unfinished range test; got {len(state.test_losses)} losses of "
                 f"{state.test_steps} after step {state.step}."
             )
         self._started, self.last_step, self.events = state.started, state.step, state.events
@@ -451,7 +452,7 @@ class AutoCycle:
             update=update,
             factor=state.factor,
             reading=state.reading,
-            # Pieces of a run of another length have another length.
+            # Pieces of a run of another length have another number of updates.
             pieces=state.pieces if saved == own else Pieces(update, from_start=False),
             guard=state.guard,
             trial=state.trial,
@@ -467,7 +468,7 @@ class _Copies(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What `AutoCycle.state_dict` returns, as it is read back."""
+    """The entries of `AutoCycle.state_dict()`."""
 
     version: int
     total_steps: int
@@ -490,7 +491,7 @@ class _State(NamedTuple):
 
 
 def _number(loss: Any) -> float:
-    """Return a loss as a float. A boolean or complex number is a slip, though Python makes a float of it."""
+    """Return a loss as a float. Raise for booleans and complex numbers, which are probably a mistake."""
     kind = str(getattr(loss, "dtype", type(loss).__name__))
     if "bool" in kind or "complex" in kind:
         raise TypeError(f"loss must be a real number; got loss={_checks.quoted(loss)} of type {kind}. Pass the loss.")
@@ -508,13 +509,13 @@ def _checked_state(state: Any) -> Restorable | None:
 
 
 def _test_steps(total: int) -> int:
-    """Return the updates of the range test of a run, or 0 if the run is too short for one."""
+    """Return the number of updates of the range test, or 0 if the run is too short for a test."""
     steps = min(LONGEST_TEST, total // SHARE_OF_TEST)
     return steps if steps >= SHORTEST_TEST else 0
 
 
 def _replayed(losses: list[float], steps: int) -> RangeTest:
-    """Return a range test that has recorded these losses."""
+    """Return a range test that has recorded `losses`."""
     test = RangeTest(steps=steps)
     for loss, _ in zip(losses, test, strict=False):
         test.record(loss)
@@ -522,7 +523,7 @@ def _replayed(losses: list[float], steps: int) -> RangeTest:
 
 
 def _description(schedule: Schedule | None) -> dict[str, Any] | None:
-    """Return a schedule as JSON holds it; None for a schedule that holds a function."""
+    """Return a schedule as JSON data. None for no schedule, and for a schedule that holds a function."""
     try:
         return None if schedule is None else schedule.to_dict()
     except ScheduleError:

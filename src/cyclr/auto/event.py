@@ -13,19 +13,22 @@ class AutoEvent:
     """Something that AutoCycle did in a run.
 
     Attributes:
-        step: step of the update that it happened after. A batch that `skip` left out was for the update after it.
-        what: `"left_out"`: a batch was left out, and the learning rate stayed; `"lowered"`: training went back, and
-            the highest learning rate became lower; `"went_back"`: training went back at the same rate once more, or
-            from rates that were tried in vain; `"accepted"`: the loss rose again at once, and its level is the new
-            normal; `"tried"`: for a tenth of the run, the rates are a multiple of what they were; `"raised"`: the
-            higher rates that were tried stay; `"ignored"`: the loss does not follow the learning rate, so that it is
-            the schedule's again, and only losses that are NaN or infinite are acted on; `"usual_rate"`: the range test
-            gave no bounds.
+        step: step of the update before the event. If `skip` left a batch out, the batch was for the next update.
+        what: one of the following.
+            `"left_out"`: a batch was left out, and the learning rate did not change;
+            `"lowered"`: an earlier state was restored, and the highest learning rate became lower;
+            `"went_back"`: an earlier state was restored, with the same learning rates or after a failed trial;
+            `"accepted"`: the loss rose again right after a return, and its level is the new reference;
+            `"tried"`: for a tenth of the run, the learning rates are multiplied by a factor;
+            `"raised"`: the higher learning rates of the trial are kept;
+            `"ignored"`: the loss does not depend on the learning rate, so the rates are the schedule's again, and
+            only NaN and infinite losses are acted on;
+            `"usual_rate"`: the range test gave no bounds.
         why: the reason, in sentences.
-        lr: learning rate of the update, or of the next one for a batch that `skip` left out.
+        lr: learning rate of the update. If `skip` left a batch out, the learning rate of the next update.
 
     Raises:
-        TypeError, ValueError: a value of another type or out of range.
+        TypeError, ValueError: a value has the wrong type or is out of range.
 
     Example:
         >>> from cyclr.auto import AutoEvent

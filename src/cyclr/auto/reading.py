@@ -1,7 +1,7 @@
-"""What the losses of a run say: pure functions of a small record.
+"""Evaluation of the losses of a run, by pure functions of a small record.
 
-Everything is measured in gains and noise, so nothing changes if all losses are multiplied by a number, and only
-`too_low` if a number is added to them.
+All measures are relative to gain and noise. So no result changes if all losses are multiplied by a number, and only
+`too_low` changes if a number is added to all losses.
 """
 
 import functools
@@ -12,78 +12,77 @@ from typing import Annotated, NamedTuple
 from cyclr import _checks
 
 WINDOW = 8
-"""Updates of the running mean of the loss, mean ← mean + (loss − mean) / 8."""
+"""Number of updates in the running mean of the loss, mean ← mean + (loss − mean) / 8."""
 
 FIRST = 5
-"""Losses whose median is the level that the run started from. No verdict is made before."""
+"""Number of losses whose median is the starting level. Before them, only extreme outliers are detected."""
 
 NOISE_UNITS = 3.0
-"""Noise scales that are added to the gain, in the yardstick. With 1, calm runs look like runs that lost what they had
-gained."""
+"""Noise scales that the yardstick adds to the gain. With 1, the mean of a calm run would often count as risen."""
 
 LEAST_GAIN = 3.0
-"""Noise scales that the gain counts as at least: where little was gained, the mean rises and falls by luck."""
+"""Least gain in noise scales. If less was gained, the mean rises and falls by chance."""
 
 LOST = 0.35
-"""Share of the yardstick by which the mean must be above its lowest, for the loss to have risen. Calm runs stay below
-0.34."""
+"""Rise of the mean above its lowest, in yardsticks, from which the loss counts as risen. Calm runs stay below 0.34."""
 
 GOOD = 0.1
-"""Share of the yardstick up to which a state is worth keeping."""
+"""Rise of the mean above its lowest, in yardsticks, up to which a state is worth keeping."""
 
 CLIP = 2.0
-"""Yardsticks above the lowest mean at which a single loss is clipped, so that one outlier is not a rise."""
+"""Single losses are clipped at this many yardsticks above the lowest mean, so one outlier does not count as a rise."""
 
 OUTLIER = 10.0
-"""Yardsticks above the lowest mean beyond which a single loss is an outlier. Single hard batches of 8 reach 3."""
+"""A single loss more than this many yardsticks above the lowest mean is an outlier. Hard batches of 8 reach 3."""
 
 EARLY_OUTLIER = 3.0
-"""Starting levels above itself beyond which one of the first five losses may be an outlier."""
+"""One of the first five losses may be an outlier if it exceeds the starting level by this many times the level."""
 
 SLOW_NOISE = 0.95
-"""Share of the noise at the lowest mean that stays with every new lowest mean: in a lull the noise is small too."""
+"""Fraction of the noise at the lowest mean that is kept at each new lowest mean, because noise can be low by chance."""
 
 ROUNDING = 1e-6
-"""Share of the starting level that the yardstick has at least. Smaller differences are rounding errors of float32."""
+"""Least yardstick, as a fraction of the starting level. Smaller differences are rounding errors of float32."""
 
 LARGEST = 1e306
-"""Losses beyond this are clipped to it, so that no difference of two overflows."""
+"""Larger losses are clipped to this value, so that no difference of two losses overflows."""
 
 SURE = 2.0
-"""Standard errors beyond which a difference counts."""
+"""Number of standard errors from which a difference counts."""
 
 RAISES = ((0.9, 10.0), (0.6, 3.0))
-"""Fall per unit of rate in the second half of the pieces, over that in all, and the factor of a raise above it."""
+"""Pairs of a ratio and a factor. If the loss falls in the second half of the pieces, per unit of summed rate, by more
+than `ratio` times its fall in all pieces, the rate is raised by the factor."""
 
 STALLED = 0.3
-"""Share of the loss in the second eighth of the pieces, up to which a fall is small."""
+"""Fraction of the loss in the second eighth of the pieces up to which a fall counts as small."""
 
 _KEPT = 1.0 - 1.0 / WINDOW
 _GAUSS = 0.886
-"""Standard deviation of a Gauss distribution over the mean difference of two draws."""
+"""Standard deviation of a normal distribution, divided by the mean absolute difference of two draws."""
 _NOISE_WEIGHT, _NOISE_SHARE = 0.1, 4.0
-"""Weight of a difference in the noise at most, and with it times the number of differences in a long run."""
+"""Largest weight of a difference in the noise; in a long run, the weight times the number of differences."""
 
 Finite = Annotated[float, _checks.number]
 Count = Annotated[int, functools.partial(_checks.integer, at_least=0)]
-"""Types of fields, as they are checked if they come from a saved state."""
+"""Types of fields that are checked when a saved state is read."""
 
 
 class LossReading(NamedTuple):
-    """What was seen in the losses so far.
+    """Summary of the losses so far.
 
     Attributes:
         seen: number of losses.
-        total: running sum of the losses, from 0: `mean` divides it by the weights in it.
-        noise: running mean of 0.886 · |difference of neighbours|, over more and more of them.
+        total: running sum of the losses, from 0; `mean` divides it by the sum of its weights.
+        noise: running mean of 0.886 · |difference of neighbours|, over an increasing number of differences.
         last: the last loss, clipped.
         first: the first five losses.
-        level: their median, the level that the run started from.
+        level: starting level, the median of `first`.
         best: lowest running mean.
         best_noise: noise at the lowest mean.
         best_lr: learning rate at the lowest mean.
         yardstick: gain and noise, max(level − best, 3 · best_noise) + 3 · best_noise.
-        risen: updates in a row whose running mean was too far above the lowest.
+        risen: number of updates in a row whose running mean was too far above the lowest.
     """
 
     seen: Count = 0
@@ -100,7 +99,7 @@ class LossReading(NamedTuple):
 
 
 def checked(name: str, reading: LossReading) -> LossReading:
-    """Return a saved reading, or raise a ValueError unless its numbers are as large as those of a run."""
+    """Return a saved reading. Raise a ValueError if its numbers are larger than those of any run."""
     seen, total, noise, last, _, level, best, best_noise, *_ = reading
     numbers = [total, noise, best_noise, *([last, level] if seen else []), *([best] if seen >= FIRST else [])]
     if seen > 2**62 or not all(abs(number) <= 10 * LARGEST for number in numbers):
@@ -109,7 +108,7 @@ def checked(name: str, reading: LossReading) -> LossReading:
 
 
 Saved = Annotated[LossReading, checked]
-"""The type of a field with a reading, as it is checked if it comes from a saved state."""
+"""Type of a field that holds a reading, which is checked when a saved state is read."""
 
 
 def mean(reading: LossReading) -> float:
@@ -118,14 +117,14 @@ def mean(reading: LossReading) -> float:
 
 
 def lost(reading: LossReading) -> float:
-    """Return how far the running mean is above its lowest, in yardsticks; 0 before there is a yardstick."""
+    """Return how far the running mean is above its lowest, in yardsticks. 0 before there is a yardstick."""
     if reading.seen < FIRST or not reading.yardstick:
         return 0.0
     return (mean(reading) - reading.best) / reading.yardstick
 
 
 def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
-    """Return the reading after one more finite loss, of an update at this learning rate."""
+    """Return the reading after another finite loss, whose update used the learning rate `lr`."""
     seen, total, noise, last, first, level, best, best_noise, best_lr, yardstick, risen = reading
     seen += 1
     loss = min(max(loss, -LARGEST), LARGEST)
@@ -146,7 +145,7 @@ def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
     if now < best:
         best, best_noise, best_lr, moved = now, max(noise, SLOW_NOISE * best_noise), lr, True
     elif seen < 2 * WINDOW:
-        # The noise is still being learnt from few differences.
+        # The noise is still estimated from few differences.
         best_noise, moved = max(best_noise, noise), True
     if moved:
         yardstick = max(level - best, LEAST_GAIN * best_noise) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
@@ -155,13 +154,13 @@ def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
 
 
 def restart(kept: LossReading, seen: LossReading) -> LossReading:
-    """Return the reading of a kept state to which training goes back, with the starting level that is known by now."""
+    """Return the reading of a kept state to which training goes back, with the best known starting level."""
     first = kept.first if len(kept.first) >= FIRST else seen.first
     return kept._replace(first=first, level=_median(first), risen=0) if first else kept
 
 
 def accept(reading: LossReading, lr: float) -> LossReading:
-    """Return the reading with the present mean as its lowest, reached at this learning rate."""
+    """Return the reading with the current mean as its lowest, reached at the learning rate `lr`."""
     best = mean(reading)
     yardstick = (
         max(reading.level - best, LEAST_GAIN * reading.best_noise)
@@ -172,7 +171,7 @@ def accept(reading: LossReading, lr: float) -> LossReading:
 
 
 def judge(reading: LossReading, loss: float) -> str:
-    """Return `"not finite"`, `"outlier"` or `""` for the next loss."""
+    """Return the verdict on the next loss: `"not finite"`, `"outlier"`, or `""` for a normal loss."""
     if not math.isfinite(loss):
         return "not finite"
     if reading.seen >= FIRST:
@@ -182,22 +181,24 @@ def judge(reading: LossReading, loss: float) -> str:
         return ""
     limit = max(first) + OUTLIER * (max(first) - min(first))
     if len(first) < FIRST:
-        # Few losses may be alike by chance.
+        # A few losses may be close to each other by chance.
         limit = max(limit, reading.level + EARLY_OUTLIER * abs(reading.level))
     return "outlier" if loss > limit else ""
 
 
 class Pieces(NamedTuple):
-    """Pieces of equal length that training is divided into, to see how the loss falls with the rates summed up.
+    """Pieces of equal length that training is divided into, to measure how the loss falls per unit of summed rate.
+
+    The summed rate at an update is the sum of the learning rates up to that update.
 
     Attributes:
-        begin: update at which the first piece begins.
-        from_start: True if training had the state of the start then.
-        done: for each finished piece the mean loss, and the mean in it of the learning rates summed up to an update.
-        size: updates in the piece that is not finished.
-        losses: sum of their losses.
-        sums: sum over them of the learning rates summed up to each.
-        summed: all learning rates summed up.
+        begin: first update of the first piece.
+        from_start: True if training was in the start state at `begin`.
+        done: mean loss and mean summed rate of each finished piece.
+        size: number of updates in the unfinished piece.
+        losses: sum of the losses in the unfinished piece.
+        sums: sum of the summed rates at the updates of the unfinished piece.
+        summed: summed rate now.
     """
 
     begin: Count = 0
@@ -210,7 +211,7 @@ class Pieces(NamedTuple):
 
 
 def add(pieces: Pieces, loss: float, lr: float, length: int) -> Pieces:
-    """Return the pieces after one more update; `length` is the updates in a piece."""
+    """Return the pieces after one more update. A piece has `length` updates."""
     begin, from_start, done, size, losses, sums, summed = pieces
     summed += lr
     size, losses, sums = size + 1, losses + loss, sums + summed
@@ -224,10 +225,10 @@ class Line(NamedTuple):
 
     Attributes:
         middle: mean summed rate.
-        mean: mean loss, which the line has there.
-        mean_error: its standard error.
+        mean: mean loss, the value of the line at `middle`.
+        mean_error: standard error of `mean`.
         slope: loss per unit of summed rate.
-        slope_error: its standard error.
+        slope_error: standard error of `slope`.
     """
 
     middle: float
@@ -238,7 +239,7 @@ class Line(NamedTuple):
 
 
 def line(points: Sequence[tuple[float, float]]) -> Line | None:
-    """Return the line through at least three pieces, or None if there are fewer or all at one summed rate."""
+    """Return the line through the pieces. None for fewer than three, or if all have the same summed rate."""
     n = len(points)
     if n < 3:
         return None
@@ -270,7 +271,7 @@ def too_low(pieces: Pieces, half: Line) -> float:
 
 
 def stalls(pieces: Pieces, half: Line) -> bool:
-    """Return True if the loss no longer falls, and is not far below where it was in the second eighth of the pieces."""
+    """Return True if the loss no longer falls, and is not far below its mean in the second eighth of the pieces."""
     if half.slope < -SURE * half.slope_error:
         return False
     done = pieces.done
@@ -280,7 +281,7 @@ def stalls(pieces: Pieces, half: Line) -> bool:
 
 
 def is_lower(line: Line, than: Line) -> bool:
-    """Return True if the mean of a line is lower than that of another one, by more than their errors."""
+    """Return True if the mean of `line` is below the mean of `than`, by more than their errors."""
     return line.mean < than.mean - SURE * math.hypot(line.mean_error, than.mean_error)
 
 

@@ -1,4 +1,4 @@
-"""AutoCycle for a torch optimizer: it sets the rates of the core in the groups."""
+"""AutoCycle for a torch optimizer. It sets the learning rates of `cyclr.AutoCycle` in the parameter groups."""
 
 import math
 import os
@@ -21,52 +21,55 @@ from cyclr.torch._watch import LATE
 from cyclr.torch.scheduler import SHARES, Scheduler
 
 IDLE_AT_MOST = 1000
-"""Calls of `step` before the first update, after which no update is to be expected."""
+"""Number of calls of `step` without any update at which an error is raised."""
 
 
 class AutoCycle(_auto.AutoCycle):
-    """A cyclical learning rate that corrects itself, in place of a scheduler: `auto.step(loss)` after every update.
+    """A cyclical learning rate that corrects itself. Replaces a scheduler: `auto.step(loss)` after every update.
 
-    Update t uses factor · schedule(t), and the factor is 1 until the loss shows that the rate is too high or too low;
-    see `cyclr.AutoCycle`. Then weights, buffers and optimizer go back to an earlier copy, in place. A calm run is bit
-    for bit the run with `Scheduler`. The parameter groups keep the ratios of their learning rates.
+    Update t uses factor · schedule(t). The factor is 1 until the loss shows that the learning rate is too high or too
+    low; see `cyclr.AutoCycle`. Then weights, buffers and optimizer are restored in place from an earlier copy. A run
+    without events is bit for bit identical to the run with `Scheduler`. The parameter groups keep the ratios of their
+    learning rates.
 
-    The step is that of the optimizer's updates. An update that `GradScaler` skips uses none, and a call after a
-    micro-batch without an update does nothing. With accumulation pass the mean loss of the update's batches. In a run
-    of several processes (DDP, FSDP2) the mean of the loss over them decides for all; NaN in one is NaN for all.
+    A step is an update of the optimizer. An update that `GradScaler` skips uses no step, and a call of `step` after a
+    micro-batch without an update does nothing. With gradient accumulation, pass the mean loss of the update's batches.
+    If several processes train together (DDP, FSDP2), all decisions use the mean loss of the processes, so NaN in one
+    process counts as NaN in all.
 
-    Random generators and the order of the data are not restored: otherwise a broken batch would come back at once.
-    Gradients are not restored either.
+    Random number generators and the order of the data are not restored. Otherwise a broken batch would be read again at
+    once. Gradients are not restored either.
 
     Args:
-        model: the module that is trained, in its wrappers.
-        optimizer: its optimizer; of Accelerate's wrapper, the one within. Optimizers whose `step()` needs a closure
-            (LBFGS) evaluate several losses in an update, and are refused.
-        total_steps: optimizer updates of the whole run, an int or a `Run`, ≥ 3.
+        model: the module that is trained, with its wrappers.
+        optimizer: the optimizer that trains it. Accelerate's wrapper is replaced by the optimizer inside it. Optimizers
+            whose `step()` needs a closure (LBFGS) are refused, because they compute several losses in an update.
+        total_steps: number of optimizer updates of the whole run, an int or a `Run`, ≥ 3.
         schedule: a `Schedule`, `Bounds`, or None for a range test in the run, as for `cyclr.AutoCycle`.
-        also: what else changes in training and must go back with the weights: modules, optimizers, and other objects
-            with `state_dict()` and `load_state_dict()`, such as a `GradScaler`. Parameters of `model` that need no
-            gradient and are in no optimizer are not copied, unless a module here holds them, such as a teacher.
-        usual_lr: highest learning rate of a short run without a schedule, > 0; by default 1e-3 for optimizers with
+        also: other objects that training changes and that must be restored with the weights: modules, optimizers, and
+            other objects with `state_dict()` and `load_state_dict()`, such as a `GradScaler`. Parameters of `model`
+            that need no gradient and are in no optimizer are copied only if a module in `also` holds them, such as a
+            teacher.
+        usual_lr: highest learning rate of a short run without a schedule, > 0. By default 1e-3 for optimizers with
             running means of squared gradients, such as Adam, and 1e-2 for others, such as SGD.
-        copies_on: device of the copies, such as `"cpu"`; by default each tensor's own. There is one copy, and two from
-            a fifth to a third of the run.
-        snapshot_dir: folder on whose disk the copies are held, in files without a name. Nothing of them remains after
-            the run, also if it is killed.
+        copies_on: device of the copies, such as `"cpu"`. By default each copy is on the device of its tensor. There is
+            one copy, except for two between a fifth and a third of the run.
+        snapshot_dir: folder to hold the copies in, as files without a name. Nothing remains after the run, even if the
+            run is killed.
 
     Attributes:
-        events: everything that happened, in order: a tuple of `AutoEvent`. A calm run has none.
+        events: everything that happened, in order: a tuple of `AutoEvent`. Empty if nothing was corrected.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
 
     Warns:
-        UserWarning: one for each event; the schedule has another length than the run.
+        UserWarning: one for each event; the schedule does not have the length of the run.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; a loss that is not a number; an optimizer
-            that needs a closure, ascends or holds no parameter of the model.
-        AutoCycleError: `step` was not called after every update, or more updates than `total_steps`; an optimizer
-            whose state cannot be copied; parameters that are not copied, and change.
+        TypeError, ValueError: an argument has the wrong type or is out of range; a loss is not a number; the optimizer
+            needs a closure, maximizes, or holds no parameter of the model.
+        AutoCycleError: `step` was not called after every update, or there are more updates than `total_steps`; the
+            state of the optimizer cannot be copied; parameters that are not copied change.
 
     Example:
         >>> import cyclr, torch
@@ -85,7 +88,7 @@ class AutoCycle(_auto.AutoCycle):
         (39, ())
 
     Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186, for the cycle;
-    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
+    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for restoring an earlier state and leaving batches out.
     """
 
     @_names.hinted
@@ -114,17 +117,17 @@ class AutoCycle(_auto.AutoCycle):
         self._processes = Processes(model)
         usual = _usual_lr(self._inner) if usual_lr is None else usual_lr
         super().__init__(total_steps, schedule, state=self._held, usual_lr=usual)
-        # It reads `lr`, which copies the start.
+        # After `super().__init__`, because `_Rates` reads `lr`, which copies the start.
         self._rates = _Rates(optimizer, self)
         self._seen = 0
         self._idle = 0
         self._listeners: tuple[Callable[[int], object], ...] = ()
-        """Called by `step(loss)` with the step of each update that lasts, before the next rates are set."""
+        """Called by `step(loss)` with the step of each update that is not undone, before the next rates are set."""
         self._versions: dict[int, int] | None = _private.versions(self._inner)
         self._first_update = self._inner.register_step_pre_hook(self._before_first)
 
     def _before_first(self, *given: Any) -> None:
-        """Copy the start again if weights were loaded since."""
+        """Copy the start again if weights were loaded since the last copy."""
         self._first_update.remove()
         if self._versions is not None and self._versions != _private.versions(self._inner):
             self.start()
@@ -132,7 +135,7 @@ class AutoCycle(_auto.AutoCycle):
         self._held.note_frozen(self._held.frozen_parameters())
 
     def _listen(self, listener: Callable[[int], object]) -> None:
-        """Call a function with the step of each update that lasts, after its loss and before the next update."""
+        """Call `listener` with the step of each update that is not undone, before the next update."""
         self._listeners += (listener,)
 
     @property
@@ -147,16 +150,16 @@ class AutoCycle(_auto.AutoCycle):
         return self._rates.get_last_lr()
 
     def skip(self, loss: Any) -> bool:
-        """Return True if the batch is to be left out: `if auto.skip(loss): continue`, before the update.
+        """Return True if the batch must be left out: `if auto.skip(loss): continue`, before the update.
 
-        Buffers in which the batch left NaN or infinity, such as BatchNorm's running means, are those of the last copy
-        then.
+        If the batch left NaN or infinity in buffers, such as BatchNorm's running means, the buffers are restored from
+        the last copy.
 
         Args:
-            loss: of the next batch, before its update: a number or a tensor of one element.
+            loss: loss of the next batch, before its update: a number or a tensor of one element.
 
         Raises:
-            TypeError: a loss that is not a number.
+            TypeError: the loss is not a number.
         """
         if self._versions is not None:
             self._before_first()
@@ -167,14 +170,14 @@ class AutoCycle(_auto.AutoCycle):
         return skipped
 
     def step(self, loss: Any) -> None:
-        """Take in the loss of the update that was made, and set the learning rates of the next.
+        """Read the loss of the last update, and set the learning rates of the next update.
 
         Args:
-            loss: of the update's batches: a number or a tensor of one element.
+            loss: loss of the update's batches: a number or a tensor of one element.
 
         Raises:
             AutoCycleError: updates were made without `step`, or more than `total_steps`.
-            TypeError: a loss that is not a number; nothing is changed.
+            TypeError: the loss is not a number. Nothing is changed.
         """
         value, made = _number(loss), self._rates.updates - self._seen
         if self._processes.several:
@@ -200,11 +203,11 @@ class AutoCycle(_auto.AutoCycle):
         return not self._processes.any(not super()._is_finite())[0]
 
     def _not_updated(self, loss: float) -> bool:
-        """Take in a loss without an update, of a micro-batch or of an update that loss scaling skipped."""
+        """Read a loss without an update, of a micro-batch or of an update that loss scaling skipped."""
         self._idle += 1
         if not self._seen and self._idle == IDLE_AT_MOST:
             raise AutoCycleError(
-                f"step(loss) was called {IDLE_AT_MOST} times, and no update of {type(self._inner).__name__} was seen. "
+                f"step(loss) was called {IDLE_AT_MOST} times, but no update of {type(self._inner).__name__} was seen. "
                 "Create AutoCycle with the optimizer that updates."
             )
         if math.isfinite(loss):
@@ -212,7 +215,7 @@ class AutoCycle(_auto.AutoCycle):
         skipped = super().skip(loss)
         self._repair_buffers()
         if not skipped and self.testing:
-            # Rates at which no update can be made end the range test.
+            # If no update can be made at a learning rate, the range test ends.
             super().step(loss)
         return True
 
@@ -220,23 +223,23 @@ class AutoCycle(_auto.AutoCycle):
         self._held.repair_buffers(self._first if self._kept is None else self._kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs besides model and optimizer, for `torch.load(weights_only=True)`."""
+        """Return what a resumed run needs besides model and optimizer. `torch.load(weights_only=True)` can read it."""
         state = super().state_dict()
         copies = {name: kept.read() if isinstance(kept, CopyFile) else kept for name, kept in state["copies"].items()}
         shares = {name: [*held.values] for name, held in self._rates._shares.items() if held.to_save}
         return {**state, "copies": copies, "shares": shares, "process": self._held.process}
 
     def load_state_dict(self, state_dict: dict[str, Any], schedules: Literal["same", "new"] = "same") -> None:
-        """Continue at the saved step. Load the states of model, optimizer and `also` too, before or after.
+        """Continue at the saved step. Also load the states of model, optimizer and `also`, before or after this.
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue by
-                those of this AutoCycle, to extend or change a run.
+            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue
+                with the length and schedule of this AutoCycle, to extend or change a run.
 
         Raises:
-            ValueError: not a state of an `AutoCycle`, one of another model, with another schedule or length, one of a
-                step that is beyond the end, or of another process (FSDP2, ZeRO); nothing is changed.
+            ValueError: the state is not a state of an `AutoCycle`; or it comes from another model or process (FSDP2,
+                ZeRO); or has another schedule or length, or a step beyond the end. Nothing is changed.
         """
         shares: dict[str, list[float]] = {}
         if isinstance(state_dict, dict):
@@ -255,7 +258,7 @@ class AutoCycle(_auto.AutoCycle):
                 name: None if kept is None else self._held.put(kept) for name, kept in copies.items()
             }
         super().load_state_dict(state_dict, schedules)
-        # The weights may be loaded after this.
+        # The weights may be loaded after this call, so the start is copied again at the next update.
         self._first_update.remove()
         self._first_update = self._inner.register_step_pre_hook(self._before_first)
         self._versions = None
@@ -267,10 +270,10 @@ class AutoCycle(_auto.AutoCycle):
 
 
 class _Rates(Scheduler):
-    """Writes the rate of the core into the groups, and counts the optimizer's updates."""
+    """Sets the learning rate of AutoCycle in the groups, and counts the optimizer's updates."""
 
     def __init__(self, optimizer: Any, auto: AutoCycle) -> None:
-        # Hooks of the optimizer hold this scheduler, and may not keep the copies alive.
+        # Hooks of the optimizer hold this scheduler, which must not keep AutoCycle and its copies alive.
         self._auto = weakref.proxy(auto)
         super().__init__(optimizer, lr=Constant(1.0))
 
@@ -279,7 +282,7 @@ class _Rates(Scheduler):
         return lambda schedule, step: auto.lr
 
     def _is_late(self) -> bool:
-        """Raise before an update if the last ones came without `step(loss)`; there is no other warning."""
+        """Raise before an update if the last updates were made without `step(loss)`. There is no warning."""
         auto = self._auto
         made = self.updates - auto._seen
         if made >= LATE and auto.last_step + 1 < auto.total_steps:
@@ -299,14 +302,14 @@ class _Rates(Scheduler):
         return made
 
     def renew(self) -> None:
-        """Set the rates again, which the core may have changed, to the same ratios."""
+        """Set the rates again after AutoCycle may have changed its rate. The ratios of the groups stay."""
         if self._compares:
             self._keep_edited()
         self._set_to(self._counts[0])
 
 
 def _number(loss: Any) -> float:
-    """Return a loss as a float, in the type that its module computed."""
+    """Return a loss as a float, computed in the dtype of the tensor."""
     if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
         return float(loss.item())
     kind = str(getattr(loss, "dtype", type(loss).__name__))
@@ -316,5 +319,5 @@ def _number(loss: Any) -> float:
 
 
 def _usual_lr(optimizer: Any) -> float:
-    """Return a usual rate: a smaller one for optimizers that divide by running means of squared gradients."""
+    """Return a usual learning rate: smaller for optimizers that divide by running means of squared gradients."""
     return 1e-3 if any(name == "alpha" or name.startswith("beta") for name in optimizer.param_groups[0]) else 1e-2
