@@ -65,8 +65,10 @@ def test_records_come_back_and_missing_ones_are_known(tmp_path: Path) -> None:
     assert about["hardware"]["cores"] == os.cpu_count()
 
 
-def test_the_command_line_of_the_process_is_kept_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["cyclr", "compare"])
+def test_the_command_line_is_kept_without_the_folder_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/srv/alice/bin/cyclr", "compare"])
     with opened(tmp_path) as run:
         assert run.about["command"] == ["cyclr", "compare"]
 

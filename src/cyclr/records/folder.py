@@ -112,7 +112,7 @@ class RunFolder:
             ids: the ids of its trials.
             folder_of_paths: the folder of relative paths in the description.
             workload_sha256: SHA-256 of the user's file, or None.
-            command: the command line for run.json; by default the one of this process.
+            command: the command line for run.json. By default the arguments of this process, with only the name of the program.
 
         Raises:
             RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
@@ -123,7 +123,7 @@ class RunFolder:
         run = cls(folder)
         spec = {"spec": dict(description), "folder": _shareable(Path(folder_of_paths).resolve(), run.path.resolve())}
         started = {
-            "command": list(sys.argv if command is None else command),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if command is None else list(command),
             "workload_sha256": workload_sha256,
             "versions": _versions(),
             "hardware": _hardware(),
