@@ -391,6 +391,14 @@ def test_a_part_longer_than_its_steps_can_count_is_never_left(build):
         assert bool(jax.jit(build(2**40).is_cycle_end)(jax.numpy.int32(step))) is build(2**40).is_cycle_end(step)
 
 
+def test_a_clock_that_starts_beyond_the_integers_of_a_step_is_refused():
+    jax = pytest.importorskip("jax")
+    schedule = Clock(CYCLES, start=2**31)
+    assert schedule(0) == CYCLES(2**31)
+    with pytest.raises(ValueError, match="the starts need integers up to 2147483648"):
+        schedule(jax.numpy.int32(0))
+
+
 @pytest.mark.parametrize(
     "schedule",
     [

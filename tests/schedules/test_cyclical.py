@@ -143,15 +143,13 @@ def test_arrays_of_any_integer_type_are_steps(dtype):
     assert values.tolist() == [schedule(step) for step in (0, 3, 100, 127)]
 
 
-def test_unsigned_steps_beyond_a_signed_integer_are_exact_or_refused():
-    # 2⁶³ + 5 is 3 modulo 10; wrapped to a negative number it would be 7.
-    step = 2**63 + 5
+@pytest.mark.parametrize("step", [2**63, 2**63 + 5, 2**64 - 1])
+def test_unsigned_steps_beyond_a_signed_integer_are_refused(step):
     schedule = Cyclical(0.0, 1.0, 7, step_size_down=3)
-    try:
-        value = schedule(np.array([step], dtype=np.uint64))
-    except ValueError:
-        return
-    assert value.tolist() == [schedule(step)]
+    with pytest.raises(ValueError, match=f"must fit a signed integer of 64 bits; got a largest step of {step}"):
+        schedule(np.array([0, step], dtype=np.uint64))
+    largest = 2**63 - 1
+    assert schedule(np.array([largest], dtype=np.uint64)).tolist() == [schedule(largest)]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (6,), (2, 3), (1, 2, 3)])

@@ -334,6 +334,16 @@ def test_deeper_schedules_are_refused_when_they_are_made(combine):
 
 
 @pytest.mark.parametrize(
+    "combine", [lambda schedule: Clock(0.5 * schedule), lambda schedule: 0.5 * Warmup(schedule, 1)]
+)
+def test_products_count_as_a_level(combine):
+    # Each call adds two levels.
+    nested(100, combine)
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        nested(101, combine)
+
+
+@pytest.mark.parametrize(
     ("schedule", "levels"),
     [
         (Cyclical(0.1, 0.9, 5), 1),

@@ -112,7 +112,7 @@ class RunFolder:
             ids: the ids of its trials.
             folder_of_paths: the folder of relative paths in the description.
             workload_sha256: SHA-256 of the user's file, or None.
-            command: the command line for run.json. By default the arguments of this process, with only the name of the program.
+            command: the command line for run.json. By default that of this process, without the folder of the program.
 
         Raises:
             RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
