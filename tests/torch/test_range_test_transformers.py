@@ -255,7 +255,7 @@ def test_lists_of_rows_are_not_copied(parts, made, monkeypatch):
         (lambda trainer: setattr(trainer, "is_deepspeed_enabled", True), "got DeepSpeed"),
         (lambda trainer: setattr(trainer, "is_fsdp_enabled", True), "got FSDP"),
         (lambda trainer: setattr(trainer.args, "optim", "lomo"), "optim='lomo'"),
-        (lambda trainer: setattr(trainer, "is_in_train", True), r"got one in train\(\)"),
+        (lambda trainer: setattr(trainer, "is_in_train", True), r"got a trainer in train\(\)"),
     ],
 )
 def test_trainers_that_cannot_be_restored_are_refused(parts, made, change, message):

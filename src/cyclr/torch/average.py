@@ -22,24 +22,25 @@ def average(
     *,
     weights: Sequence[float] | None = None,
 ) -> torch.nn.Module:
-    """Return a copy of a model with the averaged weights of members: it costs as much as one model to predict with.
+    """Return a copy of a model with the averaged weights of members. It predicts at the cost of one model.
 
-    The parameters are Σ wᵢ · parametersᵢ, with Σ wᵢ = 1. Other tensors, such as counters, are those of the last member.
-    Members of cycle ends give stochastic weight averaging (SWA), the last few of one cycle latest-weight averaging
-    (LAWA). The statistics of batch normalization do not belong to averaged weights: they are computed again from
-    `data`, by `torch.optim.swa_utils.update_bn`, as cumulative means over its batches in training mode.
+    The parameters are Σ wᵢ · parametersᵢ, with Σ wᵢ = 1. Other tensors, such as counters, are taken from the last
+    member. Members of cycle ends give stochastic weight averaging (SWA); the last few members of one cycle give latest
+    weight averaging (LAWA). The members' statistics of batch normalization do not fit the averaged weights. They are
+    computed again from `data` by `torch.optim.swa_utils.update_bn`, as cumulative means over its batches in training
+    mode.
 
     Args:
-        model: the module that the members come from, in any state; it is not changed.
-        members: such as `snapshots.members`.
-        data: batches of training data, such as a `DataLoader`, needed if there is batch normalization: inputs, or
-            tuples or lists whose first item is the inputs, or dicts for `model(**batch)`.
-        weights: a number ≥ 0 for each member; by default all the same.
+        model: the module that the members come from, in any state. It is not changed.
+        members: the members, such as `snapshots.members`.
+        data: batches of training data, such as a `DataLoader`; required if there is batch normalization. A batch is the
+            inputs, a tuple or list whose first item is the inputs, or a dict for `model(**batch)`.
+        weights: a number ≥ 0 for each member; by default all are equal.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; batch normalization without data, or data
-            without a batch, or not finite.
-        MembersError: members of another model, or not finite.
+        TypeError, ValueError: an argument has the wrong type or is out of range; with batch normalization, data is
+            missing, empty or not finite.
+        MembersError: the members come from another model, or are not finite.
 
     Example:
         >>> import cyclr, torch
@@ -59,7 +60,7 @@ def average(
     norms = _private.batch_norms(averaged)
     if norms and data is None:
         raise ValueError(
-            "data must be given for a model with batch normalization, whose statistics are not those of averaged "
+            "data must be given for a model with batch normalization, because its statistics do not fit averaged "
             f"weights; got data=None, and a {type(norms[0]).__name__}. Pass batches of training data: "
             "average(model, members, loader)."
         )
@@ -87,17 +88,17 @@ def _update_statistics(model: torch.nn.Module, norms: list[Any], data: Iterable[
     if not fed.batches:
         raise ValueError(
             "data must hold at least one batch; got none. Pass a DataLoader or a list, which can be read again, "
-            "and not an iterator that was read before."
+            "instead of an iterator that was read before."
         )
     for norm in norms:
         if not (torch.isfinite(norm.running_mean).all() and torch.isfinite(norm.running_var).all()):
             raise ValueError(
-                "data must give finite statistics of batch normalization; got NaN or infinity. Look for broken inputs."
+                "data must give finite statistics of batch normalization; got NaN or infinity. Check the inputs."
             )
 
 
 class _Fed(torch.nn.Module):  # type: ignore[misc]
-    """Feeds batches to a model on its device, and counts them."""
+    """Calls a model with batches on its device, and counts them."""
 
     def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
         super().__init__()

@@ -10,21 +10,21 @@ from cyclr.torch.scheduler import Scheduler
 
 
 class CycleEnd:
-    """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
+    """Calls a function at the end of every cycle, for checkpoints, evaluation or an ensemble of snapshots.
 
-    The function is called after the update at the minimum and before the next one, so it sees the weights of that
-    update. An update that `GradScaler` skips ends no cycle, and neither does an update of a range test. In a
-    `SequentialLR`, only cycles of the scheduler's own turn count.
+    A cycle ends at a minimum of the learning rate. The function is called after the update at the minimum and before
+    the next update, so it sees the weights of that update. An update that `GradScaler` skips, or of a range test, does
+    not end a cycle. In a `SequentialLR`, only the cycles during the scheduler's own turn count.
 
-    With a `Scheduler` it is called in `optimizer.step()`, after the update. The cycles are those of the learning rate,
-    and of the first parameter group. With an `AutoCycle` it is called in `auto.step(loss)`, and not if that goes back
-    to earlier weights.
+    With a `Scheduler`, the function is called in `optimizer.step()`, after the update. The cycles are the cycles of the
+    learning rate of the first parameter group. With an `AutoCycle`, the function is called in `auto.step(loss)`, unless
+    that call restores earlier weights.
 
-    It needs no reference: the scheduler keeps it.
+    You need not keep a reference to the object: the scheduler holds it.
 
     Args:
-        fn: called with the step, the number of that update, from 0.
-        scheduler: the `Scheduler` or `AutoCycle` of the run; of Accelerate's wrapper, the one within.
+        fn: function that is called with the step of the update, from 0.
+        scheduler: the `Scheduler` or `AutoCycle` of the run. Accelerate's wrapper is replaced by the scheduler in it.
 
     Raises:
         TypeError: fn is not a function, or scheduler is another object.
@@ -60,7 +60,7 @@ class CycleEnd:
 
 
 def counter_of(name: str, scheduler: Any) -> Scheduler | AutoCycle:
-    """Return what counts the updates of the run: the `Scheduler` or `AutoCycle`, taken from a wrapper."""
+    """Return the `Scheduler` or `AutoCycle` that counts the updates of the run, also if it is in a wrapper."""
     for given in (scheduler, getattr(scheduler, "scheduler", None)):
         if isinstance(given, Scheduler) and given._counts_calls:
             raise ValueError(
@@ -70,6 +70,6 @@ def counter_of(name: str, scheduler: Any) -> Scheduler | AutoCycle:
         if isinstance(given, Scheduler | AutoCycle):
             return given
     raise TypeError(
-        f"scheduler must be a cyclr.torch.Scheduler or a cyclr.torch.AutoCycle; got {type(scheduler).__name__}. In a "
-        "SequentialLR or ChainedScheduler, pass the Scheduler within."
+        f"scheduler must be a cyclr.torch.Scheduler or a cyclr.torch.AutoCycle; got {type(scheduler).__name__}. If it "
+        "is a SequentialLR or ChainedScheduler, pass the Scheduler inside it."
     )

@@ -1,4 +1,4 @@
-"""A module that predicts with all members, one after another."""
+"""A module that predicts with all members, one after the other."""
 
 import copy
 import os
@@ -17,10 +17,10 @@ FORMAT_VERSION = 1
 
 
 class Ensemble(torch.nn.Module):  # type: ignore[misc]
-    """What `ensemble` returns: the weighted mean of the members' outputs, Σ wᵢ · activation(modelᵢ(inputs)).
+    """A module that returns the weighted mean of its members' outputs, Σ wᵢ · activation(modelᵢ(inputs)).
 
-    One member at a time is on the device of the module, besides the module's own copy of the model. It is always in
-    evaluation mode. `state_dict()` holds the members too.
+    `ensemble` creates it. The device holds the module's own copy of the model and one member at a time. The module is
+    always in evaluation mode. `state_dict()` includes the members.
 
     Attributes:
         members: the members.
@@ -30,7 +30,7 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         model, members, activation, weights: as for `ensemble`.
 
     Raises:
-        TypeError, ValueError, MembersError: as `ensemble`.
+        TypeError, ValueError, MembersError: as for `ensemble`.
     """
 
     def __init__(
@@ -51,27 +51,27 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: the statistics of batch normalization are those of the members."""
+        """Stay in evaluation mode, because batch normalization must use the statistics of the members."""
         super().train(False)
         return self
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        """Return the weighted mean of the members' outputs. The arguments are those of the model.
+        """Return the weighted mean of the members' outputs. The arguments are those of the model's `forward`.
 
         Raises:
-            TypeError: an output that has no mean, such as integers.
-            MembersError: the file of a member is gone.
+            TypeError: the outputs cannot be averaged, such as integers.
+            MembersError: the file of a member does not exist any more.
         """
         own, mean = tensors_of(self.model), None
         for share, member in zip(self.weights, self.members, strict=True):
             state = {name: value.to(own[name]) for name, value in member.state.items()}
-            # Tied weights have the same values under both names.
+            # Tied weights are in the state under both names, with equal values.
             output = torch.func.functional_call(self.model, state, inputs, keywords, tie_weights=False)
             mean = _added(mean, output if self.activation is None else self.activation(output), share)
         return mean
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return members and weights, which `state_dict()` holds."""
+        """Return members and weights. `state_dict()` includes them."""
         return {
             "version": FORMAT_VERSION,
             "weights": [*self.weights],
@@ -79,18 +79,18 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         }
 
     def set_extra_state(self, state: Any) -> None:
-        """Take over members and weights, as `load_state_dict()` does.
+        """Set members and weights from a saved state. `load_state_dict()` calls it.
 
         Raises:
-            ValueError: not the state of an `Ensemble`.
-            MembersError: members of another model.
+            ValueError: the state is not the state of an `Ensemble`.
+            MembersError: the members come from another model.
         """
         members, weights = _saved(state)
         self.members = checked_members(members, STATES, STATES.shapes(tensors_of(self.model)))
         self.weights = shares(weights, len(members))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all members and their weights to one file, whole or not at all.
+        """Write all members and their weights to one file. The file is never left incomplete.
 
         Args:
             path: the file, such as `"ensemble.pt"`.
@@ -112,13 +112,13 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
 
         Args:
             path: the file.
-            model: a module as of the members, in any state.
-            activation: as for `ensemble`; it is not in the file.
+            model: a module of the same architecture as the members, in any state.
+            activation: as for `ensemble`; it is not saved in the file.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: not the file of an `Ensemble`.
-            MembersError: members of another model.
+            ValueError: the file was not written by `Ensemble.save`.
+            MembersError: the members come from another model.
         """
         try:
             _files.check_regular(path)
@@ -144,19 +144,19 @@ def ensemble(
 ) -> Ensemble:
     """Return a module that predicts with all members: the weighted mean of their outputs.
 
-    A prediction costs as much as one of every member, one after another, so the device holds one member at a time
-    besides the module's own copy of the model. Members in a folder are read for every prediction.
+    The members predict one after the other, so the cost is the sum of their costs. The device holds the module's own
+    copy of the model and one member at a time. Members in a folder are read again for every prediction.
 
     Args:
-        model: the module that the members come from, in any state; it is not changed.
-        members: such as `snapshots.members`.
+        model: the module that the members come from, in any state. It is not changed.
+        members: the members, such as `snapshots.members`.
         activation: function of the model's output whose results are averaged, such as
-            `lambda logits: logits.softmax(-1)`; by default the outputs as they are.
-        weights: a number ≥ 0 for each member; by default all the same.
+            `lambda logits: logits.softmax(-1)`. By default the outputs are averaged.
+        weights: a number ≥ 0 for each member; by default all are equal.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members of another model, or not finite.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+        MembersError: the members come from another model, or are not finite.
 
     Example:
         >>> import cyclr, torch
@@ -184,7 +184,7 @@ def _saved(state: Any) -> tuple[list[Member], list[float]]:
 
 
 class _State(NamedTuple):
-    """What an `Ensemble` saves, as it is read back."""
+    """The saved state of an `Ensemble`."""
 
     version: int
     members: list[Description]
@@ -192,7 +192,7 @@ class _State(NamedTuple):
 
 
 def _added(mean: Any, output: Any, share: float) -> Any:
-    """Return mean + share · output, also for tensors in tuples, lists and dicts. The mean may be None."""
+    """Return mean + share · output, also for tensors in tuples, lists and dicts. A mean of None counts as 0."""
     if isinstance(output, torch.Tensor) and (output.is_floating_point() or output.is_complex()):
         return share * output if mean is None else mean + share * output
     if output is None:
@@ -209,5 +209,5 @@ def _added(mean: Any, output: Any, share: float) -> Any:
     kind = getattr(output, "dtype", type(output).__name__)
     raise TypeError(
         f"the model's output must be floating-point tensors to be averaged; got {kind}. Pass activation=, a function "
-        "of the output that returns what to average, such as lambda output: output.logits.softmax(-1)."
+        "of the output that returns the tensors to average, such as lambda output: output.logits.softmax(-1)."
     )

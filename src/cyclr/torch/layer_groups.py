@@ -1,4 +1,4 @@
-"""Parameter groups whose learning rate falls from layer to layer."""
+"""Parameter groups whose learning rate decreases from the last layer to the first."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,28 +19,28 @@ def layer_groups(
     layers: Callable[[str], int] | None = None,
     no_decay: Iterable[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return parameter groups for an optimizer, in which earlier layers learn at lower rates (layer-wise decay).
+    """Return parameter groups in which earlier layers have lower learning rates (layer-wise decay).
 
-    Layer i of n, from 0 at the input, has the `lr_scale` max(min_scale, decay^(n − 1 − i)): 1 in the last layer.
-    `Scheduler` and `range_test` multiply the rate of each group by its `lr_scale`, as timm's schedulers do.
+    Layer i of n, from 0 at the input, has the `lr_scale` max(min_scale, decay^(n − 1 − i)). The last layer has 1.
+    `Scheduler` and `range_test` multiply the learning rate of each group by its `lr_scale`, as timm's schedulers do.
 
     Args:
         model: the model. Parameters without `requires_grad` are left out.
-        decay: factor from a layer to the one before it, in (0, 1].
-        lr: learning rate of the last layer. The groups then have rates of their own, for training without a schedule.
-        weight_decay: weight decay of matrices and kernels; by default that of the optimizer. Biases and other vectors
-            have none.
+        decay: factor from a layer to the previous layer, in (0, 1].
+        lr: learning rate of the last layer. Each group then has its own learning rate, for training without a schedule.
+        weight_decay: weight decay of matrices and kernels; by default the optimizer's. Biases and other vectors have no
+            weight decay.
         min_scale: lower bound of `lr_scale`, in [0, 1].
-        layers: function from a parameter's name to the index of its layer, ≥ 0. By default the layers are the children
-            of the model that have parameters, and of a child with children, its children. Parameters of the model
-            itself, such as position embeddings, are in layer 0.
-        no_decay: names of further parameters without weight decay.
+        layers: function from a parameter's name to the index of its layer, ≥ 0. By default the layers are the model's
+            children that have parameters. A child that has children itself is replaced by its children. Parameters of
+            the model itself, such as position embeddings, are in layer 0.
+        no_decay: names of other parameters without weight decay.
 
     Returns:
-        One or two groups for each layer, in the order of the layers, without and with weight decay.
+        One or two groups for each layer, in the order of the layers: first without, then with weight decay.
 
     Raises:
-        TypeError, ValueError: an argument out of range, an unknown name, or a model without parameters to train.
+        TypeError, ValueError: an argument is out of range, a name is unknown, or the model has no parameters to train.
 
     Example:
         >>> import torch
@@ -77,12 +77,12 @@ def layer_groups(
 
 
 def _children(names: Iterable[str]) -> Callable[[str], int]:
-    """Return the function from a parameter's name to its layer: the child, or the child's child, that holds it."""
+    """Return a function from a parameter's name to its layer: the child, or grandchild, that holds the parameter."""
     layers: dict[str, int] = {}
     layer, previous = -1, None
     for name in names:
         path = name.split(".")[:-1][:2]
-        # A module's own parameters come before those of its children, and belong to its first layer.
+        # A module's own parameters come before its children's parameters, and belong to its first layer.
         if previous is None or path[: len(previous)] != previous:
             layer += 1
         layers[name], previous = layer, path

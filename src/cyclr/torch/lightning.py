@@ -1,4 +1,4 @@
-"""Lightning: the range test at the start of `trainer.fit`, which then trains as without it, and AutoCycle."""
+"""Callbacks for Lightning: a range test at the start of `trainer.fit`, and AutoCycle."""
 
 import collections
 import contextlib
@@ -36,30 +36,31 @@ from cyclr.torch.state import TrainingState, in_memory, silence
 
 
 class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
-    """A callback that runs `cyclr.torch.range_test` when training starts. `trainer.fit` then trains as without it.
+    """A callback that runs `cyclr.torch.range_test` when training starts. Training then runs as without the test.
 
-    The test uses the module's own `training_step` with the trainer's optimizer, training data, device, precision,
-    gradient clipping and accumulation, in one process or in several. Then everything is restored, also if the test
-    raises or is interrupted: weights, optimizers, schedulers, metrics, contents of the module's attributes, random
-    number generators, counters and logs. Other callbacks and loggers are not called, and of the module's hooks only
-    those around a batch's transfer, the backward pass and the update. The training data must be readable twice.
+    The test uses the module's `training_step` with the trainer's optimizer, training data, device, precision, gradient
+    clipping and accumulation, in one process or in several. Then everything is restored, even if the test raises or is
+    interrupted: weights, optimizers, schedulers, metrics, contents of the module's attributes, random number
+    generators, counters and logs. Other callbacks and loggers are not called. Of the module's hooks, only those around
+    the transfer of a batch, the backward pass and the update are called. The training data must be readable twice.
 
-    Each point is one update of the optimizer. Its loss is what `training_step` returns, or logs as `monitor`, the mean
-    over the batches of the update. Batches for which `training_step` returns None are left out.
+    Each point is one update of the optimizer. Its loss is the value that `training_step` returns, or logs as `monitor`,
+    averaged over the batches of the update. Batches for which `training_step` returns None are left out.
 
     Args:
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate, repeats, seed, total_steps, refine,
-            on_step, verbose: as for `cyclr.torch.range_test`. `"auto"` shows nothing if the trainer shows no progress.
-        optimizer: index of the optimizer to sweep, ≥ 0, for a module that has several and updates by itself.
-        monitor: name of a value that `training_step` logs, to record instead of the loss that it returns. A module that
-            updates by itself and returns nothing needs it.
-        then_train: False ends `fit` after the test, for a trainer that only finds bounds.
+            on_step, verbose: as for `cyclr.torch.range_test`. With `verbose="auto"`, nothing is shown if the trainer
+            shows no progress.
+        optimizer: index of the optimizer to sweep, ≥ 0, if the module has several and uses manual optimization.
+        monitor: name of a value that `training_step` logs, to record instead of the returned loss. Required if the
+            module uses manual optimization and returns nothing.
+        then_train: False to end `fit` after the test, for a trainer that only finds bounds.
 
     Attributes:
         result: the `RangeTestResult` of the last `fit`; None before.
 
     Raises:
-        TypeError, ValueError: an argument out of range; in `fit`, a trainer or data that the test cannot use.
+        TypeError, ValueError: an argument is out of range; in `fit`, the test cannot use the trainer or the data.
         RangeTestError: in `fit`, no loss could be recorded.
 
     Example:
@@ -113,11 +114,11 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
         quiet = {"verbose": 0} if self._sweep.verbose == "auto" and trainer.progress_bar_callback is None else {}
         with contextlib.ExitStack() as undo:
             data = _Data(trainer)
-            # It ends the workers.
+            # Resetting the data ends its workers.
             undo.callback(data.combined.reset)
             _copy_attributes(pl_module, undo)
             logged = _silence(trainer, pl_module, undo)
-            # `range_test` is not given the scaler, because the trainer steps.
+            # The scaler is not passed to `range_test`, because the trainer makes the updates.
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
             self.result = range_test(
@@ -136,7 +137,7 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
     def _swept(self, trainer: Any) -> Any:
         if trainer.strategy.handles_gradient_accumulation:
             raise ValueError(
-                "the range test needs a strategy that leaves the updates to the trainer; got "
+                "the range test needs a strategy with which the trainer makes the updates; got "
                 f"{type(trainer.strategy).__name__}, which makes the updates itself. Test on one device or with DDP."
             )
         if self._optimizer >= len(trainer.optimizers):
@@ -148,23 +149,24 @@ class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
 
 
 class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
-    """A callback that trains with `cyclr.torch.AutoCycle`, in place of a scheduler in `configure_optimizers`.
+    """A callback that trains with `cyclr.torch.AutoCycle`. Replaces a scheduler in `configure_optimizers`.
 
-    The loss is what `training_step` returns, the mean over the batches of an update, and over the processes with DDP.
-    The length is `trainer.estimated_stepping_batches`. A checkpoint of the trainer holds the state, with the copies.
+    The loss is the value that `training_step` returns, averaged over the batches of an update, and over the processes
+    with DDP. The length of the run is `trainer.estimated_stepping_batches`. A checkpoint of the trainer holds the state
+    of AutoCycle, with its copies.
 
     Args:
-        schedule, also, usual_lr, copies_on: as for `cyclr.torch.AutoCycle`. The trainer's own scaler goes back too.
-        resume: `"same"`: a checkpoint must be of a run of the same length and schedule; `"new"`: continue it by those
-            of this trainer, to extend or change the run.
+        schedule, also, usual_lr, copies_on: as for `cyclr.torch.AutoCycle`. The trainer's loss scaler is restored too.
+        resume: `"same"`: a checkpoint must have the same length and schedule; `"new"`: continue with the length and
+            schedule of this trainer, to extend or change the run.
 
     Attributes:
         auto: the `AutoCycle` of the last `fit`; None before.
         events: its events.
 
     Raises:
-        TypeError, ValueError: in `fit`, a module with several optimizers, with a scheduler of its own, or with updates
-            of its own; a trainer without an end, or whose strategy makes the updates itself; no loss.
+        TypeError, ValueError: in `fit`, the module has several optimizers, its own scheduler or manual optimization;
+            the trainer has no end, or its strategy makes the updates itself; `training_step` returns no loss.
 
     Example:
         >>> import lightning
@@ -207,8 +209,8 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
         if found:
             raise ValueError(
                 "AutoCycleCallback needs a module with one optimizer, which the trainer updates, and without a "
-                f"scheduler; got {', '.join(found)}. Return one optimizer only from configure_optimizers, or use "
-                "cyclr.torch.AutoCycle in a loop of your own."
+                f"scheduler; got {', '.join(found)}. Return only one optimizer from configure_optimizers, or use "
+                "cyclr.torch.AutoCycle in a training loop of your own."
             )
         total = trainer.estimated_stepping_batches
         if total == float("inf"):
@@ -230,7 +232,7 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is not None:
-            # Lightning has divided it by the number of batches.
+            # Lightning has divided the loss by the number of batches.
             self._losses.append(float(loss) * trainer.accumulate_grad_batches)
         if trainer.global_step == self._made or self.auto is None:
             return
@@ -248,7 +250,7 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
 
 
 class _Data:
-    """The trainer's training data, read by separate iterators: the batches of one update at a time."""
+    """The trainer's training data, read by separate iterators. Each item is the list of batches of one update."""
 
     def __init__(self, trainer: Any) -> None:
         read = _private_lightning.training_data(trainer)
@@ -265,11 +267,11 @@ class _Data:
 
 
 def _read_apart(loader: Any) -> Any:
-    """Return a loader of the same data with an iterator of its own, because training already reads this one."""
+    """Return a loader of the same data with its own iterator, because training already reads from `loader`."""
     if isinstance(loader, Iterator):
         raise ValueError(
             "the training data must be readable twice, by the range test and by the training after it; got "
-            f"{type(loader).__name__}, which is an iterator. Pass a DataLoader, or an iterable that starts again."
+            f"{type(loader).__name__}, which is an iterator. Pass a DataLoader, or an iterable that can be read again."
         )
     if not isinstance(loader, torch.utils.data.DataLoader):
         return loader
@@ -279,7 +281,7 @@ def _read_apart(loader: Any) -> Any:
 
 
 class _Update:
-    """Updates once by the module's `training_step`, as the trainer's loop does."""
+    """Makes one update with the module's `training_step`, as the trainer's loop does."""
 
     def __init__(
         self,
@@ -294,7 +296,7 @@ class _Update:
         self._trainer, self._strategy = trainer, trainer.strategy
         self._module, self._optimizer, self._scaler = module, optimizer, scaler
         self._processes = Processes(module)
-        # Users choose the name of the second argument.
+        # The name of the second argument is the user's choice.
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
 
     def __call__(self, group: list[tuple[Any, int]]) -> float | None:
@@ -309,7 +311,7 @@ class _Update:
     def _attempt(self, group: list[tuple[Any, int]]) -> float:
         losses: list[float] = []
         self._strategy.optimizer_step(self._optimizer, lambda: self._backward(group, losses), model=self._module)
-        # A step with a closure may call it several times. The first call is before the update.
+        # An optimizer may call the closure several times. The first call is before the update.
         return losses[0]
 
     def _backward(self, group: list[tuple[Any, int]], losses: list[float]) -> Any:
@@ -348,7 +350,7 @@ class _Update:
         return loss
 
     def _recorded(self, loss: Any) -> float:
-        """Return the number to record for a batch: the loss, or what was logged as `monitor`."""
+        """Return the number to record for a batch: the loss, or the value logged as `monitor`."""
         if self._monitor is None and loss is not None:
             return float(loss.item())
         if self._monitor is None or self._monitor not in self._logged:
@@ -360,9 +362,9 @@ class _Update:
 
 
 def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
-    """Restore what attributes hold besides parameters and buffers: lists of outputs, counters, sums of metrics.
+    """Copy the contents of attributes, to restore lists of outputs, counters and sums of metrics after the test.
 
-    Tensors that are attributes are restored without their values, except those of metrics.
+    If an attribute is a tensor, its values are only restored for metrics.
     """
     attributes, sums = Contents(), Contents(in_memory)
     for part in module.modules():
@@ -375,7 +377,7 @@ def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
 
 
 def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> "collections.ChainMap[str, Any]":
-    """Hide the steps of the range test from callbacks, loggers and schedulers, and return what the module logs."""
+    """Hide the steps of the range test from callbacks, loggers and schedulers. Return the values the module logs."""
     for name in ("callbacks", "loggers", "should_stop"):
         undo.callback(setattr, trainer, name, getattr(trainer, name))
     trainer.callbacks = []
@@ -388,7 +390,7 @@ def _silence(trainer: Any, module: Any, undo: contextlib.ExitStack) -> "collecti
 
 
 def _mute(module: Any, undo: contextlib.ExitStack) -> dict[str, Any]:
-    """Let `self.log` and `self.log_dict` only write into the dict that is returned."""
+    """Make `self.log` and `self.log_dict` write only into the returned dict."""
     own, logged = vars(module), dict[str, Any]()
     silence(module, ["log", "log_dict"], undo)
     own["log"] = lambda name, value, *arguments, **keywords: logged.update({name: value})

@@ -1,4 +1,4 @@
-"""The weights at the ends of cycles, kept as members of an ensemble or an average."""
+"""The weights at cycle ends, kept as members of an ensemble or an average."""
 
 import contextlib
 import os
@@ -20,29 +20,29 @@ from cyclr.torch.state import reshard
 class Snapshots(HasMembers):
     """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
 
-    A member is taken right after its update, as `CycleEnd` calls its function. It is a copy of `model.state_dict()` on
-    the CPU, without the names of wrappers (DDP, `torch.compile`); of a sharded model (FSDP2) it is the whole. It needs
-    no reference: the scheduler keeps it.
+    A member is taken right after its update, when `CycleEnd` would call its function. It is a copy of
+    `model.state_dict()` on the CPU, without the names of wrappers (DDP, `torch.compile`). For a sharded model (FSDP2)
+    it is the whole model. You need not keep a reference to the object: the scheduler holds it.
 
-    In a folder, each member is a file `member-<step>.safetensors`, and `members.json` lists them. Files appear whole or
-    not at all. A run that is killed and goes on from a checkpoint, or starts again, finds its members: those that it
-    has made by then stay, later ones are replaced when it makes new ones. In a run of several processes the first one
-    writes.
+    In a folder, each member is a file `member-<step>.safetensors`, and `members.json` lists them. Files are never left
+    incomplete. If a run continues from a checkpoint, or restarts, in the same folder, it finds the members that it
+    made before. Members up to its step are kept. Later ones are replaced when it makes new ones. If several processes
+    train together, only the first one writes.
 
     Args:
         model: the module that is trained.
         scheduler: the `Scheduler` or `AutoCycle` of the run.
-        keep: number of the last members to keep, ≥ 1; by default all.
-        every: updates from one member to the next, ≥ 1, in place of cycle ends.
-        folder: folder for the members, made if it does not exist; by default they stay in memory.
+        keep: number of members to keep, the last ones, ≥ 1; by default all are kept.
+        every: number of updates from one member to the next, ≥ 1, instead of cycle ends.
+        folder: folder for the members, created if it does not exist. By default the members stay in memory.
         validate: function of the model that returns a dict of numbers, the metrics of the member. It is called in
-            evaluation mode and without gradients; then the modules have their modes again.
+            evaluation mode and without gradients. Afterwards the training modes are restored.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; a schedule without cycle ends.
-        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite;
+        TypeError, ValueError: an argument has the wrong type or is out of range; the schedule has no cycle ends.
+        MembersError: the folder holds members of another model; during training, the weights are NaN or infinite, or
             another run writes to the folder.
-        MissingExtraError: safetensors is not installed, and there is a folder.
+        MissingExtraError: a folder is given, but safetensors is not installed.
 
     Example:
         >>> import cyclr, torch

@@ -1,4 +1,4 @@
-"""The interface of timm's schedulers, for training loops that were written for them."""
+"""A scheduler with the interface of timm's schedulers."""
 
 from typing import Any
 
@@ -7,16 +7,17 @@ from cyclr.torch.scheduler import Scheduler
 
 
 class TimmScheduler(Scheduler):
-    """A `Scheduler` that loops written for timm's schedulers can call. It takes the arguments of `Scheduler`.
+    """A `Scheduler` for training loops that were written for timm's schedulers. Its arguments are `Scheduler`'s.
 
-    It is like a scheduler of timm that counts updates (`t_in_epochs=False`, `--sched-on-updates`): `step_update` goes
-    to an update, and `step(epoch, metric)` after an epoch changes nothing. Without `step_update`, `step()` after each
-    update does the same, as in `Scheduler`. A group's `lr_scale` multiplies its rate, as in timm.
+    It behaves like a timm scheduler that counts updates (`t_in_epochs=False`, `--sched-on-updates`): `step_update` sets
+    the number of updates, and `step(epoch, metric)` after an epoch changes nothing. Without `step_update`, call
+    `step()` after each update, as for `Scheduler`. A group's `lr_scale` multiplies its learning rate, as in timm.
 
     timm's own script does not save schedulers. To resume, call `step_update(start_epoch * updates_per_epoch)`.
 
     Raises:
-        ValueError: in `step(epoch)` of a resumed run, if neither `step_update` nor `load_state_dict` gave the update.
+        ValueError: in `step(epoch)` of a resumed run, if the position was not set by `step_update` or
+            `load_state_dict`.
 
     Example:
         >>> import cyclr, torch
@@ -39,8 +40,8 @@ class TimmScheduler(Scheduler):
         """Set the values that the next update uses.
 
         Args:
-            epoch: epochs done. They change nothing, because a schedule counts updates.
-            metric: changes nothing.
+            epoch: number of finished epochs. Not used, because a schedule counts updates.
+            metric: not used.
         """
         if epoch and self._position == 0:
             raise ValueError(
@@ -50,11 +51,11 @@ class TimmScheduler(Scheduler):
         super().step()
 
     def step_update(self, num_updates: int, metric: Any = None) -> None:
-        """Go to an update.
+        """Set the number of updates, and the values that the next update uses.
 
         Args:
-            num_updates: updates done, ≥ 0: the next update uses `lr(num_updates)`.
-            metric: changes nothing.
+            num_updates: number of updates made, ≥ 0: the next update uses `lr(num_updates)`.
+            metric: not used.
         """
         self._go_to(self._checked_step("num_updates", num_updates))
 

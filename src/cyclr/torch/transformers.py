@@ -1,4 +1,4 @@
-"""Transformers: the range test of a `Trainer`, a schedule or AutoCycle for its training."""
+"""Range test, schedules and AutoCycle for the `Trainer` of Transformers."""
 
 import contextlib
 import functools
@@ -58,25 +58,26 @@ def range_test(
     on_step: Callable[[RangeTest], None] | None = None,
     verbose: Verbose = "auto",
 ) -> RangeTestResult:
-    """Run `cyclr.torch.range_test` on what `trainer.train()` would train, and leave the trainer exactly as it was.
+    """Run `cyclr.torch.range_test` with the model and data of a trainer, and leave the trainer exactly as it was.
 
-    The trainer prepares everything as for training: its model (of `model_init` too), the optimizer with its parameter
-    groups, data, collator, sampler, device, precision, processes. Every update uses its `get_batch_samples` and
-    `training_step`, so accumulation, label smoothing, a `compute_loss` of your own and `compute_loss_func` count, and
-    its `max_grad_norm`. Callbacks are not called, and nothing is logged or saved.
+    The trainer prepares everything as for training: the model (also from `model_init`), the optimizer with its
+    parameter groups, data, collator, sampler, device, precision and processes. Every update uses the trainer's
+    `get_batch_samples`, `training_step` and `max_grad_norm`. So accumulation, label smoothing, your own `compute_loss`
+    and `compute_loss_func` apply as in training. Callbacks are not called, and nothing is logged or saved.
 
-    Afterwards everything is restored, also if the test raises or is interrupted: weights, modes, optimizer, scaler,
-    random generators, and attributes of the trainer, its state, control and accelerator. An optimizer that the trainer
-    had not created yet is None again. `trainer.train()` then trains to the last bit as without the test.
+    Afterwards everything is restored, even if the test raises or is interrupted: weights, training modes, optimizer,
+    scaler, random number generators, and attributes of the trainer, its state, control and accelerator. If the trainer
+    had not created an optimizer before, its optimizer is None again. `trainer.train()` then gives bit for bit the same
+    result as without the test.
 
-    The recorded loss is the one that the trainer trains on: the mean over the batches of an update, or over their
+    The recorded loss is the loss that the trainer trains on: the mean over the batches of an update, or over their
     tokens, and over the processes.
 
     Args:
-        trainer: a `transformers.Trainer`, or an instance of a subclass, which is not training.
+        trainer: a `transformers.Trainer`, or an instance of a subclass. It must not be in `train()`.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, also, group, updates_per_rate, evaluate, repeats, seed,
-            snapshot_dir, on_step, verbose: as for `cyclr.torch.range_test`. `"auto"` shows nothing if the trainer's
-            arguments have `disable_tqdm`.
+            snapshot_dir, on_step, verbose: as for `cyclr.torch.range_test`. With `verbose="auto"`, nothing is shown if
+            the trainer's arguments have `disable_tqdm`.
         total_steps, refine: as for `cyclr.torch.range_test`. With refine, total_steps is by default the number of
             updates that `train()` would make.
 
@@ -84,8 +85,8 @@ def range_test(
         The result; `set_schedule(trainer, result.bounds)` trains with its bounds.
 
     Raises:
-        TypeError, ValueError: something else than a trainer; one that shards the model (FSDP, DeepSpeed), updates layer
-            by layer or is training; an argument out of range.
+        TypeError, ValueError: `trainer` is not a trainer, is training, shards the model (FSDP, DeepSpeed) or updates
+            layer by layer; an argument is out of range.
         RangeTestError: no loss could be recorded.
 
     Example:
@@ -119,7 +120,7 @@ def range_test(
     if verbose == "auto" and trainer.args.disable_tqdm:
         options["verbose"] = 0
     if trainer.is_in_train:
-        raise ValueError("trainer must not be training; got one in train(). Test before it.")
+        raise ValueError("trainer must not be training; got a trainer in train(). Run the range test before train().")
     model, accelerator = trainer.model, trainer.accelerator
     device = next((parameter.device for parameter in model.parameters()), None)
     with contextlib.ExitStack() as undo:
@@ -132,7 +133,7 @@ def range_test(
             if isinstance(rows := getattr(trainer, name), list):
                 undo.callback(setattr, trainer, name, rows)
                 setattr(trainer, name, _Rows(rows))
-        # Accelerate replaces the groups of an optimizer, which schedulers hold too.
+        # Accelerate replaces the groups of an optimizer. Schedulers hold these groups too.
         attributes = Contents(parts=lambda value: [vars(value)] if isinstance(value, LRScheduler | Shares) else ())
         undo.callback(attributes.restore)
         configs = [config for name in ("config", "generation_config") if (config := getattr(model, name, None))]
@@ -150,8 +151,8 @@ def range_test(
             trainer.train()
     if test.result is None:
         raise RangeTestError(
-            f"{type(trainer).__name__} must call its callbacks' on_train_begin in train(); got a training without it, "
-            "which has changed the model. Use cyclr.torch.range_test."
+            f"{type(trainer).__name__} must call on_train_begin of its callbacks in train(); got a training without "
+            "this call, which has changed the model. Use cyclr.torch.range_test."
         )
     return test.result
 
@@ -165,22 +166,22 @@ def set_schedule(
     *,
     resume: Literal["same", "new", "saved"] = "same",
 ) -> None:
-    """Train with a schedule: `trainer.train()` then creates a `cyclr.torch.Scheduler` in place of its own scheduler.
+    """Train with a schedule: `trainer.train()` then creates a `cyclr.torch.Scheduler` instead of its own scheduler.
 
-    The trainer steps the scheduler, logs its rate, saves it and loads it. Each `train()` starts the schedule again,
-    unless it continues a checkpoint. `lr_scheduler_type` and the warmup of the trainer's arguments are not used.
+    The trainer steps, saves and loads the scheduler, and logs its learning rate. Each `train()` restarts the schedule,
+    unless it continues from a checkpoint. `lr_scheduler_type` and the warm-up of the trainer's arguments are not used.
 
     Args:
         trainer: the `transformers.Trainer`, or an instance of a subclass.
         schedule: a schedule, or the bounds of one cycle over all updates that `train()` makes.
         momentum, weight_decay: schedules, as for `cyclr.torch.Scheduler`.
-        resume: as for `cyclr.torch.Scheduler`: how `train(resume_from_checkpoint=...)` loads it.
+        resume: as for `cyclr.torch.Scheduler`; used when `train(resume_from_checkpoint=...)` loads the scheduler.
 
     Warns:
-        UserWarning: in `train()`, which makes fewer updates than the schedule has.
+        UserWarning: in `train()`, if it makes fewer updates than the schedule has.
 
     Raises:
-        TypeError: something else than a trainer, or than a schedule or bounds.
+        TypeError: `trainer` is not a trainer, or `schedule` is not a schedule or bounds.
         BoundsError: the bounds hold no numbers.
 
     Example: see `range_test`.
@@ -193,14 +194,14 @@ def set_schedule(
         )
 
     if isinstance(schedule, Bounds):
-        # Raises now if there are no numbers.
+        # Raises now if the bounds hold no numbers.
         tuple(schedule)
 
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> Any:
         lr = schedule.schedule(total_steps=num_training_steps) if isinstance(schedule, Bounds) else schedule
         if (lr.total_steps or 0) > num_training_steps:
             warn(
-                f"the schedule has total_steps={lr.total_steps}, and train() makes {num_training_steps} updates: it "
+                f"the schedule has total_steps={lr.total_steps}, but train() makes {num_training_steps} updates: it "
                 f"ends in the middle of the schedule, at {lr(num_training_steps - 1):.3g}. Pass bounds, which fill the "
                 f"run, or a schedule of total_steps={num_training_steps}."
             )
@@ -211,11 +212,11 @@ def set_schedule(
 
 
 class _TestEndedError(Exception):
-    """The range test has ended, so that the training does not start."""
+    """Ends `train()` after the range test, before the training."""
 
 
 class _Test(TrainerCallback):  # type: ignore[misc]
-    """Runs the range test when training is prepared, and ends it.
+    """Runs the range test after `train()` has prepared the training, and then ends `train()`.
 
     Attributes:
         result: the result, after the test.
@@ -226,7 +227,7 @@ class _Test(TrainerCallback):  # type: ignore[misc]
         self.result: RangeTestResult | None = None
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create no scheduler, because it would set the optimizer's rates."""
+        """Return a scheduler that does nothing, because another one would set the optimizer's rates."""
         trainer = self._trainer
         trainer.lr_scheduler = trainer.lr_scheduler or _Scheduler()
         return trainer.lr_scheduler
@@ -238,7 +239,7 @@ class _Test(TrainerCallback):  # type: ignore[misc]
         trainer.accelerator.sync_gradients = True
         model, scaler = trainer.model_wrapped, getattr(trainer.accelerator, "scaler", None)
         with contextlib.ExitStack() as undo:
-            # `range_test` is not given the scaler, because the trainer steps.
+            # The scaler is not passed to `range_test`, because the trainer makes the updates.
             undo.callback(TrainingState(torch.nn.ModuleList(), (), scaler).restore)
             data = _Data(trainer, train_dataloader)
             step_fn = _Update(trainer, model, scaler)
@@ -247,7 +248,7 @@ class _Test(TrainerCallback):  # type: ignore[misc]
 
 
 class _Rows(torch.utils.data.Dataset):  # type: ignore[misc]
-    """The rows of a list, which is not copied as what a trainer holds otherwise is."""
+    """Wraps a list of rows, so that the rows are not copied with the trainer's other attributes."""
 
     def __init__(self, rows: list[Any]) -> None:
         self._rows = rows
@@ -260,7 +261,7 @@ class _Rows(torch.utils.data.Dataset):  # type: ignore[misc]
 
 
 class _Data:
-    """The trainer's training data: the batches of one update at a time, with the number of their items."""
+    """The trainer's training data. Each item is the list of batches of one update, with the number of their items."""
 
     def __init__(self, trainer: Any, loader: Any) -> None:
         self._trainer, self._loader = trainer, loader
@@ -269,7 +270,7 @@ class _Data:
 
     def __iter__(self) -> Iterator[tuple[list[Any], Any]]:
         read = self._trainer.get_batch_samples
-        # Older versions pass no device.
+        # Older versions of Transformers pass no device.
         device = [self._trainer.args.device] if len(inspect.signature(read).parameters) > 2 else []
         batches = iter(self._loader)
         while (update := read(batches, self.accumulate, *device))[0]:
@@ -277,14 +278,14 @@ class _Data:
 
 
 class _Update:
-    """Updates once by the trainer's `training_step`, as its loop does."""
+    """Makes one update with the trainer's `training_step`, as the trainer's loop does."""
 
     def __init__(self, trainer: Any, model: Any, scaler: Any) -> None:
         self._trainer, self._model, self._scaler = trainer, model, scaler
         self._processes = Processes(model)
 
     def __call__(self, update: tuple[list[Any], Any]) -> float | None:
-        """Return the loss of the update: the trainer has divided those of its batches."""
+        """Return the loss of the update: the sum, because the trainer has divided the losses of the batches."""
         if self._scaler is None:
             return self._attempt(*update)
         inner = _groups.unwrapped(self._trainer.optimizer)
@@ -307,35 +308,35 @@ class _Update:
 
 
 class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
-    """A callback that trains with `cyclr.torch.AutoCycle`, in place of the scheduler that a `Trainer` creates.
+    """A callback that trains with `cyclr.torch.AutoCycle`. Replaces the scheduler that a `Trainer` creates.
 
     Create it with the trainer and add it: `trainer.add_callback(AutoCycleCallback(trainer))`. The trainer calls
-    callbacks without the loss, so this one replaces the methods `training_step`, to keep what it returns, and
-    `create_scheduler` of this trainer. The model, the data, accumulation, precision, clipping, label smoothing and a
-    `compute_loss` of your own are the trainer's.
+    callbacks without the loss. Therefore this callback replaces two methods of the trainer: `training_step`, to read
+    the loss that it returns, and `create_scheduler`. The model, the data, accumulation, precision, clipping, label
+    smoothing and your own `compute_loss` are used as in training without the callback.
 
-    The loss of an update is the one that the trainer trains on: the mean over its batches, or over their tokens, and
-    over the processes. The length is the trainer's number of updates. The logged `learning_rate` is the one that the
-    update used. Checkpoints hold the state, with the copies, in `scheduler.pt`, so that
-    `trainer.train(resume_from_checkpoint=...)` goes on as if it had not been stopped.
+    The loss of an update is the loss that the trainer trains on: the mean over its batches, or over their tokens, and
+    over the processes. The length of the run is the trainer's number of updates. The logged `learning_rate` is the
+    learning rate of the update. Checkpoints hold the state of AutoCycle, with its copies, in `scheduler.pt`, so
+    `trainer.train(resume_from_checkpoint=...)` continues as if training had not stopped.
 
     Args:
         trainer: the `transformers.Trainer`, or an instance of a subclass, without a scheduler.
-        schedule, also, copies_on: as for `cyclr.torch.AutoCycle`. A loss scaler of the trainer goes back too.
-        usual_lr: as for `cyclr.torch.AutoCycle`. By default `learning_rate` of the trainer's arguments, or the usual
-            one of the optimizer if the trainer is given an optimizer.
-        resume: `"same"`: a checkpoint must be of a run of the same length and schedule; `"new"`: continue it by those
-            of this trainer, to extend or change the run.
+        schedule, also, copies_on: as for `cyclr.torch.AutoCycle`. The trainer's loss scaler is restored too.
+        usual_lr: as for `cyclr.torch.AutoCycle`. By default `learning_rate` of the trainer's arguments, or the default
+            of `cyclr.torch.AutoCycle` if the trainer was created with an optimizer.
+        resume: `"same"`: a checkpoint must have the same length and schedule; `"new"`: continue with the length and
+            schedule of this trainer, to extend or change the run.
 
     Attributes:
         auto: the `AutoCycle` of the last `train()`; None before.
         events: its events.
 
     Raises:
-        TypeError, ValueError: something else than a trainer; a trainer with a scheduler, or with arguments for one;
-            one that shards the model (FSDP, DeepSpeed) or updates layer by layer; a trainer that has an AutoCycle; in
-            `train()`, a checkpoint without the state.
-        AutoCycleError: the callback was not added to the trainer; the trainer made no update that can be seen.
+        TypeError, ValueError: `trainer` is not a trainer, shards the model (FSDP, DeepSpeed), updates layer by layer,
+            has a scheduler or arguments for a scheduler, or already has an AutoCycle; in `train()`, the checkpoint
+            lacks the state.
+        AutoCycleError: the callback was not added to the trainer; no update of the optimizer could be seen.
 
     Example:
         >>> import tempfile
@@ -359,7 +360,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         >>> auto.auto.last_step, auto.events
         (23, ())
 
-    Source: Smith 2017, arXiv:1506.01186, for the cycle; Chowdhery et al. 2022, arXiv:2204.02311, for the return.
+    Source: Smith 2017, arXiv:1506.01186, for the cycle; Chowdhery et al. 2022, arXiv:2204.02311, for restoring states.
     """
 
     @_names.hinted
@@ -385,7 +386,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         @functools.wraps(training_step)
         def keep_loss(*arguments: Any, **keywords: Any) -> Any:
             loss = training_step(*arguments, **keywords)
-            # The trainer has divided the losses of an update by their number, or by that of their tokens.
+            # The trainer has divided the losses of an update by their number, or by the number of tokens.
             self._loss = loss if self._loss is None else self._loss + loss
             return loss
 
@@ -403,7 +404,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         if self not in self._trainer.callback_handler.callbacks:
             raise AutoCycleError(
                 "AutoCycleCallback(trainer) must be one of the trainer's callbacks; got a trainer without it. Call "
-                "trainer.add_callback(callback), or create another Trainer to train without it."
+                "trainer.add_callback(callback). To train without AutoCycle, create another Trainer."
             )
         self._trainer.lr_scheduler = self._scheduler = _Scheduler()
         return self._scheduler
@@ -413,12 +414,12 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         if trainer.lr_scheduler is not scheduler:
             raise ValueError(
                 f"trainer must create its scheduler by create_scheduler(); got {type(trainer.lr_scheduler).__name__}. "
-                "Leave create_optimizer_and_scheduler as it is, or use Scheduler."
+                "Do not override create_optimizer_and_scheduler, or use Scheduler."
             )
         if state.global_step and scheduler.saved is None:
             raise ValueError(
-                f"the checkpoint of step {state.global_step} must hold the state of AutoCycle; got one without an "
-                "optimizer and scheduler. Save checkpoints with save_only_model=False."
+                f"the checkpoint of step {state.global_step} must hold the state of AutoCycle; got a checkpoint "
+                "without an optimizer and scheduler. Save checkpoints with save_only_model=False."
             )
         scaler = getattr(trainer.accelerator, "scaler", None)
         usual_lr = None if self._has_optimizer else args.learning_rate
@@ -444,24 +445,24 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         if auto is None or loss is None:
             raise AutoCycleError(
                 f"{type(self._trainer).__name__} must call self.training_step for every batch; got an update without "
-                "a loss. Use cyclr.torch.AutoCycle in a loop of your own."
+                "a loss. Use cyclr.torch.AutoCycle in a training loop of your own."
             )
         auto.step(loss)
         scaled = getattr(self._trainer.accelerator, "scaler", None) is not None
         if auto.last_step < 0 and not scaled and math.isfinite(loss):
             raise AutoCycleError(
-                f"AutoCycle must see the updates of the trainer's optimizer; got an update of which "
+                f"AutoCycle must see the updates of the trainer's optimizer; got an update in which "
                 f"{type(parts['optimizer']).__name__} ran no hooks. Use another optim=... in TrainingArguments."
             )
 
 
 class _Scheduler:
-    """What the trainer steps, logs, saves and loads as its scheduler.
+    """The object that the trainer steps, logs, saves and loads as its scheduler.
 
     Attributes:
-        auto: the AutoCycle, from the start of training on.
-        saved: a state that was loaded before.
-        rates: the learning rates of the update that is being made, or was made last.
+        auto: the AutoCycle, after the start of training.
+        saved: a state that was loaded before the start of training.
+        rates: the learning rates of the current or the last update.
     """
 
     def __init__(self) -> None:
@@ -491,7 +492,7 @@ def _check_type(trainer: Any) -> None:
 
 
 def _check_trainer(trainer: Any, what: str, remedy: str) -> None:
-    """Raise if a trainer's updates cannot be copied and restored, or are none of its optimizer."""
+    """Raise if the updates of a trainer cannot be copied and restored, or are not made by its optimizer."""
     _check_type(trainer)
     optim = str(getattr(trainer.args.optim, "value", trainer.args.optim))
     refused = {
@@ -507,8 +508,8 @@ def _check_trainer(trainer: Any, what: str, remedy: str) -> None:
 
 
 def _check(trainer: Any) -> None:
-    """Raise if AutoCycle cannot take the place of the trainer's scheduler."""
-    _check_trainer(trainer, "AutoCycle", "Use Scheduler, or cyclr.torch.AutoCycle in a loop of your own.")
+    """Raise if AutoCycle cannot replace the trainer's scheduler."""
+    _check_trainer(trainer, "AutoCycle", "Use Scheduler, or cyclr.torch.AutoCycle in a training loop of your own.")
     if any(isinstance(callback, AutoCycleCallback) for callback in trainer.callback_handler.callbacks):
         raise ValueError("trainer must have one AutoCycleCallback; got a second. Create another Trainer.")
     args = trainer.args
@@ -518,8 +519,8 @@ def _check(trainer: Any) -> None:
         received = [type(trainer.lr_scheduler).__name__] if trainer.lr_scheduler else []
         received += [f"{name}={getattr(value, 'value', value)}" for name, value in given.items()]
         raise ValueError(
-            f"trainer must be created without a scheduler, in place of which AutoCycle is; got {', '.join(received)}. "
-            "Pass optimizers=(optimizer, None) and no such arguments."
+            f"trainer must be created without a scheduler, because AutoCycle replaces it; got {', '.join(received)}. "
+            "Pass optimizers=(optimizer, None), and no arguments for a scheduler."
         )
 
 
