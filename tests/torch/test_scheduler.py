@@ -1655,7 +1655,7 @@ def test_within_ignite_a_run_after_the_end_of_the_schedule_gives_one_warning():
     trainer = engine.Engine(lambda engine, batch: update(optimizer))
     trainer.add_event_handler(engine.Events.ITERATION_STARTED, handlers.LRScheduler(scheduler))
     trainer.run([0] * 10, max_epochs=1)
-    with pytest.warns(UserWarning, match=r"^update number 11 goes on after the end .* total_steps=10") as told:
+    with pytest.warns(UserWarning, match=r"^update number 11 is past the end .* total_steps=10") as told:
         trainer.run([0] * 10, max_epochs=2)
     assert len(told) == 1
 
@@ -1681,10 +1681,10 @@ def test_calls_without_any_update_give_one_warning():
     for scheduler in schedulers:
         for _ in range(999):
             scheduler.step()
-        message = r"unless you accumulate over more batches .*Scheduler\(\.\.\., counts=\"calls\"\).*schedule\(step\)"
+        message = r"unless you accumulate gradients .*Scheduler\(\.\.\., counts=\"calls\"\).*schedule\(step\)"
         with pytest.warns(UserWarning, match=message) as told:
             scheduler.step()
-        assert str(told[0].message).startswith(f"step() of {type(scheduler).__name__} was called 1000 times, and no")
+        assert str(told[0].message).startswith(f"step() of {type(scheduler).__name__} was called 1000 times, but no")
         assert told[0].filename == __file__
         for _ in range(1200):
             scheduler.step()

@@ -64,7 +64,7 @@ def stored(state):
 @contextlib.contextmanager
 def quiet():
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "update number .* goes on after the end")
+        warnings.filterwarnings("ignore", "update number .* is past the end")
         warnings.filterwarnings("ignore", ".* made 8 of its last updates without")
         warnings.filterwarnings("ignore", ".* because nothing is trained")
         warnings.filterwarnings("ignore", "the parameter groups have different momenta")

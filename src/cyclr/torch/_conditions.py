@@ -1,4 +1,4 @@
-"""What a range test of a torch model was made with."""
+"""The conditions of a range test of a torch model, which the result records."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ def conditions_of(model: Any, optimizer: Any, loader: Any, batch: Any, **more: i
     """Return the entries of `RangeTestResult.tested`.
 
     Args:
-        model, optimizer: what is tested.
+        model, optimizer: the tested model and its optimizer.
         loader: the batches.
-        batch: the first of them.
+        batch: the first batch.
         more: the seed, and the numbers `group`, `accumulate` and `processes`.
     """
     inner = _private.wrapped(model)
@@ -36,7 +36,7 @@ def conditions_of(model: Any, optimizer: Any, loader: Any, batch: Any, **more: i
 
 
 def optimizer_call(optimizer: Any, group: int = 0) -> str:
-    """Return an optimizer with the settings of a group that are not the defaults, without the learning rate."""
+    """Return an optimizer as a call, with the settings of a group that are not defaults, but no learning rate."""
     kind = type(optimizer)
     is_public = getattr(torch.optim, kind.__name__, None) is kind
     known = inspect.signature(kind).parameters

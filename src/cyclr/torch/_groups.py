@@ -15,7 +15,7 @@ _NOT_ENTRIES = ("lr", "momentum", "weight_decay", "lr_scale", "initial_lr", "ini
 
 
 def unwrapped(optimizer: Any) -> Optimizer:
-    """Return the optimizer of torch, taken from a wrapper that calls no hooks itself, such as Accelerate's."""
+    """Return the optimizer of torch, also from a wrapper that runs no hooks itself, such as Accelerate's."""
     if not isinstance(optimizer, Optimizer):
         received = f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__
         usual = "Pass the optimizer that trains, such as torch.optim.SGD(model.parameters(), lr=0.01)."
@@ -25,16 +25,16 @@ def unwrapped(optimizer: Any) -> Optimizer:
     if not isinstance(inner, Optimizer) or not _private.runs_hooks(inner):
         raise TypeError(
             f"optimizer must be a torch.optim.Optimizer whose updates run hooks; got {type(optimizer).__name__}, a "
-            "wrapper. Pass the optimizer within, such as optimizer.optimizer."
+            "wrapper. Pass the optimizer inside it, such as optimizer.optimizer."
         )
-    # ZeroRedundancyOptimizer copies its rates to the optimizer within before each update.
+    # ZeroRedundancyOptimizer copies its learning rates to its inner optimizer before each update.
     wraps = not type(inner).__module__.startswith("torch.")
     for held in [held for held in attributes(inner).values() if wraps and isinstance(held, Optimizer)]:
         if _contents(held) == _contents(inner) and held.param_groups[0] is not inner.param_groups[0]:
             raise ValueError(
                 f"param_groups of {type(inner).__name__} must be those of the {type(held).__name__} that it holds; got "
-                "other ones for the same parameters. Set wrapper.param_groups to them after loading a state, or pass "
-                f"the {type(held).__name__}."
+                "other groups with the same parameters. After loading a state, set wrapper.param_groups to the inner "
+                f"optimizer's param_groups, or pass the {type(held).__name__}."
             )
     for index, group in enumerate(inner.param_groups):
         if not isinstance(group["lr"], torch.Tensor):
@@ -44,17 +44,17 @@ def unwrapped(optimizer: Any) -> Optimizer:
 
 
 def check_not_lazy(model: torch.nn.Module) -> None:
-    """Raise if a module has not made its parameters yet."""
+    """Raise if a module has lazy parameters that do not exist yet."""
     lazy = [name for name, parameter in model.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
     if lazy:
         raise ValueError(
             f"model must have all of its parameters; got lazy ones without a shape, such as {lazy[0]}. Call "
-            "model(inputs) once before, and then create the optimizer."
+            "model(inputs) once first, and then create the optimizer."
         )
 
 
 def check_minimizes(name: str, optimizer: Any) -> None:
-    """Raise if an optimizer ascends, for `name`, which reads what it is given as a loss."""
+    """Raise if an optimizer maximizes, because `name` treats the given value as a loss."""
     for index, group in enumerate(optimizer.param_groups):
         if group.get("maximize"):
             raise ValueError(
@@ -64,7 +64,7 @@ def check_minimizes(name: str, optimizer: Any) -> None:
 
 
 def check_trains(model: torch.nn.Module, parts: Iterable[torch.nn.Module], optimizer: Any) -> None:
-    """Raise if an optimizer has no parameter of the modules, of which the first is `model`."""
+    """Raise if the optimizer has no parameter of the modules `parts`. The first module is `model`."""
     trained = {id(parameter) for part in parts for parameter in part.parameters()}
     if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError(
@@ -74,7 +74,7 @@ def check_trains(model: torch.nn.Module, parts: Iterable[torch.nn.Module], optim
 
 
 def _contents(optimizer: Any) -> list[tuple[list[int], set[str]]]:
-    """Return what tells the groups of one optimizer from those of another class: parameters and hyperparameters."""
+    """Return parameters and names of hyperparameters of each group, to recognize the groups of the same optimizer."""
     return [
         ([*map(id, group["params"])], {name for name in group if not name.startswith("initial_")})
         for group in getattr(optimizer, "param_groups", ())
@@ -82,9 +82,9 @@ def _contents(optimizer: Any) -> list[tuple[list[int], set[str]]]:
 
 
 def innermost(optimizer: Any) -> Any:
-    """Return the optimizer whose update reads the groups: of a wrapper that has the groups of one within, that one.
+    """Return the optimizer whose update reads the groups: the inner one if a wrapper shares its groups.
 
-    Loading a state gives the optimizer within other groups, and a wrapper such as Lookahead may keep the old ones.
+    After the inner optimizer loads a state, it has new groups, and a wrapper such as Lookahead may keep the old ones.
     """
     for held in attributes(optimizer).values():
         runs = isinstance(held, Optimizer) and _private.runs_hooks(held) and held is not optimizer
@@ -94,7 +94,7 @@ def innermost(optimizer: Any) -> Any:
 
 
 def with_inner(optimizers: Iterable[Any]) -> list[Any]:
-    """Return the optimizers and those that they hold in attributes, as SAM, Lookahead and ZeRO do."""
+    """Return the optimizers and all optimizers in their attributes, as in SAM, Lookahead and ZeRO."""
     found: dict[int, Any] = {}
     pending = [*optimizers]
     while pending:
@@ -106,13 +106,14 @@ def with_inner(optimizers: Iterable[Any]) -> list[Any]:
 
 
 def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> float | None:
-    """Set an entry of a group, of a tuple the number at `index`. Return the entry if it is a float now, else None.
+    """Set an entry of a group, or the number at `index` if the entry is a tuple.
 
-    A tensor is filled in place, so that compiled and captured steps see the value.
+    A tensor is changed in place, so compiled and captured steps see the value. Return the entry if it is a float now,
+    otherwise None.
     """
     old = group[key]
     held = old[index] if isinstance(old, (tuple, list)) else old
-    # The type tells a float faster than torch tells a tensor.
+    # Comparing the type with float is faster than `isinstance(held, torch.Tensor)`.
     if type(held) is not float and isinstance(held, torch.Tensor):
         held.fill_(value)
     elif held is not old:
@@ -124,13 +125,13 @@ def assign(group: dict[str, Any], key: str, value: float, index: int = 0) -> flo
 
 
 def held(group: dict[str, Any], key: str, index: int = 0) -> float:
-    """Return the number in an entry of a group, of a tuple the number at `index`."""
+    """Return the number in an entry of a group, or the number at `index` if the entry is a tuple."""
     value = group[key]
     return float(value[index] if isinstance(value, (tuple, list)) else value)
 
 
 def key(optimizer: Any, name: str) -> tuple[str, int]:
-    """Return where the groups of an optimizer hold a hyperparameter: the key, and the index if a tuple is there."""
+    """Return the key of a hyperparameter in the groups of an optimizer, and the index if the entry is a tuple."""
     for key in {"momentum": ("momentum", "betas", "rho"), "beta2": ("betas",)}.get(name, (name,)):
         if all(key in group for group in optimizer.param_groups):
             return key, int(name == "beta2")
@@ -139,7 +140,7 @@ def key(optimizer: Any, name: str) -> tuple[str, int]:
 
 
 def entries(optimizer: Any) -> list[str]:
-    """Return the names of the numbers in every group, but for those that have arguments of their own."""
+    """Return the names of the numbers that all groups have, except those with their own arguments in `Scheduler`."""
     first, *others = optimizer.param_groups
     legal = [
         name
@@ -153,7 +154,7 @@ def entries(optimizer: Any) -> list[str]:
 
 
 def per_group(optimizer: Any, *values: Any) -> list[tuple[Any, ...]]:
-    """Return a tuple for each group from numbers, or lists with a number for each group; tensors become numbers."""
+    """Return a tuple for each group from values that are numbers, or lists of one number for each group."""
     groups = len(optimizer.param_groups)
     lists = [list(value) if isinstance(value, list | tuple) else [value] * groups for value in values]
     if any(len(held) != groups for held in lists):
@@ -163,21 +164,21 @@ def per_group(optimizer: Any, *values: Any) -> list[tuple[Any, ...]]:
 
 
 def number(value: Any) -> Any:
-    """Return the number in a tensor, and any other value as it is."""
+    """Return the number in a tensor. Other values are returned unchanged."""
     return _checks.scalar("a tensor", value) if isinstance(value, torch.Tensor) else value
 
 
 def ratios(values: list[float]) -> list[float]:
-    """Return each value as a multiple of the first that is not 0; all 1 if all are 0."""
+    """Return each value as a multiple of the first value that is not 0. All ratios are 1 if all values are 0."""
     first = next((value for value in values if value != 0), None)
     return [1.0 if first is None else value / first for value in values]
 
 
 def ratios_of(name: str, groups: list[dict[str, Any]], scheduler: Any = None) -> list[float]:
-    """Return each group's value as a multiple of the first: of the current values, or of the initial ones.
+    """Return each group's value as a multiple of the first group's value, from the current or the initial values.
 
-    Initial values decide if the current ones say nothing: the first is 0, or they come from a `scheduler` that has one
-    schedule for each group. If both agree, the initial ones are more exact, because nothing has rounded them.
+    Initial values are used if the current ones give no ratios: the first is 0, or a `scheduler` with a schedule for
+    each group set them. If both ratios agree, the initial one is used, because it has no rounding errors.
     """
     now = [float(group[name]) for group in groups]
     initial = ratios([float(group.get(f"initial_{name}", group[name])) for group in groups])
@@ -193,7 +194,7 @@ def ratios_of(name: str, groups: list[dict[str, Any]], scheduler: Any = None) ->
 
 
 def rate_shares(groups: list[dict[str, Any]], scheduler: Any = None, *, keep_ratios: bool = True) -> list[float]:
-    """Return the factor of the learning rate for each group: its `lr_scale`, or the ratio to the first rate."""
+    """Return each group's factor of the learning rate: its `lr_scale`, or the ratio to the first group's rate."""
     shares = ratios_of("lr", groups, scheduler) if keep_ratios else [1.0] * len(groups)
     return [
         share if group.get("lr_scale") is None else scale(group) for share, group in zip(shares, groups, strict=True)
@@ -206,12 +207,12 @@ def scale(group: dict[str, Any]) -> float:
 
 
 def rounded(value: float, held: Any) -> float:
-    """Return the number that `assign` stores: a tensor rounds it to its dtype."""
+    """Return the number that `assign` stores for `value`. A tensor rounds it to its dtype."""
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
 
 
 def separate_rates(optimizer: Any) -> None:
-    """Give every group its own tensor if the optimizer gave it its default, which keeps its value for later groups."""
+    """Give every group its own tensor if groups share one. The optimizer's default is kept for groups added later."""
     groups, default = optimizer.param_groups, attributes(optimizer).get("defaults", {}).get("lr")
     if isinstance(default, torch.Tensor) and any(group["lr"] is default for group in groups):
         optimizer.defaults["lr"] = default.clone()

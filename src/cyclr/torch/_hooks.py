@@ -1,4 +1,4 @@
-"""Hooks on an optimizer that keep no scheduler alive, and the updates that schedulers do not count."""
+"""Optimizer hooks that do not keep their scheduler alive, and a context without these hooks."""
 
 import contextlib
 import weakref
@@ -12,13 +12,13 @@ from torch.utils.hooks import RemovableHandle
 from cyclr.torch import _groups, _private
 
 _orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
-"""Hooks whose scheduler is gone. The next `attach` removes them: before, an update may be going through the hooks."""
+"""Hooks whose scheduler was deleted. The next `attach` removes them, because an update may be calling them now."""
 
 _latest: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
-"""The scheduler that was attached last."""
+"""The scheduler that was attached last to each optimizer."""
 
 _numbers: set[int] = set()
-"""The numbers that torch gave to the hooks of living schedulers."""
+"""The numbers that torch gave to the hooks of existing schedulers."""
 
 
 def attach(
@@ -33,11 +33,11 @@ def attach(
     Args:
         scheduler: the scheduler that the hooks call.
         optimizer: the optimizer whose update reads the groups.
-        counts: the number of updates, to which each update adds 1; the number of groups that the scheduler knows and
-            the last of them; the number of updates to call `check` at.
-        check: called with the scheduler before an update, if the last group is new, or so many updates are made.
-        around_load: called before and after `load_state_dict()` of the optimizer, with the scheduler; the second also
-            gets what the first returned.
+        counts: a list of the number of updates, which each update increases by 1; the number of groups that the
+            scheduler knows; the last of these groups; and the number of updates at which to call `check`.
+        check: called with the scheduler before an update, if the last group is new or that number is reached.
+        around_load: two functions, called with the scheduler before and after `load_state_dict()` of the optimizer. The
+            second also gets the return value of the first.
     """
     owner, (before_load, after_load) = weakref.ref(scheduler), around_load
     orphaned = _orphaned.setdefault(optimizer, [])
@@ -71,14 +71,14 @@ def attach(
 
 
 def attach_after(scheduler: Any, optimizer: Any, counts: list[Any], call: Callable[[Any], None]) -> None:
-    """Register a hook that calls a function with the scheduler after each update that `counts` counts.
+    """Register a hook that calls `call` with the scheduler after each update that `counts` counts.
 
-    Call it after `attach`, whose hook counts.
+    Call this after `attach`, because the hooks of `attach` update `counts`.
     """
     owner, seen = weakref.ref(scheduler), [counts[0]]
 
     def after_update(*given: Any) -> None:
-        # Loss scaling may skip an update of a fused optimizer in its `step()`.
+        # `step()` of a fused optimizer also runs if loss scaling skips the update.
         if counts[0] != seen[0]:
             seen[0] = counts[0]
             if (alive := owner()) is not None:
@@ -95,18 +95,18 @@ def _orphan(orphaned: list[RemovableHandle], handles: tuple[RemovableHandle, ...
 
 
 def latest(optimizer: Any) -> Any:
-    """Return the scheduler that was attached to the optimizer last, or None if there is none or it is gone."""
+    """Return the scheduler that was last attached to the optimizer, or None if it was deleted or never existed."""
     owner = _latest.get(_groups.innermost(optimizer))
     return None if owner is None else owner()
 
 
 def counts_updates(optimizer: Any) -> bool:
-    """Return True if schedulers see the optimizer's updates, False within `uncounted`."""
+    """Return True if schedulers count the optimizer's updates. False inside `uncounted`."""
     return any(not _numbers.isdisjoint(hooks) for hooks in _private.update_hooks(optimizer))
 
 
 class UpdatesOfAll:
-    """Counts the updates of all optimizers while this object lives."""
+    """Counts the updates of all optimizers while this object exists."""
 
     def __init__(self) -> None:
         self._counts = counts = [0]
@@ -120,7 +120,7 @@ class UpdatesOfAll:
 
 @contextlib.contextmanager
 def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
-    """Take the hooks of schedulers out inside this context. Used by range tests, which undo their updates."""
+    """Remove the hooks of schedulers inside this context. Used by range tests, which undo their updates."""
     with contextlib.ExitStack() as undo:
         for optimizer in filter(_private.runs_hooks, optimizers):
             for hooks in _private.update_hooks(optimizer):
@@ -129,7 +129,7 @@ def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
 
 
 def _put_back(hooks: dict[int, Any], removed: dict[int, Any]) -> None:
-    # torch numbers hooks in the order in which it calls them. Schedulers may be gone by now.
+    # torch numbers hooks in calling order. Hooks of schedulers that were deleted in between are not restored.
     ordered = sorted({**hooks, **{number: removed[number] for number in _numbers.intersection(removed)}}.items())
     hooks.clear()
     hooks.update(ordered)

@@ -1,4 +1,4 @@
-"""Private names of torch and Accelerate: each in one function, with the reason why it is needed."""
+"""Private names of torch and Accelerate. Each is used in one function, which gives the reason."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cyclr._generators import attributes
 def runs_hooks(optimizer: Optimizer) -> bool:
     """Return True if the optimizer's `step()` calls hooks.
 
-    Wrappers that do not call `Optimizer.__init__`, such as Accelerate's, have no hooks and no public way to say so.
+    Wrappers that do not call `Optimizer.__init__`, such as Accelerate's, have no hooks. No public attribute shows this.
     """
     return hasattr(optimizer, "_optimizer_step_post_hooks") and hasattr(
         optimizer, "_optimizer_load_state_dict_pre_hooks"
@@ -22,7 +22,7 @@ def runs_hooks(optimizer: Optimizer) -> bool:
 
 
 def wrapped(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model in wrappers of torch for several devices, and of `torch.compile`, which keeps it privately."""
+    """Return the model inside torch's wrappers for several devices and `torch.compile`, which stores it privately."""
     within: Any = getattr(model, "_orig_mod", None)
     if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
         within = model.module
@@ -30,18 +30,18 @@ def wrapped(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def steps_itself(optimizer: Any) -> bool:
-    """Return True if the class has a `step()` that updates, False for Accelerate's wrapper.
+    """Return True if the class has its own `step()` that updates. False for Accelerate's wrapper.
 
-    That one steps only if Accelerate's state says that gradients are complete.
+    Accelerate's wrapper steps only if Accelerate's state says that the gradients are complete.
     """
     kind = type(optimizer)
     return kind.step is not Optimizer.step and kind.__module__.partition(".")[0] != "accelerate"
 
 
 def update_hooks(optimizer: Any) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Return the dicts of the hooks that the optimizer calls before and after an update, to take some out for a while.
+    """Return the dicts of the hooks before and after an update, to remove some hooks temporarily.
 
-    A handle can remove a hook, but not put it back in its place.
+    A handle can remove a hook, but cannot restore it at its position.
     """
     return optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
 
@@ -55,18 +55,18 @@ def has_torch_scheduler(optimizer: Any) -> bool:
 
 
 def versions(optimizer: Any) -> dict[int, int]:
-    """Return, by id, a number for the first parameter of each group that grows when it is changed in place.
+    """Return by id a version number for the first parameter of each group, which grows when it is changed in place.
 
-    torch does not count updates of fused optimizers.
+    Updates of fused optimizers do not change the version number.
     """
     firsts = [group["params"][0] for group in optimizer.param_groups if group["params"]]
     return {id(parameter): parameter._version for parameter in firsts}
 
 
 def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:
-    """Return a hook for after updates that adds 1 to the first of `counts`, unless loss scaling skips the update.
+    """Return a hook that adds 1 to the first of `counts` after each update, unless loss scaling skips the update.
 
-    `GradScaler` also calls the `step()` of a fused optimizer if it skips, and sets `found_inf` for the kernel to read.
+    If `GradScaler` skips an update of a fused optimizer, it still calls `step()`, and sets `found_inf` for the kernel.
     """
 
     def count(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -80,25 +80,25 @@ def update_counter(counts: list[int]) -> Callable[[Any, Any, Any], None]:
 def buffers(module: torch.nn.Module) -> dict[str, torch.Tensor | None]:
     """Return the dict of a module's buffers, to restore it in place.
 
-    `named_buffers` leaves out buffers that are None, and gives no way to set one.
+    `named_buffers` leaves out buffers that are None, and cannot set a buffer.
     """
     held: dict[str, torch.Tensor | None] = module._buffers
     return held
 
 
 def scaler_stages(scaler: Any) -> dict[Any, Any]:
-    """Return the dict of how far a `GradScaler` is with each optimizer, empty if the scaler is disabled.
+    """Return the dict of the stages of a `GradScaler` by optimizer. Empty if the scaler is disabled.
 
-    Its `state_dict` leaves this out, and a stage that is left from another update makes the next one an error.
+    `state_dict` of the scaler leaves stages out. A stage that remains from another update raises an error in the next.
     """
     stages: dict[Any, Any] = getattr(scaler, "_per_optimizer_states", {})
     return stages
 
 
 def cyclic_lr_state(step: float, rates: list[float], scale_fn: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the step, the rates and the attributes of a scale_fn under the names that torch's `CyclicLR` loads.
+    """Return the step, the rates and the attributes of a scale_fn, with the names that torch's `CyclicLR` loads.
 
-    It takes them over as they are, so a state without them would leave it without attributes that it reads.
+    torch's `CyclicLR` sets them as attributes without a check, so a state must hold all that it reads.
     """
     return {
         "last_epoch": step,
@@ -116,9 +116,9 @@ def saved_scale_fn(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def detach_iterator(loader: Any) -> Callable[[], None]:
-    """Take the iterator from a `DataLoader` with persistent workers, and return the function that restores it.
+    """Remove the iterator from a `DataLoader` with persistent workers, and return the function that restores it.
 
-    Until then the loader makes another iterator, with other workers. torch has no public way to keep one.
+    Until then, the loader creates another iterator with other workers. torch has no public way to keep an iterator.
     """
     own = attributes(loader)
     if not (isinstance(loader, torch.utils.data.DataLoader) and own.get("persistent_workers")):
@@ -128,9 +128,9 @@ def detach_iterator(loader: Any) -> Callable[[], None]:
 
 
 def copy_progress(loader: Any) -> Callable[[], None]:
-    """Copy how far one of Accelerate's loaders is read, and return the function that restores it.
+    """Copy the position of a loader of Accelerate, and return the function that restores it.
 
-    These attributes are undocumented. Accelerate reads them to tell when gradients are exchanged and rows are padding.
+    These attributes are undocumented. With them, Accelerate decides when gradients are exchanged and rows are padding.
     """
     own = attributes(loader)
     ends: dict[str, Any] = {name: own[name] for name in ("end_of_dataloader", "remainder") if name in own}
@@ -148,7 +148,8 @@ def copy_progress(loader: Any) -> Callable[[], None]:
 def keeps_state(loader: Any) -> bool:
     """Return True if a loader has a state to save and load.
 
-    All loaders of Accelerate have the methods. Only stateful loaders have the attribute that the methods return.
+    All loaders of Accelerate have the methods `state_dict` and `load_state_dict`. Only stateful loaders have the
+    attribute that these methods use.
     """
     if "base_dataloader" in attributes(loader):
         return "dl_state_dict" in attributes(loader)
@@ -156,31 +157,31 @@ def keeps_state(loader: Any) -> bool:
 
 
 class TorchScheduler(LRScheduler):  # type: ignore[misc]
-    """Private names by which code around torch's schedulers reads and drives each of them.
+    """Private names with which torch's schedulers and wrappers read and call other schedulers.
 
-    The constructor of torch's class is not called: it wraps `optimizer.step` and takes a first step.
+    The constructor of torch's class is not called, because it wraps `optimizer.step` and takes a first step.
     """
 
-    # Accelerate's wrapper adds to it.
+    # Accelerate's wrapper increases it.
     _step_count = 0
 
     @property
     def _last_lr(self) -> list[float | Any]:
-        """The learning rates as `ChainedScheduler`, and code written for old versions of torch, reads them."""
+        """The learning rates, for `ChainedScheduler` and for code written for old versions of torch."""
         return list(self.get_last_lr())
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        """Take a first step: `SequentialLR` starts each of its schedulers by this method."""
+        """Take a first step. `SequentialLR` calls this method to start each of its schedulers."""
         self.step(epoch)
 
 
 def batch_norms(model: torch.nn.Module) -> list[Any]:
-    """Return the layers of batch normalization with running statistics, whose common base torch keeps privately."""
+    """Return the layers of batch normalization with running statistics. Their base class is private in torch."""
     kind = torch.nn.modules.batchnorm._BatchNorm
     return [part for part in model.modules() if isinstance(part, kind) and part.running_mean is not None]
 
 
 def needs_closure(optimizer: Any) -> bool:
-    """Return True if `step` has an argument without a default, the closure. Hooks of torch wrap it and keep that."""
+    """Return True if `step` has a closure argument without a default. Hooks of torch wrap `step` and keep this."""
     arguments = inspect.signature(type(optimizer).step).parameters
     return "closure" in arguments and arguments["closure"].default is inspect.Parameter.empty

@@ -1,4 +1,4 @@
-"""Shares: the values of parameter groups as multiples of the value of their schedule."""
+"""Shares: factors between the value of a schedule and the values of the parameter groups."""
 
 import math
 from typing import Any
@@ -7,21 +7,22 @@ from cyclr.torch import _groups
 
 
 class Shares:
-    """The share of each parameter group in one hyperparameter: a group holds schedule(t) · share.
+    """The share of each parameter group in one hyperparameter: the value of a group is schedule(t) · share.
 
-    | moment                   | share of a group                                                              |
-    |--------------------------|-------------------------------------------------------------------------------|
-    | the scheduler is created | its value over that of the first group; 1 if each group has its own schedule  |
-    | the group is added       | its value over the value that a share of 1 has at this moment                 |
-    | its value is set by hand | that value over the schedule's, 0 included                                    |
-    | a state is loaded        | the saved share; if none was saved, that of the created scheduler, by place   |
+    | moment                     | share of a group                                                               |
+    |----------------------------|--------------------------------------------------------------------------------|
+    | the scheduler is created   | its value over the first group's; 1 if each group has its own schedule         |
+    | the group is added         | its value over the current value for a share of 1                              |
+    | its value is set by hand   | the new value over the schedule's value, even 0                                |
+    | a state is loaded          | the saved share; if none was saved, the share of this position at creation     |
 
-    An `lr_scale` is the share of its group. Shares of a momentum are 0 for groups without momentum, and 1 otherwise.
+    A group with an `lr_scale` has it as its share. For momentum, the share is 0 for groups without momentum, otherwise
+    1.
 
     Attributes:
         values: the shares, in the order of the groups.
         initial: the values that the groups were created with.
-        to_save: True if the optimizer, as it was created, does not give the shares.
+        to_save: True if a newly created scheduler would have other shares, so they must be saved.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Shares:
         self.one, self._ratios = one, ratios
         self.to_save = False
         self._saved: list[float] = []
-        """Shares of a loaded state, with groups that are yet to be added."""
+        """Shares of a loaded state, including groups that are not added yet."""
         groups = optimizer.param_groups
         if name == "lr":
             self.values = _groups.rate_shares(groups, earlier, keep_ratios=ratios)
@@ -45,15 +46,15 @@ class Shares:
         self._initial_unit = next(
             (each / share for each, share in zip(initial, self.values, strict=True) if share), 0.0
         )
-        """The initial value of a share of 1."""
+        """The initial value for a share of 1."""
         self._keep(groups, self.values, added=False)
 
     def _sets_apart(self, name: str) -> bool:
-        """Return True if the groups hold values of a schedule for each group, so that the values are no ratios."""
+        """Return True if each group has its own schedule, so that the values of the groups give no ratios."""
         return not self.one
 
     def update(self) -> None:
-        """Read the groups after some were added, removed or replaced. Groups that stay keep their shares."""
+        """Read the groups after some were added, removed or replaced. Groups that remain keep their shares."""
         groups, before = self._optimizer.param_groups, {id(group): index for index, group in enumerate(self._known)}
         self.to_save = self.to_save or before.keys() != {*map(id, groups)}
         shares = [
@@ -77,16 +78,16 @@ class Shares:
             return self.values[index]
         if unit != 0 and group[self._name] is not self._optimizer.defaults.get(self._name):
             return value / unit
-        # The default says nothing about the current value.
+        # The optimizer's default is not related to the current value, so compare the initial values.
         return value / self._initial_unit if self._initial_unit else 1.0
 
     def _momentum_share(self, group: dict[str, Any]) -> float:
-        """Return 0 for a group without momentum, if another has one."""
+        """Return 0 for a group without momentum if another group has momentum, otherwise 1."""
         momenta = [_groups.held(other, self._key, self._place) for other in self._optimizer.param_groups]
         return float(_groups.held(group, self._key, self._place) != 0 or not any(momenta))
 
     def _keep(self, groups: list[dict[str, Any]], shares: list[float], *, added: bool) -> None:
-        """Take over the groups with their shares, and note in groups that have none what they were created with."""
+        """Store the groups and their shares, and set the entry `initial_…` in groups that have none."""
         self._known, self.values = [*groups], shares
         if self._name == "momentum":
             return
@@ -96,22 +97,22 @@ class Shares:
         self.initial = [float(group[entry]) for group in groups]
 
     def follow(self, reapply: bool) -> None:
-        """Take over groups that replaced the known ones in their order, as `load_state_dict` of an optimizer does.
+        """Read groups that replaced the known ones in the same order, as `load_state_dict` of an optimizer does.
 
         Args:
-            reapply: True if they get the initial values of the known groups, False to keep those that they have.
+            reapply: True to give them the initial values of the known groups, False to keep their own.
         """
         self._known = [*self._optimizer.param_groups]
         for group, value in zip(self._known, self.initial, strict=False):
             group[f"initial_{self._name}"] = value if reapply else group.get(f"initial_{self._name}", value)
 
     def keep_edited(self, values: list[float]) -> bool:
-        """Keep the shares of groups whose values were set by hand. Return True if there are any.
+        """Update the shares of groups whose values were set by hand. Return True if there are any.
 
-        A factor that all groups have in common comes from another scheduler, and changes no share.
+        If all groups changed by the same factor, another scheduler changed them, and the shares stay.
 
         Args:
-            values: for each group, the value of its schedule when the group was set.
+            values: the schedule's value for each group when it was last set.
         """
         held = [float(group[self._name]) for group in self._known]
         set_to = [
@@ -135,9 +136,9 @@ class Shares:
         return True
 
     def load(self, saved: list[float] | None) -> None:
-        """Take over saved shares of these groups, and of others that are yet to be added.
+        """Set saved shares, also for groups that are not added yet.
 
-        If none were saved, the shares are those that the groups were created with.
+        If none were saved, use the shares at the creation of the scheduler.
         """
         if saved is None:
             if len(self._created) == len(self.values):

@@ -1,4 +1,4 @@
-"""The weights of a torch model as a member holds them: a copy of its `state_dict()` on the CPU."""
+"""The weights of a torch model in a member: a copy of the model's `state_dict()` on the CPU."""
 
 import copy
 from pathlib import Path
@@ -13,14 +13,14 @@ State = dict[str, torch.Tensor]
 
 
 class TorchStates:
-    """How states of torch are compared, checked and written to files."""
+    """Compares and checks states of torch models, and writes them to files."""
 
     suffix = ".safetensors"
 
     def shapes(self, state: Any) -> dict[str, list[int]]:
         if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise TypeError(
-                f"the state of a member must be what model.state_dict() returns; got {_checks.quoted(state)} of type "
+                f"the state of a member must be the dict from model.state_dict(); got {_checks.quoted(state)} of type "
                 f"{type(state).__name__}."
             )
         return {name: list(value.shape) for name, value in state.items()}
@@ -50,7 +50,7 @@ def tensors_of(model: torch.nn.Module) -> State:
     """Return the tensors of a model by name, without the names of wrappers for several devices.
 
     Raises:
-        TypeError: not a module, or one whose state holds something else than tensors.
+        TypeError: `model` is not a module, or its state holds values that are not tensors.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
@@ -65,7 +65,7 @@ def tensors_of(model: torch.nn.Module) -> State:
 
 
 def copy_of(model: torch.nn.Module) -> State:
-    """Return a copy of a model's tensors on the CPU. In a sharded model, all processes call this, and get the whole."""
+    """Return a copy of all tensors of a model on the CPU. For a sharded model, all processes must call this."""
     return {
         # A DTensor holds the shard of this process.
         name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().to("cpu", copy=True)

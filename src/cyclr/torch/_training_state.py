@@ -1,4 +1,4 @@
-"""The training state that AutoCycle copies and restores: modules, optimizers and other objects of torch."""
+"""The training state that AutoCycle copies and restores: modules, optimizers and other objects."""
 
 import copy
 import itertools
@@ -19,16 +19,16 @@ from cyclr.torch import _groups
 from cyclr.torch.state import memory, reshard
 
 _NOT_RESTORED = ("params", "lr", "initial_lr", "train_mode")
-"""Entries of groups. Schedule-free optimizers are in the mode for training at each copy but the first, which may be in
-the other. There the weights of both modes are the same."""
+"""Entries of groups that are not restored. `train_mode` belongs to schedule-free optimizers. They are in training mode
+at each copy, except possibly the first, at which the weights of both modes are equal."""
 
 
 _ATTRIBUTES = frozenset(vars(Optimizer([torch.zeros(1)], {})))
-"""Attributes that torch gives to every optimizer."""
+"""Attributes that every optimizer of torch has."""
 
 
 class TrainingState:
-    """What training changes: tensors of modules, states and entries of optimizers, and states of other objects."""
+    """The state that training changes: tensors of modules, states and groups of optimizers, states of other objects."""
 
     def __init__(self, model: Any, optimizer: Any, also: Iterable[Any], device: Any, folder: Any) -> None:
         if isinstance(also, torch.nn.Module | Optimizer) or not isinstance(also, Iterable):
@@ -45,12 +45,12 @@ class TrainingState:
         self._folder = None if folder is None else Path(folder)
         self._modules = [model, *(part for part in parts if isinstance(part, torch.nn.Module))]
         optimizers = [optimizer, *(part for part in parts if isinstance(part, Optimizer))]
-        # Wrappers without hooks show the state of the optimizer within as theirs.
+        # Wrappers without hooks show the state of the inner optimizer as their own.
         self._optimizers = _groups.with_inner(map(_groups.unwrapped, optimizers))
         reshard(model)
         _groups.check_trains(model, self._modules, self._optimizers[0])
         self._frozen: list[tuple[Any, str]] = []
-        """The parameters that are not copied, each with its sum before the first update."""
+        """The parameters that are not copied, each with the sum of its elements before the first update."""
         self._others = [part for part in parts if not isinstance(part, torch.nn.Module | Optimizer)]
 
     def copy(self) -> Any:
@@ -67,7 +67,7 @@ class TrainingState:
 
     def is_finite(self) -> bool:
         weights = [_local(weight.detach()) for module in self._modules for weight in module.parameters()]
-        # Types of one byte cannot be asked.
+        # `isfinite` is not implemented for dtypes of one byte.
         return all(bool(weight.isfinite().all()) for weight in weights if weight.element_size() > 1)
 
     def restore(self, kept: Any, /) -> None:
@@ -92,7 +92,7 @@ class TrainingState:
                 part.load_state_dict(_restored(None, saved))
 
     def repair_buffers(self, kept: Any) -> None:
-        """Restore the buffers in which a batch left NaN or infinity, such as running means: they would stay."""
+        """Restore buffers in which a batch left NaN or infinity, such as running means, which would never recover."""
         if isinstance(kept, CopyFile):
             kept = kept.read()
         for tensor, saved in zip(self._tensors(), kept["tensors"], strict=False):
@@ -102,11 +102,11 @@ class TrainingState:
                     now.copy_(before)
 
     def put(self, copied: Any) -> Any:
-        """Return a copy as it is held: itself, or a file."""
+        """Return a copy in the form that is kept: the copy itself, or a file."""
         return copied if self._folder is None else CopyFile(self._folder, copied)
 
     def check(self, kept: Any) -> None:
-        """Raise if a copy is of other modules or optimizers, or no copy."""
+        """Raise if `kept` is not a copy, or a copy of other modules or optimizers."""
         _plain.check_depth(kept)
         copied = _plain.read("a copy in state_dict", kept, _Copy)
         frozen = {*map(id, self.frozen_parameters())}
@@ -116,8 +116,8 @@ class TrainingState:
         if own[: len(saved)] != saved or counts != (len(self._optimizers), len(self._others)):
             raise ValueError(
                 "state_dict must come from a run with the same model, optimizers and also=; got tensors of shapes "
-                f"{_checks.quoted(saved)}, and those of this run have {_checks.quoted(own)}. Create AutoCycle as for "
-                "that run."
+                f"{_checks.quoted(saved)}, but the tensors of this run have {_checks.quoted(own)}. Create AutoCycle "
+                "with the arguments of that run."
             )
         for optimizer, one in zip(self._optimizers, copied.optimizers, strict=True):
             for group, entries in zip(optimizer.param_groups, one.groups, strict=False):
@@ -125,37 +125,38 @@ class TrainingState:
                     if not _alike(group.get(name), value):
                         raise ValueError(
                             f"state_dict must hold copies of the groups of {type(optimizer).__name__}; got "
-                            f"{name:.100}={_checks.quoted(value)}. Create AutoCycle as for that run."
+                            f"{name:.100}={_checks.quoted(value)}. Create AutoCycle with the arguments of that run."
                         )
 
     @property
     def process(self) -> tuple[int, int] | None:
-        """The number of this process and of all of them, if each has a part of the state only."""
+        """Number of this process and number of processes, or None if this process holds the whole state."""
         parts = any(hasattr(tensor, "to_local") for tensor in self._tensors())
         if not parts and not any(type(one).__name__ == "ZeroRedundancyOptimizer" for one in self._optimizers):
             return None
         return distributed.get_rank(), distributed.get_world_size()
 
     def check_process(self, saved: tuple[int, int] | None) -> None:
-        """Raise if a state has the part of another process."""
+        """Raise if a saved state holds the part of another process."""
         if saved is not None and saved != self.process:
             raise ValueError(
-                "state_dict must come from the same process of as many, because each has a part of the state; got that "
-                f"of process {saved[0]} of {saved[1]}. Save and load the state of every process in a file of its own."
+                "state_dict must come from the same process and number of processes, because each process holds a part "
+                f"of the state; got the state of process {saved[0]} of {saved[1]}. Save and load a separate file for "
+                "each process."
             )
 
     def frozen_parameters(self) -> list[Any]:
-        """Return the parameters of the model that need no gradient and are in no optimizer, unless `also` has them."""
+        """Return parameters of the model that need no gradient and are neither in an optimizer nor in `also`."""
         copied = {id(parameter) for module in self._modules[1:] for parameter in module.parameters()}
         copied |= {id(parameter) for optimizer in self._optimizers for parameter in _parameters(optimizer)}
         return [p for p in self._model.parameters() if not p.requires_grad and id(p) not in copied]
 
     def note_frozen(self, parameters: list[Any]) -> None:
-        """Note frozen parameters as they are before the first update."""
+        """Store frozen parameters with their sums before the first update."""
         self._frozen = [(parameter, _sum(parameter)) for parameter in parameters]
 
     def check_frozen(self) -> None:
-        """Raise if parameters that are not copied changed, or are to be trained."""
+        """Raise if parameters that are not copied changed, or were added to an optimizer."""
         trained = {id(parameter) for optimizer in self._optimizers for parameter in _parameters(optimizer)}
         wrong = [p for p, before in self._frozen if id(p) in trained or _sum(p) != before]
         if wrong:
@@ -166,7 +167,7 @@ class TrainingState:
             )
 
     def _tensors(self) -> list[Any]:
-        """Return parameters and buffers, without names: wrappers change those."""
+        """Return parameters and buffers, without their names, which wrappers change."""
         reshard(self._model)
         found = [part for module in self._modules for part in (*module.parameters(), *module.buffers())]
         found += itertools.chain(*map(_parameters, self._optimizers))
@@ -176,8 +177,8 @@ class TrainingState:
         parameters = _parameters(optimizer)
         if unknown := set(map(id, optimizer.state)) - set(map(id, parameters)):
             raise AutoCycleError(
-                f"{type(optimizer).__name__} keeps {len(unknown)} states of what is no parameter of its groups, which "
-                "cannot be copied. Use Scheduler."
+                f"{type(optimizer).__name__} keeps {len(unknown)} states that do not belong to parameters of its "
+                "groups, so they cannot be copied. Use Scheduler."
             )
         own = type(optimizer).__module__.startswith("torch.")
         return {
@@ -216,7 +217,7 @@ class _OptimizerCopy(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """A copy of the training state, as it is checked when it comes from a saved state."""
+    """A copy of the training state, which is checked when it comes from a saved state."""
 
     tensors: list[Annotated[Any, _tensor]]
     optimizers: list[_OptimizerCopy]
@@ -224,7 +225,7 @@ class _Copy(NamedTuple):
 
 
 class CopyFile:
-    """A copy in a file without a name: the system frees the file when the process ends, however that happens."""
+    """A copy in a file without a name. The system deletes the file when the process ends, even if it is killed."""
 
     def __init__(self, folder: Path, copied: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +234,7 @@ class CopyFile:
         try:
             torch.save(copied, self._file)
         except OSError as error:
-            # Named by the folder that the user knows.
+            # Name the folder that the user passed, because the file has no name.
             raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
 
     def read(self) -> Any:
@@ -246,18 +247,18 @@ def _parameters(optimizer: Any) -> list[Any]:
 
 
 def _sum(tensor: Any) -> str:
-    """Return the sum of the elements that this process holds, which NaN makes equal to itself."""
+    """Return the sum of the elements in this process, as text so that NaN equals NaN."""
     elements = _local(tensor)
     return repr((torch.view_as_real(elements) if elements.is_complex() else elements).sum(dtype=torch.float64).item())
 
 
 def _local(tensor: Any) -> Any:
-    """Return the elements of a tensor that this process holds."""
+    """Return the elements of a tensor that are in this process."""
     return memory(tensor.to_local() if hasattr(tensor, "to_local") else tensor)
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
-    """Return a copy of nested values, with its tensors changed."""
+    """Return a copy of nested values, with `change` applied to each tensor."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -268,7 +269,7 @@ def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return True for numbers, text and tensors, and for lists, tuples and dicts of them, without parameters."""
+    """Return True for numbers, strings and tensors that are not parameters, and for lists, tuples and dicts of them."""
     if isinstance(value, dict):
         return all(isinstance(name, str | int) and _is_plain(held) for name, held in value.items())
     if type(value) in (list, tuple):
@@ -277,7 +278,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _alike(now: Any, saved: Any) -> bool:
-    """Return True if a saved value is of the kind of the one that is there: a number may be None or a tensor."""
+    """Return True if a saved value has the same kind as the current one. None and tensors match any number."""
     if isinstance(now, tuple | list):
         return isinstance(saved, tuple | list) and len(saved) == len(now) and all(map(_alike, now, saved))
     if now is None or saved is None or isinstance(now, torch.Tensor) or isinstance(saved, torch.Tensor):
@@ -288,7 +289,7 @@ def _alike(now: Any, saved: Any) -> bool:
 
 
 def _restored(now: Any, saved: Any) -> Any:
-    """Return a copy of a saved value. A tensor that is there gets the values in place."""
+    """Return a copy of a saved value. If the current value is a tensor of the same shape, it is changed in place."""
     if isinstance(saved, dict):
         held = now if isinstance(now, dict) else {}
         return {name: _restored(held.get(name), value) for name, value in saved.items()}

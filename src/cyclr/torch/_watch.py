@@ -1,4 +1,4 @@
-"""Warnings about a run that does not follow its schedules: one for each scheduler, except for the end."""
+"""Warnings about a run that does not follow its schedules: one per scheduler, and one more at a schedule's end."""
 
 import math
 import warnings
@@ -9,32 +9,32 @@ from typing import Any
 from cyclr.torch import _hooks, _private
 
 WINDOW = 32
-"""Updates that are looked at, one after another: the first of a run, and again each time it has doubled."""
+"""Number of consecutive updates that are checked: at the start of a run, and whenever the number of updates doubles."""
 
 LATE = 8
-"""Updates in a window without a call of `step()` since the one before, after which there is a warning."""
+"""Number of updates in a window without a call of `step()` before them, at which there is a warning."""
 
 LOOK = 16
-"""Calls of `step()` without an update between two looks at what happens instead."""
+"""Number of calls of `step()` without an update between two checks for another reason."""
 
 DRAWN = 32
-"""Calls before the first update, after which there is a warning if no optimizer updates and there are no gradients."""
+"""Number of calls before the first update, after which a run without gradients and optimizer updates gets a warning."""
 
 IDLE_AT_MOST = 1000
-"""Calls of `step()` before the first update, after which there is a warning whatever happens."""
+"""Number of calls of `step()` before the first update, after which there is always a warning."""
 
 
 class Watch:
-    """What a scheduler has seen of the calls and updates of its run.
+    """Checks the calls and updates of a scheduler's run.
 
     | state         | meaning                                                                     | changed by      |
     |---------------|-----------------------------------------------------------------------------|-----------------|
-    | `_window_end` | the update that ends the window of updates that are looked at               | `before_update` |
-    | `_late`       | late updates in the window                                                  | `before_update` |
-    | `_idle`       | updates made when `step()` was last called, and calls since without another | `idle_call`     |
-    | `_versions`   | versions of the parameters at the last look                                 | `idle_call`     |
-    | `_others`     | updates of all optimizers, counted between the first idle call and the look | `idle_call`     |
-    | `_edits`      | updates made when a rate was found changed, such calls in a row, the factor | `edited_call`   |
+    | `_window_end` | the update that ends the window of checked updates                          | `before_update` |
+    | `_late`       | number of late updates in the window                                        | `before_update` |
+    | `_idle`       | updates made at the last call of `step()`, calls since without an update    | `idle_call`     |
+    | `_versions`   | versions of the parameters at the last check                                | `idle_call`     |
+    | `_others`     | counts updates of all optimizers from the first idle call to the check      | `idle_call`     |
+    | `_edits`      | updates made at the last changed rate, such calls in a row, the factor      | `edited_call`   |
     | `_warned`     | True after a warning about calls                                            | `_warn`         |
     """
 
@@ -50,11 +50,11 @@ class Watch:
         self._warned = False
 
     def before_update(self, made: int, is_late: Callable[[], bool]) -> int:
-        """Look at an update, and warn if too many come without `step()`. Return the number of the next to look at.
+        """Check an update, and warn if too many updates are made without `step()`. Return the next update to check.
 
         Args:
-            made: updates made before this one.
-            is_late: returns True if this update uses the rate of the one before, and the schedule has another.
+            made: number of updates made before this one.
+            is_late: returns True if this update uses the rate of the previous one, but the schedule has another rate.
         """
         if made >= self._window_end:
             self._window_end, self._late = made + WINDOW, 0
@@ -63,8 +63,8 @@ class Watch:
             if self._late == LATE:
                 self._warn(
                     f"{type(self._optimizer).__name__} made {LATE} of its last updates without a call of step() of "
-                    f"{self._scheduler} before them, each at the learning rate of the update before. The schedule "
-                    "counts updates: call scheduler.step() after every optimizer.step(), not once per epoch "
+                    f"{self._scheduler}, each at the learning rate of the previous update. The schedule counts "
+                    "updates: call scheduler.step() after every optimizer.step(), not once per epoch "
                     '(Lightning: "interval": "step"; skorch: step_every="batch"). For a schedule over epochs, write '
                     "cyclr.Clock(schedule, every=steps_per_epoch).",
                     stacklevel=5,
@@ -72,10 +72,10 @@ class Watch:
         return made + 1 if made + 1 < self._window_end else 2 * made
 
     def idle_call(self, made: int) -> None:
-        """Look at a call of `step()` without an update since the last one, and warn if none is to be expected.
+        """Check a call of `step()` without an update since the last call. Warn if no update can be expected.
 
         Args:
-            made: updates made until now.
+            made: number of updates made.
         """
         calls = self._idle[1] + 1 if self._idle[0] == made else 1
         self._idle = made, calls
@@ -94,22 +94,23 @@ class Watch:
                 reason = "because nothing is trained"
             self._others = None
         if calls == IDLE_AT_MOST and made == 0:
-            reason = "unless you accumulate over more batches than that"
+            reason = "unless you accumulate gradients over more batches than that"
         if reason:
             self._warn(
-                f"step() of {self._scheduler} was called {calls - (calls % LOOK == 1)} times, and no update of "
-                f"{type(self._optimizer).__name__} was seen: the learning rate stands still, {reason}. Updates are "
-                "counted, not calls. Create the scheduler with the optimizer that updates; if its updates run no "
-                'hooks, create a Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
+                f"step() of {self._scheduler} was called {calls - (calls % LOOK == 1)} times, but no update of "
+                f"{type(self._optimizer).__name__} was seen: the learning rate does not change, {reason}. The schedule "
+                "counts updates, not calls. Create the scheduler with the optimizer that updates. If its updates run "
+                'no hooks, create a Scheduler(..., counts="calls"). To draw a schedule, call it: schedule(step).',
                 stacklevel=4,
             )
 
     def edited_call(self, made: int, factor: float) -> None:
-        """Look at a call of `step()` after something else changed a rate, and warn if it does so at every update.
+        """Check a call of `step()` after something else changed a rate. Warn if this happens at every update.
 
         Args:
-            made: updates made until now.
-            factor: by which it changed the rate. The same factor again is that of a part of a `ChainedScheduler`.
+            made: number of updates made.
+            factor: factor by which the rate was changed. If it stays the same, another part of a `ChainedScheduler`
+                changes the rate, which is legal.
         """
         updates, edits, earlier = self._edits
         follows = made == updates + 1 and not math.isclose(factor, earlier)
@@ -118,8 +119,8 @@ class Watch:
         if self._edits[1] == LATE and other:
             self._warn(
                 f"another scheduler changed the learning rate of {type(self._optimizer).__name__} between the last "
-                f"{LATE} calls of step() of {self._scheduler}, so that the last to step decides. Keep one of them; a "
-                "product of two schedules is schedule * other.",
+                f"{LATE} calls of step() of {self._scheduler}, so the last one to step decides. Use only one of them. "
+                "The product of two schedules is schedule * other.",
                 stacklevel=6,
             )
 
@@ -135,7 +136,7 @@ class Watch:
 def warn_end(name: str, end: int, step: int, value: float) -> None:
     """Warn that updates go on after the end of a schedule."""
     warnings.warn(
-        f"update number {step} goes on after the end of the schedule of {name}, which has total_steps={end}: it stays "
-        f"at {value:g}. Create it for your whole run, such as bounds.schedule(total_steps=...).",
+        f"update number {step} is past the end of the schedule of {name}, which has total_steps={end}: the value stays "
+        f"at {value:g}. Create the schedule for your whole run, such as bounds.schedule(total_steps=...).",
         stacklevel=3,
     )
