@@ -162,7 +162,9 @@ def test_bounds_in_place_of_a_schedule_say_what_to_write(make, name):
 
 def test_a_description_of_bounds_is_not_one_of_a_schedule():
     for description in (GOOD.to_dict(), RangeTestResult(LR, LR, "completed", 1e-6, 10.0, 150).to_dict()):
-        with pytest.raises(ValueError, match=r"got one of a range test\. Write .*\.bounds\.schedule\(total_steps="):
+        with pytest.raises(
+            ValueError, match=r"got the description of a range test\. .*\.bounds\.schedule\(total_steps="
+        ):
             Schedule.from_dict(description)
 
 

@@ -338,7 +338,7 @@ def test_a_function_is_never_written_to_json(case):
     if case.json:
         assert json.loads(json.dumps(case.schedule.to_dict()))["schedule"] == type(case.schedule).__name__
     else:
-        with pytest.raises(ScheduleError, match="holds a Python function, which JSON cannot hold"):
+        with pytest.raises(ScheduleError, match="holds a Python function, which cannot be written to JSON"):
             case.schedule.to_dict()
 
 

@@ -81,7 +81,7 @@ def test_the_rate_may_be_set_between_two_fits() -> None:
 @pytest.mark.every_backend
 def test_a_schedule_that_keras_is_given_as_it_is_is_an_error_that_says_what_to_write() -> None:
     schedule: Any = Cyclical(0.01, 0.1, 5)
-    message = r"In Keras, give the optimizer cyclr\.keras\.LearningRate\(schedule\), or fit a ScheduleCallback"
+    message = r"In Keras, create the optimizer with cyclr\.keras\.LearningRate\(schedule\), or call fit with"
     with pytest.raises(ValueError, match=message):
         fit(keras.callbacks.LearningRateScheduler(schedule))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

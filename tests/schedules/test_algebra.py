@@ -216,7 +216,7 @@ def test_a_function_states_its_largest_value_only_if_it_was_given():
     assert Function(lambda step: 0.5, high=0.9).largest == 0.9
     with pytest.raises(ScheduleError, match=r"the largest value of Function\(.*\) is not known\. Write Function"):
         _ = (0.1 * Function(lambda step: 0.5)).largest
-    with pytest.raises(ScheduleError, match="holds a Python function, which JSON cannot hold"):
+    with pytest.raises(ScheduleError, match="holds a Python function, which cannot be written to JSON"):
         (0.1 * Function(lambda step: 0.5)).to_dict()
     with pytest.raises(TypeError, match="fn must be a function of the step; got fn=3"):
         Function(3)
@@ -288,7 +288,7 @@ def test_its_curves_in_numbers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"warmup": 0.5, "decay": 0.6}, "decay must leave at least a step for every other phase of the 100 steps"),
+        ({"warmup": 0.5, "decay": 0.6}, "decay must leave at least one step for every other phase of the 100 steps"),
         ({"warmup": 1.0}, "warmup must be a finite number at least 0 and less than 1; got warmup=1.0"),
         ({"decay": 0.0}, "decay must be a finite number greater than 0 and less than 1; got decay=0.0"),
         ({"max_lr": 0}, "max_lr must be a finite number greater than 0; got max_lr=0"),
@@ -365,11 +365,11 @@ def test_cycles_fill_the_run_and_begin_where_the_formula_says(cycles, growth, to
 
 
 def test_restarts_that_leave_a_cycle_without_a_step_are_refused():
-    with pytest.raises(ValueError, match=r"^total_steps must give every cycle a step at least; got total_steps=10, "):
+    with pytest.raises(ValueError, match=r"^total_steps must give every cycle at least one step; got total_steps=10, "):
         WarmRestarts.over(10, 5, 0.0, 0.1, growth=3)
-    with pytest.raises(ValueError, match=r"^total_steps must give every cycle a step at least; .* cycles=10{12}, "):
+    with pytest.raises(ValueError, match=r"^total_steps must give every cycle at least one step; .* cycles=10{12}, "):
         WarmRestarts.over(10, 10**12, 0.0, 0.1)
-    with pytest.raises(ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=1000000\. Or let"):
+    with pytest.raises(ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=1000000\. Or use"):
         WarmRestarts.over(10**9, 10**6, 0.0, 0.1, growth=1.001)
     assert WarmRestarts.over(Run.of(10, 1, 1), 9, 0.0, 0.1)(np.arange(11)).tolist() == [0.1] * 9 + [0.0, 0.0]
 

@@ -141,8 +141,8 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
         (
             {"curve": "inverse", "warp": 0.5},
             ValueError,
-            'power and warp must be 1 with curve="inverse", limit=None; got power=1.0, warp=0.5. They bend '
-            'curve="linear" and "cosine", which then end at `end`.',
+            'power and warp must be 1 with curve="inverse", limit=None; got power=1.0, warp=0.5. Use them '
+            'with curve="linear" or "cosine", and without limit.',
         ),
         (
             {"curve": "cosine", "limit": 0},
@@ -152,13 +152,14 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
         (
             {"limit": 0.2},
             ValueError,
-            "limit must be a finite number at least 0 and at most 0.1; got limit=0.2. It lies where the line leads to "
-            "from `start`.",
+            "limit must be a finite number at least 0 and at most 0.1; got limit=0.2. It must lie on the same side of "
+            "`start` as `end`.",
         ),
         (
             {"end": 0.2, "limit": 0.05},
             ValueError,
-            "limit must be a finite number at least 0.1; got limit=0.05. It lies where the line leads to from `start`.",
+            "limit must be a finite number at least 0.1; got limit=0.05. It must lie on the same side "
+            "of `start` as `end`.",
         ),
     ],
     ids=lambda value: None,

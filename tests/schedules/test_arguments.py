@@ -87,7 +87,7 @@ MESSAGES = [
         {"total_steps": 6, "cycles": 3},
         ValueError,
         "total_steps must be at least 2 * cycles + 1 = 7, to go up and down in every cycle; "
-        "got total_steps=6, cycles=3. Use fewer cycles?",
+        "got total_steps=6, cycles=3. Use fewer cycles or more steps.",
     ),
     (over, {"cycles": 0}, ValueError, "cycles must be an integer of at least 1; got cycles=0."),
     *(

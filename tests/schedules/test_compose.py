@@ -127,7 +127,7 @@ def test_a_sequence_goes_to_json_and_back(data, step):
 
 def test_a_sequence_that_holds_a_function_is_not_written_to_json():
     schedule = Sequence([Cyclical(0.0, 0.1, 5, decay=PerStep(lambda step: 0.5**step))], [])
-    with pytest.raises(ScheduleError, match="holds a Python function, which JSON cannot hold"):
+    with pytest.raises(ScheduleError, match="holds a Python function, which cannot be written to JSON"):
         schedule.to_dict()
 
 
@@ -147,8 +147,8 @@ def test_parts_and_lengths_may_come_from_any_iterable():
 
 TRY = "Try cyclr.Constant(value) or cyclr.Cyclical(base_lr, max_lr, step_size)."
 LENGTHS = (
-    "lengths must hold a number of steps for every schedule, the last one perhaps excepted, and there must be one "
-    "schedule at least; got {} schedules and {} lengths."
+    "there must be at least one schedule, and lengths must hold one number of steps for every schedule, or for every "
+    "schedule except the last; got {} schedules and {} lengths."
 )
 
 
@@ -321,8 +321,8 @@ def warmup(of=CYCLES, steps=10, **more):
         (
             {"every_cycle": True},
             TypeError,
-            f"of must be a WarmRestarts with every_cycle=True; got of={CYCLES!r}, which has no cycle to warm up for "
-            "but the first.",
+            f"of must be a WarmRestarts with every_cycle=True; got of={CYCLES!r}, which has no restarts to "
+            "warm up for.",
         ),
         ({"every_cycle": 1}, TypeError, "every_cycle must be True or False; got every_cycle=1."),
         (

@@ -111,7 +111,7 @@ def test_a_function_that_leaves_zero_to_one_is_rejected_at_construction(kind, ar
     with pytest.raises(ValueError, match="fn must return a factor between 0 and 1; got ") as error:
         kind(fn)
     assert f"got {received} at {argument} " in str(error.value)
-    assert str(error.value).endswith("Divide it by its largest value?") is (float(received) > 1)
+    assert str(error.value).endswith("Divide it by its largest value.") is (float(received) > 1)
 
 
 @pytest.mark.parametrize("late", [1.5, -0.25, math.nan])

@@ -177,7 +177,7 @@ def test_a_last_phase_that_rises_leads_to_the_last_rate():
 
 def test_uneven_cycles_of_a_run_that_arrays_cannot_count_are_refused():
     with pytest.raises(
-        ValueError, match=rf"^the cycles need integers up to {3 * (2**62 + 1)}, but this step has a type"
+        ValueError, match=rf"^the cycles need integers up to {3 * (2**62 + 1)}, but the type of the step"
     ):
         Cyclical.over(2**62 + 2, 3, 0.25, 1.0)(np.array([5]))
 

@@ -153,7 +153,7 @@ def test_a_step_of_a_narrow_type_gives_the_same_value_or_a_clear_error(dtype):
             assert_same(value, schedule(step))
 
 
-LONG = "^the cycles need integers up to .* but this step has a type that holds 2147483647\\b.*64-bit"
+LONG = "^the cycles need integers up to .* but the type of the step holds at most 2147483647\\b.*64-bit"
 
 
 def test_whole_cycles_that_need_more_than_32_bits_are_a_clear_error():
@@ -175,7 +175,7 @@ def test_a_cycle_that_needs_more_than_32_bits_is_a_clear_error(length):
 
 def test_a_cycle_that_needs_more_than_64_bits_is_a_clear_error():
     for build in (lambda: Cyclical(0.001, 0.1, 2**62), lambda: Cyclical.over(2**62, 5, 0.001, 0.1)):
-        with pytest.raises(ValueError, match=r"^the cycles need integers up to .* but this step has a type that holds"):
+        with pytest.raises(ValueError, match=r"^the cycles need integers up to .* but the type of the step"):
             build()
 
 

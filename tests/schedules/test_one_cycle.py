@@ -194,14 +194,14 @@ PHASE = "A float is a fraction of the run, an int its steps."
         (
             {"rise": 100},
             ValueError,
-            "rise must leave at least a step for every other phase of the 101 steps; got rise=100, which is 100 steps. "
-            "Make it shorter, or the run longer.",
+            "rise must leave at least one step for every other phase of the 101 steps; got rise=100, which is 100 "
+            "steps. Use a shorter phase or a longer run.",
         ),
         (
             {"rise": 0.5, "fall": 0.5},
             ValueError,
-            "fall must leave at least a step for every other phase of the 101 steps; got fall=0.5, which is 50 steps. "
-            "Make it shorter, or the run longer.",
+            "fall must leave at least one step for every other phase of the 101 steps; got fall=0.5, which is 50 steps."
+            " Use a shorter phase or a longer run.",
         ),
         (
             {"shape": "cosine"},

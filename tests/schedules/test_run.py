@@ -111,19 +111,20 @@ def test_the_batch_size_changes_the_steps_and_not_the_schedule():
             Run(100),
             "4 epochs",
             "steps_per_epoch must be given to measure in epochs; got length='4 epochs' and Run(total_steps=100, "
-            "steps_per_epoch=None, cycles=None). Make it with cyclr.Run(total_steps, steps_per_epoch=...).",
+            "steps_per_epoch=None, cycles=None). Create the run with cyclr.Run(total_steps, steps_per_epoch=...).",
         ),
         (
             Run(100, steps_per_epoch=10),
             "1 cycle",
             "cycles must be given to measure in cycles; got length='1 cycle' and "
-            "Run(total_steps=100, steps_per_epoch=10, cycles=None). Make it with cyclr.Run(total_steps, cycles=...).",
+            "Run(total_steps=100, steps_per_epoch=10, cycles=None). Create the run with "
+            "cyclr.Run(total_steps, cycles=...).",
         ),
         (
             RUN,
             "4 batches",
             "length must be a number and a unit; got length='4 batches'. "
-            'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).',
+            'Units are steps, epochs, cycles and %, such as "4 epochs". An int is a number of steps.',
         ),
         (RUN, "0 epochs", "length must be greater than 0; got length='0 epochs'."),
         (
@@ -137,7 +138,7 @@ def test_the_batch_size_changes_the_steps_and_not_the_schedule():
             RUN,
             0,
             "length must be an integer of at least 1; got length=0. "
-            'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).',
+            'Units are steps, epochs, cycles and %, such as "4 epochs". An int is a number of steps.',
         ),
     ],
     ids=["epochs", "cycles", "unit", "nothing", "one-step", "one-step-of-epochs", "no-cycle", "zero"],

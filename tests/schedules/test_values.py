@@ -121,7 +121,7 @@ def test_a_function_cannot_be_written_to_json_and_the_error_says_what_can(decay)
     schedule = Cyclical(0.001, 0.1, 10, decay=decay)
     for described in (schedule, schedule.mirrored(0.85, 0.95), decay):
         with pytest.raises(
-            ScheduleError, match=r"holds a Python function, which JSON cannot hold\. Use schedules and decays without"
+            ScheduleError, match=r"holds a Python function, which cannot be written to JSON\. Use schedules"
         ):
             described.to_dict()
 
@@ -408,7 +408,7 @@ def test_repr_of_fractional_cycles_evaluates_to_the_schedule():
 def test_a_schedule_that_keras_calls_itself_says_what_to_write():
     for call, error, received in ((PLAIN, TypeError, "none"), (lambda: PLAIN(3, 0.1), ValueError, "2 arguments")):
         with pytest.raises(
-            error, match=rf"^step must be .*; got {received}\. In Keras, give the optimizer cyclr\.keras"
+            error, match=rf"^step must be .*; got {received}\. In Keras, create the optimizer with cyclr\.keras"
         ):
             call()
 
@@ -417,9 +417,11 @@ def test_a_schedule_that_keras_calls_itself_says_what_to_write():
 
 
 def test_a_second_class_of_a_name_is_refused():
-    with pytest.raises(TypeError, match=r"^a schedule must have a name of its own, .* got a second Constant, besides "):
+    with pytest.raises(
+        TypeError, match=r"^a schedule must have a unique class name, .* second Constant, in addition to "
+    ):
         type("Constant", (Schedule,), {"__module__": __name__, "__qualname__": "Constant"})
-    with pytest.raises(TypeError, match=r"^a decay must have a name of its own, .* got a second Halving, besides "):
+    with pytest.raises(TypeError, match=r"^a decay must have a unique class name, .* second Halving, in addition to "):
         type("Halving", (Decay,), {"__module__": __name__, "__qualname__": "Halving"})
     assert Schedule.kinds()["Constant"] is Constant
     assert Decay.kinds()["Halving"] is Halving

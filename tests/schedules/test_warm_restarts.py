@@ -208,7 +208,7 @@ def test_a_growth_of_another_kind_is_taken_as_python_has_it(given, plain):
         (
             {"growth": 0.5},
             ValueError,
-            "growth must be a finite number at least 1; got growth=0.5. Cycles may stay as they are or grow.",
+            "growth must be a finite number at least 1; got growth=0.5. Cycles may keep their length or grow.",
         ),
         ({"growth": 1.001}, ValueError, "growth must be 1 or at least 1.005; got growth=1.001."),
         (
@@ -263,7 +263,7 @@ def test_a_run_of_whole_cycles_follows_the_formula(growth, count):
         shares = [(g**i - 1) / (g**count - 1) if g > 1 else Fraction(i, count) for i in range(count + 1)]
         starts = [math.floor((total - 1) * share) for share in shares]
         if any(end == start for start, end in pairwise(starts)):
-            with pytest.raises(ValueError, match="total_steps must give every cycle a step at least"):
+            with pytest.raises(ValueError, match="total_steps must give every cycle at least one step"):
                 WarmRestarts.over(total, count, 0.25, 1.0, growth=growth)
             continue
         schedule = WarmRestarts.over(total, count, 0.25, 1.0, growth=growth, shape="parabolic")

@@ -1,4 +1,4 @@
-"""The values of a schedule at ints, looked up in blocks."""
+"""A cache for the values of a schedule at int steps, computed in blocks."""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -12,22 +12,22 @@ from cyclr.schedules._namespace import NUMPY, SCALAR
 BLOCK = 2048
 PIECE = 2**14
 LAST = 2**63 - 1 - BLOCK
-"""NumPy's integers hold the blocks of steps up to this one."""
+"""Last step whose block fits into NumPy's 64-bit integers."""
 
 
 class Blocks:
-    """The values around the step that was asked for last: one block, made by one call of the NumPy form.
+    """Cache of one block of 2,048 values, which contains the last requested step. One NumPy evaluation computes it.
 
-    Blocks begin at multiples of 2,048, so that a value has the same bits whoever asks for it, and wherever a run is
-    split. A schedule that holds a user's function or is of a user's class is evaluated at the step alone: the function
-    may count its calls, and the class may know ints only.
+    Blocks start at multiples of 2,048, so that the bits of a value do not depend on the steps requested before, nor on
+    where a run was interrupted and resumed. A schedule that contains a user's function or class is evaluated only at
+    the requested step, because the function may count its calls and the class may support only ints.
     """
 
     __slots__ = ("_ahead", "_block")
 
     def __init__(self) -> None:
         self._ahead: bool | None = None
-        # In one piece, because another thread may replace it at any time.
+        # One tuple of start and values, because another thread may replace the block at any time.
         self._block = -BLOCK, array("d")
 
     def read(self, schedule: Any, step: int) -> float:
@@ -44,26 +44,26 @@ class Blocks:
         return values[index]
 
     def holds(self, schedule: Any, step: int) -> bool:
-        """Return True if the schedule is evaluated at this step by the NumPy form."""
+        """Return True if the value at this step comes from a block."""
         if self._ahead is None:
             self._ahead = next(user_classes(schedule), None) is None
         return self._ahead and step <= LAST
 
 
 def reader(schedule: Any) -> Callable[[Any, int], float]:
-    """Return the function that reads a schedule's value at a step ≥ 0, in half the time of calling the schedule."""
+    """Return a function of a schedule and a step ≥ 0 that gives the value in half the time of calling the schedule."""
     blocks: Blocks = schedule._blocks
     return blocks.read
 
 
 def is_of_cyclr(schedule: Any) -> bool:
-    """Return True if a schedule holds no class or function of a user's, so that its `largest` can be trusted."""
+    """Return True if a schedule contains no user's function or class, so that its `largest` can be trusted."""
     blocks: Blocks = schedule._blocks
     return blocks.holds(schedule, 0)
 
 
 def evaluate_in_pieces(schedule: Any, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the values at many steps, computed in pieces that a processor's cache holds."""
+    """Return the values at many steps, computed in pieces that fit into the processor's cache."""
     values, flat = np.empty(steps.size), steps.ravel()
     for start in range(0, steps.size, PIECE):
         values[start : start + PIECE] = schedule.evaluate(NUMPY, flat[start : start + PIECE])
@@ -71,7 +71,7 @@ def evaluate_in_pieces(schedule: Any, steps: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def user_classes(described: Any) -> Iterator[str]:
-    """Yield the names of the classes that hold code of a user, in a schedule or decay: a function, or their formula."""
+    """Yield the class names of the parts of a schedule or decay that run a user's code: own classes and functions."""
     kind = type(described)
     if not (kind.__module__.startswith("cyclr.") and kind.in_json):
         yield kind.__name__

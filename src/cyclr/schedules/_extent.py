@@ -1,4 +1,4 @@
-"""How many steps of a schedule to draw."""
+"""The number of steps to draw in a plot of a schedule."""
 
 import bisect
 from typing import Any
@@ -14,7 +14,11 @@ _WITHOUT_SHAPE = 1000
 
 
 def steps_to_draw(schedule: Any) -> int:
-    """Return all steps of a schedule with an end, four cycles of one that repeats, most of a fall, or 1,000 steps."""
+    """Return the number of steps to draw.
+
+    These are all steps of a schedule with an end, four cycles of a schedule that repeats, 95 % of the way of an
+    `Anneal` to its limit, or 1,000 steps of any other schedule.
+    """
     return min(max(2, _steps(schedule)), LARGEST_STEP)
 
 

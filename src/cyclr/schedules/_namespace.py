@@ -1,4 +1,4 @@
-"""The operations that the formulas of schedules use, for each kind of step.
+"""The operations in the formulas of schedules, for each kind of step.
 
 A formula is written once, with the operations of a `Namespace` and `//`, `%`, `*`, `+` and `-` on integers. It then
 runs on a Python int (through `math`, because an array operation takes ten times as long), on a NumPy array, on a JAX
@@ -20,9 +20,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Namespace:
-    """Element-wise operations on steps of one kind, with which the formula of a schedule, shape or decay is written.
+    """Element-wise operations for one kind of step. The formulas of schedules, shapes and decays use them.
 
-    Integers support `+`, `-`, `*`, `//` and `%` themselves.
+    For integers, use the operators `+`, `-`, `*`, `//` and `%`.
 
     Example:
         >>> import cyclr
@@ -35,7 +35,7 @@ class Namespace:
     minimum: Callable[[Any, Any], Any]
     maximum: Callable[[Any, Any], Any]
     clip: Callable[[Any, Any, Any], Any]
-    """A value kept between a lower and an upper bound."""
+    """Clip a value to a lower and an upper bound."""
     ratio: Callable[[Any, Any], Any]
     """The quotient of two integers, as a float."""
     sin: Callable[[Any], Any]
@@ -92,7 +92,7 @@ SCALAR = Namespace(
 
 
 def _array_namespace(np: Any, dtype: str, to_float: Callable[[Any], Any]) -> Namespace:
-    """The operations of NumPy, or of a module that has its functions, on steps of a type."""
+    """Return the operations of NumPy, or of a module with the same functions, for steps of an integer type."""
     return Namespace(
         where=np.where,
         minimum=np.minimum,
@@ -128,7 +128,7 @@ def _keras_namespace(keras: Any, dtype: str) -> Namespace:
     return replace(
         _array_namespace(ops, dtype, to_float),
         ratio=lambda a, b: to_float(a) / to_float(b),
-        # Keras' searchsorted takes only vectors. The tables are short.
+        # Keras' searchsorted takes only vectors. Comparing all entries is fast enough, because tables are short.
         index_in=lambda table, x: (
             ops.sum(ops.cast(ops.expand_dims(x, -1) >= ops.convert_to_tensor(table, dtype), dtype), axis=-1) - 1
         ),
@@ -137,10 +137,10 @@ def _keras_namespace(keras: Any, dtype: str) -> Namespace:
 
 
 def resolve(step: Any) -> tuple[Any, Namespace]:
-    """Return the checked step and the namespace that its kind needs.
+    """Check a step, and return it with the namespace for its kind.
 
-    The values of tensors are not checked: reading them would wait for the device, and cannot be done while a graph is
-    traced.
+    The values of tensors are not checked, because reading them would wait for the device and is impossible while a
+    graph is traced.
     """
     if type(step) is int:
         if step < 0:
@@ -171,14 +171,14 @@ def resolve(step: Any) -> tuple[Any, Namespace]:
         return keras.ops.convert_to_tensor(step, wide), _keras_namespace(keras, wide)
     if isinstance(step, Sequence) and not isinstance(step, str):
         raise TypeError(_kind_message(repr(step), "Convert it with numpy.array(step)."))
-    # NumPy 2.0 still takes its booleans for an index.
+    # NumPy 2.0 still accepts its booleans as an index.
     if isinstance(step, bool | np.bool_) or not hasattr(step, "__index__"):
         raise TypeError(_kind_message(repr(step)))
     return resolve(operator.index(step))
 
 
 def _imported(name: str, *attributes: str) -> Any:
-    """The framework of a name if it was imported and has these attributes, else None."""
+    """Return a framework if it was imported and has these attributes, or None."""
     module = sys.modules.get(name)
     return module if all(hasattr(module, attribute) for attribute in attributes) else None
 

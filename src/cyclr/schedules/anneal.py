@@ -1,4 +1,4 @@
-"""One leg between two values, from which most schedules are made."""
+"""A transition between two values, the building block of most schedules."""
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
@@ -11,34 +11,37 @@ from cyclr.schedules.base import Schedule, set_fields
 Curve = Literal["linear", "cosine", "exponential", "inverse", "inverse_sqrt"]
 
 CURVES: dict[str, int | None] = {"linear": None, "cosine": None, "exponential": 0, "inverse": -1, "inverse_sqrt": -2}
-"""Every curve, with the q for which value^q is a straight line (0: the logarithm), or None for a mean of the ends."""
+"""The curves by name, with the q for which value^q is a straight line (0: the logarithm), or None for a weighted mean
+of the ends."""
 
 
 @dataclass(frozen=True, repr=False)
 class Anneal(Schedule):
-    """One leg: `start` at step 0, `end` at step `steps` and ever after, monotone between.
+    """A monotone transition from one value to another: `start` at step 0, and `end` from step `steps` on.
 
     With t the step, n = steps and x = min(t / n, 1):
 
-    - `"linear"` and `"cosine"` are means of the ends, start · r + end · (1 − r), with r = (1 − x^warp)^power and
-      r = sin²(π/2 · (1 − x^warp))^power,
-    - `"exponential"`, `"inverse"` and `"inverse_sqrt"` are straight lines on another axis: of the logarithm,
-      start · (end / start)^x, and of 1 / value and 1 / value².
+    - `"linear"` and `"cosine"` are weighted means of the ends, start · r + end · (1 − r), with r = (1 − x^warp)^power
+      and r = sin²(π/2 · (1 − x^warp))^power,
+    - `"exponential"`, `"inverse"` and `"inverse_sqrt"` are straight lines in the logarithm of the value
+      (start · (end / start)^x), in 1 / value and in 1 / value².
 
-    Ends and bounds are exact at every step. A leg that falls ends a cycle at its last step, `steps`.
+    The values at both ends are exact, and no value lies outside them because of rounding. A falling transition without
+    `limit` ends a cycle at step `steps`.
 
     Args:
-        start, end: the values at the ends, ≥ 0 in either order, or equal; > 0 for the last three curves.
-        steps: steps (optimizer updates) from the one to the other, ≥ 1.
+        start, end: values at both ends, ≥ 0, and > 0 for the last three curves. The values may rise, fall or be equal.
+        steps: steps (optimizer updates) from start to end, ≥ 1.
         curve: one of the five names.
-        power: exponent > 0 of `"linear"` (a polynomial) and `"cosine"`.
-        warp: exponent > 0 of the time, for the same two; 0.5 with `"linear"` is the "1 − sqrt" of language models.
-        limit: goes on along the same line after `end`, as far as this value and no further: 0 to fall for ever, a bound
-            for one that grows. It may also stop the line before `end`. For all curves but `"cosine"`, without power
-            and warp.
+        power: exponent > 0 for `"linear"` (which becomes a polynomial) and `"cosine"`.
+        warp: exponent > 0 of the time x, for the same two curves. `"linear"` with 0.5 is the "1 − sqrt" decay of
+            language models.
+        limit: value at which the line stops instead of at `end`. The line continues after `end` until it reaches this
+            value. For example, an exponential decay with limit=0 never stops falling. A limit between start and end
+            stops the line before `end`. Not for `"cosine"`, and not together with power or warp.
 
     Raises:
-        TypeError, ValueError: an argument is out of range, or the curve has no such argument.
+        TypeError, ValueError: an argument is out of range, or the curve does not support the argument.
 
     Example:
         >>> import cyclr
@@ -61,7 +64,7 @@ class Anneal(Schedule):
     warp: float = 1.0
     limit: float | None = None
     _log: float = field(init=False, compare=False)
-    """The logarithm of end / start, for the lines on another axis."""
+    """The natural logarithm of end / start for the last three curves, or 0."""
 
     def __post_init__(self) -> None:
         axis = CURVES[_checks.choice("curve", self.curve, CURVES)]
@@ -73,14 +76,14 @@ class Anneal(Schedule):
         if bent and (axis is not None or self.limit is not None):
             raise ValueError(
                 f'power and warp must be 1 with curve="{self.curve}", limit={self.limit!r}; got power={power!r}, '
-                f'warp={warp!r}. They bend curve="linear" and "cosine", which then end at `end`.'
+                f'warp={warp!r}. Use them with curve="linear" or "cosine", and without limit.'
             )
         limit = self.limit
         if limit is not None:
             if self.curve == "cosine":
                 raise ValueError(f'limit must be None with curve="cosine", which ends at `end`; got limit={limit!r}.')
             side = {"at_least": start} if end > start else {"at_least": 0, "at_most": start}
-            limit = _checks.number("limit", limit, **side, fix="It lies where the line leads to from `start`.")
+            limit = _checks.number("limit", limit, **side, fix="It must lie on the same side of `start` as `end`.")
         near = axis is not None and 0.5 < end / start < 2
         log = 0.0 if axis is None else math.log1p((end - start) / start) if near else math.log(end) - math.log(start)
         total = steps + 1 if end < start and limit is None else None
@@ -92,17 +95,18 @@ class Anneal(Schedule):
         start, end, steps, reached = self.start, self.end, self.steps, self.steps <= xp.int_limit
         if self.limit is None and reached:
             step = xp.minimum(step, steps)
-        # Of more steps than such an integer can count, only the first are ever taken.
+        # If this integer type cannot hold `steps`, the division uses a float.
         done = xp.ratio(step, steps if reached else SCALAR.to_float(steps))
         left = xp.ratio(steps - step, steps) if reached and self.limit is None else 1.0 - done
         axis, last = CURVES[self.curve], end if self.limit is None else self.limit
         if axis == 0:
-            # Of a leg that grows, no power above the limit is computed, which would overflow.
+            # The exponent of a rising curve is cut just above the limit, because the power would overflow.
             most = min(math.log2(max(start, last)) - math.log2(start) + 1.0, 1023.0)
             value = start * xp.exp2(xp.minimum(done * (self._log / math.log(2)), most))
         elif axis is not None:
             power = min(axis * self._log, 700.0)
-            # Between the ends both terms are positive; beyond, their sum would cancel, and so below.
+            # Up to `end` both terms of the first sum are positive. After `end` they would cancel, so the second form
+            # is used; the linear curve below has the same two forms.
             line = xp.where(done <= 1.0, left + done * math.exp(power), 1.0 + done * math.expm1(power))
             value = start * xp.power(xp.maximum(line, 1e-300), 1.0 / axis)
         else:

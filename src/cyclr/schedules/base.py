@@ -1,4 +1,4 @@
-"""The base of all schedules, and how schedules and decays are registered, printed and written to JSON."""
+"""The base class of all schedules. It also registers, prints and reads schedules and decays, and writes their JSON."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 DEEPEST = 200
-"""Levels of schedules in schedules: printing, comparing and pickling more would exceed Python's recursion limit."""
+"""Most levels of nested schedules. To print, compare or pickle more would exceed Python's recursion limit."""
 
 _families: dict[str, type["Described"]] = {}
 
 
 class Described(ABC):
-    """Base of the frozen dataclasses that are printed and written to JSON by their public fields.
+    """Base of frozen dataclasses whose public fields are printed and written to JSON.
 
-    The direct subclasses, `Schedule` and `Decay`, are families. Defining a class below one of them registers it.
+    The direct subclasses, `Schedule` and `Decay`, are called families. Defining a subclass of a family registers it by
+    its name, by which `from_dict` finds the class.
     """
 
     in_json: ClassVar[bool] = True
-    """False for a class that holds a Python function, which JSON cannot hold."""
+    """False for a class with a Python function in a field, which cannot be written to JSON."""
     _family: ClassVar[str]
     _header: ClassVar[dict[str, Any]]
     _registry: ClassVar[dict[str, type[Any]]]
@@ -46,8 +47,8 @@ class Described(ABC):
         known = cls._registry.get(cls.__name__)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(
-                f"a {cls._family} must have a name of its own, by which from_dict finds it; got a second "
-                f"{cls.__name__}, besides {known.__module__}.{known.__qualname__}."
+                f"a {cls._family} must have a unique class name, by which from_dict finds it; got a second "
+                f"{cls.__name__}, in addition to {known.__module__}.{known.__qualname__}. Rename one of them."
             )
         cls._registry[cls.__name__] = cls
         _names.hint_methods(cls, (classmethod,))
@@ -61,7 +62,7 @@ class Described(ABC):
         return made
 
     def __post_init__(self) -> None:
-        """Refuse schedules that are nested too deeply. A subclass that checks its fields calls this first."""
+        """Raise if schedules are nested too deeply. A subclass with parts that overrides this method must call it."""
         depth = 1 + max((part._depth for part in self.parts()), default=0)
         if depth > DEEPEST:
             raise ValueError(_TOO_DEEP)
@@ -78,7 +79,7 @@ class Described(ABC):
 
     @classmethod
     def kinds(cls) -> dict[str, type[Self]]:
-        """Return the classes of this kind that can be made, by name: the classes of cyclr and your own.
+        """Return this class and its subclasses by name, including your own, but without abstract classes.
 
         Example:
             >>> import cyclr
@@ -89,10 +90,10 @@ class Described(ABC):
         return {name: kind for name, kind in known if issubclass(kind, cls) and not inspect.isabstract(kind)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a description that `json.dumps` takes and `from_dict` reads back.
+        """Return a description as a dict that `json.dumps` can write and `from_dict` can read.
 
         Raises:
-            ScheduleError: a Python function is held, which JSON cannot hold.
+            ScheduleError: a field holds a Python function or another value that cannot be written to JSON.
 
         Example:
             >>> import cyclr
@@ -112,28 +113,29 @@ class Described(ABC):
     def _description(self) -> dict[str, Any]:
         if not self.in_json:
             raise ScheduleError(
-                f"{self!r} holds a Python function, which JSON cannot hold. "
-                "Use schedules and decays without one, or make the schedule again in code after loading."
+                f"{self!r} holds a Python function, which cannot be written to JSON. "
+                "Use schedules and decays without functions, or create the schedule again in code after loading."
             )
         described = {name: _plain(value) for name, value in self._fields().items()}
         return {self._family: type(self).__name__, **self._header, **described}
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Self:
-        """Return what `to_dict` described.
+        """Return the schedule or decay that `to_dict` described.
 
         Raises:
             TypeError: the description is not a dict.
-            ValueError: it names no known class, comes from another version, has missing, unknown or illegal entries,
-                or is nested more than 200 levels deep. The message names the entry.
+            ValueError: the description names an unknown class, was written by another version of cyclr, has missing,
+                unknown or illegal entries, or is nested more than 200 levels deep. The message names the entry.
         """
         if not isinstance(description, dict):
             raise TypeError(f"description must be a dict made by to_dict(); got {_checks.quoted(description)}.")
         entries = dict(description)
         if cls._family not in entries and ("bounds" in entries or {"base_lr", "max_lr", "status"} <= entries.keys()):
             raise ValueError(
-                f"the description must be of a {cls._family}; got one of a range test. Write "
-                "cyclr.RangeTestResult.load(path).bounds.schedule(total_steps=...) with the updates of the run."
+                f"the description must be of a {cls._family}; got the description of a range test. Write "
+                "cyclr.RangeTestResult.load(path).bounds.schedule(total_steps=...) with the number of updates of the "
+                "run."
             )
         legal = {name: kind for name, kind in _families[cls._family].kinds().items() if kind.in_json}
         name = _checks.choice(cls._family, entries.pop(cls._family, None), legal)
@@ -141,10 +143,10 @@ class Described(ABC):
             if type(found := entries.pop(key, None)) is not type(value) or found != value:
                 raise ValueError(
                     f"{key} must be {value}; got {key}={_checks.quoted(found)}. "
-                    "The description was made by another version of cyclr."
+                    "The description was written by another version of cyclr."
                 )
         try:
-            # No comprehension, which takes a frame of Python's recursion limit at each level.
+            # A comprehension would use one more frame of Python's recursion limit at each level.
             for key, value in entries.items():
                 entries[key] = _read_part(value)
         except RecursionError:
@@ -161,19 +163,19 @@ class Described(ABC):
         return made
 
     def parts(self) -> list["Described"]:
-        """Return the schedules and decays that this one is made of, those within them not included."""
+        """Return the schedules and decays in the fields of this object, without the parts of these parts."""
         values = self._fields().values()
         held = [part for value in values for part in (value if type(value) is tuple else (value,))]
         return [part for part in held if isinstance(part, Described)]
 
     def _fields(self) -> dict[str, Any]:
-        """The public fields that are not None, by name."""
+        """Return the public fields that are not None, by name."""
         names = [field.name for field in fields(self) if not field.name.startswith("_")]  # type: ignore[arg-type]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:
-        """The class, or the class method, that takes these fields as arguments."""
+        """Return the class or class method that takes these fields as arguments."""
         return cls
 
 
@@ -184,7 +186,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read_part(value: Any) -> Any:
-    """A schedule or decay from its description, or a tuple of them from a list; any other value as it is."""
+    """Return a schedule or decay from its description, a tuple from a list, or any other value unchanged."""
     if isinstance(value, list):
         return (*map(_read_part, value),)
     for key, family in _families.items() if isinstance(value, dict) else ():
@@ -202,18 +204,18 @@ _TOO_DEEP = (
 class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION}):
     """A value (a learning rate, a momentum, a weight decay) for every optimizer update.
 
-    `schedule(step)` is the value that update number `step` uses. It depends only on the step. A schedule has no
-    state: to resume, call it with the restored step. Ints are looked up in blocks of 2,048 values, so that one step
-    after another costs little; for steps far apart, pass an array. Schedules multiply, with one another and with
-    numbers: see `Product`.
+    `schedule(step)` is the value that update number `step` uses. This value depends only on the step. A schedule has no
+    state: to resume training, call the schedule with the restored step. The first call with an int computes a block of
+    2,048 values, so calls for consecutive steps are fast; for steps that are far apart, pass an array. A schedule can
+    be multiplied by a schedule or a number: see `Product`.
 
-    A schedule of your own is a frozen dataclass with the method `evaluate`. It then can be called, compared, printed,
-    pickled, written to JSON by its fields and combined with others.
+    To write a schedule of your own, define a frozen dataclass below `Schedule` with the method `evaluate`. Your
+    schedule can then be called, compared, printed, pickled, written to JSON and combined with other schedules.
 
     Args of the call:
-        step: index of the optimizer update, from 0: an int (a float comes back), a NumPy array of integers (an array of
-            the same shape in float64 comes back), a JAX array or tracer, or a Keras tensor (a tensor of the same kind
-            comes back, in JAX's or Keras' default float type).
+        step: index of the optimizer update, from 0. An int gives a float. A NumPy array of integers gives a float64
+            array of the same shape. A JAX array or tracer, or a Keras tensor, gives a tensor of the same kind in the
+            default float type of JAX or Keras.
 
     Raises:
         TypeError: the step is not an integer.
@@ -227,15 +229,16 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     """
 
     total_steps: int | None = None
-    """Steps (optimizer updates) of the run that the schedule fills, past whose end it stays at its last value.
+    """Steps (optimizer updates) of the run that the schedule fills. After the run, the schedule keeps its last value,
+    except after `Cyclical.over(..., stays=False)`.
 
     None for a schedule without an end."""
     settled: int | None = None
-    """Steps after which the value of a schedule without `total_steps` no longer changes, such as the length of a rise.
+    """Steps (optimizer updates) after which the value stays constant, for a schedule without `total_steps`.
 
-    None for a value that changes for ever."""
+    None if the value never stops changing."""
     _blocks: Blocks
-    # NumPy's numbers then leave a product with a schedule to the schedule.
+    # Without this, `np.float64(0.1) * schedule` would not call `__rmul__`.
     __array_ufunc__ = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -262,13 +265,13 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         if type(step) is int and step >= 0 and not others:
             return self._blocks.read(self, step)
         if step is None or others:
-            # How Keras calls an optimizer's learning rate, and `LearningRateScheduler` its function. It catches a
-            # TypeError of the second call, and would go on by epochs.
+            # Keras calls the learning rate of an optimizer without arguments. `LearningRateScheduler` calls its
+            # function with two; after a TypeError it would call again, with the epoch as the only argument.
             received = f"{len(others) + 1} arguments" if others else "none"
             raise (ValueError if others else TypeError)(
                 "step must be an integer, or an array or tensor of integers, and the only argument; got "
-                f"{received}. In Keras, give the optimizer cyclr.keras.LearningRate(schedule), or fit a "
-                "ScheduleCallback(lr=schedule)."
+                f"{received}. In Keras, create the optimizer with cyclr.keras.LearningRate(schedule), or call fit with "
+                "the callback ScheduleCallback(lr=schedule)."
             )
         step, xp = resolve(step)
         if xp is SCALAR:
@@ -283,10 +286,11 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
                 raise
             first_line = str(error).partition("\n")[0]
             raise ScheduleError(
-                f"the code of your own in {' and '.join(names)} cannot be computed for a tensor, which a compiled "
-                f"training step passes to it; got {type(error).__name__}: {first_line} Use operations that tensors "
-                "have, such as lambda n: 1 / (1 + n), and keras.ops.where(n < 2, 1.0, 0.5) or jax.numpy.where in "
-                "place of if, min, math, NumPy or a list. In Keras, CyclicLR(scale_fn=...) takes any function."
+                f"your code in {' and '.join(names)} cannot be computed for a tensor, which a compiled training step "
+                f"passes as the step; got {type(error).__name__}: {first_line} Use operations that tensors support, "
+                "such as lambda n: 1 / (1 + n). Replace if, min, math, NumPy and lists by "
+                "keras.ops.where(n < 2, 1.0, 0.5) or jax.numpy.where. In Keras, CyclicLR(scale_fn=...) takes any "
+                "function."
             ) from error
 
     def __mul__(self, other: Any) -> "Schedule":
@@ -297,19 +301,20 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
 
     @abstractmethod
     def evaluate(self, xp: Namespace, step: Any) -> Any:
-        """Return the value at a step that was checked: the formula, written once for every kind of step.
+        """Return the value at a step. The formula is written once, with operations that work for every kind of step.
 
         Args:
-            xp: the operations on steps of this kind.
-            step: an int, a NumPy array of int64, or a tensor of integers.
+            xp: the operations for this kind of step.
+            step: an int, a NumPy array of int64, or a tensor of integers, which was checked before.
         """
 
     @property
     def largest(self) -> float:
-        """The largest value, which the schedule reaches or stays below. A momentum must have one below 1.
+        """Upper bound of the values at all steps. For a momentum it must be below 1.
 
         Raises:
-            ScheduleError: the schedule is of a class of your own, which does not define this property.
+            ScheduleError: the schedule's class is your own and does not define this property, or the schedule is a
+                `Function` without `high`.
 
         Example:
             >>> import cyclr
@@ -318,14 +323,14 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         """
         raise ScheduleError(
             f"the largest value of {self!r} is not known, because {type(self).__name__} does not define it. "
-            f"Define a property `largest` of {type(self).__name__} that returns it."
+            f"Add a property `largest` to {type(self).__name__} that returns this value."
         )
 
     def is_cycle_end(self, step: Any) -> Any:
-        """True if a step is the minimum that ends a cycle. False at every step of a schedule without cycles.
+        """Return True if a step is the minimum at the end of a cycle, and False for a schedule without cycles.
 
-        In `Cyclical` the minimum that ends a cycle also starts the next one: it is at L, 2L, … and not at 0. In
-        `WarmRestarts` it is the last step before the rate jumps up again.
+        In a `Cyclical` with cycles of L steps, the minimum that ends a cycle also starts the next cycle: the result is
+        True at L, 2L, … and False at 0. In `WarmRestarts` it is True at the last step before the value jumps up.
 
         Example:
             >>> import cyclr
@@ -339,7 +344,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
     def has_cycle_ends(self) -> bool:
         """True if the schedule has cycles, so that `is_cycle_end` is True at some step.
 
-        It depends only on the parts of the schedule: a `Sequence` that cuts its only cycle short has it too.
+        Only the parts are examined: the property is also True for a `Sequence` that ends before its only cycle does.
 
         Example:
             >>> import cyclr
@@ -348,7 +353,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         """
         parts = [part for part in self.parts() if isinstance(part, Schedule)]
         if not parts:
-            # A class of your own that says where its cycles end.
+            # A class that overrides `is_cycle_end` has cycles, also a user's class.
             return type(self).is_cycle_end is not Schedule.is_cycle_end
         return any(part.has_cycle_ends for part in parts)
 
@@ -358,22 +363,22 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         return schedule_svg(self._to_draw(1_200), self, repr(self))
 
     def _to_draw(self, most: int, steps: int | None = None) -> NDArray[np.int64]:
-        """Return the first steps, or `most` of them from the first to the last."""
+        """Return the first steps, or if there are more than `most`, `most` evenly spaced steps among them."""
         from cyclr.schedules._extent import steps_to_draw
 
         count = steps_to_draw(self) if steps is None else _checks.integer("steps", steps, at_least=2)
         points = min(count, most)
-        # In integers, because floats round those beyond 2**53.
+        # np.linspace computes with floats, which round steps above 2**53.
         return np.array([index * (count - 1) // (points - 1) for index in range(points)])
 
     @_names.hinted
     def plot(self, steps: int | None = None, ax: "Axes | None" = None) -> "Axes":
-        """Draw the first `steps` values and return the Matplotlib `Axes`; nothing is shown or saved.
+        """Draw the first `steps` values and return the Matplotlib `Axes`. The plot is not shown or saved.
 
         Args:
             steps: number of steps to draw, at least 2. None draws all steps of a schedule with an end, four cycles of
-                one that repeats, most of a fall, or 1,000 steps.
-            ax: axes to draw on; new ones by default.
+                a schedule that repeats, most of an `Anneal` with a limit, and 1,000 steps of any other schedule.
+            ax: axes to draw on. By default new axes are created.
 
         Raises:
             TypeError, ValueError: `steps` is not an integer ≥ 2.
@@ -388,7 +393,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
 
 
 def check_schedule(name: str, given: Any) -> None:
-    """Raise unless an argument is a schedule, and say what to write in its place."""
+    """Raise TypeError with a remedy if an argument is not a schedule."""
     if not isinstance(given, Schedule):
         fix = _checks.remedy(given, "Try cyclr.Constant(value) or cyclr.Cyclical(base_lr, max_lr, step_size).")
         raise TypeError(f"{name} must be a cyclr schedule; got {name}={_checks.quoted(given)}. {fix}")
@@ -403,5 +408,5 @@ def _product(*factors: Any) -> Schedule:
 def set_fields(made: object, /, **values: object) -> None:
     """Set fields of a frozen dataclass while it is made."""
     for name, value in values.items():
-        # Not by `vars(made).update`: Python 3.11 and 3.12 read an object more slowly once its dictionary was asked for.
+        # Python 3.11 and 3.12 read attributes more slowly after `vars(made)` was called.
         object.__setattr__(made, name, value)

@@ -1,4 +1,4 @@
-"""A schedule read by another clock."""
+"""A schedule that is evaluated at shifted, slower or repeated steps."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -11,17 +11,18 @@ from cyclr.schedules.layout import check_range
 
 @dataclass(frozen=True, repr=False)
 class Clock(Schedule):
-    """A schedule by another clock: of(start + ⌊t / every⌋ mod repeat), in integers.
+    """A schedule evaluated at other steps: of(start + ⌊t / every⌋ mod repeat), in integers.
 
-    `every` makes stairs, such as a schedule by epochs; `repeat` starts again, such as a saw-tooth; `start` begins in
-    the middle. A cycle ends where one ends in `of`, in the last step of that tick; and, with `repeat`, at the last step
-    of a turn that falls if the next one starts higher.
+    `every` makes stairs, for example a schedule by epochs. `repeat` restarts the schedule, for example to make a
+    saw-tooth. `start` skips the first steps of the schedule. `is_cycle_end` is True at the last step of each tick in
+    which a cycle of `of` ends. With `repeat`, it is also True at the last step of a turn if the value falls to this
+    step and the next turn starts higher.
 
     Args:
-        of: the schedule.
-        start: its step at step 0, ≥ 0.
-        every: steps (optimizer updates) in a tick, ≥ 1.
-        repeat: ticks in a turn, after which it starts again, ≥ 1; None to go on.
+        of: the schedule to evaluate.
+        start: step of `of` at step 0, ≥ 0.
+        every: steps (optimizer updates) in a tick, ≥ 1. A tick is one step of `of`.
+        repeat: ticks in a turn, ≥ 1. After every turn, `of` restarts at `start`. None for no restart.
 
     Raises:
         TypeError, ValueError: `of` is not a schedule, or an argument is not an integer in range.
@@ -73,18 +74,18 @@ class Clock(Schedule):
         return self._rises_again() or self.of.has_cycle_ends
 
     def _rises_again(self) -> bool:
-        """True if a turn falls at its end, and the next one starts higher."""
+        """Return True if the value falls at the end of a turn and the next turn starts higher."""
         if self.repeat is None:
             return False
         last = self.start + self.repeat - 1
-        # Not by calls, each of which would compute a block, at every update.
+        # Calling `of` would compute a block of values, at every update.
         first, before, end = (self.of.evaluate(SCALAR, step) for step in (self.start, max(last - 1, self.start), last))
         return bool(end < first and end <= before)
 
     def _local(self, xp: Namespace, step: Any) -> Any:
-        """The step of `of`."""
+        """Return the step of `of`."""
         check_range(self.start, xp, "the starts")
-        # What such an integer cannot hold is never reached by it.
+        # If this integer type cannot hold `every`, its steps all lie in tick 0.
         tick = step // self.every if self.every <= xp.int_limit else step * 0
         if self.repeat is not None and self.repeat <= xp.int_limit:
             return self.start + tick % self.repeat

@@ -1,4 +1,4 @@
-"""Schedules made of schedules: composition is an offset of the step."""
+"""Schedules that combine other schedules by an offset of the step."""
 
 import math
 from bisect import bisect_right
@@ -47,15 +47,15 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Sequence(Schedule):
-    """One schedule after another, each from its own step 0.
+    """One schedule after another. Each starts at its own step 0.
 
     The value is `schedules[i](step − s_i)`. Schedule i starts at step s_i, the sum of the lengths before it. A sequence
-    in a sequence gives the same values as one sequence of all the parts.
+    inside a sequence gives the same values as one sequence of all parts.
 
     Args:
         schedules: the schedules, in order; at least one.
-        lengths: steps (optimizer updates) that each of them lasts, ≥ 1: one for every schedule except the last, which
-            then goes on for ever; or one for every schedule, after which the last value stays.
+        lengths: steps (optimizer updates) of each schedule, ≥ 1. Without a length for the last schedule, that schedule
+            does not end. With a length for every schedule, the sequence keeps its last value after the last length.
 
     Raises:
         TypeError, ValueError: a part is not a schedule, or the number of lengths does not fit.
@@ -81,8 +81,8 @@ class Sequence(Schedule):
         )
         if not parts or len(counts) not in (len(parts) - 1, len(parts)):
             raise ValueError(
-                "lengths must hold a number of steps for every schedule, the last one perhaps excepted, and there must "
-                f"be one schedule at least; got {len(parts)} schedules and {len(counts)} lengths."
+                "there must be at least one schedule, and lengths must hold one number of steps for every schedule, or "
+                f"for every schedule except the last; got {len(parts)} schedules and {len(counts)} lengths."
             )
         starts = tuple(accumulate(counts[: len(parts) - 1], initial=0))
         last = parts[-1].total_steps
@@ -114,14 +114,14 @@ class Sequence(Schedule):
         return ends
 
     def _reached(self, xp: Namespace, step: Any) -> range:
-        """The parts that steps reach: those of ints and arrays alone, or all that a tensor may reach."""
+        """Return the parts that an int or an array reaches, or all parts that a tensor of this type could reach."""
         first, last = 0, xp.int_limit
         if xp is SCALAR or (xp is NUMPY and step.size):
             first, last = (step, step) if xp is SCALAR else (int(step.min()), int(step.max()))
         return range(bisect_right(self._starts, first) - 1, bisect_right(self._starts, last))
 
     def _local(self, xp: Namespace, step: Any, part: int) -> Any:
-        """The step by a part's own count, kept within the part."""
+        """Return the step counted from the start of a part, clipped to the part."""
         local, last = xp.maximum(step, self._starts[part]) - self._starts[part], self._length(part) - 1
         return xp.minimum(local, last) if last <= xp.int_limit else local
 
@@ -131,24 +131,28 @@ class Sequence(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Warmup(Schedule):
-    """A rise to the first value of a schedule, once or before every cycle; the schedule then starts at its own step 0.
+    """A rise to the first value of a schedule, once or before every cycle.
 
-    With n = steps, w the shape and s the schedule: start + (s(0) − start) · w(t / n) for t < n, s(t − n) afterwards.
-    Before every cycle (of `WarmRestarts`): n steps from start to the cycle's first value, then the cycle. Laid over the
-    schedule (`over=True`): start + (s(n) − start) · w(t / n) for t < n, s(t) afterwards, so that the length stays.
+    With n = steps, the shape w and the schedule s, the value at step t is
+
+    - by default: start + (s(0) − start) · w(t / n) for t < n, then s(t − n),
+    - with `over=True`: start + (s(n) − start) · w(t / n) for t < n, then s(t). The rise replaces the first n steps of
+      the schedule, so that the run does not become longer.
+    - with `every_cycle=True`: n steps from start to the first value of a cycle, then the cycle, and so on.
 
     Args:
-        of: the schedule to warm up for: any schedule, or a `WarmRestarts` with a cycle_length if `every_cycle` is True.
+        of: the schedule to warm up: any schedule, or a `WarmRestarts` with a cycle_length if `every_cycle` is True.
         steps: steps (optimizer updates) of the rise, ≥ 1.
         start: value at step 0, ≥ 0.
         shape: `"triangular"` (linear), `"parabolic"` or `"sinusoidal"` (cosine).
         every_cycle: True for a rise before every cycle, False for one rise.
-        over: True to lay the rise over the first steps of the schedule instead of before it.
-        to: where the rise leads to, ≥ 0; by default to where it meets the schedule. (timm rises to `of(0)` and jumps.)
+        over: True to replace the first steps of the schedule by the rise, False to put the rise before the schedule.
+        to: value at the end of the rise, ≥ 0. By default the rise meets the schedule. (timm's warm-up rises to `of(0)`
+            and then jumps.)
 
     Raises:
-        TypeError, ValueError: an argument is out of range; `every_cycle` is True and `of` is not a `WarmRestarts`, or
-            `over` is True too.
+        TypeError, ValueError: an argument is out of range, or `every_cycle` is True and `of` is not a `WarmRestarts`
+            with a cycle_length or `over` is also True.
 
     Example:
         >>> import cyclr
@@ -183,13 +187,13 @@ class Warmup(Schedule):
         total, cycles = of.total_steps, None
         if self.every_cycle:
             if not isinstance(of, WarmRestarts) or of.cycle_length is None:
-                lacks = "cycle_length" if isinstance(of, WarmRestarts) else "cycle to warm up for but the first"
+                lacks = "cycle_length" if isinstance(of, WarmRestarts) else "restarts to warm up for"
                 raise TypeError(
                     f"of must be a WarmRestarts with every_cycle=True; got of={_checks.quoted(of)}, which has no "
                     f"{lacks}."
                 )
             if self.over:
-                raise ValueError("over must be False with every_cycle=True; got over=True. Leave one of them out.")
+                raise ValueError("over must be False with every_cycle=True; got over=True. Omit one of the two.")
             cycles = restarts(of.cycle_length, of.growth, pause=steps)
         elif total is not None:
             total = max(total, steps + 1) if self.over else steps + total
@@ -202,7 +206,7 @@ class Warmup(Schedule):
         value = self.of.evaluate(xp, local) if reached or not self.over else self.of(self.steps)
         x = xp.ratio(offset, self.steps if reached else SCALAR.to_float(self.steps))
         height = SHAPES[self.shape](xp, xp.minimum(x, 1.0))
-        # During the rise `value` is the value at its end, and rounding must not exceed where it leads to.
+        # During the rise `value` is the value at the end of the rise, which rounding must not exceed.
         top = value if self.to is None else self.to
         rising = self.start * (1.0 - height) + top * height
         rising = xp.clip(rising, xp.minimum(top, self.start), xp.maximum(top, self.start))
@@ -218,7 +222,7 @@ class Warmup(Schedule):
         return self.of.is_cycle_end(local) & (offset >= self.steps) if self.steps <= xp.int_limit else step < 0
 
     def _locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """The steps since the rise started, and the step of `of`, which waits for the end of the rise."""
+        """Return the steps since the rise started, and the step of `of`, which stays the same during the rise."""
         start: Any = 0
         offset = step
         if self._layout is not None:

@@ -28,33 +28,33 @@ MODES: dict[Mode, Callable[[float], Decay | None]] = {
 
 
 def decay_of_mode(mode: Mode, gamma: float = 1.0) -> Decay | None:
-    """Return the decay of one of the three policies of Smith's paper; see `Cyclical.from_mode`."""
+    """Return the decay of one of the three policies in Smith's paper, see `Cyclical.from_mode`."""
     _checks.choice("mode", mode, MODES)
     return MODES[mode](gamma)
 
 
 @dataclass(frozen=True, repr=False)
 class Cyclical(Wave):
-    """A rate that goes from base_lr up to max_lr and back, again and again.
+    """A learning rate that rises from base_lr to max_lr and falls back to base_lr, in repeated cycles.
 
     With t the step, U = step_size, D = step_size_down, L = U + D and p = t mod L:
 
     - triangular position: x = p / U for p ≤ U, else (L − p) / D,
-    - height: w = shape(x), one of x, 1 − (1 − x)², (1 − cos πx) / 2,
-    - value: low · (1 − w) + high · w, where low and high are base_lr and max_lr after the decay.
+    - height: w = x (triangular), 1 − (1 − x)² (parabolic) or (1 − cos πx) / 2 (sinusoidal),
+    - value: low · (1 − w) + high · w, with low and high equal to base_lr and max_lr after the decay.
 
-    The value is base_lr at every multiple of L and the (decayed) maximum at every p = U, exactly.
+    The value is exactly low at p = 0 and exactly high at p = U.
 
     Args:
         base_lr: lower bound, ≥ 0.
         max_lr: upper bound, > base_lr.
-        step_size: steps (optimizer updates) on the way up, ≥ 1; half a cycle, Smith's `stepsize`. See `step_size()`.
-        step_size_down: steps on the way down, ≥ 1; step_size by default.
+        step_size: steps (optimizer updates) on the way up, ≥ 1: half a cycle, Smith's `stepsize`. See `step_size()`.
+        step_size_down: steps on the way down, ≥ 1. The default is step_size.
         shape: `"triangular"`, `"parabolic"` or `"sinusoidal"`.
-        decay: `Halving()`, `Exponential(gamma)`, `PerCycle(fn)`, `PerStep(fn)`, or None for bounds that stay.
+        decay: `Halving()`, `Exponential(gamma)`, `PerCycle(fn)`, `PerStep(fn)`, or None for constant bounds.
 
     Raises:
-        TypeError: a bound is not a number, a length not an integer, or the decay not a `Decay`.
+        TypeError: a bound is not a number, a length is not an integer, or the decay is not a `Decay`.
         ValueError: the bounds are negative, swapped, equal or not finite, a length is below 1, or the shape is unknown.
 
     Example:
@@ -77,9 +77,9 @@ class Cyclical(Wave):
     shape: Shape = "triangular"
     decay: Decay | None = None
     _ticks: tuple[int, int, int] = field(init=False, compare=False)
-    """The ways up and down in ticks, and the ticks in a step: 1, or more if the lengths are fractions."""
+    """Ticks on the way up, ticks on the way down, and ticks per step (1, or more if the lengths are fractions)."""
     _even: Even | None = field(init=False, compare=False)
-    """Where cycles whose lengths differ by a step lie; see `over`."""
+    """Positions of the cycles if their lengths differ by one step (see `over`), or None."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Cyclical(Wave):
         self._init(up, down, base_lr=base_lr, max_lr=max_lr, shape=shape, decay=decay)
 
     def _init(self, up: "int | Fraction", down: "int | Fraction", even: Even | None = None, **values: Any) -> Self:
-        """Set the fields from the lengths of the ways up and down, and from the others."""
+        """Set the fields and return the schedule. `up` and `down` are the steps on the way up and on the way down."""
         ticks = math.lcm(up.denominator, down.denominator)
         steps = [length.numerator if length.denominator == 1 else float(length) for length in (up, down)]
         sizes = {"step_size": steps[0], "step_size_down": None if up == down else steps[1]}
@@ -110,13 +110,13 @@ class Cyclical(Wave):
 
     @classmethod
     def from_mode(cls, mode: Mode, base_lr: float, max_lr: float, step_size: int, gamma: float = 1.0) -> Self:
-        """Return one of the three policies of Smith's paper, by its name there.
+        """Return the schedule of one of the three policies in Smith's paper.
 
         Args:
-            mode: `"triangular"` (bounds that stay), `"triangular2"` (amplitude halved per cycle) or `"exp_range"`
-                (amplitude times gamma^step).
+            mode: name of the policy: `"triangular"` (constant bounds), `"triangular2"` (the amplitude is halved after
+                every cycle) or `"exp_range"` (the amplitude is multiplied by gamma^step).
             base_lr, max_lr, step_size: as for `Cyclical`.
-            gamma: factor per step in (0, 1]; only used by `"exp_range"`.
+            gamma: factor per step in (0, 1]. Only `"exp_range"` uses it.
 
         Raises:
             ValueError: the mode is unknown, or an argument is illegal for `Cyclical`.
@@ -141,20 +141,20 @@ class Cyclical(Wave):
         decay: Decay | None = None,
         stays: bool = True,
     ) -> Self:
-        """Return whole cycles that fill a run: the first and the last of `total_steps` steps are at base_lr.
+        """Return a schedule of whole cycles that fill a run: its first and its last step are at base_lr.
 
-        If `total_steps − 1` is not a multiple of `cycles`, cycle lengths differ by one step, so that every cycle still
-        starts, peaks and ends on a step.
+        If `total_steps − 1` is not a multiple of `cycles`, the lengths of the cycles differ by one step, so that every
+        cycle still starts, peaks and ends at a whole step.
 
         Args:
             total_steps: steps (optimizer updates) of the run, or a `Run`; at least `2 · cycles + 1`.
             cycles: number of whole cycles, ≥ 1.
             base_lr, max_lr, shape, decay: as for `Cyclical`.
-            rise: fraction of a cycle spent on the way up, in (0, 1).
-            stays: True to stay at the last value past the end, False to begin further cycles.
+            rise: fraction of a cycle on the way up, in (0, 1).
+            stays: True to keep the last value after the run, False to start further cycles.
 
         Raises:
-            TypeError, ValueError: too few steps for so many cycles, or an argument that is illegal for `Cyclical`.
+            TypeError, ValueError: the run has too few steps for its cycles, or an argument is illegal for `Cyclical`.
 
         Example:
             >>> import cyclr
@@ -167,7 +167,7 @@ class Cyclical(Wave):
         if total < 2 * count + 1:
             raise ValueError(
                 f"total_steps must be at least 2 * cycles + 1 = {2 * count + 1}, to go up and down in every cycle; "
-                f"got total_steps={total}, cycles={count}. Use fewer cycles?"
+                f"got total_steps={total}, cycles={count}. Use fewer cycles or more steps."
             )
         part = _checks.number("rise", rise, above=0, below=1, fix="It is the fraction of a cycle on the way up.")
         if not isinstance(stays, bool):
@@ -188,10 +188,13 @@ class Cyclical(Wave):
         decay: Decay | None = None,
         shape: Shape = "triangular",
     ) -> Self:
-        """Return cycles of a fractional number of steps, which may peak between two steps; made for the drop-ins.
+        """Return a schedule whose step sizes may be fractions, so that a peak may lie between two steps.
+
+        The drop-in replacements, such as `cyclr.keras.CyclicLR`, use it.
 
         Args:
-            step_size, step_size_down: steps on the way up and on the way down, ≥ 1, to 4 decimals.
+            step_size, step_size_down: steps on the way up and on the way down, ≥ 1. They are rounded to the nearest
+                fraction with a denominator of at most 10,000.
             base_lr, max_lr, decay, shape: as for `Cyclical`.
 
         Raises:
@@ -213,14 +216,14 @@ class Cyclical(Wave):
     @classmethod
     def _constructor(cls, given: dict[str, Any]) -> Any:
         if "total_steps" in given:
-            # Cycles that filled a run went on past its end before they could stay.
+            # Descriptions without `stays` are from versions that always started further cycles after the run.
             return cls.over if "stays" in given else partial(cls.over, stays=False)
         fractional = any(isinstance(given.get(name), float) for name in ("step_size", "step_size_down"))
         return cls.fractional if fractional else cls
 
     @property
     def cycle_length(self) -> "int | Fraction":
-        """Steps in a whole cycle; the mean if cycles differ by a step (see `over`)."""
+        """Steps (optimizer updates) in a cycle, or their mean if cycles differ by one step (see `over`)."""
         from fractions import Fraction
 
         up, down, ticks = self._ticks

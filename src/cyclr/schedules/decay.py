@@ -1,7 +1,7 @@
 """How the bounds of a cycle shrink over time.
 
-A decay gives a factor s in [0, 1] for a step t in cycle c (both from 0). Of the amplitude it leaves
-`base_lr + (max_lr − base_lr) · s`, of both bounds `base_lr · s` and `max_lr · s`.
+A decay gives a factor s in [0, 1] for a step t in cycle c (both from 0). A decay of the amplitude lowers max_lr to
+`base_lr + (max_lr − base_lr) · s`. A decay of both bounds lowers base_lr to `base_lr · s` and max_lr to `max_lr · s`.
 """
 
 import math
@@ -21,7 +21,7 @@ Shrinks = Literal["max", "both"]
 class Decay(Described, family="decay"):
     """Base of all decays: `Halving`, `Exponential`, `PerCycle`, `PerStep`, and your own.
 
-    A decay of your own is a frozen dataclass with the method `factor`.
+    To write a decay of your own, define a frozen dataclass below `Decay` with the method `factor`.
 
     Example:
         >>> import cyclr
@@ -34,7 +34,7 @@ class Decay(Described, family="decay"):
 
     @abstractmethod
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        """Return the factor s in [0, 1] for a step and its cycle; `xp` has the operations on steps of their kind."""
+        """Return the factor s in [0, 1] for a step and its cycle, computed with the operations of `xp`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,16 +56,16 @@ class Halving(Decay):
 
 @dataclass(frozen=True, repr=False)
 class Exponential(Decay):
-    """Shrink with every step, s = gamma^t (Smith's `exp_range`), or with every cycle, s = gamma^c.
+    """Shrink the bounds at every step, s = gamma^t (Smith's `exp_range`), or after every cycle, s = gamma^c.
 
     Args:
         gamma: factor per step or cycle, in (0, 1]. To shrink to a share q over n steps, use `q ** (1 / n)`.
-        bounds: `"max"` shrinks the amplitude, so that the rate settles at base_lr; `"both"` shrinks base_lr and max_lr
-            alike, so that it goes to 0 and their ratio stays.
+        bounds: `"max"` shrinks the amplitude, so the learning rate approaches base_lr. `"both"` multiplies base_lr and
+            max_lr by s, so both approach 0 and their ratio stays the same.
         per: `"step"` or `"cycle"`.
 
     Raises:
-        TypeError, ValueError: gamma is not a number in (0, 1], or `bounds` or `per` is not one of its names.
+        TypeError, ValueError: gamma is not a number in (0, 1], or `bounds` or `per` is none of the names above.
 
     Example:
         >>> import cyclr
@@ -88,13 +88,13 @@ class Exponential(Decay):
         set_fields(self, gamma=gamma)
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        # The logarithm is taken in float64: gamma itself, rounded to float32, would be off by 0.3 % after 10⁵ steps.
+        # log2 is computed in float64. With gamma rounded to float32, s would be wrong by 0.3 % after 10⁵ steps.
         return xp.exp2(xp.to_float(step if self.per == "step" else cycle) * math.log2(self.gamma))
 
 
 @dataclass(frozen=True, repr=False)
 class _Function(Decay):
-    """A decay by a user's function of one integer."""
+    """Base of decays whose factor is a user's function of one integer."""
 
     fn: Callable[[Any], Any]
     in_json = False
@@ -111,18 +111,19 @@ class _Function(Decay):
 
 @dataclass(frozen=True, repr=False)
 class PerCycle(_Function):
-    """Shrink the amplitude by a function of your own of the cycle: s = fn(c).
+    """Shrink the amplitude by your own function of the cycle: s = fn(c).
 
     Args:
-        fn: function of the 0-based index of the cycle that returns a factor in [0, 1]. It is called with an int for
-            every int and every NumPy element, and with a tensor of floats inside a compiled graph. There it may only
-            use operations that tensors have (such as `lambda c: 1 / (1 + c)`; `keras.ops.where` in place of `if`), and
-            factors outside [0, 1] are clipped.
+        fn: function that takes the 0-based index of the cycle and returns a factor in [0, 1]. If the step is an int or
+            a NumPy array, fn is called with one int at a time. If the step is a tensor, as in a compiled training step,
+            fn is called with a tensor of floats. It may then only use operations that tensors support, such as
+            `lambda c: 1 / (1 + c)`, and `keras.ops.where` instead of `if`; factors outside [0, 1] are clipped.
 
     Raises:
-        TypeError: fn is not a function, or returns something that is not a number.
-        ValueError: fn leaves [0, 1] (tried at once for cycles 0, 1, 2 and 10, then at every call).
-        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
+        TypeError: fn is not a function, or fn returns something that is not a number.
+        ValueError: fn returns a factor outside [0, 1]. Cycles 0, 1, 2 and 10 are checked at construction, all others
+            when the schedule is called.
+        ScheduleError: the schedule was called with a tensor, and fn failed for it.
 
     Example:
         >>> import cyclr
@@ -139,15 +140,16 @@ class PerCycle(_Function):
 
 @dataclass(frozen=True, repr=False)
 class PerStep(_Function):
-    """Shrink the amplitude by a function of your own of the step: s = fn(t).
+    """Shrink the amplitude by your own function of the step: s = fn(t).
 
     Args:
-        fn: function of the step, from 0, that returns a factor in [0, 1]; as for `PerCycle`.
+        fn: function that takes the step, from 0, and returns a factor in [0, 1]. It is called as for `PerCycle`.
 
     Raises:
-        TypeError: fn is not a function, or returns something that is not a number.
-        ValueError: fn leaves [0, 1] (tried at once for steps 0, 1, 2 and 10, then at every call).
-        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
+        TypeError: fn is not a function, or fn returns something that is not a number.
+        ValueError: fn returns a factor outside [0, 1]. Steps 0, 1, 2 and 10 are checked at construction, all others
+            when the schedule is called.
+        ScheduleError: the schedule was called with a tensor, and fn failed for it.
 
     Example:
         >>> import cyclr

@@ -1,4 +1,4 @@
-"""A schedule by a function of one's own, and how such functions are called."""
+"""A schedule by a user's function, and the call of such functions."""
 
 import math
 from collections.abc import Callable
@@ -14,21 +14,22 @@ from cyclr.schedules.base import Schedule, set_fields
 
 @dataclass(frozen=True, repr=False)
 class Function(Schedule):
-    """A function of your own of the step: fn(t).
+    """A schedule by your own function of the step: fn(t).
 
-    It is called for the step that is asked for and for no other. It cannot be written to JSON.
+    fn is called only for the requested steps. The schedule cannot be written to JSON.
 
     Args:
-        fn: function of the step, from 0, that returns a number. It is called with an int for every int and every NumPy
-            element, and with a tensor of floats inside a compiled graph. There it may only use operations that tensors
-            have (`keras.ops.where` in place of `if`), and what it returns is clipped to the bounds.
-        low: lower bound of what it returns, ≥ 0.
-        high: upper bound, ≥ low, or None. A momentum needs one below 1.
+        fn: function that takes the step, from 0, and returns a number. If the step is an int or a NumPy array, fn is
+            called with one int at a time. If the step is a tensor, as in a compiled training step, fn is called with a
+            tensor of floats. It may then only use operations that tensors support (`keras.ops.where` instead of `if`),
+            and the returned values are clipped to the bounds.
+        low: lower bound of the returned values, ≥ 0.
+        high: upper bound of the returned values, ≥ low, or None. A momentum needs an upper bound below 1.
 
     Raises:
-        TypeError, ValueError: fn is not a function, or the bounds are illegal; at a call, fn returns something that is
-            not a finite number between the bounds.
-        ScheduleError: at a call inside a compiled graph, fn cannot be computed for a tensor.
+        TypeError, ValueError: fn is not a function, or the bounds are illegal. When the schedule is called: fn returned
+            something other than a finite number between the bounds.
+        ScheduleError: the schedule was called with a tensor, and fn failed for it.
 
     Example:
         >>> import cyclr
@@ -62,10 +63,10 @@ class Function(Schedule):
 
 
 def call(xp: Namespace, fn: Callable[[Any], Any], at: Any, low: float, high: float, legal: str, argument: str) -> Any:
-    """Call a user's function at an int, at every element of an array, or at a tensor.
+    """Call a user's function with an int, with every element of an array, or with a tensor.
 
-    Of ints and arrays what it returns is checked, and said to be no `legal` value of its argument if it is outside the
-    bounds; of tensors it is clipped.
+    For ints and arrays, raise if a returned value is not a finite number between the bounds, which the message calls
+    `legal`. For tensors, clip the returned values to the bounds.
     """
 
     def checked(index: int) -> float:
@@ -78,11 +79,11 @@ def call(xp: Namespace, fn: Callable[[Any], Any], at: Any, low: float, high: flo
             raise TypeError(f"fn must return {legal}; got {returned!r} at {argument} {index}.")
         number = float(value)
         if not (math.isfinite(number) and low <= number <= high * (1 + 1e-9)):
-            fix = " Divide it by its largest value?" if number > high else ""
+            fix = " Divide it by its largest value." if number > high else ""
             raise ValueError(f"fn must return {legal}; got {number} at {argument} {index}.{fix}")
         return number
 
     if xp is SCALAR or xp is NUMPY:
         return xp.clip(xp.elementwise(checked, at), low, high)
-    # TensorFlow multiplies no integers by floats.
+    # TensorFlow cannot multiply integers by floats.
     return xp.clip(xp.to_float(fn(xp.to_float(at))), low, high)

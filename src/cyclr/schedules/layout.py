@@ -1,7 +1,7 @@
-"""Where a step lies in its cycle, in integers only: which cycle, how far into it, how long the ways up and down are.
+"""Position of a step in its cycle: the cycle, the steps since its start, and the steps on its ways up and down.
 
-Every number here is an integer and is reduced by a period first, so step 10¹² is as exact as step 0. Only `//`, `%`,
-`*`, `+` and `-` are used, which ints, NumPy arrays, tracers and tensors all have.
+All numbers are integers and are first reduced modulo a period, so that step 10¹² is as exact as step 0. Only `//`, `%`,
+`*`, `+` and `-` are used, which ints, NumPy arrays, tracers and tensors all support.
 """
 
 import bisect
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def decimal(number: float) -> "Fraction":
-    """Return the number that is printed: 0.3 is exactly 3/10, which no float is."""
-    # Late, because it takes a tenth of the time of `import cyclr`.
+    """Return the exact fraction of the decimal number as which a float is printed: 3/10 for 0.3."""
+    # Imported late, because this import would take a tenth of the time of `import cyclr`.
     from fractions import Fraction
 
     return Fraction(repr(number))
@@ -29,17 +29,17 @@ def decimal(number: float) -> "Fraction":
 
 @dataclass(frozen=True)
 class Even:
-    """`count` cycles in `span` steps, each a whole number of steps long, their lengths differing by one step at most.
+    """`count` cycles that fill `span` steps. Their lengths are whole steps and differ by at most one step.
 
-    Cycle i of a span starts at step floor(i · span / count), so every cycle starts, peaks and ends on a step, and the
-    last one ends with the span.
+    Cycle i starts at step floor(i · span / count), so that every cycle starts, peaks and ends at a whole step. After
+    the span, the cycles repeat.
     """
 
     span: int
     count: int
     rise: float = 0.5
     _ups: tuple[int, int] = field(init=False)
-    """The ways up of the shorter and of the longer cycles."""
+    """Steps on the way up in the shorter cycles, and in the longer cycles."""
 
     def __post_init__(self) -> None:
         check_range(self.span * self.count)
@@ -48,7 +48,7 @@ class Even:
         object.__setattr__(self, "_ups", tuple(ups))
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """Return the cycle of a step, and the steps since it started."""
+        """Return the cycle of a step, and the steps since the cycle started."""
         span, count = self.span, self.count
         check_range(span * count, xp)
         place = step % span
@@ -61,28 +61,28 @@ class Even:
         return (index + 1) * self.span // self.count - index * self.span // self.count
 
     def ways(self, cycle: Any) -> tuple[Any, Any]:
-        """Return the steps on the ways up and down of a cycle."""
+        """Return the steps on the way up and on the way down of a cycle."""
         length, (short, long) = self.length(cycle), self._ups
         up = short + (length - self.span // self.count) * (long - short)
         return up, length - up
 
     def left(self, xp: Namespace, cycle: Any, offset: Any) -> tuple[Any, Any]:
-        """Return the steps left of a cycle, and their share of it."""
+        """Return the steps that remain in a cycle, and their share of the cycle."""
         length = self.length(cycle)
         return length - offset, xp.ratio(length - offset, length)
 
 
 @dataclass(frozen=True)
 class Restarts:
-    """Cycles one after another, in whole steps: all of one period, or as listed; see `restarts` and `filling`."""
+    """Consecutive cycles of whole steps, either all equal or with listed lengths. See `restarts` and `filling`."""
 
     lengths: tuple[int, ...]
     starts: tuple[int, ...]
     period: int | None = None
-    """Steps of every cycle with its pause, if all are equal."""
+    """Steps of every cycle including its pause if all cycles are equal, or None."""
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """Return the cycle of a step, and the steps since the cycle started, its pause included."""
+        """Return the cycle of a step, and the steps since the cycle started with its pause."""
         if self.period is not None:
             check_range(self.period, xp)
             return step // self.period, step % self.period
@@ -93,14 +93,15 @@ class Restarts:
         return cycle, step - xp.take(starts, cycle)
 
     def left(self, xp: Namespace, cycle: Any, offset: Any) -> tuple[Any, Any]:
-        """Return the steps left of a cycle without a pause, and their share of the cycle."""
+        """Return the steps that remain in a cycle without a pause, and their share of the cycle."""
         if self.period is not None:
             left = self.lengths[0] - offset
             return left, xp.ratio(left, self.lengths[0])
         lengths, limit = self.lengths[: self._reached(xp)], xp.int_limit
         beyond: Any = 0.0
         if lengths[-1] > limit:
-            # The last cycle that such steps reach is longer than their type holds: the rest is added as a float.
+            # The last cycle that steps of this type reach is longer than the type can hold. The excess is added as a
+            # float.
             beyond = xp.where(cycle == len(lengths) - 1, float(lengths[-1] - int(limit)), 0.0)
             lengths = (*lengths[:-1], int(limit))
         length = xp.take(lengths, cycle)
@@ -108,16 +109,16 @@ class Restarts:
         return left, left / (xp.to_float(length) + beyond)
 
     def _reached(self, xp: Namespace) -> int:
-        """How many of the cycles steps of this kind reach."""
+        """Return the number of cycles that steps of this kind can reach."""
         return bisect.bisect_right(self.starts, xp.int_limit)
 
 
 @lru_cache(maxsize=128)
 def restarts(first: int, growth: float, pause: int = 0) -> Restarts:
-    """Lay out the cycles: cycle i takes `pause` steps, and then floor(first · growth^i + 1/2) steps, its length."""
+    """List cycles that grow: cycle i starts with `pause` steps, followed by floor(first · growth^i + 1/2) steps."""
     check_range(first + pause)
     lengths, starts = [first], [0]
-    # The exact length as a fraction that is not reduced, which takes most of the time if there are many cycles.
+    # The exact length is above / below. Reducing this fraction would take most of the time if there are many cycles.
     above, below = first, 1
     factor = decimal(growth)
     while growth != 1 and starts[-1] + lengths[-1] + pause <= LARGEST_STEP:
@@ -128,11 +129,11 @@ def restarts(first: int, growth: float, pause: int = 0) -> Restarts:
 
 
 def filling(steps: int, cycles: int, growth: float) -> Restarts:
-    """Lay out cycles that fill `steps`: cycle i starts at floor(steps · (growth^i − 1) / (growth^cycles − 1))."""
+    """List cycles that fill `steps`: cycle i starts at floor(steps · (growth^i − 1) / (growth^cycles − 1))."""
     factor = decimal(growth)
 
     def lengths() -> Iterator[int]:
-        # growth^i, times the same factor for all, which makes them integers.
+        # growth^i times a common factor that makes all lengths integers.
         length = factor.denominator ** (cycles - 1)
         for _ in range(cycles):
             yield length
@@ -144,17 +145,17 @@ def filling(steps: int, cycles: int, growth: float) -> Restarts:
 
 
 LARGEST_STEP = _checks.LARGEST_INTEGER
-"""Growing cycles are laid out up to here."""
+"""Last step for which growing cycles are listed."""
 
 LONGEST = 2**120
-"""Longer cycles are cut to this: no step gets far enough for that to show, and a float32 can hold it."""
+"""Upper limit for the length of a cycle. It is too large to change any value, and a float32 can hold it."""
 
 
 def check_range(largest: float, xp: Namespace = NUMPY, what: str = "the cycles") -> None:
-    """Raise if steps of this kind cannot hold an integer that is needed. NumPy must be able to evaluate a schedule."""
+    """Raise if steps of this kind cannot hold an integer that a formula needs. Every schedule is checked for NumPy."""
     if largest > xp.int_limit:
         shorten = "Choose a length that is a whole number of cycles" if what == "the cycles" else "Choose shorter ones"
         raise ValueError(
-            f"{what} need integers up to {_checks.quoted(largest)}, but this step has a type that holds "
+            f"{what} need integers up to {_checks.quoted(largest)}, but the type of the step holds at most "
             f"{int(xp.int_limit)}. {shorten}, or enable 64-bit integers."
         )

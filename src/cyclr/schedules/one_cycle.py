@@ -14,23 +14,25 @@ from cyclr.schedules.wave import Place, Wave
 
 @dataclass(frozen=True, repr=False)
 class OneCycle(Wave):
-    """A rate that goes up once and down once, to far below its first value: Smith's 1cycle policy.
+    """A learning rate that rises once and falls once, to far below its first value: Smith's 1cycle policy.
 
-    With n = total_steps − 1, u steps up and d steps down, w the shape and x the share of a phase that is done:
+    With n = total_steps − 1, u steps up, d steps down, the shape w, and x rising from 0 to 1 in each phase:
 
     - up, steps 0 to u: base_lr → max_lr, by w(x),
     - two phases (`fall=None`), steps u to n: max_lr → final_lr, by w(1 − x),
     - three phases, steps u to u + d: max_lr → base_lr, then to n: base_lr → final_lr, both by w(1 − x).
 
-    The value is max_lr at step u and final_lr at the last step and ever after, exactly.
+    The value is exactly max_lr at step u, and exactly final_lr at the last step and after it.
 
     Args:
-        base_lr: rate at step 0, ≥ 0.
-        max_lr: the peak, > base_lr.
-        total_steps: steps (optimizer updates) of the run, or a `Run`; at least one more than there are phases.
-        rise: the way up: a fraction of the run in (0, 1), rounded down to whole steps, or a number of steps ≥ 1.
-        fall: the way down to base_lr, in the units of `rise`, for three phases; None for two. `fall=rise` is symmetric.
-        final_lr: rate at the last step, ≥ 0 and < max_lr; base_lr / 10,000 by default.
+        base_lr: learning rate at step 0, ≥ 0.
+        max_lr: learning rate at the peak, > base_lr.
+        total_steps: steps (optimizer updates) of the run, or a `Run`; at least 3 for two phases, 4 for three.
+        rise: length of the way up: a float is a fraction of the run in (0, 1), rounded down to whole steps, and an int
+            is a number of steps ≥ 1.
+        fall: length of the way down from max_lr to base_lr, in the units of `rise`, for three phases. `fall=rise` makes
+            both ways equally long. None for two phases.
+        final_lr: learning rate at the last step, ≥ 0 and < max_lr. The default is base_lr / 10,000.
         shape: `"sinusoidal"` (cosine), `"triangular"` (linear) or `"parabolic"`.
 
     Raises:
@@ -43,7 +45,7 @@ class OneCycle(Wave):
         (0.01, 0.1, 0.05, 0.0, 0.0)
 
     Source: Smith & Topin 2018, *Super-Convergence*, arXiv:1708.07120; two phases as in fastai. torch's `OneCycleLR` and
-    Optax' one-cycle schedules give the same values if they reach their peak.
+    Optax' one-cycle schedules give the same values if they reach max_lr at a step.
     """
 
     base_lr: float
@@ -85,7 +87,7 @@ class OneCycle(Wave):
             x = xp.where(cycles, x, xp.ratio(last - step, last - top))
             low, high = xp.where(cycles, low, min(final, low)), xp.where(cycles, high, max(final, low))
             share = xp.where(cycles, 1.0, 0.0)
-        # The branches that are not taken lie outside [0, 1].
+        # x lies outside [0, 1] in the branches that `where` does not select.
         wave = SHAPES[self.shape](xp, xp.clip(x, 0.0, 1.0))
         if self.fall is not None and final > self.base_lr:
             wave = xp.where(cycles, wave, 1.0 - wave)

@@ -1,4 +1,4 @@
-"""Schedules multiplied with one another."""
+"""Products of schedules."""
 
 import math
 from dataclasses import dataclass
@@ -14,17 +14,18 @@ from cyclr.schedules.compose import Constant
 
 @dataclass(frozen=True, init=False, repr=False)
 class Product(Schedule):
-    """The product of schedules, all of them at the same step: `schedules[0](t) · schedules[1](t) · …`
+    """The product of schedules at the same step: `schedules[0](t) · schedules[1](t) · …`
 
-    Written `a * b` and `0.1 * a`: a number is a `Constant`, and a product in a product is taken apart, so that brackets
-    make no difference. Its bounds are the products of the bounds, and a cycle ends where one ends in any of them. It
-    fills a run if one of them does and none of the others moves for ever: `total_steps` is then that of the longest.
+    Write `a * b` or `0.1 * a`. A number becomes a `Constant`. A product inside a product is replaced by its factors, so
+    that brackets make no difference. A cycle ends at every step at which a cycle of any factor ends. The product has
+    `total_steps` if at least one factor has `total_steps` and all others stop changing: the number of steps after which
+    no factor changes any more.
 
     Args:
-        schedules: schedules and numbers ≥ 0, in the order of multiplication; at least one.
+        schedules: at least one factor, each a schedule or a number ≥ 0, in the order of multiplication.
 
     Raises:
-        TypeError, ValueError: there is none, or one is neither a schedule nor a finite number ≥ 0.
+        TypeError, ValueError: there is no factor, or a factor is neither a schedule nor a finite number ≥ 0.
 
     Example:
         >>> import cyclr

@@ -1,4 +1,4 @@
-"""Lengths in epochs, cycles and shares of a run, and the length of half a cycle, in steps."""
+"""Conversion of epochs, cycles and shares of a run to steps, and Smith's rule for the step size."""
 
 import math
 import re
@@ -15,16 +15,16 @@ from cyclr.schedules.layout import decimal
 @_names.hinted
 @dataclass(frozen=True)
 class Run:
-    """The length of a training run, and of parts of it: steps, epochs, cycles or a share of the run.
+    """The length of a training run in steps, which also converts epochs, cycles and percentages to steps.
 
-    Schedules take their lengths in steps (optimizer updates). A `Run` converts other units to steps, so that code which
-    measures in epochs stays right if the batch size or the data change. It is taken wherever `total_steps` is, and is
-    the index of its length: `operator.index(run) == run.total_steps`.
+    Schedules take their lengths in steps (optimizer updates). With a `Run`, code that gives lengths in epochs stays
+    correct if the batch size or the amount of data changes. Pass a `Run` for any argument `total_steps`, or wherever
+    Python takes an index: `operator.index(run) == run.total_steps`.
 
     Args:
         total_steps: steps (optimizer updates) of the run, ≥ 1.
-        steps_per_epoch: steps in an epoch, ≥ 1; for lengths in epochs.
-        cycles: cycles in the run, ≥ 1; for lengths in cycles.
+        steps_per_epoch: steps in an epoch, ≥ 1. Required for lengths in epochs.
+        cycles: cycles in the run, ≥ 1. Required for lengths in cycles.
 
     Raises:
         TypeError, ValueError: a number is not an integer ≥ 1.
@@ -66,19 +66,19 @@ class Run:
         drop_last: bool = False,
         accumulate: int = 1,
     ) -> Self:
-        """Return the run over `epochs` epochs of ceil(ceil(samples / batch_size) / accumulate) steps each.
+        """Return a run of `epochs` epochs, with ceil(ceil(samples / batch_size) / accumulate) steps each.
 
         Args:
             samples: samples in the data, ≥ 1.
-            batch_size: samples in a batch, of all processes together, ≥ 1.
+            batch_size: samples in a batch, summed over all processes, ≥ 1.
             epochs: epochs of the run, ≥ 1.
             cycles: as for `Run`.
-            validation_split: share of the samples that is not trained on, in [0, 1), as in Keras' `fit`:
-                floor(samples · (1 − validation_split)) are.
-            drop_last: True if a last batch that is not full is left out, as by torch's `DataLoader(drop_last=True)`.
-            accumulate: batches whose gradients make one update, ≥ 1. The last update of an epoch takes those that are
-                left, as in Lightning, Accelerate and Transformers. Keras keeps them for the next epoch: there, give
-                `Run(epochs * batches // accumulate)`.
+            validation_split: share of the samples that is not used for training, in [0, 1), as in Keras' `fit`, which
+                trains on floor(samples · (1 − validation_split)) samples.
+            drop_last: True if an incomplete last batch is dropped, as by torch's `DataLoader(drop_last=True)`.
+            accumulate: batches in an optimizer update (gradient accumulation), ≥ 1. The last update of an epoch uses
+                the remaining batches, as in Lightning, Accelerate and Transformers. Keras carries the remaining batches
+                over to the next epoch; use `Run(epochs * batches // accumulate)` for Keras.
 
         Raises:
             TypeError, ValueError: a number is out of range, or there is no batch to train on.
@@ -98,23 +98,25 @@ class Run:
         if batches == 0:
             raise ValueError(
                 f"samples must fill a batch; got {trained} samples to train on, with samples={samples!r}, "
-                f"validation_split={validation_split!r}, batch_size={batch_size!r}, drop_last={drop_last!r}."
+                f"validation_split={validation_split!r}, batch_size={batch_size!r}, drop_last={drop_last!r}. "
+                "Use a smaller batch_size."
             )
         per_epoch = -(-batches // _checks.integer("accumulate", accumulate, at_least=1))
         total = per_epoch * _checks.integer("epochs", epochs, at_least=1)
         return cls(total, steps_per_epoch=per_epoch, cycles=cycles)
 
     def steps(self, length: int | str) -> int:
-        """Return a length in steps, at least 1 and rounded to the nearest.
+        """Return a length in steps, rounded to the nearest step, but at least 1.
 
         Args:
-            length: steps as an int, or a text of a number and a unit: `"2000 steps"`, `"4 epochs"`, `"2 cycles"`
-                (of `total_steps − 1` over `cycles`, so that the last one ends on the last step), `"30 %"` of
-                total_steps.
+            length: number of steps, or a string of a number and a unit: `"2000 steps"`, `"4 epochs"`, `"2 cycles"`, or
+                `"30 %"` of total_steps. A cycle has (total_steps − 1) / cycles steps, so that the last cycle ends at
+                the last step.
 
         Raises:
-            TypeError: the length is neither an int nor a text.
-            ValueError: the unit is unknown, the length is 0, or the run was made without the length of the unit.
+            TypeError: the length is neither an int nor a string.
+            ValueError: the unit is unknown, the length is 0, or the run was created without the `steps_per_epoch` or
+                `cycles` that the unit needs.
 
         Example:
             >>> import cyclr
@@ -140,7 +142,7 @@ class Run:
             missing = "steps_per_epoch" if unit == "epoch" else "cycles"
             raise ValueError(
                 f"{missing} must be given to measure in {unit}s; got length={_checks.quoted(length)} and {self!r}. "
-                f"Make it with cyclr.Run(total_steps, {missing}=...)."
+                f"Create the run with cyclr.Run(total_steps, {missing}=...)."
             )
         exact = Fraction(match.group(1)) * steps
         if exact <= 0:
@@ -151,15 +153,15 @@ class Run:
 
 @_names.hinted
 def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
-    """Return half a cycle in steps, by Smith's rule: `epochs` epochs, of ceil(samples / batch_size) steps each.
+    """Return the steps in half a cycle by Smith's rule: `epochs` epochs of ceil(samples / batch_size) steps each.
 
     Args:
         samples: training samples in an epoch, ≥ 1.
-        batch_size: samples in one optimizer update (all micro-batches and processes together), ≥ 1.
-        epochs: length of half a cycle in epochs, > 0. Smith advises 2 to 10; outside that a `UserWarning` is issued.
+        batch_size: samples in an optimizer update, summed over all micro-batches and processes, ≥ 1.
+        epochs: length of half a cycle in epochs, > 0. Smith advises 2 to 10. Other values give a `UserWarning`.
 
     Returns:
-        Steps (optimizer updates), at least 1, rounded to the nearest.
+        Steps (optimizer updates), rounded to the nearest integer, but at least 1.
 
     Raises:
         TypeError, ValueError: samples or batch_size is not an integer ≥ 1, or epochs is not a number > 0.
@@ -174,18 +176,18 @@ def step_size(samples: int, batch_size: int, epochs: float = 4) -> int:
     per_epoch = Run.of(samples, batch_size, epochs=1).total_steps
     length = _checks.number("epochs", epochs, above=0)
     if not 2 <= length <= 10:
-        warn(f"half a cycle of {length:g} epochs is outside the 2 to 10 that Smith (2017) advises")
+        warn(f"half a cycle of {length:g} epochs is outside the 2 to 10 epochs that Smith (2017) advises")
     return max(1, math.floor(decimal(length) * per_epoch + decimal(0.5)))
 
 
 def total_of(total_steps: Any, at_least: int = 1) -> int:
-    """Return the steps of a run that are given as an int or a `Run`."""
+    """Return the steps of a run that is given as an int or a `Run`."""
     given = total_steps.total_steps if isinstance(total_steps, Run) else total_steps
     return _checks.integer("total_steps", given, at_least=at_least, fix="It counts optimizer updates.")
 
 
 def phase(name: str, length: Any, span: int, left_over: int, *, least: int = 1) -> tuple[float | int, int]:
-    """Return a phase as given and in whole steps, which leave at least `left_over` of `span` for the other phases."""
+    """Return the length of a phase as given and in steps. Raise if fewer than `left_over` of `span` steps remain."""
     fix = "A float is a fraction of the run, an int its steps."
     given: float | int
     if isinstance(length, Integral):
@@ -195,11 +197,11 @@ def phase(name: str, length: Any, span: int, left_over: int, *, least: int = 1) 
         steps = max(least, math.floor(decimal(given) * span))
     if steps > span - left_over:
         raise ValueError(
-            f"{name} must leave at least a step for every other phase of the {span + 1} steps; got "
-            f"{name}={_checks.quoted(length)}, which is {_checks.quoted(steps)} steps. Make it "
-            "shorter, or the run longer."
+            f"{name} must leave at least one step for every other phase of the {span + 1} steps; got "
+            f"{name}={_checks.quoted(length)}, which is {_checks.quoted(steps)} steps. Use a shorter phase or a "
+            "longer run."
         )
     return given, steps
 
 
-_UNITS_FIX = 'Units are steps, epochs, cycles and %, such as "4 epochs"; an int counts steps (optimizer updates).'
+_UNITS_FIX = 'Units are steps, epochs, cycles and %, such as "4 epochs". An int is a number of steps.'

@@ -1,4 +1,4 @@
-"""Rates that fall, and jump up again."""
+"""Learning rates that fall and then jump up."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
@@ -13,27 +13,30 @@ from cyclr.schedules.shape import SHAPES, Shape
 from cyclr.schedules.wave import Place, Wave
 
 SLOWEST_GROWTH = 1.005
-"""Cycles that grow more slowly would be too many to lay out."""
+"""Smallest growth above 1. A slower growth would give too many cycles to list."""
 
 MOST_GROWING = 10_000
-"""Cycles of a run that may grow."""
+"""Most cycles in a run if their lengths grow."""
 
 
 @dataclass(frozen=True, repr=False)
 class WarmRestarts(Wave):
-    """A rate that falls from max_lr towards base_lr, then jumps up and falls again: SGDR.
+    """A learning rate that falls from max_lr towards base_lr, then jumps back to max_lr, in repeated cycles: SGDR.
 
-    In cycle i, of L_i = floor(cycle_length · growth^i + 1/2) steps, and p steps after its start, the value is
-    low + (high − low) · w(1 − p / L_i): w is the shape, low and high are base_lr and max_lr after the decay. A cycle
-    starts at max_lr. The step at which it would reach base_lr is the first step of the next cycle.
+    Cycle i has L_i = floor(cycle_length · growth^i + 1/2) steps. At p steps after the start of the cycle, the value is
+    low + (high − low) · w(1 − p / L_i), with the shape w, and with low and high equal to base_lr and max_lr after the
+    decay. A cycle starts at high. It would reach low one step after its last step, but that is the first step of the
+    next cycle.
 
     Args:
         base_lr: lower bound, ≥ 0.
         max_lr: upper bound, > base_lr.
         cycle_length: steps (optimizer updates) in the first cycle, ≥ 1. To fill a run with cycles, see `over`.
-        growth: how many times as long every cycle is as the one before; 1, or at least 1.005. (T_mult in the paper.)
+        growth: length of each cycle divided by the length of the cycle before: 1, or at least 1.005. (T_mult in the
+            paper.)
         shape: `"sinusoidal"` (cosine), `"triangular"` (linear) or `"parabolic"`.
-        decay: how the bounds shrink; `Exponential(0.8, per="cycle")` makes every peak 0.8 times as high above base_lr.
+        decay: how the bounds shrink. `Exponential(0.8, per="cycle")` multiplies the height of the peak above base_lr by
+            0.8 after every cycle.
 
     Raises:
         TypeError, ValueError: the bounds are illegal, a length is below 1, cycles shrink, or the shape is unknown.
@@ -60,7 +63,7 @@ class WarmRestarts(Wave):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        factor = _checks.number("growth", self.growth, at_least=1, fix="Cycles may stay as they are or grow.")
+        factor = _checks.number("growth", self.growth, at_least=1, fix="Cycles may keep their length or grow.")
         growth = self.growth if type(self.growth) is int else factor
         _checks.choice("shape", self.shape, SHAPES)
         if self.total_steps is not None and self.cycles is not None:
@@ -84,19 +87,20 @@ class WarmRestarts(Wave):
         shape: Shape = "sinusoidal",
         decay: Decay | None = None,
     ) -> Self:
-        """Return whole cycles that fill a run: the last of `total_steps` steps, and all after it, are at base_lr.
+        """Return a schedule of whole cycles that fill a run: the last step, and all steps after it, are at base_lr.
 
-        Cycle i starts at floor((total_steps − 1) · (growth^i − 1) / (growth^cycles − 1)), and with a growth of 1 at
-        floor((total_steps − 1) · i / cycles).
+        Cycle i starts at step floor((total_steps − 1) · (growth^i − 1) / (growth^cycles − 1)). If growth is 1, it
+        starts at step floor((total_steps − 1) · i / cycles).
 
         Args:
-            total_steps: steps (optimizer updates) of the run, or a `Run`; enough for a step in every cycle.
-            cycles: number of whole cycles, ≥ 1; at most 10,000 if they grow.
-            growth: how many times as long every cycle is as the one before, ≥ 1.
+            total_steps: steps (optimizer updates) of the run, or a `Run`; enough for at least one step in every cycle.
+            cycles: number of whole cycles, ≥ 1; at most 10,000 if growth is above 1.
+            growth: length of each cycle divided by the length of the cycle before, ≥ 1.
             base_lr, max_lr, shape, decay: as for `WarmRestarts`.
 
         Raises:
-            TypeError, ValueError: too few steps for so many cycles, or an argument that is illegal for `WarmRestarts`.
+            TypeError, ValueError: the run has too few steps for its cycles, or an argument is illegal for
+                `WarmRestarts`.
 
         Example:
             >>> import cyclr
@@ -118,7 +122,7 @@ class WarmRestarts(Wave):
     def place(self, xp: Namespace, step: Any) -> Place:
         located, last = step, None
         if not self._endless(xp):
-            # The last step is one more of the last cycle, and reaches base_lr.
+            # The last step of the run is added to the last cycle, which then reaches base_lr.
             located, last = xp.minimum(step, self.total_steps - 2), self.total_steps - 1  # type: ignore[operator]
         cycle, offset = self._layout.locate(xp, located)
         left, x = self._layout.left(xp, cycle, offset + (step - located))
@@ -132,15 +136,15 @@ class WarmRestarts(Wave):
 
 def _filling(total_steps: int, cycles: int, growth: float) -> layout.Restarts | layout.Even:
     if growth > 1:
-        # Exact lengths take time that grows with the square of the cycles.
-        _checks.integer("cycles", cycles, at_least=1, at_most=MOST_GROWING, fix="Or let them stay as long, growth=1.")
+        # The time to compute exact lengths grows with the square of the number of cycles.
+        _checks.integer("cycles", cycles, at_least=1, at_most=MOST_GROWING, fix="Or use equal cycles, with growth=1.")
     filled: layout.Restarts | layout.Even | None = None
     if cycles < total_steps:
         span = total_steps - 1
         filled = layout.filling(span, cycles, growth) if growth > 1 else layout.Even(span, cycles)
     if filled is None or 0 in getattr(filled, "lengths", ()):
         raise ValueError(
-            f"total_steps must give every cycle a step at least; got total_steps={total_steps}, cycles={cycles}, "
-            f"growth={growth!r}. Use fewer cycles, or a growth nearer to 1?"
+            f"total_steps must give every cycle at least one step; got total_steps={total_steps}, cycles={cycles}, "
+            f"growth={growth!r}. Use more steps, fewer cycles, or a growth nearer to 1."
         )
     return filled

@@ -1,4 +1,4 @@
-"""A rise, a rate that stays, and a fall at the end."""
+"""A warm-up, a constant learning rate, and a decay at the end of the run."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -16,20 +16,24 @@ _LEGS["1-sqrt"] = {"warp": 0.5}
 
 @dataclass(frozen=True, repr=False)
 class WarmupStableDecay(Schedule):
-    """A rise to max_lr, max_lr for most of a run, and a fall at its end: the schedule "WSD" of language models.
+    """A warm-up to max_lr, max_lr for most of a run, and a decay at its end: the "WSD" schedule of language models.
 
-    With n = total_steps − 1, w steps of warm-up and d of decay, it is a `Sequence` of three legs: start → max_lr in
-    steps 0 to w, max_lr to step n − d, and max_lr → end in steps n − d to n. The last step, n, is at `end`.
+    With n = total_steps − 1, w steps of warm-up and d steps of decay, the value is
+
+    - steps 0 to w: start → max_lr,
+    - steps w to n − d: max_lr,
+    - steps n − d to n: max_lr → end. After the run, the value stays at end.
 
     Args:
-        max_lr: the rate that stays, > 0.
+        max_lr: learning rate between the warm-up and the decay, > 0.
         total_steps: steps (optimizer updates) of the run, or a `Run`; ≥ 2.
-        warmup: the rise: a fraction of the run in [0, 1), rounded down to whole steps, or a number of steps ≥ 0.
-        decay: the fall, in the same units, > 0.
-        start: rate at step 0 if there is a rise, ≥ 0 and ≤ max_lr.
-        end: rate at the last step, ≥ 0 and ≤ max_lr.
-        warmup_curve, curve: how it rises and falls: `"linear"`, `"cosine"`, `"1-sqrt"`, `"exponential"` (between rates
-            > 0), or a number > 0, the power of `Anneal`.
+        warmup: length of the warm-up: a float is a fraction of the run in [0, 1), rounded down to whole steps, and an
+            int is a number of steps ≥ 0.
+        decay: length of the decay, in the same units, > 0.
+        start: learning rate at step 0 if there is a warm-up, ≥ 0 and ≤ max_lr.
+        end: learning rate at the last step, ≥ 0 and ≤ max_lr.
+        warmup_curve, curve: curves of the warm-up and of the decay: `"linear"`, `"cosine"`, `"1-sqrt"`, `"exponential"`
+            (only between values > 0), or a number > 0, the argument `power` of a linear `Anneal`.
 
     Raises:
         TypeError, ValueError: an argument is out of range, or the phases do not fit into the run.
@@ -82,7 +86,7 @@ class WarmupStableDecay(Schedule):
 
 
 def _curve(name: str, curve: Any) -> dict[str, Any]:
-    """The arguments of an `Anneal`."""
+    """Return the arguments for an `Anneal`."""
     if isinstance(curve, str):
         return _LEGS[_checks.choice(name, curve, _LEGS)]
     return {"power": _checks.number(name, curve, above=0, fix=f"It is a power, or one of {', '.join(_LEGS)}.")}

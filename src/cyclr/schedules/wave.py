@@ -12,21 +12,22 @@ from cyclr.schedules.base import Schedule, set_fields
 from cyclr.schedules.decay import Decay
 
 Place = tuple[Any, Any, Any, Any, Any, Any]
-"""Where a step stands in a `Wave`, before the decay: `low, high, wave, share, cycle, ends`.
+"""Position of a step in a `Wave` before the decay: `low, high, wave, share, cycle, ends`.
 
 - low, high: the bounds of the value at this step.
-- wave: how far the value is above `low`, from 0 to 1: the value is low · (1 − wave) + high · wave.
-- share: 1.0, or 0.0 at steps where a mirrored schedule does not move.
+- wave: height of the value between its bounds, from 0 to 1: the value is low · (1 − wave) + high · wave.
+- share: 1.0, or 0.0 at steps at which a mirrored schedule stays at its upper bound.
 - cycle: 0-based index of the cycle.
 - ends: True if this step is the minimum that ends a cycle.
 """
 
 
 class Wave(Schedule):
-    """Base of the schedules that move between a lower and an upper bound, in one cycle or in many.
+    """Base of the schedules that move between a lower and an upper bound, in one or more cycles.
 
-    A wave of your own is a frozen dataclass with the fields `base_lr` and `max_lr`, perhaps `decay`, and the method
-    `place`. `cycle`, `envelope`, `height`, `is_cycle_end` and `mirrored` follow from it.
+    To write a wave of your own, define a frozen dataclass below `Wave` with the fields `base_lr` and `max_lr`, an
+    optional field `decay`, and the method `place`. The methods `cycle`, `envelope`, `height`, `is_cycle_end` and
+    `mirrored` are inherited and use `place`.
 
     Example:
         >>> import cyclr
@@ -50,12 +51,12 @@ class Wave(Schedule):
 
     @abstractmethod
     def place(self, xp: Namespace, step: Any) -> Place:
-        """Return where a step stands, before the decay; see `Place`.
+        """Return the position of a step before the decay, see `Place`.
 
         Args:
-            xp: the operations on steps of this kind.
-            step: an int, a NumPy array of int64, or a tensor of integers. It was checked, and lies in the run if the
-                schedule has `total_steps`.
+            xp: the operations for this kind of step.
+            step: an int, a NumPy array of int64, or a tensor of integers, which was checked before. Steps after the run
+                are replaced by the last step of the run if the schedule has `total_steps`.
         """
 
     def evaluate(self, xp: Namespace, step: Any) -> Any:
@@ -72,7 +73,7 @@ class Wave(Schedule):
         return ends if self._endless(xp) else ends & (step < self.total_steps)
 
     def cycle(self, step: Any) -> Any:
-        """Return the 0-based index of the cycle of a step.
+        """Return the 0-based index of the cycle that contains a step.
 
         Example:
             >>> import cyclr
@@ -83,7 +84,7 @@ class Wave(Schedule):
         return self.place(xp, self._within(xp, step))[4]
 
     def envelope(self, step: Any) -> tuple[Any, Any]:
-        """Return the lower and the upper bound at a step, after the decay; the value is never outside them.
+        """Return the lower and the upper bound of the value at a step, after the decay.
 
         Example:
             >>> import cyclr
@@ -93,14 +94,14 @@ class Wave(Schedule):
         """
         step, xp = resolve(step)
         if xp is SCALAR and self._blocks.holds(self, step):
-            # By NumPy, as the value, so that their bits agree.
+            # NumPy computes the value of an int too, so the bounds agree with it to the last bit.
             return tuple(bound.item() for bound in self.envelope(np.array([step])))
         low, high, _, _ = self._decayed(xp, step)
         zero = 0.0 * xp.to_float(step)
         return xp.to_float(low + zero), xp.to_float(high + zero)
 
     def height(self, step: Any) -> Any:
-        """Return how far a step is up between the bounds, from 0 to 1, an amplitude's decay included.
+        """Return the height of a step between the bounds, from 0 to 1, multiplied by a decay of the amplitude.
 
         Example:
             >>> import cyclr
@@ -113,7 +114,7 @@ class Wave(Schedule):
         return self._decayed(xp, step)[3]
 
     def _decayed(self, xp: Namespace, step: Any) -> tuple[Any, Any, Any, Any]:
-        """The bounds after the decay, the wave, and the height of which a mirrored schedule is the mirror."""
+        """Return the bounds after the decay, the height within these bounds, and the height for a mirrored schedule."""
         step = self._within(xp, step)
         low, high, wave, share, cycle, _ = self.place(xp, step)
         if self.decay is not None:
@@ -125,18 +126,18 @@ class Wave(Schedule):
         return low, high, wave, wave * share
 
     def _within(self, xp: Namespace, step: Any) -> Any:
-        """The step, or the last one of the run that the schedule fills."""
+        """Return the step, or the last step of the run if the step lies after the run."""
         return step if self._endless(xp) else xp.minimum(step, self.total_steps - 1)  # type: ignore[operator]
 
     def _endless(self, xp: Namespace) -> bool:
-        """True if no step of this kind is past the end."""
+        """Return True if the schedule has no end, or if steps of this kind cannot reach the end."""
         return self.total_steps is None or self.total_steps > xp.int_limit
 
     def mirrored(self, low: float, high: float) -> "Mirrored":
-        """Return the schedule that moves the other way: `high` where this one is lowest, `low` where it is highest.
+        """Return the schedule that moves the other way: it falls from `high` to `low` while this schedule rises.
 
-        Made for momentum, which is lowered while the learning rate is raised (Smith 2018, arXiv:1803.09820). If the
-        amplitude of this schedule decays, the mirrored schedule decays towards `high`.
+        Use it for the momentum, which is lowered while the learning rate is raised (Smith 2018, arXiv:1803.09820). If
+        the amplitude of this schedule decays, the mirrored schedule approaches `high`.
 
         Args:
             low, high: bounds of the mirrored value, 0 ≤ low < high.
@@ -152,7 +153,7 @@ class Wave(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Mirrored(Schedule):
-    """high − (high − low) · height of a wave; made by its method `mirrored`, whose docstring says more.
+    """A schedule that moves opposite to a wave: high − (high − low) · height. `Wave.mirrored` returns one.
 
     Args:
         of: the schedule to mirror: `Cyclical`, `OneCycle` or `WarmRestarts`.
@@ -191,5 +192,5 @@ class Mirrored(Schedule):
 
 
 def between(xp: Namespace, low: Any, high: Any, height: Any) -> Any:
-    """The weighted mean low · (1 − height) + high · height: both bounds exactly, and never outside them by rounding."""
+    """Return low · (1 − height) + high · height, exact at both bounds and never outside them because of rounding."""
     return xp.clip(low * (1.0 - height) + high * height, low, high)
