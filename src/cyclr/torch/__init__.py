@@ -1,4 +1,4 @@
-"""cyclr for native PyTorch: schedulers for training loops of your own."""
+"""cyclr for native PyTorch: schedulers, range test, AutoCycle and snapshots for your own training loops."""
 
 from cyclr import _extras, _names
 

@@ -1,4 +1,4 @@
-"""Private names of Transformers: each in one function, with the reason why it is needed."""
+"""Private names of Transformers. Each is used in one function, which gives the reason."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ from transformers.trainer_utils import TrainerMemoryTracker
 
 
 def measure_no_memory(trainer: Any) -> None:
-    """Give a trainer a tracker that does nothing: the own one starts a thread in `train()`, which only its end stops.
+    """Give a trainer a memory tracker that does nothing.
 
-    `skip_memory_metrics` of the arguments is read when the trainer is created.
+    The trainer's own tracker starts a thread in `train()`, which only the end of training stops. The public argument
+    `skip_memory_metrics` has no effect after the trainer is created.
     """
     trainer._memory_tracker = TrainerMemoryTracker(skip_memory_metrics=True)

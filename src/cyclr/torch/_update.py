@@ -1,4 +1,4 @@
-"""One update of a range test: its batches, loss scaling that skips updates, and all processes that train together."""
+"""An update of a range test: its batches, skipped updates with loss scaling, and processes that train together."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ _REMEDY = (
 
 
 class Batches:
-    """The batches of a loader, which is read again when it ends. True if there is another batch."""
+    """The batches of a loader, which is read again when it ends. True as a bool if there is another batch."""
 
     def __init__(self, loader: Iterable[Any]) -> None:
         self._loader, self._iterator = loader, iter(loader)
@@ -57,26 +57,26 @@ class Processes:
         """False if no batch can be on another device."""
 
     def sums(self, *values: float) -> list[float]:
-        """Return each sum over the processes."""
+        """Return the sum of each value over the processes."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return [float(value) for value in total]
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag True if it is set in any process."""
+        """Return for each flag True if any process sets it."""
         return [total > 0 for total in self.sums(*flags)] if self.several else list(flags)
 
     def mean(self, loss: float) -> float:
-        """Return the mean over the processes."""
+        """Return the mean of the loss over the processes."""
         return self.sums(loss)[0] / self.count if self.several else loss
 
 
 class UnscalableError(Exception):
-    """No loss scale helps: gradients are not finite, whatever the loss is."""
+    """No loss scale gives finite gradients, although the loss is finite."""
 
 
 class LeftOutError(RangeTestError):
-    """`step_fn` made no update, because the batch is to be left out."""
+    """`step_fn` made no update, because its batch must be left out."""
 
 
 def repeat_skipped(
@@ -84,10 +84,10 @@ def repeat_skipped(
 ) -> float | None:
     """Attempt an update until loss scaling does not skip it in any process, and return its loss.
 
-    The loss is None if there were no `more` batches for an attempt.
+    Return None if another attempt is needed but `more` returns False, because the batches ended.
 
     Raises:
-        UnscalableError: `SKIPPED_AT_MOST` updates were skipped.
+        UnscalableError: all `SKIPPED_AT_MOST` attempts were skipped.
     """
     made = [0]
     handle = optimizer.register_step_post_hook(_private.update_counter(made))
@@ -109,16 +109,16 @@ def repeat_skipped(
 
 @dataclass
 class Update:
-    """Updates a model, once for each call, from as many batches as an update takes. Fields as for `range_test`."""
+    """Makes one update of a model per call, from as many batches as needed. For most fields, see `range_test`."""
 
     model: Any
     optimizer: Any
     stepped: Any
-    """The optimizer as it was given: the same, or a wrapper whose own `step()` trains."""
+    """The optimizer that the user passed: `optimizer`, or a wrapper whose own `step()` updates."""
     state: TrainingState
     loss_of: Any
     loss_name: str
-    """What errors call the loss."""
+    """Name of the loss in error messages."""
     step_fn: Any
     accumulate: int
     batches: Batches
@@ -128,10 +128,10 @@ class Update:
     clip_norm: float | None
     clip_value: float | None
     batch: Any = None
-    """The last batch of step_fn."""
+    """The last batch that `step_fn` got."""
 
     def __call__(self) -> float | None:
-        """Return the mean loss over batches and processes, or None if the data ended before the update was made."""
+        """Return the mean loss over batches and processes, or None if the data ended before the update."""
         if not self.batches:
             return None
         try:
@@ -141,8 +141,8 @@ class Update:
             if len(sizes) != 2:
                 raise
             raise ValueError(
-                f"targets must have the shape of the model's output, ({sizes[1]}); got ({sizes[0]}), so that the loss "
-                "compares every output with every target. Reshape the targets or the output."
+                f"targets must have the shape of the model's output, ({sizes[1]}); got ({sizes[0]}), with which the "
+                "loss compares every output with every target. Reshape the targets or the output."
             ) from warning
         return self.processes.mean(loss) if loss is not None and self.processes.several else loss
 
@@ -155,7 +155,7 @@ class Update:
         return repeat_skipped(self.optimizer, lambda: self._attempt(losses), self.processes, self.batches.__bool__)
 
     def _step(self) -> float | None:
-        """Call step_fn until it updates, and return its loss, or None if the data ended before."""
+        """Call step_fn until it updates, and return its loss. Return None if the data ends before."""
         for left in reversed(range(SKIPPED_AT_MOST)):
             self.batch = next(self.batches)
             try:
@@ -168,7 +168,7 @@ class Update:
         return None
 
     def _attempt(self, losses: list[float]) -> float:
-        """Update, unless the scaler skips it, and return the mean of `losses` with the batches' losses added."""
+        """Make an update, which the scaler may skip. Add the batches' losses to `losses`, and return their mean."""
         self.state.clear_gradients()
         for micro_batch in range(self.accumulate):
             if micro_batch > 0 and self.processes.any(not self.batches)[0]:
@@ -195,7 +195,7 @@ class Update:
         return sum(losses) / len(losses)
 
     def _clip(self) -> None:
-        """Clip the gradients of the whole model, which are unscaled before."""
+        """Clip the gradients of the whole model, after unscaling them."""
         if self.clip_norm is None and self.clip_value is None:
             return
         if self.scaler is not None:
@@ -207,7 +207,7 @@ class Update:
 
 
 def loss_from(loss_fn: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
-    """Return the function of a model and a batch that a `loss_fn`, or None, stands for."""
+    """Return a function of a model and a batch that computes the loss with `loss_fn`, or with the model for None."""
     return _own_loss if loss_fn is None else lambda model, batch: _compared(loss_fn, model, batch)
 
 
@@ -217,8 +217,8 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
     inputs, targets = batch
     if isinstance(targets, torch.Tensor) and targets.ndim == 0:
         raise ValueError(
-            "a batch must hold targets of several samples; got a target without a dimension, that of one sample. Pass "
-            "a DataLoader, which makes batches, or loss_of=...."
+            "a batch must hold targets of several samples; got a target without a dimension, for a single sample. Pass "
+            "a DataLoader, which creates batches, or loss_of=...."
         )
     output: Any = None
     try:
@@ -231,7 +231,7 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
         if output is not None:
             received += f", output of type {type(output).__name__}"
         raise TypeError(
-            f"loss_fn(model(inputs), targets) must take the batches; got {received}, which raise: {error!s:.200}. "
+            f"loss_fn(model(inputs), targets) must accept the batches; got {received}, which raise: {error!s:.200}. "
             f"{_REMEDY}"
         ) from error
 
@@ -243,7 +243,7 @@ def _own_loss(model: Any, batch: Any) -> Any:
     loss = getattr(output, "loss", None)
     if loss is None:
         raise TypeError(
-            f"model(**batch) must return an object with a loss without a loss_fn; got {type(output).__name__} "
+            f"without a loss_fn, model(**batch) must return an object with a loss; got {type(output).__name__} "
             f"for the arguments {', '.join(map(str, batch))}. Add the labels to the batch. {_REMEDY}"
         )
     return loss
@@ -252,20 +252,20 @@ def _own_loss(model: Any, batch: Any) -> Any:
 def _wrong(batch: Any) -> TypeError:
     held = f" of {len(batch)}" if isinstance(batch, (list, tuple)) else ""
     return TypeError(
-        "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without; got "
+        "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without a loss_fn; got "
         f"{type(batch).__name__}{held}. {_REMEDY}"
     )
 
 
 def _value(loss: Any, name: str) -> float:
-    # A small model would feel the checks of a tensor with one number.
+    # Skips the slower checks of `_checks.scalar`, which take time in an update of a small model.
     if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
         return float(loss.item())
     return _checks.scalar(name, loss)
 
 
 def _moved(batch: Any, device: Any) -> Any:
-    """Return the batch with all of its tensors on the device."""
+    """Return the batch with all its tensors on the device."""
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, list | tuple):
