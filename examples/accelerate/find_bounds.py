@@ -1,4 +1,4 @@
-"""Accelerate: find the bounds of the learning rate on scanned digits, in one process or in many, and keep the curve.
+"""Accelerate: find learning-rate bounds on scanned digits, in one or more processes, and save the curve.
 
     python examples/accelerate/find_bounds.py
     torchrun --standalone --nproc-per-node 2 examples/accelerate/find_bounds.py
@@ -27,7 +27,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    # Accelerate's wrapper of the optimizer holds the optimizer itself. All processes record the mean loss.
+    # Pass the optimizer inside Accelerate's wrapper. All processes record the mean loss.
     result = range_test(model, optimizer.optimizer, torch.nn.functional.cross_entropy, loader)
     if accelerator.is_main_process:
         print(result.bounds.reason)

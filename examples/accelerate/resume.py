@@ -1,7 +1,7 @@
-"""Accelerate: a run that is stopped and started again ends with the very weights of one that is not.
+"""Accelerate: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/accelerate/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/accelerate/resume.py                   # goes on in epoch 4
+    python examples/accelerate/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/accelerate/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" accelerate scikit-learn.
 """
@@ -34,7 +34,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 steps = EPOCHS * len(loader)
 scheduler = Scheduler(optimizer.optimizer, cyclr.Cyclical.over(steps, cycles=2, base_lr=0.01, max_lr=0.1))
-# Not prepared, as it counts the optimizer's updates itself; but saved with the rest.
+# The scheduler is not prepared, because it counts the optimizer's updates itself. It is saved with the rest.
 accelerator.register_for_checkpointing(scheduler)
 
 checkpoints = sorted(Path().glob("epoch-*"))
@@ -47,7 +47,7 @@ for epoch in range(len(checkpoints), min(options.stop_after, EPOCHS)):
         optimizer.step()
         scheduler.step()
     accelerator.save_state("new")
-    Path("new").rename(f"epoch-{epoch + 1:03}")  # a crash in the midst of writing breaks nothing
+    Path("new").rename(f"epoch-{epoch + 1:03}")  # so a crash while writing leaves the old checkpoint intact
 
 weights = torch.nn.utils.parameters_to_vector(model.parameters())
 print(f"updates {scheduler.last_epoch}, of {steps}; mean weight {weights.double().mean().item()!r}")

@@ -1,9 +1,9 @@
-"""Accelerate: a schedule that steps once per update, whatever the number of processes.
+"""Accelerate: a schedule that advances once per update, for any number of processes.
 
     python examples/accelerate/train.py
     torchrun --standalone --nproc-per-node 2 examples/accelerate/train.py
 
-Without a GPU `accelerate launch --num_processes 2` starts one process, unless it goes by MPI; torchrun starts two.
+Without a GPU, `accelerate launch --num_processes 2` starts only one process, except with MPI. torchrun starts two.
 
 Needs: pip install "cyclr[torch]" accelerate scikit-learn.
 """
@@ -31,12 +31,12 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    # Accelerate's wrapper of the optimizer holds the optimizer itself.
+    # Pass the optimizer inside Accelerate's wrapper.
     result = range_test(model, optimizer.optimizer, torch.nn.functional.cross_entropy, loader)
     accelerator.print(result.bounds.reason)
 
     schedule = result.bounds.schedule(total_steps=EPOCHS * len(loader))
-    # Not prepared: it counts the optimizer's updates itself.
+    # The scheduler is not prepared, because it counts the optimizer's updates itself.
     scheduler = Scheduler(optimizer.optimizer, schedule)
     for _ in range(EPOCHS):
         for inputs, targets in loader:

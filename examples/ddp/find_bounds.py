@@ -1,4 +1,4 @@
-"""DistributedDataParallel: find the bounds of the learning rate in two processes together, and keep the curve.
+"""DistributedDataParallel: find learning-rate bounds in two processes together, and save the curve.
 
     torchrun --standalone --nproc-per-node 2 examples/ddp/find_bounds.py
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cyclr.torch import range_test
 
-BATCH = 16  # of each process: an update takes 32 samples
+BATCH = 16  # per process, so an update uses 32 samples
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     model = DistributedDataParallel(layers)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
-    # Called in every process, with the wrapped model. All record the mean loss, and stop at the same step.
+    # Call it in every process, with the wrapped model. All processes record the mean loss and stop at the same step.
     result = range_test(model, optimizer, torch.nn.functional.cross_entropy, loader)
     if distributed.get_rank() == 0:
         print(result.bounds.reason)

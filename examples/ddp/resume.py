@@ -1,7 +1,7 @@
-"""DistributedDataParallel: a run that is stopped and started again ends with the very weights of one that is not.
+"""DistributedDataParallel: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py --stop-after 3    # epochs, then a crash
-    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py                   # goes on in epoch 4
+    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py --stop-after 3    # stops after 3 epochs
+    torchrun --standalone --nproc-per-node 2 examples/ddp/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" scikit-learn.
 """
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import cyclr
 from cyclr.torch import Scheduler
 
-BATCH, EPOCHS, CHECKPOINT = 16, 6, Path("checkpoint.pt")  # a batch of each process: an update takes 32 samples
+BATCH, EPOCHS, CHECKPOINT = 16, 6, Path("checkpoint.pt")  # batch per process: an update uses 32 samples
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--stop-after", type=int, default=EPOCHS, help="epochs")
@@ -45,7 +45,7 @@ if CHECKPOINT.exists():
         parts[name].load_state_dict(state)
 
 for epoch in range(first, min(options.stop_after, EPOCHS)):
-    sampler.set_epoch(epoch)  # the order of the data follows from the epoch
+    sampler.set_epoch(epoch)  # the epoch determines the order of the data
     for inputs, targets in loader:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(inputs), targets).backward()
@@ -54,7 +54,7 @@ for epoch in range(first, min(options.stop_after, EPOCHS)):
     if distributed.get_rank() == 0:
         states = {name: part.state_dict() for name, part in parts.items()}
         torch.save({"epochs": epoch + 1, **states}, CHECKPOINT.with_suffix(".new"))
-        CHECKPOINT.with_suffix(".new").replace(CHECKPOINT)  # a crash in the midst of writing breaks nothing
+        CHECKPOINT.with_suffix(".new").replace(CHECKPOINT)  # so a crash while writing leaves the old checkpoint intact
     distributed.barrier()
 
 if distributed.get_rank() == 0:

@@ -1,4 +1,4 @@
-"""DistributedDataParallel: test, then train with a cycle between the bounds, in two processes.
+"""DistributedDataParallel: run a range test, then train with one cycle between the bounds, in two processes.
 
     torchrun --standalone --nproc-per-node 2 examples/ddp/train.py
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cyclr.torch import Scheduler, range_test
 
-BATCH, EPOCHS = 16, 8  # of each process: an update takes 32 samples
+BATCH, EPOCHS = 16, 8  # BATCH is per process, so an update uses 32 samples
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
     result = range_test(model, optimizer, torch.nn.functional.cross_entropy, loader)
 
-    # len(loader) is the share of this process, which is the number of updates of all.
+    # len(loader) is the number of batches of this process, and so the number of updates per epoch.
     schedule = result.bounds.schedule(total_steps=EPOCHS * len(loader))
     scheduler = Scheduler(optimizer, schedule)
     for epoch in range(EPOCHS):

@@ -1,4 +1,4 @@
-"""Lightning: find the bounds of the learning rate of a module on scanned digits, and keep the curve.
+"""Lightning: find learning-rate bounds for a module on scanned digits, and save the curve.
 
     python examples/lightning/find_bounds.py
 
@@ -38,7 +38,7 @@ def main() -> None:
     loader = DataLoader(TensorDataset(x[:1440], y[:1440]), BATCH, shuffle=True)
     module = Classifier()
 
-    # When `fit` begins, by the module's own training_step; but for then_train=False it would go on as without the test.
+    # The test runs at the start of `fit`, with the module's training_step. then_train=False ends `fit` after the test.
     finder = RangeTestCallback(then_train=False)
     trainer = lightning.Trainer(
         accelerator="cpu",

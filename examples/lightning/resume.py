@@ -1,7 +1,7 @@
-"""Lightning: a run that is stopped and started again ends with the very weights of one that is not.
+"""Lightning: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/lightning/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/lightning/resume.py                   # goes on in epoch 4
+    python examples/lightning/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/lightning/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" lightning scikit-learn.
 """
@@ -38,7 +38,7 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
         schedule = cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=0.01, max_lr=0.1)
-        # By the step, and not by the epoch, which is Lightning's default.
+        # Call it after every update. Lightning's default is once per epoch.
         return [optimizer], [{"scheduler": Scheduler(optimizer, schedule), "interval": "step"}]
 
 

@@ -1,4 +1,4 @@
-"""Lightning: test, then train with a cycle, on scanned digits.
+"""Lightning: run a range test, then train with one cycle, on scanned digits.
 
     python examples/lightning/train.py
 
@@ -34,7 +34,7 @@ class Classifier(lightning.LightningModule):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
         if self.schedule is None:
             return optimizer
-        # By the step, and not by the epoch, which is Lightning's default.
+        # Call it after every update. Lightning's default is once per epoch.
         scheduler = {"scheduler": Scheduler(optimizer, self.schedule), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
@@ -59,7 +59,7 @@ def main() -> None:
     train, test = order[:1440], order[1440:]
     loader = DataLoader(TensorDataset(x[train], y[train]), BATCH, shuffle=True)
 
-    # A trainer that is a finder only; without then_train=False the test comes before a training that it does not touch.
+    # This trainer only finds bounds. Without then_train=False, training would start after the test.
     model, finder = Classifier(), RangeTestCallback(then_train=False)
     trainer_of(finder).fit(model, loader)
     bounds = finder.result.bounds

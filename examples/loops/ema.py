@@ -1,4 +1,4 @@
-"""A loop as detectors have it: three groups with warm-ups of their own, clipping, and an average of the weights.
+"""A loop as for detectors: three groups with separate warm-ups, gradient clipping, and averaged weights.
 
     python examples/loops/ema.py
 
@@ -43,11 +43,11 @@ def main() -> None:
         average.update_parameters(model)
         return loss
 
-    # The update of the training itself is tested. The average is restored with the rest.
+    # The test uses the update of the training itself. Afterwards everything is restored, also the averaged weights.
     result = range_test(model, optimizer, loader=loader, step_fn=update)
     print(result.bounds.reason)
 
-    # Weights and norms warm up from 0, biases come down from 0.1, and momentum rises from 0.8.
+    # In the warm-up, weights and norms start at 0, biases at 0.1, and momentum at 0.8.
     schedule = result.bounds.schedule(epochs=EPOCHS, steps_per_epoch=len(loader))
     rates = [cyclr.Warmup(schedule, WARMUP, start=start, over=True) for start in (0.0, 0.0, 0.1)]
     scheduler = Scheduler(optimizer, rates, momentum=cyclr.Warmup(cyclr.Constant(0.937), WARMUP, start=0.8))

@@ -1,4 +1,4 @@
-"""A GAN that draws digits: two networks and two optimizers, which follow the same schedule.
+"""A GAN that generates digits: two networks and two optimizers with the same schedule.
 
     python examples/loops/gan.py
 
@@ -38,7 +38,7 @@ def main() -> None:
         of_generator.step()
         return loss_of_critic
 
-    # The critic is swept while the generator goes on at its own rate. Everything that the update uses is restored.
+    # The test sweeps the critic; the generator trains at its own rate. Everything that the update uses is restored.
     bounds = range_test(critic, of_critic, None, loader, step_fn=update).bounds
     print(bounds.reason)
 

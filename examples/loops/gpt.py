@@ -1,9 +1,9 @@
-"""A small GPT on text, by character: accumulation, clipping, warm-up, and a run that is stopped and goes on.
+"""A small character-level GPT: gradient accumulation, clipping, warm-up, and resuming a stopped run.
 
-    python examples/loops/gpt.py --stop-after 100    # updates, as if the machine went down
-    python examples/loops/gpt.py                     # goes on at update 100
+    python examples/loops/gpt.py --stop-after 100    # stops after 100 updates, as in a crash
+    python examples/loops/gpt.py                     # continues at update 100
 
-The text is the documentation of the language that comes with Python.
+The text is the language reference that is installed with Python.
 Needs: pip install "cyclr[torch]".
 """
 
@@ -37,7 +37,7 @@ class GPT(nn.Module):
 
 
 def batch_of(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(number)  # the batch follows from its number, also after a restart
+    generator = torch.Generator().manual_seed(number)  # the same number gives the same batch, also after a restart
     places = torch.randint(len(TOKENS) - CONTEXT, (BATCH, 1), generator=generator) + torch.arange(CONTEXT)
     return TOKENS[places], TOKENS[places + 1]
 

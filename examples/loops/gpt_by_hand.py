@@ -1,7 +1,7 @@
-"""The GPT of gpt.py in a loop without a scheduler, which sets the rate by hand: `lr = schedule(update)`.
+"""The GPT of gpt.py in a loop without a scheduler. The loop sets the learning rate: `lr = schedule(update)`.
 
-    python examples/loops/gpt_by_hand.py --stop-after 100    # updates, as if the machine went down
-    python examples/loops/gpt_by_hand.py                     # goes on at update 100
+    python examples/loops/gpt_by_hand.py --stop-after 100    # stops after 100 updates, as in a crash
+    python examples/loops/gpt_by_hand.py                     # continues at update 100
 
 Needs: pip install "cyclr[torch]".
 """
@@ -36,7 +36,7 @@ class GPT(nn.Module):
 
 
 def batch_of(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(number)  # the batch follows from its number, also after a restart
+    generator = torch.Generator().manual_seed(number)  # the same number gives the same batch, also after a restart
     places = torch.randint(len(TOKENS) - CONTEXT, (BATCH, 1), generator=generator) + torch.arange(CONTEXT)
     return TOKENS[places], TOKENS[places + 1]
 

@@ -2,7 +2,7 @@
 
     python examples/loops/label_smoothing.py
 
-The text is the documentation of the language that comes with Python.
+The text is the language reference that is installed with Python.
 Needs: pip install "cyclr[torch]" transformers accelerate.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
         )
         trainer = Trainer(model, arguments, train_dataset=data[:1024], eval_dataset=data[1024:])
 
-        # The Trainer's own loss, with the smoothing, its optimizer, accumulation and clipping.
+        # The test uses the Trainer's own loss (with label smoothing), optimizer, accumulation and clipping.
         result = range_test(trainer)
         print(result.bounds.reason)
         set_schedule(trainer, result.bounds)

@@ -1,4 +1,4 @@
-"""JAX: an Optax chain of clipping and Adam with weight decay, swept as it is, then trained with a schedule.
+"""JAX: a range test of an Optax chain of clipping and AdamW, then training with a schedule.
 
     python examples/loops/optax_chain.py
 
@@ -17,7 +17,7 @@ BATCH, EPOCHS = 32, 8
 
 
 def optimizer_of(lr) -> optax.GradientTransformation:
-    """The optimizer at a rate, which is a number or a schedule. Biases do not decay."""
+    """Return the optimizer for a learning rate, a number or a schedule. Biases have no weight decay."""
     decays = lambda params: jax.tree.map(lambda param: param.ndim > 1, params)  # noqa: E731
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(lr, weight_decay=0.1, mask=decays))
 

@@ -1,4 +1,4 @@
-"""A siamese network that says whether two scanned digits are the same, on batches of three tensors.
+"""A siamese network that decides if two scanned digits are the same, with batches of three tensors.
 
     python examples/loops/siamese.py
 
@@ -26,7 +26,7 @@ class Siamese(nn.Module):
 
 
 def pairs(x: torch.Tensor, y: torch.Tensor, count: int) -> TensorDataset:
-    """Pairs of rows, half of which show the same digit."""
+    """Return pairs of rows. At least half of the pairs show the same digit."""
     first = torch.randint(len(x), (count,))
     second = torch.randint(len(x), (count,))
     for place in range(0, count, 2):

@@ -1,8 +1,8 @@
-"""KerasTuner: a range test in every trial, so that each network is judged at rates that suit it.
+"""KerasTuner: a range test in every trial, so that each network trains at learning rates that suit it.
 
     python examples/loops/tuner.py
 
-Needs: pip install "cyclr[tensorflow]" keras-tuner scikit-learn (or jax, or torch, with KERAS_BACKEND set to it).
+Needs: pip install "cyclr[tensorflow]" keras-tuner scikit-learn (or with jax or torch, and KERAS_BACKEND set to it).
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""A variational autoencoder of scanned digits, whose loss needs the input and three outputs.
+"""A variational autoencoder for scanned digits. Its loss needs the input and three outputs.
 
     python examples/loops/vae.py
 

@@ -1,4 +1,4 @@
-"""skorch: find the bounds of the learning rate of a net's module on scanned digits, and keep the curve.
+"""skorch: find learning-rate bounds for the module of a net on scanned digits, and save the curve.
 
     python examples/skorch/find_bounds.py
 
@@ -28,7 +28,7 @@ def main() -> None:
         verbose=0,
     ).initialize()
 
-    # The net's own module, optimizer, loss and batches.
+    # The test uses the net's own module, optimizer, loss and batches.
     loader = net.get_iterator(net.get_dataset(x, y), training=True)
     result = range_test(net.module_, net.optimizer_, net.criterion_, loader)
     print(result.bounds.reason)

@@ -1,7 +1,7 @@
-"""skorch: a run that is stopped and started again ends with the very weights of one that is not.
+"""skorch: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/skorch/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/skorch/resume.py                   # goes on in epoch 4
+    python examples/skorch/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/skorch/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" skorch scikit-learn.
 """
@@ -43,7 +43,7 @@ net = NeuralNetClassifier(
 if Path("checkpoint/history.json").exists():
     net.load_params(checkpoint=checkpoint)
 done = len(net.history)
-# skorch makes the scheduler anew, and would have it go on at the number of epochs: it is told the number of updates.
+# skorch creates a new scheduler, with the number of epochs as its position. So pass the number of updates.
 rate = LRScheduler(Scheduler, lr=schedule, last_epoch=done * run.steps_per_epoch - 1, step_every="batch")
 net.callbacks_.append(("rate", rate.initialize()))
 net.partial_fit(x, y, epochs=min(options.stop_after, EPOCHS) - done)

@@ -1,4 +1,4 @@
-"""skorch: test, then train with a cycle, on scanned digits.
+"""skorch: run a range test, then train with one cycle, on scanned digits.
 
     python examples/skorch/train.py
 
@@ -35,7 +35,7 @@ def main() -> None:
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
-        # By the batch, and not by the epoch, which is skorch's default.
+        # Call it after every batch. skorch's default is once per epoch.
         callbacks=[LRScheduler(policy=Scheduler, lr=schedule, step_every="batch")],
         batch_size=BATCH,
         iterator_train__shuffle=True,

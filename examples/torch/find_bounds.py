@@ -1,4 +1,4 @@
-"""PyTorch: find the bounds of the learning rate of a small network on scanned digits, and keep the curve.
+"""PyTorch: find learning-rate bounds for a small network on scanned digits, and save the curve.
 
     python examples/torch/find_bounds.py
 

@@ -1,7 +1,7 @@
-"""PyTorch: a run that is stopped and started again ends with the very weights of one that is not.
+"""PyTorch: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/torch/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/torch/resume.py                   # goes on in epoch 4
+    python examples/torch/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/torch/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" scikit-learn.
 """
@@ -32,7 +32,7 @@ scheduler = Scheduler(optimizer, cyclr.Cyclical.over(run.total_steps, cycles=2, 
 parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 first = 0
 if CHECKPOINT.exists():
-    checkpoint = torch.load(CHECKPOINT, weights_only=True)  # the scheduler's state is a step and a description
+    checkpoint = torch.load(CHECKPOINT, weights_only=True)  # the scheduler's state is plain data
     first = checkpoint.pop("epochs")
     for name, state in checkpoint.items():
         parts[name].load_state_dict(state)
@@ -46,7 +46,7 @@ for epoch in range(first, min(options.stop_after, EPOCHS)):
         scheduler.step()
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save({"epochs": epoch + 1, **states}, CHECKPOINT.with_suffix(".new"))
-    CHECKPOINT.with_suffix(".new").replace(CHECKPOINT)  # a crash in the midst of writing breaks nothing
+    CHECKPOINT.with_suffix(".new").replace(CHECKPOINT)  # so a crash while writing leaves the old checkpoint intact
 
 weights = torch.nn.utils.parameters_to_vector(model.parameters())
 print(f"updates {scheduler.last_epoch}, of {run.total_steps}; mean weight {weights.double().mean().item()!r}")

@@ -1,4 +1,4 @@
-"""PyTorch: test, then train with a cycle of rate and momentum between the bounds, on scanned digits.
+"""PyTorch: run a range test, then train with one cycle of learning rate and momentum, on scanned digits.
 
     python examples/torch/train.py
 
@@ -24,7 +24,7 @@ def main() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
-    # Model, optimizer and random numbers are left as they were.
+    # The test leaves the model, the optimizer and the random number generators as they were.
     result = range_test(model, optimizer, torch.nn.functional.cross_entropy, loader)
     print(result.bounds.reason)
 

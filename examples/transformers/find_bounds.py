@@ -1,8 +1,8 @@
-"""Transformers: find the bounds of the learning rate of a tiny BERT, built from its config, and keep the curve.
+"""Transformers: find learning-rate bounds for a tiny BERT, built from its config, and save the curve.
 
     python examples/transformers/find_bounds.py
 
-The task is made up, so that nothing is downloaded: is the first token of a sequence among the smaller half?
+The task is artificial, so nothing is downloaded: is the first token of a sequence in the lower half of the vocabulary?
 Needs: pip install "cyclr[torch,plot]" transformers accelerate.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
         arguments = TrainingArguments(folder, per_device_train_batch_size=BATCH, use_cpu=True, report_to=[])
         trainer = Trainer(model, arguments, train_dataset=data)
 
-        # With the Trainer's own optimizer, data and loss. It is left exactly as it was.
+        # The test uses the Trainer's own optimizer, data and loss. It leaves the Trainer exactly as it was.
         result = range_test(trainer, max_lr=1.0)
     print(result.bounds.reason)
     result.save("range_test.json")

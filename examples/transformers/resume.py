@@ -1,7 +1,7 @@
-"""Transformers: a run that is stopped and started again ends with the very weights of one that is not.
+"""Transformers: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/transformers/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/transformers/resume.py                   # goes on in epoch 4
+    python examples/transformers/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/transformers/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[torch]" transformers accelerate.
 """
@@ -52,7 +52,7 @@ arguments = TrainingArguments(
     disable_tqdm=True,
     logging_strategy="no",
 )
-# The Trainer saves the scheduler with everything else, and the generators that dropout and shuffling draw from.
+# The Trainer also saves the scheduler, and the random number generators of dropout and shuffling.
 trainer = Trainer(model, arguments, train_dataset=train, callbacks=[StopAfter()])
 set_schedule(trainer, cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=1e-4, max_lr=2e-3))
 trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir))

@@ -1,8 +1,8 @@
-"""Transformers: test and train a tiny model, built from its config, with the `Trainer`.
+"""Transformers: run a range test and train a tiny model, built from its config, with the `Trainer`.
 
     python examples/transformers/train.py
 
-The task is made up, so that nothing is downloaded: is the first token of a sequence among the smaller half?
+The task is artificial, so nothing is downloaded: is the first token of a sequence in the lower half of the vocabulary?
 Needs: pip install "cyclr[torch]" transformers accelerate.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
         )
         trainer = Trainer(model, arguments, train_dataset=train, eval_dataset=test)
 
-        result = range_test(trainer, max_lr=1.0)  # the trainer is left exactly as it was
+        result = range_test(trainer, max_lr=1.0)  # leaves the trainer exactly as it was
         print(result.bounds.reason)
         set_schedule(trainer, result.bounds)  # one cycle over all updates of train()
 
