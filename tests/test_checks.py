@@ -15,10 +15,27 @@ def nested(depth):
     return value
 
 
+def shared(depth):
+    """A list that holds another one twice, and so on: it is printed as 2 to the power of `depth` lists."""
+    value = []
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
 @pytest.mark.parametrize(
     "value",
-    ["x" * 10**6, 10**400, 10**5000, nested(100_000), list(range(10**5)), np.arange(900.0), {"a": "b" * 500}],
-    ids=["text", "integer", "longer integer", "nested", "list", "array", "dict"],
+    [
+        "x" * 10**6,
+        10**400,
+        10**5000,
+        nested(100_000),
+        list(range(10**5)),
+        shared(60),
+        np.arange(900.0),
+        {"a": "b" * 500},
+    ],
+    ids=["text", "integer", "longer integer", "nested", "list", "shared", "array", "dict"],
 )
 def test_a_message_quotes_at_most_200_characters_of_a_value(value):
     assert len(_checks.quoted(value)) <= 220

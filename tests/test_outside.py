@@ -278,6 +278,15 @@ def test_deeper_lists_are_refused_whatever_the_version_of_python(levels: int) ->
         _plain.check_depth(nested(levels, list))
 
 
+def test_lists_that_hold_one_list_in_many_places_are_refused_at_once() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = [value] * 100
+    with pytest.raises(ValueError, match="more than 1,000,000 lists"):
+        _plain.check_depth(value)
+    assert not _plain.is_version({"version": value, "members": ()}, 1, "members")
+
+
 def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=np.zeros(2**27, np.uint8))

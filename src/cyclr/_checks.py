@@ -156,13 +156,29 @@ def remedy(value: Any, usual: str) -> str:
 def quoted(value: Any, most: int = 200) -> str:
     """Return `repr(value)` for a message, cut to `most` characters."""
     try:
-        text = repr(value)
+        text = f"<{type(value).__name__} that is too long to print>" if _is_long(value) else repr(value)
         # Arrays are printed in lines.
         text = " ".join(text.split()) if "\n" in text else text
     except (ValueError, RecursionError):
         # Python prints no integer of more than 4,300 digits.
         text = f"<{type(value).__name__} that is too long to print>"
     return text if len(text) <= most else f"{text[: most - 20]}... ({len(text)} characters)"
+
+
+def _is_long(value: Any) -> bool:
+    """Return True if lists and dicts hold over 100,000 values, each counted at every place where it is printed."""
+    pending, count = [value], 0
+    while pending and count + len(pending) <= _MOST_PRINTED:
+        count += 1
+        held = pending.pop()
+        if isinstance(held, dict):
+            pending += [*held, *held.values()]
+        elif isinstance(held, list | tuple | set | frozenset):
+            pending += held
+    return bool(pending)
+
+
+_MOST_PRINTED = 100_000
 
 
 def _message(name: str, legal: str, value: Any, fix: str, kind: bool = False) -> str:

@@ -194,6 +194,19 @@ def most_unpacked(path: str | os.PathLike[str]) -> int:
     return max(2**26, 100 * Path(path).stat().st_size)
 
 
+def check_unpacked(archive: Any, names: Iterable[str] | None = None) -> None:
+    """Raise a ValueError if files of a zip archive have more than 64 MiB and 100 times the size of the archive.
+
+    Args:
+        archive: an open `zipfile.ZipFile`.
+        names: the files that are read; all by default.
+    """
+    files = archive.infolist() if names is None else map(archive.getinfo, names)
+    unpacked = sum(file.file_size for file in files)
+    if unpacked > most_unpacked(archive.filename or archive.fp.name):
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
+
+
 @contextlib.contextmanager
 def open_archive(path: str | os.PathLike[str], names: Iterable[str] | None = None) -> Iterator[Any]:
     """Open the arrays in an `.npz`; nothing in it is unpickled.
@@ -214,10 +227,7 @@ def open_archive(path: str | os.PathLike[str], names: Iterable[str] | None = Non
     check_regular(path)
     # NumPy leaves a file open that it opened itself and found damaged.
     with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        read = archive.files if names is None else names
-        unpacked = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in read)
-        if unpacked > most_unpacked(path):
-            raise ValueError(f"it unpacks to {unpacked:,} bytes, more than 100 times its size")
+        check_unpacked(archive.zip, None if names is None else [f"{name}.npy" for name in names])
         yield archive
 
 

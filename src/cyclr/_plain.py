@@ -17,6 +17,9 @@ from cyclr import _checks, _files
 DEEPEST = 420
 """Levels of lists and objects: two for each of 200 schedules in schedules, and 20 around them."""
 
+MOST_LISTS = 1_000_000
+"""Lists and objects in one value. A saved state has a few for each parameter of the model."""
+
 LONGEST_NUMBER = 4_000
 """Digits of an integer. Python reads no more than 4,300."""
 
@@ -66,12 +69,18 @@ def why(error: BaseException) -> str:
 
 
 def check_depth(value: Any) -> None:
-    """Raise a ValueError if lists and dicts are nested more than 420 levels deep."""
-    level = [value]
+    """Raise a ValueError if lists and dicts are nested more than 420 levels deep, or if there are over a million.
+
+    Those that are in several places count several times, because they are read several times.
+    """
+    level, lists, values = [value], 0, 0
     for _ in range(DEEPEST + 1):
-        if not level:
-            return
         held = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list | tuple)]
+        if not held:
+            return
+        lists, values = lists + len(held), values + sum(map(len, held))
+        if lists > MOST_LISTS or values > 100 * MOST_LISTS:
+            raise ValueError(f"it holds more than {MOST_LISTS:,} lists, or {100 * MOST_LISTS:,} values")
         level = [*itertools.chain.from_iterable(held)]
     raise ValueError(_TOO_DEEP)
 
@@ -147,6 +156,16 @@ def read(name: str, value: Any, kind: Any) -> Any:
             return {key: read(f"{name}[{_checks.quoted(key)}]", one, parts[1]) for key, one in value.items()}
         return _read_fields(name, value, kind)
     return _read_scalar(name, value, kind)
+
+
+def is_version(state: Any, version: int, entry: str) -> bool:
+    """Return True if a state is a dict of this version with an entry of this name."""
+    try:
+        return (
+            isinstance(state, dict) and entry in state and bool(read("version", state.get("version"), int) == version)
+        )
+    except ValueError:
+        return False
 
 
 def described(state: Any) -> str:

@@ -36,6 +36,20 @@ def test_the_repr_of_a_trial_is_short():
     assert repr(completed(0, lambda j: 0.5)) == "TrialCycle(max_lr=1.0, kept=0.5, ended='completed', score=None)"
 
 
+@pytest.mark.parametrize("losses", [[None, 1.0], [math.nan, 1.0], [[1.0], [2.0]], 1.0])
+def test_losses_of_a_trial_are_finite_numbers(losses):
+    with pytest.raises(ValueError, match="losses must be a vector"):
+        TrialCycle(0.1, losses, None, "diverged", None)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_trial_after_which_evaluate_is_not_finite_ended_early(bad):
+    test = TrialTest(0.1, 3, evaluate=lambda: bad)
+    for _ in test:
+        test.record(1.0)
+    assert (test.trial().ended, test.trial().kept) == ("non_finite", None)
+
+
 @given(st.integers(0, 10**6), st.integers(1, 10**7), st.sampled_from([0, KEPT_MOST]))
 def test_a_plan_spends_all_updates_and_never_more(updates, total, kept):
     trials, length, left = plan(updates, total, kept)

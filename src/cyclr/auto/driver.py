@@ -40,7 +40,8 @@ class Restorable(Protocol):
 
     `restore` may get the same copy several times, so it must not change the copy. If there is also a method
     `is_finite()`, it is called before a state is kept, and before any action on a finite loss. If it returns False,
-    the loss of the update counts as NaN.
+    the loss of the update counts as NaN. If there is also a method `check_copy(copy)`, it is called with the copies of
+    a saved state, or with None for a missing copy. It raises a ValueError if `restore` cannot use the copy.
     """
 
     def copy(self) -> Any:
@@ -412,7 +413,7 @@ class AutoCycle:
                 end. Nothing is changed.
         """
         _checks.choice("schedules", schedules, ("same", "new"))
-        if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "guard" not in state_dict:
+        if not _plain.is_version(state_dict, FORMAT_VERSION, "guard"):
             raise ValueError(
                 f"state_dict must come from AutoCycle.state_dict() of version {FORMAT_VERSION}; got "
                 f"{_plain.described(state_dict)}."
@@ -442,6 +443,7 @@ class AutoCycle:
                 f"state_dict must hold an unfinished range test; got {len(state.test_losses)} losses of "
                 f"{state.test_steps} after step {state.step}."
             )
+        self._check_copies(state)
         self._started, self.last_step, self.events = state.started, state.step, state.events
         self._first, self._kept = state.copies
         self._test_steps, self._test_losses, self._cycle = state.test_steps, state.test_losses, cycle
@@ -460,6 +462,14 @@ class AutoCycle:
         if test is not None:
             self._lr = next(test)
         self._lr = self._next_rate()
+
+    def _check_copies(self, state: "_State") -> None:
+        check_copy = getattr(self._state, "check_copy", None)
+        if check_copy is None:
+            return
+        for name, kept in state.copies._asdict().items():
+            if kept is not None or (state.started and getattr(state.guard, name) is not None):
+                check_copy(kept)
 
 
 class _Copies(NamedTuple):

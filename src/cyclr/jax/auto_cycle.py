@@ -1,5 +1,6 @@
 """AutoCycle for JAX, where a state is a value: what training goes back to is a reference."""
 
+from numbers import Number
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from cyclr import _checks, _names
 from cyclr.bounds import Bounds
 from cyclr.errors import AutoCycleError
 from cyclr.jax._leaves import copied
+from cyclr.jax._states import is_key
 from cyclr.schedules import Run, Schedule
 
 
@@ -123,9 +125,31 @@ class _Values:
             )
         self.current = jax.tree.map(self._kept, copy)
 
+    def check_copy(self, copy: Any) -> None:
+        own, saved = _shapes(self.current), _shapes(copy)
+        for name in [*own, *saved]:
+            if own.get(name) != saved.get(name):
+                raise ValueError(
+                    "state_dict must hold copies of the state of this AutoCycle; got a copy in which "
+                    f"{name or 'the state':.100} has shape {_checks.quoted(saved.get(name))} instead of "
+                    f"{_checks.quoted(own.get(name))}. Create AutoCycle as for that run."
+                )
+
     def _kept(self, leaf: Any) -> Any:
         # The first copy is made before the first update shows if it donates the state.
         return leaf if self.donated is False and isinstance(leaf, jax.Array) else copied(leaf)
+
+
+def _shapes(state: Any) -> dict[str, Any]:
+    """Return the shape of each leaf by its path, or its type if it is not a number."""
+    return {
+        jax.tree_util.keystr(place): () if isinstance(leaf, Number) else _shape(leaf)
+        for place, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+    }
+
+
+def _shape(leaf: Any) -> Any:
+    return f"{leaf.shape} of keys" if is_key(leaf) else getattr(leaf, "shape", type(leaf).__name__)
 
 
 def _is_array(leaf: Any) -> bool:

@@ -161,11 +161,7 @@ class KeptMembers:
                 round.
             MembersError: members of another model, or the folder lacks some of them. Nothing is changed.
         """
-        if (
-            not isinstance(state_dict, dict)
-            or state_dict.get("version") != FORMAT_VERSION
-            or "members" not in state_dict
-        ):
+        if not _plain.is_version(state_dict, FORMAT_VERSION, "members"):
             raise ValueError(
                 f"state_dict must come from Snapshots.state_dict() of version {FORMAT_VERSION}; got "
                 f"{_plain.described(state_dict)}."
@@ -272,6 +268,7 @@ def shares(weights: Iterable[Any] | None, count: int) -> list[float]:
     total = sum(given)
     if len(given) != count or total == 0:
         raise ValueError(
-            f"weights must hold a number for each of the {count} members, and not only zeros; got weights={given}."
+            f"weights must hold a number for each of the {count} members, and not only zeros; got "
+            f"weights={_checks.quoted(given)}."
         )
     return [value / total for value in given]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
-from cyclr import _checks
+from cyclr import _checks, _files
 from cyclr.errors import CyclrError, MembersError
 from cyclr.schedules.base import set_fields
 
@@ -44,6 +44,7 @@ class StateFile:
             MembersError: the file is gone, or damaged.
         """
         try:
+            _files.check_regular(self.path)
             return self.format.load(self.path)
         except CyclrError:
             raise

@@ -1,5 +1,6 @@
 """Trial cycles, which correct the max_lr of a sweep for a run of known length."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -129,8 +130,11 @@ class TrialTest(RangeTest):
         losses = self._losses[: self.length]
         if not self.trained or ended not in ("completed", "data_exhausted"):
             return TrialCycle(self.top, tuple(losses), None, ended, None)
-        kept = self._losses[self.length :]
-        return TrialCycle(self.top, tuple(losses), float(np.mean(kept)) if kept else self._kept, "completed", None)
+        after = self._losses[self.length :]
+        kept = float(np.mean(after)) if after else self._kept
+        if kept is not None and not math.isfinite(kept):
+            return TrialCycle(self.top, tuple(losses), None, "non_finite", None)
+        return TrialCycle(self.top, tuple(losses), kept, "completed", None)
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from cyclr import _checks
 from cyclr.bounds.base import Bounds, with_numbers
 
@@ -44,6 +46,8 @@ class TrialCycle:
         _checks.number("max_lr", self.max_lr, above=0)
         _checks.choice("ended", self.ended, ENDED)
         losses = _checks.floats("losses", self.losses, "a vector")
+        if losses.ndim != 1 or not np.isfinite(losses).all():
+            raise ValueError(f"losses must be a vector of finite numbers; got losses={_checks.quoted(self.losses)}.")
         object.__setattr__(self, "losses", tuple(losses.tolist()))
         for name in ("kept", "score"):
             if getattr(self, name) is not None:

@@ -18,15 +18,15 @@ class TorchStates:
     suffix = ".safetensors"
 
     def shapes(self, state: Any) -> dict[str, list[int]]:
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        if not isinstance(state, dict) or not all(map(_is_dense, state.values())):
             raise TypeError(
-                f"the state of a member must be the dict from model.state_dict(); got {_checks.quoted(state)} of type "
-                f"{type(state).__name__}."
+                "the state of a member must be the dict from model.state_dict(), with dense tensors; got "
+                f"{_checks.quoted(state)} of type {type(state).__name__}."
             )
         return {name: list(value.shape) for name, value in state.items()}
 
     def not_finite(self, state: State) -> str | None:
-        return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
+        return next((name for name, value in state.items() if not _is_finite(value)), None)
 
     def save(self, state: State, path: Path) -> None:
         safetensors().save_file({name: value.contiguous() for name, value in state.items()}, path)
@@ -37,6 +37,19 @@ class TorchStates:
 
 
 STATES = TorchStates()
+
+
+def _is_dense(value: Any) -> bool:
+    """Return True for a tensor with elements in memory that can be added."""
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return False
+    return not (value.is_quantized or value.is_nested or value.is_meta)
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    # torch does not compute with types of 8 bits.
+    is_small = value.is_floating_point() and value.itemsize == 1
+    return bool(torch.isfinite(value.float() if is_small else value).all())
 
 
 def safetensors() -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -122,6 +123,9 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         """
         try:
             _files.check_regular(path)
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    _files.check_unpacked(archive)
             state = torch.load(path, map_location="cpu", weights_only=True)
         except OSError:
             raise
@@ -174,7 +178,7 @@ def ensemble(
 
 def _saved(state: Any) -> tuple[list[Member], list[float]]:
     """Return the members and weights of a saved ensemble."""
-    if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION or "members" not in state:
+    if not _plain.is_version(state, FORMAT_VERSION, "members"):
         raise ValueError(
             f"the state must come from an Ensemble of cyclr.torch of version {FORMAT_VERSION}; got "
             f"{_plain.described(state)}."

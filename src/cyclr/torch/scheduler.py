@@ -574,7 +574,7 @@ class Scheduler(_private.TorchScheduler):
         """
         schedules = self._resume_mode if schedules is None else schedules
         _checks.choice("schedules", schedules, ("same", "new", "saved"))
-        if not isinstance(state_dict, dict) or state_dict.get("version") != FORMAT_VERSION or "step" not in state_dict:
+        if not _plain.is_version(state_dict, FORMAT_VERSION, "step"):
             raise ValueError(
                 f"state_dict must come from Scheduler.state_dict() of version {FORMAT_VERSION}; got "
                 f"{_plain.described(state_dict)}. After n updates with another scheduler, create "
