@@ -344,7 +344,11 @@ def test_a_run_can_be_extended():
         auto.load_state_dict(longer.state_dict(), schedules="new")
 
 
-@pytest.mark.parametrize("loss", ["0.5", None, np.ones(2), 1j, np.complex64(1), True, np.True_, [0.5]], ids=repr)
+@pytest.mark.parametrize(
+    "loss",
+    ["0.5", None, np.ones(2), 1j, np.complex64(1), np.array(1j), True, np.True_, np.array(True), [0.5]],
+    ids=repr,
+)
 def test_a_loss_that_is_no_number_is_refused_and_changes_nothing(loss):
     auto = AutoCycle(100, BOUNDS, state=Number())
     drive(auto, map(falling, range(10)))
@@ -486,6 +490,23 @@ def test_cycle_ends_follow_the_step_of_the_run():
         if auto.is_cycle_end:
             ends.append(auto.last_step)
     assert ends == [step for step in range(101) if schedule.is_cycle_end(step)] == [25, 50, 75, 100]
+
+
+def test_the_first_update_can_end_a_cycle():
+    auto = AutoCycle(10, cyclr.WarmRestarts(0.01, 0.1, 1), state=Number())
+    assert not auto.is_cycle_end
+    drive(auto, [1.0])
+    assert auto.is_cycle_end
+
+
+def test_other_rates_are_not_tried_again_after_a_trial_failed():
+    """The loss falls on a straight line, so the rates look too low at every check, but higher rates do not help."""
+    auto, loss = AutoCycle(TOTAL, BOUNDS, state=Number()), 5.0
+    for _ in range(TOTAL):
+        trying = bool(auto.events) and auto.events[-1].what == "tried"
+        loss -= 0.0 if trying else auto.lr / 100
+        quietly(auto.step, loss)
+    assert [event.what for event in auto.events] == ["tried", "went_back"]
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -59,3 +59,8 @@ def test_the_highest_rate_is_that_of_the_rest_of_the_run(update):
 def test_the_highest_rate_of_a_function_is_what_it_states():
     schedule = cyclr.Function(lambda step: 0.1, high=0.5)
     assert RatePlan(schedule, 100).highest(3) == 0.5
+
+
+def test_the_highest_rate_does_not_count_steps_after_the_run():
+    rising = cyclr.Anneal(0.001, 1.0, steps=100_000)
+    assert RatePlan(rising, 100).highest(3) == rising(99)

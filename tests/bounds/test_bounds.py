@@ -337,9 +337,16 @@ def test_a_batch_size_beyond_what_was_measured_is_refused(old, new):
         BOUNDS.for_batch_size(old, new)
 
 
-@pytest.mark.parametrize(("old", "new", "error"), [(0, 1, ValueError), (8, -1, ValueError), (8, 0.5, TypeError)])
-def test_batch_sizes_are_checked(old, new, error):
-    with pytest.raises(error, match="must be an integer"):
+def test_a_sixteenth_of_the_batch_size_is_the_smallest_that_was_measured():
+    assert BOUNDS.for_batch_size(1024, 64).numbers == (0.00025, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "name"),
+    [(0, 1, ValueError, "old"), (8, -1, ValueError, "new"), (8, 0.5, TypeError, "new"), ("8", 8, TypeError, "old")],
+)
+def test_batch_sizes_are_checked(old, new, error, name):
+    with pytest.raises(error, match=f"^{name} must be an integer"):
         BOUNDS.for_batch_size(old, new)
 
 

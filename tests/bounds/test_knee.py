@@ -451,9 +451,10 @@ def test_a_reward_that_rises_and_collapses_has_no_bounds_and_the_reason_says_wha
     assert knee(lr, loss).status == "ok"
 
 
-def test_a_reward_that_never_collapses_is_told_from_a_loss_that_rises_by_its_noise():
+@pytest.mark.parametrize("start", [0.0, 10.0])
+def test_a_reward_that_never_collapses_is_distinguished_from_a_loss_that_rises_by_its_noise(start):
     lr = rates()
-    rise = 2 / (1 + (0.01 / lr) ** 2)
+    rise = start + 2 / (1 + (0.01 / lr) ** 2)
     loud = knee(lr, rise + 0.8 * RNG(0).standard_normal(150))
     assert "like a reward" in loud.details
     quiet = knee(lr, rise + 0.01 * RNG(0).standard_normal(150))

@@ -61,6 +61,11 @@ def test_a_dip_of_noise_at_the_start_is_not_taken_for_the_lowest_point():
     assert 60 < np.argmin(unimodal(fall + noise)) < 80
 
 
+def test_values_near_the_largest_float_do_not_overflow():
+    values = np.array([1.5, 1.2, 1.4, 0.5, 1.6])
+    assert unimodal(values * 1e308).tolist() == pytest.approx((unimodal(values) * 1e308).tolist())
+
+
 @pytest.mark.parametrize("values", [[], [3.0], [3.0, 1.0], [1.0, 3.0]])
 def test_short_sequences_are_left_as_they_are(values):
     assert unimodal(values).tolist() == values
