@@ -249,7 +249,7 @@ def test_data_that_is_often_not_finite_does_not_lower_the_rate_without_end():
 
 
 def adversarial(kind):
-    """Losses that do not follow the rate."""
+    """Losses that do not depend on the rate."""
     rng = np.random.default_rng(1)
     step = np.arange(TOTAL)
     return {
@@ -260,12 +260,12 @@ def adversarial(kind):
 
 
 @pytest.mark.parametrize("kind", ["a generator's", "a wave"])
-def test_a_loss_that_does_not_follow_the_rate_is_left_alone_with_a_word(kind):
+def test_a_loss_independent_of_the_rate_is_ignored_with_an_event(kind):
     auto = AutoCycle(TOTAL, BOUNDS, state=Number())
     rates = quietly(drive, auto, adversarial(kind))
     (ignored,) = [event for event in auto.events if event.what == "ignored"]
     assert ignored == auto.events[-1]
-    assert "does not follow" in ignored.why
+    assert "does not depend on" in ignored.why
     schedule = BOUNDS.schedule(total_steps=TOTAL)
     assert rates[ignored.step + 1 :] == [schedule(step) for step in range(ignored.step + 1, TOTAL)]
 

@@ -19,7 +19,7 @@ LEAST_BLAMED = 0.1
 """Least rate at the lowest mean, as a fraction of the rate at the rise, because a warm-up may start from 0."""
 
 CALM = 2 * _reading.WINDOW
-"""Updates after a return in which a rise is not due to the rate. Two bad losses within this distance lower the rate."""
+"""Updates of settling, in which a rise is not due to the rate. Two bad losses within this distance lower the rate."""
 
 IN_A_ROW = 3
 """Number of bad losses in a row, before their updates, that show that the weights are bad and not the batches."""
@@ -49,7 +49,7 @@ class Guard(NamedTuple):
         first: reading of the state at the start, or None if training can only go back to the last kept state.
         kept: reading of the last kept state, or None.
         kept_after: update after which the last state was kept.
-        calm: last update at which a rise is not due to the rate.
+        calm: last update of settling, in which a rise is not due to the rate.
         suspect: update of the last bad loss, or None.
         streak: number of bad losses since the last good one.
         lowered: number of lowerings.
@@ -95,7 +95,7 @@ class Course(NamedTuple):
         update: the next update, counted from the start of the plan.
         factor: factor of the schedule's rates.
         reading: the losses so far.
-        pieces: the training since the last return or change of the factor.
+        pieces: the training since the last rollback or change of the factor.
         guard: the states to go back to.
         trial: the current trial, or None.
     """
@@ -280,7 +280,7 @@ def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: 
 
 
 def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
-    """Go back and lower the rate. Right after a return, a rise has another cause: go further back, or accept it."""
+    """Go back and lower the rate. Right after a rollback, a rise has another cause: go further back, or accept it."""
     update, reading, guard = course.update, course.reading, course.guard
     course = course._replace(update=update + 1)
     words = (
@@ -292,10 +292,10 @@ def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     if guard.kept is not None and guard.first is not None and update < plan.early:
         guard = guard._replace(kept=None, calm=update + CALM)
         restore, course, where = _back(plan, course._replace(guard=guard), lr)
-        words += f" This happened right after a return, so the learning rate did not change{where}."
+        words += f" This happened right after a rollback, so the learning rate did not change{where}."
         return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
     course = course._replace(reading=_reading.accept(reading, lr), pieces=Pieces(course.update, from_start=False))
-    words += " This happened right after a return, so the learning rate is not the cause. The new level is accepted."
+    words += " This happened right after a rollback, so the learning rate is not at fault. The new level is accepted."
     return Action(event=_event(plan, course, lr, "accepted", words)), course
 
 

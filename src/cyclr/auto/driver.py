@@ -79,8 +79,8 @@ class AutoCycle:
             optimizer, such as 1e-3 for Adam and 1e-2 for SGD.
 
     Attributes:
-        events: everything that happened, in order: a tuple of `AutoEvent`. Empty if nothing was corrected. After 1,000
-            events, batches are left out without an event.
+        events: everything that happened, in order: a tuple of `AutoEvent`, empty in a calm run. After 1,000 events,
+            batches are left out without an event.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
         last_lr: learning rate of the last update, NaN before the first.

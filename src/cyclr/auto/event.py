@@ -18,7 +18,7 @@ class AutoEvent:
             `"left_out"`: a batch was left out, and the learning rate did not change;
             `"lowered"`: an earlier state was restored, and the highest learning rate became lower;
             `"went_back"`: an earlier state was restored, with the same learning rates or after a failed trial;
-            `"accepted"`: the loss rose again right after a return, and its level is the new reference;
+            `"accepted"`: the loss rose again right after a rollback, and its level is the new reference;
             `"tried"`: for a tenth of the run, the learning rates are multiplied by a factor;
             `"raised"`: the higher learning rates of the trial are kept;
             `"ignored"`: the loss does not depend on the learning rate, so the rates are the schedule's again, and

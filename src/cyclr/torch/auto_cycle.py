@@ -28,9 +28,9 @@ class AutoCycle(_auto.AutoCycle):
     """A cyclical learning rate that corrects itself. Replaces a scheduler: `auto.step(loss)` after every update.
 
     Update t uses factor · schedule(t). The factor is 1 until the loss shows that the learning rate is too high or too
-    low; see `cyclr.AutoCycle`. Then weights, buffers and optimizer are restored in place from an earlier copy. A run
-    without events is bit for bit identical to the run with `Scheduler`. The parameter groups keep the ratios of their
-    learning rates.
+    low; see `cyclr.AutoCycle`. Then weights, buffers and optimizer are restored in place from an earlier copy. A calm
+    run, in which nothing happens, equals the run with `Scheduler` bit for bit. The parameter groups keep the ratios of
+    their learning rates.
 
     A step is an update of the optimizer. An update that `GradScaler` skips uses no step, and a call of `step` after a
     micro-batch without an update does nothing. With gradient accumulation, pass the mean loss of the update's batches.
@@ -58,7 +58,7 @@ class AutoCycle(_auto.AutoCycle):
             run is killed.
 
     Attributes:
-        events: everything that happened, in order: a tuple of `AutoEvent`. Empty if nothing was corrected.
+        events: everything that happened, in order: a tuple of `AutoEvent`, empty in a calm run.
         last_step: step of the last update, −1 before the first.
         range_test: result of the range test, or None.
 
