@@ -1320,7 +1320,7 @@ def test_a_wrapper_whose_groups_nobody_uses_is_an_error():
     optimizer.load_state_dict(copy.deepcopy(optimizer.optimizer.state_dict()))
     for make in (lambda: Scheduler(optimizer, CYCLE), lambda: CyclicLR(optimizer, 0.1, 0.2)):
         with pytest.raises(
-            ValueError, match=r"^param_groups of Loads must be those of the SGD that it holds; got other"
+            ValueError, match=r"^Loads must have the same param_groups as the SGD inside it; got other"
         ):
             make()
     optimizer.param_groups = optimizer.optimizer.param_groups

@@ -368,7 +368,7 @@ class AutoCycle:
         return checked
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs besides the training state: plain values, and copies of the state.
+        """Return the state that a resumed run needs besides the training state: plain values, and copies.
 
         The copies are the objects that `state.copy()` returned. They are not copied again.
         """
@@ -404,7 +404,7 @@ class AutoCycle:
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue
+            schedules: `"same"`: the saved length and schedule must equal this AutoCycle's; `"new"`: continue
                 with the length and schedule of this AutoCycle, to extend or change a run. Without a schedule, the cycle
                 keeps its bounds.
 

@@ -99,7 +99,7 @@ class LossReading(NamedTuple):
 
 
 def checked(name: str, reading: LossReading) -> LossReading:
-    """Return a saved reading. Raise a ValueError if its numbers are larger than those of any run."""
+    """Return a saved reading. Raise a ValueError if its numbers are larger than in any run."""
     seen, total, noise, last, _, level, best, best_noise, *_ = reading
     numbers = [total, noise, best_noise, *([last, level] if seen else []), *([best] if seen >= FIRST else [])]
     if seen > 2**62 or not all(abs(number) <= 10 * LARGEST for number in numbers):

@@ -32,7 +32,7 @@ def unwrapped(optimizer: Any) -> Optimizer:
     for held in [held for held in attributes(inner).values() if wraps and isinstance(held, Optimizer)]:
         if _contents(held) == _contents(inner) and held.param_groups[0] is not inner.param_groups[0]:
             raise ValueError(
-                f"param_groups of {type(inner).__name__} must be those of the {type(held).__name__} that it holds; got "
+                f"{type(inner).__name__} must have the same param_groups as the {type(held).__name__} inside it; got "
                 "other groups with the same parameters. After loading a state, set wrapper.param_groups to the inner "
                 f"optimizer's param_groups, or pass the {type(held).__name__}."
             )

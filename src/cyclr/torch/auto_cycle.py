@@ -223,7 +223,7 @@ class AutoCycle(_auto.AutoCycle):
         self._held.repair_buffers(self._first if self._kept is None else self._kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs besides model and optimizer. `torch.load(weights_only=True)` can read it."""
+        """Return the state for resuming, besides model and optimizer. `torch.load(weights_only=True)` can read it."""
         state = super().state_dict()
         copies = {name: kept.read() if isinstance(kept, CopyFile) else kept for name, kept in state["copies"].items()}
         shares = {name: [*held.values] for name, held in self._rates._shares.items() if held.to_save}
@@ -234,7 +234,7 @@ class AutoCycle(_auto.AutoCycle):
 
         Args:
             state_dict: the dict that `state_dict` returned.
-            schedules: `"same"`: the saved length and schedule must equal those of this AutoCycle; `"new"`: continue
+            schedules: `"same"`: the saved length and schedule must equal this AutoCycle's; `"new"`: continue
                 with the length and schedule of this AutoCycle, to extend or change a run.
 
         Raises:
@@ -282,7 +282,7 @@ class _Rates(Scheduler):
         return lambda schedule, step: auto.lr
 
     def _is_late(self) -> bool:
-        """Raise before an update if the last updates were made without `step(loss)`. There is no warning."""
+        """Raise before an update if the last updates were made without `step(loss)`. Never warn, so return False."""
         auto = self._auto
         made = self.updates - auto._seen
         if made >= LATE and auto.last_step + 1 < auto.total_steps:

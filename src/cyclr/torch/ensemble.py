@@ -57,7 +57,7 @@ class Ensemble(torch.nn.Module):  # type: ignore[misc]
         return self
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        """Return the weighted mean of the members' outputs. The arguments are those of the model's `forward`.
+        """Return the weighted mean of the members' outputs. It takes the arguments of the model's `forward`.
 
         Raises:
             TypeError: the outputs cannot be averaged, such as integers.

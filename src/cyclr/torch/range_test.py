@@ -123,7 +123,7 @@ def range_test(
             232 (200 with evaluate), or if total_steps is below 200, there is only the second sweep. A trial has at
             least 100 updates and at most total_steps / 2. Afterwards it measures the loss of up to 16 batches that no
             trial trains on, or `evaluate`. None uses 5 % of total_steps if that is at least 600, and otherwise 0.
-            Ctrl-C ends the trials, and the result holds what was measured before. refine must be 0 for data that can be
+            Ctrl-C ends the trials, and the result holds the trials before. refine must be 0 for data that can be
             read only once, and if min_lr or max_lr is a list.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
@@ -407,7 +407,7 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
 
 
 _Swept = list[tuple[dict[str, Any], Callable[[float], float]]]
-"""The parameter groups to sweep, each with a function that returns its learning rate from that of the test."""
+"""The parameter groups to sweep, each with a function from the test's learning rate to the group's."""
 
 
 def _swept(optimizer: Optimizer, group: int | None) -> _Swept:

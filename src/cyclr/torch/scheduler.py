@@ -71,8 +71,8 @@ class Scheduler(_private.TorchScheduler):
     optimizer made updates before the scheduler was created.
 
     With one schedule, the first parameter group follows the schedule. The other groups keep the ratios of their
-    learning rates to the first group. The ratios are those of the current learning rates, or of `initial_lr` if the
-    first learning rate is 0. A group that is added later keeps the ratio to the current learning rate. If the new group
+    learning rates to the first group. The ratios are computed from the current learning rates, or from `initial_lr` if
+    the first learning rate is 0. A group that is added later keeps the ratio to the current learning rate. If the new group
     has the optimizer's default, the ratio to the initial learning rate is used instead. If you set the learning rates
     of some groups by hand, they keep their new ratios, even 0. A group with an `lr_scale`, as timm and `layer_groups`
     create it, gets `lr(t) · lr_scale`. Weight decay keeps its ratios too, so a group without weight decay remains

@@ -25,7 +25,7 @@ from cyclr.torch import _groups, _private
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, training modes, gradients, scaler, attributes.
 
-    Attributes of modules and optimizers are copied as in `Contents`, except for those of torch's own modules. The
+    Attributes of modules and optimizers are copied as in `Contents`, except for torch's own modules. The
     objects in `parts`, which `reached` finds, are copied too. From `owners`, attributes are copied without the values
     of tensors. Gradients are not copied: the model has none until `restore`, which sets the original tensors again.
     With `keep_gradients`, gradients are copied and stay in the model. The copies are files in `folder` if it is given.
@@ -147,7 +147,7 @@ def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> tuple[list[An
 
 
 def _used_by(part: Any) -> list[Any]:
-    """Return what a function uses, the items of a container, or the attributes of an object that is not torch's."""
+    """Return the objects that a function uses, that a container holds, or that are attributes of an object."""
     if isinstance(part, functools.partial):
         return [part.func, *part.args, *part.keywords.values()]
     if inspect.isfunction(part):
