@@ -25,7 +25,7 @@ def test_the_lengths_are_shares_of_the_run(updates, hold, early, every, piece, t
 
 
 def test_runs_of_160_updates_are_long_enough_to_look_at():
-    assert [plan(updates).looks for updates in (159, 160)] == [False, True]
+    assert [plan(updates).is_long for updates in (159, 160)] == [False, True]
 
 
 def test_rates_that_are_too_low_are_looked_for_six_times():

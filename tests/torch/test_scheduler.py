@@ -1319,9 +1319,7 @@ def test_a_wrapper_whose_groups_nobody_uses_is_an_error():
     optimizer = Loads(sgd())
     optimizer.load_state_dict(copy.deepcopy(optimizer.optimizer.state_dict()))
     for make in (lambda: Scheduler(optimizer, CYCLE), lambda: CyclicLR(optimizer, 0.1, 0.2)):
-        with pytest.raises(
-            ValueError, match=r"^Loads must have the same param_groups as the SGD inside it; got other"
-        ):
+        with pytest.raises(ValueError, match=r"^Loads must have the same param_groups as the SGD inside it; got other"):
             make()
     optimizer.param_groups = optimizer.optimizer.param_groups
     assert run(optimizer, Scheduler(optimizer, CYCLE), 4) == [values(CYCLE, 4)]

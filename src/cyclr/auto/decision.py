@@ -132,17 +132,17 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
     update, factor, reading, pieces, guard, trial = course
     bad = _reading.judge(reading, loss)
     if bad and (bad == "not finite" or not (guard.ignored or _is_calm(course))):
-        return _bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=True)
+        return _on_bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=True)
     lr = factor * plan.rate(update)
     reading = _reading.observe(reading, loss, lr)
     if guard.streak:
         guard = guard._replace(streak=0)
     if reading.risen >= PATIENCE and not guard.ignored:
-        return _risen(plan, Course(update, factor, reading, pieces, guard, trial), lr)
+        return _on_rise(plan, Course(update, factor, reading, pieces, guard, trial), lr)
     pieces = _reading.add(pieces, loss, lr, plan.piece)
     course = Course(update + 1, factor, reading, pieces, guard, trial)
-    if plan.looks and not (pieces.size or guard.ignored):
-        action, course = _look(plan, course, lr)
+    if plan.is_long and not (pieces.size or guard.ignored):
+        action, course = _check_pieces(plan, course, lr)
         if action is not NOTHING:
             return action, course
     if update % plan.every == 0 and update >= plan.hold and _may_keep(plan, course):
@@ -154,14 +154,14 @@ def after_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, C
 def spoiled_by_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
     """Decide what to do after an update that left NaN or infinite weights, although the loss of its batch is finite."""
     words = f"The weights were NaN or infinite, while the loss was {loss:.3g}"
-    return _bad_loss(plan, course, words, "not finite", updated=True)
+    return _on_bad_loss(plan, course, words, "not finite", updated=True)
 
 
 def before_update(plan: RatePlan, course: Course, loss: float) -> tuple[Action, Course]:
     """Decide before an update whether to leave its batch out. A batch that is left out uses no step."""
     bad = _reading.judge(course.reading, loss)
     if bad and (bad == "not finite" or not course.guard.ignored):
-        return _bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=False)
+        return _on_bad_loss(plan, course, f"The loss was {loss:.3g}", bad, updated=False)
     return NOTHING, course
 
 
@@ -174,10 +174,10 @@ def _may_keep(plan: RatePlan, course: Course) -> bool:
     reading = course.reading
     if not plan.returns or course.trial is not None:
         return False
-    return course.guard.ignored or (not reading.risen and _reading.lost(reading) < _reading.GOOD)
+    return course.guard.ignored or (not reading.risen and _reading.rise(reading) < _reading.GOOD)
 
 
-def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
+def _check_pieces(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     """Check at the end of a piece whether the loss falls at all, and whether it still falls as fast as at first."""
     pieces, guard = course.pieces, course.guard
     since = course.update - pieces.begin
@@ -185,13 +185,13 @@ def _look(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
         return _end_trial(plan, course, course.trial, lr) if since >= plan.trial else (NOTHING, course)
     may_stall = plan.returns and guard.first is not None and pieces.from_start and plan.is_stall_check(since)
     may_raise = plan.is_raise_check(course.update, since)
-    half = None if guard.failed or not (may_stall or may_raise) else _reading.later(pieces)
+    half = None if guard.failed or not (may_stall or may_raise) else _reading.second_half(pieces)
     if half is None:
         return NOTHING, course
-    if may_stall and _reading.stalls(pieces, half):
+    if may_stall and _reading.is_stalled(pieces, half):
         words = f"The mean loss stalled at {half.mean:.3g}."
         return _begin_trial(plan, course, RateTrial(TENTH, course.factor, half, pieces.summed), lr, words)
-    times = _reading.too_low(pieces, half) if may_raise else 1.0
+    times = _reading.raise_factor(pieces, half) if may_raise else 1.0
     if times > 1.0:
         words = "The loss still falls as fast per unit of learning rate as at first, so the learning rate is too low."
         trial = RateTrial(times, course.factor, half, pieces.summed)
@@ -212,14 +212,14 @@ def _begin_trial(
     words += f" For {plan.trial} updates, the earlier learning rates are multiplied by {trial.times:g}"
     if not from_start:
         return Action(keep=keep, event=_event(plan, course, lr, "tried", words + ".")), course
-    restore, course, where = _back(plan, course, lr)
+    restore, course, where = _go_back(plan, course, lr)
     return Action(restore, keep, event=_event(plan, course, lr, "tried", words + where + ".")), course
 
 
 def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> tuple[Action, Course]:
     """Keep the rates of the trial if the loss is lower than before. Otherwise try others, or go back."""
-    half, guard = _reading.later(course.pieces), course.guard
-    if half is not None and _reading.is_lower(half, trial.line) and _pays(trial, half, course.pieces):
+    half, guard = _reading.second_half(course.pieces), course.guard
+    if half is not None and _reading.is_lower(half, trial.line) and _fell_enough(trial, half, course.pieces):
         if course.pieces.from_start:
             guard = guard._replace(kept=None, lowered=guard.lowered + (trial.times < 1.0))
         course = course._replace(guard=guard, trial=None)
@@ -236,7 +236,7 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
     return _fail_trial(plan, course, trial, lr, words)
 
 
-def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
+def _fell_enough(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
     """Return True if higher rates reached their fraction of the fall that is predicted for the earlier rates."""
     if pieces.from_start:
         return True
@@ -246,12 +246,12 @@ def _pays(trial: RateTrial, half: Line, pieces: Pieces) -> bool:
 
 def _fail_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float, words: str) -> tuple[Action, Course]:
     course = course._replace(factor=trial.factor, trial=None, guard=course.guard._replace(failed=True))
-    restore, course, where = _back(plan, course, lr)
+    restore, course, where = _go_back(plan, course, lr)
     words += f" The earlier learning rates apply again{where}."
     return Action(restore, False, True, _event(plan, course, lr, "went_back", words)), course
 
 
-def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: bool) -> tuple[Action, Course]:
+def _on_bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: bool) -> tuple[Action, Course]:
     """Leave out a batch whose loss is not finite or an outlier, and lower the rate if the batch is not the cause.
 
     If the update was made, the weights are bad, so training goes back. The rate is lowered at a second bad loss soon
@@ -270,7 +270,7 @@ def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: 
     if lower:
         words += f", for the second time in {CALM} updates." if updated else ", the third such loss in a row."
         return _lower(plan, course, update, lr, words, bad)
-    restore, course, where = _back(plan, course, lr) if spoiled else (None, course, " before its update")
+    restore, course, where = _go_back(plan, course, lr) if spoiled else (None, course, " before its update")
     if streak > SAID_AT_MOST:
         return Action(restore, leave_out=True), course
     words += f". The batch was left out{where}."
@@ -279,19 +279,19 @@ def _bad_loss(plan: RatePlan, course: Course, words: str, bad: str, *, updated: 
     return Action(restore, False, True, _event(plan, course, lr, "left_out", words)), course
 
 
-def _risen(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
+def _on_rise(plan: RatePlan, course: Course, lr: float) -> tuple[Action, Course]:
     """Go back and lower the rate. Right after a rollback, a rise has another cause: go further back, or accept it."""
     update, reading, guard = course.update, course.reading, course.guard
     course = course._replace(update=update + 1)
     words = (
         f"The mean loss rose from {reading.best:.3g} to {_reading.mean(reading):.3g}, by "
-        f"{_reading.lost(reading):.0%} of its fall so far and its noise."
+        f"{_reading.rise(reading):.0%} of its fall so far and its noise."
     )
     if update > guard.calm or course.trial is not None:
         return _lower(plan, course, update, lr, words)
     if guard.kept is not None and guard.first is not None and update < plan.early:
         guard = guard._replace(kept=None, calm=update + CALM)
-        restore, course, where = _back(plan, course._replace(guard=guard), lr)
+        restore, course, where = _go_back(plan, course._replace(guard=guard), lr)
         words += f" This happened right after a rollback, so the learning rate did not change{where}."
         return Action(restore, event=_event(plan, course, lr, "went_back", words)), course
     course = course._replace(reading=_reading.accept(reading, lr), pieces=Pieces(course.update, from_start=False))
@@ -315,7 +315,7 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
     guard = guard._replace(vain=vain, best=min(guard.best, reading.best))
     if guard.lowered >= (GIVE_UP_NOT_FINITE if bad == "not finite" else GIVE_UP) or (not bad and vain > IN_VAIN):
         course = course._replace(factor=1.0, guard=guard._replace(ignored=True))
-        restore, course, where = _back(plan, course, lr) if bad else (None, course, "")
+        restore, course, where = _go_back(plan, course, lr) if bad else (None, course, "")
         words += (
             f" The learning rate was lowered {guard.lowered} times before, so this loss does not depend on it. From "
             f"now on, only NaN and infinite losses count, and the learning rate is the schedule's again{where}."
@@ -326,12 +326,12 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
     lowered = min(factor, blamed / CUT / top) if blamed and top else factor / CUT
     guard = guard._replace(calm=update + CALM, lowered=guard.lowered + 1)
     course = course._replace(factor=lowered, guard=guard)
-    restore, course, where = _back(plan, course, lr)
+    restore, course, where = _go_back(plan, course, lr)
     words += f" The highest learning rate of the rest is now {course.factor * top:.3g}{where}."
     return Action(restore, False, True, _event(plan, course, lr, "lowered", words)), course
 
 
-def _back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "kept"] | None, Course, str]:
+def _go_back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first", "kept"] | None, Course, str]:
     """Return the state to restore, the course from there, and words for it. A trial continues from its own start."""
     guard, reading = course.guard, course.reading
     if not plan.returns:

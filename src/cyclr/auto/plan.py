@@ -83,7 +83,7 @@ class RatePlan:
         return max(1, self.updates // PIECES)
 
     @cached_property
-    def looks(self) -> bool:
+    def is_long(self) -> bool:
         """True if the run is long enough to measure how the loss falls."""
         return self.updates >= SHORT
 
@@ -102,7 +102,7 @@ class RatePlan:
 
     def may_stall(self, pieces: reading.Pieces, update: int) -> bool:
         """Return True if a stall check of the current training is still to come."""
-        return self.looks and pieces.from_start and update < pieces.begin + STALL * self.updates + self.piece
+        return self.is_long and pieces.from_start and update < pieces.begin + STALL * self.updates + self.piece
 
     def _passes(self, update: int, share: float) -> bool:
         """Return True if the piece that ends before this update reached a fraction of the run."""

@@ -1,7 +1,7 @@
 """Evaluation of the losses of a run, by pure functions of a small record.
 
 All measures are relative to gain and noise. So no result changes if all losses are multiplied by a number, and only
-`too_low` changes if a number is added to all losses.
+`raise_factor` changes if a number is added to all losses.
 """
 
 import functools
@@ -116,7 +116,7 @@ def mean(reading: LossReading) -> float:
     return reading.total / (1.0 - _KEPT**reading.seen)
 
 
-def lost(reading: LossReading) -> float:
+def rise(reading: LossReading) -> float:
     """Return how far the running mean is above its lowest, in yardsticks. 0 before there is a yardstick."""
     if reading.seen < FIRST or not reading.yardstick:
         return 0.0
@@ -254,12 +254,12 @@ def line(points: Sequence[tuple[float, float]]) -> Line | None:
     return Line(middle, mean, math.sqrt(rest / n), slope, math.sqrt(rest / square))
 
 
-def later(pieces: Pieces) -> Line | None:
+def second_half(pieces: Pieces) -> Line | None:
     """Return the line through the second half of the pieces."""
     return line(pieces.done[len(pieces.done) // 2 :])
 
 
-def too_low(pieces: Pieces, half: Line) -> float:
+def raise_factor(pieces: Pieces, half: Line) -> float:
     """Return the factor by which the learning rate is too low, or 1.
 
     The rate is too low if the loss falls about as fast per unit of summed rate in the second half as in all pieces.
@@ -270,7 +270,7 @@ def too_low(pieces: Pieces, half: Line) -> float:
     return next((times for least, times in RAISES if half.slope / whole.slope > least), 1.0)
 
 
-def stalls(pieces: Pieces, half: Line) -> bool:
+def is_stalled(pieces: Pieces, half: Line) -> bool:
     """Return True if the loss no longer falls, and is not far below its mean in the second eighth of the pieces."""
     if half.slope < -SURE * half.slope_error:
         return False

@@ -182,7 +182,7 @@ def ratios_of(name: str, groups: list[dict[str, Any]], scheduler: Any = None) ->
     """
     now = [float(group[name]) for group in groups]
     initial = ratios([float(group.get(f"initial_{name}", group[name])) for group in groups])
-    if now[0] == 0 or (scheduler is not None and scheduler._sets_apart(name)):
+    if now[0] == 0 or (scheduler is not None and scheduler._has_group_schedules(name)):
         return initial
     near = [
         1e-6 if not isinstance(group[name], torch.Tensor) else torch.finfo(group[name].dtype).eps for group in groups

@@ -105,7 +105,7 @@ def counts_updates(optimizer: Any) -> bool:
     return any(not _numbers.isdisjoint(hooks) for hooks in _private.update_hooks(optimizer))
 
 
-class UpdatesOfAll:
+class GlobalUpdateCounter:
     """Counts the updates of all optimizers while this object exists."""
 
     def __init__(self) -> None:
@@ -124,11 +124,13 @@ def uncounted(optimizers: Iterable[Any]) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for optimizer in filter(_private.runs_hooks, optimizers):
             for hooks in _private.update_hooks(optimizer):
-                undo.callback(_put_back, hooks, {number: hooks.pop(number) for number in _numbers.intersection(hooks)})
+                undo.callback(
+                    _restore_hooks, hooks, {number: hooks.pop(number) for number in _numbers.intersection(hooks)}
+                )
         yield
 
 
-def _put_back(hooks: dict[int, Any], removed: dict[int, Any]) -> None:
+def _restore_hooks(hooks: dict[int, Any], removed: dict[int, Any]) -> None:
     # torch numbers hooks in calling order. Hooks of schedulers that were deleted in between are not restored.
     ordered = sorted({**hooks, **{number: removed[number] for number in _numbers.intersection(removed)}}.items())
     hooks.clear()

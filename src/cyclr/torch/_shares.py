@@ -49,7 +49,7 @@ class Shares:
         """The initial value for a share of 1."""
         self._keep(groups, self.values, added=False)
 
-    def _sets_apart(self, name: str) -> bool:
+    def _has_group_schedules(self, name: str) -> bool:
         """Return True if each group has its own schedule, so that the values of the groups give no ratios."""
         return not self.one
 

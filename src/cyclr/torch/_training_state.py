@@ -122,7 +122,7 @@ class TrainingState:
         for optimizer, one in zip(self._optimizers, copied.optimizers, strict=True):
             for group, entries in zip(optimizer.param_groups, one.groups, strict=False):
                 for name, value in entries.items():
-                    if not _alike(group.get(name), value):
+                    if not _same_kind(group.get(name), value):
                         raise ValueError(
                             f"state_dict must hold copies of the groups of {type(optimizer).__name__}; got "
                             f"{name:.100}={_checks.quoted(value)}. Create AutoCycle with the arguments of that run."
@@ -277,10 +277,10 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float | str | torch.Tensor) and not isinstance(value, torch.nn.Parameter)
 
 
-def _alike(now: Any, saved: Any) -> bool:
+def _same_kind(now: Any, saved: Any) -> bool:
     """Return True if a saved value has the same kind as the current one. None and tensors match any number."""
     if isinstance(now, tuple | list):
-        return isinstance(saved, tuple | list) and len(saved) == len(now) and all(map(_alike, now, saved))
+        return isinstance(saved, tuple | list) and len(saved) == len(now) and all(map(_same_kind, now, saved))
     if now is None or saved is None or isinstance(now, torch.Tensor) or isinstance(saved, torch.Tensor):
         return not isinstance(saved, str | dict | list | tuple)
     if isinstance(now, int | float) and not isinstance(now, bool):

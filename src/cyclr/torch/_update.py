@@ -159,7 +159,7 @@ class Update:
         for left in reversed(range(SKIPPED_AT_MOST)):
             self.batch = next(self.batches)
             try:
-                return _value(self.step_fn(self.batch), "step_fn(batch)")
+                return _loss_value(self.step_fn(self.batch), "step_fn(batch)")
             except LeftOutError:
                 if not left:
                     raise
@@ -176,8 +176,10 @@ class Update:
             cast = None if self.autocast is None else torch.autocast(self.processes.device.type, self.autocast)
             with cast or contextlib.nullcontext():
                 batch = next(self.batches)
-                loss = self.loss_of(self.model, _moved(batch, self.processes.device) if self.processes.moves else batch)
-            losses.append(_value(loss, self.loss_name))
+                loss = self.loss_of(
+                    self.model, to_device(batch, self.processes.device) if self.processes.moves else batch
+                )
+            losses.append(_loss_value(loss, self.loss_name))
             if not getattr(loss, "requires_grad", False):
                 raise TypeError(
                     f"{self.loss_name} must be a tensor that depends on the model's parameters; got "
@@ -208,12 +210,12 @@ class Update:
 
 def loss_from(loss_fn: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
     """Return a function of a model and a batch that computes the loss with `loss_fn`, or with the model for None."""
-    return _own_loss if loss_fn is None else lambda model, batch: _compared(loss_fn, model, batch)
+    return _model_loss if loss_fn is None else lambda model, batch: _loss_of_pair(loss_fn, model, batch)
 
 
-def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any:
+def _loss_of_pair(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any:
     if not (isinstance(batch, (list, tuple)) and len(batch) == 2):
-        raise _wrong(batch)
+        raise _batch_error(batch)
     inputs, targets = batch
     if isinstance(targets, torch.Tensor) and targets.ndim == 0:
         raise ValueError(
@@ -236,9 +238,9 @@ def _compared(loss_fn: Callable[[Any, Any], Any], model: Any, batch: Any) -> Any
         ) from error
 
 
-def _own_loss(model: Any, batch: Any) -> Any:
+def _model_loss(model: Any, batch: Any) -> Any:
     if not isinstance(batch, Mapping):
-        raise _wrong(batch)
+        raise _batch_error(batch)
     output = model(**batch)
     loss = getattr(output, "loss", None)
     if loss is None:
@@ -249,7 +251,7 @@ def _own_loss(model: Any, batch: Any) -> Any:
     return loss
 
 
-def _wrong(batch: Any) -> TypeError:
+def _batch_error(batch: Any) -> TypeError:
     held = f" of {len(batch)}" if isinstance(batch, (list, tuple)) else ""
     return TypeError(
         "a batch must be (inputs, targets) with a loss_fn, or a dict of arguments without a loss_fn; got "
@@ -257,18 +259,18 @@ def _wrong(batch: Any) -> TypeError:
     )
 
 
-def _value(loss: Any, name: str) -> float:
+def _loss_value(loss: Any, name: str) -> float:
     # Skips the slower checks of `_checks.scalar`, which take time in an update of a small model.
     if type(loss) is torch.Tensor and loss.ndim == 0 and loss.is_floating_point():
         return float(loss.item())
     return _checks.scalar(name, loss)
 
 
-def _moved(batch: Any, device: Any) -> Any:
+def to_device(batch: Any, device: Any) -> Any:
     """Return the batch with all its tensors on the device."""
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, list | tuple):
-        moved = [_moved(value, device) for value in batch]
+        moved = [to_device(value, device) for value in batch]
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
-    return {key: _moved(value, device) for key, value in batch.items()} if isinstance(batch, Mapping) else batch
+    return {key: to_device(value, device) for key, value in batch.items()} if isinstance(batch, Mapping) else batch

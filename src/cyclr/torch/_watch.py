@@ -44,7 +44,7 @@ class Watch:
         self._late = 0
         self._idle = 0, 0
         self._versions: dict[int, int] = {}
-        self._others: _hooks.UpdatesOfAll | None = None
+        self._others: _hooks.GlobalUpdateCounter | None = None
         self._edits = 0, 0, math.nan
         self._owner = weakref.ref(scheduler)
         self._warned = False
@@ -83,7 +83,7 @@ class Watch:
             return
         reason = ""
         if calls == 1:
-            self._others = _hooks.UpdatesOfAll() if made == 0 else None
+            self._others = _hooks.GlobalUpdateCounter() if made == 0 else None
         if calls % LOOK == 1:
             before, self._versions = self._versions, _private.versions(self._optimizer)
             changed = any(before.get(parameter, now) != now for parameter, now in self._versions.items())

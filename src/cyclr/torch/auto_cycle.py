@@ -303,7 +303,7 @@ class _Rates(Scheduler):
 
     def renew(self) -> None:
         """Set the rates again after AutoCycle may have changed its rate. The ratios of the groups stay."""
-        if self._compares:
+        if self._has_cpu_tensor:
             self._keep_edited()
         self._set_to(self._counts[0])
 

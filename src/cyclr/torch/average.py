@@ -11,7 +11,7 @@ from cyclr.members import Member
 from cyclr.members.kept import checked_members, shares
 from cyclr.torch import _private
 from cyclr.torch._states import STATES, own_copy, tensors_of
-from cyclr.torch._update import _moved
+from cyclr.torch._update import to_device
 
 
 @_names.hinted
@@ -106,5 +106,5 @@ class _Fed(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, batch: Any) -> Any:
         self.batches += 1
-        batch = _moved(batch, self.device)
+        batch = to_device(batch, self.device)
         return self.model(**batch) if isinstance(batch, Mapping) else self.model(batch)

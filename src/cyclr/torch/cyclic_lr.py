@@ -223,7 +223,7 @@ class CyclicLR(Scheduler):
         super()._go_to(step)
 
     def _reader(self, schedule: Schedule) -> Callable[[Schedule, Any], float]:
-        return _read_between if self._in_fractions else super()._reader(schedule)
+        return _read_fraction if self._in_fractions else super()._reader(schedule)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state. torch's `CyclicLR` can load it too, and `torch.load(weights_only=True)` can read it.
@@ -309,7 +309,7 @@ def _as_float(scale: Callable[[Any], float], step: Any) -> float:
     return scale(float(step) if isinstance(step, Fraction) else step)
 
 
-def _read_between(schedule: Schedule, step: Any) -> float:
+def _read_fraction(schedule: Schedule, step: Any) -> float:
     """Return the value at a step that may be a fraction, which `Schedule.__call__` does not accept."""
     return float(schedule(step) if isinstance(step, int) else schedule.evaluate(SCALAR, Fraction(step)))
 

@@ -254,7 +254,7 @@ class _Data:
 
     def __init__(self, trainer: Any) -> None:
         read = _private_lightning.training_data(trainer)
-        self.loaders = [_read_apart(loader) for loader in read.flattened]
+        self.loaders = [_independent_loader(loader) for loader in read.flattened]
         self.combined = CombinedLoader(read.iterables, _private_lightning.combination_mode(read))
         self.combined.flattened = self.loaders
         self.combined.limits = read.limits
@@ -266,7 +266,7 @@ class _Data:
             yield group
 
 
-def _read_apart(loader: Any) -> Any:
+def _independent_loader(loader: Any) -> Any:
     """Return a loader of the same data with its own iterator, because training already reads from `loader`."""
     if isinstance(loader, Iterator):
         raise ValueError(
@@ -297,7 +297,7 @@ class _Update:
         self._module, self._optimizer, self._scaler = module, optimizer, scaler
         self._processes = Processes(module)
         # The name of the second argument is the user's choice.
-        self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
+        self._with_index = len(inspect.signature(module.training_step).parameters) > 1
 
     def __call__(self, group: list[tuple[Any, int]]) -> float | None:
         """Return the mean loss of the batches."""
@@ -341,7 +341,7 @@ class _Update:
         batch = strategy.batch_to_device(_private_lightning.before_transfer(self._module)(batch, dataloader_idx=0))
         for logged in self._logged.maps:
             logged.clear()
-        output = strategy.training_step(batch, index) if self._takes_index else strategy.training_step(batch)
+        output = strategy.training_step(batch, index) if self._with_index else strategy.training_step(batch)
         loss = output.get("loss") if isinstance(output, dict) else output
         if loss is not None and not isinstance(loss, torch.Tensor):
             raise RangeTestError(

@@ -72,12 +72,13 @@ class Scheduler(_private.TorchScheduler):
 
     With one schedule, the first parameter group follows the schedule. The other groups keep the ratios of their
     learning rates to the first group. The ratios are computed from the current learning rates, or from `initial_lr` if
-    the first learning rate is 0. A group that is added later keeps the ratio to the current learning rate. If the new group
-    has the optimizer's default, the ratio to the initial learning rate is used instead. If you set the learning rates
-    of some groups by hand, they keep their new ratios, even 0. A group with an `lr_scale`, as timm and `layer_groups`
-    create it, gets `lr(t) · lr_scale`. Weight decay keeps its ratios too, so a group without weight decay remains
-    without weight decay. All groups get the same momentum, except that groups without momentum remain without momentum.
-    A hyperparameter that is a tensor is changed in place, so compiled and capturable steps use the new value.
+    the first learning rate is 0. A group that is added later keeps the ratio to the current learning rate. If the new
+    group has the optimizer's default, the ratio to the initial learning rate is used instead. If you set the learning
+    rates of some groups by hand, they keep their new ratios, even 0. A group with an `lr_scale`, as timm and
+    `layer_groups` create it, gets `lr(t) · lr_scale`. Weight decay keeps its ratios too, so a group without weight
+    decay remains without weight decay. All groups get the same momentum, except that groups without momentum remain
+    without momentum. A hyperparameter that is a tensor is changed in place, so compiled and capturable steps use the
+    new value.
 
     The scheduler warns if updates are made without `step()`, if another optimizer updates the parameters, if another
     scheduler also changes the learning rates, and if updates continue after the end of a schedule with `total_steps`.
@@ -126,7 +127,7 @@ class Scheduler(_private.TorchScheduler):
     _only_forward = True
     _last_step: Any = -1
     _resume_mode: Resumed = "same"
-    _compares = False
+    _has_cpu_tensor = False
     """True if a learning rate is a tensor on the CPU. Such a tensor must be read to detect a change by hand."""
     _listeners: tuple[Callable[[int], object], ...] = ()
     """Called after each update with its step."""
@@ -288,8 +289,8 @@ class Scheduler(_private.TorchScheduler):
                     f"optimizer has {len(groups)} groups now. Create a new Scheduler(optimizer, {name}=[...], "
                     "start_step=...)."
                 )
-        self._share_out()
-        # Only now: `_share_out` recognizes the optimizer's default tensor by identity, and this copies the tensor.
+        self._update_shares()
+        # Only now: `_update_shares` recognizes the optimizer's default tensor by identity, and this copies the tensor.
         _groups.separate_rates(self._inner)
         self._counts[1:3] = len(groups), groups[-1]
         for group in groups:
@@ -306,7 +307,7 @@ class Scheduler(_private.TorchScheduler):
                     read = _below_1(name, read)
                 last = math.nan if self._pending else read(schedule, self._last_step)
                 self._tracks.append(_Track(key, place, read, schedule, part, [last]))
-        self._compares = any(
+        self._has_cpu_tensor = any(
             isinstance(group.get(name), torch.Tensor) and group[name].device.type == "cpu"
             for group in groups
             for name in self._shares
@@ -318,7 +319,7 @@ class Scheduler(_private.TorchScheduler):
     def _set_base_lrs(self, rates: list[float]) -> None:
         self.base_lrs = rates
 
-    def _share_out(self) -> None:
+    def _update_shares(self) -> None:
         """Create the shares of the groups, or update them after groups or schedules were replaced."""
         held, self._shares = self._shares, {}
         for name, (key, place, schedules) in self._schedules.items():
@@ -392,7 +393,7 @@ class Scheduler(_private.TorchScheduler):
         counts, groups = self._counts, self._inner.param_groups
         if groups[-1] is not counts[2] or len(groups) != counts[1]:
             self._follow_groups()
-        if epoch is not None or metric is not None or self._compares:
+        if epoch is not None or metric is not None or self._has_cpu_tensor:
             self._keep_edited()
             if epoch is not None or metric is not None:
                 self._go_to(self._checked_call(epoch, metric))
@@ -496,7 +497,7 @@ class Scheduler(_private.TorchScheduler):
         tracks = [track for track in self._tracks if track.key == "lr"]
         return [track.read(track.schedule, step) * share for track in tracks for _, share, _ in track.followers]
 
-    def _sets_apart(self, name: str) -> bool:
+    def _has_group_schedules(self, name: str) -> bool:
         """Return True if the groups hold values of separate schedules of this scheduler, one for each group."""
         return len(self._schedules.get(name, ((),))[-1]) > 1 and self._owns_rates()
 
