@@ -189,7 +189,7 @@ def test_layers_that_are_thawed_must_be_copied():
     model, optimizer, auto = adapted()
     update(model, optimizer, auto)
     optimizer.add_param_group({"params": model.base.requires_grad_(True).parameters()})
-    with pytest.raises(AutoCycleError, match=r"joined an optimizer.*also=\[\.\.\.\]"):
+    with pytest.raises(AutoCycleError, match=r"added to an optimizer.*also=\[\.\.\.\]"):
         update(model, optimizer, auto)
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 
 from cyclr._contents import Contents
 from cyclr.torch import range_test
-from cyclr.torch.state import TrainingState, in_memory
+from cyclr.torch.state import TrainingState, copy_in_memory
 
 Moments = collections.namedtuple("Moments", "first second")
 
@@ -60,7 +60,7 @@ def test_contents_of_every_kind_are_restored_in_place(make):
     tensor = torch.tensor([1.0, 2.0])
     value = make(tensor)
     before = repr(value), type(value), [id(part) for part in value]
-    contents = Contents(in_memory)
+    contents = Contents(copy_in_memory)
     contents.add(value)
     if isinstance(value, dict):
         contents.add(list(value))
@@ -73,7 +73,7 @@ def test_contents_of_every_kind_are_restored_in_place(make):
 def test_contents_that_hold_themselves_are_walked_once():
     value = [torch.ones(1)]
     value.append(value)
-    contents = Contents(in_memory)
+    contents = Contents(copy_in_memory)
     contents.add(value)
     value[0].zero_()
     value.pop()

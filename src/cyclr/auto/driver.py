@@ -23,7 +23,7 @@ from cyclr.schedules.run import total_of
 FORMAT_VERSION = 1
 
 LONGEST_TEST, SHORTEST_TEST = 150, 40
-"""Updates of the range test at most and at least."""
+"""Largest and smallest number of updates of the range test."""
 
 SHARE_OF_TEST = 4
 """The range test has at most 1/4 of the updates of the run."""
@@ -514,7 +514,7 @@ def _checked_state(state: Any) -> Restorable | None:
         return state
     raise TypeError(
         f"state must be an object with methods copy() and restore(copy), or None; got state={_checks.quoted(state)} "
-        f"of type {type(state).__name__}. Write a class whose copy() returns a copy of all that training changes."
+        f"of type {type(state).__name__}. Write a class whose copy() copies everything that training changes."
     )
 
 

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from cyclr.torch import _groups, _private
 
 _orphaned: weakref.WeakKeyDictionary[Optimizer, list[RemovableHandle]] = weakref.WeakKeyDictionary()
-"""Hooks whose scheduler was deleted. The next `attach` removes them, because an update may be calling them now."""
+"""Hooks whose scheduler was deleted. They are removed by the next `attach`, because an update may be calling them."""
 
 _latest: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 """The scheduler that was attached last to each optimizer."""

@@ -16,8 +16,8 @@ class Shares:
     | its value is set by hand   | the new value over the schedule's value, even 0                                |
     | a state is loaded          | the saved share; if none was saved, the share of this position at creation     |
 
-    A group with an `lr_scale` has it as its share. For momentum, the share is 0 for groups without momentum, otherwise
-    1.
+    If a group has an `lr_scale`, its share is the `lr_scale`. For momentum, the share is 0 for groups without momentum,
+    otherwise 1.
 
     Attributes:
         values: the shares, in the order of the groups.

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from cyclr import _checks, _plain
 from cyclr.errors import AutoCycleError
 from cyclr.torch import _groups
-from cyclr.torch.state import memory, reshard
+from cyclr.torch.state import reshard, writable
 
 _NOT_RESTORED = ("params", "lr", "initial_lr", "train_mode")
 """Entries of groups that are not restored. `train_mode` belongs to schedule-free optimizers. They are in training mode
@@ -162,7 +162,7 @@ class TrainingState:
         if wrong:
             raise AutoCycleError(
                 "parameters of model that need no gradient and are in no optimizer are not copied, so they must not "
-                f"change; got {len(wrong)} that changed in training or joined an optimizer, such as one of shape "
+                f"change; got {len(wrong)} that changed or were added to an optimizer, such as one of shape "
                 f"{tuple(wrong[0].shape)}. Pass the module that holds them in also=[...]."
             )
 
@@ -254,7 +254,7 @@ def _sum(tensor: Any) -> str:
 
 def _local(tensor: Any) -> Any:
     """Return the elements of a tensor that are in this process."""
-    return memory(tensor.to_local() if hasattr(tensor, "to_local") else tensor)
+    return writable(tensor.to_local() if hasattr(tensor, "to_local") else tensor)
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:

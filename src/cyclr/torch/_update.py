@@ -45,7 +45,7 @@ class Batches:
 
 
 class Processes:
-    """All processes that train together: each acts on what any of them sees."""
+    """The processes that train together. They combine losses and flags, so that all make the same decisions."""
 
     def __init__(self, model: Any) -> None:
         exists = distributed.is_available() and distributed.is_initialized()
@@ -54,7 +54,7 @@ class Processes:
         self.is_first = not exists or distributed.get_rank() == 0
         self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.moves = self.device.type != "cpu" or torch.accelerator.is_available()
-        """False if no batch can be on another device."""
+        """True if batches may be on another device, so that they must be moved."""
 
     def sums(self, *values: float) -> list[float]:
         """Return the sum of each value over the processes."""

@@ -134,7 +134,7 @@ class Watch:
 
 
 def warn_end(name: str, end: int, step: int, value: float) -> None:
-    """Warn that updates go on after the end of a schedule."""
+    """Warn that updates continue after the end of a schedule."""
     warnings.warn(
         f"update number {step} is past the end of the schedule of {name}, which has total_steps={end}: the value stays "
         f"at {value:g}. Create the schedule for your whole run, such as bounds.schedule(total_steps=...).",

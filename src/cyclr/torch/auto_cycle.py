@@ -109,8 +109,8 @@ class AutoCycle(_auto.AutoCycle):
         self._inner = _groups.innermost(_groups.unwrapped(optimizer))
         if _private.needs_closure(self._inner):
             raise TypeError(
-                "optimizer must update once for one loss; got "
-                f"{type(self._inner).__name__}, whose step() needs a closure and evaluates several. Use Scheduler."
+                f"optimizer must make one update per loss; got {type(self._inner).__name__}, whose step() needs a closure "
+                "and computes several losses. Use Scheduler."
             )
         _groups.check_minimizes("AutoCycle", self._inner)
         self._held = TrainingState(model, optimizer, also, copies_on, snapshot_dir)
@@ -253,12 +253,12 @@ class AutoCycle(_auto.AutoCycle):
                 if kept is not None:
                     self._held.check(kept)
                 elif guard.get(name) is not None and state_dict.get("started"):
-                    raise ValueError(f"state_dict must hold the copy {name!r}, to go back to; got None.")
+                    raise ValueError(f"state_dict must hold the copy {name!r} of the training state; got None.")
             state_dict["copies"] = {
                 name: None if kept is None else self._held.put(kept) for name, kept in copies.items()
             }
         super().load_state_dict(state_dict, schedules)
-        # The weights may be loaded after this call, so the start is copied again at the next update.
+        # The weights may be loaded after this call, so frozen parameters are read before the next update.
         self._first_update.remove()
         self._first_update = self._inner.register_step_pre_hook(self._before_first)
         self._versions = None

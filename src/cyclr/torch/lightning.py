@@ -32,7 +32,7 @@ from cyclr.torch import _private, _private_lightning
 from cyclr.torch._update import LeftOutError, Processes, repeat_skipped
 from cyclr.torch.auto_cycle import AutoCycle
 from cyclr.torch.range_test import range_test
-from cyclr.torch.state import TrainingState, in_memory, silence
+from cyclr.torch.state import TrainingState, copy_in_memory, silence
 
 
 class RangeTestCallback(lightning.Callback):  # type: ignore[misc]
@@ -366,7 +366,7 @@ def _copy_attributes(module: Any, undo: contextlib.ExitStack) -> None:
 
     If an attribute is a tensor, its values are only restored for metrics.
     """
-    attributes, sums = Contents(), Contents(in_memory)
+    attributes, sums = Contents(), Contents(copy_in_memory)
     for part in module.modules():
         attributes.add(vars(part))
         for state in part.metric_state.values() if isinstance(part, Metric) else ():

@@ -27,7 +27,7 @@ from cyclr.schedules.run import total_of
 from cyclr.torch import _groups, _hooks, _private
 from cyclr.torch._conditions import conditions_of
 from cyclr.torch._update import Batches, Processes, UnscalableError, Update, loss_from
-from cyclr.torch.state import TrainingState, can_be_restored, reached, reshard, restore_loader, silence
+from cyclr.torch.state import TrainingState, can_be_restored, find_parts, reshard, restore_loader, silence
 
 
 @_names.hinted
@@ -176,7 +176,7 @@ def range_test(
     sweep, processes = Sweep(*arguments, total_steps, refine, verbose), Processes(model)
     if not processes.is_first:
         sweep = replace(sweep, verbose=0)
-    held, owners = reached([model, loss_fn, loss_of, step_fn, evaluate], also)
+    held, owners = find_parts([model, loss_fn, loss_of, step_fn, evaluate], also)
     others = [part for part in held if isinstance(part, Optimizer)]
     all_optimizers = [stepped, optimizer, *map(_groups.unwrapped, optimizers), *others]
     loaders = [loader, *(part for part in held if isinstance(part, torch.utils.data.DataLoader))]
@@ -189,7 +189,7 @@ def range_test(
                 "optimizer.step(closure) and returns the loss."
             )
         if not model.training:
-            warn("model is in evaluation mode, so its bounds may not be those for training; call model.train() first.")
+            warn("model is in evaluation mode, so the bounds may not suit training. Call model.train() first.")
     if isinstance(min_lr, list | tuple) or isinstance(max_lr, list | tuple):
         if group is not None:
             raise ValueError(
@@ -197,8 +197,8 @@ def range_test(
             )
         if total_steps is not None and budget(refine, total_of(total_steps)):
             raise ValueError(
-                "refine must be 0 if min_lr or max_lr is a list, as trial cycles keep the ratios of the groups; got "
-                f"refine={refine}. Pass refine=0, or numbers."
+                "refine must be 0 if min_lr or max_lr is a list, because trial cycles keep the ratios of the groups; "
+                f"got refine={refine}. Pass refine=0, or numbers."
             )
         swept = _ranges(optimizer, [learning_rates(low, high, steps, spacing).tolist() for low, high in ranges])
     else:
@@ -396,7 +396,7 @@ def _check_arguments(model: Any, optimizer: Any, loader: Any, functions: dict[st
     if functions["step_fn"] is None:
         # After a forward pass, the model's parameters under FSDP2 are not the ones in the optimizer.
         reshard(model)
-        found, _ = reached([functions["loss_fn"], functions["loss_of"]])
+        found, _ = find_parts([functions["loss_fn"], functions["loss_of"]])
         parts = [model, *(part for part in found if isinstance(part, torch.nn.Module))]
         _groups.check_trains(model, parts, optimizer)
         if not any(parameter.requires_grad for group in optimizer.param_groups for parameter in group["params"]):

@@ -67,8 +67,8 @@ class Scheduler(_private.TorchScheduler):
 
     Update t of the optimizer uses `lr(t)`. Call `step()` after every `optimizer.step()`, as usual. The scheduler counts
     the optimizer's updates, not the calls of `step()`. An update that `GradScaler` skips does not advance the schedule.
-    Additional calls, after every micro-batch or in every process, change nothing. Update 0 uses `lr(0)`, even if the
-    optimizer made updates before the scheduler was created.
+    Additional calls, after every micro-batch or in every process, change nothing. The first update uses `lr(0)`,
+    whatever learning rate the optimizer had before.
 
     With one schedule, the first parameter group follows the schedule. The other groups keep the ratios of their
     learning rates to the first group. The ratios are computed from the current learning rates, or from `initial_lr` if

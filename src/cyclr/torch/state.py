@@ -25,10 +25,10 @@ from cyclr.torch import _groups, _private
 class TrainingState:
     """A copy of the training state: parameters, buffers, optimizers, training modes, gradients, scaler, attributes.
 
-    Attributes of modules and optimizers are copied as in `Contents`, except for torch's own modules. The
-    objects in `parts`, which `reached` finds, are copied too. From `owners`, attributes are copied without the values
-    of tensors. Gradients are not copied: the model has none until `restore`, which sets the original tensors again.
-    With `keep_gradients`, gradients are copied and stay in the model. The copies are files in `folder` if it is given.
+    Attributes of modules and optimizers are copied as in `Contents`, except for torch's own modules. The objects
+    in `parts`, which `find_parts` finds, are copied too. From `owners`, attributes are copied without the values of
+    tensors. Gradients are not copied: the model has none until `restore`, which sets the original tensors again. With
+    `keep_gradients`, gradients are copied and stay in the model. The copies are files in `folder` if it is given.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TrainingState:
     ) -> None:
         self._model = model
         reshard(model)
-        self._contents = Contents(in_memory if folder is None else _in_files(folder))
+        self._contents = Contents(copy_in_memory if folder is None else _copy_to_files(folder))
         # Without the values of tensors, because an owner such as a trainer may hold the data.
         self._attributes = Contents()
         self._attributes.add([_generators.attributes(owner) for owner in owners])
@@ -107,7 +107,7 @@ _GENERATORS: tuple[Any, ...] = (torch.Generator, np.random.Generator, np.random.
 _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
 
 
-def reached(functions: Iterable[Any], also: Iterable[Any] = ()) -> tuple[list[Any], list[Any]]:
+def find_parts(functions: Iterable[Any], also: Iterable[Any] = ()) -> tuple[list[Any], list[Any]]:
     """Return the objects that functions and modules use and that can be restored, and other objects that hold them.
 
     From functions, these are the modules, optimizers, random number generators, loaders, and objects with a
@@ -216,38 +216,38 @@ def reshard(model: torch.nn.Module) -> None:
             module.reshard()
 
 
-def in_memory(value: Any) -> Callable[[], object] | None:
+def copy_in_memory(value: Any) -> Callable[[], object] | None:
     """Copy a tensor or a torch generator. Return the function that restores it, or None for other values."""
     if isinstance(value, torch.Generator):
         return functools.partial(value.set_state, value.get_state())
     if not isinstance(value, torch.Tensor):
         return None
-    copied = memory(value).clone()
-    return lambda: memory(value).copy_(copied)
+    copied = writable(value).clone()
+    return lambda: writable(value).copy_(copied)
 
 
-def _in_files(folder: Path) -> Copy:
+def _copy_to_files(folder: Path) -> Copy:
     numbers = itertools.count()
 
     def copy(value: Any) -> Callable[[], object] | None:
         if not isinstance(value, torch.Tensor):
-            return in_memory(value)
+            return copy_in_memory(value)
         path = folder / f"{next(numbers)}.pt"
         # The tensor is cloned, because a view is saved with its whole storage. `mmap` reads the file piece by piece.
         # The file is opened in Python, whose errors name the cause, such as a full disk.
         with on_disk(restoring=False), path.open("wb") as file:
-            torch.save(memory(value).clone(), file)
+            torch.save(writable(value).clone(), file)
 
         def restore() -> None:
             with on_disk(restoring=True):
-                memory(value).copy_(torch.load(path, weights_only=True, mmap=True))
+                writable(value).copy_(torch.load(path, weights_only=True, mmap=True))
 
         return restore
 
     return copy
 
 
-def memory(tensor: torch.Tensor) -> torch.Tensor:
+def writable(tensor: torch.Tensor) -> torch.Tensor:
     """Return the elements of a tensor that can be written, because elements of an expanded tensor share memory."""
     elements = tensor.detach()
     if tensor.layout is torch.strided and 0 in tensor.stride():
