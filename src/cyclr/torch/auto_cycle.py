@@ -109,8 +109,8 @@ class AutoCycle(_auto.AutoCycle):
         self._inner = _groups.innermost(_groups.unwrapped(optimizer))
         if _private.needs_closure(self._inner):
             raise TypeError(
-                f"optimizer must make one update per loss; got {type(self._inner).__name__}, whose step() needs a closure "
-                "and computes several losses. Use Scheduler."
+                f"optimizer must make one update per loss; got {type(self._inner).__name__}, whose step() needs a "
+                "closure and computes several losses. Use Scheduler."
             )
         _groups.check_minimizes("AutoCycle", self._inner)
         self._held = TrainingState(model, optimizer, also, copies_on, snapshot_dir)
