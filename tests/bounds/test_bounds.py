@@ -118,9 +118,7 @@ def test_every_kind_takes_its_own_options_and_refuses_the_others(kind, name):
     if name in TAKEN[kind]:
         assert GOOD.schedule(**options) != GOOD.schedule(total_steps=101, kind=kind)
         return
-    with pytest.raises(
-        ValueError, match=rf"^kind='{kind}' takes .*; got {name}=.*\. Leave {name} out, or write kind='"
-    ):
+    with pytest.raises(ValueError, match=rf"^kind='{kind}' takes .*; got {name}=.*\. Omit {name}, or write kind='"):
         GOOD.schedule(**options)
 
 
@@ -229,9 +227,13 @@ def test_a_status_raises_nothing_by_itself(status):
             "base_lr and max_lr must be both numbers or both None; got base_lr=None, max_lr=0.1",
         ),
         ((0.1, None, "flat", ""), ValueError, "base_lr and max_lr must be both numbers or both None"),
-        ((None, None, "noisy", ""), ValueError, "bounds must hold numbers if their status is one of 'ok', "),
-        ((0.1, 0.2, "too_few_points", ""), ValueError, "bounds must hold .* none if it is 'too_few_points'; got"),
-        ((0.1, 0.2, "ok", None), TypeError, "reason must be a text; got reason=None"),
+        ((None, None, "noisy", ""), ValueError, "base_lr and max_lr must be numbers if the status is 'ok', "),
+        (
+            (0.1, 0.2, "too_few_points", ""),
+            ValueError,
+            "base_lr and max_lr must be .* None if it is 'too_few_points'; got",
+        ),
+        ((0.1, 0.2, "ok", None), TypeError, "reason must be a string; got reason=None"),
         ((0.1, 0.2, "good", ""), ValueError, "status must be one of 'ok', 'flat', .*; got status='good'"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,

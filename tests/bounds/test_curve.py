@@ -267,7 +267,7 @@ def test_a_level_of_thirty_times_the_first_rate_may_come_from_a_trained_model(de
     assert (bounds.status, bounds.usable) == ("flat", usable)
     if not usable:
         assert bounds.details.endswith("Lower min_lr of the range test.")
-        assert "before it rose: every rate from 1e-06 on" in bounds.details
+        assert "before it rose: every learning rate from 1e-06 on" in bounds.details
 
 
 @pytest.mark.parametrize("points", [1, 11])
@@ -318,7 +318,7 @@ def test_bounds_keep_their_marks_in_a_dictionary():
 def test_a_status_says_if_there_are_numbers(status):
     for numbers, illegal in (((0.1, 0.2), {"too_few_points"}), ((None, None), {"ok", "no_divergence", "noisy"})):
         if status in illegal:
-            with pytest.raises(ValueError, match=r"^bounds must hold numbers if their status is one of"):
+            with pytest.raises(ValueError, match=r"^base_lr and max_lr must be numbers if the status is 'ok'"):
                 Bounds(*numbers, status, "")
         else:
             assert Bounds(*numbers, status, "").usable is (numbers != (None, None))

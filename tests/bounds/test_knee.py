@@ -153,7 +153,7 @@ def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():
     top = 0.03**0.4 * (0.07 / 1.5) ** 0.4 * (10 / 14) ** 0.2
     assert apart(bounds.max_lr, top) < 2
     assert apart(bounds.base_lr, 0.01 / 3) < 2
-    assert "never turned up to the end of the test at 10" in bounds.reason
+    assert "did not rise again before the end of the test at 10" in bounds.reason
     assert bounds.reason.endswith("Raise max_lr of the range test to see where training turns unstable.")
 
 
@@ -195,7 +195,7 @@ def test_a_fall_that_drowns_in_noise_is_noisy_or_flat():
     assert seen["ok"] <= 6
     noisy = next(b for s in range(60) if (b := knee(lr, curve(lr, noise=3.0, seed=s))).status == "noisy")
     assert noisy.usable
-    assert "hides where: the bounds are a guess. " in noisy.reason
+    assert "hides the shape of the curve: the bounds are a guess. " in noisy.reason
     assert noisy.reason.endswith("Run the range test with more steps or larger batches.")
 
 
@@ -417,7 +417,7 @@ def test_pure_noise_of_few_levels_is_no_fall(spacing):
 
 
 def test_not_as_many_losses_as_rates_is_an_error_for_no_rates_too():
-    with pytest.raises(ValueError, match="lr and loss must be vectors of one length"):
+    with pytest.raises(ValueError, match="lr and loss must be vectors of the same length"):
         knee([], [1.0])
 
 

@@ -178,12 +178,12 @@ def test_the_given_array_is_left_as_it_was(smooth):
         (
             lambda: kernel([1.0], [1.0, 2.0], 1),
             ValueError,
-            r"position and values must be vectors of one length; got shapes \(1,\) and \(2,\)",
+            r"position and values must be vectors of the same length; got shapes \(1,\) and \(2,\)",
         ),
         (
             lambda: kernel([[1.0]], [[1.0]], 1),
             ValueError,
-            r"position and values must be vectors of one length; got shapes \(1, 1\)",
+            r"position and values must be vectors of the same length; got shapes \(1, 1\)",
         ),
         (lambda: running_median([1.0], 0), ValueError, "window must be an integer of at least 1; got window=0"),
         (lambda: running_median([1.0], 3.0), TypeError, "window must be an integer; got window=3.0 of type float"),

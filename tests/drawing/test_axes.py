@@ -114,7 +114,7 @@ def test_points_that_are_skipped_are_not_drawn_and_the_bounds_stay() -> None:
     np.testing.assert_array_equal(smoothed.get_ydata(), tested.smoothed_loss[10:-5])
     assert bounds_of(ax) == list(tested.bounds.numbers or ())
     assert tested.plot(skip_begin=10, skip_end=40).get_ylim()[1] < tested.plot(skip_end=40).get_ylim()[1]
-    with pytest.raises(ValueError, match="skip_begin and skip_end must leave a point of 120"):
+    with pytest.raises(ValueError, match="skip_begin and skip_end must leave at least one of 120 points"):
         tested.plot(skip_begin=100, skip_end=20)
 
 
@@ -140,7 +140,7 @@ SENTENCES = {
     "max_lr is kept at the rate of the lowest loss": {
         "loss": np.where(LR < 1e-4, 2.3, 1.3 + 0.2 * np.log10(LR / 1e-4))
     },
-    "never turned up": {"loss": 2.3 - 2 / (1 + (0.01 / LR) ** 2)},
+    "did not rise again": {"loss": 2.3 - 2 / (1 + (0.01 / LR) ** 2)},
     "the bounds are a guess": {"loss": 2.3 - 0.5 / (1 + (0.01 / LR) ** 2) + 0.4 * NOISE},
     "nothing was learned.": {"loss": 2.3 + 0.1 * NOISE},
     "nothing was learned before": {"loss": np.full(len(LR), 2.3), "stop_reason": "diverged"},

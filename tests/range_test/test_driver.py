@@ -578,7 +578,10 @@ def test_a_loop_that_restores_nothing_gets_no_upper_bound_from_nan(restores):
         assert (result.bounds.status, len(result.left_out), result.stop_reason) == ("ok", 1, "diverged")
     else:
         assert (result.bounds.status, result.left_out, result.stop_reason) == ("no_divergence", (), "non_finite")
-        assert "by a broken batch or a rate that is too high. Check the data for values" in result.bounds.reason
+        assert (
+            "because of a broken batch or because the learning rate is too high. Check the data for values"
+            in result.bounds.reason
+        )
         assert (
             "The test ended because the loss was NaN at update 20, at a learning rate of 0.05" in result.bounds.reason
         )

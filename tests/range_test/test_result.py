@@ -406,15 +406,15 @@ def test_an_illegal_entry_is_a_value_error(change):
     [
         (
             {"lr": [], "loss": []},
-            r"lr and loss must be vectors of one length, of at least 1; got shapes \(0,\) and \(0,\)",
+            r"lr and loss must be vectors of the same length of at least 1; got shapes \(0,\) and \(0,\)",
         ),
         (
             {"lr": LR[:-1]},
-            r"lr and loss must be vectors of one length, of at least 1; got shapes \(149,\) and \(150,\)",
+            r"lr and loss must be vectors of the same length of at least 1; got shapes \(149,\) and \(150,\)",
         ),
         (
             {"lr": 0.1, "loss": 1.0},
-            r"lr and loss must be vectors of one length, of at least 1; got shapes \(\) and \(\)",
+            r"lr and loss must be vectors of the same length of at least 1; got shapes \(\) and \(\)",
         ),
         ({"lr": LR[::-1]}, "lr must be finite, greater than 0 and rising; got lr="),
         ({"lr": LR - 1e-6}, "lr must be finite, greater than 0 and rising; got lr="),

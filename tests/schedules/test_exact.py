@@ -191,7 +191,7 @@ def test_whole_lengths_are_printed_as_integers():
 @pytest.mark.parametrize("growth", [1.01, 2])
 def test_a_run_of_too_many_growing_cycles_is_refused(growth):
     with pytest.raises(
-        ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=10001\. Or let them"
+        ValueError, match=r"^cycles must be an integer of at most 10000; got cycles=10001\. Or use equal"
     ):
         WarmRestarts.over(10**9, 10_001, 0.25, 1.0, growth=growth)
 

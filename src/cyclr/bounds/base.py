@@ -1,4 +1,4 @@
-"""The bounds that a range test gives, with a status and a reason."""
+"""The bounds read from a range test, with a status and a reason."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ ADVICE: dict[str, str] = {
 }
 
 MOST_FEWER = 16
-"""Factor by which a batch size may become smaller: as far as it was measured."""
+"""Largest factor by which a batch size may become smaller, up to which the square root was measured."""
 
 Kind = Literal["cycle", "one_cycle", "warm_restarts", "wsd"]
 
@@ -43,24 +43,25 @@ class _Arguments(TypedDict, total=False):
 class Bounds:
     """Bounds of the learning rate, read from a range test.
 
-    Its two numbers are `base_lr, max_lr = bounds`, which raises `BoundsError` if the curve gives none.
+    To get both numbers, write `base_lr, max_lr = bounds`. This raises `BoundsError` if the curve gives no bounds.
 
     Attributes:
         base_lr: lower bound, or None if the curve gives no bounds.
         max_lr: upper bound, or None if the curve gives no bounds.
-        status: `"ok"`; `"no_divergence"` (numbers that can be used, but the best rate may be higher); `"noisy"`
-            (numbers that are a guess); `"flat"` (the loss never fell: numbers for fine-tuning, or none);
-            `"too_few_points"` (no numbers).
-        reason: the verdict, the shape of the curve in words, and the remedy if the status is not `"ok"`.
-        marks: the numbers of the reason that a plot marks.
+        status: `"ok"`; `"no_divergence"` (the bounds can be used, but the best learning rate may be higher); `"noisy"`
+            (the bounds are a guess); `"flat"` (the loss never fell: the bounds are for fine-tuning, or None);
+            `"too_few_points"` (the bounds are None).
+        reason: the verdict, a description of the curve, and the remedy if the status is not `"ok"`.
+        marks: the points in the description that a plot marks.
 
     Raises:
-        TypeError, ValueError: numbers that are not bounds, or only one of them; an unknown status; illegal marks.
+        TypeError, ValueError: a bound is illegal, only one bound is given, the status is unknown or does not fit the
+            bounds, or a mark is illegal.
 
     Example:
         >>> from cyclr import Bounds
         >>> bounds = Bounds(base_lr=0.001, max_lr=0.1, status="ok", reason="read from a plot")
-        >>> bounds.schedule(total_steps=101)(30)  # the top, 0.3 of the way
+        >>> bounds.schedule(total_steps=101)(30)  # the maximum, after 0.3 of the run
         0.1
         >>> base_lr, max_lr = bounds
         >>> base_lr, max_lr
@@ -81,8 +82,8 @@ class Bounds:
     def __post_init__(self) -> None:
         _checks.choice("status", self.status, ("ok", *ADVICE))
         if not isinstance(self.reason, str):
-            raise TypeError(f"reason must be a text; got reason={_checks.quoted(self.reason)}.")
-        # A file holds marks as dictionaries.
+            raise TypeError(f"reason must be a string; got reason={_checks.quoted(self.reason)}.")
+        # Marks that were read from a file are dictionaries.
         marks = tuple(mark if isinstance(mark, Mark) else Mark(**mark) for mark in self.marks)
         object.__setattr__(self, "marks", marks)
         if (self.base_lr is None) != (self.max_lr is None):
@@ -92,8 +93,8 @@ class Bounds:
             )
         if self.status in (("too_few_points",) if self.usable else ("ok", "no_divergence", "noisy")):
             raise ValueError(
-                "bounds must hold numbers if their status is one of 'ok', 'no_divergence', 'noisy', and none if it is "
-                f"'too_few_points'; got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
+                "base_lr and max_lr must be numbers if the status is 'ok', 'no_divergence' or 'noisy', and None if it "
+                f"is 'too_few_points'; got status={self.status!r}, base_lr={self.base_lr!r}, max_lr={self.max_lr!r}."
             )
         if self.usable:
             for name, value in zip(("base_lr", "max_lr"), _checks.bounds(self.base_lr, self.max_lr), strict=True):
@@ -136,7 +137,7 @@ class Bounds:
 
     @property
     def verdict(self) -> str:
-        """The bounds as a sentence: the only wording of them, which every output uses."""
+        """The bounds as a sentence, which is the same in every output."""
         return verdict(self.numbers)
 
     @property
@@ -166,37 +167,39 @@ class Bounds:
         shape: Shape | None = None,
         decay: Decay | None = None,
     ) -> Schedule:
-        """Return the schedule to train with, which fills the training run and has its top at max_lr.
+        """Return a schedule for a whole training run, with its maximum at max_lr.
 
-        The length of the training run is given by name: `total_steps`, or `epochs` and `steps_per_epoch`.
+        Give the length of the training run by name: `total_steps`, or `epochs` and `steps_per_epoch`.
 
-        By default one parabolic cycle that rises over 0.3 of the run. It stays near max_lr for long and then anneals.
-        Of the cycles compared (`benchmarks/bounds/ground_truth.py`), it suffers least from bounds that are too low.
+        The default is one parabolic cycle that rises during 0.3 of the run. It stays near max_lr for a long time and
+        then falls to base_lr. Bounds that are too low harm its results less than those of the other cycles that were
+        compared (`benchmarks/bounds/ground_truth.py`).
 
-        - `"cycle"`, `Cyclical.over`: whole cycles from base_lr to max_lr and back. The last step is at base_lr. Takes
+        - `"cycle"`, `Cyclical.over`: cycles from base_lr to max_lr and back. The last step is at base_lr. Options:
           cycles=1, rise=0.3, shape="parabolic", decay.
-        - `"one_cycle"`, `OneCycle`: base_lr → max_lr → base_lr / 10,000 at the last step. Takes rise=0.3, fall,
+        - `"one_cycle"`, `OneCycle`: base_lr → max_lr → base_lr / 10,000 at the last step. Options: rise=0.3, fall,
           shape="sinusoidal".
         - `"warm_restarts"`, `WarmRestarts.over`: every cycle starts at max_lr, without a rise, and falls towards
-          base_lr, where the last step is. Takes cycles=1, shape="sinusoidal", decay.
-        - `"wsd"`, `WarmupStableDecay`: base_lr → max_lr, where the rate stays, and a fall to 0 at the last step. Takes
-          rise=0.1, fall=0.2.
+          base_lr. The last step is at base_lr. Options: cycles=1, shape="sinusoidal", decay.
+        - `"wsd"`, `WarmupStableDecay`: a rise from base_lr to max_lr, a constant learning rate, and a fall to 0 at the
+          last step. Options: rise=0.1, fall=0.2.
 
         Args:
             total_steps: steps (optimizer updates) of the whole training run, or a `Run`.
-            epochs, steps_per_epoch: epochs of the run and steps (optimizer updates) in each, ≥ 1.
-            kind: the shape of the run, as above.
+            epochs, steps_per_epoch: epochs of the run and steps (optimizer updates) in an epoch, ≥ 1.
+            kind: kind of the schedule, as above.
             cycles: number of whole cycles, ≥ 1.
-            rise: the way up as a share of a cycle, or of the run: in (0, 1). For `"one_cycle"` and `"wsd"` an int is a
-                number of steps.
-            fall: the way down, in the units of rise: for `"one_cycle"` to base_lr, in three phases; for `"wsd"` to 0.
-            shape, decay: as for the class of the kind. With a decay, later or all tops are below max_lr.
+            rise: length of the way up as a fraction of a cycle, or of the run if there are no cycles, in (0, 1). For
+                `"one_cycle"` and `"wsd"`, an int is a number of steps.
+            fall: length of the way down, in the units of rise. For `"wsd"` it leads to 0. For `"one_cycle"` it leads to
+                base_lr, and a third phase then leads to base_lr / 10,000.
+            shape, decay: as for the class of the kind. A decay lowers later peaks, or all peaks, below max_lr.
 
         Raises:
-            BoundsError: the bounds are None; the message says what to change.
-            TypeError: no length, two lengths, or a length that is not given by name.
-            ValueError: an argument that the kind does not take.
-            TypeError, ValueError: an argument that the class of the kind rejects.
+            BoundsError: the bounds are None. The message says what to change.
+            TypeError: the length is missing, is given twice, or is not given by name.
+            ValueError: the kind does not take one of the arguments.
+            TypeError, ValueError: the class of the kind rejects one of the arguments.
 
         Example:
             >>> from cyclr import Bounds
@@ -224,8 +227,8 @@ class Bounds:
         for name in [name for name in options if name not in defaults]:
             kinds = " or ".join(f"kind={other!r}" for other, (_, legal) in _KINDS.items() if name in legal)
             raise ValueError(
-                f"kind={kind!r} takes {', '.join(defaults)}; got {name}={_checks.quoted(options[name])}. Leave {name} "
-                f"out, or write {kinds}."
+                f"kind={kind!r} takes {', '.join(defaults)}; got {name}={_checks.quoted(options[name])}. Omit {name}, "
+                f"or write {kinds}."
             )
         base_lr, max_lr = self._usable_numbers()
         if total_steps is None:
@@ -236,20 +239,20 @@ class Bounds:
         return make(base_lr=base_lr, max_lr=max_lr, total_steps=length, **{**defaults, **options})
 
     def for_batch_size(self, old: int, new: int) -> "Bounds":
-        """Return the bounds for a smaller batch size: both times sqrt(new / old).
+        """Return the bounds for a smaller batch size, both multiplied by sqrt(new / old).
 
-        The square root was measured for runs that see the same number of samples, so that half the batch size has twice
-        the updates. It is better there than a new range test, whose 150 updates do not show the noise that small
-        batches add up over a long run. For larger batches a new range test is better, or as good with SGD
-        (`benchmarks/bounds/batch_size.py`).
+        The square root was measured for runs with the same number of samples, so that half the batch size gives twice
+        as many updates. For such runs the square root is better than a new range test: the 150 updates of the test do
+        not show the noise that small batches accumulate during a long run. For larger batches, a new range test is
+        better, or equally good with SGD (`benchmarks/bounds/batch_size.py`).
 
         Args:
             old: batch size of the range test, ≥ 1.
             new: batch size of the training run, from old / 16 to old.
 
         Raises:
-            BoundsError: the bounds are None; the message says what to change.
-            TypeError, ValueError: a batch size that is not an integer or is out of range.
+            BoundsError: the bounds are None. The message says what to change.
+            TypeError, ValueError: a batch size is not an integer or is out of range.
 
         Example:
             >>> from cyclr import Bounds
@@ -277,7 +280,7 @@ class Bounds:
 
 
 def with_numbers(bounds: Bounds, numbers: tuple[float, float], words: str) -> Bounds:
-    """Return bounds of other numbers, whose reason begins with their verdict and ends with `words` on their origin."""
+    """Return bounds with other numbers. `words` on the origin of the numbers are added to the reason."""
     base_lr, max_lr = numbers
     found = replace(bounds, base_lr=base_lr, max_lr=max_lr)
     return replace(found, reason=f"{found.verdict} {bounds.details} {words}")
@@ -294,4 +297,4 @@ _KINDS: dict[Kind, tuple[Callable[..., Schedule], dict[str, Any]]] = {
         {"rise": 0.1, "fall": 0.2},
     ),
 }
-"""What makes each kind of length and bounds, and its options with their defaults."""
+"""For each kind, the function that makes the schedule from bounds and length, and its options with their defaults."""

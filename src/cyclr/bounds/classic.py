@@ -1,4 +1,4 @@
-"""The three classic suggestions of a single learning rate, computed as other finders compute them."""
+"""The three classic suggestions of a single learning rate, computed as in other learning-rate finders."""
 
 import bisect
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from cyclr.bounds.curve import checked_curve, without_ends
 from cyclr.bounds.smoothing import Floats, exponential
 
 MOMENTUM = 0.98
-"""Momentum of the running mean that the finders record."""
+"""Momentum of the running mean in these finders."""
 
 LEFT_OUT_AT_END = 5
-"""Points left out at the end, because the loss has diverged there; a tenth of all steps is left out at the start."""
+"""Points left out at the end, because the loss has diverged there. At the start, a tenth of all steps is left out."""
 
 
 def _steepest(lr: Floats, loss: Floats) -> float:
-    """Return the rate from which the loss falls fastest against the logarithm of the rate, before its minimum."""
+    """Return the learning rate with the steepest fall of the loss over log(lr), before the minimum of the loss."""
     lowest = int(np.argmin(loss))
     if lowest == 0:
         return float(lr[0])
@@ -27,7 +27,7 @@ def _steepest(lr: Floats, loss: Floats) -> float:
 
 
 def _valley(lr: Floats, loss: Floats) -> float:
-    """Return a rate in the middle of the longest falling subsequence of the losses."""
+    """Return a learning rate in the middle of the longest falling subsequence of the losses."""
     # Patience sorting: the k-th entry is the smallest −loss that ends a falling subsequence of k + 1 losses.
     ends: list[float] = []
     longest = np.empty(len(loss), dtype=np.int64)
@@ -38,7 +38,7 @@ def _valley(lr: Floats, loss: Floats) -> float:
     end = int(np.argmax(longest))
     begin = end - int(longest[end])
     third = (end - begin) / 3
-    # −1, the last rate, if nothing falls.
+    # If no loss falls, begin is −1, which would be the index of the last learning rate.
     return float(lr[max(begin + int(third) + int(third / 2), 0)])
 
 
@@ -60,22 +60,23 @@ def suggest(
 ) -> float:
     """Return one learning rate, read from a range test by a classic method.
 
-    The losses are smoothed by a running mean (`smoothing.exponential` with momentum 0.98), of all points; then points
-    are left out at the start and at the end.
+    A running mean first smooths the losses of all points (`smoothing.exponential` with momentum 0.98). Then points are
+    left out at the start and at the end.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,) with n ≥ 1.
         loss: finite losses of the batches, shape (n,).
-        method: `"steepest"` (steepest slope against the logarithm of the rate, before the minimum), `"valley"` (half
-            way down the longest falling subsequence) or `"minimum"` (a tenth of the rate with the lowest loss).
-        steps: rates that the test was to try, ≥ n; n by default.
-        skip_begin: points left out at the start, ≥ 0; a tenth of `steps` by default.
-        skip_end: points left out at the end, ≥ 0; 5 by default. If neither skip is given and the two would leave less
-            than two points, no point is left out.
+        method: `"steepest"` (the steepest fall over the logarithm of the learning rate, before the minimum), `"valley"`
+            (half way down the longest falling subsequence) or `"minimum"` (a tenth of the learning rate with the lowest
+            loss).
+        steps: number of learning rates planned for the test, ≥ n. The default is n.
+        skip_begin: points left out at the start, ≥ 0. The default is a tenth of `steps`.
+        skip_end: points left out at the end, ≥ 0. The default is 5. If neither `skip_begin` nor `skip_end` is given and
+            fewer than two points would remain, no point is left out.
 
     Raises:
-        TypeError: a number of points that is not an integer.
-        ValueError: another method; rates that do not rise, losses that are not finite; skips that leave no point.
+        TypeError: a number of points is not an integer.
+        ValueError: the method is unknown, the learning rates do not rise, a loss is not finite, or no point remains.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""The smoothed curve that all rules read bounds from, with its starting level and noise."""
+"""The smoothed curve from which bounds are read, with its starting level and noise."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,31 @@ BANDWIDTH = 0.35
 """Standard deviation of the smoothing kernel, in decades of the learning rate."""
 
 FINE = 0.1
-"""The same of a curve that follows the dots closely, so that what is left is noise."""
+"""Standard deviation of a narrower kernel, whose curve follows the losses so closely that the residuals are noise."""
 
 MIN_POINTS = 12
-"""Curves of fewer points give no bounds."""
+"""Fewest points of a curve that gives bounds."""
 
 
 LARGEST = 1e306
-"""Losses beyond this are clipped to it, so that no difference of two overflows."""
+"""Losses are clipped to this magnitude, so that a difference of two losses cannot overflow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A smoothed range-test curve; equal only to itself.
+    """A smoothed range-test curve. Two curves compare equal only if they are the same object.
 
     Attributes:
         lr: learning rates, rising, shape (n,).
-        loss: smoothed losses that bounds are read from, shape (n,).
-        fine: losses smoothed over less, around which the recorded ones scatter by noise only, shape (n,).
+        loss: smoothed losses, from which bounds are read, shape (n,).
+        fine: losses smoothed with a narrower kernel, shape (n,). The recorded losses differ from these only by noise.
         median: recorded losses without single outliers, shape (n,).
-        cut: losses above it were set to it before they were smoothed.
-        start: level of the loss before it moves.
+        cut: upper limit to which the losses were clipped before smoothing.
+        start: level of the loss before it changes.
         lowest: index of the smallest smoothed loss.
         highest: largest recorded loss.
         noise: standard deviation of one recorded loss around the smoothed curve.
-        error: standard error of the fall: of the starting level and of the lowest smoothed loss together.
+        error: standard error of the fall, the difference of the starting level and the lowest smoothed loss.
     """
 
     lr: Floats
@@ -52,19 +52,19 @@ class Curve:
 
     @property
     def fall(self) -> float:
-        """How far the smoothed loss falls below its starting level, ≥ 0."""
+        """Fall of the smoothed loss from its starting level to its minimum, ≥ 0."""
         return max(self.start - float(self.loss[self.lowest]), 0.0)
 
     @property
     def back(self) -> int:
-        """Index of the first point after the lowest at which the loss is back at its starting level, or the last."""
+        """Index of the first point after the minimum with a smoothed loss ≥ `start`, or of the last point."""
         above = np.flatnonzero(self.loss[self.lowest :] >= self.start)
         return self.lowest + int(above[0]) if len(above) else len(self.loss) - 1
 
     def updates(self, index: int) -> float:
         """Number of updates at this point's learning rate that equal all updates so far.
 
-        `lr[: index + 1].sum() / lr[index]`; about n / 2.3 in a sweep of n points a decade, except at its start.
+        `lr[: index + 1].sum() / lr[index]`: about n / 2.3 in a sweep with n points per decade, except at its start.
         """
         return float(self.lr[: index + 1].sum() / self.lr[index])
 
@@ -89,17 +89,17 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
         loss: finite losses, shape (n,).
 
     Raises:
-        ValueError: rates that do not rise, losses that are not finite, or not as many of both.
+        ValueError: the learning rates do not rise, a loss is not finite, or the lengths of `lr` and `loss` differ.
     """
     rates, losses = checked_curve(lr, loss)
     n = len(rates)
     position = np.log10(rates)
-    # In a sweep with equal differences the first quarter of the points would reach far beyond the fall.
+    # With linear spacing, the first quarter of the points would reach far beyond the fall.
     quarter = int(np.searchsorted(position, position[0] + (position[-1] - position[0]) / 4))
     first = losses[: max(min(n, 5), min(quarter, n // 4))]
     start = float(np.median(first))
     values = running_median(losses, 3)
-    # At the ends too, an outlier has to be outvoted.
+    # At the ends, the running median has only two values and does not remove outliers.
     values[0], values[-1] = np.median(losses[:3]), np.median(losses[-3:])
     median = values.copy()
     cut = max(2 * start - float(values.min()), start)
@@ -108,11 +108,11 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     width = max(BANDWIDTH, 1.5 * spacing)
     smoothed = kernel(position, unimodal(values), width)
     fine = kernel(position, values, max(FINE, 1.5 * spacing))
-    # If the loss rises from its first point on, the level of the first quarter is above it and shows no fall.
+    # If the loss rises from its first point on, the median of the first quarter would show a fall that does not exist.
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     noise = _noise(losses[: max(lowest, n // 4) + 1])
-    # Variances in units of one loss: of the kernel's mean at the lowest point, and of the median of the first losses.
+    # Variances of the kernel mean at the minimum and of the median of the first losses, relative to that of one loss.
     variance = (kernel_weights(position[[lowest]], position, width) ** 2).sum() + np.pi / 2 / len(first)
     for array in (rates, smoothed, fine, median):
         array.setflags(write=False)
@@ -126,18 +126,18 @@ def _noise(losses: Floats) -> float:
     if not len(steps):
         return 0.0
     noise = float(np.median(steps)) / (0.6745 * np.sqrt(2))
-    # Values of few levels, such as an accuracy, repeat themselves more often than not. A power of two, by which the
-    # steps are divided before they are squared, changes no digit.
+    # The median is 0 if most neighbours are equal, such as accuracies. The steps are divided by a power of two, which
+    # changes no digit, so that their squares do not overflow.
     scale = 2.0 ** int(np.frexp(steps.max())[1])
     return noise or scale * float(np.sqrt(np.mean((steps / scale) ** 2) / 2))
 
 
 def checked_curve(rates: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
-    """Return new arrays, losses clipped. Raise `ValueError` unless rates > 0 rise and as many losses are finite."""
+    """Return checked copies, the losses clipped. Raise `ValueError` if they are no legal curve (see `smooth`)."""
     lr, loss = np.array(rates, dtype=np.float64), np.array(losses, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape or lr.size == 0:
         raise ValueError(
-            f"lr and loss must be vectors of one length, of at least 1; got shapes {lr.shape} and {loss.shape}."
+            f"lr and loss must be vectors of the same length of at least 1; got shapes {lr.shape} and {loss.shape}."
         )
     with np.errstate(invalid="ignore"):
         legal = np.isfinite(lr) & (lr > 0) & (np.diff(lr, prepend=-np.inf) > 0)
@@ -146,7 +146,7 @@ def checked_curve(rates: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
         raise ValueError(f"lr must be finite, greater than 0 and rising; got lr={lr[at]} at index {at}.")
     if not np.all(np.isfinite(loss)):
         at = int(np.isfinite(loss).argmin())
-        raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Leave out the others.")
+        raise ValueError(f"loss must be finite; got loss={loss[at]} at index {at}. Remove points that are not finite.")
     return lr, np.clip(loss, -LARGEST, LARGEST)
 
 
@@ -156,7 +156,7 @@ def without_ends(n: int, skip_begin: int, skip_end: int) -> slice:
     end = _checks.integer("skip_end", skip_end, at_least=0)
     if begin + end >= n:
         raise ValueError(
-            f"skip_begin and skip_end must leave a point of {n}; got skip_begin={begin}, skip_end={end}. "
+            f"skip_begin and skip_end must leave at least one of {n} points; got skip_begin={begin}, skip_end={end}. "
             "Skip fewer points."
         )
     return slice(begin, n - end)

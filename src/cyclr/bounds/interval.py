@@ -1,4 +1,4 @@
-"""An interval for the max_lr of range tests with other seeds, from one curve and constants measured on many."""
+"""An interval for the max_lr of range tests with other seeds, from one curve and constants measured on many curves."""
 
 import math
 
@@ -13,25 +13,26 @@ READINGS = 32
 """Number of curves that the wild bootstrap draws."""
 
 FLOOR = 0.05
-"""Scatter of ln max_lr if the losses have no noise: other initial weights move the curve itself."""
+"""Scatter of ln max_lr if the losses have no noise, because other initial weights change the curve itself."""
 
 FLAT = 0.18
-"""Scatter of ln max_lr for the bounds of a `"flat"` curve. They are read from the end of the test, which the bootstrap
-does not move. Measured on the two tasks of the benchmark with such bounds.
+"""Scatter of ln max_lr for the bounds of a `"flat"` curve. These bounds depend on the end of the test, which the
+bootstrap does not change. Measured on the two tasks of the benchmark with such bounds.
 """
 
 TRIALS = 0.17
-"""Further scatter of ln max_lr if trial cycles moved it: two seeds may choose tops that are a factor of two apart.
-Measured with refine=600 (`benchmarks/bounds/interval.py trials`): without it 57 % of the intervals for 80 % hold.
+"""Additional scatter of ln max_lr if trial cycles changed max_lr, because two seeds may choose values that differ by a
+factor of two. Measured with refine=600 (`benchmarks/bounds/interval.py trials`). Without this scatter, only 57 % of the
+80 % intervals contain the max_lr of another seed.
 """
 
 LENGTH = 2.1
-"""Mean of |ln max_lr - ln max_lr'| / scatter for two seeds. These distances have an exponential distribution: at 50,
-80, 90 and 95 % their quantiles over -ln(1 - share) are 2.2, 2.0, 2.0 and 2.1 (`benchmarks/bounds/interval.py`).
+"""Mean of |ln max_lr - ln max_lr'| / scatter for two seeds. These distances have an exponential distribution: their
+quantiles at 50, 80, 90 and 95 %, divided by -ln(1 - share), are 2.2, 2.0, 2.0, 2.1 (`benchmarks/bounds/interval.py`).
 """
 
 MOST = 400
-"""Longer curves are averaged over neighbouring points first."""
+"""Largest number of points. In longer curves, groups of neighbouring points are averaged first."""
 
 
 def scatter(
@@ -43,22 +44,22 @@ def scatter(
     updates_per_rate: int = 1,
     from_start: bool = False,
 ) -> float:
-    """Return how far apart ln max_lr is in tests with other seeds: s = sqrt(0.05² + b²).
+    """Return the scatter of ln max_lr between tests with different seeds: s = sqrt(0.05² + b²).
 
-    b is the standard deviation of ln max_lr over 32 readings of the wild bootstrap: of curves that are the smoothed
-    losses plus their residuals with random signs. This is the share of the noise. Alone it explains less than half of
-    the differences between seeds.
+    b is the standard deviation of ln max_lr over 32 curves of the wild bootstrap. Each of these curves is the sum of
+    the smoothed losses and their residuals with random signs. b measures the effect of noise, which explains less than
+    half of the differences between seeds. For `"flat"` bounds the result is a constant.
 
     Args:
         bounds: the bounds that were read from the curve.
-        curve, loss: the smoothed curve, and the losses that were recorded, shape (n,).
+        curve, loss: the smoothed curve, and the recorded losses, shape (n,).
         unstable_end, updates_per_rate, from_start: as for `knee`.
 
     Source: Wu 1986, *Jackknife, bootstrap and other resampling methods in regression analysis*, Ann. Statist. 14.
     """
     if bounds.status == "flat":
         return FLAT
-    # A loss that diverged has a huge residual, which a sign would turn into a fall.
+    # A diverged loss has a huge residual, which a negative sign would turn into a fall.
     losses = np.minimum(loss, curve.cut)
     every = -(-len(losses) // MOST)
     blocks = np.arange(0, len(losses), every)
@@ -84,7 +85,7 @@ def scatter(
 def interval(max_lr: float, scatter: float, share: float, within: tuple[float, float]) -> tuple[float, float]:
     """Return max_lr · exp(±q s) for the scatter s, with q = -2.1 ln(1 - share).
 
-    Both ends are kept `within` the rates of the test, because other tests find nothing outside of them.
+    Both ends are clipped to `within`, the learning rates of the test, because no other test finds bounds outside.
     """
     factor = math.exp(min(-LENGTH * math.log1p(-share) * scatter, 700.0))
     low, high = within

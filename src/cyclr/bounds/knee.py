@@ -1,4 +1,4 @@
-"""The default rule: from where the loss starts to fall to where it stops, a little below where it turns unstable."""
+"""The default rule: base_lr is where the loss starts to fall, and max_lr is a little below the onset of instability."""
 
 import math
 from collections.abc import Sequence
@@ -12,77 +12,82 @@ from cyclr.bounds.curve import MIN_POINTS, Curve, smooth
 from cyclr.drawing.picture import Mark, verdict
 
 BEGUN = 0.1
-"""Share of the fall after which the loss counts as falling: base_lr."""
+"""Share of the fall after which the loss counts as falling. It gives base_lr."""
 
 FLATTENED = 0.9
-"""Share of the fall after which the improvement counts as flattened."""
+"""Share of the fall after which the curve counts as flattened."""
 
 SETTLED = 0.98
-"""Share of the fall after which the loss has settled: the lowest point may be anywhere on a level stretch."""
+"""Share of the fall after which the loss counts as settled. The minimum itself may lie anywhere on a level stretch."""
 
 READINGS = ((0.4, 1.0), (0.4, 1.5), (0.2, 14.0))
-"""Weight and divisor of each reading of max_lr: the rates at which the loss flattened, at which it settled, and at
-which it was back at its start or the test ended. `benchmarks/bounds/leave_one_out.py` chooses the weights 0.2, 0.6
-and 0.2, which are better by 0.0005 on its tasks and depend more on one reading.
+"""Weight and divisor of each of the three readings of max_lr: the learning rate at which the loss flattened, at which
+it settled, and at which it was back at its starting level or the test ended. `benchmarks/bounds/leave_one_out.py`
+chooses the weights 0.2, 0.6 and 0.2. These are better by only 0.0005 on its tasks and depend more on a single reading.
 """
 
 USUAL, POWER, MOST = 9.75, 0.4, 4.0
-"""`Curve.updates` of the default sweep, 150 points over seven decades. A longer sweep has made more updates before it
-reaches a rate, so its loss has fallen further, and the rates at which the loss flattens and settles are lower by about
-this power of the ratio. The power was measured up to a ratio of 2.3 and is used up to 4.
+"""`USUAL` is `Curve.updates` of the default sweep, 150 points over seven decades. A longer sweep makes more updates
+before it reaches a given learning rate, so its loss has fallen further there. The learning rates at which the loss
+flattens and settles are then lower by about (`Curve.updates` / `USUAL`)^`POWER`. This was measured for ratios up to 2.3
+and is used up to `MOST`.
 """
 
 FALLEN, READINGS_FROM_START, USUAL_FROM_START = 0.7, ((0.8, 0.65), (0.2, 10.0)), 5
-"""The same numbers for a test that restores the weights of the start before every rate. Its few updates at a rate show
-where the loss falls, but hardly where it settles. So max_lr is read at 70 % of the fall, and where the loss is back at
-its start. Updates at lower rates count for nothing: `USUAL_FROM_START` is a number of updates at one rate. Chosen on 20
-models by the max_lr of their default sweeps, and compared with those of ten others: `benchmarks/lr_finder.py`.
+"""The same constants for a test that restores the initial weights before every learning rate. Few updates at a learning
+rate show where the loss falls, but hardly where it settles. So max_lr is read at 70 % of the fall, and at the point at
+which the loss is back at its starting level. Updates at lower learning rates have no effect, so `USUAL_FROM_START`
+counts the updates at one learning rate. The constants were chosen to give the max_lr of the default sweeps of 20 models
+and were checked with ten other models (`benchmarks/lr_finder.py`).
 """
 
 RATIO = (10.0, 100.0)
 """Smallest and largest max_lr / base_lr."""
 
 NEGLIGIBLE = 1e-3
-"""A fall below this share of the starting level does not count if the loss then rises by more."""
+"""A fall is ignored if it is smaller than this share of the starting level, and than this share of the rise."""
 
 UNHARMED, MARGIN, BEFORE_END = 0.1, 1.5, 20.0
-"""A loss at most this share above its start did no harm. The max_lr for fine-tuning is the last rate of such a loss
-over the second number, and at most the last rate of the test over the third, because noise may hide a rise.
+"""A loss is unharmed if it is at most the share `UNHARMED` above its starting level. The max_lr for fine-tuning is the
+last learning rate with an unharmed loss, divided by `MARGIN`. Because noise may hide a rise, it is at most the last
+learning rate of the test, divided by `BEFORE_END`.
 """
 
 HIDDEN = 3.0
-"""A loss that did no harm up to the last rate over this number shows no rise, unless the test became unstable there."""
+"""A loss shows no rise if it is unharmed up to the last learning rate divided by this number, and training stays
+stable."""
 
 LEVEL = 30.0
-"""A loss that keeps its level while the rate rises by this factor, and then rises, may come from a trained model."""
+"""A loss may come from a trained model if it rises only after the learning rate has risen by this factor."""
 
 HINT, FLAT, NOISY = 1.5, 3.1, 4.5
-"""A fall below the second number of standard errors is no fall; below the third it may be noise. From the first number
-on, noise may hide a fall, and bounds for fine-tuning would often be too high: with them, training after 20 such tests
-lost 0.38 of the best score on average, and 0.13 after 21 tests below it (`benchmarks/bounds/small_batches.py`).
+"""Limits for the fall of the loss, in standard errors of the fall. A fall below `FLAT` is ignored, and a fall between
+`FLAT` and `NOISY` may be noise. Between `HINT` and `FLAT`, noise may hide a fall, and bounds for fine-tuning would
+often be too high: training with such bounds lost 0.38 of the best score on average in 20 tests between `HINT` and
+`FLAT`, but 0.13 in 21 tests below `HINT` (`benchmarks/bounds/small_batches.py`).
 
-Of 300 curves of pure noise, 95 in 100 fell by less than 3.1 standard errors, 99 in 100 by less than 3.6, and none by
-4.5: `benchmarks/bounds/noise.py`.
+Of 300 curves of pure noise, 95 % fell by less than 3.1 standard errors, 99 % by less than 3.6, and all by less than 4.5
+(`benchmarks/bounds/noise.py`).
 """
 
 ROSE = 6.5
-"""A loss that was never more than this many standard deviations of its noise above its start has not risen."""
+"""The loss counts as risen if a recorded loss is more than this many standard deviations of the noise above `start`."""
 
 CUT_SHORT = "The test ended before it reached its max_lr: let it run to the end, with more data or fewer steps."
-"""Advice if a higher max_lr would change nothing."""
+"""Advice if the test ended early, so that a higher max_lr would change nothing."""
 
 UNPROVEN = (
-    "Training ended at NaN or infinity, by a broken batch or a rate that is too high. Check the data for values that "
-    "are not finite. To tell them apart, restore the weights while RangeTest.in_doubt is True, and create it with "
-    "restores=True."
+    "Training ended at NaN or infinity, because of a broken batch or because the learning rate is too high. Check the "
+    "data for values that are not finite. To find the cause, create RangeTest with restores=True, and restore the "
+    "weights while RangeTest.in_doubt is True."
 )
-"""Advice if a loop that restores no weights met NaN or infinity before the loss had risen."""
+"""Advice if the loss became NaN or infinite before it had risen, in a training loop that does not restore weights."""
 
 UNSTABLE = (
     "Training turned unstable at once: check the data for values that are not finite, scale the inputs, or lower "
     "min_lr."
 )
-"""Advice if the test became unstable before a curve could be seen."""
+"""Advice if the test became unstable before it had enough points for a curve."""
 
 
 def knee(
@@ -96,37 +101,43 @@ def knee(
 ) -> Bounds:
     """Read bounds from a range test.
 
-    With L0 the level of the loss at the start and F how far its smoothed curve falls:
+    With the level L0 of the loss at the start, and the fall F of its smoothed curve:
 
-    - max_lr: the weighted geometric mean of three readings, r_1^0.4 · r_2^0.4 · r_3^0.2. r_1 is the rate at which the
-      loss has fallen by 0.9 F (it flattens). r_2 is the rate at which it has fallen by 0.98 F (it settles), over 1.5.
-      r_3 is the rate at which it is back at L0 (it is unstable), or the last rate, over 14. If noise, a long tail or a
-      loss that cannot rise much moves one of them, the others limit the error.
-    - base_lr: the rate at which the loss has fallen by 0.1 F, kept between max_lr / 100 and max_lr / 10.
+    - max_lr: the weighted geometric mean of three readings, r_1^0.4 · r_2^0.4 · r_3^0.2. r_1 is the learning rate at
+      which the loss has fallen by 0.9 F (the curve flattens). r_2 is the learning rate at which the loss has fallen by
+      0.98 F (the loss settles), divided by 1.5. r_3 is the learning rate at which the loss is back at L0 (training is
+      unstable), or the last learning rate, divided by 14. If one reading is wrong because of noise, a long tail or a
+      loss that cannot rise much, the other two limit the error.
+    - base_lr: the learning rate at which the loss has fallen by 0.1 F, clipped to max_lr / 100 and max_lr / 10.
 
-    The rates of flattening and settling are first multiplied by (u / 9.75)^0.4, so that bounds of short and long sweeps
-    are comparable: u is the number of updates at this rate that equal all updates so far (`Curve.updates`), 9.75 in a
-    default sweep, and u / 9.75 is kept between 1/4 and 4. With `from_start` the updates at lower rates count for
-    nothing, and the ratio is updates_per_rate / 5. max_lr is never above the rate of the lowest loss.
+    r_1 and r_2 are first multiplied by (u / 9.75)^0.4, so that the bounds of short and long sweeps are comparable.
+    u is the number of updates at this learning rate that equal all updates so far (`updates_per_rate` times
+    `Curve.updates`). In a default sweep u is 9.75, and u / 9.75 is clipped to 1/4 and 4. max_lr is at most the learning
+    rate of the lowest loss.
+
+    With `from_start`, max_lr is r_1^0.8 · r_3^0.2. Here r_1 is the learning rate at which the loss has fallen by 0.7 F,
+    divided by 0.65, and r_3 is divided by 10. Updates at lower learning rates have no effect, so u / 9.75 is replaced
+    by updates_per_rate / 5.
 
     Args:
         lr: learning rates, rising, > 0, shape (n,).
         loss: finite losses of the batches, shape (n,).
         unstable_end: True if the test ended because training turned unstable, even if no recorded loss shows it.
-        cut_short: True if it ended before its last rate for another reason, such as the end of the data; the advice is
-            then to let it run to the end.
-        updates_per_rate: updates made with every rate, ≥ 1.
-        from_start: True if the weights of the start were restored before every rate, and each loss is the mean over the
-            updates of its rate without the first.
+        cut_short: True if the test ended before its last learning rate for another reason, such as the end of the data.
+            The advice is then to let the test run to the end.
+        updates_per_rate: updates made at every learning rate, ≥ 1.
+        from_start: True if the initial weights were restored before every learning rate. Each loss is then the mean
+            over the updates at its learning rate, without the first update.
 
     Raises:
-        TypeError, ValueError: rates that do not rise, losses that are not finite, or not as many of both; an
-            updates_per_rate that is not an integer of at least 1.
+        TypeError, ValueError: the learning rates do not rise, a loss is not finite, the lengths of `lr` and `loss`
+            differ, or updates_per_rate is not an integer of at least 1.
 
     Returns:
-        Bounds with a status. They hold numbers if it is `"ok"`, `"no_divergence"` or `"noisy"`, and also if it is
-        `"flat"` because the loss kept its level for long and then rose, as the loss of a trained model does, and did
-        not fall by more than 1.5 standard errors, which noise may hide in a model that learns.
+        Bounds with a status. The bounds are numbers if the status is `"ok"`, `"no_divergence"` or `"noisy"`. If the
+        status is `"flat"`, the bounds are numbers only if the loss kept its level for long and then rose, like the loss
+        of a trained model, and fell by less than 1.5 standard errors. A larger fall may belong to a model that learns,
+        hidden by noise.
 
     Example:
         >>> import numpy as np
@@ -155,7 +166,7 @@ def knee(
 def read_bounds(
     curve: Curve, *, unstable_end: bool, cut_short: str, updates_per_rate: int = 1, from_start: bool = False
 ) -> Bounds:
-    """Read bounds from a smoothed curve; `knee` says how. `cut_short` is the advice if the test ended early."""
+    """Read bounds from a smoothed curve by the rule of `knee`. `cut_short` is the advice if the test ended early."""
     if len(curve.lr) < MIN_POINTS:
         return _too_few(len(curve.lr), cut_short, unstable_end)
     level = _bounds_if_flat(curve, unstable_end, cut_short)
@@ -178,12 +189,12 @@ def read_bounds(
     ]
     rise = float(curve.loss[curve.lowest :].max() - bottom)
     if errors_of_fall(curve) < NOISY:
-        words = f"{fell}, but its noise from update to update hides where: the bounds are a guess.{kept}"
+        words = f"{fell}, but noise from update to update hides the shape of the curve: the bounds are a guess.{kept}"
         return _bounds("noisy", (low, top), words, marks, ADVICE["noisy"])
     if not unstable_end and rise < BEGUN * curve.fall:
         words = (
-            f"{fell}, and never turned up to the end of the test at {curve.lr[-1]:.2g}, so that higher rates may do "
-            f"better still.{kept}"
+            f"{fell}, and did not rise again before the end of the test at {curve.lr[-1]:.2g}, so higher learning "
+            f"rates may be even better.{kept}"
         )
         marks.append(_point(curve, "end of the test:", -1))
         return _bounds("no_divergence", (low, top), words, marks, cut_short or ADVICE["no_divergence"])
@@ -193,14 +204,15 @@ def read_bounds(
 
 
 def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> tuple[Bounds, Curve | None]:
-    """Return the bounds, or none if the loss rises as it learns, because it is a reward that the training maximizes.
+    """Return the bounds, or bounds that are None if the loss is a reward, which rises while the model learns.
 
-    Then the curve upside down is one to read bounds from: it falls, while the curve itself does not move, or falls only
-    after it rose, when training turns unstable. Of 1,080 sweeps of the benchmark none is taken for one, and of
-    3,000 curves of noise 2 (`benchmarks/bounds/noise.py`), which have no bounds either way.
+    The loss counts as a reward if bounds can be read from the negative loss, and the loss itself does not change, or
+    falls only after it rose, because training turned unstable. None of 1,080 sweeps of the benchmark counts as a
+    reward. Of 3,000 curves of noise, 2 count as a reward; these give no bounds in either case
+    (`benchmarks/bounds/noise.py`).
 
     Returns:
-        The bounds, and the curve of the negative loss if that was read.
+        The bounds, and the curve of the negative loss if the loss counts as a reward, or None.
     """
     if bounds.status == "too_few_points":
         return bounds, None
@@ -224,10 +236,11 @@ def unless_ascent(bounds: Bounds, curve: Curve, loss: ArrayLike) -> tuple[Bounds
 
 
 def readings(curve: Curve, updates_per_rate: int = 1, from_start: bool = False) -> tuple[float, ...]:
-    """Return the rates that max_lr is read from: those of shares of the fall, and that at which the loss was back.
+    """Return the learning rates from which max_lr is computed.
 
-    The shares are `FLATTENED` and `SETTLED`, or `FALLEN` with `from_start`. Their rates are those at which a usual test
-    would have reached them.
+    The first are those at which the loss has fallen by the shares `FLATTENED` and `SETTLED`, or `FALLEN` with
+    `from_start`, corrected to the values of a default sweep. The last is the learning rate at which the loss is back at
+    its starting level.
     """
 
     def usual(share: float) -> float:
@@ -240,7 +253,7 @@ def readings(curve: Curve, updates_per_rate: int = 1, from_start: bool = False) 
 
 def errors_of_fall(curve: Curve) -> float:
     """Return the fall of the loss in standard errors."""
-    # Rounding limits how small an error can be.
+    # The error is at least the rounding error.
     errors = max(curve.error, 1e-9 * max(abs(curve.start), curve.fall))
     return curve.fall / errors if errors > 0 else 0.0
 
@@ -260,7 +273,7 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
         else:
             words += ": nothing was learned."
         return _bounds("flat", None, words, [start, first, end], advice)
-    # By the median of neighbours, as the smoothed loss does not follow a rise to its full height.
+    # The running median is used, because the smoothed loss does not follow a rise to its full height.
     unharmed = np.flatnonzero(curve.median <= curve.start + max(3 * curve.noise, UNHARMED * abs(curve.start)))
     last = float(curve.lr[unharmed[-1]]) if len(unharmed) else 0.0
     if HINT <= errors < FLAT or (not unstable_end and last > curve.lr[-1] / HIDDEN):
@@ -282,15 +295,15 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
             kept = f" max_lr is kept at a twentieth of {curve.lr[-1]:.2g}, where the test ended."
             marks.append(end)
         words = (
-            f"{never}, and rose beyond {last:.2g}.{kept} base_lr is kept at max_lr / {RATIO[1]:.0f}. A trained model "
-            "does so, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. A new one "
-            "did not learn: the data may hold nothing to learn, the step may add gradients instead of subtracting "
-            "them, or the noise of small batches may hide the fall, and then updates_per_rate=8 shows it."
+            f"{never}, and rose beyond {last:.2g}.{kept} base_lr is kept at max_lr / {RATIO[1]:.0f}. This is normal "
+            "for a trained model, whose loss starts near its floor: for fine-tuning, these bounds keep below the rise. "
+            "A new model did not learn: the data may hold nothing to learn, the step may add gradients instead of "
+            "subtracting them, or the noise of small batches may hide the fall (updates_per_rate=8 would show it)."
         )
         return _bounds("flat", (top / RATIO[1], top), words, marks)
     words = (
-        f"{never} before it rose: every rate from {curve.lr[0]:.2g} on that moved it was too high, the step adds "
-        "gradients instead of subtracting them, or the model cannot learn from this data."
+        f"{never} before it rose: every learning rate from {curve.lr[0]:.2g} on that changed the loss was too high, "
+        "the step adds gradients instead of subtracting them, or the model cannot learn from this data."
     )
     return _bounds("flat", None, words, [start, first], "Lower min_lr of the range test.")
 
@@ -307,7 +320,7 @@ def _start(curve: Curve) -> Mark:
 
 
 def _point(curve: Curve, name: str, index: int) -> Mark:
-    """Mark a point of the curve, with its rate after its name."""
+    """Return a mark for a point of the curve: a name and the point's learning rate."""
     rate = float(curve.lr[index])
     return Mark(f"{name} {rate:.2g}", float(curve.loss[index]), rate)
 
@@ -315,7 +328,7 @@ def _point(curve: Curve, name: str, index: int) -> Mark:
 def _bounds(
     status: Status, numbers: tuple[float, float] | None, words: str, marks: Sequence[Mark], advice: str = ""
 ) -> Bounds:
-    """Return bounds whose reason is the verdict, what the curve shows, and advice."""
+    """Return bounds whose reason consists of the verdict, a description of the curve, and advice."""
     reason = " ".join(filter(None, (verdict(numbers), words, advice)))
     low, top = numbers or (None, None)
     return Bounds(low, top, status, reason, tuple(marks))

@@ -1,4 +1,4 @@
-"""Smoothing of a loss curve: pure functions that leave a constant curve exactly as it is."""
+"""Pure functions that smooth a loss curve and do not change a constant curve."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,17 +8,17 @@ from cyclr import _checks
 Floats = NDArray[np.float64]
 
 _EXACT, _ROWS = 1024, 256
-"""Points up to which the kernel is computed for every point, and how many points at a time."""
+"""Largest number of points for which the kernel is computed at every point, and number of points at a time."""
 
 _CELLS, _REACH = 16, 9.0
-"""For more points: cells per bandwidth, and bandwidths beyond which weights are left out (< 1e-17)."""
+"""For more points: cells per bandwidth, and distance in bandwidths beyond which weights (< 1e-17) are left out."""
 
 _NODES, _ENTRIES = 64, 2**20
-"""For more points: nodes at a time, and weights at a time, if that is fewer nodes, but at least one."""
+"""For more points: most nodes at a time, and most weights at a time. At least one node is computed at a time."""
 
 
 def exponential(values: ArrayLike, momentum: float) -> Floats:
-    """Return the exponential running mean, as it is known while a curve is recorded.
+    """Return the exponential running mean, which can be computed while a curve is recorded.
 
     m_t = momentum · m_(t−1) + (1 − momentum) · v_t from m_(−1) = 0, divided by 1 − momentum^(t+1), so that the weights
     of the values sum to one at every t. The momentum is in [0, 1); 0 returns the values themselves.
@@ -38,18 +38,18 @@ class RunningMean:
     def update(self, value: float) -> float:
         """Add one value and return the mean so far."""
         self._weight = self.momentum * self._weight + (1 - self.momentum)
-        # Moving towards the value, instead of dividing a sum, leaves a constant exactly as it is.
+        # Moving the mean towards the value keeps constant values exact, which dividing a sum would not.
         share = (1 - self.momentum) / self._weight
         self._mean = float(value) if share == 1 else self._mean + share * (float(value) - self._mean)
         return self._mean
 
 
 def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
-    """Return the weighted mean around every point: it has no lag, unlike a running mean, so a minimum keeps its place.
+    """Return the weighted mean around every point. Unlike a running mean it has no lag, so a minimum keeps its place.
 
-    s_i = Σ_j k_ij v_j / Σ_j k_ij with k_ij = exp(−((x_i − x_j) / bandwidth)² / 2). For more than 1,024 points it is
-    computed at the first and the last point of every sixteenth of a bandwidth, with its slope, and interpolated between
-    them by cubics. The error is below 1e-6 of the range of the values.
+    s_i = Σ_j k_ij v_j / Σ_j k_ij with k_ij = exp(−((x_i − x_j) / bandwidth)² / 2). For more than 1,024 points, the mean
+    and its slope are computed only at the first and the last point of every sixteenth of a bandwidth. Cubic polynomials
+    interpolate between these points, with an error below 1e-6 of the range of the values.
 
     Args:
         position: x, shape (n,), such as the logarithm of the learning rate.
@@ -59,7 +59,7 @@ def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
     x, v = np.asarray(position, dtype=np.float64), np.asarray(values, dtype=np.float64)
     width = _checks.number("bandwidth", bandwidth, at_least=0)
     if x.shape != v.shape or x.ndim != 1:
-        raise ValueError(f"position and values must be vectors of one length; got shapes {x.shape} and {v.shape}.")
+        raise ValueError(f"position and values must be vectors of the same length; got shapes {x.shape} and {v.shape}.")
     if width == 0 or len(v) == 0:
         return v.copy()
     result = np.empty_like(v)
@@ -74,7 +74,7 @@ def kernel(position: ArrayLike, values: ArrayLike, bandwidth: float) -> Floats:
 
 
 def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
-    """Compute the `kernel` mean of many points whose positions rise, from some of them."""
+    """Compute the `kernel` mean at rising positions by interpolation between some of them."""
     edges = np.flatnonzero(np.diff(np.floor((x - x[0]) * (_CELLS / width))))
     at = np.unique(x[np.concatenate([[0], edges, edges + 1, [len(x) - 1]])])
     mean, slope = np.empty((2, len(at) + 1))
@@ -86,7 +86,7 @@ def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
         means, moments = _sums(weights, v[near]), _sums(weights, distance * v[near])
         mean[:-1][rows] = means
         slope[:-1][rows] = (moments - means * _sums(weights, distance)) / width**2
-    # A last interval for the last point.
+    # The last point needs an interval to its right.
     at, mean[-1], slope[-1] = np.append(at, at[-1] + width), mean[-2], 0.0
     left = np.searchsorted(at, x, side="right") - 1
     length = np.diff(at)[left]
@@ -97,19 +97,19 @@ def _interpolated_kernel(x: Floats, v: Floats, width: float) -> Floats:
 
 
 def kernel_weights(at: Floats, position: Floats, bandwidth: float) -> Floats:
-    """Return the weights, shape (m, n), of n values in the `kernel` mean at m places. The rows sum to one."""
+    """Return the weights, shape (m, n), of n values in the `kernel` mean at m positions. Each row sums to one."""
     weights = np.exp(-0.5 * ((at[:, None] - position[None, :]) / bandwidth) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
 
 
 def _sums(weights: Floats, values: Floats) -> Floats:
-    # Not by `@`: the threads of BLAS wait for one another, which takes forty times as long on a busy machine.
+    # `@` uses the threads of BLAS, which wait for each other and take forty times as long on a busy machine.
     return np.asarray(np.einsum("ij,j->i", weights, values))
 
 
 def running_median(values: ArrayLike, window: int) -> Floats:
-    """Return the median of the `window` values (odd) around every point, fewer at the ends; it removes outliers."""
+    """Return the median of `window` (odd) values around every point, and of fewer at the ends, to remove outliers."""
     v = np.asarray(values, dtype=np.float64)
     size = _checks.integer("window", window, at_least=1)
     if size % 2 == 0:
@@ -123,8 +123,9 @@ def running_median(values: ArrayLike, window: int) -> Floats:
 def unimodal(values: ArrayLike) -> Floats:
     """Return the closest sequence that first falls and then rises (either part may be empty).
 
-    Of all sequences with u_0 ≥ … ≥ u_k ≤ … ≤ u_(n−1) for some k, the one with the smallest Σ (u_i − v_i)². A dip of
-    noise disappears, because it does not pay for the points around it; there is no width to choose.
+    The result has the smallest Σ (u_i − v_i)² of all sequences with u_0 ≥ … ≥ u_k ≤ … ≤ u_(n−1) for some k. A dip
+    caused by noise disappears, because a sequence with this dip would be farther from the points around the dip. There
+    is no bandwidth to choose.
 
     Example:
         >>> from cyclr.bounds.smoothing import unimodal
@@ -135,10 +136,10 @@ def unimodal(values: ArrayLike) -> Floats:
     """
     v = np.asarray(values, dtype=np.float64)
     scale = float(np.abs(v - v[0]).max()) if len(v) else 0.0
-    # A division by less than that may overflow.
+    # A division by a smaller scale may overflow.
     if scale < np.finfo(np.float64).tiny:
         return v.copy()
-    # The errors are compared on a scale of 1, so that squares of tiny and huge values keep their digits.
+    # The values are scaled to 1, so that the squares of tiny and huge values keep their digits.
     scaled = (v - v[0]) / scale
     split = int(np.argmin(_isotonic(scaled)[1] + _isotonic(scaled[::-1])[1][::-1]))
     fitted = np.concatenate([_isotonic(scaled[:split])[0], _isotonic(scaled[split:][::-1])[0][::-1]])
@@ -146,9 +147,12 @@ def unimodal(values: ArrayLike) -> Floats:
 
 
 def _isotonic(values: Floats) -> tuple[Floats, Floats]:
-    """Pool adjacent violators to the closest falling sequence; also the squared errors of the first 0 … n values."""
+    """Return the closest falling sequence (by pooling adjacent violators), and its errors for the first 0, …, n values.
+
+    An error is the smallest sum of squared differences.
+    """
     errors = [0.0]
-    # Of neighbours with one value: their number, the value, their sum of squares, and the sum of all blocks before.
+    # A block of neighbours with a common value: their number, the value, their error, and the error of earlier blocks.
     blocks: list[tuple[int, float, float, float]] = []
     for value in values.tolist():
         size, mean, error, before = 1, value, 0.0, errors[-1]
