@@ -248,6 +248,23 @@ def test_data_that_is_often_not_finite_does_not_lower_the_rate_without_end():
     assert rates[ignored + 1 :] == BOUNDS.schedule(total_steps=4000)(np.arange(ignored + 1, 4000)).tolist()
 
 
+def test_the_batch_at_which_a_loss_is_ignored_is_left_out_and_no_state_is_kept():
+    auto = AutoCycle(2000, BOUNDS, state=Number())
+    for step in range(2000):
+        assert auto.lr
+        # Three losses in a row lower the learning rate.
+        loss, copies = math.nan if step % 40 > 36 else falling(step), auto.state_dict()["copies"]
+        events = len(auto.events)
+        left_out = quietly(auto.skip, loss)
+        if len(auto.events) > events and auto.events[-1].what == "ignored":
+            break
+        if not left_out:
+            quietly(auto.step, loss)
+    assert left_out
+    assert auto.events[-1].what == "ignored"
+    assert auto.state_dict()["copies"] == copies
+
+
 def adversarial(kind):
     """Losses that do not depend on the rate."""
     rng = np.random.default_rng(1)
