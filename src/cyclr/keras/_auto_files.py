@@ -3,7 +3,7 @@
 import io
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -79,11 +79,15 @@ class Files:
             path.unlink(missing_ok=True)
 
 
+def _with_length(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "total_steps": _plain.read(f"{name}['total_steps']", state.get("total_steps"), int)}
+
+
 class _Content(NamedTuple):
     """The text in a file."""
 
     fingerprint: str
-    state: dict[str, Any]
+    state: Annotated[dict[str, Any], _with_length]
 
 
 def _as(variable: Any, content: NDArray[np.uint8]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cyclr import _checks
+from cyclr import _checks, _files, _plain
 from cyclr.keras._optimizers import check_model
 
 State = list[Any]
@@ -80,10 +80,18 @@ class KerasStates:
         import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by name then.
 
         with h5py.File(path) as file:
+            listed = _plain.parse(_read(file, "cyclr/weights", path))
             return [
-                np.frombuffer(np.asarray(file[name][()]).tobytes(), np.dtype(kind)).reshape(shape)
-                for name, kind, shape in json.loads(file["cyclr/weights"][()])
+                np.frombuffer(np.asarray(_read(file, name, path)).tobytes(), np.dtype(kind)).reshape(shape)
+                for name, kind, shape in listed
             ]
+
+
+def _read(file: Any, name: str, path: Path) -> Any:
+    """Return the content of a data set, unless it claims more than a file of this size holds."""
+    if file[name].nbytes > _files.most_unpacked(path):
+        raise ValueError(f"{name:.100} has {file[name].nbytes:,} bytes, more than 100 times the size of the file")
+    return file[name][()]
 
 
 class _FileInMemory(io.BytesIO):

@@ -172,22 +172,29 @@ class AutoCycle(RateCallback):
                 "AutoCycle(total_steps=...)."
             )
         fast = isinstance(_private.inner(model.optimizer), _USUAL_FAST)
-        self.auto = cyclr.AutoCycle(total, self._schedule, state=state, usual_lr=0.01 if fast else 0.001)
-        self._model_of_run = model
+        auto = cyclr.AutoCycle(total, self._schedule, state=state, usual_lr=0.01 if fast else 0.001)
         if saved:
-            state.restore(saved["copies"].pop("now"))
-            self.auto.load_state_dict(saved)
+            now = saved["copies"].pop("now")
+            try:
+                auto.load_state_dict(saved)
+            except ValueError as error:
+                reason = str(error).split(". ")[0]
+                raise ValueError(
+                    f"folder must hold a run that this AutoCycle can continue, but {reason}. Create AutoCycle and call "
+                    "fit as for that run, or pass an empty folder to start a run."
+                ) from error
+            state.restore(now)
         elif not _private.has_weights(model):
             if not can_be_built(model):
-                self.auto = None
                 raise ValueError(
                     "AutoCycle needs a model that has its weights, to go back to them; got a model that is not built, "
                     "and that has no call() to build it by. Call its layers on a batch before fit."
                 )
-            build_in_first_step(model, then=self.auto.start)
-        if left is not None and self.auto.last_step + 1 + left > total:
+            build_in_first_step(model, then=auto.start)
+        self.auto, self._model_of_run = auto, model
+        if left is not None and auto.last_step + 1 + left > total:
             warn(
-                f"the run has total_steps={total}, and fit makes {left} updates from step {self.auto.last_step + 1} "
+                f"the run has total_steps={total}, and fit makes {left} updates from step {auto.last_step + 1} "
                 "on. The updates after its end use its last learning rate. Pass the epochs that the run started with.",
             )
 
@@ -289,6 +296,10 @@ class _FitState:
     def restore(self, copy: list[NDArray[Any]]) -> None:
         for variable, value in zip(self.variables(), copy, strict=True):
             variable.assign(value)
+
+    def check_copy(self, copy: list[NDArray[Any]] | None) -> None:
+        if copy is None:
+            raise ValueError("it lacks a copy of the model to go back to")
 
     def fingerprint(self) -> str:
         """Return a hash of what a saved model has."""

@@ -107,12 +107,20 @@ class Ensemble(keras.Model):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
-        state = weights_of(model)
-        listed = _plain.read("members", config.pop("members"), list[Description])
-        members = [entry._replace(state=state).member() for entry in listed]
-        activation = keras.activations.deserialize(config.pop("activation"), custom_objects)
-        return cls(model, members, activation=activation, **config)
+        if missing := [name for name in ("model", "members", "weights", "activation") if name not in config]:
+            raise ValueError(
+                f"the config of an Ensemble must have an entry {missing[0]!r}; got {_plain.described(config)}."
+            )
+        try:
+            model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
+            state = weights_of(model)
+            listed = _plain.read("members", config.pop("members"), list[Description])
+            members = [entry._replace(state=state).member() for entry in listed]
+            activation = keras.activations.deserialize(config.pop("activation"), custom_objects)
+            return cls(model, members, activation=activation, **config)
+        except (TypeError, ValueError) as error:
+            # Keras quotes entries whole, and prints the whole config below a TypeError.
+            raise ValueError(f"{error!s:.500}") from error
 
     def save_own_variables(self, store: Any) -> None:
         """Write the members' weights."""
@@ -124,9 +132,13 @@ class Ensemble(keras.Model):  # type: ignore[misc]
         """Read the members' weights."""
         members = []
         for number, member in enumerate(self._combined.members):
-            state = [np.asarray(store[f"{number}.{place}"]) for place in range(len(member.state))]
+            held = [store[f"{number}.{place}"] for place in range(len(member.state))]
+            for place, (value, own) in enumerate(zip(held, member.state, strict=True)):
+                if value.shape != own.shape:
+                    raise ValueError(f"weight {place} must have shape {own.shape}; got shape {value.shape}.")
+            state = [np.asarray(value) for value in held]
             members.append(Member(member.step, member.lr, state, member.metrics))
-        self._combined = _Combined(members, self._combined.shares)
+        self._combined = _Combined(checked_members(members, KerasStates(), None), self._combined.shares)
 
 
 class _Combined:

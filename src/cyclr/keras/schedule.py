@@ -1,10 +1,10 @@
 """A schedule inside the compiled training step."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 
-from cyclr import _checks, _names
+from cyclr import _checks, _names, _plain
 from cyclr.keras import _private
 from cyclr.schedules import Schedule
 from cyclr.schedules.base import check_schedule
@@ -100,14 +100,23 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LearningRate":
         """Return the learning rate that `get_config` described."""
-        schedule = Schedule.from_dict(config["schedule"])
-        return cls(schedule, config.get("start_step", 0), config.get("gradient_accumulation_steps"))
+        saved = _plain.read("the config of LearningRate", config, _Config)
+        return cls(Schedule.from_dict(saved.schedule), saved.start_step, saved.gradient_accumulation_steps)
 
     def __repr__(self) -> str:
         start = f", start_step={self.start_step}" if self.start_step else ""
         given = self.gradient_accumulation_steps
         factor = "" if given is None else f", gradient_accumulation_steps={given}"
         return f"LearningRate({self.schedule!r}{start}{factor})"
+
+
+class _Config(NamedTuple):
+    """What `LearningRate.get_config` returns, as it is read back."""
+
+    schedule: dict[str, Any]
+    start_step: int = 0
+    gradient_accumulation_steps: int | None = None
+    needs: Any = None
 
 
 @_names.hinted
