@@ -225,7 +225,7 @@ def test_the_cycles_of_a_schedule_callback_are_found(given, schedule, ends, firs
 
 
 def test_a_schedule_callback_without_a_rate_has_no_cycles(probe):
-    with pytest.raises(ValueError, match="no ScheduleCallback in callbacks sets the learning rate"):
+    with pytest.raises(ValueError, match="no ScheduleCallback that sets the learning rate"):
         probe(keras.optimizers.SGD(0.1), 4).fit(
             callbacks=[ScheduleCallback(weight_decay=Constant(0.0)), CycleEnd(print)]
         )
@@ -235,7 +235,7 @@ def test_a_schedule_callback_without_a_rate_has_no_cycles(probe):
 def test_without_a_schedule_to_be_found_it_says_so(rate, probe):
     run = probe(keras.optimizers.SGD(rate), 4)
     with pytest.raises(
-        ValueError, match=r"whose cycles are meant.*Add ScheduleCallback\(.*Or pass CycleEnd\(fn, schedule\)"
+        ValueError, match=r"needs a schedule with cycles.*Add ScheduleCallback\(.*Or pass CycleEnd\(fn, schedule\)"
     ):
         run.fit(callbacks=[CycleEnd(print)])
     np.testing.assert_array_equal(run.rates, 0)

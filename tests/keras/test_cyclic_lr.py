@@ -531,7 +531,10 @@ def test_a_new_callback_goes_on_from_the_updates_that_it_is_told(probe):
 def test_several_steps_per_call_are_refused(linear_model):
     model = linear_model("sgd", steps_per_execution=4)
     weights = model.get_weights()
-    with pytest.raises(ValueError, match=r"between updates, which steps_per_execution=4.*cyclr\.keras\.LearningRate"):
+    with pytest.raises(
+        ValueError,
+        match=r"between two calls of the training step; got steps_per_execution=4.*cyclr\.keras\.LearningRate",
+    ):
         fit(model, CyclicLR(0.1, 0.5, 4))
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -550,7 +553,8 @@ def test_an_optimizer_with_a_schedule_of_its_own_is_refused(make, name, scaled, 
     optimizer = keras.optimizers.SGD(make())
     model = linear_model(keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer)
     with pytest.raises(
-        ValueError, match=rf"CyclicLR must be the only one.*made with a {name} of its own.*SGD\(0\.01\)"
+        ValueError,
+        match=rf"CyclicLR cannot set the learning rate.*created with a schedule; got a {name}\..*SGD\(0\.01\)",
     ):
         fit(model, CyclicLR(0.1, 0.5, 4))
 
@@ -637,6 +641,6 @@ def test_the_optimizer_holds_the_rate_of_the_last_update(probe):
 def test_a_step_size_in_epochs_is_said(step_size, warns):
     model, x = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), np.ones((10, 1), "float32")
     model.compile(keras.optimizers.SGD(0.01), "mse")
-    said = f"step_size={step_size:g} counts updates, and an epoch has 10.*write step_size={10 * step_size:g}"
+    said = f"step_size={step_size:g} counts updates, so an epoch of 10.*write step_size={10 * step_size:g}"
     with pytest.warns(UserWarning, match=said) if warns else contextlib.nullcontext():
         model.fit(x, x, batch_size=1, verbose=0, callbacks=[CyclicLR(0.01, 0.1, step_size)])

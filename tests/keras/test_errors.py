@@ -103,9 +103,7 @@ def test_what_is_no_model_is_refused(wrong, kind):
 
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    with pytest.raises(
-        ValueError, match=r"model must be compiled.*loop of your own, call model\.compile\(optimizer=its"
-    ):
+    with pytest.raises(ValueError, match=r"model must be compiled.*your own loop, call model\.compile\(optimizer=its"):
         range_test(model, X, Y)
 
 
@@ -128,7 +126,11 @@ def test_other_arguments_of_fit_and_of_other_finders_are_refused(name, remedy, m
 
 @pytest.mark.parametrize(
     ("value", "remedy"),
-    [([0.5, 0.2], "the first that model.evaluate returns"), ({"loss": 0.5}, 'Return its "loss"'), (None, "Return the")],
+    [
+        ([0.5, 0.2], "model.evaluate returns the loss as the first"),
+        ({"loss": 0.5}, 'Return its "loss"'),
+        (None, "Return the"),
+    ],
     ids=["list", "dict", "None"],
 )
 def test_what_evaluate_must_return_is_named(value, remedy, model):

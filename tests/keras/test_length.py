@@ -60,7 +60,7 @@ def fit(schedule=ONE, *, place="callback", epochs=4, model=None, accumulation=No
 def test_another_length_is_said_once(place, arguments, updates):
     (said,) = fit(place=place, **arguments)
     assert f"total_steps=40, and the run has {updates} updates" in said
-    assert f" {ONE(updates - 1):.3g} at the end. Write total_steps={updates}, or train for 40 updates" in said
+    assert f" {ONE(updates - 1):.3g}. Write total_steps={updates}, or train for 40 updates" in said
 
 
 @pytest.mark.parametrize("place", ["callback", "optimizer", "cycle end"])
@@ -92,7 +92,7 @@ def test_a_second_fit_that_goes_past_the_end_is_said():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the schedule has total_steps")
         model.fit(X, X, batch_size=8, epochs=4, callbacks=[ScheduleCallback(ONE)], verbose=0)
-    with pytest.warns(UserWarning, match="total_steps=40, and the run has 50 updates. The updates after that use"):
+    with pytest.warns(UserWarning, match="total_steps=40, but the run has 50 updates. Later updates use"):
         model.fit(X, X, batch_size=8, epochs=1, callbacks=[ScheduleCallback(ONE)], verbose=0)
 
 
@@ -189,7 +189,9 @@ def fit_again(second, **arguments):
 def test_bounds_on_a_trained_model_say_where_the_cycle_starts():
     rates, (said,) = fit_again(ScheduleCallback(BOUNDS))
     np.testing.assert_array_equal(rates, BOUNDS.schedule(total_steps=80)(np.arange(40, 80)))
-    assert "has made 40 updates before this fit, so the cycle has 80 updates, and starts at update 40" in said
+    assert (
+        "made 40 updates before this fit, so the cycle has 80 updates, and this fit starts at update 40 of it" in said
+    )
     assert f"{rates[0]:.3g}" in said
     assert "ScheduleCallback(bounds, start_step=0)" in said
     rates, said = fit_again(ScheduleCallback(BOUNDS, start_step=0))
@@ -210,7 +212,7 @@ def test_bounds_of_a_resumed_run_go_on_without_a_warning():
 def test_a_schedule_that_a_trained_model_is_past_names_the_step_to_start_at():
     rates, (said,) = fit_again(ScheduleCallback(ONE))
     np.testing.assert_array_equal(rates, ONE(40))
-    assert "made 40 of them before this fit" in said
+    assert "made 40 of these updates before this fit" in said
     assert "ScheduleCallback(schedule, start_step=0)" in said
     rates, said = fit_again(ScheduleCallback(ONE, start_step=0))
     np.testing.assert_array_equal(rates, ONE(np.arange(40)))

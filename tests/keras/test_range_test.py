@@ -349,7 +349,7 @@ def test_the_loss_of_one_output_can_be_recorded():
 def test_a_name_that_is_not_in_the_logs_is_an_error_that_lists_them(linear_model):
     model = linear_model(keras.optimizers.SGD(), metrics=["mae"])
     with pytest.raises(
-        RangeTestError, match=r"monitor must name a loss.*got monitor='nope', the logs hold loss, mae\."
+        RangeTestError, match=r"monitor must name a loss.*got monitor='nope'\. The logs contain loss, mae\."
     ):
         range_test(model, X, Y, **SWEEP, monitor="nope")
 

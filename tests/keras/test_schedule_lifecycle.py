@@ -355,7 +355,7 @@ def test_a_change_that_the_optimizer_cannot_take_changes_nothing(refused, probe)
     callback = ScheduleCallback(**callback)
     callback.attach(run.model)
     batch_by_batch(run, slice(0, 2))
-    with pytest.raises(ValueError, match=r"must be the only one|created without one"):
+    with pytest.raises(ValueError, match=r"created with a schedule|created without one"):
         callback.change(**refused)
     batch_by_batch(run, slice(2, 4))
     run.fit(slice(4, None), callbacks=[callback])
@@ -517,9 +517,7 @@ def test_two_schedule_callbacks_at_once_are_refused(swapped, probe):
     run = probe(keras.optimizers.SGD(0.875, momentum=0.5), 6)
     kind = type(run.model.optimizer)
     callbacks = [ScheduleCallback(SHORT), ScheduleCallback(momentum=MOMENTUM)]
-    with pytest.raises(
-        ValueError, match=r"ScheduleCallback must be the only one of its kind.*Pass all schedules to one"
-    ):
+    with pytest.raises(ValueError, match=r"another ScheduleCallback replaced them.*Pass all schedules to one"):
         run.fit(callbacks=callbacks[::-1] if swapped else callbacks)
     np.testing.assert_array_equal(run.rates, 0)
     assert type(run.model.optimizer) is kind
@@ -549,7 +547,7 @@ def test_an_optimizer_compiled_in_after_attaching_by_hand_is_refused_until_detac
     run.model.compile(keras.optimizers.SGD(0.875), run.model.loss)
     if changed:
         callback.change(SHORT)
-    with pytest.raises(ValueError, match=r"compiled again with another optimizer.*detach\(\) what was attached"):
+    with pytest.raises(ValueError, match=r"compiled again with another optimizer.*call detach\(\)"):
         run.fit(callbacks=[callback])
     np.testing.assert_array_equal(run.rates, 0)
     callback.detach()

@@ -309,7 +309,7 @@ def test_files_hold_every_type(policy, tmp_path):
 
 @pytest.mark.any_backend
 def test_an_auto_cycle_later_in_the_list_is_refused():
-    with pytest.raises(ValueError, match=r"Snapshots must come after AutoCycle in callbacks"):
+    with pytest.raises(ValueError, match=r"from AutoCycle, and must come after it in callbacks"):
         fit(compiled(plain(), 0.1), Snapshots(), AutoCycle(CYCLE))
 
 
@@ -459,7 +459,9 @@ def test_data_that_gives_no_statistics_is_refused():
 def test_what_gives_no_members_is_refused():
     with pytest.raises(ValueError, match=r"Snapshots needs a schedule with cycle ends; got Constant.*pass every="):
         fit(compiled(plain(), LearningRate(cyclr.Constant(0.1))), Snapshots())
-    with pytest.raises(ValueError, match=r"whose cycles are meant.*pass Snapshots\(schedule=schedule\), or every="):
+    with pytest.raises(
+        ValueError, match=r"needs a schedule with cycles.*pass Snapshots\(schedule=schedule\), or every="
+    ):
         fit(compiled(plain(), 0.1), Snapshots())
     with pytest.raises(TypeError, match="validate must be a function"):
         Snapshots(validate=3)
@@ -493,7 +495,9 @@ def test_members_of_another_model_are_refused():
     for combine in (ensemble, average):
         with pytest.raises(MembersError, match="the member of step 0 must be of this model"):
             combine(model, others)
-        with pytest.raises(TypeError, match=r"must be what model\.get_weights\(\) returns; got \{'a': 1\}"):
+        with pytest.raises(
+            TypeError, match=r"must be a list of arrays, as model\.get_weights\(\) returns it; got \{'a': 1\}"
+        ):
             combine(model, [Member(0, 0.1, {"a": 1})])
         with pytest.raises(ValueError, match="members must hold at least one"):
             combine(model, [])
@@ -515,7 +519,7 @@ def test_a_model_that_cannot_be_copied_is_refused_by_average_and_predicts_in_an_
     model = Unclonable(2)
     model(X)
     members = [Member(step, 0.1, [w + step for w in model.get_weights()]) for step in range(2)]
-    with pytest.raises(ValueError, match=r"model must be one that Keras can copy by its config; got Unclonable"):
+    with pytest.raises(ValueError, match=r"Keras cannot copy the model from its config; got Unclonable"):
         average(model, members)
     found = ensemble(model, members).predict(X, verbose=0)
     np.testing.assert_allclose(found, outputs(model, members).mean(0), rtol=1e-5, atol=1e-6)

@@ -276,7 +276,7 @@ class Training(Machine):
     @rule(samples=SAMPLES)
     def second_scheduler_is_refused(self, samples):
         other = LearningRateScheduler(lambda epoch, rate: 0.5)
-        with pytest.raises(ValueError, match="must be the only one to set the learning rate"):
+        with pytest.raises(ValueError, match="sets the learning rate, and nothing else can"):
             self.fit(samples, self.callback, other)
         self.check()
 

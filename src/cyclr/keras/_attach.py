@@ -1,16 +1,16 @@
-"""Attach schedules to an existing optimizer: its rate, momentum and weight decay are computed from its step counter.
+"""Attach schedules to an optimizer: its learning rate, momentum and weight decay are computed from its step counter.
 
-Keras reads these hyperparameters as attributes of the optimizer, within the compiled step. While schedules are
-attached, the optimizer's class is a subclass in which the attributes are properties that compute
-`schedule(iterations)`. They are part of the compiled step, cost nothing between steps, and are right however many steps
-run in one call. A saved model holds the variables, the config and the class name of the plain optimizer: it returns the
-plain class as its `__class__`, which is where Keras looks for the name.
+Keras reads these hyperparameters from attributes of the optimizer, inside the compiled step. While schedules are
+attached, the optimizer's class is a subclass in which these attributes are properties that compute
+`schedule(iterations)`. This computation is part of the compiled step. It costs nothing between steps, and is exact for
+any number of steps per call. A saved model contains the variables, the config and the class name of the plain
+optimizer: the subclass returns the plain class as `__class__`, from which Keras takes the name.
 
 | state | entered by | class of the optimizer | compiled step of the model |
 |---|---|---|---|
 | plain | creation, `detach` | its own | `plain` |
 | attached | `attach`, the end of `suspended` | the subclass | `scheduled`, or `plain` if nothing is scheduled |
-| suspended | `suspended` | its own | made and restored by the caller |
+| suspended | `suspended` | its own | created and restored by the caller |
 """
 
 import contextlib
@@ -32,26 +32,26 @@ _CLASS: Any = vars(object)["__class__"]
 _KEY = "_cyclr_attachment"
 _OTHER = "_cyclr_other_step"
 _ONLY_ONE = (
-    "{name} is set by a ScheduleCallback, which must be the only one to set it; got {name}={value!r}. Take "
-    "LearningRateScheduler, ReduceLROnPlateau or the like out of callbacks; after a fit that was interrupted, call the "
-    "detach() of the ScheduleCallback."
+    "{name} is set by a ScheduleCallback, so nothing else can set it; got {name}={value!r}. Take the other callback, "
+    "such as LearningRateScheduler or ReduceLROnPlateau, out of callbacks. After an interrupted fit, call detach() of "
+    "the ScheduleCallback."
 )
 
 
 @dataclass
 class Attachment:
-    """The schedules attached to an optimizer, which holds it."""
+    """The schedules that are attached to an optimizer. The optimizer holds this object."""
 
     values: dict[str, Callable[[Any], Any]]
-    """By attribute, the function that computes its value from the optimizer."""
+    """By name of the attribute, the function that computes its value from the optimizer."""
     offset: int
     """Added to the optimizer's counter to get the step."""
     rate: Schedule | None = None
-    """The schedule of the learning rate, if one of them is."""
+    """The schedule of the learning rate, or None."""
     plain: Callable[[], Any] = lambda: None
-    """Returns the model's compiled step without schedules, None after the model was compiled again."""
+    """Returns the model's compiled step without schedules, or None after the model was compiled again."""
     scheduled: Callable[[], Any] = lambda: None
-    """Returns the compiled step with them; None if none was needed, or after the model was compiled again."""
+    """Returns the model's compiled step with schedules, or None if there is none or the model was compiled again."""
     shown: float | None = None
     """The learning rate that the optimizer returns outside an update; None for the rate of the next update."""
 
@@ -59,14 +59,14 @@ class Attachment:
 def attach(
     model: Any, schedules: dict[str, Schedule], offset: int = 0, earlier: Attachment | None = None
 ) -> Attachment:
-    """Let schedules set hyperparameters of a model's optimizer, in place of the values that it was created with.
+    """Let schedules set hyperparameters of a model's optimizer, instead of the values that it was created with.
 
     Args:
         model: a compiled model.
-        schedules: by attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. Without any, the optimizer
-            only becomes one that can return the rate `shown`.
+        schedules: by name of the attribute: `learning_rate`, `weight_decay` or one of MOMENTUM_NAMES. If it is empty,
+            the optimizer can only return the learning rate `shown`.
         offset: added to the optimizer's counter to get the step.
-        earlier: what an earlier call for the same schedules returned, so that nothing is compiled twice.
+        earlier: the result of an earlier call with the same schedules, whose compiled step is used again.
     """
     detach(model)
     optimizer = _private.inner(model.optimizer)
@@ -78,7 +78,7 @@ def attach(
     kind: type = type(optimizer)
     _add(optimizer, attachment, _scheduled_class(kind, tuple(sorted({"learning_rate", *schedules}))))
     if schedules:
-        # The plain step identifies the compilation: a model that was compiled again has another one.
+        # A model that was compiled again has another plain step.
         if model.train_function is None:
             model.make_train_function()
         plain = model.train_function
@@ -93,9 +93,10 @@ def attach(
 
 
 def _replace(model: Any, old: Any, new: Any) -> None:
-    """Set the compiled step of a model, which keeps the old one.
+    """Replace the compiled step of a model. The new step holds the only reference to the old step.
 
-    Nothing else does: JAX would use the trace of an old step again, after the model was compiled with another loss.
+    So both steps are deleted when the model is compiled again. Otherwise JAX would use the trace of an old step again
+    after the model was compiled with another loss.
     """
     vars(old).pop(_OTHER, None)
     setattr(new, _OTHER, old)
@@ -103,7 +104,7 @@ def _replace(model: Any, old: Any, new: Any) -> None:
 
 
 def detach(model: Any) -> None:
-    """Restore the model's optimizer to what it was before `attach`. If nothing is attached, do nothing."""
+    """Make the model's optimizer a plain optimizer again. If nothing is attached, do nothing."""
     attachment = _remove(_private.inner(model.optimizer))
     if attachment is None or not attachment.values:
         return
@@ -111,13 +112,13 @@ def detach(model: Any) -> None:
     if scheduled is not None and model.train_function is scheduled:
         _replace(model, scheduled, plain)
     elif model.train_function is not None:
-        # `change_schedule` has compiled another step since, with the attached schedules in it.
+        # `change_schedule` has compiled another step since, which contains the attached schedules.
         retrace(model)
 
 
 @contextlib.contextmanager
 def suspended(optimizer: Any) -> Iterator[bool]:
-    """Make an optimizer a plain one inside the context, which receives True if schedules were attached."""
+    """Make an optimizer a plain optimizer inside this context. Yield True if schedules were attached."""
     optimizer = _private.inner(optimizer)
     kind, attachment = type(optimizer), _remove(optimizer)
     try:
@@ -128,7 +129,7 @@ def suspended(optimizer: Any) -> Iterator[bool]:
 
 
 def _add(optimizer: Any, attachment: Attachment, kind: type) -> None:
-    # Not by setattr, because Keras would track it and save it.
+    # Not by setattr, because Keras would track and save the attachment.
     vars(optimizer)[_KEY] = attachment
     _CLASS.__set__(optimizer, kind)
 
@@ -141,7 +142,7 @@ def _remove(optimizer: Any) -> Attachment | None:
 
 
 def attached(optimizer: Any) -> Attachment | None:
-    """Return what is attached to an optimizer, or None."""
+    """Return the attachment of an optimizer, or None."""
     return getattr(_private.inner(optimizer), _KEY, None)
 
 
@@ -178,19 +179,19 @@ def _value_of(optimizer: Any, name: str, schedule: Schedule, offset: int) -> Cal
 
 
 def _rate_of(optimizer: Any, compute: Callable[[Any], Any]) -> Any:
-    """Return the rate of the last update at the end of an epoch, otherwise the rate that is computed, as a tensor."""
+    """Return the learning rate as a tensor: computed, or at the end of an epoch the rate of the last update."""
     attachment = attached(optimizer)
     if attachment is None:
-        # A callback kept the variable.
+        # The schedules were detached, but a callback still holds the variable.
         return rate_tensor(optimizer.learning_rate)
     return rate_tensor(compute(optimizer) if attachment.shown is None else attachment.shown)
 
 
 class _ComparesAsInitial:
-    """A value that compares as the value that the optimizer was created with.
+    """A scheduled value whose comparisons use the value that the optimizer was created with.
 
-    Keras' formulas ask in Python whether there is a momentum at all (`if self.momentum != 0`). No tensor can answer
-    that while a step is compiled, and a momentum that passes through 0 must not lose its buffers.
+    Keras' formulas check in Python if the optimizer has momentum (`if self.momentum != 0`). While a step is compiled, a
+    tensor has no value to compare. And a scheduled momentum that becomes 0 in some updates must keep its buffers.
     """
 
     initial: float
@@ -205,7 +206,7 @@ class _ComparesAsInitial:
 
 
 class ScheduledVariable(keras.Variable):  # type: ignore[misc]
-    """A hyperparameter in the form that Keras gives it, a variable, whose value is computed."""
+    """A hyperparameter whose value is computed. It is a variable, because Keras holds hyperparameters as variables."""
 
     def __init__(self, name: str, initial: float, compute: Callable[[], Any]) -> None:
         super().__init__(float(initial), trainable=False, name=name)
@@ -221,11 +222,11 @@ class ScheduledVariable(keras.Variable):  # type: ignore[misc]
 
 
 class _ScheduledValue(_ComparesAsInitial, ScheduledVariable):
-    """A scheduled momentum or weight decay: operations take it as they take a variable."""
+    """A scheduled momentum or weight decay, which operations accept like any variable."""
 
 
 class _ScheduledNumber(_ComparesAsInitial, float):
-    """A hyperparameter for torch, whose formulas take numbers."""
+    """A scheduled hyperparameter on torch, where Keras' formulas use Python numbers."""
 
     @classmethod
     def of(cls, value: Any, initial: float) -> Any:

@@ -1,4 +1,4 @@
-"""The files of an AutoCycle that a killed run goes on from: one for each of the last two epochs."""
+"""The files from which an AutoCycle resumes a killed run: one for each of the last two epochs."""
 
 import io
 import json
@@ -13,20 +13,20 @@ from cyclr import _files, _plain
 
 
 class Files:
-    """The files in a folder. A file is a NumPy archive of bytes and of one text in JSON: nothing in it is pickled.
+    """The files in one folder. Each is a NumPy archive with arrays of bytes and one JSON text; nothing is pickled.
 
-    Two are kept, because the backup of the model may be one epoch older than the newest file.
+    The last two files are kept, because the backup of the model may be one epoch older than the newest file.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def paths(self) -> list[Path]:
-        """Return the files, the oldest first."""
+        """Return the files, oldest first."""
         return sorted(self._folder.glob("autocycle-*.npz"))
 
     def save(self, epoch: int, fingerprint: str, state: dict[str, Any]) -> None:
-        """Write the state before an epoch of a model with this fingerprint."""
+        """Write the state before an epoch, for a model with this fingerprint."""
         copies = {name: copy or [] for name, copy in state["copies"].items()}
         arrays: dict[str, Any] = {
             f"{name}.{number}": np.frombuffer(value.tobytes(), np.uint8)
@@ -45,7 +45,7 @@ class Files:
                 old.unlink(missing_ok=True)
 
     def load(self, epoch: int, fingerprint: str, variables: list[Any]) -> dict[str, Any] | None:
-        """Return the state before an epoch, or None if there is none of a model with this fingerprint.
+        """Return the state before an epoch. Return None if nothing is saved for a model with this fingerprint.
 
         Raises:
             OSError: the file cannot be read.
@@ -68,8 +68,8 @@ class Files:
             raise
         except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
             raise ValueError(
-                f"{str(path)!r} must be a file that AutoCycle wrote; got one that cannot be read ({error!s:.200}). "
-                "Delete it and the backup, or restore it."
+                f"{str(path)!r} must be a file that AutoCycle wrote; got a damaged file ({error!s:.200}). Delete this "
+                "file and the backup, or restore the file."
             ) from error
         return {**content.state, "copies": {"first": None, "kept": None, **copies}}
 
@@ -84,7 +84,7 @@ def _with_length(name: str, state: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Content(NamedTuple):
-    """The text in a file."""
+    """The JSON text in a file."""
 
     fingerprint: str
     state: Annotated[dict[str, Any], _with_length]

@@ -1,4 +1,4 @@
-"""The loss and metrics of single batches; Keras reports running means."""
+"""The loss and metrics of single batches. Keras reports only running means."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ class BatchValues:
     change. Metrics that are not means (such as AUC) are not touched, and are logged as running values.
 
     Args:
-        only_loss: True if no other value of the batch is needed. Then only the mean of the loss is emptied, which costs
-            less, unless the model has a `train_step` of its own, which may log any mean as the loss.
+        only_loss: True if only the loss of the batch is needed. Then only the mean of the loss is emptied, which costs
+            less. With a custom `train_step` all means are emptied, because it may log any of them as the loss.
     """
 
     def __init__(self, *, only_loss: bool = False) -> None:
@@ -31,13 +31,13 @@ class BatchValues:
         """Call before the batch."""
         # A metric may be listed twice.
         means = {id(metric): metric for metric in _leaves(model.metrics) if isinstance(metric, keras.metrics.Mean)}
-        # Numbers, because JAX hands the memory of the variables to the compiled step.
+        # Copied as numbers, because JAX donates the memory of the variables to the compiled step.
         self._sums = [
             (metric, _private.number(metric.total), _private.number(metric.count)) for metric in means.values()
         ]
         self._loss = []
         if self._only_loss and type(model).train_step is keras.Model.train_step:
-            # Whole numbers are exact up to 2²⁴: the count of samples is not emptied.
+            # The count of samples is not emptied, and float32 holds whole numbers exactly up to 2²⁴ only.
             self._loss = [
                 part for part in self._sums if part[0].name == "loss" and _is_plain(part[0]) and part[2] < 2**23
             ]
@@ -47,10 +47,10 @@ class BatchValues:
             metric.reset_state()
 
     def end(self, model: Any, logs: dict[str, Any]) -> dict[str, Any]:
-        """Call after the batch. Returns its own values, and changes `logs` to running means for other callbacks."""
+        """Call after the batch. Return the values of the batch, and set `logs` to running means for other callbacks."""
         own = {name: _plain(value) for name, value in logs.items()}
         for metric, total_before, count_before in self._loss:
-            # In NumPy, because operations of a backend on single values take longer.
+            # NumPy is faster on single values than the operations of a backend.
             total, count = np.float32(_private.number(metric.total)), np.float32(_private.number(metric.count))
             own["loss"] = float(total / (count - np.float32(count_before)))
             total += np.float32(total_before)
@@ -66,9 +66,9 @@ class BatchValues:
         return own
 
     def leave_out(self, logs: dict[str, Any]) -> None:
-        """Call after the batch in place of `end`, so that it does not enter the means. `logs` become those before it.
+        """Call instead of `end` to leave the batch out of the means. Set `logs` to the means before the batch.
 
-        If it was the first batch of the epoch, `logs` stay, because there are no means before it.
+        For the first batch of an epoch there are no earlier means, so `logs` stay unchanged.
         """
         for metric, total, count in self._sums:
             metric.total.assign(total)
@@ -78,19 +78,19 @@ class BatchValues:
         self._sums = []
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
-        """Call when an epoch ends. `logs` are corrected if data of unknown length ended.
+        """Call when an epoch ends. Correct `logs` if data of unknown length ended.
 
-        Keras has then started a batch without data, and the means are empty, or hold values of the validation.
+        In this case Keras started a batch without data, so the means are empty, or hold values of the validation.
         """
         self.leave_out(logs)
 
 
 def monitored(logs: dict[str, Any] | None, name: str) -> float:
-    """Return the loss of this name in the logs of a batch. Raise if they have none."""
+    """Return the loss of this name from the logs of a batch. Raise if the logs do not contain it."""
     if not logs or name not in logs:
         names = ", ".join(sorted(logs or {})) or "nothing"
         raise RangeTestError(
-            f"monitor must name a loss in the model's logs; got monitor={name!r}, the logs hold {names}."
+            f"monitor must name a loss in the model's logs; got monitor={name!r}. The logs contain {names}."
         )
     return _checks.scalar(f"logs[{name!r}]", logs[name])
 
@@ -108,7 +108,7 @@ def _is_plain(metric: Any) -> bool:
 
 
 def _leaves(metrics: list[Any]) -> list[Any]:
-    """Return the metrics themselves, without the container that `compile(metrics=...)` makes of them."""
+    """Return the single metrics. `compile(metrics=...)` puts them into a container."""
     leaves: list[Any] = []
     for metric in metrics:
         parts = getattr(metric, "metrics", None)

@@ -14,11 +14,11 @@ _SET_BY_FIT = ("train_function", "train_step", "stop_training", "history")
 
 
 class _Built(Exception):  # noqa: N818
-    """Ends a `fit` that was called to build a model."""
+    """Raised to end a `fit` that was called only to build a model."""
 
 
 class _StopIfBuilt(keras.callbacks.Callback):  # type: ignore[misc]
-    """On JAX and torch, `fit` builds a model before training begins."""
+    """Stops `fit` when the model is built: on JAX and torch before training starts, otherwise in the first step."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if _private.has_weights(self.model):
@@ -31,12 +31,12 @@ def _stop() -> None:
 
 
 def can_be_built(model: Any) -> bool:
-    """Return True unless only the model's own training step can build it, because it has no forward pass."""
+    """Return True if the model has a forward pass. Otherwise only its custom training step can build it."""
     return type(model).call is not keras.Model.call
 
 
 def build(model: Any, fit: Callable[..., object]) -> None:
-    """Build a model by a call of `fit` that makes no update. Loss and metrics are left as they are."""
+    """Build a model with a call of `fit` that makes no update, and restore the loss and the metrics."""
     own, parts = vars(model), Contents(parts=_private.parts_of_compiled)
     parts.add(_private.compiled_parts(model))
     before = {name: own[name] for name in _SET_BY_FIT if name in own}
@@ -52,7 +52,7 @@ def build(model: Any, fit: Callable[..., object]) -> None:
 
 
 def build_in_first_step(model: Any, then: Callable[[], object]) -> None:
-    """Let the next training step build the model, and call `then` before it does anything else.
+    """Let the next training step start by building the model and calling `then`.
 
     On TensorFlow, `fit` builds a model while it traces the first training step.
     """

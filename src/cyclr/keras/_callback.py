@@ -1,4 +1,4 @@
-"""The base of all callbacks: what each of them checks when `fit` starts."""
+"""The base class of all callbacks, with the checks at the start of `fit`."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ _SET_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPl
 
 
 class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """A callback that raises before the first update if the model or another callback prevents its work.
+    """A callback that raises before the first update if the model or another callback conflicts with it.
 
-    Keras calls the methods `on_train_batch_…`. The classic names `on_batch_…` do the same, for loops of one's own.
+    Keras calls the methods `on_train_batch_…`. The older names `on_batch_…` do the same, for custom training loops.
     """
 
     @property
@@ -26,7 +26,7 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
         super().set_model(model)
 
     def _check_start(self) -> None:
-        """Call when training starts."""
+        """Raise if the optimizer or another callback conflicts with this callback. Call when training starts."""
         who, optimizer = type(self).__name__, getattr(self.model, "optimizer", None)
         check_optimizer(who, optimizer)
         for other in _private.callbacks_of_fit():
@@ -35,8 +35,8 @@ class FitCallback(keras.callbacks.Callback):  # type: ignore[misc]
             if sets_rate or (isinstance(other, _SET_RATE) and (self._sets_rate or has_schedule)):
                 owner = f"the {type(_private.rate(optimizer)).__name__} of the optimizer" if has_schedule else who
                 raise ValueError(
-                    f"{owner} must be the only one to set the learning rate; got {type(other).__name__} in callbacks "
-                    f"too. Take {type(other).__name__} out of callbacks."
+                    f"{owner} sets the learning rate, and nothing else can; got {type(other).__name__} in callbacks, "
+                    f"which also sets it. Take {type(other).__name__} out of callbacks."
                 )
 
     def on_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a range test of a Keras model was made with."""
+"""The conditions of a range test in Keras: model, optimizer, batch size, seed and versions."""
 
 import inspect
 import math
@@ -25,7 +25,7 @@ def conditions_of(model: Any, optimizer: Any, batch_size: int | None = None, see
 
 
 def optimizer_call(optimizer: Any) -> str:
-    """Return an optimizer with its settings that are not the defaults, without the learning rate.
+    """Return an optimizer as code, with the settings that differ from the defaults, and without the learning rate.
 
     Example:
         >>> import keras
@@ -34,7 +34,7 @@ def optimizer_call(optimizer: Any) -> str:
     """
     plain = _private.inner(optimizer)
     kind = type(plain)
-    # On torch, Keras makes classes of its own with the public names.
+    # On torch, an optimizer has a private class of Keras with the name of the public class.
     is_public = kind.__module__.startswith("keras.")
     try:
         settings = dict(plain.get_config())
@@ -49,7 +49,7 @@ def optimizer_call(optimizer: Any) -> str:
 
 
 def batch_size_of(x: Any, y: Any, given: int | None) -> int | None:
-    """Return the number of samples in a batch, as far as it is known before the data is read."""
+    """Return the number of samples in a batch, or None if it is not known before the data is read."""
     if y is not None or hasattr(x, "shape") or isinstance(x, list | tuple | dict):
         return given or 32
     own = getattr(x, "batch_size", None)

@@ -1,4 +1,4 @@
-"""The base of callbacks that act after some of the updates, such as those that end a cycle."""
+"""The base class of callbacks that act after some of the updates, such as at the end of every cycle."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,19 +16,19 @@ from cyclr.schedules.base import check_schedule
 
 
 class CycleCallback(FitCallback):
-    """Calls `_act` after each update that is due, and before the next one.
+    """Calls `_act` after each update that is due, before the next update.
 
-    The step is the number of the update. An `AutoCycle` in the list of callbacks owns the step: then it is the step of
-    the run, and updates of its range test and updates that it undoes are not due.
+    The step is the number of the update. If an `AutoCycle` is in the list of callbacks, the step is the step of its
+    run. Updates of its range test and updates that it undoes are not due.
 
     Args:
-        schedule: the schedule whose cycles are meant; by default that of the optimizer's `LearningRate`, or of the
-            `ScheduleCallback` or `AutoCycle` in the list.
+        schedule: the schedule that defines the cycles. By default, the schedule of the optimizer's `LearningRate`, or
+            of the `ScheduleCallback` or `AutoCycle` in the list.
         needs_schedule: False for a callback that needs no cycles.
     """
 
     _with_schedule, _without_schedule, _or_else = "schedule=schedule", "", ""
-    """What messages advise to write: the arguments with a schedule and without, and what else is possible."""
+    """Parts of the remedy in messages: the arguments with a schedule, the arguments without, and an alternative."""
 
     def __init__(self, schedule: Schedule | None, *, needs_schedule: bool = True) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class CycleCallback(FitCallback):
         self._last_step = -1
 
     def _is_due(self, step: int, is_end: Callable[[], bool]) -> bool:
-        """Return True if `_act` is to be called after an update. The second argument says if it ends a cycle."""
+        """Return True if `_act` must be called after this update. `is_end()` is True if the update ends a cycle."""
         raise NotImplementedError
 
     def _act(self, step: int, lr: float) -> None:
-        """Act after an update that is due, with its step and learning rate."""
+        """Act after an update that is due. Receives the step and the learning rate of the update."""
         raise NotImplementedError
 
     @property
@@ -56,7 +56,7 @@ class CycleCallback(FitCallback):
         return False
 
     def _followed(self) -> Schedule | None:
-        """Return the schedule whose cycles are meant, which `change_schedule` or `change` may have replaced."""
+        """Return the schedule that now defines the cycles. `change_schedule` or `change` may have replaced it."""
         own, attachment = _private.rate(self._optimizer), _attach.attached(self._optimizer)
         if self._given is not None:
             return self._given
@@ -69,19 +69,19 @@ class CycleCallback(FitCallback):
         self._check_start()
         self._optimizer = model.optimizer
         self._auto = self._auto_cycle()
-        # A ScheduleCallback later in the list attaches its schedule after this.
+        # A ScheduleCallback later in the list has not attached its schedule yet.
         others = (other for other in _private.callbacks_of_fit() if isinstance(other, ScheduleCallback))
         found = self._auto is not None or self._followed() is not None or any(other._sets_rate for other in others)
         if self._needs_schedule and not found:
             raise ValueError(
-                f"{who} must know whose cycles are meant; the optimizer was made without a cyclr.keras.LearningRate, "
-                "and no ScheduleCallback in callbacks sets the learning rate. Add ScheduleCallback(schedule) to "
-                f"callbacks. Or pass {who}({self._with_schedule}){self._or_else}."
+                f"{who} needs a schedule with cycles; got an optimizer that was created without a "
+                "cyclr.keras.LearningRate, and no ScheduleCallback that sets the learning rate. Add "
+                f"ScheduleCallback(schedule) to callbacks. Or pass {who}({self._with_schedule}){self._or_else}."
             )
         if model.steps_per_execution > 1:
             raise ValueError(
-                f"{who} needs steps_per_execution=1; got steps_per_execution={model.steps_per_execution}, which "
-                "runs past a minimum before any callback is called."
+                f"{who} needs steps_per_execution=1; got steps_per_execution={model.steps_per_execution}, with which "
+                "a call may run past a minimum. Compile with steps_per_execution=1."
             )
         self._last_step = -1
         self._updates.restart()
@@ -89,14 +89,14 @@ class CycleCallback(FitCallback):
         self._length.restart()
 
     def _auto_cycle(self) -> AutoCycle | None:
-        """Return the `AutoCycle` that counts the steps of this `fit`, or None. It must have counted before this one."""
+        """Return the `AutoCycle` in the list, or None. Raise if it comes later in the list or a schedule was given."""
         who, callbacks = type(self).__name__, _private.callbacks_of_fit()
         for number, other in enumerate(callbacks):
             if not isinstance(other, AutoCycle):
                 continue
             if self in callbacks[:number] or self._given is not None:
                 raise ValueError(
-                    f"{who} must come after AutoCycle in callbacks, which counts the steps and has the schedule; got "
+                    f"{who} takes the steps and the schedule from AutoCycle, and must come after it in callbacks; got "
                     f"{f'{who}({self._with_schedule})' if self._given is not None else 'it before'}. Write "
                     f"callbacks=[auto, {who}({self._without_schedule})]."
                 )
@@ -117,7 +117,10 @@ class CycleCallback(FitCallback):
         self._updates.begin_epoch()
 
     def _compared(self) -> list[tuple[Schedule, int]]:
-        """Return the schedule whose length is compared with that of the run, unless another callback does so."""
+        """Return the schedule whose length is compared with the length of the run.
+
+        The list is empty if another callback makes this comparison.
+        """
         followed = self._followed()
         is_done = any(isinstance(other, ScheduleCallback | AutoCycle) for other in _private.callbacks_of_fit())
         return [] if followed is None or is_done else [(followed, self._start_step)]

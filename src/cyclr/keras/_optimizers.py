@@ -18,14 +18,14 @@ def optimizers_of(model: Any, chosen: Any) -> list[Any]:
 def named_optimizers(model: Any) -> dict[str, Any]:
     """Return every optimizer that the model holds, by its name in Python, such as `model.optimizers[0]`.
 
-    Lists, dicts and layers are searched too, because layers may be models that were compiled themselves, and so are
-    optimizers, because they may hold others.
+    Lists, dicts, layers and optimizers are searched too: a layer may be a compiled model, and an optimizer may hold
+    other optimizers.
     """
     held: dict[str, Any] = {}
     seen: set[int] = set()
     for layer in _private.layers(model):
         owner = "model" if layer is model else layer.name
-        # TensorFlow holds every attribute a second time, in private ones.
+        # On TensorFlow, private attributes hold the same objects again, so the public names come first.
         for attribute, value in sorted(vars(layer).items(), key=lambda item: item[0].startswith("_")):
             held.update(_optimizers_in(value, f"{owner}.{attribute}", seen))
     return held
@@ -50,7 +50,7 @@ def _optimizers_within(optimizer: Any, name: str, seen: set[int]) -> Iterator[tu
 
 
 def check_model(model: Any) -> None:
-    """Raise for a model of Keras 2, which is of other classes."""
+    """Raise for a model of Keras 2, which has other classes."""
     if any(kind.__module__.partition(".")[0] == "tf_keras" for kind in type(model).__mro__):
         raise TypeError(
             f"model must be a model of Keras 3; got a {type(model).__name__} of tf_keras, which is Keras 2. Create it "
@@ -60,7 +60,7 @@ def check_model(model: Any) -> None:
 
 
 def check_optimizer(who: str, optimizer: Any) -> None:
-    """Raise unless `optimizer` makes its updates by itself, at a rate that cyclr can read or set."""
+    """Raise if `optimizer` lets other optimizers make its updates, or has no learning rate that cyclr can use."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
             f"{who} needs a compiled model with one optimizer; got optimizer={optimizer!r}. Call model.compile(...)."
@@ -68,11 +68,11 @@ def check_optimizer(who: str, optimizer: Any) -> None:
     plain = _private.inner(optimizer)
     within = [type(held).__name__ for _, held in _optimizers_within(optimizer, "", set())]
     if within or hasattr(plain, "optimizers"):
-        holder, held = type(plain).__name__, " and ".join(within) or "optimizers that it has not made yet"
+        holder, held = type(plain).__name__, " and ".join(within) or "optimizers that it has not created yet"
         raise ValueError(
             f"{who} needs a compiled model with one optimizer; got a {holder}, which leaves the updates to {held}, so "
-            f"the learning rate of the {holder} is not the one that is used. Create every optimizer in it with a "
-            f"cyclr.keras.LearningRate(schedule) of its own, or compile without the {holder}."
+            f"the learning rate of the {holder} has no effect. Create every optimizer in it with its own "
+            f"cyclr.keras.LearningRate(schedule), or compile without the {holder}."
         )
     rate = _private.rate(optimizer)
     if isinstance(rate, Schedule):

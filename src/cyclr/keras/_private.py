@@ -1,7 +1,7 @@
-"""The private names of Keras and TensorFlow that cyclr uses, and what it asks of optimizers and models through them.
+"""Functions on optimizers, models and data that need private names of Keras or TensorFlow.
 
-Each name is in one function with the reason for it. No other module has one. Every function has a test of its name in
-`tests/keras/test_private.py`, which fails if Keras changes what the function relies on.
+Each private name is in one function, which states why it is needed. No other module uses private names. Every function
+has a test of the same name in `tests/keras/test_private.py`, which fails if Keras changes the private name.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ import numpy as np
 
 
 def inner(optimizer: Any) -> Any:
-    """Return the optimizer that holds counter and learning rate: the one inside a `LossScaleOptimizer`."""
+    """Return the optimizer that holds the counter and the learning rate, from inside a `LossScaleOptimizer` if any."""
     return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
 
 
 def accumulation(optimizer: Any) -> int:
-    """Return the number of batches whose gradients are added up for one update, as its `LearningRate` counts them."""
+    """Return the number of micro-batches in an update. A setting of the optimizer's `LearningRate` takes precedence."""
     given = getattr(rate(optimizer), "gradient_accumulation_steps", None)
     return given or inner(optimizer).gradient_accumulation_steps or 1
 
@@ -29,33 +29,33 @@ def accumulation(optimizer: Any) -> int:
 def counter(optimizer: Any) -> Any:
     """Return the variable that counts the batches of an optimizer.
 
-    The public `iterations` is divided by `gradient_accumulation_steps`, and then cannot be set.
+    With `gradient_accumulation_steps`, the public `iterations` is a quotient, which cannot be set.
     """
     return inner(optimizer)._iterations
 
 
 def batches_seen(optimizer: Any) -> int:
-    """Return the number of batches that the optimizer has counted, micro-batches included. Waits for the device."""
+    """Return the number of batches (or micro-batches) that the optimizer has counted. Waits for the device."""
     return int(number(counter(optimizer)))
 
 
 def updates_done(optimizer: Any) -> int:
-    """Return the number of updates made, without those that loss scaling skipped. Waits for the device."""
+    """Return the number of updates made. Updates skipped by loss scaling do not count. Waits for the device."""
     return batches_seen(optimizer) // accumulation(optimizer)
 
 
 def number(variable: Any) -> float:
-    """Return the value of a variable of a single number. Waits for the device."""
+    """Return the value of a variable that holds a single number. Waits for the device."""
     try:
-        # By way of NumPy it takes four times as long in TensorFlow.
+        # On TensorFlow, NumPy would take four times as long.
         return float(variable)
     except TypeError:
-        # Variables of `tf.distribute` are no numbers.
+        # Variables of `tf.distribute` do not support float().
         return float(keras.ops.convert_to_numpy(variable))
 
 
 def rate(optimizer: Any) -> Any:
-    """Return what an optimizer takes its learning rate from: a variable, a schedule, a function, or None.
+    """Return the source of an optimizer's learning rate: a variable, a schedule, a function, or None.
 
     The public `learning_rate` is only the current value.
     """
@@ -63,14 +63,14 @@ def rate(optimizer: Any) -> Any:
 
 
 def has_settable_rate(optimizer: Any) -> bool:
-    """Return True if the rate is a variable, which compiled steps read, and not a schedule or function within them."""
+    """Return True if the learning rate is a variable, which can be set, and not a schedule or a function."""
     return isinstance(rate(optimizer), keras.Variable)
 
 
 def scheduled_rate_method(kind: type, is_scheduled: Callable[[Any], bool]) -> dict[str, Any]:
-    """Return the member of a subclass of `kind` that returns `learning_rate` if that is scheduled.
+    """Return a method, by its name, for a subclass of `kind`: it returns `learning_rate` if that is scheduled.
 
-    Weight decay on torch does not ask the public property `learning_rate`, but the method behind it.
+    On torch, weight decay calls this private method instead of the public property `learning_rate`.
     """
     name = "_get_current_learning_rate"
     plain = getattr(kind, name)
@@ -78,15 +78,15 @@ def scheduled_rate_method(kind: type, is_scheduled: Callable[[Any], bool]) -> di
 
 
 def trained_variables(optimizer: Any) -> list[Any]:
-    """Return the variables that a built optimizer updates, which another one can be built for."""
+    """Return the variables that a built optimizer updates, to build another optimizer for them."""
     return list(optimizer._trainable_variables)
 
 
 def devices(owner: Any) -> Any:
     """Return the scope in which to create variables of a model or an optimizer. `fit` enters it by itself.
 
-    Under `tf.distribute` variables are created on every device, and creating them outside the scope is an error. Only
-    models name their strategy publicly.
+    Under `tf.distribute` variables are created on every device, and creating them outside the scope is an error. The
+    strategy of a model is public, the strategy of an optimizer is private.
     """
     name = "distribute_strategy" if isinstance(owner, keras.Model) else "_distribution_strategy"
     strategy = getattr(owner, name, None)
@@ -94,18 +94,18 @@ def devices(owner: Any) -> Any:
 
 
 def build(optimizer: Any, model: Any) -> None:
-    """Create the variables of an optimizer, as the model's first `fit` would."""
+    """Create the variables of an optimizer in the same way as the model's first `fit`."""
     with devices(model):
         optimizer.build(model.trainable_variables)
 
 
 def calling_optimizer() -> tuple[Any, bool]:
-    """Return the optimizer that called the calling schedule, and True if nothing stands between the two.
+    """Return the optimizer that is calling the current schedule, and True if it calls the schedule directly.
 
-    The optimizer is None if there is none, as for calls by hand. Raise if Keras' `LearningRateScheduler` called it.
+    The optimizer is None if no optimizer makes the call. Raise if Keras' `LearningRateScheduler` makes the call.
 
-    Keras calls a schedule with the number of the micro-batch and nothing else, so the optimizer can only be found in
-    the frames of that call. Where steps are compiled, this happens once per trace, not once per step.
+    Keras passes only the number of the micro-batch to a schedule, so the optimizer can only be found in the frames of
+    the call. If steps are compiled, this happens once per trace, not once per step.
     """
     frame = inspect.currentframe()
     schedule = None if frame is None else frame.f_back
@@ -127,7 +127,7 @@ def calling_optimizer() -> tuple[Any, bool]:
 def batch_size(dataset: Any) -> int | None:
     """Return the number of samples in a batch of a `tf.data.Dataset`; None for other data, or if it is not known.
 
-    Publicly it is only known by reading a batch, which moves the state of a shuffle.
+    The public way is to read a batch, which changes the state of a shuffle.
     """
     while dataset is not None:
         if (size := getattr(dataset, "_batch_size", None)) is not None:
@@ -137,9 +137,9 @@ def batch_size(dataset: Any) -> int | None:
 
 
 def batches(x: Any, y: Any, *, sample_weight: Any, validation_split: float, **arguments: Any) -> Iterator[Any]:
-    """Yield the batches of one pass over data that `fit` is called with, as NumPy arrays.
+    """Yield the batches of one pass over data, in any form that `fit` takes, as NumPy arrays.
 
-    Publicly only `fit` reads all kinds of data, and it reads batches before they are needed.
+    The only public function that reads all these forms is `fit`, and it reads batches before they are needed.
     """
     from keras.src.trainers.data_adapters import array_slicing, get_data_adapter
 
@@ -155,9 +155,9 @@ def batches(x: Any, y: Any, *, sample_weight: Any, validation_split: float, **ar
 
 
 def callbacks_of_fit() -> list[Any]:
-    """Return the callbacks of the list that calls the calling callback, in their order; empty if no list calls it.
+    """Return the list of callbacks of the current `fit`, in order; empty if no `fit` is calling a callback.
 
-    Keras passes the list to no callback, so it can only be found in the frames of the call.
+    Keras does not pass this list to callbacks, so it can only be found in the frames of the call.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -169,14 +169,14 @@ def callbacks_of_fit() -> list[Any]:
 
 
 def mode(model: Any, training: bool) -> dict[str, bool]:
-    """Return the argument `training` for a call of the model, none if its `call` takes none, as `fit` looks at it."""
+    """Return the argument `training` for a call of the model, or nothing if its `call` has no such argument."""
     return {"training": training} if model._call_has_training_arg else {}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of tensors, compiled by the backend; by torch only without gradients.
+    """Return a function of tensors, compiled by the backend. On torch it is only called without gradients.
 
-    Keras compiles training steps, and no other function.
+    Keras itself compiles no functions other than training steps.
     """
     module: Any = sys.modules.get(keras.backend.backend())
     if keras.backend.backend() == "tensorflow":
@@ -189,7 +189,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def without_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that records nothing for gradients, which torch does otherwise."""
+    """Return a function that records nothing for gradients, which matters on torch only."""
     module: Any = sys.modules.get(keras.backend.backend())
     if keras.backend.backend() != "torch":
         return function
@@ -207,14 +207,14 @@ def layers(model: Any) -> list[Any]:
 
 
 def has_weights(model: Any) -> bool:
-    """Return True if the model has all its variables: Keras also calls a model built that `build` made none for."""
+    """Return True if the model has all its variables. Keras' own `model.built` is also True if layers lack theirs."""
     return all(layer.built for layer in layers(model))
 
 
 def parts_with_state(value: Any) -> Any:
-    """Return what else of a value training may change: the attributes of parts of a model, what its functions use.
+    """Return the parts of a value that training may change: attributes of model parts, and objects used by functions.
 
-    Functions of the user are searched for variables and for parts of a model, because a loss may be one.
+    The user's functions are searched for variables and model parts, because a loss may be such a function.
     """
     from keras.src.utils.tracking import Tracker
 
@@ -237,7 +237,7 @@ def parts_with_state(value: Any) -> Any:
 
 
 def compiled_parts(model: Any) -> list[Any]:
-    """Return the containers that `compile` made of the loss and the metrics, which the first `fit` builds."""
+    """Return the containers of the loss and the metrics, which `compile` creates and the first `fit` builds."""
     parts = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
     return [part for part in parts if part is not None]
 
@@ -249,14 +249,14 @@ def compiled_with(model: Any) -> dict[str, Any]:
 
 
 def parts_of_compiled(value: Any) -> Any:
-    """Return the attributes of a loss, a metric, or a tracker of one."""
+    """Return the attributes of a loss, a metric, or a tracker of either."""
     from keras.src.utils.tracking import Tracker
 
     return [vars(value)] if isinstance(value, keras.Loss | keras.Metric | Tracker) else []
 
 
 def create_variables(model: Any, inputs: Any) -> None:
-    """Create the variables of a model in TensorFlow for these inputs, which may be symbolic. No value is computed."""
+    """Create the variables of a model on TensorFlow for these inputs, which may be symbolic. No value is computed."""
     if model.run_eagerly:
         with keras.StatelessScope():
             model(inputs)
@@ -270,7 +270,7 @@ def outside_of_trace() -> Any:
 
 
 def variable_types() -> tuple[type, ...]:
-    """Return the types of what training changes in place: Keras' variables, and those of the backend."""
+    """Return the types whose values training changes in place: the variables of Keras and of the backend."""
     module: Any = sys.modules.get(keras.backend.backend())
     own = {"tensorflow": "Variable", "torch": "Tensor"}.get(keras.backend.backend())
     return (keras.Variable, getattr(module, own)) if own else (keras.Variable,)
@@ -279,7 +279,7 @@ def variable_types() -> tuple[type, ...]:
 def keras_generators() -> tuple[dict[str, Any], Any]:
     """Return the state of the generator that `keras.random` draws from when no seed is given.
 
-    Keras can seed it publicly (which would import TensorFlow), but not read it.
+    Keras has a public function to seed this generator (it would import TensorFlow), but none to read its state.
     """
     from keras.src.backend.common import global_state
 
@@ -290,7 +290,7 @@ def keras_generators() -> tuple[dict[str, Any], Any]:
 
 
 def set_keras_generators(held: dict[str, Any], state: Any = None) -> None:
-    """Restore what `keras_generators` returned."""
+    """Restore the state that `keras_generators` returned."""
     from keras.src.backend.common import global_state
 
     for name, value in held.items():
@@ -300,9 +300,9 @@ def set_keras_generators(held: dict[str, Any], state: Any = None) -> None:
 
 
 def tensorflow_generators() -> Callable[[], None]:
-    """Return a function that restores TensorFlow's seed and its stream of seeds for operations that have none.
+    """Return a function that restores TensorFlow's seed and its generator of seeds for unseeded operations.
 
-    TensorFlow can set both publicly, but read neither.
+    TensorFlow has public functions to set both, but none to read them.
     """
     if "tensorflow" not in sys.modules:
         return lambda: None

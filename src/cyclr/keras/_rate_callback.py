@@ -1,4 +1,4 @@
-"""The base of callbacks that set the learning rate of every update."""
+"""The base class of callbacks that set the learning rate of every update."""
 
 from typing import Any
 
@@ -34,34 +34,37 @@ class RateCallback(FitCallback):
         self._check_start()
         if not _private.has_settable_rate(optimizer):
             raise ValueError(
-                f"{self._who} must be the only one to set the learning rate, but the optimizer was made with a "
-                f"{type(_private.rate(optimizer)).__name__} of its own. Compile with a number, such as "
+                f"{self._who} cannot set the learning rate of an optimizer that was created with a schedule; got a "
+                f"{type(_private.rate(optimizer)).__name__}. Compile with a number, such as "
                 "keras.optimizers.SGD(0.01)."
             )
         if model.steps_per_execution > 1:
             raise ValueError(
-                f"{self._who} sets the learning rate between updates, which "
-                f"steps_per_execution={model.steps_per_execution} runs several of in one call, so that most would use "
-                "a wrong rate. Compile with steps_per_execution=1, or use cyclr.keras.LearningRate(schedule), which "
-                "is exact with any."
+                f"{self._who} sets the learning rate between two calls of the training step; got "
+                f"steps_per_execution={model.steps_per_execution}, with which most updates of a call would use a wrong "
+                "rate. Compile with steps_per_execution=1, or use cyclr.keras.LearningRate(schedule), which is exact "
+                "for every update."
             )
         self._set_to = self._before = None
         self._updates.restart()
 
     def _check_rate(self) -> None:
-        """Raise if the rate is no longer the one that was set."""
+        """Raise if something else changed the learning rate after this callback set it."""
         found = learning_rate(self.model.optimizer)
-        # JAX loses a rate that was set for a batch without data, when data of unknown length ends.
+        # When data of unknown length ends, JAX loses the rate that was set for a batch without data.
         if self._set_to is not None and found not in (self._set_to, self._before):
             raise ValueError(
-                f"{self._who} must be the only one to set the learning rate; it set {self._set_to:g}, and another "
-                f"callback then set {found:g}. Take LearningRateScheduler, ReduceLROnPlateau or the like out of "
+                f"{self._who} set the learning rate to {self._set_to:g}, and another callback then changed it to "
+                f"{found:g}. Take the other callback, such as LearningRateScheduler or ReduceLROnPlateau, out of "
                 "callbacks."
             )
         self._before = found
 
     def _begin_batch(self, rate: float) -> None:
-        """Let a batch use `rate`. Called for every micro-batch: JAX loses a rate that was set for one without data."""
+        """Set the learning rate of a batch.
+
+        Called for every micro-batch, because JAX loses a rate that was set for a batch without data.
+        """
         model = self.model
         model.optimizer.learning_rate = self._rate = rate
         self._set_to = learning_rate(model.optimizer)

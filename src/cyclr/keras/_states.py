@@ -1,4 +1,4 @@
-"""The weights of a Keras model as a member holds them: a list of arrays, as `model.get_weights()` returns."""
+"""The state of a member in Keras: the list of arrays that `model.get_weights()` returns."""
 
 import hashlib
 import io
@@ -16,13 +16,13 @@ State = list[Any]
 
 
 class KerasStates:
-    """How states of Keras are compared, checked and written to files, which `model.load_weights` reads too.
+    """Compares, checks and saves the states of members in Keras.
 
-    Keras orders its files by layers, and not by weights. So that they can be read without a model, the data set
-    `cyclr/weights` of a file lists the path and type of each weight.
+    `model.load_weights` can read the files too. Keras orders a file by layers, not by weights. To read it without a
+    model, cyclr adds the HDF5 data set `cyclr/weights`, which lists the path and the dtype of each weight.
 
     Args:
-        model: the model that files are written from; None if none are written.
+        model: the model whose weights are written to files; None if no files are written.
     """
 
     suffix = ".weights.h5"
@@ -33,23 +33,23 @@ class KerasStates:
     def shapes(self, state: Any) -> dict[str, list[int]]:
         if not isinstance(state, list | tuple) or not all(isinstance(value, np.ndarray) for value in state):
             raise TypeError(
-                f"the state of a member must be what model.get_weights() returns; got {_checks.quoted(state)} of type "
-                f"{type(state).__name__}."
+                f"the state of a member must be a list of arrays, as model.get_weights() returns it; got "
+                f"{_checks.quoted(state)} of type {type(state).__name__}."
             )
         return {f"weight {number}": list(value.shape) for number, value in enumerate(state)}
 
     def not_finite(self, state: State) -> str | None:
         for number, value in enumerate(state):
-            # The kind of bfloat16 is V. NumPy knows only of its own types if they are finite.
+            # bfloat16 has the kind V, and `np.isfinite` supports only the dtypes of NumPy.
             if value.dtype.kind in "fcV" and not np.isfinite(value.astype(np.complex128)).all():
                 return f"weight {number}"
         return None
 
     def save(self, state: State, path: Path) -> None:
-        """Write the weights that the model has now, which are the state, without those of its optimizer."""
+        """Write the current weights of the model, which are `state`, without the variables of its optimizer."""
         import h5py
 
-        # In memory: HDF5 ends the process (SIGSEGV) if it cannot write to the disk.
+        # Written to memory first, because HDF5 ends the process (SIGSEGV) if it cannot write to the disk.
         whole, own = _FileInMemory(), io.BytesIO()
         self.model.save_weights(whole)
         with h5py.File(whole) as source, h5py.File(own, "w") as target:
@@ -68,7 +68,7 @@ class KerasStates:
             for number, value in enumerate(state):
                 name = paths.get(_content(value), "")
                 if not name:
-                    # A layer that writes its weights in its own way.
+                    # The layer writes its weights in another form.
                     name = f"cyclr/{number}"
                     target[name] = np.frombuffer(value.tobytes(), np.uint8)
                 listed.append([name, str(value.dtype), [*value.shape]])
@@ -77,7 +77,7 @@ class KerasStates:
 
     def load(self, path: Path) -> State:
         import h5py
-        import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by name then.
+        import ml_dtypes  # noqa: F401  # Lets NumPy find bfloat16 by its name.
 
         with h5py.File(path) as file:
             listed = _plain.parse(_read(file, "cyclr/weights", path))
@@ -95,7 +95,7 @@ def _read(file: Any, name: str, path: Path) -> Any:
 
 
 class _FileInMemory(io.BytesIO):
-    """A file whose name Keras takes for that of a file of weights."""
+    """A file in memory with a name that Keras accepts for a file of weights."""
 
     def __str__(self) -> str:
         return "member.weights.h5"
@@ -110,10 +110,10 @@ def weights_of(model: Any) -> State:
     """Return a copy of a model's weights.
 
     Raises:
-        TypeError: not a model of Keras 3.
+        TypeError: `model` is not a model of Keras 3.
     """
     check_model(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
-    # The arrays of torch share the memory of its tensors.
+    # Copied, because on torch the arrays share the memory of the tensors.
     return [np.array(value) for value in model.get_weights()]

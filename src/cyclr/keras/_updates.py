@@ -1,4 +1,4 @@
-"""Counts optimizer updates: the update that a batch belongs to, and the moment at which it was made."""
+"""Counts optimizer updates, and assigns batches to them."""
 
 import itertools
 from typing import Any
@@ -10,30 +10,30 @@ from cyclr.keras import _private
 from cyclr.keras._optimizers import named_optimizers
 
 PATIENCE = 16
-"""Batches after which an optimizer that made no update is an error: models that alternate between optimizers, such as
-GANs with several critic steps, update each of them within this number. The end of an epoch also decides."""
+"""Number of batches after which an optimizer without an update is an error. Models that alternate between optimizers,
+such as GANs with several critic steps, update each optimizer within this number. The end of an epoch also decides."""
 
 
 class UpdateCounter:
     """Counts the updates of an optimizer during `fit`, for a callback that calls these methods.
 
-    Reading the counter waits for the device. It is read before every batch if `every_batch` is True, if loss scaling
-    may skip updates, or if the training step of the model makes fewer or more updates than one a batch, or updates of
-    several optimizers on TensorFlow. Otherwise batches are counted on the host, and the counter is compared with that
-    number before batches 1, 2, 4, 8, ….
+    Reading the optimizer's counter waits for the device. The counter is read before every batch in four cases:
+    `every_batch` is True; loss scaling may skip updates; the training step does not make exactly one update per batch;
+    the model has several optimizers on TensorFlow. Otherwise batches are counted on the host, and this count is
+    compared with the counter before batches 1, 2, 4, 8, ….
 
-    If the optimizer makes no update in the first 16 batches (or in an epoch) although the model is trained, the next
-    batch raises, and names the optimizers that make the updates. A model may alternate between optimizers.
+    If the model is trained without an update of this optimizer in the first 16 batches (or in an epoch), the next batch
+    raises an error that names the optimizers that make the updates. So a model may alternate between optimizers.
 
     | state | entered by | what is known |
     |---|---|---|
     | outside an epoch | creation, `end_epoch` | nothing |
-    | between batches | `begin_epoch`, `end_batch` | the count when the epoch began |
+    | between batches | `begin_epoch`, `end_batch` | the count at the start of the epoch |
     | within a batch | `begin_batch` | if the counter is read before every batch: the update of this batch |
     | phantom update | `end_epoch` within a batch, which undoes it | TensorFlow has counted a batch without data |
 
-    If data of unknown length ends, or data that is shorter than it was said to be, Keras starts a batch and finds no
-    data. TensorFlow has run by then what needs none, the counter included.
+    If data of unknown length ends, or data ends before its stated length, Keras starts a batch and finds no data. On
+    TensorFlow, this batch still runs the operations that need no data, such as increasing the counter.
 
     Keras may call `end_batch` in several threads and in any order. With `steps_per_execution > 1` it does not report
     how many batches a call ran. If the data's length is unknown, a shortened last call is counted as a full one.
@@ -41,8 +41,8 @@ class UpdateCounter:
     Args:
         callback: the callback, whose model is counted.
         optimizer: the optimizer to count; the model's by default.
-        every_batch: True if the callback waits for the device after every batch anyway. `begin_epoch` and the numbers
-            of the batches are not needed then.
+        every_batch: True if the callback waits for the device after every batch anyway. Then `begin_epoch` and the
+            numbers of the batches are not needed.
         one_update: True to raise if a batch makes several updates.
     """
 
@@ -81,14 +81,14 @@ class UpdateCounter:
 
     @property
     def within_update(self) -> bool:
-        """True if batches of an update were gathered that is not made yet."""
+        """True if batches were gathered for an update that is not made yet."""
         return bool(self._values)
 
     def restart(self, *, must_update: bool = True) -> None:
         """Forget unfinished updates. Call when training starts.
 
         Args:
-            must_update: False for a callback that neither sets nor logs anything of the optimizer.
+            must_update: False for a callback that neither sets nor logs a hyperparameter of the optimizer.
         """
         self._values = []
         self._before.clear()
@@ -99,7 +99,7 @@ class UpdateCounter:
         self._must_update = must_update
 
     def _counts(self) -> list[int]:
-        """Return the batches seen by the optimizer, and by the others that the model holds."""
+        """Return the number of batches seen by the optimizer, then by each other optimizer of the model."""
         return [_private.batches_seen(optimizer) for optimizer in (self.optimizer, *self._others.values())]
 
     def begin_epoch(self) -> None:
@@ -116,7 +116,7 @@ class UpdateCounter:
         self._before.clear()
 
     def begin_batch(self, batch: int = 0) -> None:
-        """Call when a batch starts, or several in one call, of which `batch` is the first."""
+        """Call when a batch starts. If one call runs several batches, `batch` is the first of them."""
         calls = batch // self._per_call
         if not self._reads and calls & (calls - 1) == 0 and batch > 0:
             self._is_irregular = self._reads = _private.batches_seen(self.optimizer) != self._first + batch
@@ -132,13 +132,13 @@ class UpdateCounter:
             self._before[calls] = self._counts()
 
     def _check_updating(self, decides: bool) -> None:
-        """Raise if it is time to decide and the model was trained without an update of the optimizer."""
+        """Raise if `decides` is True and the model was trained without an update of the optimizer."""
         counts = self._counts()
         start = counts if self._start is None else self._start
         if counts[0] != start[0]:
             self._start = self._weights = None
             return
-        # Gradients that a training step adds up by itself change no weight yet.
+        # Unchanged weights are not an error yet: a custom training step may accumulate gradients.
         weights = [keras.ops.convert_to_numpy(keras.ops.sum(w)) for w in self._callback.model.trainable_variables]
         self._weights = weights if self._weights is None else self._weights
         moved = (number != before for number, before in zip(counts[1:], start[1:], strict=True))
@@ -148,17 +148,18 @@ class UpdateCounter:
         mine = {id(optimizer): name for name, optimizer in named_optimizers(self._callback.model).items()}
         makers = " and ".join(f"{name} ({type(self._others[name]).__name__})" for name in names)
         raise ValueError(
-            f"{self._who} follows the updates of {mine.get(id(self.optimizer), 'the optimizer')} "
-            f"({type(self.optimizer).__name__}), which made none in {self._watched} batches; they were made by "
+            f"{self._who} follows {mine.get(id(self.optimizer), 'the optimizer')} "
+            f"({type(self.optimizer).__name__}), which made no update in {self._watched} batches; updates were made by "
             f"{makers or 'an optimizer that the model does not hold as an attribute'}. Compile the model with the "
-            "optimizer that trains it (super().compile(optimizer=...) in a compile() of your own), pass that to "
-            "range_test(optimizer=...), or create each optimizer with a cyclr.keras.LearningRate(schedule) of its own."
+            "optimizer that trains it (super().compile(optimizer=...) in your own compile()), pass this optimizer to "
+            "range_test(optimizer=...), or create each optimizer with its own cyclr.keras.LearningRate(schedule)."
         )
 
     def end_batch(self, batch: int = 0) -> int:
-        """Call when a batch ends, or several in one call, of which `batch` is the last.
+        """Call when a batch ends, and return the number of its update, from 0.
 
-        Returns its update, from 0: of several updates in one batch the first one if the counter is read.
+        If one call runs several batches, `batch` is the last of them. If the counter is read and a batch makes several
+        updates, return the first of them.
         """
         next(self._ended)
         before = self._before.pop(batch // self._per_call, None)
@@ -169,9 +170,9 @@ class UpdateCounter:
         return (self._first + batch) // self._accumulation
 
     def end_batch_updates(self, batch: int) -> range:
-        """Call in place of `end_batch`. Returns the updates of the batch; they are made only if `made` says so.
+        """Call instead of `end_batch`, and return the updates of the batch. Check each with `made`.
 
-        The first batch of an epoch shows if the training step makes several updates.
+        The counter is also read after the first batch of an epoch, to find a training step that makes several updates.
         """
         is_read = batch == 0 or batch // self._per_call in self._before
         update = self.end_batch(batch)
@@ -182,14 +183,15 @@ class UpdateCounter:
         return _private.updates_done(self.optimizer) > update
 
     def gather(self, value: Any, *, last: bool = False) -> list[Any]:
-        """End a batch that has this value, and return the values of all batches of its update once that is made.
+        """End a batch with this value. If its update is made, return the values of all batches of the update.
 
-        Before that the list is empty. With `last`, the update is over whether it is made or not. For `every_batch`.
+        Otherwise return an empty list. With `last=True`, the update is complete even if it is not made. Needs
+        `every_batch=True`.
         """
         if not self._before:
             raise ValueError(
-                f"{self._who}.on_train_batch_end was called without on_train_batch_begin, which sets the rate. "
-                "In a loop of your own call set_model(model), on_train_begin() and, around every batch, "
+                f"{self._who}.on_train_batch_end was called without on_train_batch_begin, which sets the learning "
+                "rate. In your own training loop, call set_model(model), on_train_begin() and, around every batch, "
                 "on_train_batch_begin(batch) and on_train_batch_end(batch, logs)."
             )
         self._values.append(value)
@@ -198,8 +200,9 @@ class UpdateCounter:
         if made > 1 and self._one_update:
             raise ValueError(
                 f"{self._who} needs a training step that makes one update with every batch; got one that made {made}, "
-                "most of which used a wrong learning rate. For a training, create the optimizer with "
-                "cyclr.keras.LearningRate(schedule), which is exact for every update; for a range test, with a number."
+                "most of them at a wrong learning rate. To train, create the optimizer with "
+                "cyclr.keras.LearningRate(schedule), which is exact for every update. For a range test, create the "
+                "optimizer with a number."
             )
         if made < 1 and not last:
             return []
@@ -207,7 +210,7 @@ class UpdateCounter:
         return values
 
     def end_epoch(self) -> int:
-        """Call when an epoch ends. Returns the number of updates made so far, without a phantom update."""
+        """Call when an epoch ends. Undo a phantom update, and return the number of updates made so far."""
         optimizer = self.optimizer
         counts = found = self._counts()
         if self._before:

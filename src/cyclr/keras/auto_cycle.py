@@ -1,4 +1,4 @@
-"""AutoCycle for `fit`: a learning rate that corrects itself, with a way back."""
+"""AutoCycle for `fit`: a learning rate that corrects itself, and restores an earlier state if necessary."""
 
 import hashlib
 import math
@@ -30,41 +30,42 @@ _USUAL_FAST = (keras.optimizers.SGD, keras.optimizers.Adagrad)
 
 
 class AutoCycle(RateCallback):
-    """A cyclical learning rate that corrects itself during `fit`. It needs no rate, no bounds and no length.
+    """A cyclical learning rate that corrects itself during `fit`. You choose no learning rate, no bounds and no length.
 
-    Update t of the run uses factor · schedule(t). The factor is 1 until the loss of the batches shows that the rate is
-    too high or too low: `cyclr.AutoCycle` decides, and has the details. If it goes back, the weights, the optimizer
-    with its counter, and what layers keep (such as the statistics of batch normalization) become what they were. The
-    data goes on, and so does the step of the run. A batch whose loss is NaN, infinite or an outlier is left out. A loss
-    that is NaN or infinite does not enter the means of the epoch either.
+    Update t of the run uses factor · schedule(t). The factor is 1 until the loss of the batches shows that the learning
+    rate is too high or too low; `cyclr.AutoCycle` makes these decisions and describes them. If it goes back to an
+    earlier state, it restores the weights, the optimizer with its counter, and the variables of layers (such as the
+    statistics of batch normalization). The data and the step of the run are not reset. A batch whose loss is NaN,
+    infinite or an outlier is left out. A loss that is NaN or infinite is also left out of the epoch's mean loss.
 
-    One `fit` is one run, unless `total_steps` is given: then the run continues over calls of `fit` until it is over. A
-    calm run is the one with `ScheduleCallback(lr=schedule)`, apart from the rounding of the rate to `float32`.
+    One `fit` is one run. If `total_steps` is given, the run continues over several calls of `fit` until it is over. A
+    run without events is the same as a run with `ScheduleCallback(lr=schedule)`, except that the learning rate is
+    rounded to `float32`.
 
-    After an exception or Ctrl-C the optimizer is a plain one, with the rate of the last update.
+    After an exception or Ctrl-C, the optimizer has the learning rate of the last update, and nothing is attached to it.
 
     Args:
-        schedule: learning rates, or the `Bounds` of a range test. By default the run starts with a range
-            test, which is undone: a quarter of the updates, at most 150. A run of fewer than 160 updates starts from
-            the usual rate instead: 0.01 for SGD and Adagrad, 0.001 for every other optimizer.
-        total_steps: updates of the whole run, an int or a `Run`, ≥ 3; by default those of `fit`.
-        folder: folder for what a killed run needs to go on, made if it is missing. It is written at the end of every
-            epoch, whole or not at all, and deleted when the run is over. Use it with
-            `keras.callbacks.BackupAndRestore`, which restores the model, and comes after this callback in the list.
+        schedule: a `Schedule`, or the `Bounds` of a range test. By default, the run starts with a range test and then
+            restores the initial state. The range test takes a quarter of the updates, at most 150. A run of fewer than
+            160 updates has no range test: the highest learning rate of its cycle is 0.01 for SGD and Adagrad, and 0.001
+            for every other optimizer, until it is corrected.
+        total_steps: number of updates of the whole run, an int or a `Run`, ≥ 3; by default the updates of one `fit`.
+        folder: folder for the state from which a killed run is resumed, created if it does not exist. The state is
+            written atomically at the end of every epoch, and deleted when the run is over. Also use
+            `keras.callbacks.BackupAndRestore`, which restores the model, after this callback in the list.
 
     Attributes:
-        events: everything that happened in the run: a tuple of `cyclr.auto.AutoEvent`. A calm run has none.
-        auto: the `cyclr.AutoCycle` that decides, or None before the first epoch.
+        events: all events of the run in order, a tuple of `cyclr.auto.AutoEvent`; empty if nothing was corrected.
+        auto: the `cyclr.AutoCycle` that makes the decisions, or None before the first epoch.
 
     Warns:
-        UserWarning: one for each event; the run has another length than the schedule or than `fit`.
+        UserWarning: one for each event; or the length of the run differs from the length of the schedule or of `fit`.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range. When training starts: a `fit` whose number
-            of updates is not known; an optimizer with a schedule of its own; `steps_per_execution` > 1; another
-            callback that sets the learning rate; a `ScheduleCallback`; in `folder`, a run that is not the one of the
-            model. During training: a training step that makes several updates with one batch, or that does not log its
-            loss.
+        TypeError, ValueError: an argument of another type or out of range. When training starts: a `fit` with an
+            unknown number of updates; an optimizer that was created with a schedule; `steps_per_execution` > 1; another
+            callback that sets the learning rate; a `ScheduleCallback`; a `folder` with another run than the model's.
+            During training: a training step that makes several updates with one batch, or does not log its loss.
         BoundsError: bounds without numbers.
         OSError: `folder` cannot be written.
 
@@ -134,12 +135,12 @@ class AutoCycle(RateCallback):
                 continue
             if self in callbacks[number:]:
                 raise ValueError(
-                    "AutoCycle(folder=...) must come before BackupAndRestore in callbacks, so that no backup is newer "
-                    "than its own file; got it after. Write callbacks=[auto, backup]."
+                    "AutoCycle(folder=...) must come before BackupAndRestore in callbacks; got it after, so a backup "
+                    "could be newer than the file of AutoCycle. Write callbacks=[auto, backup]."
                 )
             if other.save_freq != "epoch":
                 raise ValueError(
-                    "AutoCycle(folder=...) goes on from the end of an epoch, because Keras begins an epoch again from "
+                    "AutoCycle(folder=...) can only resume at the end of an epoch, because Keras restarts an epoch at "
                     f'its first batch; got BackupAndRestore(save_freq={other.save_freq!r}). Use save_freq="epoch".'
                 )
 
@@ -149,9 +150,9 @@ class AutoCycle(RateCallback):
         if attachment is not None and attachment.values:
             _attach.detach(self.model)
             raise ValueError(
-                "AutoCycle goes back, and with it the optimizer's counter, which a ScheduleCallback takes its step "
-                f"from; got one that sets {' and '.join(sorted(attachment.values))}. Take ScheduleCallback out of "
-                "callbacks, or detach() it."
+                "AutoCycle cannot be used with a ScheduleCallback: it may set the optimizer's counter back, which is "
+                f"the step of a ScheduleCallback; got one that sets {' and '.join(sorted(attachment.values))}. Take "
+                "ScheduleCallback out of callbacks, or call its detach()."
             )
         if self.auto is None:
             self._begin_run(epoch)
@@ -167,9 +168,8 @@ class AutoCycle(RateCallback):
         total = self._total_steps or (saved["total_steps"] if saved else left)
         if total is None:
             raise ValueError(
-                "AutoCycle must know the number of updates of the run; got a fit whose number is not known, because "
-                "its data has no length or the model has a train_step of its own. Pass steps_per_epoch to fit, or "
-                "AutoCycle(total_steps=...)."
+                "AutoCycle needs a known number of updates; got data of unknown length, or a model with a custom "
+                "train_step. Pass steps_per_epoch to fit, or AutoCycle(total_steps=...)."
             )
         fast = isinstance(_private.inner(model.optimizer), _USUAL_FAST)
         auto = cyclr.AutoCycle(total, self._schedule, state=state, usual_lr=0.01 if fast else 0.001)
@@ -181,33 +181,34 @@ class AutoCycle(RateCallback):
                 reason = str(error).split(". ")[0]
                 raise ValueError(
                     f"folder must hold a run that this AutoCycle can continue, but {reason}. Create AutoCycle and call "
-                    "fit as for that run, or pass an empty folder to start a run."
+                    "fit as in that run, or pass an empty folder to start a new run."
                 ) from error
             state.restore(now)
         elif not _private.has_weights(model):
             if not can_be_built(model):
                 raise ValueError(
-                    "AutoCycle needs a model that has its weights, to go back to them; got a model that is not built, "
-                    "and that has no call() to build it by. Call its layers on a batch before fit."
+                    "AutoCycle needs a model that is built, to restore its weights; got a model that is not built and "
+                    "has no call() to build it with. Call its layers on a batch before fit."
                 )
             build_in_first_step(model, then=auto.start)
         self.auto, self._model_of_run = auto, model
         if left is not None and auto.last_step + 1 + left > total:
             warn(
-                f"the run has total_steps={total}, and fit makes {left} updates from step {auto.last_step + 1} "
-                "on. The updates after its end use its last learning rate. Pass the epochs that the run started with.",
+                f"the run has total_steps={total}, but fit makes {left} updates from step {auto.last_step + 1} "
+                "on. Updates after the end of the run use its last learning rate. Pass the epochs that the run started "
+                "with.",
             )
 
     def _saved(self, state: "_FitState", epoch: int) -> dict[str, Any] | None:
-        """Return the saved state of the run whose model was restored, or None if there is none."""
+        """Return the saved state of the run that the model was restored from, or None if nothing matching is saved."""
         if self._files is None:
             return None
         saved = self._files.load(epoch, state.fingerprint(), state.variables())
         if saved is None and epoch > 0 and self._files.paths():
             raise ValueError(
                 f"folder must hold the run that the model was restored from, after epoch {epoch}; got "
-                f"{', '.join(path.name for path in self._files.paths())}. Restore the model by BackupAndRestore, or "
-                "pass an empty folder to start a run."
+                f"{', '.join(path.name for path in self._files.paths())}. Restore the model with BackupAndRestore, or "
+                "pass an empty folder to start a new run."
             )
         return saved
 
@@ -215,10 +216,10 @@ class AutoCycle(RateCallback):
         if self.auto is None:
             raise ValueError(
                 "AutoCycle must know the length of the run before its first batch; got on_train_batch_begin without "
-                "on_epoch_begin. In a loop of your own, use cyclr.AutoCycle."
+                "on_epoch_begin. In your own training loop, use cyclr.AutoCycle."
             )
         self._check_rate()
-        # Before there are weights, the training step builds them and starts the run.
+        # If the model has no weights yet, the training step builds them and starts the run.
         self._begin_batch(self.auto.lr)
         self._seen = _private.batches_seen(self.model.optimizer)
 
@@ -245,7 +246,7 @@ class AutoCycle(RateCallback):
         if made:
             auto.step(sum(losses) / len(losses))
         else:
-            # Loss scaling has left the batch out already.
+            # Loss scaling has already skipped the update.
             auto.skip(loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -255,11 +256,11 @@ class AutoCycle(RateCallback):
         if logs is not None:
             logs["learning_rate"] = self._rate
             if not self._has_loss:
-                # The mean of no loss is 0 for Keras.
+                # Keras logs 0 as the mean if no loss was finite.
                 logs["loss"] = math.nan
         if self._files is not None:
             state, saved = _FitState(self), self.auto.state_dict()
-            # The seeds of layers too, which no backup of weights has.
+            # The current state is saved too, because a backup of weights does not contain the seeds of layers.
             saved["copies"]["now"] = state.copy()
             self._files.save(epoch + 1, state.fingerprint(), saved)
 
@@ -269,7 +270,7 @@ class AutoCycle(RateCallback):
 
 
 class _FitState:
-    """All that training changes in the model of a callback, but the metrics and the learning rate."""
+    """The variables that training changes in the model of a callback, except metrics and learning rates."""
 
     def __init__(self, callback: keras.callbacks.Callback) -> None:
         self._callback = callback
@@ -285,7 +286,8 @@ class _FitState:
         return list({id(variable): variable for variable in held if id(variable) not in left_out}.values())
 
     def copy(self) -> list[NDArray[Any]]:
-        # Values, because JAX hands the memory of the variables to the compiled step. Those of TensorFlow are copies.
+        # Copied by value, because JAX donates the memory of the variables to the compiled step. TensorFlow returns
+        # copies, which `np.require` does not copy again.
         return [
             np.require(keras.ops.convert_to_numpy(variable), requirements=["O", "W"]) for variable in self.variables()
         ]
@@ -299,10 +301,10 @@ class _FitState:
 
     def check_copy(self, copy: list[NDArray[Any]] | None) -> None:
         if copy is None:
-            raise ValueError("it lacks a copy of the model to go back to")
+            raise ValueError("it lacks a copy of the model to restore")
 
     def fingerprint(self) -> str:
-        """Return a hash of what a saved model has."""
+        """Return a hash of the weights and the optimizer's counter, which identifies a saved model."""
         digest = hashlib.sha256()
         model = self._callback.model
         for variable in (*model.weights, _private.counter(model.optimizer)):

@@ -21,26 +21,28 @@ def average(
     *,
     weights: Sequence[float] | None = None,
 ) -> Any:
-    """Return a copy of a model with the averaged weights of members: it costs as much as one model to predict with.
+    """Return a copy of a model with the averaged weights of members. A prediction costs as much as with one model.
 
-    The trainable weights are Σ wᵢ · weightsᵢ, with Σ wᵢ = 1. The others are those of the last member. Members of cycle
-    ends give stochastic weight averaging (SWA), the last few of one cycle latest-weight averaging (LAWA). The
-    statistics of batch normalization do not belong to averaged weights: they are computed again from `data`, as
-    cumulative means over its batches in training mode. Layers that are frozen keep theirs.
+    The trainable weights are Σ wᵢ · weightsᵢ, with Σ wᵢ = 1. All other weights are copied from the last member. Members
+    from the ends of cycles give stochastic weight averaging (SWA). The last few members of one cycle give latest-weight
+    averaging (LAWA).
 
-    The copy is not compiled. Compile it with loss and metrics to evaluate it.
+    The members' statistics of batch normalization are wrong for averaged weights. They are computed again from `data`,
+    as cumulative means over its batches in training mode. Frozen layers keep the statistics of the last member.
+
+    The copy is not compiled. To evaluate it, compile it with a loss and metrics.
 
     Args:
         model: the `keras.Model` that the members come from, in any state; it is not changed.
-        members: such as `snapshots.members`.
-        data: training data as `fit` takes it for `x`, needed if there is batch normalization; of batches that are
-            tuples, the first item is the inputs. Arrays are read in batches of 32.
-        weights: a number ≥ 0 for each member; by default all the same.
+        members: the members, such as `snapshots.members`.
+        data: training data in any form that `fit` takes as `x`, required if the model has batch normalization. If the
+            batches are tuples, their first item is the inputs. Arrays are read in batches of 32.
+        weights: a number ≥ 0 for each member; by default all members have the same weight.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; batch normalization without data, or data
-            without a batch, or not finite; a model that cannot be copied by its config.
-        MembersError: members of another model, or not finite.
+        TypeError, ValueError: an argument of another type or out of range; batch normalization without data; data
+            that is empty or not finite; a model that cannot be copied from its config.
+        MembersError: members of another model, or members with NaN or infinity.
 
     Example:
         >>> import keras
@@ -61,8 +63,8 @@ def average(
     kind = keras.layers.BatchNormalization
     if data is None and any(isinstance(layer, kind) and layer.trainable for layer in _private.layers(model)):
         raise ValueError(
-            "data must be given for a model with batch normalization, whose statistics are not those of averaged "
-            "weights; got data=None. Pass training data: average(model, members, x)."
+            "data must be given for a model with batch normalization, whose statistics must be computed again for "
+            "averaged weights; got data=None. Pass training data: average(model, members, x)."
         )
     averaged = _copy_of(model)
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -91,8 +93,8 @@ def _copy_of(model: Any) -> Any:
             raise ValueError("the copy has other weights")
     except Exception as error:
         raise ValueError(
-            f"model must be one that Keras can copy by its config; got {type(model).__name__} ({error!s:.200}). Give "
-            "its class get_config(), and an __init__ that passes **kwargs on."
+            f"Keras cannot copy the model from its config; got {type(model).__name__} ({error!s:.200}). Add "
+            "get_config() to its class, and let its __init__ pass **kwargs to super().__init__()."
         ) from error
     for own, other in zip(_private.layers(model), _private.layers(copied), strict=True):
         other.trainable = own.trainable
@@ -126,11 +128,12 @@ def _update_statistics(model: Any, norms: list[Any], data: Any) -> None:
             norm.momentum = momentum
     if not batches:
         raise ValueError(
-            "data must hold at least one batch; got none. Pass arrays or a data set that can be read again, and not an "
-            "iterator that was read before."
+            "data must contain at least one batch; got none. Pass arrays or a data set, and not an iterator that was "
+            "read before."
         )
     for norm in norms:
         if not all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in (norm.moving_mean, norm.moving_variance)):
             raise ValueError(
-                "data must give finite statistics of batch normalization; got NaN or infinity. Look for broken inputs."
+                "the statistics of batch normalization computed from data must be finite; got NaN or infinity. Look "
+                "for NaN or infinity in data."
             )

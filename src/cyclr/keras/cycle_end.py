@@ -11,22 +11,23 @@ from cyclr.schedules import Schedule
 class CycleEnd(CycleCallback):
     """Call a function at every minimum that ends a cycle: for checkpoints, evaluation or an ensemble of snapshots.
 
-    The function is called after the update at the minimum and before the next one, so it sees the weights of that
-    update. With an `AutoCycle` before it in the list, the step is that of the run, which never goes back. It is not
-    called for an update that was undone.
+    The function is called after the update at the minimum and before the next update, so the model has the weights of
+    the minimum. If an `AutoCycle` comes before this callback in the list, the step is the step of the run, which never
+    decreases, and the function is not called for an update that was undone.
 
     Args:
-        fn: called with the model and the step, the number of that update, from 0.
-        schedule: the schedule whose cycles are meant (see `Schedule.is_cycle_end`). By default, the schedule of the
+        fn: function that is called with the model and the step (the number of the update, from 0).
+        schedule: the schedule that defines the cycles (see `Schedule.is_cycle_end`). By default, the schedule of the
             `AutoCycle` or `ScheduleCallback` in the list, or of the `LearningRate` that the optimizer was created with.
 
     Warns:
-        UserWarning: as `ScheduleCallback`, if there is none in the list.
+        UserWarning: `fit` is longer or shorter than the schedule, as for `ScheduleCallback`. If an `AutoCycle` or
+            `ScheduleCallback` is in the list, only that callback warns.
 
     Raises:
         TypeError: fn is not a function, or schedule is not a schedule.
-        ValueError: when training starts, no schedule is found, an `AutoCycle` is later in the list, or comes with a
-            schedule, or `steps_per_execution` > 1, which runs past the minimum.
+        ValueError: when training starts: no schedule is found; an `AutoCycle` comes later in the list, or is used
+            together with `schedule`; or `steps_per_execution` > 1, so that one call would run past the minimum.
 
     Example:
         >>> import cyclr

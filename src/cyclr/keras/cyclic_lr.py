@@ -24,22 +24,22 @@ _SCALES: dict[str, Callable[[float, Any], Any]] = {
     "triangular2": lambda gamma, cycle: 0.5 ** (cycle - 1),
     "exp_range": lambda gamma, iteration: gamma**iteration,
 }
-"""The `scale_fn` of each mode, after `gamma`; the cycle is from 1, the iteration from 0."""
+"""By mode, the factor of the amplitude as a function of `gamma` and of the cycle (from 1) or the iteration (from 0)."""
 
 
 class CyclicLR(RateCallback):
     """Cycle the learning rate between two bounds, one value per optimizer update: the classic callback.
 
-    Takes the arguments of the original (github.com/bckenstler/CLR) and gives the same rates. In new code
-    `cyclr.keras.LearningRate` does the same inside the compiled step, at no cost.
+    `CyclicLR` has the arguments of the original callback (github.com/bckenstler/CLR) and uses the same learning rates.
+    In new code, use `cyclr.keras.LearningRate`, which computes them inside the compiled step at no cost.
 
     Update t of the training uses `base_lr + (max_lr − base_lr) · max(0, 1 − x) · scale`, with
-    cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter t continues over several
-    calls of `fit` until `reset`. It counts updates, not micro-batches of gradient accumulation. It belongs to the
-    callback and is not saved: to resume from a saved model, set `clr_iterations` to the number of updates done, or use
-    `LearningRate`, which follows the optimizer's counter.
+    cycle = floor(1 + t / (2 · step_size)) and x = |t / step_size − 2 · cycle + 1|. The counter t counts updates, not
+    the micro-batches of gradient accumulation, and continues over several calls of `fit` until `reset`. A saved model
+    does not contain this counter. To resume from a saved model, set `clr_iterations` to the number of finished updates,
+    or use `LearningRate`, which follows the optimizer's counter.
 
-    All arguments are attributes that can be set, also during `fit`: the next update uses them.
+    Every argument is also an attribute. You can set it at any time, also during `fit`: the next update uses it.
 
     Args:
         base_lr: lower bound, ≥ 0.
@@ -48,26 +48,27 @@ class CyclicLR(RateCallback):
         mode: `"triangular"`, `"triangular2"` (amplitude halved per cycle) or `"exp_range"` (amplitude times gamma^t);
             not used if scale_fn is given.
         gamma: factor per update for `"exp_range"`, in (0, 1].
-        scale_fn: a function that returns the factor of the amplitude, in [0, 1]. By default the attribute is the
-            function of the mode.
-        scale_mode: the argument of scale_fn: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0). If
-            scale_fn is not given, the mode decides.
+        scale_fn: function that returns the factor of the amplitude, in [0, 1]. By default, the function of the mode.
+        scale_mode: the argument that scale_fn receives: `"cycle"` (1 in the first cycle) or `"iterations"` (t, from 0).
+            Without scale_fn, the mode decides.
 
     Attributes:
-        history: dict of lists, one entry per update: `"lr"` (the rate that the update used), `"iterations"` (its
-            number, from 1), and `"loss"` and every metric of that batch only. Metrics that are not means, such as AUC,
-            are running values as Keras logs them; a metric with several values gives arrays.
-        clr_iterations: updates since the last reset, which is t of the next update; can be set to a whole number ≥ 0.
-        trn_iterations: updates in total.
+        history: dict of lists, one entry per update: `"lr"` (the learning rate of the update), `"iterations"` (the
+            number of the update, from 1), and `"loss"` and every metric for the batch of this update only. Metrics that
+            are not means, such as AUC, are running values as Keras logs them. A metric with several values gives
+            arrays.
+        clr_iterations: number of updates since the last reset, equal to t of the next update. Can be set to a whole
+            number ≥ 0.
+        trn_iterations: number of all updates, including those before a reset.
 
     Warns:
-        UserWarning: when training starts, if step_size is at most 10 and an epoch has two cycles or more, as if it were
-            given in epochs.
+        UserWarning: when training starts, if step_size is at most 10 and an epoch has two cycles or more, because
+            step_size was then probably given in epochs.
 
     Raises:
-        TypeError, ValueError: bounds, lengths, modes or factors out of range. When training starts: a model whose
-            learning rate no callback can set, because its optimizer has a schedule, or `steps_per_execution` > 1.
-            During training: another callback that sets the learning rate too; an attribute that was set out of range.
+        TypeError, ValueError: bounds, lengths, modes or factors out of range. When training starts: an optimizer that
+            was created with a schedule, so no callback can set its learning rate; `steps_per_execution` > 1. During
+            training: another callback that sets the learning rate; an attribute that was set out of range.
 
     Example:
         >>> from cyclr.keras import CyclicLR
@@ -108,7 +109,7 @@ class CyclicLR(RateCallback):
 
     @property
     def scale_fn(self) -> Callable[[Any], Any]:
-        """The factor of the amplitude: a function of the cycle (from 1) or of the update (from 0), see `scale_mode`."""
+        """Function that returns the factor of the amplitude for a cycle or an update, see `scale_mode`."""
         if self._scale_fn is not None:
             return self._scale_fn
         return partial(_SCALES[_checks.choice("mode", self.mode, _SCALES)], self.gamma)
@@ -124,7 +125,7 @@ class CyclicLR(RateCallback):
 
     @property
     def scale_mode(self) -> str:
-        """`"cycle"` or `"iterations"`: the argument of `scale_fn`."""
+        """The argument that `scale_fn` receives: `"cycle"` (from 1) or `"iterations"` (from 0)."""
         return self._scale_mode or ("iterations" if self.mode == "exp_range" else "cycle")
 
     @scale_mode.setter
@@ -133,12 +134,12 @@ class CyclicLR(RateCallback):
 
     @property
     def clr_iterations(self) -> int:
-        """Updates since the last reset, which is t of the next update."""
+        """Number of updates since the last reset, equal to t of the next update."""
         return self._clr_iterations
 
     @clr_iterations.setter
     def clr_iterations(self, count: float) -> None:
-        # The counter of the original is a float.
+        # In the original callback the counter is a float.
         is_whole = isinstance(count, float | np.floating) and count.is_integer()
         fix = "It counts optimizer updates."
         self._clr_iterations = _checks.integer("clr_iterations", int(count) if is_whole else count, at_least=0, fix=fix)
@@ -158,7 +159,7 @@ class CyclicLR(RateCallback):
         return Cyclical.fractional(base_lr, max_lr, step_size, decay=decay)
 
     def clr(self) -> float:
-        """The learning rate of the next update."""
+        """Return the learning rate of the next update."""
         return float(self._schedule(self.clr_iterations))
 
     def reset(
@@ -167,7 +168,7 @@ class CyclicLR(RateCallback):
         """Start a new cycle at the next update, with new bounds or a new length if given. `history` is kept.
 
         Raises:
-            TypeError, ValueError: bounds or lengths out of range. The old ones are then kept.
+            TypeError, ValueError: bounds or lengths out of range. The old bounds and length are then kept.
         """
         base_lr = self.base_lr if new_base_lr is None else new_base_lr
         max_lr = self.max_lr if new_max_lr is None else new_max_lr
@@ -182,11 +183,11 @@ class CyclicLR(RateCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         steps = ((self.params or {}).get("steps") or 0) // _private.accumulation(self.model.optimizer)
-        # A training step of the user's own may make any number of updates.
+        # A custom training step may make any number of updates.
         is_known = type(self.model).train_step is keras.Model.train_step
         if is_known and self.step_size <= _MOST_EPOCHS and steps >= 4 * self.step_size:
             warn(
-                f"step_size={self.step_size:g} counts updates, and an epoch has {steps}, so that it has "
+                f"step_size={self.step_size:g} counts updates, so an epoch of {steps} updates has "
                 f"{steps / (2 * self.step_size):.3g} cycles. For half a cycle of {self.step_size:g} epochs, write "
                 f"step_size={self.step_size * steps:g}."
             )

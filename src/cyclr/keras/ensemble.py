@@ -1,4 +1,4 @@
-"""A model that predicts with all members, one after another."""
+"""A model that predicts with all members in turn, and averages their outputs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
@@ -16,20 +16,20 @@ from cyclr.members.member import Description, described
 
 @keras.saving.register_keras_serializable(package="cyclr")
 class Ensemble(keras.Model):  # type: ignore[misc]
-    """What `ensemble` returns: the weighted mean of the members' outputs, Σ wᵢ · activation(modelᵢ(inputs)).
+    """The model that `ensemble` returns: the weighted mean of the members' outputs, Σ wᵢ · activation(modelᵢ(inputs)).
 
-    It predicts and evaluates as other models do, and is saved as a whole by `save("ensemble.keras")`. It has no weights
-    of its own and cannot be trained.
+    It predicts and evaluates like any other model, and `save("ensemble.keras")` saves it with all members. It has no
+    weights of its own and cannot be trained.
 
     Attributes:
         members: the members.
-        shares: their weights, whose sum is 1.
+        shares: the weights of the members, with a sum of 1.
 
     Args:
         model, members, activation, weights: as for `ensemble`.
 
     Raises:
-        TypeError, ValueError, MembersError: as `ensemble`.
+        TypeError, ValueError, MembersError: as for `ensemble`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ensemble(keras.Model):  # type: ignore[misc]
         **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
-        # Not as an attribute, because the model is no part of this one.
+        # In a function, because Keras would treat an attribute as a layer of this model.
         self._of: Callable[[], Any] = lambda: model
         states = KerasStates()
         self._combined = _Combined(
@@ -62,12 +62,12 @@ class Ensemble(keras.Model):  # type: ignore[misc]
 
     @property
     def run_eagerly(self) -> bool:
-        """True: the loop over the members is not compiled, which would hold all of them. Each member is."""
+        """True: only the prediction of one member is compiled. A compiled loop would hold all members in memory."""
         return True
 
     @run_eagerly.setter
     def run_eagerly(self, value: bool) -> None:
-        """Do nothing: `compile` sets it."""
+        """Ignore the value that `compile` sets."""
 
     def train_step(self, *arguments: Any, **keywords: Any) -> Any:
         """Raise: an ensemble cannot be trained."""
@@ -142,7 +142,7 @@ class Ensemble(keras.Model):  # type: ignore[misc]
 
 
 class _Combined:
-    """Members and their shares, in an object that Keras does not look into."""
+    """Members and their shares, in an object whose contents Keras does not track."""
 
     def __init__(self, members: list[Member], shares: list[float]) -> None:
         self.members, self.shares = members, shares
@@ -156,21 +156,22 @@ def ensemble(
     activation: str | Callable[[Any], Any] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Ensemble:
-    """Return a model that predicts with all members: the weighted mean of their outputs.
+    """Return a model that predicts the weighted mean of the outputs of all members.
 
-    A prediction costs as much as one of every member, one after another, so there is one member at a time in the memory
-    of the device. Members in a folder are read for every batch. To evaluate it, compile it with loss and metrics.
+    The members predict one after another. A prediction therefore costs as much as one prediction of every member, and
+    only one member at a time is in the memory of the device. Members in a folder are read again for every batch. To
+    evaluate the ensemble, compile it with a loss and metrics.
 
     Args:
         model: the `keras.Model` that the members come from, in any state; it is not changed.
-        members: such as `snapshots.members`.
-        activation: function of the model's output whose results are averaged, or its name for Keras, such as
-            `"softmax"`; by default the outputs as they are.
-        weights: a number ≥ 0 for each member; by default all the same.
+        members: the members, such as `snapshots.members`.
+        activation: function that is applied to the output of every member before averaging, or its name in Keras, such
+            as `"softmax"`; by default the outputs themselves are averaged.
+        weights: a number ≥ 0 for each member; by default all members have the same weight.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members of another model, or not finite.
+        MembersError: members of another model, or members with NaN or infinity.
 
     Example:
         >>> import keras

@@ -27,7 +27,10 @@ from cyclr.range_test import RangeTest, RangeTestResult
 
 
 def _restoring(hook: Callable[..., None]) -> Callable[..., None]:
-    """Let a hook of `LRFinder` restore the model before it raises, because `fit` ends without `on_train_end` then."""
+    """Wrap a hook of `LRFinder` so that it restores the model if it raises.
+
+    After an error, Keras does not call `on_train_end`.
+    """
 
     @functools.wraps(hook)
     def call(self: Any, *arguments: Any, **keywords: Any) -> None:
@@ -43,52 +46,54 @@ def _restoring(hook: Callable[..., None]) -> Callable[..., None]:
 class LRFinder(RateCallback):
     """Run a range test as a callback of `fit`: the classic finder.
 
-    Takes the arguments of the original (WittmannF's LRFinder). The rates grow exponentially over all updates of the
-    call of `fit` that it is passed to, `batches_lr_update` updates at each rate. When the test ends, the model is
-    restored, and unless `fit` has verbose=0, the verdict is printed, with the line to write next. The curve is drawn:
-    a notebook shows it, and so does a window, if there is a display. A script without a display saves it, by
-    `plot_path` or by `finder.figure.savefig("range_test.png")`.
+    `LRFinder` has the arguments of the original callback (WittmannF's LRFinder). The learning rate grows exponentially
+    over all updates of the `fit` that you pass the callback to, with `batches_lr_update` updates at each learning rate.
+    When the test ends, the model is restored. Unless `fit` has verbose=0, the callback prints the verdict and the line
+    to write next. It also draws the curve, which appears in a notebook, or in a window if there is a display. In a
+    script without a display, save the curve with `plot_path` or with `finder.figure.savefig("range_test.png")`.
 
-    In new code use `cyclr.keras.range_test`, which needs no call of `fit` and restores the model even if it is
-    interrupted. After an interrupted `fit`, call `restore()` yourself: it restores the same as `range_test`, apart from
-    random number generators. (A model without weights is built.)
+    In new code, use `cyclr.keras.range_test`, which needs no `fit` and restores the model even if it is interrupted.
+    After an interrupted `fit` with `LRFinder`, call `restore()` yourself. It restores the same state as `range_test`,
+    except for random number generators. (A model without weights is built.)
 
-    On ten models its max_lr and that of `range_test` are a factor of 1.4 apart in the median, and 2.7 at most. Two
-    range tests in different orders of the data are a factor of 1.2 apart, and 1.9 at most (`benchmarks/lr_finder.py`).
+    On ten models, the max_lr of `LRFinder` and the max_lr of `range_test` differ by a factor of 1.4 in the median and
+    of at most 2.7. Two range tests with different orders of the data differ by a factor of 1.2 in the median and of at
+    most 1.9 (`benchmarks/lr_finder.py`).
 
-    If a loss is NaN or infinite, the weights from the start of its rate are restored, and the rate is tried again
-    with the next batches, up to ten times. If their losses are finite, the reason of the bounds names the broken
-    batches. Otherwise the rate was too high, and the test ends.
+    If a loss is NaN or infinite, the callback restores the weights from before this learning rate, and tries the same
+    learning rate with the next batches, up to ten times. If the new losses are finite, the first batches were broken:
+    `result.bounds.reason` names them. Otherwise the learning rate is too high, and the test ends.
 
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
-        mom: momentum of the running mean of the loss by which divergence is judged, in [0, 1).
-        stop_multiplier: stop when that mean is above its lowest value by stop_multiplier − 1 times that value (or times
-            the total fall, if that is more); > 1. By default 10 − 20 · mom / 3: 4 for mom = 0.9, 10 for mom = 0.
-        reload_weights: restore the weights of the start before every new rate, so that every rate is tried from the
-            same weights, and the whole model at the end. Between rates the optimizer keeps its moments, as in the
-            original: without them, five updates would not show the harm that momentum does, and the first updates of
-            Adam would be larger than any later ones. If False, training continues from rate to rate, and is kept at the
-            end.
+        mom: momentum of the running mean of the loss, in [0, 1). Divergence is detected from this mean.
+        stop_multiplier: stop when the running mean exceeds its minimum by stop_multiplier − 1 times the minimum (or
+            times the total fall, if the fall is larger); > 1. By default 10 − 20 · mom / 3: 4 for mom = 0.9, 10 for
+            mom = 0.
+        reload_weights: True to restore the initial weights before every learning rate, and the whole model at the end.
+            The optimizer keeps its moments from one learning rate to the next, as in the original. Otherwise five
+            updates would not show the harm of momentum, and the first updates of Adam would be larger than all later
+            updates. False to continue training from one learning rate to the next, and to keep the trained model.
         batches_lr_update: updates at every learning rate, ≥ 1; at least 2 with reload_weights.
-        monitor: name in the logs of the loss to record.
-        plot_path: file to save the plot to when the test ends, such as `"range_test.png"`; replaced if it is there.
-            Needs Matplotlib.
+        monitor: name of the loss to record, as it appears in the logs.
+        plot_path: file to save the plot to when the test ends, such as `"range_test.png"`. An existing file is
+            replaced. Needs Matplotlib.
 
     Attributes:
         result: the `cyclr.RangeTestResult` after the test; `result.bounds` are the bounds to train with.
-        learning_rates: array of the rates planned, from the start of `fit`; the first `len(losses)` have been tried.
-        losses: list of the loss at each rate tried: the mean over its batches without the first, whose loss does not
-            depend on the rate yet.
-        best_loss: lowest running mean of the losses, infinite before the first.
-        iteration: updates made in this `fit`.
-        figure: the Matplotlib figure that was drawn.
+        learning_rates: array of the planned learning rates, set when `fit` starts. The first `len(losses)` were tried.
+        losses: list with one loss for each learning rate that was tried: the mean over its batches except the first,
+            whose loss does not depend on the learning rate yet.
+        best_loss: lowest running mean of the losses, infinite before the first loss.
+        iteration: number of updates in this `fit`.
+        figure: the Matplotlib figure of the curve, or None.
 
     Raises:
-        TypeError, ValueError: an argument out of range. When training starts: a model whose learning rate no callback
-            can set, or a `fit` that is too short or of unknown length.
-        OSError: when the test has ended and the model is restored: `plot_path` cannot be written.
+        TypeError, ValueError: an argument out of range. When training starts: an optimizer that was created with a
+            schedule, so no callback can set its learning rate; a `fit` that is too short or of unknown length; a later
+            callback that replaces the restored weights.
+        OSError: `plot_path` cannot be written. The test is complete and the model restored by then.
 
     Example:
         >>> from cyclr.keras import LRFinder
@@ -140,8 +145,9 @@ class LRFinder(RateCallback):
         _checks.integer("batches_lr_update", self.batches_lr_update, at_least=1)
         if self.reload_weights and self.batches_lr_update == 1:
             raise ValueError(
-                "batches_lr_update must be at least 2 with reload_weights=True; got batches_lr_update=1. The loss of "
-                "the first batch after going back is the same for every rate. Use reload_weights=False?"
+                "batches_lr_update must be at least 2 with reload_weights=True; got batches_lr_update=1. The first "
+                "batch after the weights are restored has the same loss at every learning rate. Use "
+                "batches_lr_update=5, or reload_weights=False."
             )
         self._test = RangeTest(
             self.min_lr, self.max_lr, points, stop_factor=self.stop_multiplier, smoothing=self.mom, restores=True
@@ -165,7 +171,7 @@ class LRFinder(RateCallback):
                     f"{type(other).__name__}, which would replace the restored weights. Take {type(other).__name__} "
                     "out of callbacks, or put it before LRFinder."
                 )
-        # The arguments are attributes, which may have been set.
+        # The user may have set the attributes since the last test.
         self._new_test(points=2)
         self._start, self._restore_rate, self._has_begun = None, _do_nothing, False
         self._initial_lr = learning_rate(model.optimizer)
@@ -175,24 +181,24 @@ class LRFinder(RateCallback):
             build_in_first_step(model, then=self._copy_start)
         else:
             raise ValueError(
-                "LRFinder needs a model that has its weights, to restore them; got a model that is not built, and "
-                "that has no call() to build it by. Call its layers on a batch before fit."
+                "LRFinder needs a model that is built, to restore its weights; got a model that is not built and has "
+                "no call() to build it with. Call its layers on a batch before fit."
             )
         self.result = self.figure = None
         self._plan(first_epoch=0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # `initial_epoch` is not known before.
+        # `on_train_begin` does not know `initial_epoch`.
         if not self._has_begun and epoch > 0:
             self._plan(first_epoch=epoch)
 
     def _plan(self, first_epoch: int) -> None:
-        """Spread the rates over all updates of this `fit`."""
+        """Spread the learning rates over all updates of this `fit`."""
         params = self.params or {}
         steps = params.get("steps")
         if not steps:
             raise ValueError(
-                "LRFinder must know how many batches it has; got data of unknown length. Pass steps_per_epoch to fit, "
+                "LRFinder needs a known number of batches; got data of unknown length. Pass steps_per_epoch to fit, "
                 "or use cyclr.keras.range_test(model, data, steps=...), which needs no length."
             )
         epochs = (params.get("epochs") or 1) - first_epoch
@@ -210,7 +216,7 @@ class LRFinder(RateCallback):
         self._check_rate()
         self._has_begun = True
         if not self._updates.within_update and not self._losses_of_rate:
-            # A rate whose loss was not finite is tried again, with the next batches.
+            # After a loss that was not finite, the same learning rate is tried again with the next batches.
             if self._test.in_doubt:
                 self._restore_rate()
             elif self._start is not None:
@@ -251,7 +257,8 @@ class LRFinder(RateCallback):
         model = self.model
         if not model.optimizer.built:
             _private.build(model.optimizer, model)
-        # The compiled step may have been traced with losses and metrics that are built later, so it is not restored.
+        # The copy holds no compiled step, because the current step may be traced with losses and metrics that are not
+        # built yet.
         step, model.train_function = model.train_function, None
         self._start = TrainingState(model, optimizers_of(model, model.optimizer))
         model.train_function = step
@@ -269,7 +276,7 @@ class LRFinder(RateCallback):
         except MissingExtraError as error:
             warn(f"LRFinder draws no plot: {error}")
         if (self.params or {}).get("verbose", 1):
-            # Where Keras writes its progress.
+            # Keras writes its progress bars to the same stream.
             sys.stdout.write(f"\n{self._report(self.result.bounds)}\n")
         if self.figure is not None:
             if self.plot_path is not None:
@@ -279,14 +286,14 @@ class LRFinder(RateCallback):
             _show(self.figure)
 
     def _report(self, bounds: Bounds) -> str:
-        """Return the verdict, the line to write next, and where the plot is."""
+        """Return the verdict, the line to write next, and the line about the plot."""
         lines = [bounds.reason]
         if bounds.usable:
             lines.append("Next: model.fit(..., callbacks=[cyclr.keras.ScheduleCallback(finder.result.bounds)])")
         elif len(self.learning_rates) < MIN_POINTS:
             each = self.batches_lr_update
             lines.append(
-                f"Next: the same fit with more epochs, for {MIN_POINTS * each} updates or more, {each} a rate."
+                f"Next: the same fit with more epochs, at least {MIN_POINTS * each} updates: {each} per learning rate."
             )
         if self.figure is not None and self.plot_path is not None:
             lines.append(f"Plot: {os.fspath(self.plot_path)}")
@@ -302,24 +309,24 @@ class LRFinder(RateCallback):
         """Restore the model to its state before the test, after a `fit` that raised or was interrupted."""
         if self._start is not None:
             self._start.restore()
-            # The step that builds a model is one that has its first rate already.
+            # If the first training step built the model, the first learning rate was set before the copy was made.
             self.model.optimizer.learning_rate = self._initial_lr
 
 
 def _do_nothing() -> None:
-    """Restore nothing, because there is no copy yet."""
+    """Do nothing, because there is no copy to restore yet."""
 
 
 def _show(figure: Any) -> None:
-    """Open a window with the figure if there is a display. A notebook shows figures by itself."""
+    """Open a window with the figure if Matplotlib has a display. A notebook shows figures by itself."""
     if _backend_is("INTERACTIVE"):
         figure.show()
-        # Without an event loop, a script's window would stay empty.
+        # A script has no event loop, so its window would stay empty.
         figure.canvas.flush_events()
 
 
 def _backend_is(kind: str) -> bool:
-    """Return True if Matplotlib draws by one of its own backends of this kind. A notebook has a backend of its own."""
+    """Return True if Matplotlib uses a built-in backend of this kind. The backend of a notebook is not built in."""
     import matplotlib
     from matplotlib.backends import BackendFilter, backend_registry
 

@@ -65,64 +65,67 @@ def range_test(
 
     Afterwards the model, its optimizer and all random number generators are as before, even if the test raises or is
     interrupted: training continues as if there had been no test. (A model and an optimizer that have no variables yet
-    are built.) Data is repeated when an epoch ends. A generator can only be read once, and is not rewound. State that
-    other data holds is not restored, such as the state of a `tf.data` shuffle, of a `PyDataset` that shuffles in
-    `on_epoch_end` or of an augmentation layer in `Dataset.map`. A `ScheduleCallback` that is still attached is
-    suspended during the test.
+    are built.) A `ScheduleCallback` that is still attached is suspended during the test.
 
-    If the loss is NaN or infinite, the test starts again with a copy of the state before every update. A broken batch
-    is then left out, and the reason of the bounds names it; see `cyclr.RangeTest`. A generator has these copies from
-    the start.
+    When an epoch ends, the data is read again from its start. A generator can only be read once, and is not rewound.
+    Other data objects may have a state of their own, which is not restored: for example a `tf.data` shuffle, a
+    `PyDataset` that shuffles in `on_epoch_end`, or an augmentation layer in `Dataset.map`.
 
-    The recorded loss is the loss of the batch itself, not Keras' running mean, computed before that batch's update.
-    With `gradient_accumulation_steps=k`, or if loss scaling skips updates, it is the mean over the batches of the
-    update.
+    If the loss is NaN or infinite, the test starts again, and copies the state before every update. It can then leave a
+    broken batch out, which `result.bounds.reason` names; see `cyclr.RangeTest`. With a generator, the test makes these
+    copies from the start.
+
+    The recorded loss is the loss of the batch before its update, not Keras' running mean. With
+    `gradient_accumulation_steps=k`, or if loss scaling skips updates, the recorded loss is the mean over the batches of
+    the update.
 
     Args:
         model: a compiled `keras.Model`.
-        x, y: training data, anything that `model.fit` takes: arrays and nested arrays, `tf.data.Dataset`,
+        x, y: training data in any form that `model.fit` takes: arrays and nested arrays, `tf.data.Dataset`,
             `keras.utils.PyDataset`, generators, torch `DataLoader`.
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
-        steps: number of learning rates and of optimizer updates, ≥ 2.
+        steps: number of learning rates, ≥ 2, each for `updates_per_rate` optimizer updates.
         spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
         batch_size, sample_weight, class_weight, shuffle, validation_split, steps_per_epoch: as for `model.fit`. Pass
-            what you train with. The test never sees the rows that `validation_split` holds back. Other arguments of
-            `fit` are refused.
-        optimizer: the optimizer to sweep, for a model with a `train_step` of its own that holds several;
-            `model.optimizer` by default.
-        monitor: name in the logs of the loss to record.
-        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of this many updates makes a point.
-        evaluate: `evaluate(model)` returns the value to record instead of the loss of the batches, at the end of every
-            rate: a loss on validation data, such as `lambda model: model.evaluate(x_val, y_val, verbose=0)` of a model
-            without metrics, or 1 − accuracy.
+            the values that you train with. The test does not read the rows that `validation_split` holds back. Other
+            arguments of `fit` are errors.
+        optimizer: the optimizer whose learning rate rises; by default `model.optimizer`. Pass it for a model that has a
+            custom `train_step` with several optimizers.
+        monitor: name of the loss to record, as it appears in the logs.
+        updates_per_rate: updates at every learning rate; their mean loss makes one point. See `cyclr.RangeTest`.
+        evaluate: `evaluate(model)` returns the value to record after the last update at every learning rate, instead of
+            the loss of the batches: 1 − accuracy, or a loss on validation data. For a model without metrics, write
+            `lambda model: model.evaluate(x_val, y_val, verbose=0)`.
         repeats: number of tests from the same start, ≥ 1, with the seeds seed, seed + 1, …. The bounds are read from
-            the mean of their losses. By default one, and up to three more while the curve is too noisy to read, or
-            flat, and the second differs from the first. For a generator, one.
-        seed: seed of the order of the data and of unseeded random operations, ≥ 0. None draws from the generators as
-            they are. The same seed gives the same result on a deterministic backend, if the data holds no state.
-        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr. All
-            trials read the same batches in the same order. Data that shuffles itself, such as a `tf.data` shuffle, has
-            another order in every pass.
-        refine: updates to spend at most on both, 0 or at least 50. Below 232 (200 with evaluate), or if total_steps is
-            below 200, they make the second sweep only. A trial has at least 100 updates and at most total_steps / 2. It
-            then measures up to 16 batches that no trial trains on, or `evaluate`. None takes 5 % of total_steps if that
-            is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
-            0 for data that can be read only once.
-        snapshot_dir: folder for the copy of the training state, which is held in memory by default. The files are
-            deleted after the test.
-        on_step: called with the running test after every update.
-        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
-            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm.
+            the mean of their losses. By default one test. Up to three more follow while the curve is too noisy to read,
+            or is flat and the second test differs from the first. For a generator, one test.
+        seed: seed of the order of the data and of unseeded random operations, ≥ 0. With None, the generators are used
+            in their current state. The same seed gives the same result on a deterministic backend, if the data has no
+            state of its own.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`. The test then chooses max_lr for
+            a run of this length: after the sweep, it makes a second sweep around the bounds, and up to four trial
+            cycles from the same start. All trial cycles read the same batches in the same order, unless the data
+            shuffles itself in every pass, such as a `tf.data` shuffle.
+        refine: maximum number of updates for the second sweep and the trial cycles, 0 or at least 50. If it is below
+            232 (200 with evaluate), or total_steps is below 200, there is only the second sweep. A trial cycle has at
+            least 100 updates and at most total_steps / 2. After it, the loss is measured on up to 16 batches that no
+            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps if this is at least 600, and
+            otherwise 0. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be
+            read only once, it must be 0.
+        snapshot_dir: folder for the copy of the training state; by default the copy is in memory. The files are deleted
+            after the test.
+        on_step: function that is called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the remaining time, 0 shows nothing, and `"auto"`
+            shows the line in a terminal or a notebook, but not in a log. Needs tqdm.
 
     Returns:
         The result; `result.bounds` are the bounds to train with.
 
     Raises:
         TypeError, ValueError: an argument out of range; a model that is not compiled.
-        RangeTestError: no loss was recorded, because the data is empty or the first losses are not finite; or the disk
-            of snapshot_dir fails or is full.
+        RangeTestError: no loss was recorded, because the data is empty or the first losses are not finite; or writing
+            to snapshot_dir failed, for example because the disk is full.
         RuntimeError: `train_step`, `evaluate` or `on_step` raised StopIteration.
 
     Example:
@@ -162,15 +165,15 @@ def range_test(
         "class_weight": class_weight,
         "shuffle": shuffle,
         "validation_split": validation_split,
-        # Nothing is validated: the rows of `validation_split` are left out.
+        # Never validate: `validation_split` only leaves its rows out of the training data.
         "validation_freq": sys.maxsize,
-        # A generator has one epoch, of all its batches.
+        # With a generator, one epoch reads all batches.
         "steps_per_epoch": None if read_once else steps_per_epoch,
         "verbose": 0,
     }
     with contextlib.ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
-        # Both are expected here.
+        # Keras warns about exhausted data, and about `shuffle=True` with a dataset. Both are expected here.
         for message in ("Your input ran out of data", "`shuffle=True` was passed"):
             warnings.filterwarnings("ignore", message)
         folder = undo.enter_context(_files.folder_within(snapshot_dir, name="snapshot_dir"))
@@ -202,7 +205,7 @@ def range_test(
                     _private.inner(swept).learning_rate = _rate_of_update(swept, rates)
                 test.tested |= conditions_of(model, swept, batch_size_of(x, y, batch_size), seed)
                 _prepare_step(model, is_new)
-                # Every epoch has at least one batch; the callback ends the training.
+                # Enough even if an epoch has one batch only. The callback ends the training.
                 epochs = (updates + 1) * _private.accumulation(swept) + SKIPPED_AT_MOST
                 if careful:
                     epochs *= BROKEN_AT_MOST + 1
@@ -222,7 +225,7 @@ def range_test(
                 try:
                     model.fit(x, y, epochs=epochs, callbacks=[driver], **fit)
                 except StopIteration:
-                    # Keras raises it on JAX and torch for data without a batch.
+                    # On JAX and torch, Keras raises StopIteration if the data has no batch.
                     test.stop("data_exhausted")
 
         value = None if evaluate is None else functools.partial(_evaluated, model, evaluate)
@@ -230,7 +233,10 @@ def range_test(
 
 
 def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Let a function of the user raise RuntimeError for StopIteration, which Keras takes for the end of the data."""
+    """Let a function of the user raise RuntimeError instead of StopIteration.
+
+    Keras would interpret StopIteration as the end of the data.
+    """
 
     def call(*arguments: Any) -> Any:
         try:
@@ -242,7 +248,7 @@ def _without_stop_iteration(function: Callable[..., Any], name: str) -> Callable
 
 
 def _name_missing_targets(model: Any, undo: contextlib.ExitStack) -> None:
-    """Let the model's loss and metrics raise an error that names y if they cannot do without targets."""
+    """Let the model's loss and metrics raise an error that names y if they fail without targets."""
 
     def naming(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -274,15 +280,16 @@ def _evaluated(model: Any, evaluate: Callable[[Any], Any]) -> Any:
         modes.restore()
     if value is None or isinstance(value, list | tuple | dict):
         remedy = {"dict": 'Return its "loss".', "NoneType": "Return the value."}
-        fix = remedy.get(type(value).__name__, "Return one of them: the first that model.evaluate returns is the loss.")
+        fix = remedy.get(type(value).__name__, "Return one number: model.evaluate returns the loss as the first.")
         raise TypeError(f"evaluate must return a number; got {_checks.quoted(value)}. {fix}")
     return value
 
 
 def _prepare_step(model: Any, is_new: bool) -> None:
-    """Let the next `fit` make a training step of its own, one update a call. `TrainingState` restores the model's.
+    """Let the next `fit` compile a training step with one update per call. `TrainingState` restores the model's step.
 
-    JAX keeps traces by function: with the same `train_step` it uses the trace that it has, unless the step `is_new`.
+    JAX caches traces by function, and uses an existing trace of the same `train_step` again. If `is_new`, the old trace
+    is wrong, so `train_step` is wrapped in a new function.
     """
     model.steps_per_execution = 1
     is_traced = keras.backend.backend() == "jax" and model.jit_compile and not model.run_eagerly
@@ -342,15 +349,15 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
             self._lr = next(self._test)
             if self._copied is not None:
                 self._before = self._copied()
-        # Set for every batch: if data of unknown length ends, Keras starts a batch without data, and the rate is for
-        # the next one. JAX has lost it by then.
+        # Set again for every batch: if data of unknown length ends, Keras starts a batch without data. The rate is then
+        # meant for the next batch, and on JAX Keras loses it in between.
         if _private.has_settable_rate(self._optimizer):
             self._optimizer.learning_rate = self._lr
         self._counter.begin_batch()
         at_most = max(self._updates, SKIPPED_AT_MOST) * _private.accumulation(self._optimizer)
         if self._batches_without_update == at_most:
             raise RangeTestError(
-                f"the optimizer {type(self._optimizer).__name__} must make updates; got none in {at_most} batches. "
+                f"the optimizer {type(self._optimizer).__name__} made no update in {at_most} batches. "
                 "Check that the training step of the model uses it, and that losses and gradients are finite."
             )
         self._batches_without_update += 1
@@ -378,7 +385,10 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _rate_of_update(optimizer: Any, rates: Any) -> Callable[[], Any]:
-    """Return a learning rate for an optimizer that was created with a schedule: `rates` from its next update on."""
+    """Return a function that computes the learning rate of an optimizer: `rates` in order, from its next update on.
+
+    Used for an optimizer that was created with a schedule, because its learning rate cannot be set.
+    """
     first = _private.updates_done(optimizer)
 
     def rate() -> Any:
@@ -394,13 +404,13 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
         raise TypeError(f"model must be a keras.Model; got {type(model).__name__}.")
     if not model.compiled:
         raise ValueError(
-            "model must be compiled before a range test; got one that is not. Also for a training loop of your own, "
-            "call model.compile(optimizer=its_optimizer, loss=its_loss) before the test."
+            "model must be compiled before a range test; got a model that is not compiled. If you train it in your own "
+            "loop, call model.compile(optimizer=its_optimizer, loss=its_loss) before the test."
         )
     swept = model.optimizer if optimizer is None else optimizer
     if not isinstance(swept, keras.optimizers.Optimizer):
         raise ValueError(
-            f"optimizer must be a keras optimizer; got {swept!r}. A model with several takes optimizer=model.its_name."
+            f"optimizer must be a keras optimizer; got {swept!r}. If the model has several, pass optimizer=model.name."
         )
     check_optimizer("range_test", swept)
     return swept
@@ -414,7 +424,7 @@ def _check_not_empty(x: Any) -> None:
             "range_test(model, dataset) with data that yields (inputs, targets)."
         )
     if not _is_array(x) and operator.length_hint(x, 1) == 0:
-        raise RangeTestError("data must hold a batch at least; got a data set of length 0.")
+        raise RangeTestError("data must contain at least one batch; got a data set of length 0.")
 
 
 def _is_array(x: Any) -> bool:
@@ -422,15 +432,18 @@ def _is_array(x: Any) -> bool:
 
 
 def _first_batch(x: Any, y: Any) -> tuple[Any, Any]:
-    """Return data of which the first batch may be read, and the data again. Raise if it has none."""
+    """Return data from which the first batch may be read, and the whole data. Raise if there is no batch.
+
+    Reading the first batch of a generator removes it, so the whole data puts it back in front.
+    """
     if y is not None or _is_array(x):
         if any(len(array) == 0 for array in keras.tree.flatten(x)):
-            raise RangeTestError("data must hold a batch at least; got arrays of length 0.")
+            raise RangeTestError("data must contain at least one batch; got arrays of length 0.")
         return x, x
     if not isinstance(x, types.GeneratorType):
         return x, x
     first = next(x, None)
     if first is None:
-        raise RangeTestError("data must hold a batch at least; got data that ended at once.")
-    # Keras distinguishes data by its type, so a generator stays one.
+        raise RangeTestError("data must contain at least one batch; got a generator without batches.")
+    # Keras chooses the reader by the type of the data, so return generators for a generator.
     return (batch for batch in [first]), (batch for batch in itertools.chain([first], x))

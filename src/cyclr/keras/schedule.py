@@ -1,4 +1,4 @@
-"""A schedule inside the compiled training step."""
+"""A schedule as the learning rate of an optimizer, computed inside the compiled training step."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,29 +14,31 @@ from cyclr.schedules.base import check_schedule
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A cyclr schedule as the learning rate of any Keras optimizer, computed inside the compiled step.
 
-    The rate is a function of the optimizer's own counter. Therefore update t uses `schedule(t)` under
-    `steps_per_execution`, `jit_compile` and several calls of `fit`, and a loaded model continues where it was saved. If
-    Keras' `BackupAndRestore` restores a backup from the middle of an epoch, Keras reads the data from the first batch
-    of the epoch again; the rate still follows the counter. With `gradient_accumulation_steps=k` Keras passes the number
-    of the micro-batch to schedules; this one reads k from the optimizer and counts updates. Inside another schedule or
-    a function it cannot know what number it gets: pass `gradient_accumulation_steps` there.
+    The learning rate is a function of the optimizer's step counter: update t uses `schedule(t)`. This also holds with
+    `steps_per_execution`, with `jit_compile` and over several calls of `fit`. A loaded model continues where it was
+    saved. If Keras' `BackupAndRestore` restores a backup from the middle of an epoch, Keras reads the data of this
+    epoch again from its first batch; the learning rate continues from the restored counter.
 
-    One case needs a callback: on TensorFlow, if data of unknown length (`from_generator`, `filter`) or data with fewer
-    batches than `steps_per_epoch` ends, Keras counts one update too many. Add `ScheduleCallback()` to the callbacks,
-    which corrects the counter at the end of every epoch.
+    With `gradient_accumulation_steps=k` Keras passes the number of the micro-batch to schedules. `LearningRate` reads k
+    from the optimizer and counts updates. Inside another schedule or a function, `LearningRate` cannot know if it
+    receives the number of a micro-batch or of an update: pass `gradient_accumulation_steps` there.
+
+    One case needs a callback. On TensorFlow, Keras counts one update too many if data of unknown length
+    (`from_generator`, `filter`) ends, or if the data has fewer batches than `steps_per_epoch`. Add `ScheduleCallback()`
+    to the callbacks: it corrects the counter at the end of every epoch.
 
     Args:
         schedule: any `cyclr.Schedule`; its steps are optimizer updates, from 0.
-        start_step: step of the schedule at the optimizer's update 0, ≥ 0, to resume a run with an optimizer that counts
-            from 0 again. `load_weights` restores the counter only if the optimizer is compiled and built before
-            (`model.optimizer.build(model.trainable_variables)`); start_step is not needed then.
-        gradient_accumulation_steps: micro-batches in an update, ≥ 1, by which the numbers that it is called with are
-            divided. By default the number of the optimizer that calls it, and 1 for calls by hand.
+        start_step: step of the schedule at the optimizer's update 0, ≥ 0. Use it to resume a run with an optimizer that
+            counts from 0 again. You do not need it if `load_weights` restores the counter, for which the optimizer must
+            be compiled and built first (`model.optimizer.build(model.trainable_variables)`).
+        gradient_accumulation_steps: micro-batches in an update, ≥ 1. The number that Keras passes is divided by it. By
+            default, the setting of the optimizer that calls the schedule, or 1 if no optimizer calls it.
 
     Raises:
         TypeError, ValueError: `schedule` is not a `cyclr.Schedule`, or a number is not an integer in its range. When
-            called: the optimizer accumulates another number of micro-batches, or accumulates and something stands
-            between it and this schedule; Keras' `LearningRateScheduler` calls it, which counts epochs.
+            called: the optimizer accumulates another number of micro-batches; the optimizer accumulates and calls this
+            schedule through another schedule or a function; or Keras' `LearningRateScheduler` calls it with an epoch.
 
     Example:
         >>> import cyclr, keras
@@ -47,7 +49,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         0.001
     """
 
-    _remedy: ClassVar[str] = "Pass the schedule in it, learning_rate.schedule."
+    _remedy: ClassVar[str] = "Pass its schedule: learning_rate.schedule."
 
     @_names.hinted
     def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
@@ -60,9 +62,9 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         )
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate at the optimizer's counter `step` as a tensor, as Keras' own schedules do.
+        """Return the learning rate at the optimizer's counter `step` as a tensor, as Keras' own schedules do.
 
-        Called by anything else than an optimizer: at update number `step`.
+        If no optimizer makes the call, `step` is the number of the update.
         """
         accumulation = self._accumulation(*_private.calling_optimizer())
         if isinstance(step, int):
@@ -72,23 +74,23 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return rate_tensor(value_at(self.schedule, step, self.start_step))
 
     def _accumulation(self, optimizer: Any, is_direct: bool) -> int:
-        """Return the number of micro-batches in an update of the optimizer that called, or raise if it is unknown."""
+        """Return the number of micro-batches in an update of the calling optimizer. Raise if the number is unknown."""
         given, found = self.gradient_accumulation_steps, getattr(optimizer, "gradient_accumulation_steps", None) or 1
         if given is None and found > 1 and not is_direct:
             raise ValueError(
-                "LearningRate must know what it is called with, micro-batches or updates; got a call from within "
-                f"another schedule or function of an optimizer with gradient_accumulation_steps={found}. Write "
+                "LearningRate inside another schedule or function cannot know if it receives the number of a "
+                f"micro-batch or of an update; got an optimizer with gradient_accumulation_steps={found}. Write "
                 f"LearningRate(schedule, gradient_accumulation_steps={found}), or 1 if the caller divides by {found}."
             )
         if is_direct and found > 1 and given not in (None, found):
             raise ValueError(
-                f"gradient_accumulation_steps must be that of the optimizer; got LearningRate(..., {given}) in an "
-                f"optimizer with gradient_accumulation_steps={found}. Leave it out of LearningRate?"
+                "gradient_accumulation_steps must be equal in LearningRate and the optimizer; got LearningRate(..., "
+                f"{given}) in an optimizer with gradient_accumulation_steps={found}. Leave it out of LearningRate."
             )
         return given or found
 
     def get_config(self) -> dict[str, Any]:
-        """Return the schedule as a dict. A schedule with a Python function in it raises `cyclr.ScheduleError`."""
+        """Return the schedule as a dict. Raise `cyclr.ScheduleError` if the schedule contains a Python function."""
         return {
             "schedule": self.schedule.to_dict(),
             "start_step": self.start_step,
@@ -124,8 +126,8 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
     """Replace the schedule of a model whose optimizer was created with a `LearningRate`, from the next update on.
 
     Use it to extend a run, or to change bounds or lengths in the middle of a run, also during `fit`. The optimizer's
-    counter continues: the next update t uses `schedule(t)`. If the new schedule is to start at its own step 0 at update
-    n, pass `cyclr.Sequence([old, new], lengths=[n])`.
+    counter continues: the next update t uses `schedule(t)`. To start the new schedule at its step 0 in update n, pass
+    `cyclr.Sequence([old, new], lengths=[n])`.
 
     Args:
         model: a compiled `keras.Model` whose optimizer was created with a `LearningRate`.
@@ -145,8 +147,8 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
     current = _private.rate(getattr(model, "optimizer", None))
     if not isinstance(current, LearningRate):
         raise ValueError(
-            f"model must be compiled with a cyclr.keras.LearningRate; its optimizer has {current!r}. "
-            "A ScheduleCallback has a method change() of its own."
+            f"model must be compiled with a cyclr.keras.LearningRate; got an optimizer with {current!r}. "
+            "To change the schedules of a ScheduleCallback, call its method change()."
         )
     _private.inner(model.optimizer).learning_rate = LearningRate(
         schedule, current.start_step, current.gradient_accumulation_steps
@@ -156,7 +158,7 @@ def change_schedule(model: Any, schedule: Schedule) -> None:
 
 
 def rate_tensor(rate: Any) -> Any:
-    """Return a learning rate, a number or a tensor, as Keras' own schedules return it."""
+    """Convert a learning rate (a number or a tensor) to the tensor that Keras' own schedules return."""
     return keras.ops.convert_to_tensor(rate, keras.backend.floatx())
 
 
@@ -166,7 +168,8 @@ def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
     if keras.backend.backend() == "torch":
         import torch
 
-        # One Python number is cheaper than twenty operations on tensors of one element. A fraction would be cut off.
+        # One Python number is cheaper than twenty operations on tensors of one element. Fractions are left as tensors,
+        # because `int` would cut them off.
         is_integer = step.device.type == "cpu" and step.ndim == 0 and not step.is_floating_point()
         if is_integer and not torch.compiler.is_compiling():
             return schedule(int(step) + offset)
@@ -174,9 +177,10 @@ def value_at(schedule: Schedule, step: Any, offset: int = 0) -> Any:
 
 
 def retrace(model: Any) -> None:
-    """Give the model a training step that is traced again, with its optimizer as it is now.
+    """Make the model trace its training step again, with its optimizer as it is now.
 
-    JAX keeps traces by function and would reuse the old one for the same method, so another function is passed to it.
+    JAX caches traces by function, and would use the old trace again for the same method. Therefore the method is
+    wrapped in a new function.
     """
     held = vars(model).get("train_step")
     train_step = model.train_step

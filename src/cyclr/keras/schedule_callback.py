@@ -1,4 +1,4 @@
-"""Learning rate, momentum and weight decay by schedules, as a callback."""
+"""A callback that sets the learning rate, the momentum and the weight decay by schedules."""
 
 from typing import Any
 
@@ -18,39 +18,42 @@ from cyclr.schedules.base import check_schedule
 class ScheduleCallback(FitCallback):
     """Schedules for learning rate, momentum and weight decay of any Keras optimizer, for as long as `fit` runs.
 
-    Update t of the optimizer uses `schedule(t)` within the compiled step, also under `steps_per_execution`,
-    `jit_compile`, gradient accumulation, loss scaling and several calls of `fit`. The logs of every batch and epoch
-    have the values as `learning_rate`, `momentum` and `weight_decay`. Put this callback first in the list, so that all
-    others see them. Without arguments it only writes the logs, for an optimizer created with a `LearningRate`. With
-    `steps_per_execution`, if data of unknown length ends within a call, the batch log of that call has the values of a
-    full call, because Keras does not report how many batches it ran. Updates and epoch logs are right.
+    Update t of the optimizer uses `schedule(t)` inside the compiled step. This also holds with `steps_per_execution`,
+    `jit_compile`, gradient accumulation and loss scaling, and over several calls of `fit`.
 
-    When training ends, the optimizer is a plain one again, with the learning rate of the last update. Checkpoints saved
-    during training hold the plain optimizer too: to resume from one, pass the callback again. After an exception Keras
-    calls no callback, so the schedules stay attached until the next `fit` with this callback, or until `detach`.
+    The logs of every batch and epoch contain the values as `learning_rate`, `momentum` and `weight_decay`. Put this
+    callback first in the list, so that all other callbacks receive these logs. Without arguments it only writes the
+    logs, for an optimizer created with a `LearningRate`. If data of unknown length ends within a call of
+    `steps_per_execution` batches, the batch log shows the values of a full call, because Keras does not report how many
+    batches it ran. The updates and the epoch logs are still correct.
+
+    When training ends, the optimizer is a plain optimizer again, with the learning rate of the last update. Checkpoints
+    saved during training also contain the plain optimizer: pass the callback again when you resume from a checkpoint.
+    After an exception Keras calls no callback, so the schedules stay attached until the next `fit` with this callback,
+    or until you call `detach`.
 
     Args:
-        lr: schedule of the learning rate, or the `Bounds` of a range test: `fit` then trains with
-            `bounds.schedule(total_steps=...)` for the updates that the optimizer will have made when it ends. For a
-            cycle of this `fit` only on a model that was trained before, pass start_step=0.
-        momentum: schedule of `momentum` in SGD, Muon and RMSprop (created with one), of `beta_1` in Adam, AdamW,
+        lr: schedule of the learning rate, or the `Bounds` of a range test. With `Bounds`, `fit` trains with
+            `bounds.schedule(total_steps=...)`, where `total_steps` is the optimizer's number of updates at the end of
+            `fit`. If the model was trained before and the cycle is for this `fit` only, pass start_step=0.
+        momentum: schedule of `momentum` in SGD, Muon and RMSprop (created with momentum), of `beta_1` in Adam, AdamW,
             Adamax, Lamb, Lion and Nadam, of `rho` in Adadelta and RMSprop (created without momentum).
         weight_decay: schedule of the (decoupled) weight decay, which Keras multiplies by the learning rate.
-        start_step: step of the schedules that the next update uses, ≥ 0; by default the optimizer's own count of
-            updates. Use it to resume from weights only, because the optimizer then counts from 0 again (see
-            `LearningRate`). The next update is counted when `fit` starts, before a `BackupAndRestore` in the list
-            restores a later one.
+        start_step: step of the schedules in the next update, ≥ 0; by default the optimizer's number of updates. Use it
+            to resume from weights only, because then the optimizer counts from 0 again (see `LearningRate`). The number
+            of updates is read when `fit` starts, before a `BackupAndRestore` in the list restores a backup.
 
     Warns:
-        UserWarning: once, if `fit` is longer or shorter than a schedule of a stated length (`Schedule.total_steps`):
-            when training starts, or when it ends if the number of updates is not known before. A run that is split
-            over several calls of `fit` is reported as shorter at most in the first of them. Also if `fit` starts at its
-            first epoch with bounds and an optimizer that has made updates, so that their cycle starts in its middle.
+        UserWarning: once, if `fit` is longer or shorter than a schedule with a `Schedule.total_steps`. The warning
+            comes when training starts, or when training ends if the number of updates is not known before. If a run is
+            split over several calls of `fit`, only the first call can be reported as too short. Also if bounds are
+            given, `fit` starts at its first epoch and the optimizer has made updates: the cycle then starts in its
+            middle.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
-            an optimizer, an optimizer with a schedule of its own or without momentum, bounds without a known number of
-            updates. During training: another callback that sets the same hyperparameter.
+            an optimizer, an optimizer that was created with a schedule or without momentum, bounds without a known
+            number of updates. During training: another callback that sets the same hyperparameter.
         BoundsError: bounds without numbers.
 
     Example:
@@ -63,7 +66,7 @@ class ScheduleCallback(FitCallback):
     """
 
     async_safe = True
-    """Keras does not need to wait for the device after every batch."""
+    """True: Keras does not need to wait for the device after every batch."""
 
     @_names.hinted
     def __init__(
@@ -76,7 +79,7 @@ class ScheduleCallback(FitCallback):
     ) -> None:
         super().__init__()
         self._bounds: Bounds | None = None
-        """The bounds of a schedule whose length is not known before `fit`."""
+        """Bounds that become a schedule in `fit`, which knows the length."""
         if isinstance(lr, Bounds):
             lr.schedule(total_steps=3)  # raises if there are no numbers
             self._bounds, lr = lr, None
@@ -84,7 +87,7 @@ class ScheduleCallback(FitCallback):
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
         self._offset = 0
         self._last_model: Any = None
-        """What `model` is, which waits for the device on JAX when it is read."""
+        """The same as `model`. On JAX, reading `model` waits for the device."""
         self._counted: Any = None
         self._logged: dict[str, Schedule] = {}
         self._attachment: _attach.Attachment | None = None
@@ -99,17 +102,17 @@ class ScheduleCallback(FitCallback):
     def change(
         self, lr: Schedule | None = None, momentum: Schedule | None = None, weight_decay: Schedule | None = None
     ) -> None:
-        """Replace schedules from the next update on, also during `fit`. Those that are not given stay.
+        """Replace the given schedules from the next update on, also during `fit`, and keep the others.
 
-        The step continues: the next update t uses `lr(t)`. If the new schedule is to start at its own step 0 at update
-        n, pass `cyclr.Sequence([old, new], lengths=[n])`.
+        The step continues: the next update t uses `lr(t)`. To start the new schedule at its step 0 in update n, pass
+        `cyclr.Sequence([old, new], lengths=[n])`.
 
         Raises:
             TypeError: an argument that is not a schedule. Nothing is changed then.
             ValueError: while attached, an optimizer that cannot use the schedules. Nothing is changed then.
         """
         schedules = {**self._schedules, **_given(lr=lr, momentum=momentum, weight_decay=weight_decay)}
-        # Steps that were compiled with the old schedules must not be used again, so no earlier attachment is passed.
+        # No earlier attachment is passed, because its compiled step contains the old schedules.
         if self._is_attached():
             self._attach(self.model, schedules)
         else:
@@ -122,22 +125,28 @@ class ScheduleCallback(FitCallback):
         self._last_model = model
         optimizer = getattr(model, "optimizer", None)
         if optimizer is None or optimizer is not self._counted:
-            # An optimizer that the schedules were not attached to yet. Its count is read as `fit` finds it, before
-            # another callback restores the backup of an interrupted run.
+            # The schedules were not attached to this optimizer before. Its counter is read now, before another callback
+            # restores the backup of an interrupted run.
             self._counted = None
             start = self.start_step
             self._offset = 0 if start is None or optimizer is None else start - _private.updates_done(optimizer)
 
     def attach(self, model: Any) -> None:
-        """Attach the schedules to a model outside `fit`, for `train_on_batch`, until `detach` or another model."""
+        """Attach the schedules to a model outside `fit`, for `train_on_batch`.
+
+        They stay attached until you call `detach`, or use this callback for another model.
+        """
         if self._bounds is not None:
-            raise ValueError(_NO_LENGTH.format(received="attach(), which knows no length"))
+            raise ValueError(_NO_LENGTH.format(received="attach(), which is outside of fit"))
         self.set_model(model)
         self._attach(model, self._schedules, self._attachment)
         self._attached_by_hand = True
 
     def detach(self) -> None:
-        """Make the optimizer a plain one again, with the learning rate of the last update, if anything is attached."""
+        """Make the optimizer a plain optimizer again, with the learning rate of the last update.
+
+        If nothing is attached, do nothing.
+        """
         self._attached_by_hand = False
         if not self._is_attached():
             return
@@ -168,7 +177,7 @@ class ScheduleCallback(FitCallback):
         self._attachment = _attach.attach(model, given, self._offset, earlier)
 
     def _check_optimizer_schedule(self, own: Any, given: Schedule | None) -> None:
-        """Raise if the optimizer has a schedule of its own that is not the one given."""
+        """Raise if the optimizer was created with a schedule that differs from the given one."""
         known = isinstance(own, LearningRate)
         if given is None or (known and own.schedule == given and own.start_step == self._offset):
             return
@@ -179,12 +188,12 @@ class ScheduleCallback(FitCallback):
                 "ScheduleCallback() without lr, or compile with"
             )
         raise ValueError(
-            "ScheduleCallback(lr=...) must be the only one to set the learning rate, but the optimizer was made "
-            f"with a {type(own).__name__} of its own. {advice} a number, such as keras.optimizers.SGD(0.01)."
+            "ScheduleCallback(lr=...) cannot set the learning rate of an optimizer that was created with a schedule; "
+            f"got a {type(own).__name__}. {advice} a number, such as keras.optimizers.SGD(0.01)."
         )
 
     def _values(self, update: int) -> dict[str, float]:
-        # The optimizer's own schedule may have been replaced by `change_schedule`.
+        # Read every time, because `change_schedule` may have replaced the optimizer's schedule.
         own = _private.rate(self._counted)
         values = {"learning_rate": own.schedule(update + own.start_step)} if isinstance(own, LearningRate) else {}
         return values | {name: schedule(update + self._offset) for name, schedule in self._logged.items()}
@@ -204,19 +213,19 @@ class ScheduleCallback(FitCallback):
         if not self._is_attached():
             _attach.detach(model)
             raise ValueError(
-                "ScheduleCallback must be the only one of its kind that is attached to an optimizer, but another one "
-                "took its place, or the model was compiled again with another optimizer. Pass all schedules to one "
-                "callback, ScheduleCallback(lr=..., momentum=...), and detach() what was attached by hand."
+                "the schedules of this ScheduleCallback are not attached any more: another ScheduleCallback replaced "
+                "them, or the model was compiled again with another optimizer. Pass all schedules to one callback, "
+                "ScheduleCallback(lr=..., momentum=...), and call detach() on one that you attached by hand."
             )
-        # Another callback may have restored a backup since `start_step` was counted from the updates found.
+        # Another callback may have restored a backup since training started.
         found = None if self.start_step is None else self.start_step - self._offset
         if found is not None and (done := _private.updates_done(model.optimizer)) < found:
             self._counted = None
             _attach.detach(model)
             raise ValueError(
-                f"start_step={self.start_step} was meant for the update after the {found} that the optimizer had "
-                f"made, but a backup brought it back to {done} of them. Pass the callback that the run started with, "
-                "or start with the model as it was then."
+                f"start_step={self.start_step} was given for an optimizer with {found} updates; got an optimizer with "
+                f"{done} updates, which a backup restored. Pass the callback that the run started with, or start "
+                "with the model as it was then."
             )
         self._length.begin_epoch(epoch)
         if self._bounds is not None:
@@ -234,15 +243,15 @@ class ScheduleCallback(FitCallback):
         schedule = bounds.schedule(total_steps=total)
         if self.start_step is None and first > 0 and epoch == 0:
             warn(
-                f"the optimizer has made {first} updates before this fit, so the cycle has {total} updates, and starts "
-                f"at update {first}, at a learning rate of {schedule(first):.3g}. For a cycle of this fit only, write "
-                "ScheduleCallback(bounds, start_step=0). Ignore this if the fit continues a run."
+                f"the optimizer made {first} updates before this fit, so the cycle has {total} updates, and this fit "
+                f"starts at update {first} of it, at a learning rate of {schedule(first):.3g}. For a cycle of this fit "
+                "only, write ScheduleCallback(bounds, start_step=0). Ignore this if the fit continues a run."
             )
         self.change(lr=schedule)
         self._bounds = None
 
     def _followed(self) -> list[tuple[Schedule, int]]:
-        """Return the schedules that the run follows, each with the number added to the optimizer's count."""
+        """Return the schedules of this run, each with its offset: step = the optimizer's count + offset."""
         own = _private.rate(self._counted)
         followed = [(own.schedule, own.start_step)] if isinstance(own, LearningRate) else []
         return [*followed, *((schedule, self._offset) for schedule in self._logged.values())]
@@ -251,7 +260,7 @@ class ScheduleCallback(FitCallback):
         if self._attachment is None:
             raise ValueError(
                 "ScheduleCallback must be attached before the first batch; got on_train_batch_begin without "
-                "on_train_begin. In a loop of your own call attach(model) before it and detach() after it."
+                "on_train_begin. In your own training loop, call attach(model) before the loop and detach() after it."
             )
         if self._bounds is not None:
             raise ValueError(_NO_LENGTH.format(received="on_train_batch_begin without on_epoch_begin"))
@@ -266,7 +275,7 @@ class ScheduleCallback(FitCallback):
         if done > 0 and logs is not None:
             values = self._values(done - 1)
             logs.update(values)
-            # TensorBoard reads the optimizer, which would return the rate of the next update.
+            # TensorBoard reads the optimizer, which would otherwise return the learning rate of the next update.
             self._show(values.get("learning_rate"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -281,7 +290,7 @@ class ScheduleCallback(FitCallback):
 
 
 _NO_LENGTH = (
-    "ScheduleCallback(lr=bounds) needs a fit whose number of updates is known when it starts; got {received}. Pass "
+    "ScheduleCallback(lr=bounds) needs a fit with a known number of updates; got {received}. Pass "
     "ScheduleCallback(lr=bounds.schedule(total_steps=...))."
 )
 

@@ -15,27 +15,27 @@ from cyclr.schedules import Schedule
 class Snapshots(HasMembers, CycleCallback):
     """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
 
-    A callback. A member is taken right after its update, as `CycleEnd` calls its function. Its state is a copy of
-    `model.get_weights()`. With an `AutoCycle`, which comes before it in the list, the cycles and steps are those of its
-    run.
+    This callback adds a member between two updates, at the moment when `CycleEnd` would call its function. The member's
+    state is a copy of `model.get_weights()`. If an `AutoCycle` comes before this callback in the list, it counts the
+    cycles and steps.
 
-    In a folder, each member is a file `member-<step>.weights.h5`, which `model.load_weights` reads too, and
-    `members.json` lists them. Files appear whole or not at all, without the variables of the optimizer. A run that is
-    killed and goes on from a backup, or starts again, finds its members: those that it has made by then stay, later
-    ones are replaced when it makes new ones.
+    In a folder, each member is a file `member-<step>.weights.h5`, which `model.load_weights` can also read, and
+    `members.json` lists the members. Every file is written atomically. The variables of the optimizer are not saved. A
+    run that is resumed from a backup, or restarted, finds its members in the folder. It keeps the members from before
+    the restored step, and replaces the later ones when it adds its next member.
 
     Args:
-        keep: number of the last members to keep, ≥ 1; by default all.
-        every: updates from one member to the next, ≥ 1, in place of cycle ends.
-        folder: folder for the members, made if it does not exist; by default they stay in memory.
-        validate: function of the model that returns a dict of numbers, the metrics of the member.
-        schedule: the schedule whose cycles are meant, as for `CycleEnd`.
+        keep: number of members to keep, ≥ 1; older members are dropped. By default all members are kept.
+        every: number of updates from one member to the next, ≥ 1, instead of the ends of cycles.
+        folder: folder for the members, created if it does not exist; by default the members stay in memory.
+        validate: function of the model that returns the metrics of the member, a dict of numbers.
+        schedule: the schedule that defines the cycles, as for `CycleEnd`.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range. When training starts: a schedule without
-            cycle ends, or what `CycleEnd` raises.
-        MembersError: the folder holds members of another model. During training: weights that are NaN or infinite;
-            another run writes to the folder.
+            cycle ends, or any error of `CycleEnd`.
+        MembersError: the folder holds members of another model. During training: weights with NaN or infinity; another
+            run that writes to the folder.
 
     Example:
         >>> import cyclr, keras
@@ -52,7 +52,7 @@ class Snapshots(HasMembers, CycleCallback):
     of ImageNet and BERT Training with Latest Weight Averaging*, arXiv:2209.14981, for `every` with `keep`.
     """
 
-    _or_else = ", or every=, the updates from one member to the next"
+    _or_else = ", or every=n for a member every n updates"
 
     @_names.hinted
     def __init__(

@@ -17,11 +17,11 @@ from cyclr.range_test.copies import on_disk
 class TrainingState:
     """A copy of everything that training changes in a model and its optimizers, in host memory.
 
-    The copy has all variables that the model, its layers, losses, metrics and optimizers hold, in attributes and
-    containers too, and the attributes themselves: Python numbers, lists, compiled steps, modes. Attributes of other
-    objects are copied if their class is in the same file as the class of one of these parts. What is built after the
-    copy was made is restored to what it was before it was built. On torch, tensors and gradients are copied too. Values
-    are copied, because JAX hands the memory of the originals to the compiled step.
+    The copy contains all variables of the model and of its layers, losses, metrics and optimizers, also variables in
+    their attributes and containers. It also contains the attributes themselves: Python numbers, lists, compiled steps,
+    modes. Attributes of another object are copied if its class is in the same file as the class of one of these parts.
+    A part that is built after the copy was made is unbuilt again after `restore`. On torch, tensors and gradients are
+    copied too. Variables are copied by value, because JAX donates their memory to the compiled step.
 
     Args:
         model: a `keras.Model`.
@@ -37,16 +37,16 @@ class TrainingState:
         self._on_torch = keras.backend.backend() == "torch"
         self._values: dict[int, tuple[Any, Callable[[], object]]] = {}
         self._parameters: dict[int, Any] = {}
-        """Of torch, that hold the values of variables, and are not copied a second time."""
+        """By id, the torch parameters that hold the values of Keras variables. They are not copied a second time."""
         self._files: set[str] = set()
-        """Modules of Python that define classes of the user, of parts of the model."""
+        """Names of the Python modules in which the user defines classes of layers, losses, metrics or optimizers."""
         self._contents = Contents(self._copied, self._parts)
-        # Before the parameters of torch that hold them.
+        # Variables come before the torch parameters that hold their values.
         for variable in (*model.variables, *model.metrics_variables):
             self._contents.add(variable)
         self._contents.add([model, *optimizers])
-        # Without a cycle, the copy goes when it is no longer needed, and with it the model's old compiled steps. JAX
-        # would use the trace of one again, after the model was compiled with another loss.
+        # Break the reference cycle, so that an unused copy is deleted at once, with the old compiled steps that it
+        # holds. JAX would otherwise use the trace of an old step again after the model was compiled with another loss.
         self._contents.close()
         self._metrics = {id(variable) for variable in model.metrics_variables}
         values = [getattr(variable, "value", variable) for variable, _ in self._values.values()]
@@ -61,7 +61,7 @@ class TrainingState:
         return _private.parts_with_state(value)
 
     def __deepcopy__(self, memo: Any) -> "TrainingState":
-        """Return the same state: tuners copy callbacks, and a copy restores the same model."""
+        """Return this object: tuners copy callbacks, and the copied callback must restore the same model."""
         return self
 
     def _copied(self, value: Any) -> Callable[[], object] | None:
@@ -75,7 +75,7 @@ class TrainingState:
         return restore
 
     def restore(self) -> None:
-        """Restore everything, bit for bit, even if a part of it raises. Can be called again."""
+        """Restore everything bit for bit, even if restoring one part raises. Can be called again."""
         try:
             self._contents.restore()
         finally:
@@ -83,16 +83,16 @@ class TrainingState:
                 value.grad = gradient
 
     def restore_weights(self) -> None:
-        """Restore the variables that belong to no optimizer and to no metric, in the middle of a `fit`."""
+        """Restore all variables except those of optimizers and metrics. Can be called during `fit`."""
         kept = self._metrics.union(id(variable) for held in self._optimizers for variable in held.variables)
         for key, (_, restore) in self._values.items():
             if key not in kept:
                 restore()
 
     def copy_values(self, folder: Path | None = None) -> Callable[[], None]:
-        """Copy the values that all variables but those of metrics have now, and return a function that restores them.
+        """Copy the current values of all variables except metrics, and return a function that restores them.
 
-        It is for the middle of a `fit`.
+        Both can be called during `fit`.
         """
         built = (*self._model.variables, *(variable for held in self._optimizers for variable in held.variables))
         variables = {id(variable): variable for variable in (*(value for value, _ in self._values.values()), *built)}
@@ -106,12 +106,12 @@ class TrainingState:
 
 
 def _copied(variable: Any, number: int, folder: Path | None) -> Callable[[], object]:
-    """Return a function that gives a variable, or a tensor of torch, the value that it has now."""
+    """Copy the current value of a variable or torch tensor, and return a function that restores it."""
     value = keras.ops.convert_to_numpy(variable)
     if folder is None:
         held = np.array(value)
         return lambda: _assign(variable, held)
-    # As bytes, because NumPy's own format does not know every type of number, such as bfloat16.
+    # As raw bytes, because NumPy's file format does not support every dtype, such as bfloat16.
     path, dtype, shape = folder / f"{number}.bin", value.dtype, value.shape
     with on_disk(restoring=False):
         value.tofile(path)
@@ -144,7 +144,7 @@ class Modes:
 
 
 def _torch_modules(model: Any) -> list[Any]:
-    """Return every torch module of the model and its layers; torch itself does not find all of them."""
+    """Return all torch modules of the model and its layers. `model.modules()` does not find all of them."""
     if keras.backend.backend() != "torch":
         return []
     modules = [module for layer in _private.layers(model) for module in layer.modules()]
@@ -152,9 +152,9 @@ def _torch_modules(model: Any) -> list[Any]:
 
 
 class Generators(_generators.Generators):
-    """A copy of the state of the generators of Keras and of TensorFlow (if it is loaded), and of all others.
+    """A copy of the state of all random number generators, including those of Keras and (if loaded) TensorFlow.
 
-    Generators that belong to layers are variables of the model, which `TrainingState` copies.
+    The generators of layers are not included: they are variables of the model, which `TrainingState` copies.
     """
 
     def __init__(self, data: Any = None) -> None:
@@ -169,7 +169,7 @@ class Generators(_generators.Generators):
 
 
 def seed_all(seed: int, data: Any = None) -> None:
-    """Seed the generators that `Generators` copies. Unlike `keras.utils.set_random_seed`, do not import TensorFlow."""
+    """Seed the generators that `Generators` copies. `keras.utils.set_random_seed` would also import TensorFlow."""
     _generators.seed_all(seed, data)
     _private.set_keras_generators({"global_random_seed": seed, "global_seed_generator": None})
     tensorflow = sys.modules.get("tensorflow")
