@@ -161,7 +161,7 @@ SLIPS = {
     "float() of the rate": ("optimizer must be a function that JAX", {"optimizer": lambda lr: optax.sgd(float(lr))}),
     "a dict": ("loss_of must return the loss as a number.*got dict", {"loss_of": lambda p, b: {"loss": loss_of(p, b)}}),
     "three values": ("got tuple of 3", {"loss_of": lambda p, b: (loss_of(p, b), 1, 2)}),
-    "every sample": (r"shape \(16,\)\. Take the mean", {"loss_of": lambda p, b: b[0] @ p["w"]}),
+    "every sample": (r"shape \(16,\)\. If each sample has a loss", {"loss_of": lambda p, b: b[0] @ p["w"]}),
     "None": ("loss_of must return.*got NoneType", {"loss_of": lambda p, b: None}),
     "no rest returned": (
         r"loss_of must return \(loss, rest\)",
@@ -188,7 +188,7 @@ def test_a_slip_is_named(message, changes):
 
 
 def test_rest_without_an_optimizer_is_refused():
-    with pytest.raises(ValueError, match="rest must be given with optimizer="):
+    with pytest.raises(ValueError, match="rest= needs optimizer="):
         range_test(lambda state, batch, lr: (state, 0.0), PARAMS, BATCHES, rest=1.0)
 
 
@@ -324,7 +324,7 @@ def test_nnx_keys_are_taken_as_rest_and_refused_from_outside(chunk):
     range_test(by_rest, model, BATCHES, rest=rngs, **sweep, evaluate=evaluate)
     assert counts == list(range(1, 13))
     if chunk is not None:
-        with pytest.raises(TypeError, match="loss_of must change only NNX objects that it gets"):
+        with pytest.raises(TypeError, match="loss_of must change only NNX objects in its arguments"):
             range_test(from_outside, model, BATCHES, **sweep)
     assert int(rngs.dropout.count[...]) == 0
 

@@ -137,7 +137,9 @@ def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
 def test_tensors_of_torch_are_an_error_that_says_what_to_do(chunk):
     torch = pytest.importorskip("torch")
     batches = [(torch.tensor(x), torch.tensor(y)) for x, y in BATCHES]
-    with pytest.raises(TypeError, match=r"^batches must hold arrays of JAX or NumPy; got Tensor of torch\. Convert to"):
+    with pytest.raises(
+        TypeError, match=r"^batches must hold arrays of JAX or NumPy; got Tensor of torch\. Convert it to"
+    ):
         range_test(step, jnp.zeros(3), batches, **SWEEP, chunk=chunk)
 
     def converting(weights, batch, lr):
@@ -632,7 +634,9 @@ def test_nnx_objects_in_the_state_stay_as_they_were_and_others_are_refused(chunk
 
     before = values()
     if chunk is not None:
-        with pytest.raises(TypeError, match="step_fn must change only NNX objects that it gets; got one from outside"):
+        with pytest.raises(
+            TypeError, match="step_fn must change only NNX objects in its arguments; got an object from outside"
+        ):
             range_test(by_hand, jnp.zeros(3), BATCHES, chunk=chunk)
     assert range_test(update, (model, optimizer), BATCHES, chunk=chunk).bounds.usable
     with pytest.raises(TypeError, match="got a function that uses optimizer, an nnx"):

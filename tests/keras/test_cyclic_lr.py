@@ -554,7 +554,7 @@ def test_an_optimizer_with_a_schedule_of_its_own_is_refused(make, name, scaled, 
     model = linear_model(keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer)
     with pytest.raises(
         ValueError,
-        match=rf"CyclicLR cannot set the learning rate.*created with a schedule; got a {name}\..*SGD\(0\.01\)",
+        match=rf"CyclicLR cannot set the learning rate.*created with a schedule; got {name}\..*SGD\(0\.01\)",
     ):
         fit(model, CyclicLR(0.1, 0.5, 4))
 

@@ -580,7 +580,7 @@ def test_a_fit_that_is_too_short_is_refused(batches, epochs, linear_model):
 def test_an_optimizer_with_a_schedule_of_its_own_is_refused(linear_model):
     model = linear_model(keras.optimizers.SGD(LearningRate(Cyclical(0.1, 0.5, 3))))
     with pytest.raises(
-        ValueError, match=r"LRFinder cannot set the learning rate.*created with a schedule; got a LearningRate"
+        ValueError, match=r"LRFinder cannot set the learning rate.*created with a schedule; got LearningRate"
     ):
         fit(model, LRFinder(1e-4, 1e-2))
 

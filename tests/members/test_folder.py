@@ -156,7 +156,7 @@ def test_a_member_that_cannot_be_written_leaves_the_others(tmp_path):
 def test_a_folder_that_another_run_writes_to_is_refused(tmp_path):
     first, second = (KeptMembers(Arrays(), folder=tmp_path) for _ in range(2))
     run(first, range(5))
-    with pytest.raises(MembersError, match=r"members\.json' was changed by another run since this one read it\. Give"):
+    with pytest.raises(MembersError, match=r"members\.json' was changed by another run after this run read it\. Give"):
         run(second, range(5))
     run(first, range(5, 10))
     assert steps_of(first) == steps_of(KeptMembers(Arrays(), folder=tmp_path)) == [4, 9]
@@ -286,14 +286,14 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
     memory, folder = KeptMembers(Arrays()), KeptMembers(Arrays(), folder=tmp_path)
     for kept in (memory, folder):
         run(kept, range(10))
-    with pytest.raises(ValueError, match=r"got members in a folder, and Snapshots keeps them in memory"):
+    with pytest.raises(ValueError, match=r"with members in a folder, but this Snapshots keeps its members in memory"):
         memory.load_state_dict(folder.state_dict())
-    with pytest.raises(ValueError, match=r"got members in memory, and Snapshots keeps them in a folder"):
+    with pytest.raises(ValueError, match=r"with members in memory, but this Snapshots keeps its members in a folder"):
         folder.load_state_dict(memory.state_dict())
     for wrong in ({}, None, {"version": 9, "members": []}):
         with pytest.raises(ValueError, match="must come from Snapshots"):
             memory.load_state_dict(wrong)
-    with pytest.raises(MembersError, match=r"lists a member of step 4, and folder .* has those of \[\]"):
+    with pytest.raises(MembersError, match=r"lists a member of step 4, but folder .* has members of steps \[\]"):
         KeptMembers(Arrays(), folder=tmp_path / "new").load_state_dict(folder.state_dict())
     other = KeptMembers(Arrays())
     other.check({"weight": [2, 3]})

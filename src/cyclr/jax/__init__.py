@@ -1,4 +1,4 @@
-"""cyclr for JAX: a schedule is an Optax schedule as it is; a range test and AutoCycle for any training step."""
+"""cyclr for JAX: a range test and AutoCycle for any training step. Every schedule is also an Optax schedule."""
 
 from cyclr import _extras, _names
 

@@ -1,4 +1,4 @@
-"""The batches of a JAX range test: checked, read again, stacked, and the generators that order them."""
+"""Reads, checks and stacks the batches of a range test in JAX, and restores the generators that order them."""
 
 import inspect
 import itertools
@@ -18,7 +18,7 @@ from cyclr._contents import Contents
 def copy_generators(batches: Any) -> Callable[[], None]:
     """Return a function that restores the generators that order the data.
 
-    Restored are the global generators, and generators and loaders that `batches` holds in attributes, or that its
+    These are the global generators, and the generators and loaders that `batches` holds in attributes, or that its
     `__iter__` uses from its closure or as global variables.
     """
     names = _generators.attributes(batches) | used_by(getattr(type(batches), "__iter__", None))
@@ -52,7 +52,7 @@ def used_by(function: Any) -> dict[str, Any]:
 
 
 def repeated(batches: Iterable[Any]) -> Iterator[Any]:
-    """Read the batches again and again; an iterator is read once."""
+    """Yield the batches again and again. An iterator is read only once."""
     while True:
         empty = True
         for batch in batches:
@@ -68,20 +68,20 @@ def checked(batch: Any) -> Any:
         library = type(leaf).__module__.split(".")[0]
         if library in ("torch", "tensorflow"):
             raise TypeError(
-                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of {library}. Convert to NumPy: "
-                "tensor.numpy()."
+                f"batches must hold arrays of JAX or NumPy; got {type(leaf).__name__} of {library}. Convert it to "
+                "NumPy: tensor.numpy()."
             )
         kind = getattr(getattr(leaf, "dtype", None), "kind", "V")
         if kind in "OSUMm" or not (is_array(leaf) or isinstance(leaf, int | float | complex)):
             raise TypeError(
                 f"batches must hold arrays of numbers; got a batch with {_checks.quoted(leaf)}. Pass a list of "
-                "batches, such as [(x, y)], after the state; chunk=None takes batches of any kind."
+                "batches, such as [(x, y)], after the state. With chunk=None, batches may be of any kind."
             )
     return batch
 
 
 def check_batches(batches: Any, state: Any) -> None:
-    """Raise for what looks like another argument; an error of the training step would not name the cause."""
+    """Raise if `batches` looks like another argument. An error of the training step would not name the cause."""
     fix = "Pass a list, such as [(x[i : i + 32], y[i : i + 32]) for i in range(0, len(x), 32)]."
     if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
         raise TypeError(f"batches must be an iterable of batches; got {_checks.quoted(batches)}. {fix}")
@@ -99,7 +99,7 @@ def check_batches(batches: Any, state: Any) -> None:
 
 
 def take_same_shape(source: Iterator[Any], pending: list[Any], count: int) -> tuple[list[Any], list[Any]]:
-    """Return up to `count` batches of the same shape, and the one after them if it has another shape."""
+    """Return up to `count` batches of the same shape, and in another list the next batch if its shape differs."""
     taken = list(pending)
     for batch in itertools.islice(source, count - len(taken)):
         if taken and shape_of(batch) != shape_of(taken[0]):
@@ -114,7 +114,7 @@ def shape_of(batch: Any) -> Any:
 
 
 def stack(*leaves: Any) -> Any:
-    # JAX compiles for every number of arrays, and slowly for many.
+    # JAX would compile for every number of arrays, which is slow for many arrays.
     return (np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jax.numpy).stack(leaves)
 
 

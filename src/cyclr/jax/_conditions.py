@@ -1,4 +1,4 @@
-"""What a range test in JAX was made with."""
+"""The conditions of a range test in JAX: model, optimizer, batch size and versions."""
 
 import functools
 import sys
@@ -15,8 +15,8 @@ def conditions_of(params: Any, trained: Any, optimizer: Callable[[Any], Any] | N
 
     Args:
         params: a model, or a pytree of its parameters.
-        trained: the arrays in it that are trained.
-        optimizer: as for `range_test`. None if a step updates a state, in which the parameters are not known.
+        trained: the arrays in `params` that are trained.
+        optimizer: as for `range_test`. None for a `step_fn`, because the parameters in its state are not known.
         batch: the first batch.
     """
     found: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def conditions_of(params: Any, trained: Any, optimizer: Callable[[Any], Any] | N
 
 
 def _optimizer_call(optimizer: Any) -> str | None:
-    """Return a function of Optax with the arguments that a `partial` gives it; None for any other function."""
+    """Return a function of Optax as code, with the arguments of a `partial`. None for any other function."""
     is_partial = isinstance(optimizer, functools.partial) and not optimizer.args
     function, given = (optimizer.func, optimizer.keywords) if is_partial else (optimizer, {})
     name = getattr(function, "__name__", "")

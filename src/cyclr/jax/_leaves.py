@@ -1,4 +1,4 @@
-"""Copies of what a training state holds."""
+"""Copies of the leaves of a training state."""
 
 import copy
 from typing import Any
@@ -7,7 +7,7 @@ from cyclr import _checks
 
 
 def copied(leaf: Any) -> Any:
-    """Return a copy of a leaf of a pytree that later updates do not change."""
+    """Return a copy of a leaf of a pytree, which later updates do not change."""
     # A copy of a function would be compiled again.
     if callable(leaf):
         return leaf

@@ -1,4 +1,4 @@
-"""A training step made of a loss and an Optax optimizer."""
+"""A training step from a loss and an Optax optimizer."""
 
 import inspect
 import sys
@@ -11,11 +11,11 @@ from cyclr import _checks
 
 
 class OptaxStep:
-    """A training step whose state is (trained parameters, what the model changes, `rest`, optimizer state).
+    """A training step whose state is (trained parameters, other variables of the model, `rest`, optimizer state).
 
-    In every update `optimizer` is called with its learning rate, a traced number. So the compiled update is the one
-    that the optimizer makes with this rate, and everything else in it (weight decay, clipping, constants of Python)
-    keeps its value. Only leaves that are floating-point arrays are trained.
+    Every update calls `optimizer` with the learning rate of the update, a traced number. So the update equals an update
+    of an optimizer that was created with this learning rate, and everything else (weight decay, clipping, Python
+    constants) keeps its value. Only leaves that are floating-point arrays are trained.
 
     Args:
         loss_of, params, optimizer, rest: as for `cyclr.jax.range_test`.
@@ -43,12 +43,12 @@ class OptaxStep:
         self.initial = trained, changed, rest, self._transform(lr).init(trained)
 
     def __call__(self, state: Any, batch: Any, lr: Any) -> tuple[Any, Any]:
-        """Make one update; see `range_test` for `step_fn`."""
+        """Make one update, as a `step_fn` of `range_test` does."""
         trained, changed, rest, inner = state
 
         def loss_of(trained: Any) -> Any:
             params = self._join(trained, changed)
-            # NNX lets a function change only variables that were made in it.
+            # NNX lets a function change only variables that were created inside it.
             own = jax.tree.map(lambda leaf: leaf, rest)
             returned = self._loss_of(params, own, batch) if self._has_rest else self._loss_of(params, batch)
             loss, new_rest = self._loss_and_rest(returned)
@@ -56,7 +56,7 @@ class OptaxStep:
 
         (loss, (changed, rest)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
         transform = self._transform(lr)
-        # Line searches and Polyak's rate take the first three, and SAM takes the last.
+        # Line searches and Polyak's learning rate take the first three arguments, and SAM takes the last.
         extra = {
             "value": loss,
             "grad": gradient,
@@ -83,26 +83,26 @@ class OptaxStep:
         except jax.errors.ConcretizationTypeError as error:
             raise TypeError(
                 "optimizer must be a function that JAX can trace, without float() or if on the learning rate; got "
-                f"{_checks.quoted(self._optimizer)}. If it makes a schedule, such as "
-                "optax.warmup_cosine_decay_schedule, make one with peak 1 and multiply it: "
+                f"{_checks.quoted(self._optimizer)}. If it creates a schedule, such as "
+                "optax.warmup_cosine_decay_schedule, create the schedule with peak 1 and multiply it by lr: "
                 "lambda lr: optax.adamw(lambda count: lr * schedule(count)). Or pass chunk=None to compile nothing."
             ) from error
         if not hasattr(transform, "init") or not hasattr(transform, "update"):
             raise TypeError(
-                "optimizer must be a function of the learning rate that returns an Optax optimizer; got one that "
-                f"returns {_checks.quoted(transform)}."
+                "optimizer must be a function of the learning rate that returns an Optax optimizer; got a function "
+                f"that returns {_checks.quoted(transform)}."
             )
         return transform
 
     def _loss_and_rest(self, returned: Any) -> tuple[Any, Any]:
-        """Return the loss and the next `rest` of what `loss_of` returned; without `rest`, other values are dropped."""
+        """Split the values that `loss_of` returned into the loss and the next `rest`, which is None without `rest`."""
         pair = isinstance(returned, tuple | list) and len(returned) == 2
         loss, rest = returned if pair else (returned, None)
         if getattr(loss, "shape", None) != () or pair < self._has_rest:
-            legal = "(loss, rest), the loss as a number" if self._has_rest else "the loss as a number, or (loss, other)"
+            legal = "(loss, rest) with a number as loss" if self._has_rest else "the loss as a number, or (loss, other)"
             got = type(loss).__name__ if not hasattr(loss, "shape") else f"an array of shape {loss.shape}"
             got = f"{type(returned).__name__} of {len(returned)}" if isinstance(returned, tuple | list) else got
-            raise TypeError(f"loss_of must return {legal}; got {got}. Take the mean if it is the loss of every sample.")
+            raise TypeError(f"loss_of must return {legal}; got {got}. If each sample has a loss, return the mean.")
         return loss, rest if self._has_rest else None
 
 
@@ -112,7 +112,7 @@ def _holds(params: Any, kind: type) -> bool:
 
 
 def check_takes(name: str, function: Any, arguments: str, fix: str) -> None:
-    """Raise unless `function` can be called with the `arguments`, a list of names with commas between."""
+    """Raise if `function` cannot be called with `arguments`, the names of the arguments separated by commas."""
     _checks.function(name, function, f"of {arguments}")
     try:
         signature = inspect.signature(function)
@@ -133,7 +133,8 @@ def _trained(params: Any) -> Any:
         return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
 
     leaves = jax.tree.leaves(params)
-    # As jax.grad does: Python floats are parameters. In a model with other leaves they are settings, as in Equinox.
+    # If all leaves are floats, Python floats are parameters, as for jax.grad. Otherwise they are settings, as in
+    # Equinox.
     floats = float if all(isinstance(leaf, float) or is_float(leaf) for leaf in leaves) else ()
     return jax.tree.map(
         lambda leaf: jax.numpy.asarray(leaf) if is_float(leaf) or isinstance(leaf, floats) else None, params
@@ -146,7 +147,7 @@ def _check_optimizer(optimizer: Any) -> None:
         "Pass optax.adamw, or lambda lr: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(lr, weight_decay=0.1))"
     )
     if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
-        raise TypeError(f"{legal}; got an optimizer, whose learning rate is fixed. {fix}.")
+        raise TypeError(f"{legal}; got an Optax optimizer, whose learning rate is fixed. {fix}.")
     if not callable(optimizer):
         raise TypeError(f"{legal}; got {_checks.quoted(optimizer)}. {fix}.")
     check_takes("optimizer", optimizer, "lr", f"It returns an Optax optimizer. {fix}.")

@@ -1,4 +1,4 @@
-"""The parameters of JAX as a member holds them: a pytree whose arrays are copies in host memory."""
+"""The state of a member in JAX: a pytree of parameters, whose arrays are copies in host memory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from cyclr.errors import MembersError
 
 
 class JaxStates:
-    """How pytrees of arrays are compared, checked and written to files.
+    """Compares, checks and saves the states of members in JAX.
 
-    A file holds the arrays by their paths, such as `['dense']['kernel']`, and not the structure around them.
+    A file holds the arrays by their paths, such as `['dense']['kernel']`, but not the structure of the pytree.
 
     Attributes:
-        like: a pytree of the structure that files are read into, or None before one is known.
+        like: a pytree with the structure of the states in files, or None if the structure is not known yet.
     """
 
     suffix = ".safetensors"
@@ -29,7 +29,7 @@ class JaxStates:
 
     def not_finite(self, state: Any) -> str | None:
         for name, value in arrays(state).items():
-            # The kind of bfloat16 is V.
+            # bfloat16 has the kind V, and `np.isfinite` supports only the dtypes of NumPy.
             if value.dtype.kind in "fcV" and not np.isfinite(value.astype(np.complex128)).all():
                 return name
         return None
@@ -40,8 +40,8 @@ class JaxStates:
     def load(self, path: Path) -> Any:
         if self.like is None:
             raise MembersError(
-                f"{str(path)!r} holds arrays without the structure around them. Create Snapshots(schedule, "
-                "folder=folder, like=params) with parameters as of this run."
+                f"{str(path)!r} holds arrays, but not the structure of their pytree. Create Snapshots(schedule, "
+                "folder=folder, like=params) with parameters of the same structure as in that run."
             )
         read = safetensors().load_file(path)
         leaves, structure = jax.tree_util.tree_flatten_with_path(self.like)
@@ -51,7 +51,7 @@ class JaxStates:
 
 
 def safetensors() -> Any:
-    """Return `safetensors.numpy`, which also knows bfloat16."""
+    """Return `safetensors.numpy`, which also supports bfloat16."""
     with _extras.needed("members in a folder need", "safetensors", extra="jax"):
         import safetensors.numpy
     return safetensors.numpy
@@ -62,12 +62,12 @@ def is_array(leaf: Any) -> bool:
 
 
 def is_key(leaf: Any) -> bool:
-    """Return True for an array of random keys, which is not one of numbers."""
+    """Return True for an array of random keys, which are not numbers."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def arrays(state: Any) -> dict[str, Any]:
-    """Return the arrays of a pytree by their paths, of random keys their data. Other leaves are left out."""
+    """Return the arrays of a pytree by their paths, and random keys as their data. Other leaves are left out."""
     return {
         jax.tree_util.keystr(place): np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         for place, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
@@ -76,7 +76,7 @@ def arrays(state: Any) -> dict[str, Any]:
 
 
 def copy_of(params: Any) -> Any:
-    """Return a copy in host memory: an update may donate the memory of the arrays."""
+    """Return a copy in host memory, because an update may donate the memory of the arrays."""
     return jax.tree.map(_copied, params)
 
 

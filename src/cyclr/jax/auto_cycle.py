@@ -1,4 +1,4 @@
-"""AutoCycle for JAX, where a state is a value: what training goes back to is a reference."""
+"""AutoCycle for JAX. Arrays of JAX do not change, so an earlier state can be kept as a reference."""
 
 from numbers import Number
 from typing import Any
@@ -17,26 +17,28 @@ from cyclr.schedules import Run, Schedule
 class AutoCycle(cyclr.AutoCycle):
     """A cyclical learning rate that corrects itself, for any training step in JAX.
 
-    It is a `cyclr.AutoCycle` whose `step(loss, state)` returns the state to continue with: the one that it gets, or an
-    earlier one. Pass `auto.lr` to the compiled step as an argument, as a Python number: then it is compiled once. With
-    Optax, `optax.inject_hyperparams` makes the learning rate a part of the optimizer's state.
+    It is a `cyclr.AutoCycle` whose `step(loss, state)` returns the state to continue with: the given state, or an
+    earlier state. Pass the Python number `auto.lr` to the compiled step as an argument, so that the step is compiled
+    only once. With Optax, `optax.inject_hyperparams` makes the learning rate a part of the optimizer's state.
 
     Arrays of JAX do not change, so an earlier state is kept as a reference. If the first update donates the state
-    (`donate_argnums`), AutoCycle notices and copies on the device instead. NumPy arrays and generators in the state are
-    always copied.
+    (`donate_argnums`), AutoCycle notices this and copies states on the device instead. NumPy arrays and random number
+    generators in the state are always copied.
 
     Args:
-        state: all that training changes, as it is before the first update: parameters, optimizer state, batch
-            statistics, a random key. A pytree, such as a Flax `TrainState`, an Equinox model or an NNX model. Leave
-            out a random key that chooses the data: otherwise a broken batch would come back at once.
-        total_steps: steps (optimizer updates) of the whole run, an int or a `Run`, ≥ 3.
-        schedule: learning rates, a `Schedule` or `Bounds`. None: as for `cyclr.AutoCycle`, a range test in the first
-            updates of the run, or the usual rate in runs below 160 updates.
+        state: everything that training changes, before the first update: parameters, optimizer state, batch
+            statistics, a random key. A pytree, such as a Flax `TrainState`, an Equinox model or an NNX model. Leave out
+            a random key that chooses the data. Otherwise AutoCycle would restore it, and a broken batch would be read
+            again at once.
+        total_steps: number of optimizer updates of the whole run, an int or a `Run`, ≥ 3.
+        schedule: a `Schedule` or `Bounds`. By default, the first updates of the run are a range test, or a run of fewer
+            than 160 updates starts from usual_lr, as for `cyclr.AutoCycle`.
         usual_lr: as for `cyclr.AutoCycle`, > 0.
 
     Raises:
         TypeError, ValueError, BoundsError, ScheduleError: as for `cyclr.AutoCycle`; a state without arrays.
-        AutoCycleError: as for `cyclr.AutoCycle`; the earlier state was donated, and that of the first update was not.
+        AutoCycleError: as for `cyclr.AutoCycle`; an earlier state was donated, although the first update donated
+            nothing.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -57,7 +59,7 @@ class AutoCycle(cyclr.AutoCycle):
         ((), True)
 
     Source: Smith 2017, *Cyclical learning rates for training neural networks*, arXiv:1506.01186, for the cycle;
-    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for the return and the batches that are left out.
+    Chowdhery et al. 2022, *PaLM*, arXiv:2204.02311, for restoring an earlier state and leaving batches out.
     """
 
     @_names.hinted
@@ -75,15 +77,16 @@ class AutoCycle(cyclr.AutoCycle):
         super().__init__(total_steps, schedule, state=self._values, usual_lr=usual_lr)
 
     def step(self, loss: Any, state: Any) -> Any:  # type: ignore[override]
-        """Take in the loss of the update that was made, and return the state to continue with.
+        """Read the loss of the last update, and return the state to continue with.
 
         Args:
-            loss: of the batch of the update: a number, or an array of one element. Reading it waits for the update.
-            state: after the update.
+            loss: loss of the update's batch: a number, or an array of one element. Reading it waits for the update.
+            state: the state after the update.
 
         Raises:
-            AutoCycleError: `lr` was not read before, the run is over, or the earlier state was donated.
-            TypeError: a loss that is not a number; nothing is changed.
+            AutoCycleError: `lr` was not read before, all updates of the run were made, or the earlier state was
+                donated.
+            TypeError: the loss is not a number. Nothing is changed.
         """
         self._values.update(state)
         super().step(loss)
@@ -91,11 +94,11 @@ class AutoCycle(cyclr.AutoCycle):
 
 
 class _Values:
-    """The state of the training, for the core.
+    """The training state, with the methods that `cyclr.AutoCycle` calls.
 
     Attributes:
         current: the state to continue with.
-        donated: True if updates donate the state; None before the first.
+        donated: True if updates donate the state; None before the first update.
     """
 
     def __init__(self, state: Any) -> None:
@@ -103,7 +106,7 @@ class _Values:
         self.donated: bool | None = None
 
     def update(self, state: Any) -> None:
-        """Take in the state after an update."""
+        """Set the state after an update."""
         if self.donated is None:
             self.donated = _is_donated(self.current)
         self.current = state
@@ -112,7 +115,7 @@ class _Values:
         return jax.tree.map(self._kept, self.current)
 
     def is_finite(self) -> bool:
-        # An optimizer's state may hold infinite values, such as a lowest loss, but not NaN.
+        # Infinity is allowed: an optimizer's state may hold it, for example as the lowest loss so far.
         leaves = [leaf for leaf in jax.tree.leaves(self.current) if _is_array(leaf)]
         floats = [leaf for leaf in leaves if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)]
         return not any(bool(jax.numpy.isnan(leaf).any()) for leaf in floats)
@@ -120,8 +123,8 @@ class _Values:
     def restore(self, copy: Any) -> None:
         if _is_donated(copy):
             raise AutoCycleError(
-                "The state that training has to go back to was donated, though the first update donated nothing, so it "
-                "was not copied. Use the same donate_argnums for all updates."
+                "The earlier state that must be restored was donated. It was not copied, because the first update "
+                "donated nothing. Use the same donate_argnums for all updates."
             )
         self.current = jax.tree.map(self._kept, copy)
 
@@ -136,7 +139,7 @@ class _Values:
                 )
 
     def _kept(self, leaf: Any) -> Any:
-        # The first copy is made before the first update shows if it donates the state.
+        # The first copy is made before the first update, when it is not known if updates donate the state.
         return leaf if self.donated is False and isinstance(leaf, jax.Array) else copied(leaf)
 
 

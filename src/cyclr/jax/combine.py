@@ -22,22 +22,23 @@ def ensemble(
 ) -> Callable[..., Any]:
     """Return a function that predicts with all members: Σ wᵢ · activation(apply(paramsᵢ, inputs)).
 
-    A prediction costs as much as one of every member, one after another, so there is one member at a time in the memory
-    of the device. Pass a compiled `apply`. Members in a folder are read for every prediction.
+    The members predict one after another. A prediction therefore costs as much as one prediction of every member, and
+    only one member at a time is in the memory of the device. Pass a compiled `apply`. Members in a folder are read
+    again for every prediction.
 
     Args:
-        apply: function of the parameters and the inputs that returns the outputs, an array or a pytree of them.
-        members: such as `snapshots.members`.
-        activation: function of the outputs whose results are averaged, such as `jax.nn.softmax`; by default the
-            outputs as they are.
-        weights: a number ≥ 0 for each member; by default all the same.
+        apply: function of the parameters and the inputs that returns the outputs, an array or a pytree of arrays.
+        members: the members, such as `snapshots.members`.
+        activation: function that is applied to the outputs of every member before averaging, such as `jax.nn.softmax`;
+            by default the outputs themselves are averaged.
+        weights: a number ≥ 0 for each member; by default all members have the same weight.
 
     Returns:
-        A function of the inputs of `apply`, positional or by name.
+        A function that takes the inputs of `apply`, by position or by name.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members of other parameters than the first, or not finite.
+        MembersError: members with other parameters than the first member, or with NaN or infinity.
 
     Example:
         >>> import cyclr, jax.numpy as jnp
@@ -68,24 +69,24 @@ def ensemble(
 
 @_names.hinted
 def average(members: Iterable[Member], *, weights: Sequence[float] | None = None) -> Any:
-    """Return the averaged parameters of members, Σ wᵢ · paramsᵢ: they cost as much as one model to predict with.
+    """Return the averaged parameters of members, Σ wᵢ · paramsᵢ. A prediction costs as much as with one model.
 
-    Members of cycle ends give stochastic weight averaging (SWA), the last few of one cycle latest-weight averaging
-    (LAWA). Leaves that are not floating-point numbers are those of the last member.
+    Members from the ends of cycles give stochastic weight averaging (SWA). The last few members of one cycle give
+    latest-weight averaging (LAWA). Leaves that are not floating-point numbers are copied from the last member.
 
-    Statistics of batch normalization do not belong to averaged weights. Keep them out of the parameters, and compute
-    them again by a pass over training data in training mode.
+    The members' statistics of batch normalization are wrong for averaged weights. Keep them out of the parameters, and
+    compute them again with a pass over the training data in training mode.
 
     Args:
-        members: such as `snapshots.members`.
-        weights: a number ≥ 0 for each member; by default all the same.
+        members: the members, such as `snapshots.members`.
+        weights: a number ≥ 0 for each member; by default all members have the same weight.
 
     Returns:
-        A pytree of the structure of the members' parameters, with NumPy arrays.
+        A pytree of NumPy arrays, with the structure of the members' parameters.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members of other parameters than the first, or not finite.
+        MembersError: members with other parameters than the first member, or with NaN or infinity.
 
     Example:
         >>> import cyclr, jax.numpy as jnp

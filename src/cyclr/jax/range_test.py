@@ -48,54 +48,60 @@ def range_test(
 ) -> RangeTestResult:
     """Train for `steps` updates with a rising learning rate, and record each update's loss.
 
-    With an Optax optimizer, pass a loss, the parameters, and a function that makes the optimizer for a learning rate:
+    With an Optax optimizer, pass a loss, the parameters, and a function that returns the optimizer for a learning rate:
     `range_test(loss_of, params, batches, optimizer=optax.adamw)`. For any other training step, pass the step and its
     state: `range_test(step_fn, state, batches)`.
 
-    `state` is not changed: training continues from it as if there had been no test. With `chunk=None` a step that
-    changes its state in place, or is compiled with a donated state, gets a copy. The global generators of Python, NumPy
-    and torch (if it is loaded) are restored, and so are generators and torch loaders that `batches` holds as attributes
-    or that its `__iter__` uses. You restore any other generator, the position of an iterator, and a model or optimizer
-    that `step_fn` changes without having it in its state.
+    `state` is not changed: training continues from it as if there had been no test. With `chunk=None`, the step gets a
+    copy of the state, so it may change its state in place, or be compiled with a donated state. The global generators
+    of Python, NumPy and torch (if torch is loaded) are restored. Generators and torch loaders that `batches` holds as
+    attributes, or that its `__iter__` uses, are restored too. You must restore other generators, the position of an
+    iterator, and a model or optimizer that `step_fn` changes although it is not in the state.
 
-    Several updates run in one compiled call (`jax.lax.scan`), whose losses are then recorded. So a small model is not
-    limited by the time of the calls. Updates after the one that stops the test are discarded. A broken batch is left
-    out, and the reason of the bounds names it; see `cyclr.RangeTest`. Until the losses and the state depend on the
-    learning rate, the updates are also made at twice the rates, usually in the first chunk only.
+    Several updates run in one compiled call (`jax.lax.scan`), and their losses are recorded after the call. This saves
+    the overhead of single calls, which would slow a small model. Updates after the one that stops the test are
+    discarded. A broken batch is left out, and `result.bounds.reason` names it; see `cyclr.RangeTest`. To check that the
+    learning rate is used, the updates are also made at twice the learning rates until both the losses and the state
+    differ, usually only in the first chunk.
 
     Args:
-        step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. A pure
-            function of pytrees of arrays; the learning rate is weakly typed, as a Python number is: what it multiplies
-            keeps its dtype, bfloat16 also. With `optimizer`, a loss instead: `loss_of(params, batch)` returns the loss,
-            or `(loss, other)`, of which `other` is ignored.
+        step_fn: `step_fn(state, batch, lr)` returns the next state and the loss of the batch before the update. It must
+            be a pure function of pytrees of arrays. The learning rate is weakly typed, like a Python number: an array
+            that is multiplied by it keeps its dtype, also bfloat16. With `optimizer`, pass a loss instead:
+            `loss_of(params, batch)` returns the loss, or `(loss, other)`, where `other` is ignored.
         state: parameters, optimizer state, a random key: any pytree of arrays. With `optimizer`, the parameters only:
-            a pytree of arrays, an Equinox model, or a Flax NNX model. Floating-point arrays are trained, in NNX every
-            `nnx.Param`. What else an NNX model holds (batch statistics, dropout keys) changes as in training.
-        batches: any iterable of pytrees of arrays of JAX or NumPy. It is read again when it ends, except an iterator,
-            which can be read only once.
+            a pytree of arrays, an Equinox model, or a Flax NNX model. Floating-point arrays are trained; in an NNX
+            model, every `nnx.Param`. Other variables of an NNX model (batch statistics, dropout keys) change as in
+            training.
+        batches: any iterable of pytrees of arrays of JAX or NumPy. When it ends, it is read again. An iterator can be
+            read only once.
         optimizer: a function of the learning rate that returns an Optax optimizer, such as `optax.adamw`,
             `functools.partial(optax.sgd, momentum=0.9)` or `lambda lr: optax.chain(optax.clip_by_global_norm(1.0),
-            optax.adamw(lr, weight_decay=0.1))`. It is called with a traced number, so that everything is compiled
-            once; it updates as the optimizer made with this number. Schedules inside follow the
-            optimizer's count. An optimizer that is already made is an error, because its learning rate is fixed.
-        rest: with `optimizer`, what the loss needs and changes besides the parameters, as a pytree of arrays: a random
-            key, batch statistics. Then `loss_of(params, rest, batch)` returns `(loss, next rest)`.
+            optax.adamw(lr, weight_decay=0.1))`. It is called with a traced number, so that everything is compiled only
+            once. Updates are the same as with an optimizer created with this number. Schedules inside follow the
+            optimizer's count. An existing Optax optimizer is an error, because its learning rate is fixed.
+        rest: with `optimizer`, other values that the loss uses and changes, as a pytree of arrays: a random key, batch
+            statistics. Then `loss_of(params, rest, batch)` returns `(loss, next rest)`.
         min_lr, max_lr, steps, spacing, stop_factor, smoothing: as for `cyclr.RangeTest`.
-        updates_per_rate: as for `cyclr.RangeTest`: the mean loss of so many updates makes a point.
-        evaluate: `evaluate(state)`, with `optimizer` `evaluate(params)`, with `rest` `evaluate(params, rest)`, returns
-            the number to record at the end of every rate instead of the mean loss of its batches: a loss on validation
-            data, or 1 − accuracy. A chunk is then the updates of one rate.
-        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`, to find bounds for it: after the
-            sweep, a second one around its bounds and up to four trial cycles from the same start choose max_lr.
-        refine: updates to spend at most on both, 0 or at least 50. Below 232 (200 with evaluate), or if total_steps is
-            below 200, they make the second sweep only. A trial has at least 100 updates and at most total_steps / 2. It
-            then measures up to 16 batches that no trial trains on, or `evaluate`. None takes 5 % of total_steps if that
-            is at least 600, and otherwise none. Ctrl-C ends the trials, and the result holds what is known. It must be
-            0 for data that can be read only once.
-        chunk: updates in one compiled call, ≥ 1; None calls step_fn as it is for every update, compiled or not.
-        on_step: called with the running test after every update.
-        verbose: 1 shows a line with the learning rate, the loss and the time left to the last rate, 0 shows nothing,
-            and `"auto"` shows it in a terminal or a notebook, and not in a log. Needs tqdm.
+        updates_per_rate: updates at every learning rate; their mean loss makes one point. See `cyclr.RangeTest`.
+        evaluate: function that returns the number to record after the last update at every learning rate, instead of
+            the mean loss of the batches: a loss on validation data, or 1 − accuracy. It is called as `evaluate(state)`,
+            with `optimizer` as `evaluate(params)`, and with `rest` as `evaluate(params, rest)`. A chunk then has the
+            updates of one learning rate.
+        total_steps: length of the training run in optimizer updates, ≥ 1, or a `Run`. The test then chooses max_lr for
+            a run of this length: after the sweep, it makes a second sweep around the bounds, and up to four trial
+            cycles from the same start.
+        refine: maximum number of updates for the second sweep and the trial cycles, 0 or at least 50. If it is below
+            232 (200 with evaluate), or total_steps is below 200, there is only the second sweep. A trial cycle has at
+            least 100 updates and at most total_steps / 2. After it, the loss is measured on up to 16 batches that no
+            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps if this is at least 600, and
+            otherwise 0. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be
+            read only once, it must be 0.
+        chunk: number of updates in one compiled call, ≥ 1. With None, step_fn is called for every single update, and is
+            not compiled by the test.
+        on_step: function that is called with the running test after every update.
+        verbose: 1 shows a line with the learning rate, the loss and the remaining time, 0 shows nothing, and `"auto"`
+            shows the line in a terminal or a notebook, but not in a log. Needs tqdm.
 
     Returns:
         The result; `result.bounds` are the bounds to train with. To repeat a noisy test, change the order of the
@@ -103,8 +109,8 @@ def range_test(
 
     Raises:
         TypeError, ValueError: an argument out of range.
-        RangeTestError: no loss could be recorded; or the losses do not depend on the learning rate, to the last bit,
-            because `step_fn` or `optimizer` does not use it or `step_fn` returns the state that it gets.
+        RangeTestError: no loss was recorded; or the losses are bit for bit independent of the learning rate, because
+            `step_fn` or `optimizer` does not use the learning rate, or `step_fn` returns its state unchanged.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -117,7 +123,7 @@ def range_test(
         >>> range_test(loss_of, jnp.zeros(4), batches, optimizer=optax.sgd).bounds.status
         'ok'
 
-        The same by a step:
+        The same test with a training step:
 
         >>> def step(weights, batch, lr):
         ...     loss, gradient = jax.value_and_grad(loss_of)(weights, batch)
@@ -146,7 +152,7 @@ def range_test(
         size = updates_per_rate
     advance = _uncompiled(step_fn) if chunk is None else _compiled(step_fn)
     start = state
-    # The state after the same updates at twice the learning rates; None as soon as losses and state have differed.
+    # The state after the same updates at twice the learning rates; None once losses and state have differed.
     other = state
 
     def drive(seed: int | None, test: RangeTest, careful: bool) -> None:
@@ -160,11 +166,12 @@ def range_test(
                 return batches
 
             source = test.batches(one_pass) if isinstance(test, TrialTest) else _batches.repeated(batches)
-            # A step that is not compiled here may take anything as a batch.
+            # With chunk=None, a batch may be anything that the step accepts.
             source, pending = source if chunk is None else map(_batches.checked, source), list[Any]()
             state, made = start, 0
             while not test.stopped:
-                # With `evaluate`, the rest of this rate if batches of another shape ended the chunk before.
+                # With `evaluate`, a chunk may have ended early at a batch of another shape. Then this chunk has the
+                # remaining updates at the same learning rate.
                 rates = test.upcoming(size - made)
                 taken, pending = _batches.take_same_shape(source, pending, len(rates))
                 if not taken:
@@ -183,7 +190,7 @@ def range_test(
                 for number, (loss, _) in enumerate(zip(losses, test, strict=False)):
                     test.record(loss)
                     if test.in_doubt:
-                        # Go on after the batch, from the state before it.
+                        # Continue after the broken batch, from the state before it.
                         source, pending = itertools.chain(taken[number + 1 :], pending, source), []
                         state, made = before, made_before + number if evaluate is not None else 0
                         if number:
@@ -191,7 +198,7 @@ def range_test(
                         other = None if other is None else state
                         break
 
-    # Called when `state` is the state after the chunk.
+    # When this is called, `state` is the state after the chunk.
     value = None if evaluate is None else lambda: evaluate(state)
     result = sweep.run(drive, value, read_once=isinstance(batches, Iterator), on_step=on_step)
     if other is not None and np.ptp(result.loss) > 0 and result.bounds.status != "too_few_points":
@@ -201,14 +208,14 @@ def range_test(
             else "optimizer must use the learning rate that it is called with, as lambda lr: optax.adamw(lr) does"
         )
         raise RangeTestError(
-            f"{fix}; got the same losses or the same state, to the last bit, at twice the learning rates. If it does, "
-            "its updates are too small to change them: raise max_lr."
+            f"{fix}; got the same losses or the same state, bit for bit, at twice the learning rates. If it does, the "
+            "updates are too small to change them: raise max_lr."
         )
     return result
 
 
 def _uncompiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Return a function that makes one update, on copies: a step may change or donate what it gets."""
+    """Return a function that makes one update on copies, because the step may change or donate its arguments."""
 
     def advance(state: Any, taken: Any, rates: Any) -> tuple[Any, Any]:
         batch = jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array | np.ndarray) else leaf, taken[0])
@@ -219,10 +226,10 @@ def _uncompiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 
 
 def _compiled(step_fn: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Return a function that makes all updates of a chunk in one call, compiled for each length and shape of chunks."""
+    """Return a function that makes all updates of a chunk in one call. It is compiled for each length and shape."""
 
     def scanned(state: Any, batches: Any, rates: Any) -> Any:
-        # Filled by a Python number, because an array is not weakly typed.
+        # Filled with a Python number first, which makes the array weakly typed.
         given = batches, jax.numpy.full(rates.shape, 0.0).at[:].set(rates)
         return jax.lax.scan(lambda state, given: step_fn(state, *given), state, given)
 
@@ -256,22 +263,22 @@ def _equal(state: Any, other: Any) -> bool:
 
 def _check_functions(step_fn: Any, optimizer: Any, rest: Any, evaluate: Any) -> None:
     if optimizer is None and rest is not None:
-        raise ValueError("rest must be given with optimizer=; got rest= without it. Put it into the state of step_fn.")
+        raise ValueError("rest= needs optimizer=; got rest= without optimizer=. Put it into the state of step_fn.")
     name, of = ("step_fn", "state") if optimizer is None else ("loss_of", "params" if rest is None else "params, rest")
     if optimizer is None:
         arguments = "state, batch, lr"
         fix = "For a loss of (params, batch), pass optimizer=, such as optimizer=optax.adamw."
     elif rest is None:
         arguments = "params, batch"
-        fix = "Write lambda params, batch: loss_of(params, *batch)? Pass what else it needs as rest=, or close over it."
+        fix = "Write lambda params, batch: loss_of(params, *batch). Pass other values that it changes as rest=."
     else:
-        arguments, fix = "params, rest, batch", "The second is what you pass as rest=."
+        arguments, fix = "params, rest, batch", "The second argument is the value of rest=."
     check_takes(name, step_fn, arguments, fix)
     nnx: Any = sys.modules.get("flax.nnx")
     for variable, value in _batches.used_by(step_fn).items() if nnx is not None else ():
         if isinstance(value, nnx.Optimizer):
             raise TypeError(
-                f"{name} must change only what it gets; got a function that uses {variable}, an nnx.Optimizer, from "
+                f"{name} must change only its arguments; got a function that uses {variable}, an nnx.Optimizer, from "
                 "outside. Pass it in the state: range_test(step_fn, (model, optimizer), batches)."
             )
     if evaluate is not None:
@@ -289,15 +296,15 @@ def _pair(returned: Any) -> Any:
 
 
 def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
-    """Raise an error that names what `step_fn` must do, if that is why it cannot be compiled."""
+    """Raise an error that names the requirement that `step_fn` breaks, if this is why it cannot be compiled."""
     of_loss = isinstance(step_fn, OptaxStep)
     name = "loss_of" if of_loss else "step_fn"
     for leaf in jax.tree.leaves(state):
         if not _batches.is_array(leaf) and not isinstance(leaf, int | float | complex):
             raise TypeError(
                 f"state must be a pytree of arrays; got one with {_checks.quoted(leaf)}. The order of arguments is "
-                "step_fn, state, batches. Keep what is not an array outside, as eqx.partition(model, eqx.is_array) "
-                "does, or pass optimizer=, which takes such a model as it is; chunk=None takes any state."
+                "step_fn, state, batches. Leave out everything else, for example with eqx.partition(model, "
+                "eqx.is_array), or pass optimizer=, which takes such a model. With chunk=None, any state is allowed."
             ) from error
     if isinstance(error, jax.errors.JAXTypeError):
         raise TypeError(
@@ -307,7 +314,7 @@ def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
         ) from error
     if "different trace level" in str(error):
         raise TypeError(
-            f"{name} must change only NNX objects that it gets; got one from outside. Pass it in "
+            f"{name} must change only NNX objects in its arguments; got an object from outside. Pass it in "
             f"{'the parameters or as rest=' if of_loss else 'the state'}."
         ) from error
     if not isinstance(error, TypeError):
@@ -315,18 +322,18 @@ def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
     try:
         returned = jax.eval_shape(step_fn, state, batch, 0.0)
     except TypeError:
-        # An error of the function itself, which says where it is.
+        # The function itself raises, and its own error shows the place.
         return
     new, _ = _pair(returned)
     if of_loss and _batches.shape_of(new[2]) != _batches.shape_of(state[2]):
         raise TypeError(
-            "loss_of must return (loss, rest), with the structure, shapes and dtypes of the rest that it gets, "
+            "loss_of must return (loss, rest), with the structure, shapes and dtypes of its argument rest, "
             f"{_in_words(state[2])}; got {_in_words(new[2])}."
         ) from error
     if not of_loss and _batches.shape_of(new) != _batches.shape_of(state):
         raise TypeError(
-            "step_fn must return the next state first, with the structure, shapes and dtypes of the state that it "
-            f"gets, {_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
+            "step_fn must return the next state first, with the structure, shapes and dtypes of its argument state, "
+            f"{_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
         ) from error
 
 

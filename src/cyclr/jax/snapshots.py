@@ -18,25 +18,28 @@ class Snapshots(HasMembers):
     """The parameters of a run at the end of every cycle, or every few updates: for `ensemble` and `average`.
 
     Call `after(step, params)` after every update, outside of compiled functions. A member's state is a copy of the
-    parameters in host memory, a pytree of the same structure, so that an update may donate them.
+    parameters in host memory, a pytree of the same structure. So a later update may donate the parameters.
 
-    In a folder, each member is a file `member-<step>.safetensors`, and `members.json` lists them. Files appear whole or
-    not at all. A run that is killed and goes on from a checkpoint, or starts again, finds its members: those that it
-    has made by then stay, later ones are replaced when it makes new ones. Of several processes the first one writes.
+    In a folder, each member is a file `member-<step>.safetensors`, and `members.json` lists the members. Every file is
+    written atomically. A run that is resumed from a checkpoint, or restarted, finds its members in the folder. It keeps
+    the members from before the restored step, and replaces the later ones when it adds its next member. If several
+    processes train together, only the first process writes.
 
     Args:
-        schedule: the `Schedule` of the learning rate, or the `AutoCycle` of the run: then call
+        schedule: the `Schedule` of the learning rate, or the `AutoCycle` of the run. With an `AutoCycle`, call
             `after(auto.last_step, params)` after `auto.step`.
-        keep: number of the last members to keep, ≥ 1; by default all.
-        every: updates from one member to the next, ≥ 1, in place of cycle ends.
-        folder: folder for the members, made if it does not exist; by default they stay in memory.
-        validate: function of the parameters that returns a dict of numbers, the metrics of the member.
-        like: parameters of the structure that files are read into; by default those of the last `after`.
+        keep: number of members to keep, ≥ 1; older members are dropped. By default all members are kept.
+        every: number of updates from one member to the next, ≥ 1, instead of the ends of cycles.
+        folder: folder for the members, created if it does not exist; by default the members stay in memory.
+        validate: function of the parameters that returns the metrics of the member, a dict of numbers.
+        like: parameters with the structure of the members in files. Needed only to read members before this run adds
+            one.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range; a schedule without cycle ends.
-        MembersError: the folder holds members of other parameters, at the latest in `after`; another run writes to it.
-        MissingExtraError: safetensors is not installed, and there is a folder.
+        MembersError: the folder holds members with other parameters (checked in `after` if like is not given); another
+            run writes to the folder.
+        MissingExtraError: there is a folder, but safetensors is not installed.
 
     Example:
         >>> import cyclr, jax.numpy as jnp
@@ -86,20 +89,20 @@ class Snapshots(HasMembers):
             self._kept.check(self._states.shapes(like))
 
     def after(self, step: Any, params: Any) -> None:
-        """Take a member if the update was at the end of a cycle, or `every` says so.
+        """Add a member if the update ends a cycle, or if it is the last of `every` updates.
 
         Args:
-            step: step of the update that was made, from 0: an int, or an array of one.
-            params: the parameters after it, a pytree of arrays.
+            step: step of the last update, from 0: an int, or an array with one int.
+            params: the parameters after this update, a pytree of arrays.
 
         Raises:
-            TypeError: the step is not an integer, or traced by a compiled function; params without arrays.
-            MembersError: parameters that are NaN or infinite, or of other shapes than those before.
+            TypeError: the step is not an integer, or is traced by a compiled function; params without arrays.
+            MembersError: parameters with NaN or infinity, or with other shapes than the earlier members.
         """
         if isinstance(step, jax.core.Tracer):
             raise TypeError(
                 "after(step, params) must be called outside of compiled functions; got a traced step. Call it in the "
-                "loop around jit or scan, with the parameters that come back."
+                "loop around jit or scan, with the parameters that the compiled function returns."
             )
         number = _checks.integer("step", step.item() if hasattr(step, "item") else step, at_least=0)
         schedule = self._schedule

@@ -34,7 +34,7 @@ class RateCallback(FitCallback):
         self._check_start()
         if not _private.has_settable_rate(optimizer):
             raise ValueError(
-                f"{self._who} cannot set the learning rate of an optimizer that was created with a schedule; got a "
+                f"{self._who} cannot set the learning rate of an optimizer that was created with a schedule; got "
                 f"{type(_private.rate(optimizer)).__name__}. Compile with a number, such as "
                 "keras.optimizers.SGD(0.01)."
             )

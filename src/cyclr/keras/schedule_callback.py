@@ -189,7 +189,7 @@ class ScheduleCallback(FitCallback):
             )
         raise ValueError(
             "ScheduleCallback(lr=...) cannot set the learning rate of an optimizer that was created with a schedule; "
-            f"got a {type(own).__name__}. {advice} a number, such as keras.optimizers.SGD(0.01)."
+            f"got {type(own).__name__}. {advice} a number, such as keras.optimizers.SGD(0.01)."
         )
 
     def _values(self, update: int) -> dict[str, float]:

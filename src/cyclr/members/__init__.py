@@ -1,4 +1,4 @@
-"""Members of a run: its weights at the ends of cycles, for ensembles and averages. No framework."""
+"""Members of a run: its weights at the ends of cycles, for ensembles and averages. Needs only NumPy."""
 
 from cyclr import _names
 from cyclr.members.member import Member

@@ -1,10 +1,10 @@
 """The members of a run in a folder.
 
     FOLDER/member-<step>.safetensors   the weights of one member (Keras: .weights.h5)
-    FOLDER/members.json                shapes of the model, and step, rate and metrics of every member
+    FOLDER/members.json                shapes of the model, and step, learning rate and metrics of every member
 
-Each file appears whole or not at all, and members.json last: only the members that it lists count. A process that is
-killed leaves at most a file that is not listed, which the next writer removes.
+Each file is written atomically, and members.json last. Only the members in members.json are read. A killed process
+leaves at most a file that is not listed, which the next writer removes.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ VERSION = 1
 
 
 class MemberFolder:
-    """A folder of members, made by the first that is written.
+    """A folder of members, which is created when the first member is written.
 
     Args:
         path: the folder.
-        format: of the files.
-        writes: False in every process of a run but one.
+        format: format of the files.
+        writes: True in one process of a run, and False in all other processes.
     """
 
     def __init__(self, path: Path, format: StateFormat, *, writes: bool) -> None:
@@ -35,13 +35,13 @@ class MemberFolder:
         self._writes = writes
         self._listing = path / "members.json"
         self._known: list[bytes | None] = [None]
-        """What the list may hold if no other run writes. After an error, it is the old or the new content."""
+        """Contents that members.json can have unless another run writes. After an error, it is the old or the new."""
 
     def read(self) -> tuple[Shapes | None, list[Member]]:
-        """Return the shapes of the model, None if there are none yet, and the members, the oldest first.
+        """Return the shapes of the model (None before the first member), and the members, oldest first.
 
         Raises:
-            MembersError: members.json is damaged, or lists files that are not there.
+            MembersError: members.json is damaged, or lists files that do not exist.
         """
         listing = self._listing
         try:
@@ -56,7 +56,7 @@ class MemberFolder:
             check_steps(members)
         except OSError as error:
             raise MembersError(
-                f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and your rights, or "
+                f"{str(listing)!r} cannot be read: {error.strerror or error}. Check the disk and the permissions, or "
                 "choose another folder."
             ) from error
         except ValueError as error:
@@ -73,20 +73,20 @@ class MemberFolder:
         return content.shapes, members
 
     def add(self, member: Member, others: Sequence[Member], shapes: Shapes) -> Member:
-        """Write a member's file, then the list of the members, and return the member as one that reads its file.
+        """Write a member's file, then the list of members. Return a member that reads its state from the file.
 
         Raises:
-            MembersError: another run wrote to the folder, or it cannot be written. Its members are those before.
+            MembersError: another run wrote to the folder, or the folder cannot be written. Its members are unchanged.
         """
         added = self._listed(member)
         if not self._writes:
             return added
         try:
             if not self._is_own():
-                # Its members would be lost.
+                # Otherwise the members of the other run would be lost.
                 raise MembersError(
-                    f"{str(self._listing)!r} was changed by another run since this one read it. Give each Snapshots a "
-                    "folder of its own."
+                    f"{str(self._listing)!r} was changed by another run after this run read it. Give each Snapshots "
+                    "its own folder."
                 )
             _files.make_folder(self.path)
             with _files.replacing(self._file(member.step), ending=self._format.suffix) as path:
@@ -95,11 +95,11 @@ class MemberFolder:
         except CyclrError:
             raise
         except Exception as error:
-            # The libraries that write the files have errors of their own.
+            # The libraries that write the files raise their own types of errors.
             said = getattr(error, "strerror", None) or f"{error!s:.200}"
             raise MembersError(
-                f"the member of step {member.step} cannot be saved in {str(self.path)!r}: {said}. Make room on the "
-                "disk, check your rights, or choose another folder."
+                f"the member of step {member.step} cannot be saved in {str(self.path)!r}: {said}. Free space on the "
+                "disk, check the permissions, or choose another folder."
             ) from error
         return added
 
@@ -119,9 +119,9 @@ class MemberFolder:
         self.remove_unlisted(members)
 
     def remove_unlisted(self, members: Sequence[Member]) -> None:
-        """Remove the files that a killed run left, if they can be removed, but none of another run."""
+        """Remove the files that a killed run left, as far as possible. Do nothing in a folder of another run."""
         listed = {self._file(member.step) for member in members}
-        # safetensors writes to a file .tmp123abc first.
+        # safetensors writes to a temporary file first, such as .tmp123abc.
         own = re.compile(rf"member-\d+{re.escape(self._format.suffix)}|\.member(-\d+|s\.json).*\.tmp.*|\.tmp\w{{6}}")
         with contextlib.suppress(OSError):
             for file in self.path.iterdir() if self._writes and self._is_own() else ():

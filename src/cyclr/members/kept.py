@@ -1,4 +1,4 @@
-"""The members that a run keeps: when one is taken, the last few of them, and going on after a stop."""
+"""The members that a run keeps: when to add a member, how many to keep, and how to continue after a stop."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -23,31 +23,32 @@ FORMAT_VERSION = 1
 
 
 class HasMembers:
-    """The `Snapshots` of every framework, which decide when a member is added."""
+    """The base class of `Snapshots` in every framework. The subclass decides when to add a member."""
 
     _kept: "KeptMembers"
 
     @property
     def members(self) -> list[Member]:
-        """The members, oldest first: a new list."""
+        """A new list of the members, oldest first."""
         return self._kept.members
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the members; those in a folder without their weights.
+        """Return the members as a dict, without their weights if they are in a folder.
 
-        For torch the dict is one that `torch.load(weights_only=True)` reads.
+        For torch, `torch.load(weights_only=True)` can read the dict.
         """
         return self._kept.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the saved members. The state of a scheduler is loaded by itself, before or after.
+        """Continue with the saved members. Load the state of a scheduler separately, before or after this.
 
         Args:
             state_dict: the dict that `state_dict` returned.
 
         Raises:
-            ValueError: not a state of `Snapshots`, or one of members that are not kept in a folder as here.
-            MembersError: members of another model, or the folder lacks some of them; nothing is changed.
+            ValueError: not a state of `Snapshots`, or the saved members were in a folder and these are in memory, or
+                the reverse.
+            MembersError: members of another model, or the folder lacks some of them. Nothing is changed.
         """
         self._kept.load_state_dict(state_dict)
 
@@ -55,25 +56,26 @@ class HasMembers:
 class KeptMembers:
     """The last members of a run, in memory or in a folder.
 
-    | moment                           | members                                                      |
-    |----------------------------------|--------------------------------------------------------------|
-    | made                             | none, or those of the folder                                 |
-    | after an update                  | those of this update and later ones are dropped: a run that  |
-    |                                  | went back to an earlier checkpoint makes them again          |
-    | `add`                            | one more, and the oldest is dropped if there are over `keep` |
+    | moment          | members                                                                                        |
+    |-----------------|------------------------------------------------------------------------------------------------|
+    | creation        | none, or the members in the folder                                                             |
+    | after an update | members of this step and later steps are dropped: a run that was resumed from an earlier       |
+    |                 | checkpoint adds them again                                                                     |
+    | `add`           | a member is added, and the oldest member is dropped if there are more than `keep`              |
 
-    The members in the folder change only if one is added. The first update removes what a killed run left there.
+    The members in the folder change only when a member is added. The first update also removes unlisted files that a
+    killed run left in the folder.
 
     Args:
-        format: of the states.
-        keep: number of the last members to keep, ≥ 1; None for all.
-        every: updates from one member to the next, ≥ 1; None for one at each end of a cycle.
-        folder: folder for the members, made if it does not exist; None for memory.
-        writes: False in every process of a run but one.
+        format: format of the states.
+        keep: number of members to keep, ≥ 1; None for all.
+        every: number of updates from one member to the next, ≥ 1; None to add a member at each end of a cycle.
+        folder: folder for the members, created if it does not exist; None for memory.
+        writes: True in one process of a run, and False in all other processes.
 
     Raises:
         TypeError, ValueError: an argument of another type or out of range.
-        MembersError: the folder holds something else than members.
+        MembersError: members.json in the folder is damaged, or lists files that do not exist.
     """
 
     def __init__(
@@ -97,14 +99,14 @@ class KeptMembers:
 
     @property
     def members(self) -> list[Member]:
-        """The members, oldest first: a new list."""
+        """A new list of the members, oldest first."""
         return [*self._members]
 
     def check(self, shapes: Shapes) -> None:
-        """Compare the model with the members that are there, or that were there before.
+        """Compare the shapes of the model with the shapes of the earlier members, if there were any.
 
         Raises:
-            MembersError: they are members of another model.
+            MembersError: the earlier members are from another model.
         """
         if self._shapes is not None:
             where = "this Snapshots" if self._folder is None else f"folder {str(self._folder.path)!r}"
@@ -112,9 +114,9 @@ class KeptMembers:
         self._shapes = shapes
 
     def after_update(self, step: int, is_end: Callable[[], bool]) -> bool:
-        """Drop members that the run makes again, and return True if a member is to be added."""
+        """Drop the members of this step and later steps. Return True if a member must be added now."""
         if self._folder is not None and not self._trains:
-            # Now this run writes to the folder, and does not only read it.
+            # The run trains, so from now on it writes to the folder.
             self._folder.remove_unlisted(self._members)
         self._trains = True
         if self._members and self._members[-1].step >= step:
@@ -125,14 +127,14 @@ class KeptMembers:
         """Add a member.
 
         Raises:
-            MembersError: the state is not finite, or of another model; nothing is changed.
+            MembersError: the state is not finite, or from another model. Nothing is changed.
             TypeError: the metrics are not numbers.
         """
         name = self._format.not_finite(state)
         if name is not None:
             raise MembersError(
                 f"a member must be finite; got NaN or infinity in {name} after step {step}. Train at lower learning "
-                "rates, or with AutoCycle, which goes back to finite weights."
+                "rates, or with AutoCycle, which restores finite weights."
             )
         self.check(self._format.shapes(state))
         member = Member(step, lr, state, checked_metrics("validate(model)", metrics))
@@ -157,8 +159,8 @@ class KeptMembers:
         """Continue with saved members.
 
         Raises:
-            ValueError, TypeError: not a state of `Snapshots`, or one in a folder for one in memory, or the other way
-                round.
+            ValueError, TypeError: not a state of `Snapshots`, or the saved members were in a folder and these are in
+                memory, or the reverse.
             MembersError: members of another model, or the folder lacks some of them. Nothing is changed.
         """
         if not _plain.is_version(state_dict, FORMAT_VERSION, "members"):
@@ -170,8 +172,8 @@ class KeptMembers:
         if state.in_folder is not (self._folder is not None):
             saved, own = ("in a folder", "in memory") if state.in_folder else ("in memory", "in a folder")
             raise ValueError(
-                f"state_dict must hold members that are kept as here; got members {saved}, and Snapshots keeps them "
-                f"{own}. Create it with the same folder= as for that run."
+                f"state_dict was saved with members {saved}, but this Snapshots keeps its members {own}. Create "
+                "Snapshots with the same folder= as in that run."
             )
         members = [entry.member() for entry in state.members]
         check_steps(members)
@@ -187,13 +189,13 @@ class KeptMembers:
             later = sum(step > member.step for step in there)
             if member.step not in there and (self._keep is None or later < self._keep):
                 raise MembersError(
-                    f"state_dict lists a member of step {member.step}, and folder {str(self._folder.path)!r} has those "
-                    f"of {there}. Pass the folder of that run."
+                    f"state_dict lists a member of step {member.step}, but folder {str(self._folder.path)!r} has "
+                    f"members of steps {there}. Pass the folder of that run."
                 )
 
 
 class _State(NamedTuple):
-    """What `Snapshots.state_dict` returns, as it is read back."""
+    """The entries of `Snapshots.state_dict()`."""
 
     version: int
     in_folder: bool
@@ -201,23 +203,24 @@ class _State(NamedTuple):
     members: list[Description]
 
 
-_REMEDY = "Create the model of that run."
+_REMEDY = "Create the same model as in that run."
 
 
 def check_cycle_ends(name: str, cycles: Schedule | None, remedy: str) -> None:
-    """Raise if a schedule has no cycle ends. None is that of a run which starts with a range test, and has some."""
+    """Raise if a schedule has no cycle ends. None is a schedule with cycle ends that a range test chooses later."""
     if cycles is not None and not cycles.has_cycle_ends:
         raise ValueError(
             f"{name} needs a schedule with cycle ends; got {_checks.quoted(cycles)}, whose has_cycle_ends is False. "
-            f"Use one that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or cyclr.OneCycle{remedy}."
+            "Use a schedule that falls and ends, such as cyclr.Cyclical, cyclr.WarmRestarts or "
+            f"cyclr.OneCycle{remedy}."
         )
 
 
-OR_EVERY = ", or pass every=, the updates from one member to the next"
+OR_EVERY = ", or pass every=n for a member every n updates"
 
 
 def check_shapes(what: str, found: Shapes, wanted: Shapes, remedy: str) -> None:
-    """Raise if arrays of members are not those of the model."""
+    """Raise if the arrays of members have other names or shapes than the arrays of the model."""
     for name in [*wanted, *found]:
         one, other = found.get(name), wanted.get(name)
         if one != other:
@@ -230,9 +233,9 @@ def checked_members(members: Iterable[Any], format: StateFormat, shapes: Shapes 
     """Return a list of members that can be combined.
 
     Raises:
-        TypeError: something else than members.
-        ValueError: there are none.
-        MembersError: a member is of another model, or not finite.
+        TypeError: `members` is not a list of members.
+        ValueError: `members` is empty.
+        MembersError: a member is from another model, or not finite.
     """
     if not isinstance(members, Iterable) or isinstance(members, str | Mapping):
         raise TypeError(f"members must be a list of Members, such as snapshots.members; got {_checks.quoted(members)}.")
@@ -240,7 +243,7 @@ def checked_members(members: Iterable[Any], format: StateFormat, shapes: Shapes 
     if wrong := [member for member in listed if not isinstance(member, Member)]:
         raise TypeError(f"members must hold Members, such as snapshots.members; got {_checks.quoted(wrong[0])}.")
     if not listed:
-        raise ValueError("members must hold at least one Member; got none. Train to the end of a cycle before.")
+        raise ValueError("members must hold at least one Member; got none. Train to the end of a cycle first.")
     for member in listed:
         state = member.state
         found = format.shapes(state)
@@ -255,10 +258,10 @@ def checked_members(members: Iterable[Any], format: StateFormat, shapes: Shapes 
 
 
 def shares(weights: Iterable[Any] | None, count: int) -> list[float]:
-    """Return the weights of members, whose sum is 1.
+    """Return the weights of the members, divided by their sum.
 
     Raises:
-        TypeError, ValueError: not a number ≥ 0 for each member, or all are 0.
+        TypeError, ValueError: `weights` does not hold a number ≥ 0 for each member, or all numbers are 0.
     """
     if weights is None:
         return [1.0 / count] * count

@@ -12,13 +12,13 @@ from cyclr.schedules.base import set_fields
 
 
 class StateFormat(Protocol):
-    """How the states of a framework are compared, checked and written to files."""
+    """Compares, checks and saves the states of members in one framework."""
 
     suffix: str
-    """The end of a file's name, with its dot."""
+    """The suffix of file names, which starts with a dot."""
 
     def shapes(self, state: Any) -> dict[str, list[int]]:
-        """Return the shape of each array of a state by its name, as JSON holds it."""
+        """Return the shape of each array of a state by the name of the array, as JSON data."""
 
     def not_finite(self, state: Any) -> str | None:
         """Return the name of an array with NaN or infinity, or None."""
@@ -27,12 +27,12 @@ class StateFormat(Protocol):
         """Write a state to a new file."""
 
     def load(self, path: Path) -> Any:
-        """Read a state from a file, which must not execute anything that the file holds."""
+        """Read a state from a file. Never execute code from the file."""
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """A state in a file, which is read each time it is used."""
+    """A state in a file. The file is read each time the state is used."""
 
     path: Path
     format: StateFormat
@@ -51,7 +51,7 @@ class StateFile:
         except Exception as error:
             raise MembersError(
                 f"{str(self.path)!r} cannot be read as the state of a member ({type(error).__name__}: {error!s:.200}). "
-                "Remove its folder, or restore the file."
+                "Restore the file, or remove its folder."
             ) from error
 
 
@@ -62,8 +62,8 @@ class Member:
     Args:
         step: step of the update, from 0.
         lr: learning rate of the update, ≥ 0.
-        state: the weights as the framework holds them: for torch what `model.state_dict()` returns, for Keras what
-            `model.get_weights()` returns, for JAX the parameters. A member in a folder reads its file each time.
+        state: the weights: for torch `model.state_dict()`, for Keras `model.get_weights()`, for JAX the parameters. A
+            member in a folder reads its file each time `state` is used.
         metrics: numbers by name, such as the validation loss.
 
     Raises:
@@ -107,7 +107,7 @@ def checked_metrics(name: str, metrics: Any) -> dict[str, float]:
 
 
 def described(member: Member) -> dict[str, Any]:
-    """Return a member without its state, as JSON holds it: JSON has no number for NaN and infinity."""
+    """Return a member without its state, as JSON data. NaN and infinity become strings, because JSON lacks them."""
     metrics = {name: value if math.isfinite(value) else str(value) for name, value in member.metrics.items()}
     return {"step": member.step, "lr": member.lr, "metrics": metrics}
 
@@ -118,11 +118,11 @@ def _metric(name: str, value: Any) -> float:
 
 Metrics = dict[str, Annotated[Any, _metric]]
 Shapes = dict[str, list[int]]
-"""Types of what is saved of members."""
+"""Shape of each array by name. This and `Metrics` are types of saved data."""
 
 
 class Description(NamedTuple):
-    """What `described` returns, as it is read back, perhaps with the state."""
+    """The entries of a saved member: those from `described`, and possibly the state."""
 
     step: int
     lr: float
@@ -135,7 +135,7 @@ class Description(NamedTuple):
 
 
 def check_steps(members: Iterable[Any]) -> None:
-    """Raise a ValueError unless members come in the order of their steps."""
+    """Raise a ValueError if the steps of the members do not increase."""
     steps = [member.step for member in members]
     if steps != sorted(set(steps)):
         raise ValueError(f"members must come in the order of their steps; got steps {_checks.quoted(steps)}.")
