@@ -1,11 +1,11 @@
-"""The classic cyclical-learning-rate tutorial on Keras 3: find the range, then train with CyclicLR.
+"""The classic tutorial on cyclical learning rates, in Keras 3: find the range, then train with CyclicLR.
 
     python examples/keras_mnist_clr.py                                        # MNIST, downloaded by Keras
     python examples/keras_mnist_clr.py --data fashion_mnist
     python examples/keras_mnist_clr.py --data /usr/share/datasets/fashion-mnist   # a folder of IDX files
-    python examples/keras_mnist_clr.py --data digits                          # embedded, seconds
+    python examples/keras_mnist_clr.py --data digits                          # included, takes seconds
 
-It needs: pip install "cyclr[tensorflow,cli]" (or jax, or torch, and KERAS_BACKEND set to it).
+Needs: pip install "cyclr[tensorflow,cli]" (or jax, or torch, and KERAS_BACKEND set to it).
 """
 
 import argparse
@@ -32,14 +32,14 @@ keras.utils.set_random_seed(0)
 model = classic_cnn(data.input_shape, data.classes)
 model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 
-# 1. Find the range: a hundred rising rates with five updates each, which is one pass over MNIST. It prints its verdict,
-#    draws the curve, and restores the model.
+# 1. Find the range in whole epochs (one on MNIST), with at least a hundred rising learning rates of five updates each.
+#    LRFinder prints its verdict, draws the curve, and restores the model.
 steps = math.ceil(len(data.x_train) / batch_size)
 finder = LRFinder(min_lr=1e-4, max_lr=1e0, plot_path=options.output / "range_test.png")
 epochs = math.ceil(500 / steps)
 model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=epochs, callbacks=[finder], verbose=2)
 
-# 2. Train between its bounds: half a cycle takes 4 epochs, by Smith's rule of 2 to 10.
+# 2. Train between the bounds. Half a cycle takes 4 epochs; Smith's rule is 2 to 10.
 base_lr, max_lr = finder.result.bounds
 clr = CyclicLR(base_lr=base_lr, max_lr=max_lr, step_size=4 * steps, mode="triangular")
 history = model.fit(
@@ -53,7 +53,7 @@ history = model.fit(
 ).history
 print(f"final validation accuracy {history['val_accuracy'][-1]:.4f}, best {max(history['val_accuracy']):.4f}")
 
-# 3. Look: the rate of every update, and the accuracy at the end of every epoch.
+# 3. Plot the learning rate of every update, and the accuracy at the end of every epoch.
 figure, (rates, accuracies) = plt.subplots(2, 1, figsize=(8, 6), layout="constrained")
 rates.plot(clr.history["iterations"], clr.history["lr"])
 rates.set(xlabel="update", ylabel="learning rate")

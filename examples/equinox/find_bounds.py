@@ -1,4 +1,4 @@
-"""Equinox: find the bounds of the learning rate of a small network on scanned digits, and keep the curve.
+"""Equinox: find learning-rate bounds for a small network on scanned digits, and save the curve.
 
     python examples/equinox/find_bounds.py
 

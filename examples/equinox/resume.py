@@ -1,7 +1,7 @@
-"""Equinox: a run that is stopped and started again ends with the very weights of one that is not.
+"""Equinox: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/equinox/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/equinox/resume.py                   # goes on in epoch 4
+    python examples/equinox/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/equinox/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[jax]" equinox optax scikit-learn.
 """
@@ -30,7 +30,7 @@ run = cyclr.Run.of(samples=len(x), batch_size=BATCH, epochs=EPOCHS)
 schedule = cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=0.01, max_lr=0.1)
 optimizer = optax.sgd(schedule, momentum=0.9)
 
-# The optimizer's state holds the count of updates, which is the position of the schedule.
+# The optimizer's state contains the count of updates, which is the position in the schedule.
 epochs, state = 0, optimizer.init(eqx.filter(model, eqx.is_array))
 if CHECKPOINT.exists():
     epochs, model, state = eqx.tree_deserialise_leaves(CHECKPOINT, (epochs, model, state))
@@ -51,7 +51,7 @@ for epoch in range(epochs, min(options.stop_after, EPOCHS)):
         model, state = update(model, state, x[batch], y[batch])
     new = CHECKPOINT.with_name("new.eqx")
     eqx.tree_serialise_leaves(new, (epoch + 1, model, state))
-    new.replace(CHECKPOINT)  # a crash in the midst of writing breaks nothing
+    new.replace(CHECKPOINT)  # so a crash while writing leaves the old checkpoint intact
 
 weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))])
 updates = int(optax.tree.get(state, "count"))

@@ -1,4 +1,4 @@
-"""Equinox and Optax: test, then train with one cycle of rate and momentum, on scanned digits.
+"""Equinox and Optax: run a range test, then train with one cycle of learning rate and momentum, on scanned digits.
 
     python examples/equinox/train.py
 

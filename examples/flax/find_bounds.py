@@ -1,4 +1,4 @@
-"""Flax NNX: find the bounds of the learning rate of a small network on scanned digits, and keep the curve.
+"""Flax NNX: find learning-rate bounds for a small network on scanned digits, and save the curve.
 
     python examples/flax/find_bounds.py
 

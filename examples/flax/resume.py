@@ -1,7 +1,7 @@
-"""Flax NNX: a run that is stopped and started again ends with the very weights of one that is not.
+"""Flax NNX: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/flax/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/flax/resume.py                   # goes on in epoch 4
+    python examples/flax/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/flax/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[jax]" flax optax scikit-learn.
 """
@@ -32,7 +32,7 @@ run = cyclr.Run.of(samples=len(x), batch_size=BATCH, epochs=EPOCHS)
 schedule = cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=0.01, max_lr=0.1)
 optimizer = nnx.Optimizer(model, optax.sgd(schedule, momentum=0.9), wrt=nnx.Param)
 
-# The optimizer's state holds the count of updates, which is the position of the schedule.
+# The optimizer's state contains the count of updates, which is the position in the schedule.
 first = 0
 if CHECKPOINT.exists():
     checkpoint = flax.serialization.msgpack_restore(CHECKPOINT.read_bytes())
@@ -57,7 +57,7 @@ for epoch in range(first, min(options.stop_after, EPOCHS)):
     leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(nnx.state((model, optimizer))))}
     new = CHECKPOINT.with_suffix(".new")
     new.write_bytes(flax.serialization.msgpack_serialize({"epochs": epoch + 1, "leaves": leaves}))
-    new.replace(CHECKPOINT)  # a crash in the midst of writing breaks nothing
+    new.replace(CHECKPOINT)  # so a crash while writing leaves the old checkpoint intact
 
 weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(nnx.state(model))])
 updates = int(optimizer.step[...])

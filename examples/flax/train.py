@@ -1,4 +1,4 @@
-"""Flax NNX and Optax: test, then train with a cycle between the bounds, on scanned digits.
+"""Flax NNX and Optax: run a range test, then train with one cycle between the bounds, on scanned digits.
 
     python examples/flax/train.py
 
@@ -43,12 +43,12 @@ def main() -> None:
     batches = [(x[part], y[part]) for part in np.split(train, len(train) // BATCH)]
     model = Classifier(nnx.Rngs(0))
 
-    # A function of the learning rate, or of a schedule, that returns an optimizer.
+    # A function that returns an optimizer for a learning rate or a schedule.
     sgd = functools.partial(optax.sgd, momentum=0.9)
     bounds = range_test(loss_of, model, batches, optimizer=sgd).bounds
     print(bounds.reason)
 
-    # A schedule is an Optax schedule as it is.
+    # Every cyclr schedule is also an Optax schedule.
     schedule: cyclr.Schedule = bounds.schedule(total_steps=EPOCHS * len(batches))
     optimizer = nnx.Optimizer(model, sgd(schedule), wrt=nnx.Param)
 

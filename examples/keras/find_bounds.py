@@ -1,4 +1,4 @@
-"""Keras: find the bounds of the learning rate of a small CNN on scanned digits, and keep the curve.
+"""Keras: find learning-rate bounds for a small CNN on scanned digits, and save the curve.
 
     python examples/keras/find_bounds.py
 

@@ -1,7 +1,7 @@
-"""Keras: a run that is stopped and started again ends with the very weights of one that is not.
+"""Keras: resume a stopped run. The final weights equal those of a run without a stop, bit for bit.
 
-    python examples/keras/resume.py --stop-after 3    # epochs, as if the machine went down
-    python examples/keras/resume.py                   # goes on in epoch 4
+    python examples/keras/resume.py --stop-after 3    # stops after 3 epochs, as in a crash
+    python examples/keras/resume.py                   # continues with epoch 4
 
 Needs: pip install "cyclr[tensorflow]" scikit-learn (or jax, or torch, with KERAS_BACKEND set to it).
 """
@@ -30,9 +30,9 @@ schedule = cyclr.Cyclical.over(run.total_steps, cycles=2, base_lr=0.01, max_lr=0
 model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(10, "softmax")])
 model.compile(keras.optimizers.SGD(LearningRate(schedule), momentum=0.9), "sparse_categorical_crossentropy")
 
-# The position of the schedule is the optimizer's own counter, which is in the backup.
+# The position in the schedule is the optimizer's counter, which is in the backup.
 backup = keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False)
-# Keras cannot put the order of the data back; so it stays the same.
+# The data is not shuffled, because Keras cannot restore the order of the data.
 model.fit(
     x, y[:1440], batch_size=BATCH, epochs=min(options.stop_after, EPOCHS), shuffle=False, callbacks=[backup], verbose=0
 )

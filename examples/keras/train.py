@@ -1,4 +1,4 @@
-"""Keras: test, then train a small CNN with a cycle between the bounds, on scanned digits.
+"""Keras: run a range test, then train a small CNN with one cycle between the bounds, on scanned digits.
 
     python examples/keras/train.py
 
@@ -41,7 +41,7 @@ def main() -> None:
 
     schedule = result.bounds.schedule(total_steps=EPOCHS * len(train) // BATCH)
     model.compile(keras.optimizers.SGD(LearningRate(schedule), momentum=0.9), model.loss, metrics=["accuracy"])
-    # ScheduleCallback() writes the rate into the logs.
+    # ScheduleCallback() writes the learning rate to the logs.
     model.fit(x[train], y[train], batch_size=BATCH, epochs=EPOCHS, callbacks=[ScheduleCallback()], verbose=0)
     print(f"accuracy {model.evaluate(x[test], y[test], verbose=0)[1]:.3f}")
 
