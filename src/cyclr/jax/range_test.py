@@ -328,16 +328,16 @@ def _explain(error: Exception, step_fn: Any, state: Any, batch: Any) -> None:
     if of_loss and _batches.shape_of(new[2]) != _batches.shape_of(state[2]):
         raise TypeError(
             "loss_of must return (loss, rest), with the structure, shapes and dtypes of its argument rest, "
-            f"{_in_words(state[2])}; got {_in_words(new[2])}."
+            f"{_describe(state[2])}; got {_describe(new[2])}."
         ) from error
     if not of_loss and _batches.shape_of(new) != _batches.shape_of(state):
         raise TypeError(
             "step_fn must return the next state first, with the structure, shapes and dtypes of its argument state, "
-            f"{_in_words(state)}; got {_in_words(new)}. Write: return state, loss"
+            f"{_describe(state)}; got {_describe(new)}. Write: return state, loss"
         ) from error
 
 
-def _in_words(tree: Any, named: int = 4) -> str:
+def _describe(tree: Any, named: int = 4) -> str:
     structure, leaves = _batches.shape_of(tree)
     if len(leaves) > named or not leaves:
         return str(structure)

@@ -62,7 +62,7 @@ class UpdateCounter:
         self._others: dict[str, Any] = {}
         self._first, self._accumulation, self._per_call = 0, 1, 1
         self._last_batch: int | None = None
-        self._begun, self._ended = 0, itertools.count()
+        self._started, self._ended = 0, itertools.count()
         self._before: dict[int, list[int]] = {}
         self._values: list[Any] = []
         self._must_update = False
@@ -112,7 +112,7 @@ class UpdateCounter:
         is_scaled = _private.inner(optimizer) is not optimizer
         self._reads = self._every_batch or self._is_irregular or has_phantoms or is_scaled
         self._per_call = model.steps_per_execution
-        self._begun, self._ended = 0, itertools.count()
+        self._started, self._ended = 0, itertools.count()
         self._before.clear()
 
     def begin_batch(self, batch: int = 0) -> None:
@@ -126,7 +126,7 @@ class UpdateCounter:
         elif self._start is not None and self._watched & (self._watched - 1) == 0:
             self._check_updating(self._watched >= PATIENCE)
         self._watched += 1
-        self._begun += 1
+        self._started += 1
         if self._reads:
             self._accumulation = _private.accumulation(self.optimizer)
             self._before[calls] = self._counts()
@@ -217,7 +217,7 @@ class UpdateCounter:
             counts = self._before.popitem()[1]
         elif not self._reads and keras.backend.backend() == "tensorflow" and self._per_call == 1:
             ended = next(self._ended)
-            if self._begun > ended and found[0] == self._first + ended + 1:
+            if self._started > ended and found[0] == self._first + ended + 1:
                 counts = [found[0] - 1, *found[1:]]
         for held, count, number in zip((optimizer, *self._others.values()), counts, found, strict=True):
             if count != number:

@@ -61,8 +61,8 @@ class LRFinder(RateCallback):
     most 1.9 (`benchmarks/lr_finder.py`).
 
     If a loss is NaN or infinite, the callback restores the weights from before this learning rate, and tries the same
-    learning rate with the next batches, up to ten times. If the new losses are finite, the first batches were broken:
-    `result.bounds.reason` names them. Otherwise the learning rate is too high, and the test ends.
+    learning rate with the next batches, up to ten times. If their losses are finite, the earlier batches were broken,
+    and `result.bounds.reason` names them. Otherwise the learning rate is too high, and the test ends.
 
     Args:
         min_lr: first learning rate, > 0.
@@ -93,7 +93,7 @@ class LRFinder(RateCallback):
         TypeError, ValueError: an argument out of range. When training starts: an optimizer that was created with a
             schedule, so no callback can set its learning rate; a `fit` that is too short or of unknown length; a later
             callback that replaces the restored weights.
-        OSError: `plot_path` cannot be written. The test is complete and the model restored by then.
+        OSError: `plot_path` cannot be written. When this is raised, the test is complete and the model is restored.
 
     Example:
         >>> from cyclr.keras import LRFinder
@@ -131,7 +131,7 @@ class LRFinder(RateCallback):
         self._restore_rate: Callable[[], None] = _do_nothing
         self._initial_lr: float | None = None
         self._updates_before = 0
-        self._has_begun = False
+        self._has_started = False
 
     if not TYPE_CHECKING:
 
@@ -173,7 +173,7 @@ class LRFinder(RateCallback):
                 )
         # The user may have set the attributes since the last test.
         self._new_test(points=2)
-        self._start, self._restore_rate, self._has_begun = None, _do_nothing, False
+        self._start, self._restore_rate, self._has_started = None, _do_nothing, False
         self._initial_lr = learning_rate(model.optimizer)
         if _private.has_weights(model):
             self._copy_start()
@@ -189,7 +189,7 @@ class LRFinder(RateCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # `on_train_begin` does not know `initial_epoch`.
-        if not self._has_begun and epoch > 0:
+        if not self._has_started and epoch > 0:
             self._plan(first_epoch=epoch)
 
     def _plan(self, first_epoch: int) -> None:
@@ -214,7 +214,7 @@ class LRFinder(RateCallback):
     @_restoring
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_rate()
-        self._has_begun = True
+        self._has_started = True
         if not self._updates.within_update and not self._losses_of_rate:
             # After a loss that was not finite, the same learning rate is tried again with the next batches.
             if self._test.in_doubt:

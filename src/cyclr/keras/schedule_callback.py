@@ -46,14 +46,15 @@ class ScheduleCallback(FitCallback):
     Warns:
         UserWarning: once, if `fit` is longer or shorter than a schedule with a `Schedule.total_steps`. The warning
             comes when training starts, or when training ends if the number of updates is not known before. If a run is
-            split over several calls of `fit`, only the first call can be reported as too short. Also if bounds are
-            given, `fit` starts at its first epoch and the optimizer has made updates: the cycle then starts in its
-            middle.
+            split over several calls of `fit`, at most the first call is reported as too short. Another warning comes
+            with bounds if `fit` starts at its first epoch, but the optimizer has already made updates, because the
+            first learning rate is then in the middle of the cycle.
 
     Raises:
         TypeError, ValueError: an argument that is not a schedule, or not a step. When training starts: a model without
-            an optimizer, an optimizer that was created with a schedule or without momentum, bounds without a known
-            number of updates. During training: another callback that sets the same hyperparameter.
+            an optimizer; lr for an optimizer that was created with another schedule; momentum for an optimizer without
+            momentum; bounds without a known number of updates. During training: another callback that sets the same
+            hyperparameter.
         BoundsError: bounds without numbers.
 
     Example:

@@ -93,7 +93,7 @@ class KeptMembers:
         self._folder = None if folder is None else MemberFolder(Path(folder), format, writes=writes)
         self._shapes: Shapes | None = None
         self._members: list[Member] = []
-        self._trains = False
+        self._is_training = False
         if self._folder is not None:
             self._shapes, self._members = self._folder.read()
 
@@ -115,10 +115,10 @@ class KeptMembers:
 
     def after_update(self, step: int, is_end: Callable[[], bool]) -> bool:
         """Drop the members of this step and later steps. Return True if a member must be added now."""
-        if self._folder is not None and not self._trains:
+        if self._folder is not None and not self._is_training:
             # The run trains, so from now on it writes to the folder.
             self._folder.remove_unlisted(self._members)
-        self._trains = True
+        self._is_training = True
         if self._members and self._members[-1].step >= step:
             self._members = [member for member in self._members if member.step < step]
         return is_end() if self.every is None else (step + 1) % self.every == 0
