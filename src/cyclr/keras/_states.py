@@ -88,7 +88,7 @@ class KerasStates:
 
 
 def _read(file: Any, name: str, path: Path) -> Any:
-    """Return the content of a data set, unless it claims more than a file of this size holds."""
+    """Return the content of a data set. Raise if the data set claims to be much larger than its file."""
     if file[name].nbytes > _files.most_unpacked(path):
         raise ValueError(f"{name:.100} has {file[name].nbytes:,} bytes, more than 100 times the size of the file")
     return file[name][()]

@@ -113,7 +113,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
 
 class _Config(NamedTuple):
-    """What `LearningRate.get_config` returns, as it is read back."""
+    """The entries of `LearningRate.get_config()`."""
 
     schedule: dict[str, Any]
     start_step: int = 0
