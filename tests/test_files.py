@@ -140,7 +140,7 @@ def test_a_folder_of_copies_that_cannot_be_removed_hides_no_other_error(tmp_path
 @pytest.mark.parametrize(
     ("restoring", "message"),
     [
-        (False, "cannot be written to snapshot_dir: No space left on device. Make room on the disk"),
+        (False, "cannot be written to snapshot_dir: No space left on device. Free some disk space"),
         (True, "cannot be restored from the files in snapshot_dir: No space left on device. The model has the state"),
     ],
 )

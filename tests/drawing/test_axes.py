@@ -152,8 +152,8 @@ SENTENCES = {
     "are needed to see a curve": {"lr": LR[:9], "loss": FALLS_AND_TURNS[:9], "stop_reason": "interrupted"},
     "broken batch was left out": {"left_out": [BROKEN]},
     "The test ended because": {"stop_reason": "non_finite", "ended_by": NonFinite(119, 10.0, "inf")},
-    "The curve alone gives": {"total_steps": 1000, "trials": [cycle(0.1, 0.3), cycle(0.2, 0.2), cycle(0.4, None)]},
-    "the one up to 0.4 was the best": {"total_steps": 1000, "trials": [cycle(0.4, 0.3)]},
+    "The curve gives": {"total_steps": 1000, "trials": [cycle(0.1, 0.3), cycle(0.2, 0.2), cycle(0.4, None)]},
+    "the trial up to 0.4 was the best": {"total_steps": 1000, "trials": [cycle(0.4, 0.3)]},
 }
 
 

@@ -85,7 +85,7 @@ def test_old_files_say_nothing_and_stay_as_they_are():
     [
         ([1], r"^tested must be a dict of values by name; got tested=\[1\]"),
         ({1: 2}, "^tested must be a dict of values by name; got a name 1"),
-        ({"optimizer": object}, r"^tested\['optimizer'\] must be a text, a number, a boolean or None; got <class"),
+        ({"optimizer": object}, r"^tested\['optimizer'\] must be a string, a number, a boolean or None; got <class"),
         ({"momentum": float("nan")}, r"^tested\['momentum'\] must be a finite number; got"),
     ],
 )

@@ -227,7 +227,9 @@ def test_a_loop_cannot_give_a_reason_that_is_not_its_own(reason):
 def test_a_rate_is_refused_until_the_loss_of_the_last_one_is_recorded():
     test = RangeTest(1e-3, 1.0, 50)
     next(test)
-    with pytest.raises(RangeTestError, match=r"^record\(loss\) was not called for rate number 0\. Call it after"):
+    with pytest.raises(
+        RangeTestError, match=r"^record\(loss\) was not called for learning rate number 0\. Call it after"
+    ):
         next(test)
 
 
@@ -235,7 +237,7 @@ def test_a_rate_is_refused_until_the_loss_of_the_last_one_is_recorded():
 def test_a_loss_without_a_rate_is_an_error(driven):
     test = RangeTest(1e-3, 1.0, 50)
     drive(test, lambda number, lr: 1.0, steps=driven) if driven else None
-    with pytest.raises(RangeTestError, match=r"^record\(loss\) was called without a learning rate\. Take one from"):
+    with pytest.raises(RangeTestError, match=r"^record\(loss\) was called before a learning rate was taken\. Iterate"):
         test.record(1.0)
     assert test.recorded == driven
 
@@ -243,7 +245,7 @@ def test_a_loss_without_a_rate_is_an_error(driven):
 def test_a_loss_after_the_end_is_an_error():
     test = RangeTest(1e-3, 1.0, 5)
     drive(test, lambda number, lr: 1.0)
-    with pytest.raises(RangeTestError, match="was called without a learning rate"):
+    with pytest.raises(RangeTestError, match="was called before a learning rate was taken"):
         test.record(1.0)
 
 

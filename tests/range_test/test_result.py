@@ -263,7 +263,9 @@ def test_saving_onto_a_folder_is_an_os_error_that_leaves_nothing(tmp_path):
 )
 def test_pages_and_pictures_are_not_saved_as_json(tmp_path, name, fix):
     result = RangeTestResult([0.1, 1.0], [2.0, 1.0], "completed", 0.1, 1.0, 2, "exponential")
-    with pytest.raises(ValueError, match=rf"^path must be that of a JSON file; got .*{name}'\. Write result\.{fix}"):
+    with pytest.raises(
+        ValueError, match=rf"^path must be the path of a JSON file; got .*{name}'\. Write result\.{fix}"
+    ):
         result.save(tmp_path / name)
     assert not any(tmp_path.iterdir())
 
@@ -356,7 +358,7 @@ GOOD = make().to_dict()
     ids=lambda d: str(d)[:20],
 )
 def test_another_version_is_a_value_error(description):
-    with pytest.raises(ValueError, match=r"^version must be 1; got version=.*\. Is it a range test's result\?$"):
+    with pytest.raises(ValueError, match=r"^version must be 1; got version=.*\. Is this the result of a range test\?$"):
         RangeTestResult.from_dict(description)
 
 
@@ -423,7 +425,10 @@ def test_an_illegal_entry_is_a_value_error(change):
         ({"loss": np.where(LR > 1, np.inf, LOSS)}, "loss must be finite; got loss="),
         ({"stop_reason": "finished"}, "stop_reason must be one of 'completed', .*; got stop_reason='finished'"),
         ({"spacing": "log"}, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
-        ({"min_lr": 1e-5}, "lr must be within min_lr and max_lr; got rates from 1e-06 to 10 with min_lr=1e-05"),
+        (
+            {"min_lr": 1e-5},
+            "lr must be within min_lr and max_lr; got learning rates from 1e-06 to 10 with min_lr=1e-05",
+        ),
         ({"lr": ["0.1"] * 150}, "lr must be a vector of numbers; got lr=\\['0.1', '0.1', .{150,200} characters"),
     ],
 )
@@ -555,7 +560,7 @@ def test_one_test_is_its_own_repeat():
 
 @pytest.mark.parametrize(
     ("results", "message"),
-    [([], "got 0 of 0 sweeps"), ([make(), make(steps=200)], "got 2 of 2 sweeps")],
+    [([], "got 0 results of 0 sweeps"), ([make(), make(steps=200)], "got 2 results of 2 sweeps")],
     ids=["none", "different"],
 )
 def test_results_of_no_one_sweep_are_an_error(results, message):

@@ -50,7 +50,7 @@ class Sweep(Machine):
             with pytest.raises(StopIteration):
                 next(self.test)
         elif self.taken:
-            with pytest.raises(RangeTestError, match="was not called for rate number"):
+            with pytest.raises(RangeTestError, match="was not called for learning rate number"):
                 next(self.test)
         else:
             ahead = self.test.upcoming(4)
@@ -65,7 +65,7 @@ class Sweep(Machine):
     )
     def record(self, loss, wraps):
         if not self.taken:
-            with pytest.raises(RangeTestError, match="without a learning rate"):
+            with pytest.raises(RangeTestError, match="before a learning rate was taken"):
                 self.test.record(loss)
             return
         with np.errstate(over="ignore"):

@@ -132,7 +132,7 @@ def test_series_of_different_lengths_are_refused() -> None:
         ({"schedule": nested(201)}, "here is not the record of a trial"),
         ({"schedule": nested(900)}, "nested more than 420 levels deep"),
         ({"range_test": {}}, "version must be 1; got version=None"),
-        ({"range_test": {"version": 1}}, "a range test's result must have"),
+        ({"range_test": {"version": 1}}, "the result of a range test must have"),
         ({"lr": "0.1"}, "Expected `float | null`, got `str` - at `$.lr`"),
         ({"seconds": None}, "Expected `float`, got `null` - at `$.seconds`"),
         ({"events": [{"step": 1}]}, "missing required field `what` - at `$.events[0]`"),

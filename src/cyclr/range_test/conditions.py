@@ -1,4 +1,4 @@
-"""The conditions of a range test, for its file and its page: no names of people, machines and folders."""
+"""The conditions of a range test for its file and its page, without names of people, machines and folders."""
 
 import math
 import sys
@@ -11,15 +11,15 @@ from cyclr import _checks
 
 
 def checked(tested: Any) -> Mapping[str, str | int | float | bool | None]:
-    """Return a read-only copy of what JSON can hold: text, finite numbers, booleans and None, each by a name.
+    """Return a read-only copy of the values. Raise if a value is not a string, a finite number, a boolean or None.
 
-    Text loses credentials, hosts, users and home folders, because results are shared.
+    Credentials, hosts, users and home folders are removed from strings, because results are shared.
     """
     if not isinstance(tested, Mapping):
         raise TypeError(f"tested must be a dict of values by name; got tested={_checks.quoted(tested)}.")
     values = {_name(name): _value(name, value) for name, value in tested.items()}
     if values:
-        # 10 ms for its patterns.
+        # Imported late, because compiling its patterns takes 10 ms.
         from cyclr._redact import redact
 
         values = redact(values)
@@ -36,13 +36,13 @@ def _value(name: str, value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Integral):
-        # JSON has integers that no float holds.
+        # Raises if the integer is too large for a float, although JSON could hold it.
         _checks.number(f"tested[{_checks.quoted(name)}]", value)
         return int(value)
     if isinstance(value, Real):
         return _checks.number(f"tested[{_checks.quoted(name)}]", value)
     raise TypeError(
-        f"tested[{_checks.quoted(name)}] must be a text, a number, a boolean or None; got {_checks.quoted(value)}."
+        f"tested[{_checks.quoted(name)}] must be a string, a number, a boolean or None; got {_checks.quoted(value)}."
     )
 
 
@@ -56,15 +56,15 @@ def environment() -> dict[str, str]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of those packages that are imported."""
+    """Return the versions of the packages, without packages that are not imported."""
     return {name: str(sys.modules[name].__version__) for name in packages if name in sys.modules}
 
 
 def call(function: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Return a call as text, with the arguments that differ from their defaults.
+    """Return a function call as a string, with the arguments that differ from their defaults.
 
-    Only numbers, booleans, None and tuples of them are written out. Other values may name a person or a folder, so
-    `...` stands for them.
+    Only numbers, booleans, None and tuples of these are written out. Other values are replaced by `...`, because they
+    may name a person or a folder.
 
     Example:
         >>> call("torch.optim.SGD", {"momentum": 0.9, "nesterov": False}, {"momentum": 0, "nesterov": False})
@@ -82,5 +82,5 @@ def _literal(value: Any) -> str:
 
 
 def _equal(value: Any, default: Any) -> bool:
-    """Return True if both are equal; a tensor differs from a number."""
+    """Return True if both are equal and plain values. A tensor never equals a number."""
     return type(value) in (int, float, bool, tuple, type(None)) and bool(value == default)

@@ -25,18 +25,21 @@ from cyclr.range_test.result import (
 Spacing = Literal["exponential", "linear"]
 
 SKIPPED_AT_MOST = 100
-"""Updates in a row that loss scaling may skip. Each halves the scale, which starts at 2^15 (Keras) or 2^16 (torch)."""
+"""Most updates in a row that loss scaling may skip. Each skipped update halves the loss scale, which starts at 2^15
+(Keras) or 2^16 (torch)."""
 
 BROKEN_AT_MOST = 10
-"""Batches in a row whose loss may be NaN or infinite. More of them are due to the rate, and not to the data."""
+"""Most batches in a row that count as broken if their loss is NaN or infinite. After more, the learning rate is the
+cause."""
 
 
 def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = "exponential") -> NDArray[np.float64]:
-    """Return the rates of a sweep: exactly `steps` of them, the first min_lr and the last max_lr.
+    """Return the `steps` learning rates of a sweep. The first is exactly min_lr, and the last is exactly max_lr.
 
-    With f = i / (steps − 1), rate i is min_lr · (max_lr / min_lr)^f (exponential) or min_lr + (max_lr − min_lr) · f.
+    With f = i / (steps − 1), learning rate i is min_lr · (max_lr / min_lr)^f if the spacing is exponential, and
+    min_lr + (max_lr − min_lr) · f if it is linear.
     """
-    low = _checks.number("min_lr", min_lr, above=0, fix="A sweep starts at a tiny rate, such as 1e-6.")
+    low = _checks.number("min_lr", min_lr, above=0, fix="A sweep starts at a tiny learning rate, such as 1e-6.")
     low, high = _checks.bounds(low, max_lr, base="min_lr", top="max_lr")
     count = _checks.integer("steps", steps, at_least=2, at_most=MOST_STEPS)
     _checks.choice("spacing", spacing, ("exponential", "linear"))
@@ -44,8 +47,8 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
     rates = np.asarray(space(low, high, count), dtype=np.float64)
     if not np.all(np.diff(rates) > 0):
         raise ValueError(
-            f"max_lr must be far enough above min_lr for {count} different rates; got min_lr={min_lr!r}, "
-            f"max_lr={max_lr!r}, steps={steps!r}. Widen the range or use fewer steps."
+            f"max_lr must be far enough above min_lr for {count} different learning rates; got min_lr={min_lr!r}, "
+            f"max_lr={max_lr!r}, steps={steps!r}. Use a wider range or fewer steps."
         )
     return rates
 
@@ -53,51 +56,55 @@ def learning_rates(min_lr: float, max_lr: float, steps: int, spacing: Spacing = 
 def divergence_threshold(initial: float, best: float, factor: float, noise: float = 0.0) -> float:
     """Return the smoothed loss above which a test has diverged, by the formula of `RangeTest`.
 
-    For a loss that has not fallen much this is the usual `factor · best`. A loss that has fallen to near 0 or below is
-    compared with how far it fell, so that noise around a tiny minimum is not divergence. A loss that starts near 0,
-    such as a critic's, is compared with its noise. The test stops at the same point if all losses are scaled.
+    If the loss has not fallen much, the threshold is the usual `factor · best`. If the loss has fallen to nearly 0 or
+    below 0, the threshold depends on the fall, so that noise around a tiny minimum does not count as divergence. If the
+    loss starts near 0, such as the loss of a critic, the threshold depends on the noise. Multiplying all losses by a
+    constant does not change the update at which the test stops.
     """
     return best + (factor - 1.0) * max(abs(best), initial - best, noise)
 
 
 class RangeTest:
-    """A learning-rate range test that you drive from your own loop.
+    """A learning-rate range test for your own training loop.
 
-    Iterate over it to get the learning rate of the next update; after the update, record the loss of the batch that the
-    update was computed from. It stops by itself: at the last rate, when the smoothed loss has diverged, or if the loss
-    is NaN or infinite for more than 10 batches in a row. Your loop has to restore the model. `for lr in tqdm(test)`
-    shows a progress bar.
+    Iterate over the test to get the learning rate of the next update. After the update, record the loss of the batch
+    from which the update was computed. The test ends at the last learning rate, when the smoothed loss has diverged, or
+    if the loss is NaN or infinite for more than 10 batches in a row. Your loop must restore the model afterwards.
+    `for lr in tqdm(test)` shows a progress bar.
 
-    A loss that is NaN or infinite is not recorded. The test is then `in_doubt`, and the next batch gets the same rate.
-    If the loss of one of the next 10 batches is finite, the batches before it were broken: they are left out, and the
-    reason of the bounds names them. Otherwise the rate was too high, and the test ends. A broken batch spoils the
-    weights, so restore them to before its update while the test is in doubt, or skip updates whose loss is not finite.
+    A NaN or infinite loss is not recorded. The test is then `in_doubt`, and the next batch gets the same learning rate.
+    If the loss of one of the next 10 batches is finite, the batches before that batch were broken: they are left out,
+    and the reason of the bounds names them. Otherwise the learning rate was too high, and the test ends. A broken batch
+    spoils the weights. While the test is in doubt, restore the weights from before the broken update, or skip updates
+    whose loss is not finite.
 
     Args:
         min_lr: first learning rate, > 0.
         max_lr: last learning rate, > min_lr.
-        steps: number of rates, 2 to 10,000,000; each is used for `updates_per_rate` optimizer updates.
+        steps: number of learning rates, 2 to 10,000,000. Each is used for `updates_per_rate` optimizer updates.
         spacing: `"exponential"` (equal ratios) or `"linear"` (equal differences).
-        stop_factor: the test has diverged when the smoothed loss is above
-            best + (stop_factor − 1) · max(|best|, initial − best, noise), after at least 12 losses, where noise is the
-            median difference of neighbours among the first 12; > 1, or None to go to the end whatever happens.
-        smoothing: momentum of the running mean by which divergence is judged, in [0, 1).
-        updates_per_rate: updates made with every rate, 1 to 1,000,000; the mean of their losses is recorded. A rate
-            that is not finished when the test ends makes no point.
-        evaluate: called without arguments after the last update of every rate; its value is recorded instead of the
-            losses of the batches, such as the loss on validation data. Lower has to be better: return 1 − accuracy
-            instead of an accuracy. A value that is NaN or infinite ends the test. The noise of values from one
-            validation set cannot be estimated from neighbours: look at the plot before you use such bounds.
-        restores: True if your loop restores the weights while the test is `in_doubt`. Otherwise a rate at which the
-            loss became NaN or infinite, without having risen before, is not read as an upper bound.
+        stop_factor: a number > 1, or None to continue even if the loss diverges. The test has diverged when, after at
+            least 12 losses, the smoothed loss is above best + (stop_factor − 1) · max(|best|, initial − best, noise).
+            initial is the first smoothed loss, best is the lowest smoothed loss, and noise is the median difference of
+            neighbours among the first 12 losses.
+        smoothing: momentum of the running mean that smooths the loss to detect divergence, in [0, 1).
+        updates_per_rate: updates made at every learning rate, 1 to 1,000,000. The mean of their losses is recorded. If
+            the test ends before the last of these updates, nothing is recorded for this learning rate.
+        evaluate: function without arguments that is called after the last update at every learning rate. Its value,
+            such as the loss on validation data, is recorded instead of the losses of the batches. Lower values must be
+            better: return 1 − accuracy instead of an accuracy. A NaN or infinite value ends the test. The noise of
+            values from one validation set cannot be estimated from neighbours: look at the plot before you use such
+            bounds.
+        restores: True if your loop restores the weights while the test is `in_doubt`. If False, a NaN or infinite loss
+            that ends the test gives no upper bound, unless the loss rose before.
 
     Attributes:
-        tested: a dict for `RangeTestResult.tested`, to say what you test: `test.tested["model"] = "MLP"`. The versions
-            of Python and cyclr and the date are added.
+        tested: a dict for `RangeTestResult.tested`. Add what you test: `test.tested["model"] = "MLP"`. The result also
+            contains the versions of Python and cyclr, and the date.
 
     Raises:
-        TypeError, ValueError: an argument that is out of range.
-        RangeTestError: `record` is not called exactly once for every rate.
+        TypeError, ValueError: an argument is out of range.
+        RangeTestError: `record` is not called exactly once for every learning rate.
 
     Example:
         >>> import cyclr
@@ -141,20 +148,20 @@ class RangeTest:
         self._best = math.inf
         self._losses: list[float] = []
         self._pending_losses: list[float] = []
-        """Losses of the current rate, of which fewer than `updates_per_rate` are known."""
+        """Losses at the current learning rate, fewer than `updates_per_rate`."""
         self._pending_update = False
-        """True from the moment a rate is given until its loss is recorded."""
+        """True if a learning rate was given whose loss is not yet recorded."""
         self.updates = 0
-        """Number of updates so far, which includes those that were left out."""
+        """Number of updates so far, including updates that were left out."""
         self._doubts: list[NonFinite] = []
         self._left_out: list[NonFinite] = []
         self._ended_by: NonFinite | None = None
         self._stop_reason: StopReason | None = None
         self.followers: list[Callable[[RangeTest], object]] = []
-        """Called with the test after every update."""
+        """Functions that are called with the test after every update."""
 
     def __len__(self) -> int:
-        """Number of rates if the test runs to its end."""
+        """Return the number of learning rates of a test that runs to its end."""
         return len(self.learning_rates)
 
     def __iter__(self) -> Iterator[float]:
@@ -165,34 +172,37 @@ class RangeTest:
             raise StopIteration
         if self._pending_update:
             raise RangeTestError(
-                f"record(loss) was not called for rate number {len(self._losses)}. Call it after every update, with "
-                "the loss of the batch."
+                f"record(loss) was not called for learning rate number {len(self._losses)}. Call it after every "
+                "update, with the loss of the batch."
             )
         self._pending_update = True
         return self._rates[len(self._losses)]
 
     def upcoming(self, count: int) -> NDArray[np.float64]:
-        """Return the rates of the next `count` updates, fewer at the end: for loops that make several in one call."""
+        """Return the learning rates of the next `count` updates, or of fewer at the end of the test.
+
+        Use it in a loop that makes several updates in one call.
+        """
         made = len(self._pending_losses)
         first = len(self._losses)
         rates = self.learning_rates[first : first + -(-(made + count) // self.updates_per_rate)]
         return np.repeat(rates, self.updates_per_rate)[made : made + count]
 
     def record(self, loss: Any) -> None:
-        """Record the loss of the batch that the last update was computed from.
+        """Record the loss of the batch from which the last update was computed.
 
-        It is ignored if the test was stopped during that update.
+        The loss is ignored if the test was stopped during this update.
 
         Args:
             loss: a number, or an array or tensor of one element.
 
         Raises:
-            RangeTestError: the loss does not follow a learning rate.
-            TypeError: a loss that is not a number.
+            RangeTestError: no learning rate was taken from the test before.
+            TypeError: the loss is not a number.
         """
         if not self._pending_update:
             raise RangeTestError(
-                "record(loss) was called without a learning rate. Take one from the test first: for lr in test: ..."
+                "record(loss) was called before a learning rate was taken. Iterate over the test: for lr in test: ..."
             )
         value = loss if type(loss) is float else _checks.scalar("loss", loss)
         self._pending_update = False
@@ -214,7 +224,7 @@ class RangeTest:
         if self._evaluate is not None:
             value = _checks.scalar("evaluate()", self._evaluate())
         elif self.updates_per_rate > 1:
-            # Divided first, because the sum of losses can be too large for a float even if their mean is not.
+            # Divide first, because the sum of losses may overflow even if their mean does not.
             value = math.fsum(value / self.updates_per_rate for value in self._pending_losses)
         self._pending_losses = []
         if not math.isfinite(value):
@@ -227,7 +237,7 @@ class RangeTest:
             self._stop_reason = "completed"
 
     def end_by_gradients(self) -> None:
-        """End the test because loss scaling skips every update: its gradients are NaN or infinite."""
+        """End the test because loss scaling skips an update at every scale: its gradients are NaN or infinite."""
         if self._stop_reason is None:
             self.updates += 1
             self._end_by(self._non_finite("gradients", math.nan))
@@ -252,7 +262,7 @@ class RangeTest:
         self._doubts = []
 
     def _diverged(self) -> bool:
-        """Smooth the last loss, and return True if the test has diverged: after `MIN_POINTS` losses at least."""
+        """Smooth the last loss. Return True if the test has diverged, which needs at least `MIN_POINTS` losses."""
         recorded = len(self._losses)
         self._smoothed = self._mean.update(min(max(self._losses[-1], -LARGEST), LARGEST))
         self._best = min(self._best, self._smoothed)
@@ -268,7 +278,7 @@ class RangeTest:
         return loss > divergence_threshold(self._initial, self._best, self._stop_factor, self._noise)
 
     def stop(self, reason: StopReason) -> None:
-        """Stop the test early because of your loop: `"data_exhausted"` or `"interrupted"`."""
+        """Stop the test early: `"data_exhausted"` if the data ended, or `"interrupted"`."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
             self._stop_reason = reason
@@ -277,7 +287,7 @@ class RangeTest:
 
     @property
     def in_doubt(self) -> bool:
-        """True after a loss that is NaN or infinite, until a later loss shows if the batch was broken."""
+        """True after a NaN or infinite loss, until later losses show if the batch was broken."""
         return bool(self._doubts)
 
     @property
@@ -287,21 +297,23 @@ class RangeTest:
 
     @property
     def recorded(self) -> int:
-        """Number of rates for which a loss was recorded."""
+        """Number of learning rates for which a loss was recorded."""
         return len(self._losses)
 
     @property
     def last(self) -> tuple[float, float]:
-        """The last learning rate for which a loss was recorded, and this loss; NaN before the first."""
+        """The last learning rate for which a loss was recorded, and this loss. Both are NaN before the first loss."""
         return (self._rates[len(self._losses) - 1], self._losses[-1]) if self._losses else (math.nan, math.nan)
 
     @property
     def smoothed_loss(self) -> float:
-        """The running mean of the losses so far, NaN before the first."""
+        """The running mean of the losses so far, or NaN before the first loss."""
         return self._smoothed
 
     def result(self) -> RangeTestResult:
-        """Return the recorded losses with the bounds read from them; `stop_reason` is `"interrupted"` before the end.
+        """Return the recorded losses with the bounds read from them.
+
+        If the test has not ended, `stop_reason` is `"interrupted"`.
 
         Raises:
             RangeTestError: no loss was recorded.

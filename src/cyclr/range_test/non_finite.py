@@ -12,15 +12,15 @@ class NonFinite:
     """A loss of a range test that was NaN or infinite.
 
     Attributes:
-        update: index of the update, from 0; updates that were left out count.
+        update: index of the update, from 0. Updates that were left out are counted too.
         lr: learning rate of the update, > 0.
         value: `"NaN"`, `"inf"` or `"-inf"`.
-        source: `"loss"`; `"evaluate()"` if that returned it; `"gradients"` if loss scaling skipped all attempts of the
-            update, whatever the loss was.
-        proven: False if a broken batch may have spoiled the weights, so that the rate may not be too high.
+        source: `"loss"`; `"evaluate()"` if `evaluate` returned the value; `"gradients"` if loss scaling skipped all
+            attempts of the update, even if the loss was finite.
+        proven: True if the learning rate was too high. False if a broken batch may be the cause.
 
     Raises:
-        TypeError, ValueError: a value of another type or out of range.
+        TypeError, ValueError: a value has a wrong type or is out of range.
 
     Example:
         >>> from cyclr.range_test import NonFinite
@@ -49,11 +49,11 @@ class NonFinite:
 
 
 NAMED = 3
-"""Number of broken batches that a reason names."""
+"""Largest number of broken batches that a reason names."""
 
 
 def words_for_left_out(met: Sequence[NonFinite]) -> str:
-    """Return the sentence on broken batches that were left out."""
+    """Return the sentence about the broken batches that were left out."""
     one = len(met) == 1
     each = "; ".join(
         f"update {loss.update} ({loss.value}, at a learning rate of {loss.lr:.2g})" for loss in met[:NAMED]
@@ -61,5 +61,5 @@ def words_for_left_out(met: Sequence[NonFinite]) -> str:
     more = f" and {len(met) - NAMED} more" if len(met) > NAMED else ""
     return (
         f" {len(met)} broken {'batch was' if one else 'batches were'} left out, whose loss was NaN or infinite while "
-        f"the loss of a later batch at the same rate was finite: {each}{more}. Check the data."
+        f"the loss of a later batch at the same learning rate was finite: {each}{more}. Check the data."
     )

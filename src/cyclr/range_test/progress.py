@@ -1,4 +1,4 @@
-"""The line that shows how far a range test is, by tqdm."""
+"""The progress line of a range test, drawn by tqdm."""
 
 import contextlib
 import sys
@@ -13,17 +13,18 @@ from cyclr.range_test.driver import RangeTest
 Verbose = Literal["auto", 0, 1]
 
 SECONDS_BETWEEN = 0.1
-"""Least time from one writing of the line to the next."""
+"""Shortest time between two updates of the line, in seconds."""
 
 
 class ProgressLine:
-    """One line with the learning rate, the loss and the time left, which is cleared at the end.
+    """A line with the learning rate, the loss and the remaining time. It is cleared at the end.
 
     Args:
-        verbose: 1 shows the line, 0 does not, `"auto"` shows it in a terminal or a notebook. It needs tqdm.
+        verbose: 1 shows the line, 0 shows no line, and `"auto"` shows it only in a terminal or a notebook. Without
+            tqdm, no line is shown.
 
     Raises:
-        ValueError: another value.
+        ValueError: verbose has another value.
     """
 
     def __init__(self, verbose: Verbose) -> None:
@@ -39,7 +40,7 @@ class ProgressLine:
             self._line.close()
 
     def follow(self, test: RangeTest, name: str) -> None:
-        """Show a test from its start on, under a name such as `"range test"`."""
+        """Show the progress of a test that starts now, with a name such as `"range test"`."""
         if not self._shows:
             return
         if self._line is None:
@@ -63,7 +64,7 @@ class ProgressLine:
 
 
 def is_shown(verbose: Verbose) -> bool:
-    """Return True if the line is shown where this program runs."""
+    """Return True if the line is shown. For `"auto"` this depends on the terminal or notebook."""
     if verbose not in ("auto", 0, 1):
         _checks.choice("verbose", verbose, ("auto", 0, 1))  # type: ignore[arg-type]
     if verbose != "auto":
@@ -81,11 +82,11 @@ def _in_notebook() -> bool:
 def _new_line(name: str, total: int) -> Any:
     """Return a line of tqdm, or None if tqdm is not installed."""
     with contextlib.suppress(ImportError), warnings.catch_warnings():
-        # It falls back to text in notebooks without ipywidgets, and warns.
+        # tqdm warns if it falls back to text, in a notebook without ipywidgets.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 
-        # Without tqdm's thread, which would outlive the test.
+        # An interval of 0 disables tqdm's monitor thread, which would outlive the test.
         kind = type("Line", (tqdm,), {"monitor_interval": 0})
         form = "{desc}: {n_fmt}/{total_fmt}{postfix}, {remaining} left {bar}"
         return kind(desc=name, total=total, leave=False, dynamic_ncols=True, bar_format=form)

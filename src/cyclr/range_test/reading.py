@@ -1,4 +1,4 @@
-"""What the curve and the trial cycles of a range test say: bounds, with all that there is to say about them."""
+"""The bounds read from the curve and the trial cycles of a range test, with all notes in their reason."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from cyclr.range_test.result import RangeTestResult
 
 TOO_FAST = 36
-"""A test may be too fast if its loss takes at most so many updates from a tenth of its fall to its lowest point. Of 29
-such tests on the benchmark's tasks the best fixed rate was above 3 max_lr in 28 %, of 177 others in 11 %
-(`benchmarks/bounds/too_fast.py`).
+"""A test may be too fast if its loss takes at most this many updates from a tenth of its fall to its lowest point. The
+best fixed learning rate was above 3 · max_lr in 28 % of 29 such tests on the benchmark's tasks, and in 11 % of 177
+other tests (`benchmarks/bounds/too_fast.py`).
 """
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read.
+    """The bounds of a range test, and the smoothed losses from which they were read.
 
     Attributes:
         bounds: the bounds, after trial cycles if there were any.
-        loss: the smoothed losses that they are read from, shape (n,).
-        cut: losses outside of these two limits were set to them before they were smoothed.
+        loss: the smoothed losses, shape (n,).
+        cut: lower and upper limit to which the losses were clipped before smoothing.
     """
 
     bounds: Bounds
@@ -76,17 +76,17 @@ def read(result: "RangeTestResult") -> Reading:
 
 
 def updates_of_fall(result: "RangeTestResult") -> int:
-    """Return the updates in which the loss fell: from a tenth of its fall to its lowest point."""
+    """Return the number of updates from a tenth of the loss's fall to its lowest point."""
     return (result.curve.lowest - result.curve.reached(BEGUN)) * result.updates_per_rate
 
 
 def became_unstable(result: "RangeTestResult") -> bool:
-    """True if the test ended because its loss diverged or was not finite."""
+    """Return True if the test ended because its loss diverged or was not finite."""
     return result.stop_reason in ("diverged", "non_finite")
 
 
 def unstable_end(result: "RangeTestResult") -> bool:
-    """True if the rate was the cause, and not a batch whose loss is never finite."""
+    """Return True if a learning rate that is too high ended the test, and not a broken batch."""
     return became_unstable(result) and _proven(result)
 
 

@@ -13,45 +13,50 @@ from cyclr.range_test.trial import TrialCycle, cost
 from cyclr.schedules import Cyclical
 
 SHARE, WORTH = 20, 600
-"""By default a twentieth of the run is spent, if that is at least 600 updates."""
+"""By default 1/20 of the updates of the run are spent, if this is at least 600 updates."""
 
 SHORTEST, MOST, PARTS = 100, 4, 6
-"""Fewest updates of a trial, most trials, and the part of all updates that a trial takes: a sixth. Trials of 25 and 50
-updates choose worse than the sweep alone: deep networks have not begun to learn, and a rate wins that diverges later.
+"""Fewest updates of a trial, most trials, and the divisor of all updates that gives the updates of a trial. With trials
+of 25 and 50 updates, the choice is worse than the max_lr of the sweep: deep networks have not started to learn, and a
+learning rate wins that diverges later.
 """
 
 SLOWER, BELOW, ABOVE = 50, 1000.0, 30.0
-"""Fewest updates of a second sweep, and its range: from max_lr / 1000 to 30 max_lr."""
+"""Fewest updates of a second sweep, and its range: from max_lr / 1000 to 30 · max_lr."""
 
 FIRST, UP, LOWEST, HIGHEST = (0, 2), 2, -3, 5
-"""Tops are 2^j times the max_lr of the sweep: the first j, the step upwards, and the range of j."""
+"""The top (highest learning rate) of a trial is 2^j times the max_lr of the sweep. The first values of j, the step to a
+higher j, and the range of j.
+"""
 
 LAST = 0.3
-"""Share of a trial, at its end, whose losses are averaged."""
+"""Share of a trial, at its end, whose losses are averaged for the score."""
 
 PRIOR = 3e-4
-"""What is added to a score for each j², so that of equals the max_lr of the sweep wins."""
+"""Factor of j² that is added to a score, so that the max_lr of the sweep wins among equal trials."""
 
 KEPT_EVERY, KEPT_MOST = 7, 16
-"""One of so many batches is kept out of all trials, up to the second number."""
+"""One of `KEPT_EVERY` batches is kept out of the training of all trials, up to `KEPT_MOST` batches in total."""
 
 ASLEEP = 1e-9
-"""Share of its top at which a trial measures the batches that were kept out. An optimizer may divide by its rate."""
+"""Learning rate, as a share of the top, at which a trial measures the batches that were kept out. It is above 0,
+because an optimizer may divide by its learning rate.
+"""
 
 
 def budget(refine: int | None, total_steps: int) -> int:
-    """Return the updates to spend: `refine`, or by default 5 % of the run if that is worth it."""
+    """Return the updates to spend: `refine`, or by default 5 % of the run if this is at least `WORTH`, or 0."""
     share = total_steps // SHARE
     return refine if refine is not None else share if share >= WORTH else 0
 
 
 def plan(updates: int, total_steps: int, kept: int = KEPT_MOST) -> tuple[int, int, int]:
-    """Return how many trials of how many updates to make at most, and the updates of a second sweep before them.
+    """Return the largest number of trials, the updates of a trial, and the updates of a second sweep before the trials.
 
     Args:
-        updates: to be spent in all, ≥ 0.
-        total_steps: of the run. A trial is at most half as long.
-        kept: batches that every trial measures at its end.
+        updates: updates to spend in total, ≥ 0.
+        total_steps: steps of the training run. A trial has at most half as many updates.
+        kept: number of batches that every trial measures at its end.
     """
     longest = total_steps // 2
     length = min(max(updates // PARTS, SHORTEST), longest)
@@ -62,16 +67,17 @@ def plan(updates: int, total_steps: int, kept: int = KEPT_MOST) -> tuple[int, in
 
 
 class TrialTest(RangeTest):
-    """Drives a trial as a range test is driven: it gives the rate of every update, and records the loss.
+    """A trial with the interface of a range test: it gives the learning rate of every update and records the loss.
 
-    First a cycle of the shape that `Bounds.schedule` takes by default: a parabolic rise from top / 100 to top over 0.3
-    of its updates, and the way down. Then the batches that were kept out, at a rate that changes nothing. It ends early
-    where a range test would: if its loss diverges or is not finite.
+    A trial starts with one cycle with the default shape of `Bounds.schedule`: a parabolic rise from top / 100 to top
+    over 0.3 of its updates, and a fall. Then the trial measures the batches that were kept out, at a learning rate too
+    low to change the weights. Like a range test, the trial ends early if its loss diverges or is not finite.
 
     Args:
         top: highest learning rate, > 0.
         length: updates of the cycle.
-        evaluate: called without arguments after the last update. Then no batches are kept out.
+        evaluate: function without arguments that is called after the last update, or None. With `evaluate`, no batches
+            are kept out.
     """
 
     def __init__(self, top: float, length: int, evaluate: Callable[[], Any] | None = None) -> None:
@@ -90,10 +96,11 @@ class TrialTest(RangeTest):
         return self.recorded >= self.length
 
     def batches(self, one_pass: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-        """Yield batches to train on until the cycle is over, and then those that were kept out.
+        """Yield batches for training until the cycle is over, and then the batches that were kept out.
 
         Args:
-            one_pass: returns the batches of one pass over the data, in every pass and for every trial the same.
+            one_pass: function that returns the batches of one pass over the data. The batches must be the same in every
+                pass and in every trial.
         """
         kept: dict[int, Any] = {}
         first = empty = True
@@ -112,11 +119,11 @@ class TrialTest(RangeTest):
             first = False
 
     def upcoming(self, count: int) -> Any:
-        """As of a range test, but not beyond the end of the cycle."""
+        """Return the learning rates of the next `count` updates, or of fewer at the end of the cycle."""
         return super().upcoming(count if self.trained else min(count, self.length - self.recorded))
 
     def record(self, loss: Any) -> None:
-        """Record the loss of the batch that the last update was computed from."""
+        """Record the loss of the batch from which the last update was computed."""
         super().record(loss)
         if self._value_at_end is not None and self._stop_reason == "completed":
             self._kept = _checks.scalar("evaluate()", self._value_at_end())
@@ -125,7 +132,7 @@ class TrialTest(RangeTest):
         return super()._diverged() and self.recorded <= self.length
 
     def trial(self) -> TrialCycle:
-        """Return what the trial showed, without a score."""
+        """Return the losses of the trial and the reason for its end, without a score."""
         ended = "non_finite" if self.in_doubt else self._stop_reason or "interrupted"
         losses = self._losses[: self.length]
         if not self.trained or ended not in ("completed", "data_exhausted"):
@@ -139,14 +146,15 @@ class TrialTest(RangeTest):
 
 @dataclass
 class Search:
-    """Chooses the tops of trials one after the other, and compares them.
+    """Chooses the top (highest learning rate) of each trial, and compares the trials.
 
-    After tops 2^0 and 2^2 times `max_lr`: while the best is the highest, a top 4 times as high; while it is the lowest,
-    one half as high; else one between the best and its neighbours, first on the side of the better neighbour.
+    The first two tops are max_lr and 4 · max_lr. If the best trial so far has the highest top, the next top is 4 times
+    as high. If the best trial has the lowest top, the next top is half as high. Otherwise the next top lies between the
+    best trial and one of its two neighbours, first the better neighbour.
 
     Args:
-        max_lr: of the sweep.
-        trials: number of trials at most.
+        max_lr: max_lr of the sweep.
+        trials: largest number of trials.
         value_at_start: value of `evaluate` at the start of the test, or None without `evaluate`.
     """
 
@@ -155,10 +163,10 @@ class Search:
     value_at_start: float | None = None
     made: dict[int, TrialCycle] = field(default_factory=dict)
     _units: tuple[float, float] | None = field(default=None, init=False)
-    """By how much the loss of training and the other one fell in the first trial that was completed."""
+    """Fall of the training loss, and of the loss on kept batches or by `evaluate`, in the first completed trial."""
 
     def next_top(self) -> int | None:
-        """Return the j of the next trial, whose top is max_lr · 2^j, or None if no other trial is to be made."""
+        """Return the j of the next trial, whose top is max_lr · 2^j, or None if the search is finished."""
         if len(self.made) >= self.trials:
             return None
         for j in FIRST:
@@ -166,7 +174,7 @@ class Search:
                 return j
         best = min(self.made, key=self._rank)
         if self.made[best].score is None:
-            # All of them became unstable.
+            # All trials ended early, for example because they diverged.
             best = min(self.made)
         if best == max(self.made) and best < HIGHEST:
             return min(best + UP, HIGHEST)
@@ -202,5 +210,5 @@ class Search:
 
 
 def _fall(start: Any, end: Any) -> float:
-    """Return by how much a loss fell, at least a thousandth of its start."""
+    """Return the fall of a loss, but at least a thousandth of its start."""
     return max(start - end, 1e-3 * abs(start)) or 1.0

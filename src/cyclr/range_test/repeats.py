@@ -1,4 +1,4 @@
-"""A range test as every adapter takes it: its arguments, the repeats of a curve that is noisy, and the trials."""
+"""The range test that all adapters share: its arguments, the repeats for a noisy curve, and the trial cycles."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,27 +17,29 @@ from cyclr.schedules import Run
 from cyclr.schedules.run import total_of
 
 MOST = 4
-"""Number of tests at most if `repeats` is None."""
+"""Largest number of tests if `repeats` is None."""
 
 _NOT_OF_ONE_TEST = ("repeats", "seed", "total_steps", "refine", "verbose")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The arguments that the range tests of all frameworks share, checked when it is made.
+    """The arguments that the range tests of all frameworks share. They are checked at construction.
 
     Args:
         min_lr, max_lr, steps, spacing, stop_factor, smoothing, updates_per_rate: as for `RangeTest`.
-        repeats: number of tests from the same start, ≥ 1. None makes further tests, up to `MOST` in all, while the
-            bounds are `"noisy"` or the loss is `"flat"`, which may be noise too.
-        seed: seed of the first test, ≥ 0; the others take seed + 1, seed + 2, …. None seeds nothing and makes one test.
-        total_steps: length of the run that the bounds are for, an int or a `Run`; None if it is not known.
-        refine: updates to spend at most on a second, slower sweep and on trial cycles, 0 or at least 50. None takes 5 %
-            of the run if that is at least 600, and otherwise none.
+        repeats: number of tests from the same start, ≥ 1. None repeats the test, up to `MOST` tests in total, while the
+            status is `"noisy"` or `"flat"`, because noise may also cause `"flat"`.
+        seed: seed of the first test, ≥ 0. Further tests use seed + 1, seed + 2, …. None sets no seed and makes one
+            test.
+        total_steps: length of the training run for which the bounds are, as an int or a `Run`, or None if unknown.
+        refine: largest number of updates to spend on a second, slower sweep and on trial cycles, 0 or at least 50. None
+            means 5 % of the run if this is at least 600 updates, and otherwise 0.
         verbose: as for `ProgressLine`.
 
     Raises:
-        TypeError, ValueError: an argument out of range; several repeats without a seed; refine without total_steps.
+        TypeError, ValueError: an argument is out of range, several repeats have no seed, or refine is given without
+            total_steps.
     """
 
     min_lr: float = 1e-6
@@ -67,7 +69,8 @@ class Sweep:
             _checks.integer("refine", self.refine, at_least=0, fix="It counts optimizer updates.")
             if 0 < self.refine < SLOWER:
                 raise ValueError(
-                    f"refine must be 0 or at least {SLOWER} updates, as fewer show nothing; got refine={self.refine}."
+                    f"refine must be 0 or at least {SLOWER} updates, because fewer show nothing; got "
+                    f"refine={self.refine}."
                 )
             if self.total_steps is None:
                 raise ValueError(
@@ -76,7 +79,7 @@ class Sweep:
                 )
 
     def test(self, evaluate: Callable[[], Any] | None = None) -> RangeTest:
-        """Return a new range test with these arguments; `evaluate` as for `RangeTest`."""
+        """Return a new range test with these arguments. `evaluate` is as for `RangeTest`."""
         arguments = {name: value for name, value in vars(self).items() if name not in _NOT_OF_ONE_TEST}
         return RangeTest(**arguments, evaluate=evaluate, restores=True)
 
@@ -87,17 +90,18 @@ class Sweep:
         *,
         read_once: bool = False,
     ) -> RangeTestResult:
-        """Make one test, and return its result.
+        """Run one test and return its result.
 
-        A broken batch spoils the weights, and so does a rate that is too high. A test that is in doubt is therefore
-        made again from its start, carefully: with a copy of the training state before every update, which is restored
-        when the test is in doubt. Tests without a loss that is NaN or infinite need no copies.
+        Both a broken batch and a learning rate that is too high spoil the weights. A test that is in doubt is therefore
+        repeated from its start in careful mode: the training state is copied before every update, and is restored while
+        the test is in doubt. Tests in which all losses are finite need no copies.
 
         Args:
-            drive: `drive(test, careful)` drives a test from the start, until it has stopped or, unless `careful`, is in
-                doubt, and then restores everything.
+            drive: function `drive(test, careful)` that runs a test from the start until the test has stopped, and then
+                restores everything. If `careful` is False, it also ends a test that is in doubt.
             evaluate: as for `RangeTest`.
-            read_once: True if the data can be read only once, so that the test has to be careful at once.
+            read_once: True if the data can be read only once. The test is then careful from the start, because it
+                cannot be repeated.
         """
         test = self.test(evaluate)
         drive(test, read_once)
@@ -114,16 +118,16 @@ class Sweep:
         read_once: bool = False,
         on_step: Callable[[RangeTest], object] | None = None,
     ) -> RangeTestResult:
-        """Make the range test, with its repeats and, for a run of known length, its trial cycles.
+        """Run the range test with its repeats and, if total_steps is given, its trial cycles.
 
         Args:
-            drive: `drive(seed, test, careful)` drives a test with a seed, as for `measure`. A `TrialTest` gets its
-                batches from `test.batches`.
+            drive: function `drive(seed, test, careful)` that runs a test with a seed, otherwise as for `measure`. For a
+                `TrialTest` it takes the batches from `test.batches`.
             evaluate, read_once: as for `measure`.
-            on_step: called with the running test after every update.
+            on_step: function that is called with the running test after every update.
 
         Raises:
-            ValueError: updates to spend on data that can be read only once.
+            ValueError: the test is to be refined, but the data can be read only once.
         """
         with ProgressLine(self.verbose) as line:
 
@@ -154,7 +158,7 @@ class Sweep:
         updates = budget(self.refine, total_steps)
         if updates and read_once:
             raise ValueError(
-                f"refine must be 0 for data that can be read only once; got {updates} updates to spend on the same "
+                f"refine must be 0 for data that can be read only once; got {updates} updates, which need the same "
                 "batches again. Pass data that can be read again, or refine=0."
             )
         trials, length, left = plan(updates, total_steps, KEPT_MOST if evaluate is None else 0)
@@ -163,7 +167,7 @@ class Sweep:
             if left >= SLOWER:
                 result = _clearer(result, repeated(self._slower(result.bounds, left), "second sweep"))
         except KeyboardInterrupt:
-            warn("the second sweep was interrupted, so the bounds are those of the first.")
+            warn("the second sweep was interrupted, so the bounds come from the first sweep.")
             trials = 0
         numbers = result.bounds.numbers
         if not trials or numbers is None:
@@ -180,7 +184,7 @@ class Sweep:
         return replace(result, total_steps=total_steps, trials=tuple(search.made.values()))
 
     def _slower(self, bounds: Bounds, updates: int) -> "Sweep":
-        """Return a sweep of so many updates around the bounds, or over the whole range if there are none."""
+        """Return a sweep of `updates` updates around the bounds, or over the whole range if the bounds are None."""
         steps = max(updates // self.updates_per_rate, 2)
         if bounds.max_lr is None:
             return replace(self, steps=steps, repeats=1)
@@ -188,15 +192,15 @@ class Sweep:
         return replace(self, min_lr=low, max_lr=high, steps=steps, repeats=1)
 
     def repeated(self, once: Callable[[int | None], RangeTestResult], *, read_once: bool = False) -> RangeTestResult:
-        """Make the repeats, and return one result of all.
+        """Run the repeats and return one combined result.
 
-        With `repeats=None`, a second test that equals the first is discarded and is the last, because the seed changes
-        nothing. A test that a bad batch ended early is also discarded if the shortened curve would no longer give
-        bounds; further tests may follow.
+        With `repeats=None`, the first result is returned if a further test gives an equal result, because the seed then
+        changes nothing. A test that a bad batch ended early is discarded if the shortened curve would no longer give
+        bounds. Further tests may follow.
 
         Args:
-            once: makes the test with a seed, and restores everything.
-            read_once: True if the data can be read only once, so that `repeats=None` makes one test.
+            once: function that runs the test with a seed and restores everything.
+            read_once: True if the data can be read only once. `repeats=None` then makes one test.
         """
         first = once(self.seed)
         if self.seed is None:
@@ -217,12 +221,12 @@ class Sweep:
 
 
 def _clearer(first: RangeTestResult, second: RangeTestResult) -> RangeTestResult:
-    """Return the second result, unless only the first shows a fall and a rise."""
+    """Return the second result, unless the first has bounds and the status of the second is not `"ok"`."""
     return second if second.bounds.status == "ok" or not first.bounds.usable else first
 
 
 def _would_lose_bounds(combined: RangeTestResult, result: RangeTestResult) -> bool:
-    """True if the results so far, cut to the length of a further one, would no longer give bounds."""
+    """Return True if the combined result, cut to the length of a further result, would no longer give bounds."""
     n = result.lr.size
     if n < MIN_POINTS:
         return True

@@ -31,14 +31,14 @@ StopReason = Literal["completed", "diverged", "non_finite", "data_exhausted", "i
 
 STOPPED_BECAUSE: dict[str, str] = {
     "completed": "every learning rate was tried",
-    "diverged": "the loss left its lowest value far behind",
+    "diverged": "the loss rose far above its lowest value",
     "non_finite": "the loss became infinite or NaN",
     "data_exhausted": "the data ended",
     "interrupted": "the test was stopped before its end",
 }
 
 MOST_STEPS, MOST_UPDATES = 10_000_000, 1_000_000
-"""Largest number of rates of a test, and of updates with every rate."""
+"""Largest number of learning rates in a test, and largest number of updates at every learning rate."""
 
 
 @_names.hinted
@@ -48,29 +48,31 @@ class RangeTestResult:
 
     Attributes:
         lr: learning rates used, shape (n,), rising; read-only.
-        loss: the loss of the batch at each of them, as recorded, shape (n,); finite; read-only.
-        stop_reason: `"completed"` (every rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN or
-            infinite), `"data_exhausted"` or `"interrupted"`.
-        swept: the first and the last learning rate of the test, which are its arguments min_lr and max_lr. The bounds
-            are `bounds.base_lr` and `bounds.max_lr`.
-        steps, spacing: arguments of the test; n < steps if it stopped early.
-        runs: the losses of every repeat, shape (repeats, n), of which `loss` is the mean; read-only.
-        updates_per_rate: optimizer updates made with every rate.
-        left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and a later one at the
-            same rate was finite.
-        ended_by: the `NonFinite` that ended a test whose stop_reason is `"non_finite"`, or after which the data ended
-            or the loop stopped the test; None if there was none or it is not known.
-        tested: what was tested, as far as it is known, by name: `model` (its class), `parameters` (their number),
-            `optimizer` (a call with the settings that are not the defaults), `batch_size`, `seed`, the versions of
-            `python`, `cyclr` and the framework, and `date` (UTC). It names no person, machine or folder. Two results
-            are equal if all else is, so that the same test on another day has an equal result.
-        total_steps: length of the run that the bounds are for, if it was given.
-        trials: the `TrialCycle`s that were made for a run of this length, in this order.
-        from_start: True if the weights of the start were restored before every rate, as by `cyclr.keras.LRFinder`;
-            each loss is then the mean over the updates of its rate without the first.
+        loss: recorded loss at each learning rate, shape (n,); finite; read-only.
+        stop_reason: `"completed"` (every learning rate was tried), `"diverged"`, `"non_finite"` (the next loss was NaN
+            or infinite), `"data_exhausted"` or `"interrupted"`.
+        swept: the first and the last learning rate of the complete test, which are its arguments min_lr and max_lr.
+            The bounds are `bounds.base_lr` and `bounds.max_lr`.
+        steps, spacing: arguments of the test. If the test stopped early, n < steps.
+        runs: losses of every repeat, shape (repeats, n); read-only. `loss` is their mean.
+        updates_per_rate: optimizer updates at every learning rate.
+        left_out: a `NonFinite` for every broken batch: its loss was NaN or infinite, and the loss of a later batch at
+            the same learning rate was finite.
+        ended_by: the `NonFinite` that ended the test if stop_reason is `"non_finite"`, or after which the data ended or
+            the loop stopped the test. None if there was none or if it is not known.
+        tested: conditions of the test by name, as far as they are known: `model` (class), `parameters` (number),
+            `optimizer` (a call with the settings that differ from the defaults), `batch_size`, `seed`, the versions of
+            `python`, `cyclr` and the framework, and `date` (UTC). They contain no names of persons, machines or
+            folders. Comparing two results with `==` ignores `tested`, so the same test on another day gives an equal
+            result.
+        total_steps: steps of the training run for which the bounds are, or None if the length was not given.
+        trials: the `TrialCycle`s made for a run of this length, in order.
+        from_start: True if the initial weights were restored before every learning rate, as by `cyclr.keras.LRFinder`.
+            Each loss is then the mean over the updates at its learning rate, without the first update.
 
     Raises:
-        TypeError, ValueError: illegal values, such as losses that are not finite, or rates outside min_lr and max_lr.
+        TypeError, ValueError: a value is illegal, such as a loss that is not finite, or a learning rate outside min_lr
+            and max_lr.
 
     Example:
         >>> import numpy as np
@@ -121,7 +123,7 @@ class RangeTestResult:
         tested: Mapping[str, Any] = MappingProxyType({}),
         from_start: bool = False,
     ) -> None:
-        # `dataclasses.replace` passes `swept`.
+        # `dataclasses.replace` passes `swept` instead of min_lr and max_lr.
         min_lr, max_lr = (min_lr, max_lr) if swept is None else swept
         lr, loss = _checks.floats("lr", lr, "a vector"), _checks.floats("loss", loss, "a vector")
         checked_curve(lr, loss)
@@ -134,12 +136,12 @@ class RangeTestResult:
             raise ValueError("loss must be the mean of runs; got other values.")
         low, high = _checks.bounds(min_lr, max_lr, base="min_lr", top="max_lr")
         fewest = max(2, lr.size)
-        steps = _checks.integer("steps", steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has a rate a step.")
+        steps = _checks.integer("steps", steps, at_least=fewest, at_most=MOST_STEPS, fix="lr has one entry per step.")
         updates = _checks.integer("updates_per_rate", updates_per_rate, at_least=1, at_most=MOST_UPDATES)
-        # Rates in single precision are rounded.
+        # Learning rates in single precision are rounded.
         if lr[0] < low * (1 - 1e-6) or lr[-1] > high * (1 + 1e-6):
             raise ValueError(
-                f"lr must be within min_lr and max_lr; got rates from {lr[0]:g} to {lr[-1]:g} with "
+                f"lr must be within min_lr and max_lr; got learning rates from {lr[0]:g} to {lr[-1]:g} with "
                 f"min_lr={low:g}, max_lr={high:g}."
             )
         _checks.choice("stop_reason", stop_reason, STOPPED_BECAUSE)
@@ -158,20 +160,20 @@ class RangeTestResult:
         def __getattr__(self, name):
             if name in ("min_lr", "base_lr", "max_lr"):
                 raise AttributeError(
-                    f"a RangeTestResult has no {name}, which could be an end of the sweep or a bound. The bounds are "
-                    "result.bounds.base_lr and result.bounds.max_lr. The ends of the sweep are result.swept."
+                    f"a RangeTestResult has no {name}, because the name could mean an end of the sweep or a bound. The "
+                    "bounds are result.bounds.base_lr and result.bounds.max_lr. The ends of the sweep are result.swept."
                 )
             raise _names.missing_attribute(self, "result", name)
 
     @classmethod
     def of_repeats(cls, results: "Sequence[RangeTestResult]") -> "RangeTestResult":
-        """Return one result of several of the same sweep: the mean losses, cut to the length of the shortest.
+        """Combine results of the same sweep into one: the mean losses, cut to the length of the shortest result.
 
         Args:
-            results: at least one, of the same rates.
+            results: one or more results with the same learning rates.
 
         Raises:
-            ValueError: no results, or results of different sweeps.
+            ValueError: there are no results, or the results belong to different sweeps.
 
         Example:
             >>> from cyclr import RangeTestResult
@@ -183,10 +185,10 @@ class RangeTestResult:
         """
         sweeps = {(*r.swept, r.steps, r.spacing, r.updates_per_rate, r.from_start) for r in results}
         if len(sweeps) != 1:
-            raise ValueError(f"results must be of one sweep; got {len(results)} of {len(sweeps)} sweeps.")
+            raise ValueError(f"results must be of one sweep; got {len(results)} results of {len(sweeps)} sweeps.")
         if len(results) == 1:
             return results[0]
-        # Of several that are equally short, one that became unstable gives the reason.
+        # If several results are equally short, one that became unstable gives the stop_reason.
         shortest = min(results, key=lambda result: (result.lr.size, not became_unstable(result)))
         runs = np.concatenate([result.runs[:, : shortest.lr.size] for result in results])
         low, high, steps, spacing, updates, from_start = sweeps.pop()
@@ -199,7 +201,7 @@ class RangeTestResult:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, so that copies are read-only too; with the bounds, which may come from a file.
+        # The constructor makes the arrays of a copy read-only. The bounds are copied, because they may be from a file.
         values = {field.name: getattr(self, field.name) for field in fields(self)} | {"tested": dict(self.tested)}
         bounds = {name: value for name, value in vars(self).items() if name == "bounds"}
         return partial(RangeTestResult, **values), (), bounds
@@ -211,20 +213,20 @@ class RangeTestResult:
 
     @cached_property
     def curve(self) -> Curve:
-        """The smoothed curve that bounds are read from."""
+        """The smoothed curve from which bounds are read."""
         return smooth(self.lr, self.loss)
 
     @property
     def smoothed_loss(self) -> NDArray[np.float64]:
-        """The smoothed losses that bounds are read from, shape (n,): they fall first and then rise.
+        """The smoothed losses from which bounds are read, shape (n,). They first fall and then rise.
 
-        Losses far above the start are clipped, as by `bounds.smooth`.
+        Losses far above the start are clipped, see `bounds.smooth`.
         """
         return self.curve.loss
 
     @cached_property
     def bounds(self) -> Bounds:
-        """The bounds to cycle between, with a status and a reason. A loaded result has the bounds of its file."""
+        """The bounds for training, with a status and a reason. A loaded result has the bounds from its file."""
         return self._reading.bounds
 
     @cached_property
@@ -244,15 +246,15 @@ class RangeTestResult:
         return math.hypot(of_sweep, TRIALS) if self.trials else of_sweep
 
     def interval(self, share: float = 0.8) -> tuple[float, float] | None:
-        """Return the interval that holds the max_lr of a test with another seed with probability `share`.
+        """Return an interval that contains the max_lr of a test with another seed with probability `share`.
 
-        max_lr · exp(±q s) within the rates of the test, with q = -2.1 ln(1 - share) and s = sqrt(0.05² + b²). b is the
-        standard deviation of ln max_lr over 32 readings of curves with the noise of this one, by the wild bootstrap. It
-        is computed from the losses when it is first asked for, which takes as long as reading 32 bounds.
+        The interval is max_lr · exp(±q s), clipped to the learning rates of the test, with q = -2.1 ln(1 - share) and
+        s = sqrt(0.05² + b²). b is the standard deviation of ln max_lr over 32 curves of a wild bootstrap, which have
+        the noise of this curve. The first call computes b, which takes as long as reading 32 bounds. If the status is
+        `"flat"`, s is 0.18. After trial cycles, s is sqrt(0.05² + b² + 0.17²).
 
-        Of 100 tests with other seeds, 80 are within the interval for 0.8, on average over the tasks of
-        `benchmarks/bounds/interval.py`. The other seed changes the initial weights and the order of the data. After
-        trial cycles, s is sqrt(0.05² + b² + 0.17²).
+        For a share of 0.8, the interval contains the max_lr of 80 of 100 tests with other seeds, on average over the
+        tasks of `benchmarks/bounds/interval.py`. Another seed changes the initial weights and the order of the data.
 
         Args:
             share: probability, 0 < share < 1.
@@ -261,8 +263,8 @@ class RangeTestResult:
             The lowest and the highest max_lr, or None if the test gives no bounds.
 
         Raises:
-            TypeError: a share that is not a number.
-            ValueError: a share that is not between 0 and 1.
+            TypeError: share is not a number.
+            ValueError: share is not between 0 and 1.
 
         Example:
             >>> import numpy as np
@@ -286,22 +288,22 @@ class RangeTestResult:
         skip_begin: int | None = None,
         skip_end: int | None = None,
     ) -> float:
-        """Return one learning rate by a classic method; `bounds` are the better choice for training.
+        """Return one learning rate by a classic method. For training, `bounds` are the better choice.
 
         Args:
-            method: `"steepest"`, `"valley"` or `"minimum"`, as fastai's finder makes them; see
-                `cyclr.bounds.suggest`.
-            skip_begin, skip_end: points left out at the start and at the end; by default a tenth of the steps, and 5.
+            method: `"steepest"`, `"valley"` or `"minimum"`, as in fastai's finder; see `cyclr.bounds.suggest`.
+            skip_begin, skip_end: points left out at the start and at the end. The defaults are a tenth of the steps,
+                and 5.
 
         Raises:
-            TypeError: a skip that is not an integer.
-            ValueError: an unknown method; skips that are negative or leave no point.
+            TypeError: a number of points is not an integer.
+            ValueError: the method is unknown, a number of points is negative, or no point remains.
         """
         skips = {"skip_begin": skip_begin, "skip_end": skip_end}
         return classic.suggest(self.lr, self.loss, method, steps=self.steps, **skips)
 
     def picture(self) -> RangePicture:
-        """The numbers and sentences that every picture of this result is drawn from."""
+        """Return the numbers and sentences for all pictures of this result."""
         bounds, reading = self.bounds, self._reading
         return RangePicture(
             lr=self.lr,
@@ -321,18 +323,18 @@ class RangeTestResult:
         )
 
     def plot(self, ax: "Axes | None" = None, *, skip_begin: int = 0, skip_end: int = 0) -> "Axes":
-        """Draw loss against learning rate with the bounds marked and the verdict in words.
+        """Draw the loss over the learning rate, with the bounds and the verdict.
 
         Args:
-            ax: Matplotlib axes to draw on; new ones by default.
+            ax: Matplotlib axes to draw on. By default new axes are created.
             skip_begin, skip_end: points left out of the picture at the start and at the end. The bounds are always read
                 from all points.
 
         Returns:
-            The `Axes`; nothing is shown or saved (`result.plot().figure.savefig("range_test.png")` saves it).
+            The `Axes`. The plot is not shown or saved; `result.plot().figure.savefig("range_test.png")` saves it.
 
         Raises:
-            TypeError, ValueError: a skip that is not an integer ≥ 0; skips that leave no point.
+            TypeError, ValueError: a number of points is not an integer ≥ 0, or no point remains.
         """
         from cyclr.drawing import axes
 
@@ -341,12 +343,12 @@ class RangeTestResult:
         return axes.draw_range_test(replace(whole, lr=lr, loss=loss, runs=runs, curve=curve), ax=ax)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write a page to look at: the verdict, the curve with bounds to drag, the schedule, and the code to paste.
+        """Write an HTML page with the verdict, the curve with bounds to drag, the schedule, and code to paste.
 
-        One file without any outside request, which a browser opens offline; needs the extra `report`.
+        The page is one file, which a browser can open offline. This method needs the extra `report`.
 
         Args:
-            path: the file to write, such as `"range_test.html"`; replaced, atomically, if it is there.
+            path: the file to write, such as `"range_test.html"`. An existing file is replaced atomically.
 
         Raises:
             MissingExtraError: Jinja2 is not installed.
@@ -370,7 +372,7 @@ class RangeTestResult:
         _files.write_atomically(path, page.render(shown))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a description for `json.dumps`, which includes the bounds and what was tested."""
+        """Return a description for `json.dumps`, including the bounds and `tested`."""
         return self._measured() | ({"tested": dict(self.tested)} if self.tested else {})
 
     def _measured(self) -> dict[str, Any]:
@@ -395,20 +397,25 @@ class RangeTestResult:
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> "RangeTestResult":
-        """Return the result that `to_dict` described, with the bounds of the description; without any, they are read.
+        """Return the result that `to_dict` described.
+
+        The bounds are taken from the description. If it has no bounds, they are read from the losses.
 
         Raises:
-            ValueError: the description comes from another version, is not complete or holds illegal values.
+            ValueError: the description was written by another version, is incomplete or holds illegal values.
         """
         version = description.get("version") if isinstance(description, dict) else None
         if type(version) is not int or version != FORMAT_VERSION:
             raise ValueError(
-                f"version must be {FORMAT_VERSION}; got version={_checks.quoted(version)}. Is it a range test's result?"
+                f"version must be {FORMAT_VERSION}; got version={_checks.quoted(version)}. Is this the result of a "
+                "range test?"
             )
         names = ("lr", "loss", "stop_reason", "min_lr", "max_lr", "steps", "spacing")
         missing = [name for name in names if name not in description]
         if missing:
-            raise ValueError(f"a range test's result must have {', '.join(names)}; got none of {', '.join(missing)}.")
+            raise ValueError(
+                f"the result of a range test must have {', '.join(names)}; got none of {', '.join(missing)}."
+            )
         try:
             result = cls(
                 **{name: description[name] for name in names},
@@ -425,21 +432,21 @@ class RangeTestResult:
                 vars(result).update(bounds=Bounds(**description["bounds"]))
         except TypeError as error:
             raise ValueError(
-                f"the description of a range test must hold legal values; got one where {error}"
+                f"the description of a range test must hold legal values; got an illegal value: {error}"
             ) from error
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as JSON; `RangeTestResult.load` reads it. A file at `path` is replaced, atomically.
+        """Write the result to a JSON file, which `RangeTestResult.load` reads. An existing file is replaced atomically.
 
         Raises:
             OSError: the file cannot be written.
-            ValueError: the suffix is that of a page or a picture, which `to_html` and `plot` make.
+            ValueError: the path has the suffix of a page or a picture. Use `to_html` or `plot` instead.
         """
         suffix = pathlib.PurePath(path).suffix.lower()
         if suffix in (".html", ".jpeg", ".jpg", ".pdf", ".png", ".svg"):
             fix = "to_html(path)" if suffix == ".html" else "plot().figure.savefig(path)"
-            raise ValueError(f"path must be that of a JSON file; got {os.fspath(path)!r}. Write result.{fix}.")
+            raise ValueError(f"path must be the path of a JSON file; got {os.fspath(path)!r}. Write result.{fix}.")
         _files.write_json(path, self.to_dict())
 
     @classmethod
@@ -448,7 +455,7 @@ class RangeTestResult:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: the file holds no result of a range test.
+            ValueError: the file does not contain the result of a range test.
         """
         try:
             description = _plain.read_json(path)
@@ -469,7 +476,7 @@ class RangeTestResult:
 
 
 def _mean(runs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the rows, which is finite also if their sum is not."""
+    """Return the mean of the rows, which is finite even if the sum of the rows overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = runs.mean(0)
     return np.asarray(np.where(np.isfinite(mean), mean, (runs / len(runs)).sum(0)))

@@ -1,4 +1,4 @@
-"""What trial cycles showed, and the bounds after them."""
+"""The results of trial cycles, and the bounds after trial cycles."""
 
 import math
 from collections.abc import Sequence
@@ -15,20 +15,21 @@ ENDED = ("completed", "diverged", "non_finite", "data_exhausted", "interrupted")
 
 @dataclass(frozen=True)
 class TrialCycle:
-    """A trial cycle: a short run of the shape that training will have, from the state in which the test began.
+    """A trial cycle: a short training run of one cycle, from the state at the start of the test.
 
     Attributes:
-        max_lr: its highest learning rate.
-        losses: the loss of the batch of every update, before it.
-        kept: mean loss after the last update on batches that no trial was trained on, or what `evaluate` returned.
-            None if there were none, or if the trial ended early.
+        max_lr: highest learning rate of the cycle.
+        losses: loss of the batch at every update, computed before the update.
+        kept: mean loss after the last update on the batches that were kept out of all trials, or the value of
+            `evaluate`. None if there is neither, or if the trial ended early.
         ended: `"completed"`; `"diverged"` (the losses rose far above their start), `"non_finite"`, `"data_exhausted"`
             or `"interrupted"`, as the `stop_reason` of a range test.
-        score: half the mean of the last 0.3 of the losses and half of `kept`, in units of the fall of each in the first
-            trial, plus 0.0003 · log2(max_lr / that of the sweep)²; lower is better. None if the trial ended early.
+        score: (a + b) / 2 + 0.0003 · log2(max_lr / max_lr of the sweep)². a is the mean of the last 0.3 of `losses`,
+            and b is `kept` (b = a without `kept`), each divided by its fall in the first completed trial. Lower is
+            better. None if the trial ended early.
 
     Raises:
-        TypeError, ValueError: a value of another type or out of range.
+        TypeError, ValueError: a value has a wrong type or is out of range.
 
     Example:
         >>> from cyclr.range_test import TrialCycle
@@ -55,16 +56,19 @@ class TrialCycle:
 
 
 EDGE, WORST = 0.03, 1.0
-"""Share of a worse score at the next higher top, an octave away, that counts against a trial, and how much worse it can
-be. Where training turns unstable differs between seeds, and a longer run has more time to do so.
+"""A trial is penalized if the trial with the next higher max_lr is worse, by the share `EDGE` of the difference of
+their scores if their max_lr differ by a factor of 2. The difference is at most `WORST`. The penalty is needed because
+the learning rate at which training turns unstable differs between seeds, and a longer run has more time to turn
+unstable.
 """
 
 
 def cost(trial: TrialCycle, trials: Sequence[TrialCycle]) -> float:
-    """Return what a trial is chosen by, infinite if it ended early.
+    """Return the cost of a trial, by which the best trial is chosen. The cost is infinite if the trial ended early.
 
-    score + 0.03 · min(max(score above − score, 0), 1) / octaves, where above is the trial with the next higher top, and
-    octaves = log2 of the ratio of both tops. A trial that ended early is worse by 1.
+    cost = score + 0.03 · min(max(next score − score, 0), 1) / octaves. The next score is the score of the trial with
+    the next higher max_lr, and octaves is log2 of the ratio of both max_lr. If the next trial ended early, the
+    difference of the scores counts as 1.
     """
     if trial.score is None:
         return math.inf
@@ -82,9 +86,9 @@ def best_of(trials: Sequence[TrialCycle]) -> TrialCycle | None:
 
 
 def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
-    """Return the bounds with max_lr at the top of the best trial and their ratio as it was, and with a reason.
+    """Return the bounds with the max_lr of the best trial, and with the same ratio max_lr / base_lr.
 
-    The reason begins with the verdict on these bounds.
+    The reason starts with the verdict of the new bounds and describes the trials.
     """
     if not trials or bounds.numbers is None:
         return bounds
@@ -92,13 +96,13 @@ def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
     tops = sorted(trial.max_lr for trial in trials)
     longest = max(len(trial.losses) for trial in trials)
     tried = f"{len(trials)} trial cycle{'s' if len(trials) > 1 else ''} of {longest} updates up to "
-    tried += f"{tops[0]:.2g}" if len(trials) == 1 else f"rates from {tops[0]:.2g} to {tops[-1]:.2g}"
+    tried += f"{tops[0]:.2g}" if len(trials) == 1 else f"learning rates from {tops[0]:.2g} to {tops[-1]:.2g}"
     tried += ", before they were interrupted," if trials[-1].ended == "interrupted" else ""
     chosen = best_of(trials)
     if chosen is None:
-        return replace(bounds, reason=f"{bounds.reason} None of {tried} was completed, so they change nothing.")
+        return replace(bounds, reason=f"{bounds.reason} None of {tried} was completed, so the bounds stay the same.")
     if chosen.max_lr == max_lr:
-        return replace(bounds, reason=f"{bounds.reason} Of {tried}, the one up to max_lr was the best.")
+        return replace(bounds, reason=f"{bounds.reason} Of {tried}, the trial up to max_lr was the best.")
     ratio = chosen.max_lr / max_lr
-    words = f"The curve alone gives max_lr={max_lr:.3g}; of {tried}, the one up to {chosen.max_lr:.3g} was the best."
+    words = f"The curve gives max_lr={max_lr:.3g}; of {tried}, the trial up to {chosen.max_lr:.3g} was the best."
     return with_numbers(bounds, (base_lr * ratio, chosen.max_lr), words)
