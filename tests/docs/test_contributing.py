@@ -1,4 +1,4 @@
-"""The diffs on the page for contributors are applied to a copy of the source, which then does as told."""
+"""The diffs of the contributing page do what the page says when they are applied to a copy of the source."""
 
 import os
 import re
@@ -44,7 +44,7 @@ MUST_HAVE_A_CASE = "add a Case to SCHEDULES in tests/conformance/test_schedules.
 
 
 def diffs_of(section: str) -> dict[str, str]:
-    """The diff of a section: for every file its hunks."""
+    """Return the hunks of each file in the diff of a section."""
     part = TEXT.split(f"\n## {section}\n")[1].split("\n## ")[0]
     (diff,) = re.findall(r"```diff\n(.*?)```", part, re.DOTALL)
     files = re.split(r"^--- \S+\n\+\+\+ b/(\S+)\n", diff, flags=re.MULTILINE)[1:]
@@ -52,7 +52,7 @@ def diffs_of(section: str) -> dict[str, str]:
 
 
 def apply(diffs: dict[str, str], root: Path) -> None:
-    """Apply diffs whose hunks have no line numbers: each is found by its text, which must occur once."""
+    """Apply diffs whose hunks have no line numbers: the text of each hunk must occur once."""
     for path, hunks in diffs.items():
         file = root / path
         text = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -89,8 +89,8 @@ def conformance(root: Path, chosen: str) -> CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("section", "check"), [("Add a shape", TRY_THE_SHAPE), ("Add a decay", TRY_THE_DECAY)], ids=["shape", "decay"]
 )
-def test_a_diff_does_what_it_says(section: str, check: str, copy: Path) -> None:
-    # Without the diff it fails, so that the check checks something.
+def test_a_diff_works_as_the_page_says(section: str, check: str, copy: Path) -> None:
+    # The check must fail without the diff.
     assert python(copy, "-c", check).returncode != 0
     apply(diffs_of(section), copy)
     result = python(copy, "-c", check)
