@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import cyclr
+from cyclr import AutoCycleError
 from cyclr.jax import AutoCycle
 
 TOTAL = 120
@@ -204,6 +205,23 @@ def test_a_run_without_a_schedule_starts_with_a_range_test_that_is_undone():
         weights = auto.step(loss, weights)
     assert auto.range_test.bounds.usable
     np.testing.assert_array_equal(weights, jnp.zeros(3))
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle")
+def test_a_state_that_skip_restores_must_be_read():
+    auto = AutoCycle(state := jnp.zeros(3), total_steps=50, schedule=cyclr.Cyclical.over(50, 1, 0.01, 0.1))
+    for _ in range(5):
+        assert not auto.skip(0.5)
+        state = auto.step(0.5, state + auto.lr)
+    for _ in range(2):
+        assert auto.skip(jnp.nan)
+        assert auto.state is state
+    assert auto.skip(jnp.nan)
+    for call in (auto.skip, lambda loss: auto.step(loss, state)):
+        with pytest.raises(AutoCycleError, match=r"Write: if auto\.skip\(loss\): state = auto\.state; continue"):
+            call(0.5)
+    np.testing.assert_array_equal(auto.state, jnp.zeros(3))
+    assert not auto.skip(0.5)
 
 
 @pytest.mark.parametrize("state", [None, (), {"lr": 1.0}, "weights"])

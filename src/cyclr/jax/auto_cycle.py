@@ -76,6 +76,27 @@ class AutoCycle(cyclr.AutoCycle):
         self._values = _Values(state)
         super().__init__(total_steps, schedule, state=self._values, usual_lr=usual_lr)
 
+    @property
+    def state(self) -> Any:
+        """The state to continue with after `step` or `skip`."""
+        self._values.unread = False
+        return self._values.current
+
+    def skip(self, loss: Any) -> bool:
+        """Return True if the batch must be left out: then continue with `auto.state`, without the update.
+
+        The third bad loss in a row shows that the state is bad: then `auto.state` is an earlier one.
+
+        Args:
+            loss: of the next batch, before its update: a number, or an array of one element.
+
+        Raises:
+            AutoCycleError: the last `skip` restored an earlier state, and `auto.state` was not read.
+            TypeError: a loss that is not a number.
+        """
+        self._values.check_read()
+        return super().skip(loss)
+
     def step(self, loss: Any, state: Any) -> Any:  # type: ignore[override]
         """Read the loss of the last update, and return the state to continue with.
 
@@ -88,9 +109,10 @@ class AutoCycle(cyclr.AutoCycle):
                 donated.
             TypeError: the loss is not a number. Nothing is changed.
         """
+        self._values.check_read()
         self._values.update(state)
         super().step(loss)
-        return self._values.current
+        return self.state
 
 
 class _Values:
@@ -99,11 +121,13 @@ class _Values:
     Attributes:
         current: the state to continue with.
         donated: True if updates donate the state; None before the first update.
+        unread: True if the loop did not read the restored state yet.
     """
 
     def __init__(self, state: Any) -> None:
         self.current = state
         self.donated: bool | None = None
+        self.unread = False
 
     def update(self, state: Any) -> None:
         """Set the state after an update."""
@@ -127,6 +151,15 @@ class _Values:
                 "donated nothing. Use the same donate_argnums for all updates."
             )
         self.current = jax.tree.map(self._kept, copy)
+        self.unread = True
+
+    def check_read(self) -> None:
+        """Raise if the loop continues with another state than the one that was restored."""
+        if self.unread:
+            raise AutoCycleError(
+                "skip(loss) restored an earlier state, but the loop did not read auto.state before the next "
+                "call. Write: if auto.skip(loss): state = auto.state; continue."
+            )
 
     def check_copy(self, copy: Any) -> None:
         own, saved = _shapes(self.current), _shapes(copy)
