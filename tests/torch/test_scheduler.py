@@ -1775,7 +1775,9 @@ def test_updates_after_the_end_of_a_schedule_give_one_warning():
         optimizer = sgd({}, {})
         scheduler = Scheduler(optimizer, schedules)
         run(optimizer, scheduler, 20)
-        with pytest.warns(UserWarning, match=r"^update number 21 goes on .* total_steps=20: it stays at 0\.05") as told:
+        with pytest.warns(
+            UserWarning, match=r"^update number 21 is past .* total_steps=20: the value stays at 0\.05"
+        ) as told:
             run(optimizer, scheduler, 1)
         assert len(told) == 1
         run(optimizer, scheduler, 20)
@@ -1783,7 +1785,7 @@ def test_updates_after_the_end_of_a_schedule_give_one_warning():
         optimizer = sgd({}, {})
         scheduler = Scheduler(optimizer, schedules)
         scheduler.load_state_dict(state)
-        with pytest.warns(UserWarning, match=r"^update number 42 goes on"):
+        with pytest.warns(UserWarning, match=r"^update number 42 is past"):
             run(optimizer, scheduler, 1)
 
 
@@ -2015,7 +2017,7 @@ BAD = {
     "a momentum whose largest value is not known": (
         lambda: Scheduler(sgd(momentum=0.9), CYCLE, momentum=Steep(low=0.9)),
         ScheduleError,
-        r"^momentum must stay below 1, but the largest value of Steep\(.*\) is not known, .*Define a property `la",
+        r"^momentum must stay below 1, but the largest value of Steep\(.*\) is not known, .*Add a property `la",
     ),
     "weight decay": (lambda: Scheduler(sgd(), weight_decay=0.1), TypeError, r"^weight_decay must be a cyclr schedule"),
     "weight decays": (
