@@ -449,7 +449,7 @@ def test_what_is_refused():
 def test_an_optimizer_with_a_state_of_its_own_is_refused_at_once():
     model, optimizer = small()
     optimizer.state["memory"] = torch.ones(3)
-    with pytest.raises(AutoCycleError, match="no parameter of its groups"):
+    with pytest.raises(AutoCycleError, match="not belong to parameters of its groups"):
         AutoCycle(model, optimizer, total_steps=9)
 
 

@@ -503,7 +503,7 @@ def test_batches_that_need_another_call_are_an_error_that_names_loss_of(data, re
 
     model = Model()
     with pytest.raises(
-        TypeError, match=rf"^loss_fn\(model\(inputs\), targets\) must take .* got {received}.*loss_of=.*step_fn"
+        TypeError, match=rf"^loss_fn\(model\(inputs\), targets\) must accept .* got {received}.*loss_of=.*step_fn"
     ):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
 
@@ -610,10 +610,10 @@ def test_an_optimizer_that_needs_a_closure_is_an_error_that_names_step_fn():
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_a_model_in_evaluation_mode_is_told_once(repeats):
+def test_a_model_in_evaluation_mode_gives_one_warning(repeats):
     model = linear().eval()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.warns(UserWarning, match=r"^model is in evaluation mode, .*; call model\.train\(\) first\.$") as told:
+    with pytest.warns(UserWarning, match=r"^model is in evaluation mode, .* Call model\.train\(\) first\.$") as told:
         range_test(model, optimizer, mse_loss, batches(), **{**SWEEP, "repeats": repeats})
     assert [warning.filename for warning in told] == [__file__]
     assert not model.training
@@ -1047,7 +1047,7 @@ BAD = {
     "targets of another shape": (
         {"loader": [(inputs, targets[:, 0]) for inputs, targets in batches()]},
         ValueError,
-        r"^targets must have the shape of the model's output, \(8, 1\); got \(8\), so that the loss compares",
+        r"^targets must have the shape of the model's output, \(8, 1\); got \(8\), with which the loss compares",
     ),
     "a device as loader": ({"loader": "cpu"}, TypeError, r"^loader must be an iterable of batches; got loader='cpu'"),
     "samples": (
@@ -1214,7 +1214,7 @@ def lazy():
         (lambda: range_test(model := lazy(), plain(model), mse_loss, batches()), r"^model must have .* lazy ones"),
         (
             lambda: range_test(model := linear(), plain(model), None, [{"input": torch.ones(2, 3).double()}] * 3),
-            r"^model\(\*\*batch\) must return an object with a loss .* got Tensor for the arguments input\. Add",
+            r"^without a loss_fn, model\(\*\*batch\) must return .* got Tensor for the arguments input\. Add",
         ),
     ],
 )
