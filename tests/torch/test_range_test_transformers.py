@@ -161,7 +161,7 @@ def test_a_schedule_of_ones_own_and_a_momentum_are_used(parts, made, name):
 def test_a_schedule_that_is_longer_than_the_training_is_a_warning(parts, made):
     trainer = made(max_steps=10)
     parts.set_schedule(trainer, parts.cyclr.OneCycle(0.001, 0.01, total_steps=40))
-    with pytest.warns(UserWarning, match=r"total_steps=40, and train\(\) makes 10 updates: .* total_steps=10\.$"):
+    with pytest.warns(UserWarning, match=r"total_steps=40, but train\(\) makes 10 updates: .* total_steps=10\.$"):
         trainer.train()
 
 
