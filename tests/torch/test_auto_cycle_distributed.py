@@ -36,4 +36,4 @@ def test_an_optimizer_in_parts_trains_as_a_whole_one(way, processes):
 def test_a_part_of_another_process_is_not_loaded(name, processes):
     own, of_first = processes["auto_cycle"][1][name]["loads"]
     assert own == ""
-    assert ("got that of process 0 of 2" in of_first) == (not name.startswith("DDP"))
+    assert ("got the state of process 0 of 2" in of_first) == (not name.startswith("DDP"))
