@@ -308,7 +308,7 @@ class Dropped:
 
 
 @pytest.mark.parametrize("chunk", [None, 10])
-def test_nnx_keys_are_taken_as_rest_and_refused_from_outside(chunk):
+def test_nnx_keys_are_accepted_as_rest_but_not_from_outside(chunk):
     nnx = pytest.importorskip("flax.nnx")
     model, rngs = Dropped(), nnx.Rngs(dropout=1)
 

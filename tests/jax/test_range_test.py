@@ -134,7 +134,7 @@ def test_a_wrong_argument_is_refused_at_once(arguments, error, message):
 
 
 @pytest.mark.parametrize("chunk", [1, 10])
-def test_tensors_of_torch_are_an_error_that_says_what_to_do(chunk):
+def test_torch_tensors_in_batches_raise_with_a_remedy(chunk):
     torch = pytest.importorskip("torch")
     batches = [(torch.tensor(x), torch.tensor(y)) for x, y in BATCHES]
     with pytest.raises(

@@ -277,7 +277,7 @@ def test_a_second_fit_is_a_new_run_unless_a_total_is_given() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:AutoCycle")
-def test_the_run_that_is_longer_than_its_total_says_so() -> None:
+def test_a_fit_beyond_total_steps_warns() -> None:
     with pytest.warns(UserWarning, match="the run has total_steps=100, but fit makes 120 updates") as warned:
         fit(model_of(keras.optimizers.SGD()), AutoCycle(cyclr.Cyclical.over(100, 1, 0.001, 0.01), total_steps=100))
     assert warned[0].filename == __file__
@@ -416,7 +416,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="steps_per_execution=1"):
             fit(model_of("sgd", steps_per_execution=4), AutoCycle())
 
-    def test_a_schedule_of_the_optimizer(self) -> None:
+    def test_an_optimizer_with_a_schedule_raises(self) -> None:
         decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
         with pytest.raises(ValueError, match="created with a schedule; got ExponentialDecay"):
             fit(model_of(keras.optimizers.SGD(decay)), AutoCycle())
@@ -431,7 +431,7 @@ class TestErrors:
         ],
         ids=["ScheduleCallback", "CyclicLR", "ReduceLROnPlateau", "AutoCycle"],
     )
-    def test_another_that_sets_the_rate(self, other: Any) -> None:
+    def test_another_callback_that_sets_the_rate_raises(self, other: Any) -> None:
         with pytest.raises(ValueError, match="and nothing else can; got"):
             fit(model_of("sgd"), AutoCycle(), other())
 
@@ -447,7 +447,7 @@ class TestErrors:
             assert type(model.optimizer) is kind
         fit(model, AutoCycle(CALM))
 
-    def test_cycle_end_before(self) -> None:
+    def test_cycle_end_before_auto_cycle_raises(self) -> None:
         with pytest.raises(
             ValueError, match="CycleEnd takes the steps and the schedule from AutoCycle, and must come after it"
         ):

@@ -232,7 +232,7 @@ def test_a_schedule_callback_without_a_rate_has_no_cycles(probe):
 
 
 @pytest.mark.parametrize("rate", [0.1, keras.optimizers.schedules.CosineDecay(0.1, 10)], ids=["number", "of Keras"])
-def test_without_a_schedule_to_be_found_it_says_so(rate, probe):
+def test_cycle_end_without_a_schedule_raises(rate, probe):
     run = probe(keras.optimizers.SGD(rate), 4)
     with pytest.raises(
         ValueError, match=r"needs a schedule with cycles.*Add ScheduleCallback\(.*Or pass CycleEnd\(fn, schedule\)"

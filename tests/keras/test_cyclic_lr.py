@@ -638,7 +638,7 @@ def test_the_optimizer_holds_the_rate_of_the_last_update(probe):
 
 
 @pytest.mark.parametrize(("step_size", "warns"), [(2, True), (2.5, True), (3, False), (20, False)])
-def test_a_step_size_in_epochs_is_said(step_size, warns):
+def test_a_step_size_in_epochs_warns(step_size, warns):
     model, x = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), np.ones((10, 1), "float32")
     model.compile(keras.optimizers.SGD(0.01), "mse")
     said = f"step_size={step_size:g} counts updates, so an epoch of 10.*write step_size={10 * step_size:g}"

@@ -127,13 +127,13 @@ def test_other_arguments_of_fit_and_of_other_finders_are_refused(name, remedy, m
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [
-        ([0.5, 0.2], "model.evaluate returns the loss as the first"),
+        ([0.5, 0.2], "Return the first number only"),
         ({"loss": 0.5}, 'Return its "loss"'),
         (None, "Return the"),
     ],
     ids=["list", "dict", "None"],
 )
-def test_what_evaluate_must_return_is_named(value, remedy, model):
+def test_evaluate_must_return_a_number(value, remedy, model):
     with pytest.raises(TypeError, match=rf"evaluate must return a number; got .*{remedy}"):
         range_test(model, X, Y, evaluate=lambda model: value)
 

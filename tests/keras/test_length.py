@@ -57,7 +57,7 @@ def fit(schedule=ONE, *, place="callback", epochs=4, model=None, accumulation=No
     ],
     ids=["longer", "shorter", "validation_split", "accumulation", "steps_per_epoch"],
 )
-def test_another_length_is_said_once(place, arguments, updates):
+def test_another_run_length_warns_once(place, arguments, updates):
     (said,) = fit(place=place, **arguments)
     assert f"total_steps=40, but the run has {updates} updates" in said
     assert f" {ONE(updates - 1):.3g}. Write total_steps={updates}, or train for 40 updates" in said
@@ -86,7 +86,7 @@ def test_nothing_is_said_of_a_run_that_stops_at_the_end_of_a_cycle():
     assert int(model.optimizer.iterations) == 14
 
 
-def test_a_second_fit_that_goes_past_the_end_is_said():
+def test_a_second_fit_beyond_the_schedule_warns():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")
     with warnings.catch_warnings():
@@ -186,7 +186,7 @@ def fit_again(second, **arguments):
     return np.array(rates), [str(warning.message) for warning in caught if "updates" in str(warning.message)]
 
 
-def test_bounds_on_a_trained_model_say_where_the_cycle_starts():
+def test_bounds_on_a_trained_model_warn_where_the_cycle_starts():
     rates, (said,) = fit_again(ScheduleCallback(BOUNDS))
     np.testing.assert_array_equal(rates, BOUNDS.schedule(total_steps=80)(np.arange(40, 80)))
     assert (
@@ -209,7 +209,7 @@ def test_bounds_of_a_resumed_run_go_on_without_a_warning():
         assert said == []
 
 
-def test_a_schedule_that_a_trained_model_is_past_names_the_step_to_start_at():
+def test_a_schedule_that_ended_before_this_fit_advises_start_step():
     rates, (said,) = fit_again(ScheduleCallback(ONE))
     np.testing.assert_array_equal(rates, ONE(40))
     assert "made 40 of these updates before this fit" in said
@@ -255,7 +255,7 @@ def test_bounds_where_no_length_is_known_say_what_to_write(make):
         make(BOUNDS)
 
 
-def test_early_stopping_in_the_middle_of_a_cycle_is_said():
+def test_early_stopping_in_the_middle_of_a_cycle_warns():
     stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9)
     (said,) = fit(callbacks=[stop])
     assert "total_steps=40, but the run ended after 20 updates." in said

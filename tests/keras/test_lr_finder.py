@@ -436,7 +436,7 @@ def test_nothing_is_written_if_fit_is_quiet(linear_model, capsys):
 
 
 @pytest.mark.parametrize(("epochs", "following"), [(4, ["60 updates: 5 per learning rate"]), (10, [])])
-def test_the_next_line_without_bounds(epochs, following, linear_model, capsys):
+def test_a_finder_without_bounds_advises_more_epochs(epochs, following, linear_model, capsys):
     fit(linear_model("sgd"), LRFinder(1e-9, 1e-8), epochs=epochs, verbose=2)
     output = capsys.readouterr().out
     assert "This curve gives no bounds. The " in output

@@ -38,7 +38,7 @@ def test_another_callback_that_sets_the_rate_is_an_error(make: Any, other: Any) 
 
 
 @pytest.mark.parametrize("make", [lambda: CyclicLR(0.001, 0.01, 5), lambda: LRFinder(1e-4, 1.0, batches_lr_update=2)])
-def test_a_callback_of_ones_own_that_sets_the_rate_is_an_error(make: Any) -> None:
+def test_a_custom_callback_that_sets_the_rate_raises(make: Any) -> None:
     class Set(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.model.optimizer.learning_rate = 0.5 + epoch

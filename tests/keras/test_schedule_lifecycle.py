@@ -346,7 +346,7 @@ def test_a_change_before_the_first_fit_counts(probe):
 
 
 @pytest.mark.parametrize("refused", [{"lr": LONG}, {"momentum": MOMENTUM}], ids=["lr", "momentum"])
-def test_a_change_that_the_optimizer_cannot_take_changes_nothing(refused, probe):
+def test_a_refused_change_changes_nothing(refused, probe):
     """One has a schedule of its own, the other was made without a momentum."""
     if "lr" in refused:
         run, callback = probe(keras.optimizers.SGD(LearningRate(SHORT), momentum=0.5), 6), {"momentum": Constant(0.0)}
