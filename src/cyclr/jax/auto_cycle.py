@@ -168,7 +168,7 @@ class _Values:
                 raise ValueError(
                     "state_dict must hold copies of the state of this AutoCycle; got a copy in which "
                     f"{name or 'the state':.100} has shape {_checks.quoted(saved.get(name))} instead of "
-                    f"{_checks.quoted(own.get(name))}. Create AutoCycle as for that run."
+                    f"{_checks.quoted(own.get(name))}. Create AutoCycle with the state of that run."
                 )
 
     def _kept(self, leaf: Any) -> Any:

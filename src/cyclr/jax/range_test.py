@@ -94,9 +94,9 @@ def range_test(
         refine: maximum number of updates for the second sweep and the trial cycles, 0 or at least 50. If it is below
             232 (200 with evaluate), or total_steps is below 200, there is only the second sweep. A trial cycle has at
             least 100 updates and at most total_steps / 2. After it, the loss is measured on up to 16 batches that no
-            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps if this is at least 600, and
-            otherwise 0. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be
-            read only once, it must be 0.
+            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps, or 0 if 5 % is fewer than 600
+            updates. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be read
+            only once, it must be 0.
         chunk: number of updates in one compiled call, ≥ 1. With None, step_fn is called for every single update, and is
             not compiled by the test.
         on_step: function that is called with the running test after every update.

@@ -96,7 +96,7 @@ class AutoCycle(RateCallback):
     ) -> None:
         super().__init__(only_loss=True, one_update=True)
         if isinstance(schedule, Bounds):
-            schedule.schedule(total_steps=3)  # raises if there are no numbers
+            schedule.schedule(total_steps=3)  # raises if the bounds have no numbers
         elif schedule is not None:
             check_schedule("schedule", schedule)
         self._schedule = schedule

@@ -110,9 +110,9 @@ def range_test(
         refine: maximum number of updates for the second sweep and the trial cycles, 0 or at least 50. If it is below
             232 (200 with evaluate), or total_steps is below 200, there is only the second sweep. A trial cycle has at
             least 100 updates and at most total_steps / 2. After it, the loss is measured on up to 16 batches that no
-            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps if this is at least 600, and
-            otherwise 0. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be
-            read only once, it must be 0.
+            trial cycle trains on, or with `evaluate`. By default, 5 % of total_steps, or 0 if 5 % is fewer than 600
+            updates. Ctrl-C ends the trial cycles; the result then contains the finished ones. For data that can be read
+            only once, it must be 0.
         snapshot_dir: folder for the copy of the training state; by default the copy is in memory. The files are deleted
             after the test.
         on_step: function that is called with the running test after every update.
@@ -280,7 +280,7 @@ def _evaluated(model: Any, evaluate: Callable[[Any], Any]) -> Any:
         modes.restore()
     if value is None or isinstance(value, list | tuple | dict):
         remedy = {"dict": 'Return its "loss".', "NoneType": "Return the value."}
-        fix = remedy.get(type(value).__name__, "Return one number: model.evaluate returns the loss as the first.")
+        fix = remedy.get(type(value).__name__, "Return the first number only; of model.evaluate it is the loss.")
         raise TypeError(f"evaluate must return a number; got {_checks.quoted(value)}. {fix}")
     return value
 
@@ -328,7 +328,7 @@ class _Driver(keras.callbacks.Callback):  # type: ignore[misc]
         self._batches_without_update = 0
 
     def train(self, model: Any, batches: Iterable[Any]) -> None:
-        """Train on batches, as `fit` does, but read none before the test needs it."""
+        """Train on batches as `fit` does, but read each batch only when the test needs it."""
         self.set_model(model)
         self.on_train_begin()
         model.stop_training = False
@@ -410,7 +410,8 @@ def _checked_optimizer(model: Any, optimizer: Any) -> Any:
     swept = model.optimizer if optimizer is None else optimizer
     if not isinstance(swept, keras.optimizers.Optimizer):
         raise ValueError(
-            f"optimizer must be a keras optimizer; got {swept!r}. If the model has several, pass optimizer=model.name."
+            f"optimizer must be a keras optimizer; got {swept!r}. If the model has several optimizers, pass one of "
+            "them: optimizer=model.its_name."
         )
     check_optimizer("range_test", swept)
     return swept

@@ -82,7 +82,7 @@ class ScheduleCallback(FitCallback):
         self._bounds: Bounds | None = None
         """Bounds that become a schedule in `fit`, which knows the length."""
         if isinstance(lr, Bounds):
-            lr.schedule(total_steps=3)  # raises if there are no numbers
+            lr.schedule(total_steps=3)  # raises if the bounds have no numbers
             self._bounds, lr = lr, None
         self._schedules = _given(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.start_step = None if start_step is None else _checks.integer("start_step", start_step, at_least=0)
@@ -238,7 +238,7 @@ class ScheduleCallback(FitCallback):
     def _follow_bounds(self, bounds: Bounds, epoch: int) -> None:
         planned = self._length.planned
         if planned is None:
-            received = "data of unknown length without steps_per_epoch=, or a model with a train_step of its own"
+            received = "data of unknown length without steps_per_epoch=, or a model with a custom train_step"
             raise ValueError(_NO_LENGTH.format(received=received))
         total, first = planned + self._offset, _private.updates_done(self.model.optimizer) + self._offset
         schedule = bounds.schedule(total_steps=total)

@@ -41,7 +41,7 @@ class StateFile:
         """Return the state.
 
         Raises:
-            MembersError: the file is gone, or damaged.
+            MembersError: the file is missing or damaged.
         """
         try:
             _files.check_regular(self.path)
@@ -94,7 +94,7 @@ class Member:
         """The weights, read from the file if the member is in a folder.
 
         Raises:
-            MembersError: the file is gone, or damaged.
+            MembersError: the file is missing or damaged.
         """
         return self._held.read() if isinstance(self._held, StateFile) else self._held
 
