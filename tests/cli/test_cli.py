@@ -121,7 +121,7 @@ def test_ctrl_c_in_a_comparison_says_how_it_goes_on(tmp_path: Path) -> None:
     code, said, errors = interrupt(tmp_path, command, (tmp_path / "training").exists)
     assert (code, said.count("fixed 0.1, 5 steps, seed 0: val_accuracy")) == (130, 1), errors
     assert "Interrupted: 1 of 2 trials are recorded." in errors
-    assert "The same command goes on, and so does: cyclr compare --output 'o u'" in errors
+    assert "To continue, run the same command again, or: cyclr compare --output 'o u'" in errors
     assert len(read_records(tmp_path / "o u")) == 1
 
 
@@ -134,7 +134,7 @@ def test_ctrl_c_in_a_range_test_keeps_and_reads_what_was_recorded(tmp_path: Path
     assert 30 <= len(result.loss) < 100_000
     assert result.stop_reason == "interrupted"
     assert "Range test" in said
-    assert f"Interrupted at {len(result.loss)} of 100000: what was recorded is kept, and read for bounds." in errors
+    assert f"Interrupted at {len(result.loss)} of 100000 updates. The bounds were read from the losses" in errors
     assert (tmp_path / "out" / "range_test.png").is_file()
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_before_a_loss_leaves_nothing(tmp_path: Path) -> None:
     waits = "import time\nfrom pathlib import Path\nPath(__file__).with_name('started').touch()\ntime.sleep(900)\n"
     (tmp_path / "waits.py").write_text(f"{waits}def build(): pass\n")
     code, _, errors = interrupt(tmp_path, ["range-test", "--model", "waits.py:build"], (tmp_path / "started").exists)
-    assert (code, errors.split(".")[0].strip()) == (130, "Interrupted: no file is half-written")
+    assert (code, errors.split(".")[0].strip()) == (130, "Interrupted")
     assert not (tmp_path / "cyclr-range-test").exists()
 
 
@@ -273,7 +273,7 @@ def test_range_test_for_a_training_of_known_length(tested: tuple[Path, list[tupl
     ("options", "message"),
     [
         (["--refine", "600"], "--refine needs the length of the training"),
-        (["--epochs", "3", "--total-steps", "100"], "give the length of the training once"),
+        (["--epochs", "3", "--total-steps", "100"], "give the length of the training as --epochs or as --total-steps"),
         (["--epochs", "3", "--refine", "20"], "refine must be 0 or at least 50"),
     ],
 )
@@ -290,9 +290,9 @@ def test_a_length_is_given_once_and_refine_needs_it(
     ("model", "message"),
     [
         ("models.py", r"models\.py needs the name of a function in it; it has build, frozen, .*Write models\.py:build"),
-        ("missing.py:build", r"there is no file 'missing\.py'"),
+        ("missing.py:build", r"'missing\.py' does not exist"),
         ("models.py:missing", r"has no function 'missing'\. It has build, frozen, not_compiled, nothing"),
-        ("models.py:nothing", r"must return a keras\.Model or .*; got a NoneType\. Is the return missing\?"),
+        ("models.py:nothing", r"must return a keras\.Model or .*; got a NoneType\. Is a return statement missing\?"),
         ("models.py:not_compiled", r"takes inputs of shape \(4,\); digits has \(8, 8, 1\)\.$"),
     ],
 )
@@ -468,8 +468,8 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         ),
         (["--base-lr", "-1"], "--base-lr must be a finite number at least 0; got --base-lr -1.0."),
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
-        (["--gamma", "0.9"], "--gamma would change nothing: it is of --mode exp_range. Leave it out."),
-        (["--schedule", "broken.json", "--max-lr", "1"], "--max-lr would change nothing: the file of --schedule has"),
+        (["--gamma", "0.9"], "--gamma would change nothing: only --mode exp_range uses it. Leave it out."),
+        (["--schedule", "broken.json", "--max-lr", "1"], "--max-lr would change nothing: the file of --schedule"),
         (["--schedule", "missing.json"], "missing.json"),
         (["--schedule", "broken.json"], "'broken.json' must be a JSON file that cyclr wrote; it is not JSON"),
         (["--schedule", "result.json"], "holds the result of a range test. Look at it: cyclr report result.json"),

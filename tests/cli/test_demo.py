@@ -45,7 +45,7 @@ def test_the_demo_compares_cycles_with_a_grid_and_writes_a_page(tmp_path: Path) 
     for part in (
         "Model mlp, optimizer Adam, batch size 100, 4 epochs, seed 0",
         "Range test",
-        "the fixed rates 0.0003, 0.001, 0.003, 0.01, which are 0.3, 1, 3 and 10 times the usual 0.001 of Adam",
+        "the fixed rates 0.0003, 0.001, 0.003, 0.01, which are 0.3, 1, 3 and 10 times the usual 0.001 for Adam",
         "of 360 validation images (",
         "can be noise.",
         "AutoCycle from ten times these bounds:",
@@ -82,7 +82,7 @@ def test_the_demo_compares_cycles_with_a_grid_and_writes_a_page(tmp_path: Path) 
     (folder / "report.html").unlink()
     said = run(command, cwd=tmp_path, env=ENVIRONMENT).stdout
     assert "fixed 0.01, " in said.replace("\n", " ")
-    assert "trained before. --overwrite trains again." in said
+    assert "already trained. To train again, add --overwrite." in said
     assert "This is one seed" in said
     assert (folder / "records.jsonl").read_bytes() == before
     assert {path.name for path in folder.iterdir()} == WRITTEN
@@ -96,7 +96,7 @@ def test_the_demo_runs_on_the_users_own_model(tmp_path: Path) -> None:
     command = [*COMMAND, "--model", "blobs.py:build", "--epochs", "8", "--batch-size", "20"]
     said = run(command, cwd=tmp_path, env=ENVIRONMENT).stdout
     assert "Model blobs.py:build, optimizer its own" in said
-    assert "the fixed rates 0.003, 0.01, 0.03, 0.1, which are 0.3, 1, 3 and 10 times the usual 0.01 of SGD" in said
+    assert "the fixed rates 0.003, 0.01, 0.03, 0.1, which are 0.3, 1, 3 and 10 times the usual 0.01 for SGD" in said
     assert "This is one seed." in said
     assert "validation images" not in said
     assert {path.name for path in (tmp_path / "cyclr-demo").iterdir()} == WRITTEN
@@ -208,4 +208,4 @@ def test_a_page_is_opened_if_the_user_wants_it_and_a_browser_can_show_it(
     assert result.exit_code == 0, result.output
     assert browser.opened == ([(tmp_path / "range_test.html").as_uri()] if opens else [])
     assert ("Open the page" in result.output) == (bool(answer))
-    assert ("No browser for pages was found here" in result.output) == (name != "firefox" and "--open" in arguments)
+    assert ("No graphical browser was found" in result.output) == (name != "firefox" and "--open" in arguments)

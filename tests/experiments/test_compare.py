@@ -115,8 +115,8 @@ def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(tm
     assert str(records["light.py:raises"].error).startswith("OSError: no data")
     assert records["light.py:dies"].status == "failed"
     assert records["light.py:dies"].error == (
-        "its worker died 2 times; last: killed by SIGKILL. Its last output: out of luck. If memory ran out, fewer "
-        "workers or a smaller batch size need less."
+        "its worker died 2 times; last: killed by SIGKILL. Its last output: out of luck. If memory ran out, use fewer "
+        "workers or a smaller batch size."
     )
 
 
@@ -135,7 +135,7 @@ def test_a_worker_that_cannot_be_started_ends_the_comparison_with_one_line(
     (tmp_path / "light.py").write_text("def build(): pass")
     spec = Spec([{"kind": "fixed", "lr": 0.1}], workload="light.py:build", epochs=1, seeds=[0], folder=str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", fails)
-    message = r"no worker process can be started for .*: Cannot allocate memory\. Free memory"
+    message = r"cannot start a worker process for .*: Cannot allocate memory\. Free memory"
     with pytest.raises(CyclrError, match=message):
         compare(spec, tmp_path / "run", workers=1)
     assert read_records(tmp_path / "run") == []
@@ -168,12 +168,12 @@ def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs:
 @pytest.mark.parametrize(
     ("workload", "message"),
     [
-        ("blob.py:build", "there is no file 'blob.py'. Check the path"),
+        ("blob.py:build", "'blob.py' does not exist. Check the path"),
         ("blobs.py:biuld", r"blobs\.py has no function 'biuld'\. Did you mean 'build'\? It has build, dies_once, dies"),
         ("blobs.py", r"blobs\.py needs the name of a function in it; it has build, .*\. Write blobs\.py:build"),
         ("blobs.txt:build", "'blobs.txt' must be a Python file. Write FILE.py:function"),
         (".:build", r"'\.' is a folder\. Write FILE\.py:function, such as model\.py:build"),
-        ("cnnn", "there is no model 'cnnn'. Did you mean 'cnn'[?]"),
+        ("cnnn", "unknown model 'cnnn'. Did you mean 'cnn'[?]"),
         ("wants.py:build", r"wants\.py:build is called without arguments; it needs units, rate"),
         ("empty.py", r"empty\.py needs the name of a function in it; it has none"),
         ("broken.py:build", r"'broken\.py' must be Python; it is not: .*line 2"),
@@ -198,7 +198,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"workload": "blob.py:build"}, {}, "there is no file 'blob.py'"),
+        ({"workload": "blob.py:build"}, {}, "'blob.py' does not exist"),
         ({"workload": "blobs.py:biuld"}, {"retry_failed": True}, "has no function 'biuld'"),
         ({"seeds": [0, 1]}, {"workers": 0}, "workers must be an integer of at least 1"),
         ({}, {"threads": 0, "retry_failed": True}, "threads must be an integer of at least 1"),

@@ -193,8 +193,8 @@ def idx_header(code: int, *sizes: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"must begin like an IDX file.*got the bytes \(none\)"),
-        (b"\0\0\x08", r"must begin like an IDX file.*got the bytes 00 00 08\."),
+        (b"", r"must start like an IDX file.*got the bytes \(none\)"),
+        (b"\0\0\x08", r"must start like an IDX file.*got the bytes 00 00 08\."),
         (b"PK\x03\x04....", r"two zero bytes, a type code \(08, 09, 0B, 0C, 0D, 0E\).*got the bytes 50 4B 03 04"),
         (idx_header(0x0A, 1) + b"\0", r"got the bytes 00 00 0A 01"),
         (idx_header(0x08, 2, 3)[:9], r"cut short in its header of 2 dimensions; found 9 bytes"),
@@ -268,7 +268,7 @@ def test_the_files_that_a_folder_lacks_are_listed(tmp_path):
     folder = quartet(tmp_path)
     (folder / QUARTET[1]).unlink()
     (folder / QUARTET[3]).unlink()
-    with pytest.raises(DataError, match=rf"it lacks {QUARTET[1]}, {QUARTET[3]}\. Put them there"):
+    with pytest.raises(DataError, match=rf"it lacks {QUARTET[1]}, {QUARTET[3]}\. Add the files under"):
         load(folder)
 
 
@@ -326,7 +326,7 @@ def test_one_sample_cannot_be_split(tmp_path):
     ("named", "message"),
     [
         ({}, "must hold x_train, y_train and x_test, y_test .* got no arrays"),
-        ({"x": images(), "label": labels()}, "got x, label. Save it again under these keys"),
+        ({"x": images(), "label": labels()}, "got x, label. Save the arrays under these keys"),
         ({"x_train": images(), "y_train": labels(), "x_test": images()}, "got x_train, y_train, x_test"),
         (
             {"x": images().astype(object), "y": labels()},
@@ -372,7 +372,7 @@ def test_a_file_that_is_no_npz(tmp_path, content):
     path = tmp_path / "data.csv"
     path.write_bytes(content)
     with pytest.raises(
-        DataError, match=r"data\.csv is not an \.npz archive, or is cut short\. A path must lead to a folder"
+        DataError, match=r"data\.csv is not an \.npz archive, or is cut short\. A path must be a folder"
     ):
         load(path)
 
@@ -459,9 +459,12 @@ def with_pixel(value: float) -> np.ndarray:
         ({"x_train": images().astype(str)}, "must be real numbers; got <U"),
         ({"x_train": with_pixel(np.nan)}, "must be finite; got 1 pixels that are NaN or infinite.*nan_to_num"),
         ({"x_val": with_pixel(-np.inf)}, "x_val of .* must be finite; got 1 pixels"),
-        ({"x_train": with_pixel(1.5)}, r"must lie in \[0, 1\], as floats do here; got float64 from .* to 1.5\. Scale"),
+        ({"x_train": with_pixel(1.5)}, r"must lie in \[0, 1\] if they are floats; got float64 from .* to 1.5\. Scale"),
         ({"x_train": with_pixel(-0.5)}, r"must lie in \[0, 1\].* from -0.5 to"),
-        ({"x_train": images().astype(">u2") + 1}, r"must lie in \[0, 255\], as integers .* got >?u\w+ from .* to 256"),
+        (
+            {"x_train": images().astype(">u2") + 1},
+            r"must lie in \[0, 255\] if they are integers; got >?u\w+ from .* to 256",
+        ),
         ({"x_train": images().view(np.int8)}, r"must lie in \[0, 255\].* got int8 from -"),
         ({"y_train": np.eye(2)[labels()]}, r"y_train of .* one class index per image.* \(20, 2\).*argmax\(axis=1\)"),
         ({"y_train": np.int64(1)}, r"must be one class index per image.* got shape \(\)"),
@@ -474,7 +477,7 @@ def with_pixel(value: float) -> np.ndarray:
         ({"y_train": labels().astype(int) - 1}, "must be whole numbers .* got -1"),
         ({"y_train": labels().astype("u8") + 2**63}, "must be whole numbers .* got 9223372036854775808"),
         ({"y_train": np.array(["cat", "dog"])[labels()]}, "must be whole numbers from 0; got <U3, such as 'cat'"),
-        ({"x_val": images(20, 5, 3)}, r"of data must have one shape; got \(4, 3, 1\) and \(5, 3, 1\)\. Resize"),
+        ({"x_val": images(20, 5, 3)}, r"of data must have the same shape; got \(4, 3, 1\) and \(5, 3, 1\)\. Resize"),
         ({"y_val": labels() + 1}, r"must be below the number of classes in training, 2; got 2\. Move"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_folder_that_ray_does_not_take_is_named_with_its_size(
 
     monkeypatch.setattr(packaging, "GCS_STORAGE_MAX_SIZE", 2**20)
     (blobs / "data.bin").write_bytes(os.urandom(3 * 2**20))
-    message = r"Ray could not ship .*user' of 3\.0 MiB, 3\.0 MiB of them in 'data\.bin' \(.*\.rayignore"
+    message = r"Ray could not send .*user' of 3\.0 MiB, 3\.0 MiB of them in 'data\.bin' \(.*\.rayignore"
     with pytest.raises(CyclrError, match=message):
         list(RayEngine(address=cluster.address).run(blob_spec().trials()))
     assert not ray.is_initialized()

@@ -251,15 +251,15 @@ def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: P
         ("no_model", {}, r"must return a keras\.Model or a torch\.nn\.Module, or a tuple .*; got a int"),
         ("raises_in_a_library", {}, r"RuntimeError: mat1 and mat2 .* \(blobs\.py, line \d+\)"),
         ("exits", {}, r"SystemExit: no data \(blobs\.py, line \d+\)"),
-        ("endless", {}, "must know how many batches it has"),
-        ("short", {"metric": "val_loss"}, "ended early: it gave 8 batches in all, its length of 20 promises 40"),
+        ("endless", {}, "must have a known length of at least one batch"),
+        ("short", {"metric": "val_loss"}, "ended early: it gave 8 batches in all; by its length of 20, 40 were"),
         ("validation_once", {"metric": "val_loss"}, "is read after every epoch; got a generator"),
         (
             "broadcast",
             {"metric": "val_loss"},
             r"targets of one shape; got outputs of \(32, 1\), targets of \(32,\)",
         ),
-        ("batches", {}, "metric must be one that the trial reports; got metric='val_accuracy', it reports val_loss"),
+        ("batches", {}, "got metric='val_accuracy', but the trial reports val_loss"),
         ("build", {"optimizer": "Sgdd"}, "optimizer must be one of .*SGD.*; got 'Sgdd'"),
         (
             "build",
@@ -551,6 +551,6 @@ def test_data_and_workload_of_a_comparison(tmp_path: Path) -> None:
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], data="no-such-data", folder=str(tmp_path)))
     assert "data must be the name of a data set or a path that exists" in failed.error
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], workload="transformer"))
-    assert "there is no model 'transformer'. Write cnn, mlp, or FILE.py:function" in failed.error
+    assert "unknown model 'transformer'. Write cnn, mlp, or FILE.py:function" in failed.error
     failed = only(Spec([{"kind": "fixed", "lr": 1}], epochs=1, seeds=[0], validation=5000))
     assert "validation must leave samples to train on; got validation=5000 of 1437" in failed.error

@@ -167,7 +167,7 @@ def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path,
 @pytest.mark.parametrize(
     ("framework", "returned", "changes", "said"),
     [
-        (KERAS, "None", {}, r"got a NoneType\. Is the return missing\?$"),
+        (KERAS, "None", {}, r"got a NoneType\. Is a return statement missing\?$"),
         (KERAS, "four", {}, r"must return a keras\.Model or a torch\.nn\.Module, or a tuple .*; got a ndarray\.$"),
         (KERAS, "()", {}, "got a tuple"),
         (KERAS, "model()", {}, r"returned a model without data\. Add data, such as --data digits, or return \(model, "),

@@ -404,9 +404,7 @@ def test_a_description_that_is_deleted_while_it_is_open_is_written_again(tmp_pat
         run.append(RECORDS[0])
         assert RunFolder.read(tmp_path).about == run.about
     (tmp_path / "run.json").unlink()
-    with pytest.raises(
-        RunFolderError, match=r"has records\.jsonl, but not the run\.json that describes them\. Restore"
-    ):
+    with pytest.raises(RunFolderError, match=r"has records\.jsonl, but no run\.json with their description\. Restore"):
         opened(tmp_path)
     assert (tmp_path / "records.jsonl").read_bytes()
 
@@ -445,14 +443,14 @@ def test_a_folder_of_another_user_is_a_clear_error(mode: int, is_readable: bool)
         reading, writing = (as_other_user(use, folder) for use in (read_records, opened))
         folder.chmod(0o755)
     assert re.fullmatch(
-        r"RunFolderError: .* cannot be used as a run folder: Permission denied\. Make room on its disk, check .*",
+        r"RunFolderError: .* cannot be used as a run folder: Permission denied\. Free disk space, check .*",
         writing,
     )
     if is_readable:
         assert reading == "done"
     else:
         assert re.fullmatch(
-            r"RunFolderError: '.*' cannot be read: Permission denied\. Check its files, and your rights.*", reading
+            r"RunFolderError: '.*' cannot be read: Permission denied\. Check its files and their permissions\.", reading
         )
 
 

@@ -73,23 +73,23 @@ def test_seeds_that_differ_are_no_result_in_words_too() -> None:
     records += [make("up", seed, [0.9]) for seed in range(5, 8)]
     assert rows(records)["up"].verdict == "no result"
     said = in_words(summarize(records))
-    assert "up shares no seed with the best fixed rate, fixed 0.1" in said
+    assert "up has no seed in common with the best fixed rate, fixed 0.1" in said
     assert "within noise" not in said
 
 
 def test_a_given_target_is_named_in_words() -> None:
     said = in_words(summarize(RECORDS, target=0.6))
-    assert "up reached 0.6 in 15 steps instead of 20 (0.75 times as many, those of its range test counted)." in said
-    assert "up reached 0.78 in 25 steps, those of its range test counted." in in_words(summarize(RECORDS, target=0.78))
-    assert "up reached what fixed 0.1 gets at best in 15 steps" in in_words(summarize(RECORDS))
+    assert "up reached 0.6 in 15 steps instead of 20 (0.75 times as many, including its range test)." in said
+    assert "up reached 0.78 in 25 steps, including its range test." in in_words(summarize(RECORDS, target=0.78))
+    assert "up reached the best value of fixed 0.1 in 15 steps" in in_words(summarize(RECORDS))
 
 
 def test_the_fastest_policy_is_named_where_it_is_another() -> None:
     slow = [make("slow", seed, [0.5, 0.6, 0.9 + 0.01 * seed]) for seed in range(4)]
     said = in_words(summarize([*RECORDS, *slow]))
     assert "slow did best of 4 policies" in said
-    assert "slow reached what fixed 0.1 gets at best in 35 steps instead of 20 (1.75 times as many" in said
-    assert "The fastest, up, reached what fixed 0.1 gets at best in 15 steps instead of 20 (0.75 times as many" in said
+    assert "slow reached the best value of fixed 0.1 in 35 steps instead of 20 (1.75 times as many" in said
+    assert "The fastest, up, reached the best value of fixed 0.1 in 15 steps instead of 20 (0.75 times as many" in said
     assert "fastest" not in in_words(summarize(RECORDS))
     # None is called fast that takes longer than the baseline.
     later = [make("later", seed, [0.5, 0.6, 0.75 + 0.01 * seed, 0.8]) for seed in range(4)]
@@ -119,7 +119,7 @@ def test_the_words_say_how_many_seeds_were_lost() -> None:
     records += [make("up", seed, [0.1], status="diverged") for seed in range(2, 5)]
     said = in_words(summarize(records))
     assert "up is better than the best fixed rate, fixed 0.1. The difference in val_accuracy is +0.1, more" in said
-    assert said.endswith("3 trials diverged or failed and count in no mean (up: 3 of 5 seeds diverged).")
+    assert said.endswith("3 trials diverged or failed and are left out of the means (up: 3 of 5 seeds diverged).")
     records.append(make("up", 5, [], status="failed"))
     assert in_words(summarize(records)).endswith("(up: 3 of 6 seeds diverged and 1 of 6 seeds failed).")
 
@@ -128,7 +128,7 @@ def test_one_seed_says_nothing_about_noise() -> None:
     summary = summarize([make("fixed 0.1", 0, [0.5]), make("up", 0, [0.9])])
     assert summary.rows[0].verdict == "one seed"
     assert summary.rows[0].best == Interval(0.9)
-    assert "One seed cannot tell up from the best fixed rate, fixed 0.1: run 4 more seeds." in in_words(summary)
+    assert "One seed is not enough to compare up with the best fixed rate, fixed 0.1: run 4 more" in in_words(summary)
 
 
 def test_low_is_good_where_the_direction_says_so() -> None:
@@ -195,7 +195,7 @@ def test_a_fixed_rate_that_lost_a_seed_is_the_baseline_only_where_each_did() -> 
     assert "up is better than the best fixed rate whose trials all finished, fixed 0.1." in in_words(summarize(records))
     lost = [r if r.trial != "fixed 0.1-0" else replace(r, status="diverged") for r in records]
     assert rows(lost)["fixed 1"].verdict == "baseline"
-    assert "from the best fixed rate, fixed 1" in in_words(summarize(lost))
+    assert "with the best fixed rate, fixed 1" in in_words(summarize(lost))
 
 
 def test_a_seed_without_a_target_counts_in_no_number_about_targets() -> None:
@@ -210,7 +210,7 @@ def test_a_seed_without_a_target_counts_in_no_number_about_targets() -> None:
     assert (half.aimed, half.reached, half.steps_to_target, half.ratio) == (2, 1, None, None)
     assert (elsewhere.aimed, elsewhere.reached, elsewhere.target, elsewhere.ratio) == (0, 0, None, None)
     assert "The difference in val_accuracy is" in in_words(summarize(records))
-    assert "up reached what fixed 0.1 gets at best in 15 steps instead of 20" in in_words(summarize(records))
+    assert "up reached the best value of fixed 0.1 in 15 steps instead of 20" in in_words(summarize(records))
     # A target that is given is one in every seed; where the baseline lost it, there are no steps to compare with.
     up = rows(records, target=0.75)["up"]
     assert (up.aimed, up.reached, up.steps_to_target, up.ratio) == (3, 3, 15, None)

@@ -373,7 +373,7 @@ def test_extreme_metrics_are_shown_as_not_measured(tmp_path: Path, records: list
     run = write_run(tmp_path, trials)
     text = render(run_page(run))
     said = in_words(summarize(read_records(run)))
-    assert "One seed cannot tell up from the best fixed rate, fixed: run 4 more seeds. The difference" in said
+    assert "One seed is not enough to compare up with the best fixed rate, fixed: run 4 more seeds." in said
     (group,) = content(text)["groups"]
     assert [curve["step"] for curve in group["series"][0]["curves"]] == [[], [10.0]]
 
@@ -530,7 +530,7 @@ def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     for folder, said in (
         (tmp_path, "holds neither a run nor a range test, but"),
-        (tmp_path / "missing", "there is no file or folder"),
+        (tmp_path / "missing", "does not exist. Check the path"),
         (tmp_path / "other.json", "must be the JSON of a range test"),
     ):
         answer = CliRunner().invoke(app, ["report", str(folder)])

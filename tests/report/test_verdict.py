@@ -54,7 +54,8 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     assert group.rows[0].final.mean == 0.8
     assert group.rows[0].seconds == 2.0
     lost = (
-        "2 trials diverged or failed and count in no mean (moving: 1 of 2 seeds diverged; broken: 1 of 1 seed failed)"
+        "2 trials diverged or failed and are left out of the means (moving: 1 of 2 seeds diverged; "
+        "broken: 1 of 1 seed failed)"
     )
     assert lost in words(trials)
 
@@ -88,7 +89,7 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
     reached = {row.policy: row.steps_to_target for row in group.rows}
     assert group.target == 0.5
     assert reached == {"moving": 15, "fixed 1": 20, "fixed 2": None, "slow": None}
-    assert "in 15 steps instead of 20 (0.75 times as many, those of its range test counted)" in words(trials)
+    assert "in 15 steps instead of 20 (0.75 times as many, including its range test)" in words(trials)
 
 
 def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
@@ -107,7 +108,7 @@ def test_a_fixed_rate_with_a_lost_seed_is_still_the_target() -> None:
     assert (group.baseline.policy, group.target) == ("fixed", 0.8)
     # Also one that failed so early that it had no optimizer yet.
     group = only([*trials, trial("fixed", 3, [], status="failed", epochs={}, lr=None, optimizer="")])
-    assert "2 trials diverged or failed and count in no mean (fixed: 2 of 4 seeds failed)" in " ".join(
+    assert "2 trials diverged or failed and are left out of the means (fixed: 2 of 4 seeds failed)" in " ".join(
         verdict.of_group(group)
     )
 
@@ -117,8 +118,8 @@ def test_a_fixed_rate_that_diverged_is_no_target() -> None:
     group = only(trials)
     assert group.target == 0.8
     assert (
-        "cannot tell moving from the best fixed rate, fixed: run 4 more seeds. The difference in val_accuracy is +0.1"
-        in words(trials)
+        "is not enough to compare moving with the best fixed rate, fixed: run 4 more seeds. The "
+        "difference in val_accuracy is +0.1" in words(trials)
     )
 
 
@@ -127,8 +128,8 @@ def test_without_a_fixed_rate_there_is_no_target() -> None:
     group = only(trials)
     assert group.target is None
     assert (
-        "cannot tell a from the best, b: run 4 more seeds. The difference in val_accuracy is \N{MINUS SIGN}0.1"
-        in words(trials)
+        "is not enough to compare a with the best, b: run 4 more seeds. The "
+        "difference in val_accuracy is \N{MINUS SIGN}0.1" in words(trials)
     )
 
 
@@ -146,14 +147,14 @@ def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
         ([0.68, 0.69, 0.65], "moving is probably worse than the best fixed rate, fixed: run 5 more seeds to be sure."),
         (
             [0.60, 0.72, 0.79],
-            "moving and the best fixed rate, fixed, are too close to tell apart: 10 more seeds may not do.",
+            "moving and the best fixed rate, fixed, are too close: even 10 more seeds may not be enough.",
         ),
-        ([0.69, 0.70, 0.71], "moving and the best fixed rate, fixed, are too close to tell apart: 10 more"),
+        ([0.69, 0.70, 0.71], "moving and the best fixed rate, fixed, are too close: even 10 more"),
         (
             [0.70, 0.72],
-            "moving is probably better than the best fixed rate, fixed, but two seeds cannot tell: run 3 more seeds.",
+            "moving is probably better than the best fixed rate, fixed, but two seeds are not enough: run 3 more",
         ),
-        ([0.9], "One seed cannot tell moving from the best fixed rate, fixed: run 4 more seeds."),
+        ([0.9], "One seed is not enough to compare moving with the best fixed rate, fixed: run 4 more seeds."),
     ],
 )
 def test_the_first_sentence_is_the_verdict_and_the_second_its_interval(moving: list[float], said: str) -> None:
@@ -204,7 +205,7 @@ def test_the_cells_of_a_column_have_equal_places() -> None:
 
 
 def test_seeds_that_differ_give_no_difference() -> None:
-    assert "shares no seed" in words([trial("fixed", 0, [0.5]), trial("moving", 1, [0.6])])
+    assert "has no seed in common" in words([trial("fixed", 0, [0.5]), trial("moving", 1, [0.6])])
 
 
 def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:

@@ -1,4 +1,4 @@
-"""The `cyclr` command: its options, and the subcommands that draw, test and show."""
+"""The `cyclr` command, its own options, and the subcommand `plot`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ _HELP = """Find good learning-rate bounds for a model, and train it with cyclica
 3. Train and compare: `cyclr compare --workload model.py:build --data mnist --policy fixed:0.01,0.1
    --policy one_cycle --epochs 8`
 
-Without a model of your own: `cyclr demo`. What `build` returns: `cyclr range-test --help`
+Without a model of your own, run `cyclr demo`. What `build` must return: `cyclr range-test --help`
 """
 
 app = typer.Typer(
@@ -73,10 +73,10 @@ def plot(
     base_lr: Annotated[float, typer.Option(help="Lower bound.")] = 0.001,
     max_lr: Annotated[float, typer.Option(help="Upper bound.")] = 0.006,
     step_size: Annotated[int, typer.Option(min=1, help="Steps in half a cycle.")] = 2000,
-    step_size_down: Annotated[int | None, typer.Option(min=1, help="Steps on the way down, if they differ.")] = None,
+    step_size_down: Annotated[int | None, typer.Option(min=1, help="Steps down, if not --step-size.")] = None,
     shape: ShapeOption = "triangular",
     mode: ModeOption = "triangular",
-    gamma: Annotated[float, typer.Option(help="Factor per step of exp_range.")] = 0.9999,
+    gamma: Annotated[float, typer.Option(help="Factor of the amplitude per step, for exp_range.")] = 0.9999,
     steps: Annotated[
         int | None, typer.Option(min=2, help="Steps to draw; the whole schedule or its first four cycles by default.")
     ] = None,
@@ -105,12 +105,12 @@ def plot(
 
 
 def _check_used(context: typer.Context, schedule: Path | None, mode: str) -> None:
-    """Refuse options that the picture would not show."""
+    """Raise if an option would not change the picture."""
     unused: tuple[str, ...] = ()
     if schedule is not None:
-        unused, reason = _OF_CYCLE, "the file of --schedule has all of it"
+        unused, reason = _OF_CYCLE, "the file of --schedule describes the whole schedule"
     elif mode != "exp_range":
-        unused, reason = ("gamma",), "it is of --mode exp_range"
+        unused, reason = ("gamma",), "only --mode exp_range uses it"
     for name in unused:
         if is_given(context, name):
             raise CyclrError(f"--{name.replace('_', '-')} would change nothing: {reason}. Leave it out.")

@@ -1,4 +1,4 @@
-"""`cyclr compare`: policies against one another, on this machine or on a Ray cluster."""
+"""`cyclr compare`: compare policies, on this machine or on a Ray cluster."""
 
 import shlex
 from pathlib import Path
@@ -37,20 +37,20 @@ from cyclr.report.run import predictions
 _OF_SUMMARY = ("summary", "output", "baseline", "target", "csv", "overwrite")
 
 _DISPENSABLE = ("s", "final", "models", "ratio", "n")
-"""Columns that a narrow terminal goes without, the first of them first."""
+"""Columns that are left out in a narrow terminal, in this order."""
 
 _LEGEND = {
-    "n": "seeds",
-    "difference": "of best, to the baseline",
-    "steps": "to the target, range test included",
-    "ratio": "of the steps, to the baseline's",
-    "s": "seconds",
+    "n": "number of seeds",
+    "difference": "best minus the baseline's best",
+    "steps": "to the target, including the range test",
+    "ratio": "steps divided by the baseline's steps",
+    "s": "seconds per trial",
 }
 
 _POLICY_HELP = (
-    "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given many times. "
-    f"Kinds: {', '.join(policies.KINDS)} (schedule:FILE.json). Any but cosine and plateau takes ending=ensemble or "
-    "ending=average, with every and keep."
+    "KIND, KIND:option=value,… or fixed:RATE,RATE,…; may be given several times. "
+    f"Kinds: {', '.join(policies.KINDS)} (schedule:FILE.json). All kinds except cosine and plateau take "
+    "ending=ensemble or ending=average, with every and keep."
 )
 
 
@@ -59,7 +59,7 @@ def compare(
     spec: Annotated[
         Path | None, typer.Argument(help="TOML file of the comparison; options take precedence.", show_default=False)
     ] = None,
-    output: Annotated[Path, typer.Option(help="Run folder; one that exists is finished.")] = Path("cyclr-compare"),
+    output: Annotated[Path, typer.Option(help="Run folder; missing trials are added.")] = Path("cyclr-compare"),
     workload: Annotated[
         str | None,
         typer.Option(
@@ -72,41 +72,47 @@ def compare(
     data: DataOption = None,
     policy: Annotated[list[str] | None, typer.Option(help=_POLICY_HELP)] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds: 0, 1, 2, …")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Budget of a training in epochs.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps (optimizer updates) instead.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in an update.")] = None,
-    optimizer: Annotated[list[str] | None, typer.Option(help="Optimizer by name; may be given many times.")] = None,
-    metric: Annotated[str | None, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Length of every training in epochs.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length in steps (optimizer updates), instead of --epochs.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per update.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="Optimizer by name; may be given several times.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric to compare: val_accuracy, val_loss, …")] = None,
     direction: Annotated[
         Literal["max", "min"] | None,
         typer.Option(help="Which values of the metric are better; by default from its name (min for losses)."),
     ] = None,
     range_test_steps: Annotated[
-        int | None, typer.Option(min=2, help="Updates of the range tests; 150 by default.")
+        int | None, typer.Option(min=2, help="Updates of each range test; 150 by default.")
     ] = None,
     backend: BackendOption = None,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or Ray.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per core by default.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the framework in a trial.")] = 1,
-    retries: Annotated[int, typer.Option(min=0, help="How often a trial is restarted if its worker dies.")] = 2,
-    address: Annotated[str | None, typer.Option(help="Ray cluster, such as auto; a Ray here by default.")] = None,
-    cpus: Annotated[float, typer.Option(min=0, help="CPUs of a trial on Ray.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a trial on Ray; fractions share one.")] = 0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed.")] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Local worker processes, or Ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials that run at the same time; one per core by default.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Framework threads per trial.")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="Restarts of a trial whose worker died.")] = 2,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, such as auto; by default Ray starts on this machine.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per trial on Ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per trial on Ray; several trials may share a GPU.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     baseline: Annotated[
         str | None, typer.Option(help="Policy to compare with; the best fixed rate by default.")
     ] = None,
-    target: Annotated[float | None, typer.Option(help="Value to reach; the baseline's best by default.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+    target: Annotated[float | None, typer.Option(help="Metric value to reach; the baseline's best by default.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write the table to.")] = None,
     overwrite: OverwriteOption = False,
-    summary: Annotated[bool, typer.Option("--summary", help="Show what is recorded, and train nothing.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Show the recorded results without training.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Log folder for TensorBoard.")] = None,
     mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.")] = None,
     wandb: Annotated[
         str | None, typer.Option(help="Project of Weights & Biases; offline unless WANDB_MODE is set.")
     ] = None,
 ) -> None:
-    """Compare policies for the learning rate over several seeds; run it again to finish what was interrupted.
+    """Compare learning-rate policies over several seeds. To finish an interrupted comparison, run the command again.
 
     Example: cyclr compare --policy fixed:0.01,0.03,0.1 --policy triangular --epochs 8 --seeds 3
     """
@@ -155,7 +161,7 @@ def compare(
             missing = len(RunFolder.read(output, missing_ok=True).missing(trial.id for trial in trials))
             err.print(
                 f"\nInterrupted: {len(trials) - missing} of {len(trials)} trials are recorded. "
-                f"The same command goes on, and so does: {shell(['cyclr', 'compare', '--output', str(output)])}",
+                f"To continue, run the same command again, or: {shell(['cyclr', 'compare', '--output', str(output)])}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -170,7 +176,7 @@ def compare(
         if record.range_test_steps > record.total_steps > 0:
             say(
                 f"The range test ({record.range_test_steps:,} updates) was longer than the training "
-                f"({record.total_steps:,}). Train longer, or test with fewer: --range-test-steps "
+                f"({record.total_steps:,}). Train longer, or test with fewer updates: --range-test-steps "
                 f"{max(20, record.total_steps // 2)}."
             )
             break
@@ -184,7 +190,7 @@ def compare(
 
 
 def _comparison(context: typer.Context, spec: Path | None, output: Path, given: dict[str, Any]) -> Spec:
-    """Return the comparison of a file, of a run folder that is to be finished, or of options alone."""
+    """Return the comparison in a file or in an unfinished run folder, or the comparison that the options describe."""
     tables = given["policies"]
     recorded = {} if spec or tables else RunFolder.read(output, missing_ok=True).about
     if recorded:
@@ -196,14 +202,14 @@ def _comparison(context: typer.Context, spec: Path | None, output: Path, given: 
         if not (given["epochs"] or given["steps"]):
             needed["the length of a training"] = ("--epochs", "8")
         if needed:
-            finished = f" (there is no comparison in {output} to finish)" if is_given(context, "output") else ""
+            finished = f" ({output} holds no comparison to finish)" if is_given(context, "output") else ""
             example = command_line(context, *(word for words in needed.values() for word in words))
             raise CyclrError(f"a comparison needs {' and '.join(needed)}{finished}. For example: {example}")
     return Spec.from_options(spec, given)
 
 
 def _policies(texts: list[str]) -> list[dict[str, Any]]:
-    """Return the policies of `--policy`, each checked by itself, so that an error names its option."""
+    """Return the policies of all `--policy` options. Each option is checked separately, so that errors can quote it."""
     tables = []
     for text in texts:
         try:
@@ -216,15 +222,15 @@ def _policies(texts: list[str]) -> list[dict[str, Any]]:
 
 
 def own_traceback(record: Record) -> str:
-    """Return the traceback of a failed trial if it is one in the user's file, else an empty text."""
+    """Return the traceback of a failed trial if the error is in the user's file, else `""`."""
     name = Path(record.workload.partition(".py:")[0]).name
     traceback = record.traceback or ""
-    # Records of version 0.1 hold cyclr's lines too.
+    # In records of version 0.1 tracebacks include lines of cyclr.
     return traceback if f'{name}.py", line' in traceback and "/cyclr/experiments/" not in traceback else ""
 
 
 def _print_failures(records: list[Record]) -> None:
-    """Print every error once, with the traceback in the user's file."""
+    """Print every error once, with its traceback in the user's file."""
     by_error: dict[str, list[Record]] = {}
     for record in records:
         if record.status == "failed":
@@ -237,7 +243,7 @@ def _print_failures(records: list[Record]) -> None:
 
 
 def _check_summary(context: typer.Context) -> None:
-    """Refuse what a summary would not look at."""
+    """Raise if an option is given that --summary would ignore."""
     ignored = [
         option.opts[0] if option.param_type_name == "option" else str(context.params["spec"])
         for option in context.command.params
@@ -246,13 +252,13 @@ def _check_summary(context: typer.Context) -> None:
     if ignored:
         raise CyclrError(
             f"--summary shows recorded results and takes only {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])}; "
-            f"got {', '.join(ignored)}. Leave out either."
+            f"got {', '.join(ignored)}. Leave out --summary or these options."
         )
 
 
 def print_summary(summary: Summary) -> None:
     """Print a table for every group, and the verdict in words."""
-    # A file or a pipe has no width that could cut a table.
+    # In a file or a pipe, lines may have any width.
     wide = out if out.is_terminal else Console(width=1000, emoji=False)
     metrics = ", ".join(dict.fromkeys(group.metric for group in summary.groups))
     say(f"{metrics}: mean over seeds, and its {100 * summary.confidence:g} % interval", style="italic")
@@ -265,20 +271,20 @@ def print_summary(summary: Summary) -> None:
         wide.print()
     legend = [f"{name}: {what}" for name, what in _LEGEND.items() if name not in left_out]
     if any(group.has_endings for group in summary.groups):
-        legend += ["ending: the ensemble or average of members", "models: that a prediction of it costs"]
-    note = f" Left out at this width: {', '.join(sorted(left_out))}; --csv has all." if left_out else ""
+        legend += ["ending: the ensemble or average of members", "models: evaluated for one prediction of the ending"]
+    note = f" Not shown at this width: {', '.join(sorted(left_out))}; --csv has all columns." if left_out else ""
     out.print("; ".join(legend) + "." + note, style="dim")
     out.print(verdict.in_words(summary), highlight=False, markup=False)
 
 
 def _fitting(group: Group, title: str | None, console: Console) -> tuple[RenderableType, set[str]]:
-    """Return the table without the columns that the console has no room for, and these; or its rows as paragraphs."""
+    """Return a table of the columns that fit the console, and the names of the others; or all rows as paragraphs."""
     rows = [_cells(row, group.has_endings) for row in group.rows]
     longest = max(len(row.policy) for row in group.rows)
     least = min(20, longest)
     for count in range(len(_DISPENSABLE) + 1):
         shown = [name for name in rows[0] if name not in _DISPENSABLE[:count]]
-        # A console measures nothing wider than itself.
+        # Measured with a wide console, because a console measures no more than its own width.
         room = console.width - Console(width=1000).measure(_table(rows, shown, title, least)).maximum
         if room >= 0:
             return _table(rows, shown, title, min(longest, least + room)), rows[0].keys() - shown
@@ -295,7 +301,7 @@ def _fitting(group: Group, title: str | None, console: Console) -> tuple[Rendera
 
 
 def _table(rows: list[dict[str, str]], shown: list[str], title: str | None, width: int) -> Table:
-    """Return a table of some columns, of which the first has a width and the others are as wide as they need."""
+    """Return a table of the columns `shown`. The first has a fixed width, the others are as wide as their content."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column(shown[0], overflow="fold", width=width)
     for name in shown[1:]:
@@ -306,7 +312,7 @@ def _table(rows: list[dict[str, str]], shown: list[str], title: str | None, widt
 
 
 def _cells(row: Row, has_endings: bool) -> dict[str, str]:
-    """Return the cells of a row by the names of their columns."""
+    """Return the cells of a row by column name."""
     lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
     reached = f"{row.reached} of {row.aimed}" if row.reached else "never" if row.aimed else "–"
     return {

@@ -1,4 +1,4 @@
-"""`cyclr demo`: the whole job on real data."""
+"""`cyclr demo`: a range test, trainings and a comparison on real data."""
 
 import importlib.util
 import math
@@ -56,20 +56,21 @@ def demo(
     data: DataOption = None,
     backend: BackendOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Length of each of the eight trainings, in epochs.")] = 16,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update.")] = 50,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per update.")] = 50,
     shape: ShapeOption = "parabolic",
     mode: ModeOption = "triangular",
-    metric: Annotated[str, typer.Option(help="What is compared: val_accuracy, val_loss, …")] = "val_accuracy",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
+    metric: Annotated[str, typer.Option(help="Metric to compare: val_accuracy, val_loss, …")] = "val_accuracy",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the page, pictures and records.")] = Path("cyclr-demo"),
     overwrite: OverwriteOption = False,
     open_page: OpenOption = None,
 ) -> None:
-    """Show the whole job on real data: range test, bounds, a cycle, AutoCycle and a grid of fixed rates, on a page.
+    """Compare a cycle, AutoCycle and fixed learning rates on real data, after a range test, and write a page.
 
-    A small CNN is tested for its learning-rate bounds with Adam and trained with a cycle between them, plainly and
-    with AutoCycle, and with four fixed rates, from the same weights for the same number of steps. Then two runs start
-    from bounds that are ten times too high. The default data needs no download and takes about a minute.
+    A range test finds learning-rate bounds for a small CNN with Adam. The CNN is then trained with a cycle between
+    these bounds, with AutoCycle, and with four fixed learning rates. These six trainings start from the same weights
+    and have the same number of steps. Two more trainings use bounds that are ten times too high. With the default data
+    the demo needs no download and takes about a minute.
     """
     first = demo_spec(
         model,
@@ -115,7 +116,7 @@ def demo(
     rates = fixed_rates(cycle.optimizer)
     _tell(
         f"To compare with: AutoCycle between the same bounds, and the fixed rates {', '.join(map(str, rates))}, which "
-        f"are 0.3, 1, 3 and 10 times the usual {rates[1]} of {cycle.optimizer.partition('(')[0]}."
+        f"are 0.3, 1, 3 and 10 times the usual {rates[1]} for {cycle.optimizer.partition('(')[0]}."
     )
     records = _run(whole_demo(first, cycle), output)
     summary = summarize(records.values())
@@ -125,16 +126,16 @@ def demo(
     try:
         _files.write_atomically(page, render(run_page(output)))
     except MissingExtraError as error:
-        say(f"Pictures and records are in {output}. There is no page: {error}")
+        say(f"Pictures and records are in {output}. The page was not written: {error}")
         return
     say(f"Written: {page}, and pictures and records beside it")
-    _tell("Next, the same with more seeds, and a test of your own model:")
+    _tell("Next steps: the same comparison with more seeds, and a range test of your own model:")
     say(f"  cyclr compare --output {output} --seeds {max(5, seed + 1)}\n  cyclr range-test --model FILE.py:function")
     show_page(page, open_page)
 
 
 def _tell(text: str) -> None:
-    """Print sentences, broken between words."""
+    """Print sentences, with line breaks between words."""
     out.print(redact(text), highlight=False, markup=False)
 
 
@@ -145,7 +146,7 @@ def _run(spec: Spec, folder: Path) -> dict[str, Record]:
         with Board(out, spec.metric) as board:
             run_comparison(spec, folder, retry_failed=True, tell=board)
     else:
-        _tell(f"{', '.join(trial.policy.name for trial in trials)}: trained before. --overwrite trains again.")
+        _tell(f"{', '.join(trial.policy.name for trial in trials)}: already trained. To train again, add --overwrite.")
     records = {record.trial: record for record in RunFolder.read(folder).records}
     for record in (records[trial.id] for trial in trials):
         if record.status == "failed":
@@ -157,7 +158,7 @@ def _run(spec: Spec, folder: Path) -> dict[str, Record]:
 
 
 def _print_remarks(records: dict[str, Record], group: Group, images: int) -> None:
-    """Say what one seed can show, and what AutoCycle did."""
+    """Print how many updates the trainings took, how much one seed can show, and the events of AutoCycle."""
     cycle, auto = records[CYCLE], records[AUTO]
     fixed = [record.total_steps for record in records.values() if record.lr is not None]
     tested = cycle.range_test_steps
@@ -180,8 +181,8 @@ def _print_remarks(records: dict[str, Record], group: Group, images: int) -> Non
         if more := len(events) - 1:
             _tell(f"… and {more} more, on the page.")
         if record is auto and same:
-            _tell(f"It used the rates of the {CYCLE}, so what differs in their results is noise.")
-    _tell("It saves most runs that start from bounds ten times too high, not all.\n")
+            _tell(f"It used the same learning rates as the {CYCLE}, so differences in their results are noise.")
+    _tell("AutoCycle rescues most runs that start from bounds ten times too high, but not all.\n")
 
 
 _PICTURES = ("range_test", "schedule", "accuracy")
@@ -200,7 +201,7 @@ def _save_pictures(records: list[Record], group: Group, files: list[Path]) -> No
         # The step is never None.
         steps = [(step or 0) + record.range_test_steps for step in record.epochs["step"]]
         values = [math.nan if value is None else value for value in record.epochs[record.metric]]
-        # A cycle in which AutoCycle corrected nothing has the curve of the plain one.
+        # If AutoCycle corrected nothing, its curve is the same as the curve of the plain cycle.
         same = next((name for name, curve in curves.items() if curve == (steps, values)), None)
         name = record.policy if same is None else f"{same}, {record.policy}"
         curves.pop(same or name, None)
@@ -212,7 +213,7 @@ def _save_pictures(records: list[Record], group: Group, files: list[Path]) -> No
     measured = axes.draw_curves(
         {name: values for name, (_, values) in curves.items()},
         x={name: steps for name, (steps, _) in curves.items()},
-        xlabel="step (optimizer update), those of the range test included",
+        xlabel="step (optimizer update), including the range test",
         ylabel=cycle.metric,
         marks={} if target is None else {f"best fixed rate: {target:.4f}": target},
     )

@@ -17,18 +17,19 @@ _SECONDS_BETWEEN = 0.25
 
 
 def bar_width(console: Console, beside: int) -> int:
-    """Return the width of a bar, with so many characters beside it in its line; less than 1 if there is no room.
+    """Return the width of a bar with `beside` characters in the same line; less than 1 if the bar does not fit.
 
-    Three columns stay free: the terminal writes ^C for Ctrl-C, and if that opened a line, another would not be erased.
+    Three columns stay free for the `^C` that the terminal prints after Ctrl-C. If `^C` started a new line, one line of
+    the bar would not be erased.
     """
     return min(30, console.width - beside - 3)
 
 
 class Board(Progress):
-    """A live table of running trials above a bar for all of them; without a terminal, a line for each that finishes.
+    """A live table of the running trials, and a bar for all trials. Without a terminal, one line per finished trial.
 
-    It is drawn again by a thread of its own, which takes turns with the lines that are printed above it. Rich's own
-    thread does not: if it draws while a line is printed, and a row has gone, the line is erased.
+    A separate thread draws the table. It shares a lock with the code that prints lines above the table. Rich's own
+    thread has no such lock: if it draws a shorter table while a line is printed, the line is erased.
 
     Args:
         console: the console to draw on.
@@ -59,13 +60,13 @@ class Board(Progress):
         self._bar = self.add_task("", total=None)
 
     def start(self) -> None:
-        """Draw the table, again and again."""
+        """Start the thread that draws the table."""
         super().start()
         if not self.disable:
             threading.Thread(target=self._draw, daemon=True).start()
 
     def stop(self) -> None:
-        """Erase the table."""
+        """Stop drawing, and erase the table."""
         with self._turn:
             self._ended.set()
             super().stop()
@@ -90,7 +91,7 @@ class Board(Progress):
                 self._finished += 1
                 self._finished_weight += self._trials[record.trial].weight
                 self._print(record)
-        # The range test of a trial is short and counts as nothing.
+        # Only training counts as progress, because loading and range tests are short.
         training = {name: one for name, one in self._running.items() if one.stage == "training"}
         running = sum(self._trials[name].weight * one.done / one.total for name, one in training.items())
         before = f", {self._done_before} from before" if self._done_before else ""
@@ -132,14 +133,14 @@ class Board(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the table and the bar."""
         beside = len("  seed  range test    ") + max(len(self._metric), 6)
-        # A short name beside a bar, or a longer one without.
+        # The policy's name is short if there is a bar, and longer otherwise.
         bar = min(10, bar_width(self._terminal, beside + 32))
         longest = self._terminal.width - 3 - beside - (bar + 2 if bar > 0 else 0)
         table = Table(box=None, header_style="dim", pad_edge=False)
         table.add_column("policy", no_wrap=True, overflow="ellipsis", max_width=max(8, longest))
         for column in ("seed", "stage", *([""] if bar > 0 else []), self._metric):
             table.add_column(column, no_wrap=True)
-        # A copy, because this is called by a thread.
+        # A copy, because the drawing thread calls this method while trials start and finish.
         for name, progress in list(self._running.items()):
             trial, value = self._trials[name], self._values.get(name)
             drawn = ProgressBar(total=progress.total, completed=progress.done, width=bar)

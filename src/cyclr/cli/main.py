@@ -32,17 +32,17 @@ def main() -> None:
     try:
         app()
     except OSError as error:
-        # Standard output is on a full disk.
+        # For example, the output goes to a file on a full disk.
         sys.stderr.write(f"cyclr: {error}\n")
         raise SystemExit(1) from None
 
 
 class _RedactedStream(io.TextIOWrapper):
-    """A stream without credentials, hosts and home folders, also in what a user's file and other packages print."""
+    """A stream that removes credentials, hosts and home folders from all text that this process prints."""
 
     @classmethod
     def over(cls, stream: io.TextIOWrapper) -> "_RedactedStream":
-        # A pipe may have an encoding that lacks some of the characters that are printed.
+        # The encoding of a pipe may lack some of the printed characters.
         return cls(
             stream.buffer,
             stream.encoding,
@@ -56,15 +56,15 @@ class _RedactedStream(io.TextIOWrapper):
 
 
 def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A `sys.unraisablehook` that interrupts once more if Python drops a Ctrl-C.
+    """Return a `sys.unraisablehook` that repeats a Ctrl-C that Python ignored.
 
-    If the signal comes while a finalizer or a callback of the garbage collector runs (the frameworks have many), Python
-    reports the `KeyboardInterrupt` as "ignored" and goes on. Everything else goes to the hook given.
+    If the signal arrives while a finalizer or a callback of the garbage collector runs (the frameworks have many),
+    Python reports the `KeyboardInterrupt` as "ignored" and continues. All other exceptions are passed to `hook`.
     """
 
     def handle(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            # Not from in here: what the hook itself raises is dropped as well.
+            # From another thread, because Python also ignores an interrupt during this hook.
             threading.Timer(0.05, _interrupt).start()
         else:
             hook(unraisable)
@@ -73,7 +73,7 @@ def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _interrupt() -> None:
-    """Send the main thread a signal: one that is only simulated does not end a wait for a lock or a pipe."""
+    """Send SIGINT to the main thread. A simulated interrupt would not end a wait for a lock or a pipe."""
     main_thread = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main_thread is not None:
         signal.pthread_kill(main_thread, signal.SIGINT)

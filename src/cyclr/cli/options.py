@@ -1,4 +1,4 @@
-"""Shared by the subcommands: consoles, exit codes, errors, and options that more than one of them has."""
+"""Consoles, exit codes, error output, and options that several subcommands share."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ from cyclr.range_test import RangeTestResult
 from cyclr.schedules.cyclical import Mode
 from cyclr.schedules.shape import Shape
 
-# Without emoji: a model is named FILE.py:function, and ":bug:" would be an insect.
+# Without emoji, because Rich would replace ":bug:" in a file name by a picture.
 out, err = Console(emoji=False), Console(stderr=True, emoji=False)
 
 
 class Exit(IntEnum):
-    """Exit codes; 2 is wrong usage, by typer."""
+    """Exit codes of cyclr. typer itself exits with 2 after wrong usage."""
 
     ERROR = 1
     NO_BOUNDS = 3
@@ -40,25 +40,23 @@ DataOption = Annotated[
         "--data",
         help="**digits** (embedded, the default of mlp and cnn), **mnist**, **fashion_mnist**, **cifar10**, "
         "**cifar100** (downloaded by Keras), a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test. "
-        "A function of a FILE.py needs it if it returns no data.",
+        "Required if the FILE.py:function returns no data.",
     ),
 ]
 BackendOption = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,
-    typer.Option(help="Keras backend; by default from KERAS_BACKEND or keras.json, else the first installed."),
+    typer.Option(help="Keras backend; by default from KERAS_BACKEND or keras.json, else the first installed backend."),
 ]
 
 
-ShapeOption = Annotated[Shape, typer.Option(help="Wave between the bounds.")]
+ShapeOption = Annotated[Shape, typer.Option(help="Shape of the wave between the bounds.")]
 ModeOption = Annotated[
-    Mode, typer.Option(help="Bounds that stay, or an amplitude that halves per cycle or shrinks per step.")
+    Mode, typer.Option(help="Constant bounds, or an amplitude that halves per cycle or shrinks per step.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 OpenOption = Annotated[
     bool | None,
-    typer.Option(
-        "--open/--no-open", help="Show the page in a browser; by default a terminal asks.", show_default=False
-    ),
+    typer.Option("--open/--no-open", help="Open the page in a browser; by default you are asked.", show_default=False),
 ]
 
 
@@ -66,7 +64,7 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 class Command(TyperCommand):
-    """A command whose errors that a user can fix become one line and an exit code; others keep their traceback."""
+    """A command that turns errors that a user can fix into one line and an exit code. Others keep their traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         words = [*args]
@@ -77,13 +75,13 @@ class Command(TyperCommand):
                 hint = did_you_mean(given[1], re.findall(r"'(.*?)'", given[2]))
                 error.message = f"{given[0]} {hint}".rstrip()
             elif error.param is not None and error.param.name == "model" and not error.message:
-                # A missing option: its message is only what follows.
+                # The option is missing. typer prints "Missing option '--model'." before this message.
                 file = next((word for word in words if ".py" in word), "FILE.py:function")
                 error.message = f"Write --model {file}."
             error.message = redact(error.message)
             raise
         except _UsageError as error:
-            # It may quote an argument, and is broken into lines.
+            # The message may quote an argument. Redact it here, because typer breaks it into lines.
             error.message = redact(error.message)
             raise
 
@@ -91,29 +89,29 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            err.print("\nInterrupted: no file is half-written. Run the same command again to go on.")
+            err.print("\nInterrupted. All files are complete; run the same command again to continue.")
             raise typer.Exit(Exit.INTERRUPTED) from None
         except (CyclrError, ValueError, TypeError, OSError) as error:
             said = str(error)
             if isinstance(error, OSError) and error.filename and not isinstance(error, CyclrError):
-                # Without the number of the error.
+                # Without the error number, which str(error) contains.
                 said = f"{error.filename}: {error.strerror}."
             err.print(Text.assemble(("Error: ", "bold red"), redact(in_options(said, ctx))), soft_wrap=True)
             raise typer.Exit(Exit.NO_BOUNDS if isinstance(error, BoundsError) else Exit.ERROR) from None
 
 
 def in_options(message: str, context: Any) -> str:
-    """Return a message about arguments as one about the options of a command: `min_lr=1` becomes `--min-lr 1`.
+    """Return a message with arguments written as options of the command: `min_lr=1` becomes `--min-lr 1`.
 
-    If there is a file of settings, only options on the command line are renamed: the others have the names in the file.
-    The traceback of a user's file stays as it is.
+    If settings also come from a file, only options on the command line are rewritten, because the file uses the names
+    of arguments. Messages with the traceback of a user's file are not changed.
     """
     options = {param.name: param.opts[0] for param in context.command.params if param.param_type_name == "option"}
     if context.params.get("spec") or context.params.get("schedule"):
         options = {name: option for name, option in options.items() if is_given(context, name)}
     if not options or "\nTraceback" in message:
         return message
-    # A name of one word is also a word, unless "must" follows.
+    # A name of one word may be an ordinary word of the message, so it is rewritten only before "must".
     wholes = [rf"{name}(?![\w=])" if "_" in name else rf"{name}(?= must\b)" for name in options]
     values = rf"({'|'.join(options)})=(?=\S)"
     found = re.compile(rf"(?<![\w.'\"/-])(?:{values}|({'|'.join(wholes)}))")
@@ -127,7 +125,7 @@ def is_given(context: Any, name: str) -> bool:
 
 
 def command_line(context: Any, *more: str) -> str:
-    """Return the command with the options that were given, and more words, to be typed."""
+    """Return the command line with the options that were given and with more words, quoted for a shell."""
     words = ["cyclr", context.command.name]
     for param in context.command.params:
         value = context.params.get(param.name)
@@ -140,12 +138,12 @@ def command_line(context: Any, *more: str) -> str:
 
 
 def check_new(overwrite: bool, *files: Path | None, made: Path | None = None) -> None:
-    """Raise before any work is done if a file cannot be written, or exists and is not to be replaced.
+    """Raise before any work is done if a file cannot be written, or exists and must not be replaced.
 
     Args:
         overwrite: True to replace files.
-        files: the files to write; None is left out.
-        made: a folder that will have been made by then.
+        files: the files to write; None is skipped.
+        made: a folder that the command creates before it writes the files.
     """
     for file in filter(None, files):
         run = made and made.resolve()
@@ -155,7 +153,7 @@ def check_new(overwrite: bool, *files: Path | None, made: Path | None = None) ->
         if run and run.is_relative_to(folder.resolve()):
             continue
         if not folder.exists():
-            raise CyclrError(f"folder {str(folder)!r}, for {file.name}, does not exist. Make it, or write elsewhere.")
+            raise CyclrError(f"folder {str(folder)!r}, for {file.name}, does not exist. Create it, or write elsewhere.")
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise CyclrError(
                 f"{str(folder)!r}, for {file.name}, must be a folder that can be written. Write elsewhere."
@@ -163,16 +161,16 @@ def check_new(overwrite: bool, *files: Path | None, made: Path | None = None) ->
     existing = [str(file) for file in files if file is not None and file.is_file()]
     if existing and not overwrite:
         raise CyclrError(
-            f"a file that exists is only replaced with --overwrite; got {', '.join(existing)}. Add --overwrite, or "
+            f"existing files are only replaced with --overwrite; got {', '.join(existing)}. Add --overwrite, or "
             "write somewhere else."
         )
 
 
 def check_folder(folder: Path) -> None:
-    """Check that the folder of `--output` can be made or written, before any work is done. Nothing is made.
+    """Check before any work is done that the folder of `--output` can be created or written. Nothing is created.
 
     Raises:
-        CyclrError: it cannot.
+        CyclrError: the folder cannot be created or written.
     """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -184,12 +182,12 @@ def check_folder(folder: Path) -> None:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print text with names in it: nothing is taken for markup, and paths are not broken."""
+    """Print text as it is: without markup, and without line breaks in paths."""
     out.print(redact(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def save_picture(ax: Any, path: Path) -> str:
-    """Save a picture that Matplotlib drew, and return its path. A file that exists is replaced, atomically."""
+    """Save a picture that Matplotlib drew, and return its path. An existing file is replaced atomically."""
     import matplotlib.pyplot as plt
 
     from cyclr.drawing.axes import save_figure
@@ -206,7 +204,7 @@ def print_bounds(result: RangeTestResult, *options: str) -> None:
 
     Args:
         result: the result.
-        options: arguments of a range test that the command has as options, under which the reason then names them.
+        options: arguments of a range test that are options of the command. The printed reason shows them as options.
     """
     picture = result.picture()
     reason = picture.reason
@@ -216,7 +214,7 @@ def print_bounds(result: RangeTestResult, *options: str) -> None:
 
 
 _TEXT_BROWSERS = ("www-browser", "links", "links2", "elinks", "lynx", "w3m", "browsh")
-"""Browsers that would take over the terminal, and show no chart."""
+"""Browsers that run in the terminal and cannot show charts."""
 
 
 def is_interactive() -> bool:
@@ -234,9 +232,9 @@ def show_page(page: Path, wanted: bool | None) -> None:
         browser = None
     if browser is None or Path(getattr(browser, "name", "")).name in _TEXT_BROWSERS:
         if wanted:
-            say(f"No browser for pages was found here. Open {page} in one.")
+            say(f"No graphical browser was found. Open {page} in a browser.")
         return
-    # Ctrl-C at the question is a no.
+    # Ctrl-C at the question means no.
     with contextlib.suppress(typer.Abort):
         if wanted or typer.confirm("Open the page in your browser?", default=True):
             browser.open(page.resolve().as_uri())

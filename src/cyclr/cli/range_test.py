@@ -45,20 +45,23 @@ def range_test(
     ] = None,
     min_lr: Annotated[float, typer.Option(help="First learning rate.")] = 1e-6,
     max_lr: Annotated[float, typer.Option(help="Last learning rate.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=2, help="Updates, each at another rate.")] = 150,
-    spacing: Annotated[Spacing, typer.Option(help="How the rates rise.")] = "exponential",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples in an update: as in your training.")] = 32,
+    steps: Annotated[int, typer.Option(min=2, help="Number of updates, each at another learning rate.")] = 150,
+    spacing: Annotated[Spacing, typer.Option(help="How the learning rate rises.")] = "exponential",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per update; use that of your training.")] = 32,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Length of your training, to find bounds for it by trial cycles.")
+        int | None,
+        typer.Option(min=1, help="Length of your training in epochs; trial cycles then find bounds for this length."),
     ] = None,
     total_steps: Annotated[
-        int | None, typer.Option(min=1, help="The same in optimizer updates, instead of --epochs.")
+        int | None, typer.Option(min=1, help="Length of your training in optimizer updates, instead of --epochs.")
     ] = None,
     refine: Annotated[
         int | None,
-        typer.Option(min=0, help="Updates to spend on these trials; 5 % of the training by default, if at least 600."),
+        typer.Option(
+            min=0, help="Updates to spend on trial cycles; by default 5 % of the training, if that is at least 600."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and of the order of the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of the order of the data.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the picture and the JSON.")] = Path("cyclr-range-test"),
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -68,11 +71,11 @@ def range_test(
 
     For a training of known length: cyclr range-test --model model.py:build --epochs 20 --refine 600
 
-    Ctrl-C ends the test: the bounds are read from what was recorded until then.
+    Ctrl-C ends the test. The bounds are then read from the losses recorded so far.
     """
     has_length = epochs is not None or total_steps is not None
     if epochs is not None and total_steps is not None:
-        raise typer.BadParameter("give the length of the training once: --epochs or --total-steps.")
+        raise typer.BadParameter("give the length of the training as --epochs or as --total-steps, not both.")
     if refine is not None and not has_length:
         raise typer.BadParameter("--refine needs the length of the training: --epochs or --total-steps.")
     check_folder(output)
@@ -107,7 +110,7 @@ def range_test(
     if not bar.tests[-1].stopped:
         test = bar.tests[-1]
         err.print(
-            f"Interrupted at {test.recorded} of {len(test)}: what was recorded is kept, and read for bounds.",
+            f"Interrupted at {test.recorded} of {len(test)} updates. The bounds were read from the losses so far.",
             highlight=False,
         )
         raise typer.Exit(Exit.INTERRUPTED)
@@ -116,13 +119,13 @@ def range_test(
 
 
 class Bar(Progress):
-    """A bar with the rate and the loss of a range test; without a terminal, a line at every quarter of it.
+    """A bar with the learning rate and the loss of a range test. Without a terminal, a line after every quarter.
 
     Args:
-        steps: rates of the test.
+        steps: number of learning rates of the test.
 
     Attributes:
-        tests: the tests so far, repeats and trials among them.
+        tests: the tests so far, including repeats and trial cycles.
     """
 
     def __init__(self, steps: int) -> None:
@@ -154,7 +157,7 @@ class Bar(Progress):
             say(f"{name}: {test.recorded} of {len(test)}, {values}")
 
     def interrupted(self) -> RangeTestResult:
-        """Return the result of the repeats that were completed, or of the first test so far.
+        """Return the result of the completed repeats, or else the result of the first test so far.
 
         Raises:
             KeyboardInterrupt: nothing was recorded.

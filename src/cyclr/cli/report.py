@@ -1,4 +1,4 @@
-"""`cyclr report`: a page to look at."""
+"""`cyclr report`: write the page of a run or of a range test."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ def report(
     overwrite: OverwriteOption = False,
     open_page: OpenOption = None,
 ) -> None:
-    """Write a report: one HTML file that opens offline, to look at and to copy code from.
+    """Write a report: one HTML file with the results and with code to copy. It can be opened offline.
 
     Example: cyclr report my-run --output report.html
     """

@@ -1,4 +1,4 @@
-"""Complete runs on real data: data sets, models, the comparison of policies, and what `cyclr demo` shows."""
+"""Comparisons of learning-rate policies on real data: data sets, models, trials, and the comparison of `cyclr demo`."""
 
 import warnings
 from typing import Any

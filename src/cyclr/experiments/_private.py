@@ -1,10 +1,10 @@
-"""Internal settings of Weights & Biases, which begin with `x_`: they keep what describes the machine out of a run."""
+"""Internal settings of Weights & Biases (names with `x_`), which keep descriptions of the machine out of a run."""
 
 from typing import Any
 
 
 def wandb_settings() -> Any:
-    """Return settings with which a run holds what is logged, and no host, user, folder, command or repository."""
+    """Return settings for runs that contain only logged values: no host, user, folder, command or repository."""
     import wandb
 
     return wandb.Settings(

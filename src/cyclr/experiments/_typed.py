@@ -1,4 +1,4 @@
-"""Checks, by types, of the plain values of JSON and TOML files, which are made immutable; errors in one shape."""
+"""Check the types of plain values from JSON and TOML files, and make the values immutable."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from cyclr._checks import did_you_mean, quoted
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Seeds = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], ...], msgspec.Meta(min_length=1)]
-"""As large as msgspec reads integers back from a record."""
+"""Seeds, at most the largest integer that msgspec reads from a record."""
 
 _WORDS = {
     "object": "a table",
@@ -36,12 +36,12 @@ class Table(dict[str, Any]):
         return hash(frozenset(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As text: pickle takes three levels of Python's recursion limit for each level of an object of a class.
+        # As JSON text: for nested objects of a class, pickle needs three levels of recursion per level.
         return _from_json, (json.dumps(self),)
 
 
 def plain(name: str, value: Any) -> Any:
-    """Return a copy in the types of JSON, or raise a ValueError, for example for NaN, a date or 500 nested lists."""
+    """Return a copy in the types of JSON. Raise ValueError for others, such as NaN, a date or 500 nested lists."""
     try:
         return _plain.parse(json.dumps(value, allow_nan=False, default=_standard))
     except (TypeError, ValueError, RecursionError) as error:
@@ -64,7 +64,7 @@ def _standard(value: Any) -> Any:
 
 def frozen(value: Any) -> Any:
     """Return plain values as immutable ones: tables as `Table`, lists as tuples."""
-    # No comprehension, which takes a frame of Python's recursion limit at each level.
+    # Not a comprehension, which needs one more level of recursion for each nested value.
     if isinstance(value, dict):
         return Table(zip(value, map(frozen, value.values()), strict=True))
     return (*map(frozen, value),) if isinstance(value, list | tuple) else value

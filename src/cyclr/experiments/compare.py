@@ -1,4 +1,4 @@
-"""A whole comparison: the trials that are missing from its folder are run and recorded one by one."""
+"""Run the trials of a comparison, and record each trial in the run folder."""
 
 import contextlib
 import warnings
@@ -23,7 +23,7 @@ class Tracker(Protocol):
         """Log the values at the end of an epoch."""
 
     def finish(self, trial: Trial, record: Record) -> None:
-        """Log that a trial was recorded."""
+        """Log the record of a finished trial."""
 
 
 def compare(
@@ -44,18 +44,18 @@ def compare(
 
     Args:
         spec: the comparison.
-        folder: the run folder, made if it does not exist.
+        folder: the run folder, created if it does not exist.
         engine: `"local"` (see `engines.local.LocalEngine`) or `"ray"` (see `engines.ray.RayEngine`).
         retry_failed: True to run failed trials again.
-        trackers: notified of every epoch and every record. One that raises is not notified again.
-        tell: called with every event: `Started`, then the `Progress` and `Epoch`s of running trials, and `Finished`
-            for every record; see `cyclr.experiments.events`.
+        trackers: called for every epoch and every record. A tracker that raises is not called again.
+        tell: called with every event: `Started` once, `Progress` and `Epoch` for running trials, and `Finished` for
+            every record; see `cyclr.experiments.events`.
         command: the command line for run.json; by default the command line of this process.
-        **options: of the engine: `workers`, `threads`, `retries`; for Ray see there.
+        **options: options of the engine: `workers`, `threads` and `retries`, or the options of `RayEngine`.
 
     Raises:
         RunFolderError: the folder is in use, holds another comparison, or cannot be written.
-        CyclrError: the workload does not exist; the folder stays as it is.
+        CyclrError: the workload does not exist. The folder is not changed.
         MissingExtraError: the engine is not installed.
 
     Warns:
@@ -75,7 +75,7 @@ def compare(
     _checks.choice("engine", engine, ("local", "ray"))
     trials = {trial.id: trial for trial in spec.trials()}
     runner: Engine | None = None
-    # Everything that can be refused is refused before the folder is changed.
+    # All checks are made before the folder is changed.
     if missing := RunFolder.read(folder, missing_ok=True).missing(trials, retry_failed):
         for trial in {trials[name].optimizer_name: trials[name] for name in missing}.values():
             workloads.check(trial)
@@ -90,12 +90,12 @@ def compare(
                     log.epoch(trials[event.trial], event.values)
                 elif isinstance(event, Finished):
                     log.finish(trials[event.record.trial], event.record)
-            except Exception as error:  # noqa: BLE001  # A tracker may raise anything, and trials go on.
+            except Exception as error:  # noqa: BLE001  # A tracker may raise anything; the comparison continues.
                 logs.remove(log)
                 said = credentials(str(error))
                 warnings.warn(
                     f"{type(log).__name__} failed and gets no further events: {type(error).__name__}: {said}. The "
-                    "comparison goes on, and its records are complete.",
+                    "comparison continues, and its records are complete.",
                     stacklevel=4,
                 )
 

@@ -28,7 +28,7 @@ NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 
 _Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 _Arrays = tuple[NDArray[Any], NDArray[Any], str, str]
-"""Images, labels, and what to call each in errors."""
+"""Images, labels, and the names of both in error messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class Dataset:
     """Labelled images in two parts, one to train on and one held out; `load` makes and checks them.
 
     Args:
-        name: what to call the data in a table or a title.
+        name: name of the data in tables and titles.
         x_train: training images, float32 in [0, 1], shape (samples, height, width, channels).
         y_train: class indices of the training images, int64 in 0 … classes − 1, shape (samples,).
-        x_val: validation images, the same in shape but for the number of samples.
+        x_val: validation images, in the shape of `x_train` except for the number of samples.
         y_val: class indices of the validation images.
 
     Example:
@@ -73,25 +73,26 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
 
     A source is one of
 
-    - `"digits"`: 1797 scans of 8 × 8 pixels in scikit-learn, no download, split 80/20 by class;
-    - `"mnist"`, `"fashion_mnist"`, `"cifar10"`, `"cifar100"`: `keras.datasets`, downloaded on first use (the CIFAR
-      archives are unpickled by Keras, once their SHA-256 is checked); the test part is the validation part;
+    - `"digits"`: 1797 scans of 8 × 8 pixels in scikit-learn, no download, split 80/20, stratified by class;
+    - `"mnist"`, `"fashion_mnist"`, `"cifar10"`, `"cifar100"`: `keras.datasets`, downloaded on first use (Keras checks
+      the SHA-256 of the CIFAR archives, and then unpickles them); the test part is the validation part;
     - a folder that holds the four IDX files of MNIST or a data set like it, each plain or gzipped
       (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`);
-    - an `.npz` with the keys `x_train`, `y_train` and `x_val`, `y_val` (else `x_test`, `y_test`), or with `x`, `y`
-      only, which are split 80/20, by class if every class has two samples and the smaller part has room for all.
+    - an `.npz` with the keys `x_train`, `y_train` and `x_val`, `y_val` (else `x_test`, `y_test`), or with only `x` and
+      `y`, which are split 80/20. The split is stratified by class if every class has at least two samples, and there
+      are not more classes than validation samples.
 
-    Images have shape (samples, height, width), which gets a channel axis of 1, or (samples, height, width, channels).
+    Images have shape (samples, height, width, channels), or (samples, height, width), which gets a last axis of 1.
     Integer pixels are taken as 0 … 255 and divided by 255; float pixels must lie in [0, 1] and stay as they are.
     Labels have shape (samples,) or (samples, 1) and are whole numbers from 0.
 
     Args:
-        source: a name or a path. A name wins over a file of that name: `"./digits"` is the path.
-        seed: of the random split, an integer from 0 to 2³² − 1; unused if the source has two parts.
+        source: a name or a path. For a file that has the name of a data set, write a path such as `"./digits"`.
+        seed: seed of the random split, an integer from 0 to 2³² − 1; unused if the source has two parts.
 
     Raises:
-        DataError: the source does not exist, cannot be read or downloaded, or differs from its description.
-        MissingExtraError: scikit-learn (for a split) or Keras (for its names) is not installed.
+        DataError: the source does not exist, cannot be read or downloaded, or does not have the described form.
+        MissingExtraError: scikit-learn (for a split) or Keras (for its data sets) is not installed.
         TypeError, ValueError: source is not a string or path, or seed not an integer ≥ 0.
 
     Example:
@@ -109,7 +110,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
     data = Dataset(name, *train, *val)
     shapes = f"{data.input_shape} and {data.x_val.shape[1:]}"
     both = f"training and validation images of {name}"
-    _require(data.input_shape == data.x_val.shape[1:], both, "have one shape", shapes, "Resize one part.")
+    _require(data.input_shape == data.x_val.shape[1:], both, "have the same shape", shapes, "Resize one part.")
     legal, largest = f"be below the number of classes in training, {data.classes}", data.y_val.max()
     add = "Move samples of every class into the training part."
     _require(largest < data.classes, f"validation labels of {name}", legal, largest, add)
@@ -117,7 +118,7 @@ def load(source: str | Path, *, seed: int = 0) -> Dataset:
 
 
 def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
-    """Return the name of the data, and its one or two parts as they are."""
+    """Return the name of the data, and its one or two parts without changes."""
     if source == "digits":
         digits = _imported("sklearn.datasets", "data 'digits'").load_digits()
         images = (digits.images / 16).astype(np.float32)  # 17 shades of grey, 0 … 16
@@ -133,10 +134,10 @@ def _read(source: str | Path) -> tuple[str, list[_Arrays]]:
 
 
 def check(source: str | Path) -> None:
-    """Refuse a source that is neither a name, nor a folder or an archive of the kinds that are read; reads no data.
+    """Raise if a source is not a name, a folder or an archive that `load` can read. No data is read.
 
     Raises:
-        DataError: there is no such data.
+        DataError: the source does not exist, or is something else.
     """
     if source in NAMES:
         return
@@ -149,12 +150,12 @@ def check(source: str | Path) -> None:
     hint = did_you_mean(Path(source).name, NAMES)
     raise DataError(
         f"data must be the name of a data set or a path that exists; got {str(source)!r}. {hint and hint + ' '}"
-        f"The names are {', '.join(NAMES)}; a path leads to {_FILES}."
+        f"The names are {', '.join(NAMES)}; a path must be {_FILES}."
     )
 
 
 def read_idx(path: str | Path) -> NDArray[Any]:
-    """Read one IDX file, the format of MNIST, plain or gzipped (recognized by its first bytes, whatever its name).
+    """Read one file in IDX, the format of MNIST, plain or gzipped (recognized by its first bytes, not by its name).
 
     The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian uint32, then the
     values in C order, big-endian. Type codes: 08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64.
@@ -188,7 +189,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
                 codes = ", ".join(f"{code:02X}" for code in _IDX_TYPES)
                 found = head.hex(" ").upper() or "(none)"
                 raise wrong(
-                    f"must begin like an IDX file, with two zero bytes, a type code ({codes}) and the number of "
+                    f"must start like an IDX file, with two zero bytes, a type code ({codes}) and the number of "
                     f"dimensions; got the bytes {found}. Is it another file?"
                 )
             sizes = file.read(4 * head[3])
@@ -197,13 +198,13 @@ def read_idx(path: str | Path) -> NDArray[Any]:
             dtype, shape = np.dtype(_IDX_TYPES[head[2]]), struct.unpack(f">{head[3]}I", sizes)
             expected = math.prod(shape) * dtype.itemsize
             data = bytearray()
-            # A byte more than expected shows that the file is too long, and lets gzip check what it has unpacked.
+            # Read one byte more than expected: it shows that the file is too long, and makes gzip check the data.
             while len(data) <= min(expected, limit) and (part := file.read(min(2**20, expected + 1 - len(data)))):
                 data += part
     except (OSError, EOFError, zlib.error) as error:
-        raise wrong(f"cannot be read: {error}. Is it there, and whole?") from error
+        raise wrong(f"cannot be read: {error}. Does it exist, and is it complete?") from error
     if len(data) > limit:
-        raise DataError(f"{path} unpacks to more than {limit:,} bytes, 100 times its size. Unpack it to use it.")
+        raise DataError(f"{path} unpacks to more than {limit:,} bytes, 100 times its size. Unpack the file yourself.")
     if len(data) != expected:
         problem, more = ("is cut short", "") if len(data) < expected else ("is too long", " or more")
         raise wrong(f"{problem}: {dtype.name} values of shape {shape} take {expected} bytes; found {len(data)}{more}")
@@ -216,8 +217,8 @@ def read_idx(path: str | Path) -> NDArray[Any]:
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _NPZ_KEYS = (("x_train", "y_train", "x_val", "y_val"), ("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
-_FILES = "a folder of the four IDX files of MNIST, or to an .npz with x_train, y_train, x_test, y_test"
-_MOST_CLASSES = 100_000  # Larger labels are identifiers, not indices, and would make a model of that many outputs.
+_FILES = "a folder with the four IDX files of MNIST, or an .npz with x_train, y_train, x_test, y_test"
+_MOST_CLASSES = 100_000  # Larger labels are identifiers, not indices: the model would need that many outputs.
 
 
 def _imported(module: str, what: str, extra: str = "cli") -> Any:
@@ -243,13 +244,13 @@ def _from_keras(name: str) -> list[_Arrays]:
 
 
 def _idx_files(folder: Path) -> list[Path]:
-    """Return the four files of a folder."""
+    """Return the four IDX files of a folder."""
     paths = [path if (path := folder / name).is_file() else folder / f"{name}.gz" for name in _IDX_FILES]
     missing = [path.stem for path in paths if not path.is_file()]
     if missing:
         raise DataError(
             f"folder {folder} must hold the four IDX files of MNIST, each plain or with .gz; it lacks "
-            f"{', '.join(missing)}. Put them there under these names, or pass an .npz."
+            f"{', '.join(missing)}. Add the files under these names, or pass an .npz."
         )
     return paths
 
@@ -262,17 +263,19 @@ def _from_folder(folder: Path) -> list[_Arrays]:
 def _npz_keys(path: Path) -> tuple[str, ...]:
     """Return the keys of the arrays to read in an archive."""
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not an .npz archive, or is cut short. A path must lead to {_FILES}.")
+        raise DataError(f"{path} is not an .npz archive, or is cut short. A path must be {_FILES}.")
     try:
         with zipfile.ZipFile(path) as archive:
             present = [name.removesuffix(".npy") for name in archive.namelist()]
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read: {error}. It is damaged; write it again with numpy.savez.") from error
+        raise DataError(
+            f"{path} cannot be read: {error}. The archive is damaged; write it again with numpy.savez."
+        ) from error
     keys = next((keys for keys in _NPZ_KEYS if {*keys} <= {*present}), ())
     if not keys:
         raise DataError(
             f"{path} must hold x_train, y_train and x_test, y_test (or x_val, y_val), or only x and y, to be split; "
-            f"got {', '.join(present) or 'no arrays'}. Save it again under these keys with numpy.savez."
+            f"got {', '.join(present) or 'no arrays'}. Save the arrays under these keys with numpy.savez."
         )
     return keys
 
@@ -284,8 +287,8 @@ def _from_npz(path: Path) -> list[_Arrays]:
             arrays = {key: np.asarray(archive[key]) for key in keys}
     except Exception as error:  # Damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy.
         raise DataError(
-            f"{path} cannot be read: {error}. It is damaged, compressed too far, or holds Python objects, which are "
-            "never unpickled; write it again from numeric arrays with numpy.savez."
+            f"{path} cannot be read: {error}. The archive is damaged, compressed too far, or holds Python objects, "
+            "which are never unpickled. Write it again from numeric arrays with numpy.savez."
         ) from error
     pairs = zip(keys[::2], keys[1::2], strict=True)
     return [(arrays[x], arrays[y], f"{x} of {path}", f"{y} of {path}") for x, y in pairs]
@@ -308,8 +311,8 @@ def _require(holds: Any, what: str, legal: str, found: Any, remedy: str) -> None
 
 
 def _check_images(x: NDArray[Any], what: str) -> None:
-    """Each check relies on the checks before it."""
-    reshape = "Give flat samples their shape back, as in x.reshape(-1, 28, 28)."
+    """Raise if an array does not hold images. Each check relies on the checks before it."""
+    reshape = "Reshape flat samples, as in x.reshape(-1, 28, 28)."
     shapes = "be images, of shape (samples, height, width) or (samples, height, width, channels)"
     _require(x.ndim in (3, 4), what, shapes, f"shape {x.shape}", reshape)
     _require(x.size, what, "hold at least one image of at least one pixel", f"shape {x.shape}", "Add samples.")
@@ -319,12 +322,12 @@ def _check_images(x: NDArray[Any], what: str) -> None:
     _require(bad == 0, what, "be finite", f"{bad} pixels that are NaN or infinite", replace)
     low, high = x.min(), x.max()
     limit, kind = (255, "integers") if x.dtype.kind in "iu" else (1, "floats")
-    legal, found = f"lie in [0, {limit}], as {kind} do here", f"{x.dtype} from {low} to {high}"
+    legal, found = f"lie in [0, {limit}] if they are {kind}", f"{x.dtype} from {low} to {high}"
     _require(low >= 0 and high <= limit, what, legal, found, "Scale them to floats in [0, 1] first.")
 
 
 def _check_labels(y: NDArray[Any], samples: int, what: str) -> None:
-    """As `_check_images`."""
+    """Raise if an array does not hold labels of the images. Each check relies on the checks before it."""
     one_hot = "Turn one-hot rows into indices with y.argmax(axis=1)."
     _require(y.ndim == 1, what, "be one class index per image, of shape (samples,)", f"shape {y.shape}", one_hot)
     _require(len(y) == samples, what, f"be as many as the images, {samples}", len(y), "Save both parts again.")
@@ -337,7 +340,7 @@ def _check_labels(y: NDArray[Any], samples: int, what: str) -> None:
 
 
 def _split(part: _Part, seed: int, what: str) -> tuple[_Part, _Part]:
-    """Hold out a fifth (rounded up), by class if that is possible."""
+    """Hold out a fifth of the samples (rounded up), stratified by class if possible."""
     split = _imported("sklearn.model_selection", f"the split of {what}").train_test_split
     x, y = part
     _require(len(y) >= 2, what, "hold at least two samples to be split", len(y), "Add samples.")

@@ -1,7 +1,7 @@
-"""What `cyclr demo` compares: first one cycle between the bounds of a range test, then everything else.
+"""The comparison of `cyclr demo`. First, one cycle is trained between the bounds of a range test.
 
-The record of the cycle gives the bounds and the optimizer of the other trainings. These are the same cycle by
-AutoCycle, a small grid of fixed rates, and both cycles from bounds that are ten times too high.
+The record of this cycle gives the bounds and the optimizer of the other trainings: the same cycle with AutoCycle, four
+fixed learning rates, and both cycles with bounds that are ten times too high.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ def demo_spec(
     Args:
         workload, data, epochs, batch_size, metric, seed, backend: as in `Spec`. The built-in workloads train with Adam,
             a user's model with its own optimizer.
-        shape, mode: as for `cyclr.Cyclical` and its `from_mode`. Bounds that stay give the one cycle of
-            `Bounds.schedule`, the other modes whole cycles of about eight epochs.
+        shape, mode: as for `cyclr.Cyclical` and its `from_mode`. Mode `"triangular"` gives one cycle, as
+            `Bounds.schedule` does. The other modes give cycles of about eight epochs.
     """
     cycle = {"kind": shape, "cycles": 1, "rise": 0.3} if mode == "triangular" else {"kind": mode, "shape": shape}
     return Spec(
@@ -53,9 +53,9 @@ def demo_spec(
 
 
 def fixed_rates(optimizer: str) -> list[float]:
-    """Return the grid of fixed rates: 0.3, 1, 3 and 10 times the usual rate of an optimizer.
+    """Return the fixed learning rates of the demo: 0.3, 1, 3 and 10 times the usual learning rate of an optimizer.
 
-    The usual rate is 0.01 for SGD and Adagrad and 0.001 for the others, as for AutoCycle.
+    The usual learning rate is 0.01 for SGD and Adagrad, and 0.001 for other optimizers, as for AutoCycle.
 
     Example:
         >>> fixed_rates("Adam"), fixed_rates("SGD(momentum=0.9)")
@@ -66,7 +66,7 @@ def fixed_rates(optimizer: str) -> list[float]:
 
 
 def whole_demo(spec: Spec, cycle: Record) -> Spec:
-    """Return the comparison of a demo with all its policies, from the first one and the record of its cycle."""
+    """Return the comparison with all policies of a demo, from the comparison and the record of its first cycle."""
     test = cycle.range_test
     if test is None:
         raise CyclrError(f"the record of {CYCLE!r} must have a range test; {cycle.trial} has none.")
@@ -84,10 +84,10 @@ def whole_demo(spec: Spec, cycle: Record) -> Spec:
 
 
 def chance(accuracy: float, images: int) -> int:
-    """Return the number of validation images that the results of two equal models can differ by, by chance.
+    """Return the number of validation images by which the results of two equal models can differ by chance.
 
     2 √(2 p (1 − p) n), rounded up: two standard deviations of the difference of two binomial counts, with
-    p = (n accuracy + 1) / (n + 2). The seeds of weights and data add to it.
+    p = (n accuracy + 1) / (n + 2). Different seeds of weights and data add to this difference.
 
     Args:
         accuracy: accuracy of the models, from 0 to 1.
@@ -118,7 +118,7 @@ def discard_records(folder: Path) -> None:
 
 def remove_empty(folder: Path) -> None:
     """Remove a run folder without a result, unless it holds other files or another process writes to it."""
-    # In this order, so that what is left after a kill is a run folder.
+    # Files are removed in this order, so that a kill in between leaves a readable run folder.
     files = [folder / name for name in ("records.jsonl", "run.json", ".lock")]
     with contextlib.suppress(RunFolderError, OSError), RunFolder.locked(folder) as run:
         if all(record.status == "failed" for record in run.records) and {*folder.iterdir()} <= {*files}:

@@ -1,4 +1,4 @@
-"""Keras' backend and the threads of a process: both are settled by its environment, before frameworks are imported."""
+"""Choose Keras' backend and the number of threads by environment variables, before frameworks are imported."""
 
 import contextlib
 import importlib.util
@@ -14,7 +14,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def select_backend(name: str | None = None) -> str:
-    """Choose Keras' backend: `name`, else the backend of `KERAS_BACKEND` or `keras.json`, else the first one installed.
+    """Choose Keras' backend: `name`, else the one in `KERAS_BACKEND` or `keras.json`, else the first installed backend.
 
     Args:
         name: `"tensorflow"`, `"jax"`, `"torch"` or None.
@@ -23,7 +23,7 @@ def select_backend(name: str | None = None) -> str:
         The backend's name; the environment variable `KERAS_BACKEND` is set to it.
 
     Raises:
-        ValueError: an unknown backend, or one other than Keras already runs on.
+        ValueError: the backend is unknown, or Keras already runs on another backend.
         MissingExtraError: Keras or the backend is not installed.
     """
     chosen = check_backend(name)
@@ -39,10 +39,10 @@ def select_backend(name: str | None = None) -> str:
 
 
 def check_backend(name: str | None = None) -> str:
-    """Return the backend that `select_backend` chooses; nothing is set.
+    """Return the backend that `select_backend` would choose, without choosing it.
 
     Raises:
-        ValueError: an unknown backend.
+        ValueError: the backend is unknown.
         MissingExtraError: Keras or the backend is not installed.
     """
     installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend) is not None]
@@ -60,7 +60,7 @@ def check_backend(name: str | None = None) -> str:
 
 
 def _configured() -> str | None:
-    """The backend that Keras itself takes from the environment or from its configuration file, if any."""
+    """Return the backend that Keras itself reads from the environment or from its configuration file, or None."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
         in_file = _plain.read_json(home / "keras.json").get("backend")
@@ -70,14 +70,14 @@ def _configured() -> str | None:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Environment variables that limit TensorFlow, torch, JAX and the BLAS libraries to a number of threads.
+    """Return environment variables that limit the threads of TensorFlow, torch, JAX and the BLAS libraries.
 
     Args:
-        threads: threads for the operations of one worker, ≥ 1.
+        threads: number of threads of one worker, ≥ 1.
     """
     count = str(threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-    # XLA on a CPU runs with one thread or with all.
+    # On a CPU, XLA runs with either one thread or all threads.
     flags = os.environ.get("XLA_FLAGS", "")
     one = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     return {
@@ -89,7 +89,7 @@ def thread_variables(threads: int) -> dict[str, str]:
 
 
 def cores() -> int:
-    """Number of cores that this process may use: its affinity, and the quota of its control group."""
+    """Return the number of cores that this process may use, by its CPU affinity and its control group's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""What happens while a comparison runs."""
+"""The events that a running comparison reports."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from cyclr.records import Record
 
 @dataclass(frozen=True)
 class Started:
-    """A comparison starts: the trials that it will run, and the records that its folder already has."""
+    """A comparison starts. `missing` are the trials that will run, `done` the records already in the run folder."""
 
     missing: list[Trial]
     done: list[Record]
@@ -20,7 +20,7 @@ class Progress:
 
     Attributes:
         trial: id of the trial.
-        done, total: steps of the stage.
+        done, total: finished steps of the stage, and all steps of the stage.
     """
 
     trial: str
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A trial finished an epoch; `values` are its metrics, its loss, and the `step` at its end."""
+    """A trial finished an epoch. `values` are the epoch's metrics and loss, and `step`, the updates so far."""
 
     trial: str
     values: dict[str, float]
@@ -39,7 +39,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial finished; its record is on the disk when this is reported by `compare`."""
+    """A trial finished. `compare` reports this event when the record is on the disk."""
 
     record: Record
 

@@ -1,4 +1,4 @@
-"""Optimizers by name: read from the sources of a framework without importing it, and made."""
+"""Check optimizer names in the source files of a framework, without importing the framework, and create optimizers."""
 
 import ast
 import functools
@@ -15,14 +15,16 @@ _PACKAGES = {"keras": "optimizers", "torch": "optim"}
 
 
 def check(table: Mapping[str, Any], frameworks: Iterable[str]) -> None:
-    """Refuse an optimizer that none of the frameworks has, or an argument that it does not take, without importing one.
+    """Raise if none of the frameworks has an optimizer, or if the optimizer does not take an argument.
+
+    The frameworks are not imported. If their source files cannot be read, nothing is checked.
 
     Args:
-        table: name, in any case, and arguments.
+        table: `name`, in upper or lower case, and arguments.
         frameworks: some of `"keras"`, `"torch"`.
 
     Raises:
-        CyclrError: no such optimizer or argument. Nothing is refused if the sources cannot be read.
+        CyclrError: the optimizer or an argument does not exist.
     """
     known: dict[str, list[tuple[str, Path]]] = {}
     for name, file in (source for framework in frameworks for source in _sources(framework).items()):
@@ -38,15 +40,15 @@ def check(table: Mapping[str, Any], frameworks: Iterable[str]) -> None:
 
 
 def make(module: Any, table: Mapping[str, Any], *parameters: Any, **defaults: Any) -> Any:
-    """Return the optimizer that a table names, such as `{"name": "SGD", "momentum": 0.9}`.
+    """Create the optimizer that a table describes, such as `{"name": "SGD", "momentum": 0.9}`.
 
     Args:
         module: `keras.optimizers` or `torch.optim`.
-        table: name, in any case, and arguments.
+        table: `name`, in upper or lower case, and arguments.
         parameters, defaults: further arguments; the arguments of the table take precedence.
 
     Raises:
-        CyclrError: the module has none of that name, or it does not take these arguments.
+        CyclrError: the module has no optimizer of this name, or the optimizer does not take these arguments.
     """
     arguments = {name: value for name, value in table.items() if name != "name"}
     known = {
@@ -65,14 +67,14 @@ def make(module: Any, table: Mapping[str, Any], *parameters: Any, **defaults: An
 
 def _no_optimizer(given: str, known: list[str]) -> CyclrError:
     hint = did_you_mean(given, known)
-    # Those that wrap another optimizer cannot be made by name.
+    # Optimizers that wrap another optimizer cannot be created by name.
     names = sorted({name for name in known if not name.endswith("Optimizer")})
     return CyclrError(f"optimizer must be one of {', '.join(names)}; got {given!r}.{hint and ' ' + hint}")
 
 
 @functools.cache
 def _sources(framework: str) -> dict[str, Path]:
-    """Every public optimizer of an installed framework, and the file of its class."""
+    """Return the public optimizers of an installed framework, each with the file of its class."""
     found = importlib.util.find_spec(framework)
     if found is None or found.origin is None:
         return {}
@@ -91,7 +93,7 @@ def _sources(framework: str) -> dict[str, Path]:
 
 
 def _arguments(name: str, file: Path) -> list[str]:
-    """Names of the arguments of an optimizer's class; empty if its source does not say them."""
+    """Return the argument names of an optimizer's class; empty if its source file does not contain them."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Policies for the learning rate that a comparison sets against one another: one class for each kind."""
+"""The learning-rate policies of a comparison: one class for each kind."""
 
 import itertools
 import json
@@ -44,13 +44,13 @@ Several = Annotated[int, Meta(ge=2, le=2**63 - 1)]
 
 @dataclass(frozen=True)
 class Ending:
-    """How the members of a training are combined after it.
+    """How the members of a training are combined at its end.
 
     Attributes:
         combine: `"ensemble"` or `"average"`.
         every: updates from one member to the next; None for a member at the end of every cycle.
         keep: number of the last members to combine; None for all.
-        decay: what the weight of a member is multiplied by for every update until the last member.
+        decay: factor of a member's weight for every update between this member and the last member.
     """
 
     combine: Combine
@@ -65,15 +65,14 @@ class Ending:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one training does with the learning rate.
+    """How the learning rate of one training is set.
 
     Attributes:
-        schedule: the rate of every update, or None if the framework decides.
-        framework: `"cosine"` or `"plateau"`, one of the framework's own means; `"auto"`, the AutoCycle of the
-            framework; or None.
-        lr: the constant rate, or the rate that the framework starts from.
-        options: arguments of the framework's means.
-        ending: how members of the training are combined after it, or None.
+        schedule: learning rate of every update, or None if the framework or AutoCycle sets the learning rate.
+        framework: `"cosine"` or `"plateau"` for the framework's own scheduler, `"auto"` for AutoCycle, or None.
+        lr: the constant learning rate, or the initial learning rate of the framework's scheduler.
+        options: arguments of the framework's scheduler or of AutoCycle.
+        ending: how members are combined at the end of the training, or None.
     """
 
     schedule: Schedule | None = None
@@ -98,33 +97,33 @@ class Plan:
 
 
 class Kind(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A kind of policy with its options as fields; a new kind is a subclass with a `tag`, listed in `KINDS`.
+    """A kind of policy, with its options as fields. A new kind is a subclass with a `tag`, listed in `KINDS`.
 
-    A policy of any kind can end in an ensemble or an average of members: of the ends of its cycles, or of every so many
-    steps (`every`), the last `keep` of them.
+    Policies of all kinds except `cosine` and `plateau` can end with an ensemble or average of members. Members are the
+    weights at the ends of cycles, or after every `every` steps. The last `keep` members are combined.
     """
 
     from_bounds: ClassVar[tuple[str, ...]] = ()
-    """Options that a range test can find, all or none of them."""
+    """Options that a range test can find. Either all or none of them are given."""
     ending: Combine | None = None
     every: Count | str | None = None
     keep: Several | None = None
 
     @property
     def needs_range_test(self) -> bool:
-        """True if its rates come from a range test before the training."""
+        """True if the learning rates come from a range test before the training."""
         return any(getattr(self, name) is None for name in self.from_bounds)
 
     def plan(self, run: Run) -> Plan:
-        """Return the plan for a training of this length; the rates of a range test have been filled in."""
+        """Return the plan for a training of this length. The options in `from_bounds` must not be None."""
         raise NotImplementedError
 
     def spacing(self, run: Run) -> int | None:
-        """Return the steps from one member to the next, or None for the ends of cycles."""
+        """Return the steps from one member to the next, or None for members at the ends of cycles."""
         return None if self.every is None else run.steps(self.every)
 
     def end(self, run: Run) -> Ending | None:
-        """Return how the members are combined, if they are."""
+        """Return how the members are combined, or None if the training has no ending."""
         if self.ending is not None:
             return Ending(self.ending, self.spacing(run), self.keep)
         if given := [
@@ -138,7 +137,7 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Fixed(Kind, frozen=True, tag="fixed"):
-    """One rate."""
+    """A constant learning rate."""
 
     lr: Rate
 
@@ -147,7 +146,7 @@ class Fixed(Kind, frozen=True, tag="fixed"):
 
 
 class Bounded(Kind, frozen=True):
-    """A kind that moves between two bounds, given or found by a range test."""
+    """Base class of kinds whose learning rate moves between two bounds, which are given or found by a range test."""
 
     from_bounds = ("base_lr", "max_lr")
     base_lr: float | None = None
@@ -155,12 +154,12 @@ class Bounded(Kind, frozen=True):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Both bounds; the schedule made of them checks their order."""
+        """Both bounds. Their order is checked by the schedule."""
         return self.base_lr, self.max_lr  # type: ignore[return-value]
 
 
 class Triangular(Bounded, frozen=True, tag="triangular"):
-    """Cycles between bounds that stay; the other cyclical kinds differ in `mode` and `shape`."""
+    """Cycles between constant bounds. The subclasses differ in `mode` and `shape`."""
 
     mode: ClassVar[Mode] = "triangular"
     shape: ClassVar[str] = "triangular"
@@ -188,14 +187,14 @@ class Sinusoidal(Triangular, frozen=True, tag="sinusoidal"):
 
 
 class Triangular2(Triangular, frozen=True, tag="triangular2"):
-    """Cycles whose amplitude is halved after each."""
+    """Cycles whose amplitude is halved after every cycle."""
 
     mode = "triangular2"
     shape: str = "triangular"  # type: ignore[misc]  # an option here
 
 
 class ExpRange(Triangular, frozen=True, tag="exp_range"):
-    """Cycles whose amplitude shrinks by `gamma` with every step; by default to a tenth at the end of the run."""
+    """Cycles whose amplitude is multiplied by `gamma` at every step; by default it shrinks to a tenth in the run."""
 
     mode = "exp_range"
     shape: str = "triangular"  # type: ignore[misc]
@@ -203,7 +202,7 @@ class ExpRange(Triangular, frozen=True, tag="exp_range"):
 
 
 class OneCyclePolicy(Bounded, frozen=True, tag="one_cycle"):
-    """1cycle: up once, then down to far below."""
+    """1cycle: the learning rate rises to max_lr once, and then falls far below base_lr."""
 
     rise: float = 0.3
 
@@ -212,9 +211,9 @@ class OneCyclePolicy(Bounded, frozen=True, tag="one_cycle"):
 
 
 class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
-    """Restarts whose cycles double, so that their ends trace accuracy against training time (Portes et al. 2022).
+    """Restarts with cycles that double in length, to show accuracy against training time (Portes et al. 2022).
 
-    Cycles of 1, 2, 4, … epochs each end where a run of 1, 3, 7, … epochs would.
+    With cycles of 1, 2, 4, … epochs, the ends of the cycles stand for runs of 1, 3, 7, … epochs.
     """
 
     cycles: ClassVar[int | None] = None
@@ -232,7 +231,7 @@ class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
         cycles, total = cycles_in(run) if self.cycles is None else self.cycles, run.total_steps
         if cycles > total:
             raise ValueError(f"cycles must be at most total_steps={total}; got cycles={cycles}. Use fewer cycles.")
-        # Cycles that divide the run end where its epochs do.
+        # If cycles of whole steps fill the run, use them: they end together with epochs.
         shares = [self.growth**-cycle for cycle in range(cycles)]
         whole = WarmRestarts(*self.bounds, max(1, round(total * shares[-1] / sum(shares))), growth=self.growth)
         if whole.cycle(total - 1) == cycles - 1 and whole.is_cycle_end(total - 1):
@@ -241,7 +240,7 @@ class Multiplicative(Bounded, frozen=True, tag="multiplicative"):
 
 
 class RestartsPolicy(Multiplicative, frozen=True, tag="warm_restarts"):
-    """SGDR: a cosine down in every cycle; cycles of `cycle_length`, or as many as fill the run."""
+    """SGDR: a cosine from max_lr to base_lr in every cycle. `cycle_length` or `cycles` gives the number of cycles."""
 
     cycles: Count | None = None  # type: ignore[misc]
     cycle_length: Count | str | None = None
@@ -249,21 +248,21 @@ class RestartsPolicy(Multiplicative, frozen=True, tag="warm_restarts"):
 
 
 class Peaked(Kind, frozen=True):
-    """A kind with one rate, given or found by a range test, whose upper bound it is."""
+    """Base class of kinds with one peak learning rate, which is given or is the upper bound of a range test."""
 
     from_bounds = ("lr",)
     lr: Rate | None = None
 
     @property
     def peak(self) -> float:
-        """The rate, which has been filled in."""
+        """The peak learning rate; `lr` must not be None."""
         return self.lr  # type: ignore[return-value]
 
 
 class DecayToZero(Peaked, frozen=True, tag="d2z"):
     """A linear warm-up, then a line to 0 at the last step (Bergsma et al. 2025, arXiv:2502.15938).
 
-    The other kinds that anneal differ in `curve` and in `floor`, the rate at the last step as a share of the peak.
+    The subclasses differ in `curve` and in `floor`, the learning rate at the last step as a share of the peak.
     """
 
     curve: ClassVar[Curve] = "linear"
@@ -290,7 +289,7 @@ class CosineWithFloor(Linear, frozen=True, tag="cosine_with_floor"):
 
 
 class StableDecay(Peaked, frozen=True, tag="wsd"):
-    """A linear warm-up, the peak, and at the end a fall to 0 by 1 − sqrt (Hägele et al. 2024, arXiv:2405.18392)."""
+    """A linear warm-up, a constant peak, and a final 1 − sqrt decay to 0 (Hägele et al. 2024, arXiv:2405.18392)."""
 
     warmup: Phase = 0.1
     decay: Phase = 0.2
@@ -307,7 +306,7 @@ class Cosine(Peaked, frozen=True, tag="cosine"):
 
 
 class Plateau(Peaked, frozen=True, tag="plateau"):
-    """The framework's own ReduceLROnPlateau, on the target metric."""
+    """The framework's own ReduceLROnPlateau, on the compared metric."""
 
     factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Meta(ge=0, le=2**31)] = 3
@@ -317,7 +316,7 @@ class Plateau(Peaked, frozen=True, tag="plateau"):
 
 
 class Auto(Bounded, frozen=True, tag="auto"):
-    """`AutoCycle`, a cycle that corrects itself by the loss: without a number, or from bounds."""
+    """`AutoCycle`: a cycle that corrects its learning rates by the loss, with its own bounds or with given bounds."""
 
     range_test: bool = False
 
@@ -331,7 +330,7 @@ class Auto(Bounded, frozen=True, tag="auto"):
 
 
 class SnapshotEnsemble(Peaked, frozen=True, tag="snapshot_ensemble"):
-    """Cosines from the peak down to 0, whose ends are an ensemble (Huang et al. 2017, arXiv:1704.00109)."""
+    """Cosine cycles from the peak to 0, and an ensemble of their ends (Huang et al. 2017, arXiv:1704.00109)."""
 
     ending: Combine | None = "ensemble"
     cycles: Several = 5
@@ -341,10 +340,10 @@ class SnapshotEnsemble(Peaked, frozen=True, tag="snapshot_ensemble"):
 
 
 class FastGeometric(Bounded, frozen=True, tag="fge"):
-    """One cycle, left after `start` of the run for short triangles, whose ends are an ensemble.
+    """One cycle, then short triangular cycles after the share `start` of the run, and an ensemble of their ends.
 
-    The triangles go up to `height` of the way from base_lr to max_lr, where the first starts. Garipov et al. 2018,
-    arXiv:1802.10026.
+    The triangular cycles start at base_lr + height · (max_lr − base_lr), fall to base_lr and rise again. Source:
+    Garipov et al. 2018, arXiv:1802.10026.
     """
 
     ending: Combine | None = "ensemble"
@@ -386,9 +385,10 @@ class FastGeometric(Bounded, frozen=True, tag="fge"):
 
 
 class WeightAveraging(FastGeometric, frozen=True, tag="swa"):
-    """The same with an average, and a tail at that height or of short cosines down from it.
+    """Like `FastGeometric`, but with an average of the weights, and with another tail after `start`.
 
-    Izmailov et al. 2018, arXiv:1803.05407.
+    The tail goes to the height of the triangles and stays constant, or it has short cosine cycles that fall from this
+    height. Source: Izmailov et al. 2018, arXiv:1803.05407.
     """
 
     ending: Combine | None = "average"
@@ -396,7 +396,7 @@ class WeightAveraging(FastGeometric, frozen=True, tag="swa"):
 
 
 class LatestAveraging(Triangular, frozen=True, tag="lawa"):
-    """A cycle with an average of the last members, by default of every 50th part of the run (arXiv:2209.14981)."""
+    """A cycle with an average of the last members, by default one for every 50th part of the run (arXiv:2209.14981)."""
 
     ending: Combine | None = "average"
     keep: Several | None = 5
@@ -407,10 +407,10 @@ class LatestAveraging(Triangular, frozen=True, tag="lawa"):
 
 
 class RunningAverage(Triangular, frozen=True, tag="ema"):
-    """A cycle with a running average of the weights, which forgets by `decay` in every step.
+    """A cycle with a running average of the weights, in which older weights are multiplied by `decay` at every step.
 
-    It is made of members a fifth of its memory of 1 / (1 − decay) steps apart, of the last 25, which leave out a weight
-    of e⁻⁵.
+    The average is computed from the last 25 members. The distance between members is a fifth of the average's memory,
+    1 / (1 − decay) steps, so older members would have a total weight of e⁻⁵ only.
     """
 
     ending: Combine | None = "average"
@@ -427,7 +427,7 @@ class RunningAverage(Triangular, frozen=True, tag="ema"):
 
 
 class FromSchedule(Kind, frozen=True, tag="schedule"):
-    """Any schedule, from its `to_dict()`; or `bounds.schedule` of the run's length, from those of `Bounds`."""
+    """Any schedule, from its `to_dict()`; from the `to_dict()` of `Bounds`, `bounds.schedule` of the run's length."""
 
     schedule: dict[str, Any]
 
@@ -455,11 +455,11 @@ class Policy:
 
     Args:
         kind: one of `KINDS`.
-        options: its options as given; rates that are left out come from a range test, if the kind allows it.
-        name: what to call it in tables; made of kind and options by default.
+        options: options of the kind. Learning rates that are left out come from a range test, if the kind allows it.
+        name: name of the policy in tables; by default made from the kind and the options.
 
     Raises:
-        TypeError, ValueError: an unknown kind or option, or a value out of range.
+        TypeError, ValueError: the kind or an option is unknown, or a value is out of range.
 
     Example:
         >>> from cyclr.experiments.policies import Policy
@@ -478,8 +478,7 @@ class Policy:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             hint = did_you_mean(self.kind, KINDS)
             raise ValueError(
-                f"there is no policy of kind {quoted(self.kind)}. {hint and hint + ' '}"
-                f"The kinds are {', '.join(KINDS)}."
+                f"unknown kind of policy {quoted(self.kind)}. {hint and hint + ' '}The kinds are {', '.join(KINDS)}."
             )
         kind = KINDS[self.kind]
         what = f"policy {self.kind!r}"
@@ -488,19 +487,19 @@ class Policy:
         given = [name for name in kind.from_bounds if getattr(settings, name) is not None]
         if 0 < len(given) < len(kind.from_bounds):
             raise ValueError(
-                f"{what} needs both of {' and '.join(kind.from_bounds)}, or neither to find them by a range test; "
+                f"{what} needs both {' and '.join(kind.from_bounds)}, or neither to find them by a range test; "
                 f"got only {given[0]}."
             )
         if given and settings.needs_range_test:
             raise ValueError(f"{what} takes {' and '.join(given)}, or range_test; got both. Leave one of them out.")
         name = self.name or " ".join([self.kind, *itertools.starmap(_in_name, options.items())])
         set_fields(self, options=frozen(options), name=name, _settings=settings)
-        # What the schedule itself checks is checked before anything is trained, also if the bounds are still to come.
+        # The schedule checks its arguments, also with placeholder bounds, before anything is trained.
         self.plan(Run(10**6, steps_per_epoch=10**5), Bounds(1e-3, 1e-1, "ok", "placeholder"))
 
     @property
     def needs_range_test(self) -> bool:
-        """True if its rates come from a range test before the training."""
+        """True if the learning rates come from a range test before the training."""
         return self._settings.needs_range_test
 
     def plan(self, run: Run, bounds: Bounds | None = None) -> Plan:
@@ -511,7 +510,7 @@ class Policy:
             bounds: bounds of the range test, for a policy that needs one.
 
         Raises:
-            BoundsError: the bounds hold no numbers.
+            BoundsError: the bounds hold no learning rates.
             ValueError: the options do not fit the length.
         """
         if not self.needs_range_test:
@@ -530,8 +529,8 @@ def _planned(kind: str, settings: Kind, run: Run) -> Plan:
         return plan
     if plan.framework not in (None, "auto"):
         raise ValueError(
-            f"policy {kind!r} has no ending, because the framework moves its rate; got ending={ending.combine!r}. Use "
-            "another kind, such as cosine_with_floor, or leave ending out."
+            f"policy {kind!r} cannot have an ending, because the framework sets the learning rate; got "
+            f"ending={ending.combine!r}. Use another kind, such as cosine_with_floor, or leave ending out."
         )
     if ending.every is None and plan.schedule is not None and not plan.schedule.has_cycle_ends:
         raise ValueError(
@@ -550,18 +549,18 @@ def _in_name(option: str, value: Any) -> str:
 
 
 def cycles_in(run: Run) -> int:
-    """Cycles of about 8 epochs, two of Smith's step sizes of four, that fill a run; at least one."""
+    """Return the number of cycles of about 8 epochs (twice Smith's step size of 4 epochs) in a run, at least 1."""
     return max(1, round(run.total_steps / (8 * (run.steps_per_epoch or run.total_steps))))
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """The policies that an option of the command line names.
+    """Return the policies that the text of a `--policy` option describes.
 
     Args:
         text: `KIND`, `KIND:option=value,…`, `fixed:RATE,RATE,…` or `schedule:FILE.json`; values as in TOML.
 
     Raises:
-        ValueError: an option without a value, or a fixed rate without a number.
+        ValueError: an option has no value, `fixed` has no learning rate, or `schedule` has no file.
 
     Example:
         >>> from cyclr.experiments.policies import parse
@@ -574,7 +573,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     if not parts and kind in ("fixed", "schedule"):
         what, example = (
-            ("a rate", "fixed:0.01 or fixed:0.01,0.1") if kind == "fixed" else ("a file", "schedule:FILE.json")
+            ("a learning rate", "fixed:0.01 or fixed:0.01,0.1") if kind == "fixed" else ("a file", "schedule:FILE.json")
         )
         raise ValueError(f"policy {kind!r} needs {what}; got none. Write {example}.")
     if kind == "schedule":
@@ -584,7 +583,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     table: dict[str, Any] = {"kind": kind}
     for part in parts:
         name, separator, value = (word.strip() for word in part.partition("="))
-        # Policy reports unknown kinds and options.
+        # The constructor of Policy reports unknown kinds and options.
         if not separator and kind in KINDS:
             known = KINDS[kind].__struct_fields__
             hint = "" if name in known else did_you_mean(name, known)

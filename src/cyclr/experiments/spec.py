@@ -1,4 +1,4 @@
-"""The description of a comparison, checked when it is made, and its trials."""
+"""The description of a comparison, which is checked at construction, and its trials."""
 
 import functools
 import hashlib
@@ -32,17 +32,18 @@ from cyclr.schedules import Schedule
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: everything that its outcome depends on, in plain values.
+    """One training: all settings that determine its outcome, as plain values.
 
     Attributes:
-        data: `source`, `validation` and `samples`, as in `Spec`; None if the workload brings its own.
+        data: `source`, `validation` and `samples`, as in `Spec`; None if the workload returns its own data.
         policy: the policy.
-        seed: of weights, of the order of the data and of the range test.
-        optimizer: name and arguments, or None for the workload's own.
-        epochs, steps: the budget; one of them is None.
+        seed: seed of the initial weights, of the order of the data and of the range test.
+        optimizer: name and arguments, or None for the workload's own optimizer.
+        epochs, steps: length of the training; one of the two is None.
         workload, batch_size, metric, direction, range_test, backend: as in `Spec`.
-        folder: the folder of relative paths; not a part of the definition.
-        shipped_as: path of the workload's file on another machine that it was shipped to; no part either.
+        folder: the folder that relative paths start from; not part of the definition.
+        shipped_as: path of the workload's file on the machine that runs the trial, if the file was sent there; not part
+            of the definition.
     """
 
     workload: str
@@ -61,17 +62,17 @@ class Trial:
     shipped_as: str | None = field(default=None, compare=False)
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Return the budget in optimizer updates."""
-        # One of them is None.
+        """Return the length of the training in optimizer updates."""
+        # Either steps or epochs is None.
         return (self.steps or 0) + (self.epochs or 0) * steps_per_epoch
 
     def range_test_arguments(self, steps_per_epoch: int) -> dict[str, Any]:
-        """Return the arguments of the range test: the length of the training is among them if `refine` is."""
+        """Return the arguments of the range test. With `refine` they include the length of the training."""
         length = {"total_steps": self.total_steps(steps_per_epoch)} if "refine" in self.range_test else {}
         return {**self.range_test, **length, "seed": self.seed}
 
     def definition(self) -> dict[str, Any]:
-        """Return everything that the outcome depends on, for JSON. Options are as given, without defaults."""
+        """Return all settings that determine the outcome, for JSON. Options are as given, without defaults."""
         names = ("workload", "data", "seed", "optimizer", "epochs", "steps", "batch_size", "metric", "backend")
         return {
             **{name: getattr(self, name) for name in names},
@@ -82,13 +83,13 @@ class Trial:
 
     @property
     def file(self) -> Path | None:
-        """The user's file that the workload is in; None for a built-in one."""
+        """The user's file that defines the workload; None for a built-in workload."""
         name, separator, _ = self.workload.rpartition(":")
         return Path(self.shipped_as or Path(self.folder, name)).resolve() if separator else None
 
     @property
     def file_sha256(self) -> str | None:
-        """SHA-256 of that file, without what it imports; None if there is no such file or it cannot be read."""
+        """SHA-256 of the user's file, without the files that it imports; None if it does not exist or is unreadable."""
         try:
             return None if self.file is None else hashlib.sha256(_files.read_regular(self.file)).hexdigest()
         except OSError:
@@ -96,19 +97,19 @@ class Trial:
 
     @functools.cached_property
     def id(self) -> str:
-        """Name of the policy, seed, and a hash of the definition: it stays as long as they do."""
+        """Name of the policy, seed, and a hash of the definition. Equal trials always have the same id."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
         words = re.sub(r"[^a-z0-9.]+", "-", f"{self.policy.name} seed {self.seed}".lower()).strip("-")
         return f"{words}-{digest}"
 
     @property
     def weight(self) -> float:
-        """About how long it takes, against the other trials of its comparison."""
+        """Approximate duration, relative to the other trials of the comparison."""
         return float(self.epochs or self.steps or 1)
 
     @property
     def optimizer_name(self) -> str:
-        """The optimizer as tables show it; `""` for the workload's own, until it is built."""
+        """The optimizer as shown in tables; `""` for the workload's own optimizer, which is not built yet."""
         if self.optimizer is None:
             return ""
         table = plain("optimizer", self.optimizer)
@@ -117,7 +118,7 @@ class Trial:
 
 
 class _Own(Struct):
-    """Settings that a policy's table may have for its own trials."""
+    """Settings in the table of a policy that apply only to the trials of that policy."""
 
     name: str = ""
     epochs: Count | None = None
@@ -132,35 +133,38 @@ class Spec:
     """A comparison: policies × optimizers × seeds on one workload.
 
     Args:
-        policies: tables with `kind` (one of `policies.KINDS`) and its options; a list of rates for `lr` in `"fixed"`
-            makes a policy of each. A table may also have a `name`, a budget of its own (`epochs` or `steps`), `seeds`,
-            `refine`, as in `range_test`, and an `optimizer`, the only one it runs with. `"schedule"` takes an inline
-            `schedule`, or the `file` of one: a schedule, or `Bounds` or a `RangeTestResult`, whose `bounds.schedule`
-            fills the run. With `ending` (`"ensemble"` or `"average"`) the training ends in one of members: of the ends
-            of its cycles or of every `every` steps, the last `keep`.
+        policies: tables with `kind` (one of `policies.KINDS`) and the options of this kind. If `lr` of `"fixed"` is a
+            list, each learning rate in the list becomes a policy. A table may also have a `name`, its own length
+            (`epochs` or `steps`), `seeds`, `refine` (as in `range_test`), and an `optimizer`, which replaces the
+            optimizers of the comparison. `"schedule"` takes an inline `schedule`, or a `file` with a schedule, `Bounds`
+            or a `RangeTestResult`; for the last two, `bounds.schedule` with the length of the run is used. With
+            `ending` (`"ensemble"` or `"average"`) the training ends with an ensemble or average of members: the weights
+            at the ends of cycles, or after every `every` steps; only the last `keep` of them.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns a model, with or without its data, optimizer and loss; see
             `cyclr.experiments.workloads.builder`.
-        data: data set, as for `cyclr.experiments.data.load`, of a built-in workload (`"digits"` by default) or of a
+        data: data set, as for `cyclr.experiments.data.load`, for a built-in workload (`"digits"` by default) or for a
             function that returns no data.
-        validation: validation data: `"test"`, that part of the data set, or a number of samples from the end of the
-            training part, so that the test part stays unseen.
-        samples: training samples of the data set that are used; all by default.
-        seeds: seeds, each from 0 to 2⁶³ − 1 and once.
-        epochs, steps: the budget of a training, one of them, ≥ 1.
-        batch_size: samples in an update, ≥ 1.
-        optimizer: a name, a table with `name` and arguments, or a list of these; the workload's own by default
-            (SGD with momentum 0.9 for the built-in ones and for torch).
-        metric: the compared validation metric, by its name in the logs.
+        validation: validation data: `"test"` for the test part of the data set, or a number of samples from the end of
+            the training part; the test part is then not used.
+        samples: number of training samples to use; all by default.
+        seeds: different integers from 0 to 2⁶³ − 1.
+        epochs, steps: length of every training, ≥ 1; give one of the two.
+        batch_size: samples per update, ≥ 1.
+        optimizer: a name, a table with `name` and arguments, or a list of these; by default the workload's own
+            optimizer (SGD with momentum 0.9 for built-in workloads and for torch).
+        metric: name of the validation metric to compare, as in the logs.
         direction: `"max"` or `"min"`; by default from the metric's name (`"min"` for losses and errors, `"max"` for
-            accuracies and others). It must be given if the name does not say.
-        range_test: arguments of the range tests, as for `cyclr.RangeTest`, `repeats`, and `refine`: the updates to
-            spend on bounds for the length of the training. All updates of a test count as steps of its training.
+            accuracies and others). It is required if the direction does not follow from the name.
+        range_test: arguments of the range tests: the arguments of `cyclr.RangeTest`, `repeats`, and `refine`, the
+            updates to spend on finding bounds for the length of the training. All updates of a range test count as
+            steps of its training.
         backend: Keras backend; by default from the environment.
-        folder: the folder of relative paths.
+        folder: the folder that relative paths start from.
 
     Raises:
-        TypeError, ValueError: an argument out of range, no budget or two of them, policies that are equal.
+        TypeError, ValueError: an argument has the wrong type or is out of range, not exactly one of `epochs` and
+            `steps` is given, or two policies are equal.
 
     Example:
         >>> from cyclr.experiments import Spec
@@ -210,29 +214,29 @@ class Spec:
         self._check_names()
 
     def _check_names(self) -> None:
-        """Trials with one name must be of one policy, and so differ only in their seeds."""
+        """Raise if two policies have the same name: trials of one name must differ only in their seeds."""
         ids: set[str] = set()
         named: dict[str, Trial] = {}
         with_optimizer: dict[tuple[str, str], Trial] = {}
         for trial in self._trials:
             if trial.id in ids:
                 raise ValueError(
-                    f"policy {trial.policy.name!r} is there twice with seed {trial.seed}. Leave one of them out."
+                    f"policy {trial.policy.name!r} is given twice with seed {trial.seed}. Leave one of them out."
                 )
             ids.add(trial.id)
             name = trial.policy.name
             if (shown := credentials(name)) != name:
                 raise ValueError(
-                    f"the name of a policy must hold no password and no token, because it is in every record; got "
-                    f"{shown!r}. Give it another name (name = …)."
+                    f"the name of a policy must not contain a password or token, because names are recorded; got "
+                    f"{shown!r}. Give the policy another name (name = …)."
                 )
             first = with_optimizer.setdefault((name, trial.optimizer_name), trial)
             if replace(trial, seed=first.seed) != first:
-                raise ValueError(f"two different policies are named {name!r}. Give them names (name = …).")
+                raise ValueError(f"two different policies are named {name!r}. Give them different names (name = …).")
             if (named.setdefault(name, trial).optimizer is None) != (trial.optimizer is None):
                 raise ValueError(
                     f"two policies are named {name!r}: one uses the workload's own optimizer, the other "
-                    "sets one, so their results could not be told apart. Give them different names (name = …)."
+                    "sets one, so their results would be mixed up. Give them different names (name = …)."
                 )
 
     @classmethod
@@ -240,7 +244,7 @@ class Spec:
         """Return the comparison that a table describes, from a TOML file or `to_dict`.
 
         Raises:
-            TypeError, ValueError: an unknown key, or what `Spec` rejects.
+            TypeError, ValueError: a key is unknown, or `Spec` raises.
         """
         if not isinstance(description, Mapping):
             raise TypeError(f"a comparison must be a table; got {quoted(description)}.")
@@ -256,19 +260,20 @@ class Spec:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Spec":
-        """Return the comparison in a TOML file; relative paths in it are relative to its folder.
+        """Return the comparison in a TOML file. Relative paths in the file start from the folder of the file.
 
         Raises:
             CyclrError: the file cannot be read or is not TOML.
-            TypeError, ValueError: what `from_dict` rejects.
+            TypeError, ValueError: `from_dict` raises.
         """
         return cls.from_options(path, {})
 
     @classmethod
     def from_options(cls, path: str | Path | None, options: Mapping[str, Any]) -> "Spec":
-        """Return the comparison in a TOML file, if `path` is given, with the options that are not None set over it.
+        """Return the comparison in a TOML file, with the options that are not None in place of its settings.
 
-        Relative paths in the file are relative to its folder, relative paths in the options to the current folder.
+        If `path` is None, the options are the whole comparison. Relative paths in the file start from the folder of the
+        file, and relative paths in the options from the current folder.
 
         Raises:
             CyclrError, TypeError, ValueError: as for `from_toml`.
@@ -283,7 +288,7 @@ class Spec:
         try:
             description = tomllib.loads(_files.read_regular(path).decode())
         except OSError as error:
-            fix = f"A model is named by --workload {path}" if ".py" in str(path) else "Check the path"
+            fix = f"To name a model, write --workload {path}" if ".py" in str(path) else "Check the path"
             raise CyclrError(f"{what}; it cannot be read: {error.strerror or error}. {fix}.") from error
         except (ValueError, RecursionError) as error:
             raise CyclrError(f"{what}; it is not TOML: {_plain.why(error)}.") from error
@@ -291,7 +296,7 @@ class Spec:
 
     @classmethod
     def from_run(cls, about: Mapping[str, Any], options: Mapping[str, Any]) -> "Spec":
-        """Return the comparison of a run folder with the options that are not None set over it.
+        """Return the comparison of a run folder, with the options that are not None in place of its settings.
 
         Args:
             about: the contents of `run.json`, as in `RunFolder.about`.
@@ -328,11 +333,11 @@ class Spec:
         return {name: plain(name, value) for name, value in described.items() if value is not None}
 
     def replace(self, **changes: Any) -> "Spec":
-        """Return the comparison with some arguments changed; a new metric gets the direction of its name."""
+        """Return the comparison with some arguments changed. With a new metric, the direction follows from its name."""
         return replace(self, **({"direction": None} if "metric" in changes else {}) | changes)
 
     def trials(self) -> list[Trial]:
-        """Return every trial, seed after seed, so that an interrupted comparison has whole seeds."""
+        """Return all trials, ordered by seed, so that an interrupted comparison contains complete seeds."""
         return list(self._trials)
 
     @functools.cached_property
@@ -361,7 +366,7 @@ class Spec:
         if isinstance(found, RunFolder):
             raise unfit(path, found)
         if isinstance(found, Schedule):
-            # As it was written: older files lack the arguments that were added since, and ids of trials depend on them.
+            # Use the file's own table: older files lack newer arguments, which would change the ids of trials.
             description = _plain.read_json(path)
         else:
             description = (found.bounds if isinstance(found, RangeTestResult) else found).to_dict()
@@ -396,13 +401,13 @@ class Spec:
                 yield Trial(policy=policy, seed=seed, optimizer=optimizer, **shared)
 
     def _data(self) -> Table | None:
-        """Source of the data and the parts that are used; None if the workload brings its own data."""
+        """Return the source of the data and the parts to use; None if the workload returns its own data."""
         if ":" not in self.workload or self.data is not None:
             return Table(source=self.data or "digits", validation=self.validation, samples=self.samples)
         if (self.samples, self.validation) != (None, "test"):
             raise ValueError(
-                "samples and validation must be left out if a function of a file gives the data; "
-                f"got workload={self.workload!r}. Choose them in the function, or give data."
+                "samples and validation must be left out if the data comes from a function of a file; "
+                f"got workload={self.workload!r}. Choose them in the function, or set data."
             )
         return None
 
@@ -416,14 +421,14 @@ def _field_types() -> dict[str, Any]:
 
 
 def _relative_to(folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options whose relative paths are relative to `folder` instead of the current one."""
+    """Return the options with relative paths changed to start from `folder` instead of the current folder."""
 
     def moved(path: Any) -> Any:
         if not isinstance(path, str) or Path(path := restore(path)).is_absolute():
             return path
         absolute = str(Path(path).resolve())
         shared = os.path.commonpath([absolute, folder])
-        # A relative path that leads into a home folder would name it.
+        # A relative path into a home folder would contain the name of the home folder.
         return absolute if redact(shared) == shared and redact(absolute) != absolute else os.path.relpath(path, folder)
 
     seen = dict(given)
@@ -448,7 +453,7 @@ def _check_budget(of: "Spec | _Own", what: str) -> None:
 
 
 def _optimizers(given: Any) -> list[Table | None]:
-    """None, a name, a table, or a list of these, as a list of tables."""
+    """Return the optimizers as a list of tables, from None, a name, a table, or a list of names and tables."""
     if given is None:
         return [None]
     many = given if isinstance(given, list | tuple) else [given]

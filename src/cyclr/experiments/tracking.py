@@ -1,6 +1,6 @@
-"""Live logs of a comparison for those who keep them: TensorBoard, MLflow, Weights & Biases.
+"""Live logs of a comparison for TensorBoard, MLflow, and Weights & Biases.
 
-The process that compares writes them.
+The process that calls `compare` writes the logs, not its workers.
 """
 
 import os
@@ -19,10 +19,10 @@ from cyclr.records import Record
 
 
 class _Tracker(ABC):
-    """A run of a tool for every trial, with the values of every epoch at its step.
+    """Base class of trackers. Every trial is a run of the tool, with the values of every epoch at its last step.
 
-    At its end come the learning rate of every epoch's last update and the metrics of the ending, as `ending/...`. A
-    trial that is restarted because its worker died repeats epochs, which are logged once.
+    At the end of a trial the run also gets the learning rate of every epoch's last update and, as `ending/...`, the
+    metrics of the ending. If a trial is restarted because its worker died, repeated epochs are logged only once.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class _Tracker(ABC):
             self._steps[trial.id] = step
 
     def finish(self, trial: Trial, record: Record) -> None:
-        """Log what is known at the end, and close the run."""
+        """Log the learning rates and the ending of a finished trial, and close its run."""
         run = self._run(trial)
         for step in filter(None, record.epochs.get("step", ())):
             self._log(run, {"learning_rate": record.steps["learning_rate"][int(step) - 1]}, int(step))
@@ -68,7 +68,7 @@ class _Tracker(ABC):
 
 
 class TensorBoard(_Tracker):
-    """A TensorBoard run for every trial, in a folder of its name.
+    """A TensorBoard run for every trial, in a folder named after the trial.
 
     Args:
         folder: log folder; `tensorboard --logdir FOLDER` shows it.
@@ -86,7 +86,7 @@ class TensorBoard(_Tracker):
     def _start(self, name: str, settings: dict[str, Any]) -> Any:
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard's own writers name the file after the host.
+        # Not TensorBoard's own file name, which contains the host name.
         now = time.time_ns()
         run = self._writer((folder / f"events.out.tfevents.{now // 10**9:010d}.cyclr.{now}").open("xb"))
         self._write(run, file_version="brain.Event:2")
@@ -109,14 +109,14 @@ class TensorBoard(_Tracker):
 
 
 class Mlflow(_Tracker):
-    """An MLflow run for every trial, with its settings as parameters. It fails if the trial failed.
+    """An MLflow run for every trial, with its settings as parameters. If the trial failed, the run has status FAILED.
 
-    A run of the same trial that a killed comparison left is marked as killed.
+    If a comparison was killed, its unfinished run of the same trial gets status KILLED.
 
     Args:
-        uri: tracking URI: a server, `sqlite:///FILE` (with the whole of mlflow) or a folder; None for the URI
-            in the environment.
-        experiment: name of the experiment, made if it does not exist.
+        uri: tracking URI: a server, `sqlite:///FILE` (needs the full mlflow package) or a folder; None for the URI in
+            the environment.
+        experiment: name of the experiment, created if it does not exist.
 
     Raises:
         MissingExtraError: mlflow is not installed.
@@ -132,7 +132,7 @@ class Mlflow(_Tracker):
             known = self._client.get_experiment_by_name(experiment)
             self._experiment = self._client.create_experiment(experiment) if known is None else known.experiment_id
         except Exception as error:  # noqa: BLE001
-            # MLflow's stores raise errors of their databases and of HTTP, which quote the password.
+            # MLflow raises errors of databases and of HTTP, which may quote the password.
             where = "in the environment" if uri is None else repr(redact(uri))
             raise CyclrError(
                 f"MLflow cannot use the tracking URI {where}: {redact(str(error)):.200}. Start its server, or check "
@@ -160,14 +160,15 @@ class Mlflow(_Tracker):
 
 
 class Wandb(_Tracker):
-    """A run of Weights & Biases for every trial, with its settings as config. It fails if the trial failed.
+    """A Weights & Biases run for every trial, with its settings as config. If the trial failed, the run has failed too.
 
-    Runs are offline unless `WANDB_MODE` is set: nothing leaves the machine until `wandb sync`. A run holds no name of
-    a host, a user or a folder, and no command. Its id is the trial's, so a trial that is run again replaces itself.
+    Runs are offline unless `WANDB_MODE` is set: nothing leaves the machine until `wandb sync`. A run contains no name
+    of a host, a user or a folder, and no command. The id of a run is the id of its trial, so a trial that runs again
+    replaces its earlier run.
 
     Args:
         project: name of the project.
-        folder: runs are written into `FOLDER/wandb`. None for `WANDB_DIR`, or the folder of now.
+        folder: runs are written to `FOLDER/wandb`. None for the folder in `WANDB_DIR`, or else the current folder.
 
     Raises:
         MissingExtraError: wandb is not installed.

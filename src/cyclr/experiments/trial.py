@@ -1,4 +1,4 @@
-"""One trial, from its description to its record, in whatever process it runs."""
+"""Run one trial, and return its record."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ _REMEDIES = {
     "Double.* Float|Float.* Double": 'Return float32 data: x.astype("float32").',
     "^Target .* is out of bounds": "Give the model an output for every class, and number the classes from 0.",
 }
-"""What to do about errors of torch, by a pattern in their text."""
+"""Remedies for errors of torch, by a regular expression that matches the message."""
 
 _Made = TypeVar("_Made")
 
@@ -42,24 +42,24 @@ _frozen: set[str] = set()
 
 
 def run_trial(trial: Trial, tell: Callable[[Event], None] = lambda event: None) -> Record:
-    """Train as the trial says, and return its record. An error in it is recorded, and nothing is raised.
+    """Run a trial, and return its record. Errors are recorded, not raised.
 
     A trial gives the same record wherever it runs, except for times: all generators are seeded first and the range test
     leaves no trace. `seconds` covers the range test and the training, but not imports and loading data.
 
     Args:
-        trial: what to do.
-        tell: called with its `Progress`, for steps at most five times a second, and with every `Epoch`.
+        trial: the trial to run.
+        tell: called with `Progress`, at most five times a second for steps, and with every `Epoch`.
     """
     record, found = empty_record(trial), dict[str, Any]()
     try:
         with user_file.importable_folder(trial.file):
             _fill(found, trial, tell)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything, and other trials go on.
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # A user's model may raise anything.
         found |= {"status": "failed", "error": _error_line(error, trial.file)}
         found["traceback"] = user_file.own_traceback(error, trial.file) or "".join(traceback.format_exception(error))
     finally:
-        # Keras keeps the graphs of models, and a worker runs many trials.
+        # A worker runs many trials, and Keras keeps the graphs of all models in memory.
         if "keras" in sys.modules:
             sys.modules["keras"].utils.clear_session()
         gc.collect()
@@ -74,7 +74,8 @@ def find_bounds(trial: Trial, on_step: Callable[[RangeTest], None] = lambda test
         on_step: called after every update.
 
     Raises:
-        CyclrError: an error in the user's file, with its traceback there; or of the framework, in one line.
+        CyclrError: the user's file raised (the message has the traceback in this file), or the framework raised (the
+            message is one line).
     """
     try:
         with user_file.importable_folder(trial.file):
@@ -89,13 +90,13 @@ def find_bounds(trial: Trial, on_step: Callable[[RangeTest], None] = lambda test
 
 @contextlib.contextmanager
 def _on_data(trial: Trial, job: Job) -> Iterator[None]:
-    """Say the shapes of the data in an error that the framework raises here, which a model has that does not fit."""
+    """Turn an error of the framework into a `CyclrError` with the shapes of the data, which may not fit the model."""
     try:
         yield
     except CyclrError:
         raise
     except Exception as error:
-        # Keras leaves its own frames out, so that the last one may be a call in cyclr.
+        # Keras removes its own frames from the traceback, so the last frame may be a call in cyclr.
         last = traceback.extract_tb(error.__traceback__)[-1]
         raised_here = Path(last.filename).is_relative_to(_CYCLR) and (last.line or "").startswith("raise ")
         if raised_here or user_file.own_traceback(error, trial.file):
@@ -110,7 +111,7 @@ def _on_data(trial: Trial, job: Job) -> Iterator[None]:
 
 
 def empty_record(trial: Trial) -> Record:
-    """The record of a trial that has not started."""
+    """Return the record of a trial that has not started."""
     on = "" if trial.data is None else f" on {Path(trial.data['source']).name}"
     return Record(
         trial=trial.id,
@@ -151,7 +152,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         report, updates = progress("range test"), 0
 
         def count(test: RangeTest) -> None:
-            # Updates of repeats, and an update whose loss was not finite, count too.
+            # Include the updates of repeats, and an update whose loss was not finite.
             nonlocal updates
             updates += 1
             report(test.recorded, len(test))
@@ -178,7 +179,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         with _on_data(trial, job):
             job.train(plan, history)
     except MembersError as error:
-        # Weights that are NaN or infinite, before a loss is.
+        # A weight of a member was NaN or infinite, but no loss was.
         history.diverged, unfit = True, str(error)
     epochs = {name: _finite(values) for name, values in history.epochs.items()}
     found |= {
@@ -198,20 +199,24 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
 
 
 def _finite(values: list[float]) -> list[float | None]:
-    """The values with None, which JSON knows, for NaN and infinity."""
+    """Return the values with None for NaN and infinity, which JSON does not have."""
     return [value if math.isfinite(value) else None for value in values]
 
 
 def _built(trial: Trial, *, trains: bool = True) -> Job:
-    """Build the model and the data of a trial. A user's file may draw random numbers already when it is run."""
+    """Build the model and the data of a trial.
+
+    Generators are also seeded before a user's file is run, because its module may draw random numbers.
+    """
     load = functools.partial(workloads.builder, trial, trains=trains)
     return _seeded(load() if trial.file is None else _seeded(load, trial.seed), trial.seed)
 
 
 def _seeded(make: Callable[[], _Made], seed: int) -> _Made:
-    """Return what a function makes with seeded generators. It is called again if it was the first to load a framework.
+    """Seed all generators, call `make`, and return its result.
 
-    Loaded frameworks are excluded from garbage collections, which would walk their 300,000 objects after every trial.
+    If the call was the first to import a framework, it is repeated: the generators of that framework were not seeded.
+    Loaded frameworks are excluded from garbage collection, which would visit their 300,000 objects after every trial.
     """
     while True:
         if not _loaded() <= _frozen:
@@ -240,7 +245,7 @@ def _seed(seed: int) -> None:
 
 
 def _error_line(error: BaseException, file: Path | None) -> str:
-    """Return the error in one line, with the place in the user's folder unless it is an error of cyclr."""
+    """Return the error in one line, with the last place in the user's folder, except for errors of cyclr."""
     said = ": ".join(filter(None, (type(error).__name__, user_file.plain_text(str(error)))))
     if isinstance(error, CyclrError):
         return said

@@ -1,4 +1,4 @@
-"""A user's file with a function that returns a model: it is checked and run, and its errors are shown as its own."""
+"""Check and run a user's file with a function that returns a model, and show errors by the lines of that file."""
 
 import ast
 import contextlib
@@ -15,21 +15,21 @@ from cyclr._checks import did_you_mean
 from cyclr.errors import CyclrError
 
 FRAMEWORKS = {"keras": "keras", "tensorflow": "keras", "tf_keras": "keras", "torch": "torch", "torchvision": "torch"}
-"""Packages that a user's file may import, and whose models it then has."""
+"""The framework of a user's model, by the packages that the user's file imports."""
 
 
 def check(workload: str, path: Path) -> tuple[str, ...]:
-    """Refuse what is no function of a Python file, as far as can be seen without running the file.
+    """Raise if a workload does not name a function in a Python file. The file is read, but not run.
 
     Args:
         workload: `FILE.py:function`.
-        path: the file, which may have another path here.
+        path: path of the file on this machine.
 
     Returns:
         The frameworks that the file imports, `"keras"` and `"torch"`; both if it imports neither.
 
     Raises:
-        CyclrError: no such file or function, a function that needs arguments, or a file that is not Python.
+        CyclrError: the file or the function does not exist, the function needs arguments, or the file is not Python.
     """
     name, _, function = workload.rpartition(":") if ":" in workload else (workload, "", "")
     if path.is_dir():
@@ -37,7 +37,7 @@ def check(workload: str, path: Path) -> tuple[str, ...]:
     if path.suffix != ".py":
         raise CyclrError(f"{name!r} must be a Python file. Write FILE.py:function, such as model.py:build.")
     if not path.is_file():
-        raise CyclrError(f"there is no file {name!r}. Check the path.")
+        raise CyclrError(f"{name!r} does not exist. Check the path.")
     try:
         source = importlib.util.decode_source(_files.read_regular(path))
         tree = ast.parse(source, name)
@@ -48,7 +48,7 @@ def check(workload: str, path: Path) -> tuple[str, ...]:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     public = [known for known in functions if not known.startswith("_")]
     if not function:
-        write = f"Write {name}:{public[0]}." if public else "Write one that returns a model."
+        write = f"Write {name}:{public[0]}." if public else "Write a function that returns a model."
         raise CyclrError(f"{name} needs the name of a function in it; it has {', '.join(public) or 'none'}. {write}")
     if function in functions:
         given = functions[function].args
@@ -74,7 +74,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """Every name that the file binds anywhere: it may make a function in an `if`, or by a call."""
+    """Return all names that the file binds anywhere: it may define a function in an `if`, or by a call."""
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -88,14 +88,14 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def no_function(file: str, name: str, known: list[str]) -> CyclrError:
-    """The error for a file without the function."""
+    """Return the error for a file that lacks the function."""
     hint = did_you_mean(name, known)
     return CyclrError(f"{file} has no function {name!r}. {hint and hint + ' '}It has {', '.join(known) or 'none'}.")
 
 
 @contextlib.contextmanager
 def importable_folder(file: Path | None) -> Iterator[None]:
-    """Make the modules in the folder of a user's file importable inside this context, as for a script that is run."""
+    """Make modules in the folder of a user's file importable inside this context, as Python does for scripts."""
     if file is None:
         yield
         return
@@ -110,7 +110,7 @@ def importable_folder(file: Path | None) -> Iterator[None]:
 
 
 def load_function(workload: str, file: Path) -> Callable[[], Any]:
-    """Run the user's file, and return its function; both need `importable_folder`."""
+    """Run the user's file, and return its function. Call this, and the function, inside `importable_folder`."""
     name, _, function_name = workload.rpartition(":")
     loaded = sys.modules.get(file.stem)
     is_free = loaded is None or getattr(loaded, "__file__", None) == str(file)
@@ -119,7 +119,7 @@ def load_function(workload: str, file: Path) -> Callable[[], Any]:
     if spec is None or spec.loader is None:
         raise CyclrError(f"{name} cannot be imported as Python.")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look for the module there.
+    # Dataclasses and pickle look up the module in sys.modules.
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
@@ -134,7 +134,7 @@ def load_function(workload: str, file: Path) -> Callable[[], Any]:
 
 
 def own_traceback(error: BaseException, file: Path | None) -> str:
-    """Return the traceback of an error with only the lines of the user's folder; `""` if none of them is in it."""
+    """Return the traceback of an error with only the lines in the user's folder; `""` if it has no such lines."""
     if file is None:
         return ""
     shown = traceback.TracebackException.from_exception(error)
@@ -149,13 +149,13 @@ def own_traceback(error: BaseException, file: Path | None) -> str:
 
 
 def is_in_folder(filename: str, folder: Path) -> bool:
-    """True if a source file is in a folder, and not in packages that are installed there."""
+    """Return True if a source file is in a folder, but not in packages that are installed in this folder."""
     path = Path(filename)
     return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts
 
 
 def plain_text(text: str) -> str:
-    """Return a message of a framework without colors, and without the calls that Keras and TensorFlow add to it."""
+    """Return a message of a framework without colors, and without the call details of Keras and TensorFlow."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.sub(r"in user code:\n\n(?: {4}File .*\n(?: {8}.*\n)+)+\n? {4}\w+: ", "", text)
     text = re.sub(r"Exception encountered when calling .*?\.call\(\)\.\s+", "", text)

@@ -1,4 +1,4 @@
-"""Models to run on: two small ones, and a user's own from a file."""
+"""The models that trials train: two small built-in models, and models from a user's file."""
 
 import sys
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from cyclr.experiments.spec import Trial
 
 
 def classic_cnn(input_shape: tuple[int, ...], classes: int) -> Any:
-    """The small CNN of the classic Keras tutorials, not compiled.
+    """Return the small CNN of the classic Keras tutorials, not compiled.
 
-    Conv 32 – pool – Conv 64 – pool – Dense 256 – Dense 128 – softmax, with 3 × 3 kernels that keep the size of the
-    image and ReLU between; it fits images of 4 × 4 pixels and more.
+    Conv 32 – pool – Conv 64 – pool – Dense 256 – Dense 128 – softmax, with ReLU and with 3 × 3 kernels that keep the
+    size of the image. Images must have at least 4 × 4 pixels.
 
     Args:
         input_shape: (height, width, channels).
@@ -42,7 +42,7 @@ def classic_cnn(input_shape: tuple[int, ...], classes: int) -> Any:
 
 
 def mlp(input_shape: tuple[int, ...], classes: int) -> Any:
-    """A network with one hidden layer of 64 units, not compiled: enough for digits, and quick."""
+    """Return a network with one hidden layer of 64 units, not compiled. It is fast, and large enough for digits."""
     from keras import Input, Sequential, layers
 
     hidden, output = layers.Dense(64, activation="relu"), layers.Dense(classes, activation="softmax")
@@ -59,28 +59,29 @@ _DATA = "(x_train, y_train, x_val, y_val)"
 
 
 def builder(trial: Trial, *, trains: bool = True) -> Callable[[], Job]:
-    """Return a function that builds the model and the data of a trial, ready to be tested and trained.
+    """Return a function that builds the model and the data of a trial, ready for range test and training.
 
-    Frameworks are imported and files are read at once. The returned function draws initial weights; call it with seeded
-    generators.
+    `builder` itself imports frameworks and reads files. The returned function draws initial weights, so seed all
+    generators before you call it.
 
-    A function of a user's file is called without arguments. It returns a model, or a tuple of a model and, in any
-    order, what else it has:
+    A function of a user's file is called without arguments. It returns a model, or a tuple that starts with a model and
+    also contains any of the other parts, in any order:
 
     - model: a `keras.Model`, compiled or not, or a `torch.nn.Module`.
     - data: `(x_train, y_train, x_val, y_val)`, `((x_train, y_train), (x_val, y_val))`, or `(training, validation)`, two
-      iterables of batches of known length. For a range test the training data is enough. Without data the trial's is
-      taken, with the channels first for torch.
-    - optimizer: one of the framework, if the model is not compiled; SGD with momentum 0.9 by default.
-    - loss: `loss(outputs, targets)` in torch, what `compile` takes in Keras. By default the cross-entropy if targets
-      are integers (of probabilities or logits, by the last layer of a Keras model), else the squared error.
+      iterables of batches of known length. A range test needs only the training data. If the function returns no data,
+      the data of the trial is used, with the channels first for torch.
+    - optimizer: an optimizer of the framework, if the model is not compiled; SGD with momentum 0.9 by default.
+    - loss: `loss(outputs, targets)` in torch, or a loss that Keras' `compile` accepts. By default the cross-entropy if
+      targets are integers (of probabilities or logits, by the last layer of a Keras model), else the squared error.
 
     Args:
         trial: the trial.
-        trains: False if only a range test is made, which needs no validation data.
+        trains: False for only a range test, which needs no validation data.
 
     Raises:
-        CyclrError: no such workload, or (when the builder is called) a function that returns something else.
+        CyclrError: the workload does not exist, or (raised by the returned function) the user's function returns
+            something else.
     """
     check(trial)
     if trial.file is None:
@@ -89,17 +90,17 @@ def builder(trial: Trial, *, trains: bool = True) -> Callable[[], Job]:
     if trial.file is not None:
         function = user_file.load_function(trial.workload, trial.file)
         if _framework(function) is not None:
-            raise CyclrError(f"{trial.workload} is a model. Write a function that makes it and returns it.")
+            raise CyclrError(f"{trial.workload} is a model. Write a function that creates the model and returns it.")
         return lambda: _job(function(), parts, trial, trains)
     shape, classes = loaded.input_shape, loaded.classes  # type: ignore[union-attr]
     return lambda: _job(BUILT_IN[trial.workload](shape, classes), parts, trial, trains)
 
 
 def check(trial: Trial) -> None:
-    """Refuse what does not exist, as far as can be seen without importing a framework or running the user's file.
+    """Raise if a part of a trial does not exist. No framework is imported, and the user's file is not run.
 
     Raises:
-        CyclrError: no such workload, file, function, data, optimizer or metric, or a file that is not Python.
+        CyclrError: the workload, file, function, data, optimizer or metric does not exist, or the file is not Python.
         MissingExtraError: the backend of Keras is not installed.
     """
     frameworks: tuple[str, ...] = ("keras",)
@@ -109,7 +110,7 @@ def check(trial: Trial) -> None:
     elif name not in BUILT_IN:
         hint = did_you_mean(name, BUILT_IN)
         raise CyclrError(
-            f"there is no model {name!r}. {hint and hint + ' '}Write {', '.join(BUILT_IN)}, or FILE.py:function, such "
+            f"unknown model {name!r}. {hint and hint + ' '}Write {', '.join(BUILT_IN)}, or FILE.py:function, such "
             "as model.py:build."
         )
     if trial.file is None or trial.backend is not None:
@@ -131,7 +132,7 @@ def _source(trial: Trial) -> str | Path:
 
 
 def _load(trial: Trial) -> tuple[data.Dataset, tuple[Any, ...]]:
-    """Return the data of a trial, whole and as the arrays that are used."""
+    """Return the whole data set of a trial, and the arrays that the trial uses."""
     given: Any = trial.data
     loaded = data.load(_source(trial))
     x, y, x_val, y_val = loaded.x_train, loaded.y_train, loaded.x_val, loaded.y_val
@@ -151,11 +152,11 @@ def _framework(model: Any) -> Any:
 
 
 def _job(made: Any, loaded: tuple[Any, ...] | None, trial: Trial, trains: bool) -> Job:
-    """Return the job of what a function returned; `loaded` is the data of the trial, if it has some."""
+    """Return the job for the values that a function returned. `loaded` is the data of the trial, or None."""
     model, *rest = made if isinstance(made, tuple | list) and made else (made,)
     framework = _framework(model)
     if framework is None:
-        missing = " Is the return missing?" if made is None else ""
+        missing = " Is a return statement missing?" if made is None else ""
         raise CyclrError(
             f"{trial.workload} must return a keras.Model or a torch.nn.Module, or a tuple that starts with one, such "
             f"as (model, data); got a {type(model).__name__}.{missing}"
@@ -176,7 +177,8 @@ def _job(made: Any, loaded: tuple[Any, ...] | None, trial: Trial, trains: bool) 
     training, validation = _halves(loaded if given is None else given, trial.workload)
     if validation is None and trains:
         raise CyclrError(
-            f"{trial.workload} returned no validation data, by which policies are compared. Return (model, {_DATA})."
+            f"{trial.workload} returned no validation data, which is needed to compare policies. Return (model, "
+            f"{_DATA})."
         )
     if is_keras:
         from cyclr.experiments.jobs.keras import KerasJob
@@ -188,7 +190,7 @@ def _job(made: Any, loaded: tuple[Any, ...] | None, trial: Trial, trains: bool) 
 
 
 def _by_kind(parts: list[Any], framework: Any, trial: Trial) -> dict[str, Any]:
-    """Return what a function returned beside the model by what it is: data, an optimizer, or a loss."""
+    """Return the values that a function returned in addition to the model: `data`, `optimizer` and `loss`, if given."""
     module = framework.optimizers if framework.__name__ == "keras" else framework.optim
     found: dict[str, Any] = {}
     for part in parts:
@@ -217,7 +219,7 @@ def _lower(module: Any) -> set[str]:
 
 
 def _halves(given: Any, workload: str) -> tuple[Any, Any]:
-    """Return training and validation data; the second is None if there is only one of them."""
+    """Return training and validation data; the validation data is None if only training data is given."""
     if isinstance(given, data.Dataset):
         given = given.x_train, given.y_train, given.x_val, given.y_val
     parts = tuple(given) if isinstance(given, tuple | list) else ()

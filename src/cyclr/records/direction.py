@@ -1,4 +1,4 @@
-"""The direction of a metric: `"max"` if more of it is better, `"min"` if less is."""
+"""The direction of a metric: `"max"` if larger values are better, `"min"` if smaller values are better."""
 
 import re
 from typing import Literal, cast
@@ -36,7 +36,7 @@ def direction_of(metric: str) -> Direction:
         metric: its name in the logs, such as `"val_loss"` or `"val_accuracy_1"`.
 
     Raises:
-        ValueError: the name does not say it.
+        ValueError: the direction does not follow from the name.
 
     Example:
         >>> from cyclr.records.direction import direction_of
@@ -47,6 +47,6 @@ def direction_of(metric: str) -> Direction:
         return direction
     hint = did_you_mean(metric, ("val_accuracy", "val_loss"))
     raise ValueError(
-        f"direction is needed, because the name of the metric does not say it; got metric={quoted(metric)}. "
-        f'{hint and hint + " "}Set direction="max" if more is better, or direction="min" if less is better.'
+        f"direction is needed, because it does not follow from the name of the metric; got metric={quoted(metric)}. "
+        f'{hint and hint + " "}Set direction="max" if larger values are better, or direction="min" if smaller are.'
     )

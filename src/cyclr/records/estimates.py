@@ -11,14 +11,14 @@ from cyclr import _extras
 
 _RESAMPLES = 9999
 _ROUNDING = 1e-6
-"""Values of a metric that differ by less, relatively, are equal: metrics are computed in single precision."""
+"""Relative difference below which two values of a metric are equal, because metrics have single precision."""
 _AT_ONCE = 1_000_000
-"""Numbers that are resampled at once; more would need much memory."""
+"""Numbers that are resampled in one batch, to limit memory."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its confidence interval; `low` and `high` are None for one seed, all for none."""
+    """A mean over seeds with its confidence interval. One seed has no `low` and `high`; without seeds all are None."""
 
     mean: float | None = None
     low: float | None = None
@@ -51,11 +51,11 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float6
     """Return the bootstrap percentile intervals of the means of many columns at once.
 
     Args:
-        values: finite, shape (seeds, n) with at least two seeds.
-        confidence: of the intervals, in (0, 1).
+        values: finite values of shape (seeds, n), with at least two seeds.
+        confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
-        The lower and the upper ends, shape (n,) each.
+        The lower ends and the upper ends, each of shape (n,).
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -77,13 +77,13 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float6
 
 
 def difference(gaps: Sequence[float], resolution: float, confidence: float = 0.95) -> Interval:
-    """Return the mean of paired differences with an interval that spans the bootstrap's and Student's.
+    """Return the mean of paired differences with an interval that covers the bootstrap interval and Student's.
 
     Args:
         gaps: one difference for every seed, at least two.
-        resolution: of the values, ≥ 0. Student's standard deviation is at least resolution / √12, the standard
-            deviation of rounding.
-        confidence: of both intervals, in (0, 1).
+        resolution: resolution of the values, ≥ 0. Student's interval uses a standard deviation of at least
+            resolution / √12, the standard deviation of rounding.
+        confidence: confidence level of both intervals, in (0, 1).
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -96,14 +96,16 @@ def difference(gaps: Sequence[float], resolution: float, confidence: float = 0.9
 
 
 def seeds_to_decide(gaps: Sequence[float], resolution: float, confidence: float, at_most: int) -> int | None:
-    """Return the fewest seeds whose Student's interval excludes 0, if mean and spread of the differences stay.
+    """Return the smallest number of seeds with which Student's interval excludes 0.
+
+    The mean and the spread of the differences are assumed to stay the same.
 
     Args:
         gaps, resolution, confidence: as for `difference`.
-        at_most: the most seeds to consider.
+        at_most: the largest number of seeds to consider.
 
     Returns:
-        A number above that of the gaps, or None if `at_most` seeds are too few.
+        A number above `len(gaps)`, or None if `at_most` seeds are too few.
 
     Example:
         >>> seeds_to_decide([0.01, 0.03], 0.0, 0.95, at_most=12)
@@ -119,7 +121,7 @@ def _spread(gaps: Sequence[float], resolution: float) -> float:
 
 
 def _half_width(spread: float, count: int, confidence: float) -> float:
-    """Half the width of Student's interval of the mean of so many values."""
+    """Return half the width of Student's interval of the mean of `count` values."""
     from scipy.stats import t
 
     return spread / math.sqrt(count) * float(t.ppf((1 + confidence) / 2, count - 1))

@@ -1,12 +1,12 @@
-"""The folder of a comparison: a description of it, and an append-only file of its records.
+"""The folder of a comparison: a description of the comparison, and an append-only file of its records.
 
     RUN/run.json        the comparison, versions, hardware and command; replaced atomically
     RUN/records.jsonl   one line of JSON for every finished trial, written in one call and flushed to the disk
     RUN/.lock           locked by the process that writes
 
-A process that is killed at any moment leaves whole lines, and at most one incomplete line at the end. Readers ignore
-it, and the next writer cuts it off. Lines are removed for one reason only: their trials failed and are no longer part
-of the comparison.
+If the writing process is killed, the file has complete lines and at most one incomplete line at the end. Readers ignore
+the incomplete line, and the next writer removes it. Other lines are removed only if their trials failed and are no
+longer part of the comparison.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _PACKAGES = ("cyclr", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch",
 
 
 class RunFolder:
-    """A run folder, made by `read` or `open`.
+    """A run folder, created by `read` or `open`.
 
     Attributes:
         path: the folder.
@@ -54,10 +54,10 @@ class RunFolder:
         self.torn = False
         self._records: dict[str, Record] = {}
         self._locked: dict[str, int] = {}
-        # The process may change its folder while a comparison runs.
+        # The process may change its current folder while a comparison runs.
         self._absolute = self.path.absolute()
         self._unconfirmed: int | None = None
-        """Where the line starts that is being written, or that could not be written or removed."""
+        """Offset of a line that is being written, or that could neither be written nor removed; None without one."""
 
     @property
     def records(self) -> list[Record]:
@@ -69,7 +69,7 @@ class RunFolder:
 
         Args:
             folder: the run folder.
-            missing_ok: True if a folder without run.json has no records, instead of being an error.
+            missing_ok: True to return a run without records if the folder has no run.json, instead of raising.
 
         Raises:
             RunFolderError: the folder holds no run, or one of its files cannot be read or is invalid. The message
@@ -82,8 +82,7 @@ class RunFolder:
                 run._read()
         except OSError as error:
             raise RunFolderError(
-                f"{str(folder)!r} cannot be read: {error.strerror or error}. Check its files, and your rights to read "
-                "them."
+                f"{str(folder)!r} cannot be read: {error.strerror or error}. Check its files and their permissions."
             ) from error
         if not is_run and not missing_ok:
             raise RunFolderError(
@@ -105,14 +104,15 @@ class RunFolder:
         """Open a run folder as its only writer; use it in a `with` statement.
 
         Args:
-            folder: the folder; made if it does not exist. A folder that exists must hold this comparison, or one with
-                fewer trials, which is extended. Failed trials that are no longer part of the comparison (for example
-                after a typo was corrected) are removed.
-            description: the comparison, with its `direction`, as run.json keeps it.
-            ids: the ids of its trials.
-            folder_of_paths: the folder of relative paths in the description.
+            folder: the folder, created if it does not exist. An existing folder must hold this comparison, or the same
+                comparison with fewer trials, which is extended. Failed trials that are no longer part of the comparison
+                (for example after a typo was corrected) are removed.
+            description: the comparison for run.json, including its `direction`.
+            ids: the ids of the trials of the comparison.
+            folder_of_paths: the folder that relative paths in the description start from.
             workload_sha256: SHA-256 of the user's file, or None.
-            command: the command line for run.json. By default that of this process, without the folder of the program.
+            command: the command line for run.json; by default the command line of this process, without the folder of the
+                program.
 
         Raises:
             RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
@@ -135,7 +135,7 @@ class RunFolder:
 
     @classmethod
     def locked(cls, folder: str | os.PathLike[str]) -> Self:
-        """Lock a run folder that exists, so that its files can be removed; use it in a `with` statement.
+        """Lock an existing run folder, so that its files can be removed; use it in a `with` statement.
 
         Args:
             folder: the run folder.
@@ -152,7 +152,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _opening(self) -> Iterator[None]:
-        """Release the folder if it cannot be opened, and raise a `RunFolderError` for errors of the disk."""
+        """Release the folder after an error, and turn errors of the disk into a `RunFolderError`."""
         try:
             yield
         except BaseException as error:
@@ -160,8 +160,8 @@ class RunFolder:
             if not isinstance(error, OSError):
                 raise
             raise RunFolderError(
-                f"{str(self.path)!r} cannot be used as a run folder: {error.strerror or error}. Make room on its disk, "
-                "check your rights, or choose another folder."
+                f"{str(self.path)!r} cannot be used as a run folder: {error.strerror or error}. Free disk space, check "
+                "permissions, or choose another folder."
             ) from error
 
     def __enter__(self) -> Self:
@@ -176,7 +176,7 @@ class RunFolder:
             _files.close(self._locked.popitem()[1])
 
     def missing(self, ids: Iterable[str], retry_failed: bool = False) -> list[str]:
-        """Return the ids that have no record, in order.
+        """Return the ids without a record, in the given order.
 
         Args:
             ids: the ids of a comparison.
@@ -186,7 +186,7 @@ class RunFolder:
         return [name for name in ids if name not in done]
 
     def append(self, record: Record) -> None:
-        """Add the record of a finished trial; when this returns, it is on the disk.
+        """Append the record of a finished trial. When this method returns, the record is on the disk.
 
         Raises:
             RunFolderError: the folder is not open, was deleted, or cannot be written; the trial then counts as missing.
@@ -207,15 +207,15 @@ class RunFolder:
                 self._cut_off()
             raise RunFolderError(
                 f"the record of {record.trial} cannot be saved in {str(self.path)!r}: {error.strerror or error}. "
-                "Make room on the disk or check it, and run the comparison again."
+                "Free disk space or check the disk, and run the comparison again."
             ) from error
         self._unconfirmed = None
         self._add(record)
 
     def _check_files(self, record: Record) -> None:
-        """Raise if a locked file is not the file in the folder: the record would be lost, or another process writes.
+        """Raise if a locked file was deleted or replaced: the record would be lost, or another process may write.
 
-        A description that was deleted is written again, without which the records could not be read.
+        A deleted run.json is written again, because the records cannot be read without it.
         """
         for name in ("records.jsonl", ".lock"):
             try:
@@ -231,13 +231,13 @@ class RunFolder:
             _files.write_json(self._absolute / "run.json", self.about)
 
     def _cut_off(self) -> None:
-        """Remove the line that the disk did not confirm, which must not count as done."""
+        """Remove a line that was not completely written to the disk, because its trial must not count as finished."""
         if self._unconfirmed is not None:
             os.ftruncate(self._locked["records.jsonl"], self._unconfirmed)
             self._unconfirmed = None
 
     def _add(self, record: Record) -> None:
-        # A trial is listed where it was last run.
+        # A trial that ran again moves to the end.
         self._records.pop(record.trial, None)
         self._records[record.trial] = record
 
@@ -270,7 +270,7 @@ class RunFolder:
             left_by_a_kill.unlink(missing_ok=True)
         about = {"version": VERSION, **spec, **started, "resumed": []}
         if (self.path / "run.json").exists():
-            # The lock file may be deleted while it is locked; then the lock of the records keeps a second writer out.
+            # If the locked .lock file was deleted, the lock of records.jsonl still excludes a second writer.
             self._lock("records.jsonl")
             self._read()
             started |= self._drop_failed(spec["spec"], set(ids), started["workload_sha256"])
@@ -289,12 +289,12 @@ class RunFolder:
         _files.sync_folder(self.path)
 
     def _check_own(self) -> None:
-        """Raise for a folder with files that are not of a comparison, which stays as it is."""
+        """Raise if the folder holds files that do not belong to a comparison. The folder is not changed."""
         if not self.path.is_dir() or (self.path / "run.json").exists():
             return
         if (self.path / "records.jsonl").exists():
             raise RunFolderError(
-                f"{str(self.path)!r} has records.jsonl, but not the run.json that describes them. Restore it, or "
+                f"{str(self.path)!r} has records.jsonl, but no run.json with their description. Restore run.json, or "
                 "choose another folder."
             )
         own = (".lock", ".run.json.", ".records.jsonl.")
@@ -304,7 +304,7 @@ class RunFolder:
             )
 
     def _lock(self, name: str) -> None:
-        """Open and lock a file of the folder; the system releases it when the process ends, however that happens."""
+        """Open and lock a file of the folder. The operating system releases the lock when the process ends or dies."""
         try:
             import fcntl
         except ImportError as error:
@@ -327,7 +327,10 @@ class RunFolder:
             ) from error
 
     def _drop_failed(self, description: Mapping[str, Any], ids: set[str], sha256: str | None) -> dict[str, Any]:
-        """Remove failed trials that are not of this comparison, and return their errors; raise if others are not."""
+        """Remove failed trials that are not part of this comparison, and return their errors.
+
+        Raise if a trial that finished or diverged is not part of this comparison.
+        """
         direction = description.get("direction")
         foreign = [record for record in self.records if record.trial not in ids or record.direction != direction]
         results = [record for record in foreign if record.status != "failed"]
@@ -340,7 +343,7 @@ class RunFolder:
         if results:
             raise RunFolderError(
                 f"direction is {direction!r}, but {len(results)} records in {str(self.path)!r} have "
-                f"{results[0].direction!r}. Restore it, or choose another folder."
+                f"{results[0].direction!r}. Restore the direction, or choose another folder."
             )
         before = {record.workload_sha256 for record in self.records if record.status != "failed"} - {None, sha256}
         if sha256 is not None and before:
@@ -348,7 +351,7 @@ class RunFolder:
             sums = ", ".join(f"{one[:12]}…" for one in sorted(map(str, before)))
             warnings.warn(
                 f"{name} has changed since {str(self.path)!r} got results (SHA-256 {sha256[:12]}…, before {sums}): new "
-                "results may not be comparable with them. Restore the file, or choose another folder.",
+                "results may not be comparable with the old ones. Restore the file, or choose another folder.",
                 stacklevel=5,
             )
         if not foreign:
@@ -362,7 +365,7 @@ class RunFolder:
         return {"dropped": dropped}
 
     def _changes(self, description: Mapping[str, Any]) -> str:
-        """Return `": epochs=2, not 3"` for what differs from the folder's comparison; policies and seeds may grow."""
+        """Return changed settings, such as `": epochs=2, not 3"`, except for policies and seeds, which may be added."""
         recorded, asked = self.about.get("spec"), redact(dict(description))
         if not isinstance(recorded, dict):
             return ""
@@ -386,9 +389,9 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
 
 
 def _shareable(folder: Path, run: Path) -> str:
-    """Return a folder as run.json holds it: relative to the run folder if both are in the home of another user.
+    """Return the path of a folder for run.json: relative to the run folder if both are in the home of another user.
 
-    That home would become `~`, which is restored as the home of this user.
+    An absolute path into that home would be redacted to `~`, and `~` is restored as the home of this user.
     """
     shared = os.path.commonpath([folder, run])
     return str(folder) if restore(redact(shared)) == shared else f"./{os.path.relpath(folder, run)}"

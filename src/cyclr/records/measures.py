@@ -9,9 +9,10 @@ _LARGEST = 1e150
 
 
 def is_fixed(record: Record) -> bool:
-    """True if the trial used a constant learning rate, and ended in no ensemble or average.
+    """Return True if the trial used a constant learning rate, and its training has no ending.
 
-    Its schedule is `Constant`, or it has none and the recorded rates are all equal.
+    The learning rate is constant if the schedule is `Constant`, or if there is no schedule and all recorded learning
+    rates are equal.
     """
     if record.predictions:
         return False
@@ -21,12 +22,12 @@ def is_fixed(record: Record) -> bool:
 
 
 def usable(value: float | None) -> TypeGuard[float]:
-    """True for a number whose square is finite; greater ones, such as a diverged loss, count as not measured."""
+    """Return True for a number whose square is finite. Larger numbers, such as a diverged loss, count as missing."""
     return value is not None and abs(value) <= _LARGEST
 
 
 def ending(record: Record) -> float | None:
-    """Return the value of the metric of the ensemble or average that the training ended in, or None."""
+    """Return the value of the metric of the ensemble or average at the end of the training, or None."""
     found = record.ending.get(record.metric)
     return found if usable(found) else None
 
@@ -49,7 +50,7 @@ def final(record: Record) -> float | None:
 
 
 def steps_to(record: Record, target: float | None) -> int | None:
-    """Return the updates until an epoch first ended with the target reached, or the ending reached it; or None.
+    """Return the number of updates until the target was reached at the end of an epoch or by the ending, or None.
 
     The updates of the range test are included.
     """
@@ -64,20 +65,20 @@ def steps_to(record: Record, target: float | None) -> int | None:
 
 
 def tradeoff(record: Record) -> dict[str, list[float]]:
-    """Return the trade-off of the metric against training time that one cyclical run traces.
+    """Return the metric against training time at the ends of the cycles of one run.
 
     Args:
-        record: of a policy whose schedule has cycles, `"multiplicative"` above all.
+        record: record of a policy whose schedule has cycles, in particular `"multiplicative"`.
 
     Returns:
-        `step`, `seconds` and `metric` at every epoch that ends where a cycle ends, the end of the run included if a
-        cycle ends there; empty lists for a schedule without cycles.
+        Lists of `step`, `seconds` and `metric`, with a value for every epoch that ends together with a cycle. The lists
+        are empty for a schedule without cycles.
 
     Source: Portes et al. 2022, arXiv:2206.00832.
     """
     ends = record.schedule.is_cycle_end if record.schedule is not None else lambda step: False
     series = (record.epochs.get(name, ()) for name in ("step", "seconds", record.metric))
     rows = [[float(value) for value in row if value is not None] for row in zip(*series, strict=False)]
-    # Restarts end a cycle on the last step before they jump, waves on the step that starts the next one.
+    # Restarts end a cycle on the last step before the jump; waves end a cycle on the first step of the next cycle.
     kept = [row for row in rows if len(row) == 3 and (ends(int(row[0]) - 1) or ends(int(row[0])))]
     return {name: [row[index] for row in kept] for index, name in enumerate(("step", "seconds", "metric"))}

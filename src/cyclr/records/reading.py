@@ -1,4 +1,4 @@
-"""One reader for whatever cyclr wrote: a file or a folder says what it holds, or the error says what it is."""
+"""Read files and folders that cyclr wrote. Errors describe other files, and name the command that takes them."""
 
 import os
 from pathlib import Path
@@ -34,14 +34,15 @@ _TAKEN_BY = {
 
 
 def read(path: str | os.PathLike[str]) -> RunFolder | RangeTestResult | Schedule | Bounds:
-    """Read what cyclr wrote: a run, the result of a range test, a schedule or bounds.
+    """Read a run, the result of a range test, a schedule or bounds, as cyclr wrote them.
 
     Args:
         path: a run folder or its run.json or records.jsonl, the folder of a range test, or the JSON file of a range
             test, of a schedule or of bounds (their `to_dict()`).
 
     Raises:
-        CyclrError: the path does not exist or holds something else; the message says what it is and what takes it.
+        CyclrError: the path does not exist or holds something else. The message describes the content, and names a
+            command that takes it.
         RunFolderError: the files of a run folder are invalid.
         OSError: the file cannot be read.
 
@@ -62,7 +63,7 @@ def read(path: str | os.PathLike[str]) -> RunFolder | RangeTestResult | Schedule
     if not path.exists():
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = did_you_mean(path.name, names)
-        raise CyclrError(f"there is no file or folder {str(path)!r}. {close or 'Check the path.'}")
+        raise CyclrError(f"{str(path)!r} does not exist. {close or 'Check the path.'}")
     if path.name in ("run.json", "records.jsonl"):
         return _read_folder(path.parent)
     _files.check_regular(path)
@@ -79,16 +80,16 @@ def read(path: str | os.PathLike[str]) -> RunFolder | RangeTestResult | Schedule
 
 
 def unfit(path: str | os.PathLike[str], found: object) -> CyclrError:
-    """Return the error for what `read` found, if the command takes something else: it names the command that fits."""
+    """Return the error for a command that cannot take what `read` found. The message names a command that can."""
     what = next(what for kind, what in _TAKEN_BY.items() if isinstance(found, kind))
     return CyclrError(f"{os.fspath(path)!r} holds {what.format(path=path)}")
 
 
 def _described(path: Path, description: Any) -> RangeTestResult | Schedule | Bounds:
-    """Return what the content of a JSON file describes."""
+    """Return the object that the content of a JSON file describes."""
     keys = description.keys() if isinstance(description, dict) else set()
     if {"spec", "versions"} <= keys:
-        raise CyclrError(f"{str(path)!r} describes a run, whose results are not in it. Name the folder of the run.")
+        raise CyclrError(f"{str(path)!r} describes a run, but holds no results. Name the folder of the run.")
     if {"trial", "policy"} <= keys:
         raise CyclrError(f"{str(path)!r} {_RECORDS}")
     if {"members", "shapes"} <= keys:
@@ -117,12 +118,12 @@ def _read_folder(folder: Path) -> RunFolder | RangeTestResult:
     if (folder / "members.json").is_file():
         raise CyclrError(f"{str(folder)!r} {_MEMBERS}")
     if (folder / "records.jsonl").is_file():
-        raise CyclrError(f"{str(folder)!r} has records.jsonl, but not the run.json that describes them. Restore it.")
+        raise CyclrError(f"{str(folder)!r} has records.jsonl, but no run.json, its description. Restore run.json.")
     entries = sorted(folder.iterdir())
     if not entries:
         raise CyclrError(f"{str(folder)!r} is an empty folder. Was a command interrupted before its first result?")
     within = [*(file for name in ("run.json", "range_test.json") for file in sorted(folder.glob(f"*/{name}")))]
     readable = [file.parent for file in within] or [entry for entry in entries if entry.suffix == ".json"]
     named = ", ".join(repr(entry.name) for entry in readable[:5] or entries[:5])
-    remedy = f"Name one in it: {', '.join(map(str, readable[:5]))}." if readable else "Check the path."
+    remedy = f"Name one of these: {', '.join(map(str, readable[:5]))}." if readable else "Check the path."
     raise CyclrError(f"{str(folder)!r} holds neither a run nor a range test, but {named}. {remedy}")

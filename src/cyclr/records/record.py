@@ -1,4 +1,4 @@
-"""The record of one trial, and its JSON: one reader and one writer for every user."""
+"""The record of one trial, and how it is written to and read from JSON."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _Schedule = Schedule | None
     _RangeTest = RangeTestResult | None
 else:
-    # Read and written by their own methods: msgspec would take dataclasses field by field.
+    # Read and written by to_dict and from_dict, because msgspec would convert dataclasses field by field.
     _Schedule = _RangeTest = Any
 _OBJECTS = (("schedule", Schedule), ("range_test", RangeTestResult))
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -31,40 +31,40 @@ _Series = dict[str, list[float | None]]
 
 
 def now() -> str:
-    """Return the time of now in UTC, as ISO 8601 to the second."""
+    """Return the current time in UTC, in ISO 8601 with seconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One finished trial: a policy trained from one seed. The defaults describe a trial that has not started.
 
-    `workload`, `error` and `traceback` lose credentials, hosts, users and home folders, `policy` credentials; see
-    `cyclr._redact`.
+    Credentials, hosts, users and home folders are removed from `workload`, `error` and `traceback`, and credentials are
+    removed from `policy`; see `cyclr._redact`.
 
     Attributes:
-        version: of the format, 1.
+        version: version of the format, 1.
         trial: id of the trial; see `cyclr.experiments.Spec`.
         workload: name of the trained model and data.
         workload_sha256: SHA-256 of the user's file, or None.
-        policy, seed, optimizer: how it was trained, and from which seed; optimizer `""` if it was never created.
+        policy, seed, optimizer: names of policy and optimizer, and the seed; optimizer `""` if it was never created.
         optimizer_call: the optimizer as a call with its settings, such as `"torch.optim.SGD(momentum=0.9)"`; or `""`.
-        moved_by: what moved the rate instead of a schedule: `"cosine"` or `"plateau"` of the framework, or `"auto"` for
-            AutoCycle, which may start from `schedule`; or `""`.
+        moved_by: what set the learning rate instead of a schedule: `"cosine"` or `"plateau"` for the framework's
+            scheduler, `"auto"` for AutoCycle, which may start from `schedule`; or `""`.
         status: `"ok"`, `"diverged"` or `"failed"`.
         error, traceback: why the trial diverged or failed, or None.
-        metric, direction: the compared metric, and `"max"` if more of it is better, `"min"` if less is.
+        metric, direction: the compared metric, and `"max"` if larger values are better, `"min"` if smaller ones are.
         steps_per_epoch, total_steps: lengths in steps (optimizer updates).
         range_test_steps: updates of the range test before the training, including its repeats; 0 if AutoCycle made the
-            test, whose updates are the first of the training.
+            range test, because its updates are part of the training.
         schedule, range_test, lr: the schedule, the range test with its bounds, the fixed learning rate; or None.
-        epochs: series by name with one value an epoch, all of one length: `"step"`, `"seconds"`, `"loss"` and metrics;
-            None where a value was not finite.
-        steps: the series `"learning_rate"` and `"loss"`, with one value a step.
-        events: what AutoCycle did in the training.
-        ending: the validation metrics of the ensemble or average of members that the training ended in; empty without
-            one, None for a metric that was not finite.
-        predictions: models that a prediction of the ending costs: the members of an ensemble, 1 for an average; 0
-            without an ending.
+        epochs: series by name, with one value per epoch and of equal length: `"step"`, `"seconds"`, `"loss"` and
+            metrics; None for a value that was not finite.
+        steps: the series `"learning_rate"` and `"loss"`, with one value per step.
+        events: the events of AutoCycle during the training.
+        ending: the validation metrics of the ensemble or average of members at the end of the training; empty without
+            an ending, None for a metric that was not finite.
+        predictions: number of models that one prediction of the ending evaluates: the members of an ensemble, 1 for an
+            average; 0 without an ending.
         seconds: wall time of range test, training and ending.
         started: when the trial started, ISO 8601.
 
@@ -118,7 +118,7 @@ _OPTIONAL = {
     *("workload_sha256", "error", "traceback", "schedule", "range_test", "lr", "epochs", "steps", "events", "ending"),
     *("predictions", "started", "optimizer_call", "moved_by"),
 }
-"""Fields that a line may lack; older records have neither `workload_sha256` nor those from `events` on."""
+"""Fields that a line may lack: older records have no `workload_sha256`, `events` and the fields listed after it."""
 _REQUIRED = [name for name in Record.__struct_fields__ if name not in _OPTIONAL]
 
 
@@ -140,7 +140,7 @@ def decode(line: bytes, where: str) -> Record:
 
     Args:
         line: the line, with or without its line feed.
-        where: its file and line number, for the message of an error.
+        where: the file and the number of the line, for error messages.
 
     Raises:
         RunFolderError: the line is not the record of a trial.
@@ -156,13 +156,13 @@ def decode(line: bytes, where: str) -> Record:
         return msgspec.convert(content, Record)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RunFolderError(
-            f"{where} is not the record of a trial: {_shortened(error)}. It was changed or damaged; remove the line, "
-            "and its trial is run again."
+            f"{where} is not the record of a trial: {_shortened(error)}. The line was changed or damaged. Remove it, "
+            "and its trial runs again."
         ) from error
 
 
 def decode_json(text: bytes, where: str) -> dict[str, Any]:
-    """Return the object in a JSON text of this version, which must hold finite numbers only.
+    """Return the object in a JSON text of this version. All numbers must be finite.
 
     Raises:
         RunFolderError: the text is not a JSON object, or has another version.
@@ -183,6 +183,6 @@ def decode_json(text: bytes, where: str) -> dict[str, Any]:
 
 
 def _shortened(error: BaseException) -> str:
-    """Return the first 200 characters of a message: it may quote a value of any length."""
+    """Return the first 200 characters of a message, because the message may quote a long value."""
     text = str(error).rstrip(".")
     return text if len(text) <= 200 else f"{text[:200]} …"

@@ -20,9 +20,9 @@ from cyclr.records.record import Record
 Verdict = Literal["baseline", "better", "worse", "within noise", "one seed", "no result"]
 
 FEWEST_SEEDS = 5
-"""Seeds that are advised if fewer do not decide: the spread of two or three differences is hardly known."""
+"""Smallest total number of seeds that is advised, because two or three differences say little about their spread."""
 MOST_MORE_SEEDS = 10
-"""More further seeds than these are not advised: the difference is small beside its noise."""
+"""Largest number of further seeds that is advised. If more are needed, the difference is small beside its noise."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,23 @@ class Row:
     """The results of one policy on a workload with an optimizer.
 
     Attributes:
-        workload, optimizer, policy: whose results these are.
-        records: all of its records.
+        workload, optimizer, policy: names of the workload, the optimizer and the policy.
+        records: all records of the policy.
         fixed: True if its finished trials used a constant learning rate; False without finished trials.
-        final, best: the metric after the last epoch, and at its best, of epochs and ending.
-        ending: the metric of the ensemble or average that the training ends in.
-        difference: of `best` to the baseline's, seed by seed; see `summarize` for its interval.
+        final, best: the metric after the last epoch, and the best value of all epochs and the ending.
+        ending: the metric of the ensemble or average at the end of the training.
+        difference: `best` minus the baseline's `best`, paired by seed; see `summarize` for the interval.
         verdict: `"better"` or `"worse"` only if the interval of the difference excludes 0.
-        more_seeds: further seeds that are advised if the verdict is `"within noise"` or `"one seed"`: until
-            Student's interval excludes 0 if mean and spread of the differences stay, and 5 seeds in all at least. None
-            if 10 further seeds are too few, and with any other verdict.
-        target: the value to reach; the mean over seeds if it differs.
+        more_seeds: number of further seeds that is advised if the verdict is `"within noise"` or `"one seed"`. With
+            them Student's interval would exclude 0 if mean and spread of the differences stay the same, and the total
+            is at least 5 seeds. None if 10 further seeds are too few, and for every other verdict.
+        target: the value to reach; if seeds have different targets, their mean.
         aimed: number of trials that had a target. By default a seed has no target if the baseline's trial failed or
             diverged.
-        reached: number of trials that reached it, of `aimed`.
-        steps_to_target: mean optimizer updates until then, including the range test; None if a trial did not reach it.
-        ratio: steps_to_target over the baseline's, in the same seeds.
+        reached: number of these trials that reached their target.
+        steps_to_target: mean number of optimizer updates to the target, including the range test; None if a trial did
+            not reach its target.
+        ratio: `steps_to_target` divided by the baseline's, over the same seeds.
     """
 
     workload: str
@@ -67,7 +68,7 @@ class Row:
 
     @property
     def finished(self) -> list[Record]:
-        """The records of finished trials; those that diverged or failed are in no mean."""
+        """The records of finished trials. Only these are part of means, not diverged or failed trials."""
         return [record for record in self.records if record.status == "ok"]
 
     @property
@@ -87,17 +88,17 @@ class Row:
 
     @property
     def total_steps(self) -> float:
-        """Mean updates of a finished trial, including the range test."""
+        """Mean number of updates of a finished trial, including the range test."""
         return _mean(record.total_steps + record.range_test_steps for record in self.finished) or 0.0
 
     @property
     def range_test_steps(self) -> float:
-        """Mean updates of the range test."""
+        """Mean number of updates of the range test."""
         return _mean(record.range_test_steps for record in self.finished) or 0.0
 
     @property
     def predictions(self) -> float | None:
-        """Mean number of models that a prediction of the ending costs; None without an ending."""
+        """Mean number of models that one prediction of the ending evaluates; None without an ending."""
         return _mean(record.predictions for record in self.finished if record.predictions)
 
     @property
@@ -108,10 +109,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that can be compared: of one workload, optimizer and metric.
+    """Rows that can be compared: they have the same workload, optimizer and metric.
 
     Attributes:
-        direction: `"max"` if more of the metric is better, `"min"` if less is.
+        direction: `"max"` if larger values of the metric are better, `"min"` if smaller ones are.
         rows: best first.
     """
 
@@ -123,17 +124,17 @@ class Group:
 
     @property
     def baseline(self) -> Row | None:
-        """The row that the others are compared with."""
+        """The row that all other rows are compared with, or None."""
         return next((row for row in self.rows if row.verdict == "baseline"), None)
 
     @property
     def target(self) -> float | None:
-        """The best of the baseline, the mean over seeds; None if the baseline is not a fixed rate."""
+        """The baseline's mean of `best` over seeds; None if the baseline is not a fixed learning rate."""
         return self.baseline.best.mean if self.baseline is not None and self.baseline.fixed else None
 
     @property
     def has_endings(self) -> bool:
-        """True if a policy ends in an ensemble or an average."""
+        """True if a policy ends with an ensemble or an average."""
         return any(row.predictions for row in self.rows)
 
     @property
@@ -144,11 +145,11 @@ class Group:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """The groups in the order in which they first appear, and how they were made.
+    """The groups in the order in which they first appear, and the arguments of `summarize`.
 
     Attributes:
-        confidence: of the intervals.
-        target: the value to reach, if one was given.
+        confidence: confidence level of the intervals.
+        target: the value to reach, or None if it was not given.
     """
 
     groups: list[Group]
@@ -203,28 +204,29 @@ def summarize(
     """Compare the policies over their seeds; nothing is trained.
 
     - Intervals are bootstrap percentile intervals of the mean over seeds. For few seeds they are too narrow.
-    - A difference to the baseline is paired, seed by seed. Its interval spans the bootstrap interval of its mean and
-      Student's, which is honest for few seeds: mean ± t · max(s, r / √12) / √n, for n differences with standard
-      deviation s. r is the resolution of the metric, the smallest distance between two of its values in the group;
-      equal differences may hide a spread of r / √12, the standard deviation of rounding.
+    - Differences to the baseline are paired by seed. The interval of their mean covers the bootstrap interval and
+      Student's interval, which is wide enough for few seeds: mean ± t · max(s, r / √12) / √n, for n differences with
+      standard deviation s. r is the resolution of the metric, the smallest distance between two of its values in the
+      group. Even equal differences may hide a spread of r / √12, the standard deviation of rounding.
     - A policy is better or worse if this interval excludes 0. If m policies are compared with the baseline, Holm's
-      procedure keeps the probability of any false verdict in a group at 1 - confidence: of the m differences, those
-      whose interval of level 1 - (1 - confidence) / m excludes 0 are more than noise; the rest is tested again with the
-      number of the rest for m, until none is left or none is more than noise. `Row.difference` has the interval that
-      decided.
-    - Steps to a target are the updates until the first epoch that ends with it, and the updates of the range test. The
-      default target of a seed is the best value of the baseline in that seed, so that the baseline reaches it by
-      definition. A seed whose baseline trial failed or diverged has no target, and no number about targets includes it.
+      procedure limits the probability of any false verdict in a group to 1 - confidence. Intervals have the level
+      1 - (1 - confidence) / m, and each policy whose interval excludes 0 is better or worse. The other policies are
+      tested again, with their number as m, until no policy is left or no interval excludes 0. `Row.difference` has the
+      interval that decided.
+    - Steps to a target are the updates until the end of the first epoch that reaches the target, plus the updates of
+      the range test. The default target of a seed is the best value of the baseline in that seed, so the baseline
+      always reaches it. A seed whose baseline trial failed or diverged then has no target, and numbers about targets
+      leave this seed out.
 
     Args:
-        records: as `read_records` gives them.
+        records: records, as `read_records` returns them.
         target: value of the metric to reach.
-        baseline: policy to compare with. The default is the fixed rate with the best mean: among those without a failed
-            or diverged trial, or else among all of them; the best policy if there is no fixed rate.
-        confidence: of the intervals, in (0, 1).
+        baseline: policy to compare with. The default is the fixed learning rate with the best mean, if possible one
+            without failed or diverged trials. Without fixed learning rates the default is the best policy.
+        confidence: confidence level of the intervals, in (0, 1).
 
     Raises:
-        ValueError: no records, two of one policy and seed, or a baseline without a record.
+        ValueError: there are no records, two records have the same policy and seed, or the baseline has no record.
         MissingExtraError: SciPy is not installed.
 
     Example:
@@ -258,10 +260,10 @@ def summarize(
 
 
 def _with_optimizers(records: Sequence[Record]) -> list[Record]:
-    """Return the records, with the workload's own optimizer if it is known for those that failed before they had it.
+    """Return the records. Fill in the workload's own optimizer in trials that failed before it was created.
 
-    It is known if other seeds of a policy that failed in this way have it: an optimizer that was chosen by name is in
-    the record of every seed.
+    Other seeds of the same policy have this optimizer in their records. An optimizer that was chosen by name is in the
+    records of all seeds.
     """
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for record in records:
@@ -293,7 +295,7 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
         for policy, records in policies.items()
     }
     means = {policy: sign * float(np.mean([*found.values()])) for policy, found in bests.items() if found}
-    # A failed trial may not have got as far as its learning rate, so finished trials say whether it is fixed.
+    # Only finished trials decide if a policy is fixed, because a failed trial may have no learning rate yet.
     fixed = {policy for policy in means if all(is_fixed(r) for r in policies[policy] if r.seed in bests[policy])}
     whole = {policy for policy in fixed if len(bests[policy]) == len(policies[policy])}
     base = (
@@ -339,7 +341,7 @@ def _group(policies: dict[str, list[Record]], target: float | None, baseline: st
 
 
 def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dict[str, tuple[Interval, float]]:
-    """Return the interval of each mean difference, and its level: that of the step of Holm's procedure that decided."""
+    """Return the interval of each mean difference and its level, both from the deciding step of Holm's procedure."""
     decided: dict[str, tuple[Interval, float]] = {}
     while rest := [policy for policy in gaps if policy not in decided]:
         level = 1 - (1 - confidence) / len(rest)
@@ -349,7 +351,7 @@ def _holm(gaps: dict[str, list[float]], finest: float, confidence: float) -> dic
 
 
 def _more_seeds(verdict: Verdict, gaps: list[float], finest: float, level: float) -> int | None:
-    """Return the further seeds to advise, or None."""
+    """Return the number of further seeds to advise, or None."""
     if verdict == "one seed":
         return FEWEST_SEEDS - 1
     count = len(gaps)
@@ -375,10 +377,10 @@ _COLUMNS = (
 
 
 def write_csv(summary: Summary, path: str | Path) -> None:
-    """Write the rows as CSV; an interval makes three columns, and unknown values are left empty.
+    """Write the rows as CSV. An interval has three columns, and unknown values are empty.
 
-    The last columns, of endings and their predictions, are there if a policy has an ending. A file at `path` is
-    replaced, atomically.
+    If a policy has an ending, the last columns are those of endings and their predictions. An existing file is replaced
+    atomically.
 
     Raises:
         OSError: the file cannot be written.

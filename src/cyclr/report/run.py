@@ -1,4 +1,4 @@
-"""The page of a run folder, filled completely; `cyclr.drawing.page` renders it."""
+"""The contents of the page of a run folder, which `cyclr.drawing.page` renders."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ from cyclr.schedules import Schedule
 from cyclr.schedules.shape import curves
 
 _FEW_POINTS = 300
-"""Learning rates that are drawn one by one."""
+"""Largest number of learning rates that are all drawn."""
 
 _SYMBOLS = {
     "range test": ("○", "end of the range test"),
@@ -50,7 +50,7 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     """
     run = RunFolder.read(folder)
     groups = summarize(run.records).groups if run.records else []
-    # A name tells a group from the others.
+    # With several groups, each needs a name.
     names = [", ".join(filter(None, (one.workload, one.optimizer, one.metric))) for one in groups]
     names = names if len(groups) > 1 else [""] * len(groups)
     verdicts = list(zip(names, map(verdict.of_group, groups), strict=True))
@@ -59,7 +59,7 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
     return Page(
         title=_name(run),
         kind="Learning-rate comparison",
-        verdicts=verdicts or [("", ["No trial has finished yet. Look again when one has."])],
+        verdicts=verdicts or [("", ["No trial has finished yet. Write the page again after the first trial."])],
         settings=_settings(run),
         shapes=curves(),
         tests=_tests(run.records, "" if first is None else first.policy),
@@ -84,7 +84,7 @@ def run_page(folder: str | os.PathLike[str]) -> Page:
             for record in sorted(row.records, key=_seed)
             if record.status != "ok"
         ],
-        notes=["The last record was cut off in the middle of writing and is left out."] if run.torn else [],
+        notes=["The last record was not written completely and is left out."] if run.torn else [],
     )
 
 
@@ -95,7 +95,7 @@ def _optimizer(record: Record) -> str:
 
 
 def _policies(groups: Sequence[Group], names: Sequence[str]) -> list[PagePolicy]:
-    """Return the code of every policy with a finished trial, as its first seed ran; the best policy first."""
+    """Return the code for the first seed of every policy with a finished trial, the best policy first."""
     found = []
     for place, (name, group) in enumerate(zip(names, groups, strict=True)):
         for index, row in enumerate(group.rows):
@@ -106,7 +106,7 @@ def _policies(groups: Sequence[Group], names: Sequence[str]) -> list[PagePolicy]
 
 
 def _ran(record: Record) -> str:
-    """Say how long the first seed of a policy trained, and at which rates."""
+    """Return the length and the learning rates of a trial as text."""
     epochs = record.total_steps / record.steps_per_epoch if record.steps_per_epoch else 0
     length = f"{record.total_steps:,} steps" + (
         f" ({epochs:.3g} epochs of {record.steps_per_epoch:,})" if epochs else ""
@@ -114,8 +114,8 @@ def _ran(record: Record) -> str:
     rates = [rate for rate in record.steps.get("learning_rate", ()) if rate is not None]
     shown = [f"{rate:.3g}" for rate in (min(rates), max(rates))] if rates else []
     between = f", learning rate {' to '.join(dict.fromkeys(shown))}" if shown else ""
-    ending = f" The score is that of {record.predictions} models." if record.predictions > 1 else ""
-    averaged = " The score is that of an average of weights." if record.predictions == 1 else ""
+    ending = f" The score is for an ensemble of {record.predictions} models." if record.predictions > 1 else ""
+    averaged = " The score is for an average of weights." if record.predictions == 1 else ""
     return f"As it ran in seed {record.seed}: {length}{between}.{ending}{averaged}"
 
 
@@ -131,7 +131,7 @@ def _code(record: Record) -> dict[str, str]:
 
 
 def _constructor(schedule: Schedule) -> str:
-    """Return the code that makes a schedule, with an argument a line; the bounds of a range test have four digits."""
+    """Return the code that creates a schedule, one argument per line. Bounds are rounded to four digits."""
     rounded = re.sub(r"\b((?:base|max)_lr=)([\d.e-]+)", lambda one: f"{one[1]}{float(one[2]):.4g}", repr(schedule))
     call: Any = ast.parse(re.sub(r"\b([A-Z]\w*)(?=[.(])", r"cyclr.\1", rounded), mode="eval").body
     arguments = [*map(ast.unparse, call.args), *map(ast.unparse, call.keywords)]
@@ -140,7 +140,7 @@ def _constructor(schedule: Schedule) -> str:
 
 
 def _tests(records: Sequence[Record], winner: str) -> list[PageTest]:
-    """Return the range tests of a run, each once, those of the winner first: several policies may use one."""
+    """Return the different range tests of a run, the tests of the winner first. Several policies may share a test."""
     found: dict[str, tuple[RangeTestResult, list[Record]]] = {}
     for record in records:
         if record.range_test is not None:
@@ -176,23 +176,23 @@ def _settings(run: RunFolder) -> list[tuple[str, dict[str, str]]]:
 
 
 def _name(run: RunFolder) -> str:
-    """Return the name of a run folder, which may be a home folder."""
+    """Return the name of a run folder. It is redacted, because the folder may be a home folder."""
     return str(redact(str(run.path.resolve()))).rpartition(os.sep)[2]
 
 
 def _shown(value: Any) -> str:
-    """Return a setting in words.
+    """Return a setting as text.
 
     Example:
         >>> _shown({"name": "SGD", "momentum": 0.9}), _shown([0, 1, 2]), _shown({}), _shown(True)
-        ('SGD, momentum 0.9', '0, 1, 2', 'as by default', 'yes')
+        ('SGD, momentum 0.9', '0, 1, 2', 'default', 'yes')
     """
     if value is None:
         return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | dict) and not value:
-        return "as by default" if isinstance(value, dict) else "none"
+        return "default" if isinstance(value, dict) else "none"
     if isinstance(value, dict):
         kind = [_shown(value[name]) for name in ("name", "kind") if name in value][:1]
         rest = {key: part for key, part in value.items() if key != ("name" if "name" in value else "kind")}
@@ -223,16 +223,16 @@ def _group(name: str, group: Group) -> PageGroup:
 
 
 def _events(record: Record) -> list[tuple[int, str, str]]:
-    """Return step, kind and text of what AutoCycle did, the end of a range test in the training included."""
+    """Return step, kind and text of every event of AutoCycle, including the end of its range test."""
     events = [(event.step, str(event.what), str(event)) for event in record.events]
     if record.range_test is None or record.range_test_steps or not record.range_test.bounds.usable:
         return events
     rates = [rate or 0.0 for rate in record.steps["learning_rate"]]
-    # The rates of a test only rise, and the cycle starts below its last.
+    # Learning rates rise during the range test, and the cycle starts below the last of them.
     last = next((step for step in range(len(rates) - 1) if rates[step + 1] < rates[step]), len(rates) - 1)
     text = (
         f"step {last}, learning rate {number(rates[last])}: The range test ended. {record.range_test.bounds.verdict} "
-        "Training started again, and the updates of the test count."
+        "Training restarted, and the updates of the test count as steps."
     )
     return [(last, "range test", text), *events]
 
@@ -246,7 +246,7 @@ def _marks(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _cells(group: Group, row: Row, intervals: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Return the cells of a policy: a text, and small print if any."""
+    """Return the cells of a policy: each has a text, and may have small print."""
     steps = f"reached by {row.reached} of {row.aimed}" if row.reached else "not reached" if row.aimed else "–"
     towards_target = {
         "steps to the target": [steps if row.steps_to_target is None else f"{row.steps_to_target:,.0f}"],
@@ -265,7 +265,7 @@ def _cells(group: Group, row: Row, intervals: Mapping[str, Sequence[str]]) -> di
 
 
 def predictions(row: Row) -> str:
-    """Return the models that a prediction of the ending costs."""
+    """Return the mean number of models that one prediction of the ending evaluates, as text."""
     return "–" if row.predictions is None else f"{row.predictions:g}"
 
 
@@ -279,7 +279,7 @@ def _series(group: Group) -> list[str]:
 
 def _curve(row: Row, series: str) -> dict[str, Any]:
     if series == "learning rate":
-        # Every seed may have bounds of its own; the mean of their rates would be a rate that none used.
+        # Show one seed: seeds may have different bounds, and no seed trains with the mean of their learning rates.
         having = sorted((record for record in row.finished if "learning_rate" in record.steps), key=_seed)
         rates = having[0].steps["learning_rate"] if having else []
         values = np.array(rates, dtype=float)
@@ -302,13 +302,13 @@ def _curve(row: Row, series: str) -> dict[str, Any]:
 
 
 def _corners(values: NDArray[np.float64]) -> list[int]:
-    """Return the points to draw: all of them, or of many those between which straight lines are as good.
+    """Return the points to draw: all points, or for long series the corners of a line through all of them.
 
-    The lines pass every point within a 10,000th of the values' range (Ramer 1972, Douglas and Peucker 1973).
+    The line passes every point within a 10,000th of the values' range (Ramer 1972, Douglas and Peucker 1973).
     """
     if len(values) <= _FEW_POINTS:
         return [*range(len(values))]
-    # A gap is drawn as one: it has corners like a fall to 0.
+    # A gap (NaN) counts as a fall to 0, so that its ends are corners and the gap is drawn.
     heights = np.nan_to_num(values)
     kept, spans, room = {0, len(heights) - 1}, [(0, len(heights) - 1)], float(np.ptp(heights)) / 10_000
     while spans:
@@ -322,7 +322,7 @@ def _corners(values: NDArray[np.float64]) -> list[int]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it.
+    """Return a duration as text, with suitable units.
 
     Example:
         >>> duration(4.21), duration(75), duration(7260)

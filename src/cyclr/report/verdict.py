@@ -10,11 +10,11 @@ from cyclr.records.statistics import MOST_MORE_SEEDS
 _NBSP = "\N{NO-BREAK SPACE}"
 _MINUS = "\N{MINUS SIGN}"
 _LARGE = 1e9
-"""Numbers from here on are written with a power of ten."""
+"""Numbers of at least this size are written with a power of ten."""
 
 
 def in_words(summary: Summary) -> str:
-    """Return the verdict on every workload and optimizer as one text."""
+    """Return the verdicts on all workloads and optimizers as one text."""
     texts = []
     for group in summary.groups:
         place = f"On {group.workload} with {group.optimizer}" if group.optimizer else f"On {group.workload}"
@@ -24,16 +24,16 @@ def in_words(summary: Summary) -> str:
 
 
 def of_group(group: Group, *, target: float | None = None, confidence: float = 0.95) -> list[str]:
-    """Say what the comparison found, by how much, which policy did best and was fastest, and which trials were lost.
+    """Return sentences on a group: verdict, difference, best and fastest policy, and trials that diverged or failed.
 
-    The first sentence is the verdict in plain words, with the number of seeds to run if these do not decide. If the
-    baseline is a fixed rate, it is compared with the best policy whose rate moves; else with the best of the
-    others.
+    The first sentence is the verdict, with the number of seeds to add if these seeds do not decide. A baseline with a
+    fixed learning rate is compared with the best policy whose learning rate changes. Any other baseline is compared
+    with the best other policy.
 
     Args:
         group: the rows to compare.
-        target: the value to reach, if one was given.
-        confidence: of the intervals of the rows.
+        target: the value to reach, or None if it was not given.
+        confidence: confidence level of the intervals of the rows.
     """
     rows, metric, base = group.rows, group.metric, group.baseline
     done = [row for row in rows if row.best.mean is not None]
@@ -58,7 +58,7 @@ def of_group(group: Group, *, target: float | None = None, confidence: float = 0
 
 
 def _cost(row: Row) -> list[str]:
-    """Say that a policy ends in an ensemble, whose predictions cost more."""
+    """Return a sentence on the number of models, if the policy ends with an ensemble."""
     return [f"Its ensemble predicts with {row.predictions:g} models."] if (row.predictions or 0) > 1 else []
 
 
@@ -92,7 +92,7 @@ def parts(value: Interval, places: int | None = None, sign: str = "") -> tuple[s
 
     Args:
         value: mean and interval.
-        places: places after the point; by default those that the interval justifies.
+        places: places after the point; by default as many as the interval justifies.
         sign: `"+"` to write the sign of positive numbers too.
 
     Example:
@@ -120,9 +120,9 @@ def column(values: Sequence[Interval], sign: str = "") -> list[tuple[str, ...]]:
     places = None
     if sizes and max(sizes) < min(_LARGE, 1000 * min(sizes)):
         justified = [_places(value) for value in values if value.low is not None]
-        # One precise mean does not make a whole column long.
+        # The median, so that one precise mean does not give the whole column many places.
         places = median_low(justified or [max(0, 3 - math.floor(math.log10(max(sizes))))])
-        # A difference that is small beside its interval is not written as 0.
+        # One more place, so that a difference that is small beside its interval is not written as 0.
         places += bool(sign and justified)
     return [parts(value, places, sign) for value in values]
 
@@ -134,22 +134,22 @@ def _places(value: Interval) -> int:
 
 
 def _compared(one: Row, base: Row, name: str, confidence: float, group: Group) -> list[str]:
-    """Say whether a policy is better than the baseline, and by how much its best metric differs."""
+    """Return the verdict on a policy against the baseline, and the difference of their best metrics."""
     gap = one.difference
     if gap.mean is None:
-        return [f"{one.policy} shares no seed with {name}, so their difference cannot be judged."]
+        return [f"{one.policy} has no seed in common with {name}, so they cannot be compared."]
     word = "better" if (gap.mean > 0) == (group.direction == "max") else "worse"
     seeds = f"{one.more_seeds} more {'seed' if one.more_seeds == 1 else 'seeds'}"
     amount = f"The difference in {group.metric} is {_signed(gap.mean)}"
     if gap.low is None or gap.high is None:
-        return [f"One seed cannot tell {one.policy} from {name}: run {seeds}.", f"{amount}."]
+        return [f"One seed is not enough to compare {one.policy} with {name}: run {seeds}.", f"{amount}."]
     if one.verdict != "within noise":
         verdict = f"{one.policy} is {word} than {name}."
     elif one.more_seeds is None:
-        verdict = f"{one.policy} and {name}, are too close to tell apart: {MOST_MORE_SEEDS} more seeds may not do."
+        verdict = f"{one.policy} and {name}, are too close: even {MOST_MORE_SEEDS} more seeds may not be enough."
     else:
         shared = {record.seed for record in one.finished} & {record.seed for record in base.finished}
-        few = ", but two seeds cannot tell" if len(shared) == 2 else ""
+        few = ", but two seeds are not enough" if len(shared) == 2 else ""
         verdict = f"{one.policy} is probably {word} than {name}{few}: run {seeds}{'' if few else ' to be sure'}."
     found = "within noise" if one.verdict == "within noise" else "more than noise"
     adjusted = f", adjusted for {group.comparisons} comparisons" if group.comparisons > 1 else ""
@@ -164,18 +164,18 @@ def _signed(value: float) -> str:
 def _speed(subject: str, one: Row, base: Row, target: float | None) -> list[str]:
     if one.steps_to_target is None:
         return []
-    aim = f"what {base.policy} gets at best" if target is None else f"{target:g}"
+    aim = f"the best value of {base.policy}" if target is None else f"{target:g}"
     reached = f"{subject} reached {aim} in {one.steps_to_target:,.0f} steps"
-    counted = "those of its range test counted" if one.range_test_steps else ""
+    counted = "including its range test" if one.range_test_steps else ""
     if not one.ratio:
         return [f"{reached}, {counted}." if counted else f"{reached}."]
-    # In the seeds that both have; the mean of all of the baseline's may be another.
+    # The mean over the seeds of both policies, which may differ from the mean over all seeds of the baseline.
     instead = f"instead of {one.steps_to_target / one.ratio:,.0f}"
     return [f"{reached} {instead} ({one.ratio:.2f} times as many{f', {counted}' if counted else ''})."]
 
 
 def _lost(rows: Sequence[Row]) -> list[str]:
-    """Say how many trials diverged or failed, and of which policies."""
+    """Return a sentence on the trials that diverged or failed, by policy."""
     count = sum(row.diverged + row.failed for row in rows)
     if not count:
         return []
@@ -184,5 +184,5 @@ def _lost(rows: Sequence[Row]) -> list[str]:
         of = f" of {len(row.records)} {'seed' if len(row.records) == 1 else 'seeds'}"
         ends = [f"{n}{of} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         parts += [f"{row.policy}: {' and '.join(ends)}"] if ends else []
-    counted = "1 trial diverged or failed and counts" if count == 1 else f"{count} trials diverged or failed and count"
-    return [f"{counted} in no mean ({'; '.join(parts)})."]
+    counted = "1 trial diverged or failed and is" if count == 1 else f"{count} trials diverged or failed and are"
+    return [f"{counted} left out of the means ({'; '.join(parts)})."]

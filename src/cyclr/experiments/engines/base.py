@@ -1,4 +1,4 @@
-"""The loop that both engines share: start trials, pass on events, start again what was lost."""
+"""The base class of both engines: it starts trials, forwards events, and restarts trials whose worker died."""
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -16,21 +16,22 @@ from cyclr.records import Record
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker of a trial died, for this reason."""
+    """The worker of `trial` died because of `reason`."""
 
     trial: Trial
     reason: str
 
 
 class Engine(ABC):
-    """Runs trials. Its options are checked when it is made.
+    """Base class of the engines, which run trials. Options are checked at construction.
 
     Args:
-        threads: threads of the framework in a trial, ≥ 1.
-        retries: how often a trial whose worker died is started again, ≥ 0; then its record says that it failed.
+        threads: number of framework threads per trial, ≥ 1.
+        retries: number of times that a trial is restarted after its worker died, ≥ 0. If the worker dies once more, the
+            trial is recorded as failed.
 
     Raises:
-        TypeError, ValueError: a number out of range.
+        TypeError, ValueError: an option has the wrong type or is out of range.
     """
 
     def __init__(self, *, threads: int = 1, retries: int = 2) -> None:
@@ -39,7 +40,7 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, trials: Sequence[Trial]) -> int:
-        """Prepare to run these trials, and return how many may be submitted at a time."""
+        """Prepare to run these trials, and return how many of them may be submitted at the same time."""
 
     @abstractmethod
     def submit(self, trial: Trial) -> None:
@@ -47,20 +48,20 @@ class Engine(ABC):
 
     @abstractmethod
     def poll(self) -> Iterable[Progress | Epoch | Finished | Lost]:
-        """Wait until something happens, and return it."""
+        """Wait for events of the submitted trials, and return them."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop whatever runs."""
+        """Stop all running trials."""
 
     def run(
         self, trials: Iterable[Trial], tell: Callable[[Event], None] = lambda event: None
     ) -> Generator[Record, None, None]:
-        """Run trials, started in this order, and yield their records as they finish.
+        """Start trials in this order, and yield the record of each trial when it finishes.
 
         Args:
-            trials: what to run.
-            tell: called with the `Progress` and the `Epoch`s of running trials.
+            trials: the trials to run.
+            tell: called with every `Progress` and `Epoch` of the running trials.
         """
         waiting = deque(trials)
         losses: Counter[str] = Counter()
@@ -85,7 +86,7 @@ class Engine(ABC):
                             else:
                                 error = (
                                     f"its worker died {losses[trial.id]} times; last: {reason.rstrip('.')}. If memory "
-                                    "ran out, fewer workers or a smaller batch size need less."
+                                    "ran out, use fewer workers or a smaller batch size."
                                 )
                                 yield structs.replace(empty_record(trial), status="failed", error=error)
                         case _:

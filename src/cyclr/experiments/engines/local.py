@@ -1,4 +1,4 @@
-"""Trials on the cores of this machine, in worker processes with one trial at a time in each."""
+"""The engine that runs trials in worker processes on this machine, one trial at a time in each."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ _START = (
 )
 _SECONDS_BETWEEN_LOOKS = 0.5
 _BYTES_OF_LOG = 10_000
-"""Bytes of a worker's output in which its last lines are looked for."""
+"""Number of bytes at the end of a worker's output that are searched for the last lines."""
 
 
 class LocalEngine(Engine):
@@ -36,11 +36,11 @@ class LocalEngine(Engine):
     restarted in a new worker. Workers exit when this process exits, even if it is killed.
 
     Args:
-        workers: processes, ≥ 1; by default one for each core that this process may use.
+        workers: number of worker processes, ≥ 1; by default one for each core that this process may use.
         threads, retries: see `Engine`.
 
     Raises:
-        TypeError, ValueError: a number out of range.
+        TypeError, ValueError: an option has the wrong type or is out of range.
     """
 
     def __init__(self, *, workers: int | None = None, threads: int = 1, retries: int = 2) -> None:
@@ -50,23 +50,23 @@ class LocalEngine(Engine):
         self._busy: dict[Connection, _Worker] = {}
 
     def open(self, trials: Sequence[Trial]) -> int:
-        """Return the number of workers; each starts with its first trial."""
+        """Return the number of workers. A worker process is started when it gets its first trial."""
         return min(self._count, len(trials))
 
     def submit(self, trial: Trial) -> None:
-        """Start a trial in a worker that is idle, or in a new one."""
+        """Start a trial in an idle worker, or in a new worker."""
         if not self._idle:
             try:
                 self._idle.append(_Worker(self.threads))
             except OSError as error:
                 raise CyclrError(
-                    f"no worker process can be started for {trial.id}: {error.strerror or error}. Free memory, or "
-                    "room in the folder for temporary files, or use fewer workers, and run the comparison again."
+                    f"cannot start a worker process for {trial.id}: {error.strerror or error}. Free memory, or disk "
+                    "space in the folder for temporary files, or use fewer workers. Then run the comparison again."
                 ) from error
         worker = self._idle.pop()
         worker.trial = trial
         self._busy[worker.connection] = worker
-        # If it has died since its last trial, `poll` finds the end of its connection.
+        # If the worker has died since its last trial, `poll` finds its connection closed.
         with contextlib.suppress(OSError):
             worker.connection.send(trial)
 
@@ -77,7 +77,7 @@ class LocalEngine(Engine):
                 event = worker.connection.recv()
             except (EOFError, OSError):
                 del self._busy[worker.connection]
-                # Its connection has ended, so that it is about to.
+                # The connection is closed, so the process ends soon.
                 yield Lost(worker.trial, worker.close(patience=5))
                 continue
             if isinstance(event, Finished):
@@ -91,7 +91,7 @@ class LocalEngine(Engine):
 
 
 class _Worker:
-    """A process that runs one trial after another. What it prints goes to a file, for the reason of a crash."""
+    """A process that runs one trial after another. Its output goes to a file, to show the reason of a crash."""
 
     trial: Trial
 
@@ -99,8 +99,7 @@ class _Worker:
         self.connection, theirs = Pipe()
         self._log: Any = tempfile.TemporaryFile()  # noqa: SIM115  # Closed by `close`.
         try:
-            # In a new session Ctrl-C reaches only the parent, and the processes that a worker starts can be killed with
-            # it.
+            # In a new session: Ctrl-C reaches only the parent, and a worker can be killed with its child processes.
             self._process = subprocess.Popen(  # noqa: S603  # nosec B603  # This interpreter, with code of this file.
                 [
                     sys.executable,
@@ -125,14 +124,14 @@ class _Worker:
             theirs.close()
 
     def close(self, patience: float = 0) -> str:
-        """Wait this many seconds for the process to end, kill what is left of it, and return why it ended."""
+        """Wait `patience` seconds for the process, kill it and its child processes, and return why it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=patience)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self.connection.close()
-        # A trial may have printed more than fits into memory.
+        # Read only the end: a trial may have printed more than fits into memory.
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _BYTES_OF_LOG))
         printed = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
         self._log.close()
@@ -141,7 +140,7 @@ class _Worker:
 
 
 def work() -> None:
-    """Run the trials that come through the connection, in a worker process."""
+    """Run the trials that arrive through the connection. This is the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection, parent = Connection(int(sys.argv[1])), int(sys.argv[3])
 

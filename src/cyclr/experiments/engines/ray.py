@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster, or on a Ray that is started on this machine for the purpose."""
+"""The engine that runs trials on a Ray cluster, or on a Ray instance that it starts on this machine."""
 
 import os
 import warnings
@@ -21,27 +21,28 @@ from cyclr.experiments.trial import run_trial
 _SECONDS_BETWEEN_MESSAGES = 0.5
 
 _SUBMITTED_AT_MOST = 1000
-"""Trials that run or are in Ray's queue: Ray looks at each whenever one has events."""
+"""Largest number of trials that run or wait in Ray's queue. Ray checks all of them whenever a trial has events."""
 
 
 class RayEngine(Engine):
-    """Runs trials as Ray tasks; the records equal the records of `LocalEngine`.
+    """Runs trials as Ray tasks. The records equal the records of `LocalEngine`.
 
-    A Ray that is already connected is used; otherwise this connects, and disconnects at the end. The folder of the
-    user's file is shipped with the job (as Ray's `working_dir`). cyclr and the frameworks have to be installed on every
-    node. A trial whose worker or node dies is started again. A trial runs in a thread of its worker that is not the
-    main thread, so your file cannot set handlers of signals there.
+    If this process is already connected to Ray, the connection is used. Otherwise the engine connects, and disconnects
+    at the end. The folder of the user's file is sent to the cluster (as Ray's `working_dir`). cyclr and the frameworks
+    must be installed on every node. If the worker or the node of a trial dies, the trial is restarted. A trial does not
+    run in the main thread of its worker, so your file cannot install signal handlers.
 
     Args:
-        address: of a cluster, such as `"auto"` or `"HOST:PORT"`; by default a Ray is started here.
-        workers: trials at a time on a Ray that is started here; its cores by default.
-        cpus, gpus: what one trial takes; GPUs may be fractions.
+        address: address of a cluster, such as `"auto"` or `"HOST:PORT"`; by default Ray is started on this machine.
+        workers: number of trials that run at the same time if Ray is started on this machine; by default the number of
+            cores.
+        cpus, gpus: CPUs and GPUs of one trial, ≥ 0; GPUs may be fractions.
         threads, retries: see `Engine`.
         init: further arguments of `ray.init`.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        TypeError, ValueError: a number out of range.
+        TypeError, ValueError: an option has the wrong type or is out of range.
     """
 
     def __init__(
@@ -69,17 +70,18 @@ class RayEngine(Engine):
             _checks.integer("workers", workers, at_least=1)
             if address is not None:
                 raise ValueError(
-                    "workers must be left out with an address: the cluster's resources decide. Use cpus and gpus."
+                    "workers must be left out with an address: the resources of the cluster limit the number of "
+                    "trials. Set cpus and gpus instead."
                 )
             self._init["num_cpus"] = max(1, round(workers * cpus))
         self._running: dict[Any, Trial] = {}
         self._connected = self._ships = False
 
     def open(self, trials: Sequence[Trial]) -> int:
-        """Connect to Ray. It has a queue, so more trials may be submitted than run at a time.
+        """Connect to Ray. Ray queues trials, so more trials may be submitted than run at the same time.
 
         Raises:
-            CyclrError: the cluster cannot be reached, or the folder cannot be shipped.
+            CyclrError: the cluster cannot be reached, or the folder cannot be sent to it.
         """
         ray = self._ray
         if not ray.is_initialized():
@@ -108,7 +110,7 @@ class RayEngine(Engine):
             yield from events
 
     def close(self) -> None:
-        """Cancel the tasks, and disconnect if this has connected."""
+        """Cancel the tasks, and disconnect from Ray if this engine connected."""
         for stream in self._running:
             self._ray.cancel(stream, force=True)
         self._running = {}
@@ -122,7 +124,7 @@ class RayEngine(Engine):
         if "KERAS_BACKEND" in os.environ:
             variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
         runtime: dict[str, Any] = {"env_vars": variables}
-        # A job that was submitted to the cluster has its files there already.
+        # If this process is a job that was submitted to the cluster, its files are there already.
         if file is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
             runtime |= {"working_dir": str(file.parent), "excludes": ["records.jsonl"]}
             self._ships = True
@@ -140,25 +142,25 @@ class RayEngine(Engine):
                 )
         except ray.exceptions.RayError as error:
             said = credentials(str(error).strip() or type(error).__name__).splitlines()[-1]
-            message = f"Ray did not start ({said}). Look into its logs, or use the local engine."
+            message = f"Ray did not start ({said}). Check its logs, or use the local engine."
             if self._ships and file is not None:
                 message = (
-                    f"Ray could not ship the folder of the workload's file: {_describe(file.parent)} ({said}). Keep "
-                    "data elsewhere, or name it in a file .rayignore there."
+                    f"Ray could not send the folder of the workload's file: {_describe(file.parent)} ({said}). Move "
+                    "data out of this folder, or list the data in a file .rayignore in this folder."
                 )
             raise CyclrError(message) from error
         except (ConnectionError, ValueError, RuntimeError) as error:
             self._connected = False
             raise CyclrError(
                 credentials(
-                    f"there is no Ray cluster at address={self._address!r} ({error}). Start one with `ray start "
+                    f"no Ray cluster was found at address={self._address!r} ({error}). Start a cluster with `ray start "
                     "--head`, or leave the address out to run on this machine."
                 )
             ) from None
 
 
 def _describe(folder: Path) -> str:
-    """A folder, its size and its largest file."""
+    """Return the path, the size and the largest file of a folder, as text."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     largest = max(sizes, key=lambda path: sizes[path])
     total, most = (f"{size / 2**20:,.1f} MiB" for size in (sum(sizes.values()), sizes[largest]))
@@ -166,9 +168,10 @@ def _describe(folder: Path) -> str:
 
 
 def _run_in_task(trial: Trial) -> Iterator[list[Event]]:
-    """Run a trial, and yield its events in lists, because a message is slow. The last event is `Finished`.
+    """Run a trial, and yield lists of its events. The last event is `Finished`.
 
-    A task cannot yield while it runs something else, so the trial has a thread of its own.
+    Events are yielded in lists because every message of Ray is slow. The trial runs in a separate thread, because a
+    task cannot yield in the middle of a function call.
     """
     events: SimpleQueue[Event] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:

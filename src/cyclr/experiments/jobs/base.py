@@ -1,4 +1,4 @@
-"""The interface of a framework to comparisons: test a model, train it, and record the training."""
+"""The interface that comparisons use for every framework: test a model, train it, and record the training."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,21 +14,21 @@ from cyclr.range_test import RangeTest, RangeTestResult
 
 @dataclass
 class History:
-    """The series of one training, as they grow.
+    """The recorded series of one training. They grow with every update and epoch.
 
     Attributes:
         total_steps: planned updates.
         metric: the metric that every epoch must have.
         on_step: called after every update with the updates done and `total_steps`.
-        on_epoch: called after every epoch with its values, `step` among them.
-        forgives: True if the training goes on after a loss that is NaN or infinite.
-        lr, loss: of every update: the rate it used, and the loss of its batch before it.
-        epochs: at the end of every epoch `step` (updates so far), `loss` (mean of its batches, of the finite ones if
-            the training goes on after others), the validation metrics and `seconds` (since the training started).
-        events: what AutoCycle did.
-        range_test: the range test that AutoCycle started the training with, or None.
-        ending: the validation metrics of the ensemble or average of members; empty without one.
-        predictions: models that a prediction of the ending costs, or 0 without one.
+        on_epoch: called after every epoch with its values, including `step`.
+        forgives: True if the training continues after a loss that is NaN or infinite.
+        lr, loss: learning rate of every update, and loss of its batch before the update.
+        epochs: values at the end of every epoch: `step` (updates so far), `loss` (mean over the batches of the epoch;
+            with `forgives` only over finite losses), the validation metrics, and `seconds` since the training started.
+        events: the events of AutoCycle.
+        range_test: the range test that AutoCycle made at the start of the training, or None.
+        ending: the validation metrics of the ensemble or average of members; empty without an ending.
+        predictions: number of models that one prediction of the ending evaluates, or 0 without an ending.
         diverged: True if a loss was NaN or infinite and ended the training.
     """
 
@@ -50,17 +50,17 @@ class History:
 
     @property
     def is_over(self) -> bool:
-        """True if no further update is to be made."""
+        """True after the last update, or if the training diverged."""
         return self.diverged or len(self.loss) >= self.total_steps
 
     def add_step(self, loss: float) -> None:
-        """Record an update by the loss of its batch."""
+        """Record the loss of an update."""
         self.loss.append(loss)
         self.diverged = not (self.forgives or isfinite(loss))
         self.on_step(len(self.loss), self.total_steps)
 
     def add_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Record the end of an epoch, also of a partial last one."""
+        """Record the metrics at the end of an epoch, which may be a partial last epoch."""
         self._check(metrics)
         batches = [loss for loss in self.loss[self._epoch_start :] if isfinite(loss) or not self.forgives]
         self._epoch_start = len(self.loss)
@@ -75,14 +75,14 @@ class History:
         self.on_epoch(values)
 
     def add_ending(self, metrics: Mapping[str, float], predictions: int) -> None:
-        """Record the metrics of the ensemble or average that the training ends in."""
+        """Record the metrics of the ensemble or average at the end of the training."""
         self._check(metrics)
         self.ending, self.predictions = metrics, predictions
 
     def _check(self, metrics: Mapping[str, float]) -> None:
         if self.metric not in metrics:
             raise CyclrError(
-                f"metric must be one that the trial reports; got metric={self.metric!r}, it reports "
+                f"metric must be a metric that the trial reports; got metric={self.metric!r}, but the trial reports "
                 f"{', '.join(metrics) or 'nothing'}. Choose one of these, or compile a Keras model with metrics=[...]."
             )
 
@@ -94,31 +94,31 @@ class Job(Protocol):
     optimizer_name: str
     optimizer_call: str
     batch_shapes: str
-    """Shapes of a sample's inputs and targets, in words; `""` if they are not known before a batch is read."""
+    """Shapes of a sample's inputs and targets as text; `""` if they are not known before a batch is read."""
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
-        """Run the range test of the trial; the model is left as it was."""
+        """Run the range test of the trial. The model is restored afterwards."""
 
     def train(self, plan: Plan, history: History) -> None:
-        """Train until the history is over, and record every update and epoch in it."""
+        """Train until `history.is_over`, and record every update and epoch in `history`."""
 
 
 def number_of_batches(workload: str, batches: Any) -> int:
-    """Number of batches in training data that is given as batches."""
+    """Return the number of batches in training data that is an iterable of batches."""
     try:
         length = len(batches)
     except TypeError:
         length = 0
     if length < 1:
         raise CyclrError(
-            f"the training data of {workload} must know how many batches it has, one at least; got a "
-            f"{type(batches).__name__} that does not. Return ((x, y), (x_val, y_val)), or an iterable with a length."
+            f"the training data of {workload} must have a known length of at least one batch; got a "
+            f"{type(batches).__name__} without one. Return ((x, y), (x_val, y_val)), or an iterable with a length."
         )
     return length
 
 
 def shapes_of(training: Any) -> str:
-    """Return the shapes of a sample's inputs and targets in words, or `""` for iterables of batches."""
+    """Return the shapes of a sample's inputs and targets as text, or `""` for iterables of batches."""
     shapes: list[Any] = (
         [getattr(part, "shape", None) for part in training] if isinstance(training, tuple | list) else []
     )

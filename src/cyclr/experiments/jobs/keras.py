@@ -22,18 +22,19 @@ from cyclr.range_test import RangeTest, RangeTestResult
 class KerasJob:
     """A Keras model and its data.
 
-    The model trains with `steps_per_execution=1`, whatever it was compiled with, because every update is recorded.
+    The model is trained with `steps_per_execution=1`, even if it was compiled with another value, because every update
+    is recorded.
 
     Args:
-        model: the model; the trial's optimizer, if it has one, replaces the model's.
-        training, validation: `(x, y)`, or iterables of batches that `fit` takes; no validation data for a range test
-            only.
-        trial: what to do.
-        optimizer, loss: what to compile the model with, if it is not compiled.
+        model: the model. If the trial has an optimizer, it replaces the optimizer of the model.
+        training, validation: `(x, y)`, or iterables of batches that `fit` takes. Without a training, `validation` may
+            be None.
+        trial: the trial.
+        optimizer, loss: arguments of `compile` for a model that is not compiled.
 
     Raises:
-        CyclrError: the model is not compiled and has no default loss, it does not fit the data, or the data does not
-            know its length.
+        CyclrError: the model is not compiled and has no default loss, the model does not fit the data, or the length of
+            the data is unknown.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class KerasJob:
             model.optimizer = optimizers.make(keras.optimizers, trial.optimizer)
         self.optimizer_call = optimizer_call(model.optimizer)
         self.optimizer_name = trial.optimizer_name or self.optimizer_call.removeprefix("keras.optimizers.")
-        # What `fit` and `range_test` take: arrays with a size of batches, or batches.
+        # Arguments of `fit` and `range_test`: arrays and a batch size, or an iterable of batches.
         self._data, self._validation, self._batch_size = (training,), validation, None
         if isinstance(training, tuple | list) and len(training) == 2:
             self._data, self._batch_size = (*training,), trial.batch_size
-            # Keras takes a list for inputs alone.
+            # Keras would take a list as inputs without targets.
             self._validation = tuple(validation) if isinstance(validation, list) else validation
             self.steps_per_epoch = -(-len(keras.tree.flatten(training[0])[0]) // trial.batch_size)
         else:
@@ -92,7 +93,7 @@ class KerasJob:
         callbacks = [_Recorder(history)]
         auto = AutoCycle(total_steps=history.total_steps, **plan.options) if plan.framework == "auto" else None
         if auto is not None:
-            # After the recorder, which resets the metrics before every batch.
+            # Added after the recorder, which resets the metrics before every batch.
             callbacks.append(auto)
         if plan.ending is not None:
             snapshots = Snapshots(every=plan.ending.every, keep=plan.ending.keep)
@@ -121,7 +122,7 @@ class KerasJob:
             history.add_ending(*self._end(plan.ending, snapshots.members))
 
     def _end(self, ending: Ending, members: list[Member]) -> tuple[dict[str, float], int]:
-        """Return the metrics of an ensemble or average, and the models that its predictions cost."""
+        """Return the metrics of an ensemble or average, and the number of models that one prediction evaluates."""
         model, weights, predictions = self._model, ending.weights(members), 1
         if ending.combine == "average":
             averaged: Any = average(model, members, self._data[0], weights=weights)
@@ -138,7 +139,7 @@ class KerasJob:
         return {f"val_{name}": float(value) for name, value in values.items()}, predictions
 
     def _set_rate(self, plan: Plan, total_steps: int) -> Any:
-        """Set the rate, and return the schedule that the optimizer follows; None if the rate is a variable."""
+        """Set the learning rate. Return the schedule of the optimizer, or None if the learning rate is a variable."""
         optimizer = _private.inner(self._model.optimizer)
         rate: Any = None
         if plan.schedule is not None:
@@ -147,8 +148,9 @@ class KerasJob:
             rate = keras.optimizers.schedules.CosineDecay(plan.lr, total_steps)
         elif not _private.has_settable_rate(optimizer):
             raise CyclrError(
-                f"policy {plan.framework!r} needs an optimizer whose learning rate is a number; the one of "
-                f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}."
+                f"policy {plan.framework!r} needs an optimizer whose learning rate is a number; the optimizer of "
+                f"{self._trial.workload} was created with a {type(_private.rate(optimizer)).__name__}. Create it with "
+                "a number."
             )
         if plan.framework != "auto":
             optimizer.learning_rate = plan.lr if rate is None else rate
@@ -156,7 +158,7 @@ class KerasJob:
 
 
 def _default_loss(model: Any, targets: Any, workload: str) -> Any:
-    """Return the cross-entropy if targets are integers, of probabilities or logits by the last layer; else "mse"."""
+    """Return "mse" for floating-point targets, else the cross-entropy that fits the last layer of the model."""
     if targets is not None and np.asarray(targets).dtype.kind == "f":
         return "mse"
     last = model.layers[-1] if model.layers and (isinstance(model, keras.Sequential) or _outputs(model)) else None
@@ -175,13 +177,13 @@ def _default_loss(model: Any, targets: Any, workload: str) -> Any:
 
 
 def _outputs(model: Any) -> Any:
-    """Number of outputs, the last axis, of a model that is built and has one output; else None."""
+    """Return the size of the output's last axis, or None if the model is not built or has several outputs."""
     outputs: Any = getattr(model, "outputs", None) or ()
     return outputs[0].shape[-1] if len(outputs) == 1 else None
 
 
 def _check_inputs(model: Any, x: Any, workload: str, name: str) -> None:
-    """Raise if a model that is built takes inputs of another shape."""
+    """Raise if the model is built for inputs of another shape."""
     inputs: Any = getattr(model, "inputs", None) or ()
     if len(inputs) != 1:
         return
@@ -197,7 +199,7 @@ def _fits(taken: int | None, size: int) -> bool:
 
 
 def _check_classes(model: Any, y: Any, workload: str, name: str) -> None:
-    """Raise if a model that is built has fewer outputs than there are classes, by its loss."""
+    """Raise if the model is built, its loss is a sparse cross-entropy, and it has fewer outputs than classes exist."""
     is_sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
     outputs, classes = _outputs(model), int(np.max(y)) + 1
     if (is_sparse or model.loss == "sparse_categorical_crossentropy") and outputs is not None and classes > outputs:
@@ -205,7 +207,7 @@ def _check_classes(model: Any, y: Any, workload: str, name: str) -> None:
 
 
 class _Logits(Ensemble):
-    """The logarithms of mean probabilities, which are logits."""
+    """An ensemble that returns the logarithms of mean probabilities, which are logits."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         tiny = float(np.finfo(np.float32).tiny)
@@ -213,10 +215,11 @@ class _Logits(Ensemble):
 
 
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Records the loss of every batch, which is not the running mean that Keras logs, and the metrics of every epoch.
+    """Records the loss of every batch and the metrics of every epoch.
 
-    The rate is read at the start of the epoch, because Keras' own callbacks change it only between epochs; that of
-    `AutoCycle`, after every batch.
+    Keras logs the running mean of the loss, so the metrics are reset before every batch. The learning rate is read at
+    the start of every epoch, because Keras' own callbacks change it only between epochs. With `AutoCycle` it is read
+    after every batch.
     """
 
     def __init__(self, history: History) -> None:

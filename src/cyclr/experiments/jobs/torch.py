@@ -25,15 +25,15 @@ class TorchJob:
     """A torch model and its data.
 
     Args:
-        model: the model, on its device; batches are moved there.
+        model: the model, on its device. Batches are moved to this device.
         training, validation: `(x, y)` of tensors or arrays, iterables of batches `(inputs, targets)`, or datasets of
-            samples; no validation data for a range test only.
-        trial: what to do.
-        optimizer: the user's own, which the trial's replaces if it has one.
-        loss: `loss(outputs, targets)`; cross-entropy for integer targets and the squared error for others by default.
+            samples. Without a training, `validation` may be None.
+        trial: the trial.
+        optimizer: the user's optimizer. If the trial has an optimizer, it replaces the user's.
+        loss: `loss(outputs, targets)`; by default cross-entropy for integer targets, else the squared error.
 
     Raises:
-        CyclrError: no such optimizer, or data that does not know its length or can be read only once.
+        CyclrError: the optimizer does not exist, or the data has no known length or can be read only once.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class TorchJob:
         if isinstance(loss, str):
             raise CyclrError(
                 f"the loss of {trial.workload} must be a function in torch; got {loss!r}. "
-                "Return one, such as torch.nn.functional.cross_entropy."
+                "Return a function, such as torch.nn.functional.cross_entropy."
             )
         self._model, self._trial, self._loss = model, trial, loss or default_loss
         if optimizer is None or trial.optimizer is not None:
             table = dict(trial.optimizer or _DEFAULT_OPTIMIZER)
-            # The rate is set before the first update; only torch asks for one here.
+            # A placeholder, because torch requires a learning rate here. It is replaced before the first update.
             optimizer = optimizers.make(torch.optim, table, model.parameters(), lr=0.01)
         self._optimizer = optimizer
         self.optimizer_call = optimizer_call(optimizer)
@@ -60,7 +60,7 @@ class TorchJob:
         if isinstance(self._validation, Iterator):
             raise CyclrError(
                 f"the validation data of {trial.workload} is read after every epoch; got a "
-                f"{type(self._validation).__name__}, which can be read once. Return a DataLoader or a list."
+                f"{type(self._validation).__name__}, which can be read only once. Return a DataLoader or a list."
             )
 
     def range_test(self, on_step: Callable[[RangeTest], None]) -> RangeTestResult:
@@ -104,8 +104,8 @@ class TorchJob:
             history.events, history.range_test = scheduler.events, scheduler.range_test
         if not history.is_over:
             raise CyclrError(
-                f"the training data of {self._trial.workload} ended early: it gave {len(history.loss)} batches in all, "
-                f"its length of {self.steps_per_epoch} promises {history.total_steps}. Correct its length."
+                f"the training data of {self._trial.workload} ended early: it gave {len(history.loss)} batches in all; "
+                f"by its length of {self.steps_per_epoch}, {history.total_steps} were expected. Correct its length."
             )
         if plan.ending is not None and not history.diverged:
             history.add_ending(*self._end(plan.ending, snapshots.members))
@@ -123,19 +123,19 @@ class TorchJob:
         return schedulers.ReduceLROnPlateau(self._optimizer, mode=self._trial.direction, **plan.options)
 
     def _end(self, ending: Ending, members: list[Member]) -> tuple[dict[str, float], int]:
-        """Return the metrics of an ensemble or average, and the models that its predictions cost."""
+        """Return the metrics of an ensemble or average, and the number of models that one prediction evaluates."""
         weights = ending.weights(members)
         if ending.combine == "average":
             return self._evaluate(average(self._model, members, self._training, weights=weights).eval()), 1
         if self._loss is not default_loss or next(iter(self._validation))[1].is_floating_point():
             return self._evaluate(ensemble(self._model, members, weights=weights)), len(members)
-        # The mean of probabilities, whose logarithms are logits.
+        # The ensemble averages probabilities. The loss needs logits: the logarithms of the mean probabilities.
         together = ensemble(self._model, members, activation=lambda logits: logits.softmax(1), weights=weights)
         tiny = torch.finfo(torch.float32).tiny
         return self._evaluate(lambda inputs: together(inputs).clamp_min(tiny).log()), len(members)
 
     def _evaluate(self, predict: Callable[[Any], Any]) -> dict[str, float]:
-        """Mean loss over the validation samples, and the accuracy if targets are classes."""
+        """Return the mean loss over the validation samples, and the accuracy if targets are classes."""
         loss, correct, count, classes = 0.0, 0, 0, True
         with torch.no_grad():
             for inputs, targets in self._validation:
@@ -146,7 +146,7 @@ class TorchJob:
                 correct += int((outputs.argmax(1) == targets).sum()) if classes else 0
                 count += len(targets)
         if count == 0:
-            raise CyclrError(f"the validation data of {self._trial.workload} must hold a batch at least; got none.")
+            raise CyclrError(f"the validation data of {self._trial.workload} must hold at least one batch; got none.")
         return {"val_loss": loss / count, **({"val_accuracy": correct / count} if classes else {})}
 
     def _to_device(self, batch: Any) -> Any:
@@ -154,19 +154,20 @@ class TorchJob:
 
 
 def default_loss(outputs: Any, targets: Any) -> Any:
-    """Cross-entropy for integer targets, the squared error for others."""
+    """Return the cross-entropy for integer targets, and the squared error for others."""
     if not targets.is_floating_point():
         return torch.nn.functional.cross_entropy(outputs, targets)
     if outputs.shape != targets.shape:
         raise CyclrError(
-            f"the squared error needs outputs and targets of one shape; got outputs of {tuple(outputs.shape)}, targets "
-            f"of {tuple(targets.shape)}. Return targets[:, None] as targets, or outputs.squeeze(1) from the model?"
+            f"the squared error needs outputs and targets of the same shape; got outputs of {tuple(outputs.shape)}, "
+            f"targets of {tuple(targets.shape)}. Return targets[:, None] as targets, or outputs.squeeze(1) from the "
+            "model."
         )
     return torch.nn.functional.mse_loss(outputs, targets)
 
 
 def _batches(data: Any, batch_size: int, shuffle: bool = False) -> Any:
-    """Return an iterable of batches of a pair, of a dataset of samples, or of batches."""
+    """Return an iterable of batches from a pair (x, y), a dataset of samples, or an iterable of batches."""
     if isinstance(data, tuple | list) and len(data) == 2:
         data = TensorDataset(*(torch.as_tensor(np.asarray(part)) for part in data))
     is_samples = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
