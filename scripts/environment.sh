@@ -1,7 +1,7 @@
-# Sourced by the other scripts: make .venv hold this checkout with the extras named, and put it first on PATH.
-# It does nothing when pyproject.toml, constraints.txt and the extras are those of the last time.
+# Sourced by the other scripts: install this checkout with the named extras into .venv, and put .venv first on PATH.
+# Nothing is installed if pyproject.toml, constraints.txt and the extras have not changed since the last call.
 
-# environment EXTRAS [ABOUT]: ABOUT says how large it is and how long it takes the first time.
+# environment EXTRAS [ABOUT]: ABOUT describes the size and the duration of the first installation.
 environment() {
     local extras=$1 about=${2:-a few minutes} stamp=".venv/.cyclr-installed-$1" log=.venv/setup.log wanted began=$SECONDS
     wanted=$(cat pyproject.toml constraints.txt | cksum)
@@ -11,8 +11,8 @@ environment() {
         if ! PYTHONUNBUFFERED=1 .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
             --constraint constraints.txt --editable ".[$extras]" 2>&1 | tee "$log" | _progress; then
             grep -E '^ *ERROR:' "$log" | tail -n 4 >&2 || true
-            echo "Setting up failed; $log has all that pip said. Check the network and the free space on the disk," \
-                "then run the same command again: it goes on from what is downloaded." >&2
+            echo "Setting up failed; $log has the output of pip. Check the network and the free space on the disk," \
+                "then run the same command again. Finished downloads are kept." >&2
             return 1
         fi
         printf '%s' "$wanted" >"$stamp"
@@ -21,7 +21,7 @@ environment() {
     PATH="$PWD/.venv/bin:$PATH"
 }
 
-# Make .venv with the first Python that can hold the versions in constraints.txt.
+# Create .venv with the first Python that supports the versions in constraints.txt.
 _new_venv() {
     local python found="" tried="${PYTHON:-python3 python3.11 python3.12 python3.13}"
     for python in $tried; do
@@ -35,12 +35,12 @@ _new_venv() {
     fi
     "$found" -m venv --clear .venv >&2 || {
         rm -rf .venv
-        echo "$found cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv." >&2
+        echo "$found cannot create a virtual environment. On Debian and Ubuntu: apt install python3-venv." >&2
         return 1
     }
 }
 
-# Show what pip does: in a terminal on one line that changes, elsewhere only what takes long.
+# Show the progress of pip: in a terminal on one changing line, elsewhere only the steps that take long.
 _progress() {
     local line width
     width=$(stty size 2>/dev/null </dev/tty | cut -d ' ' -f 2)
