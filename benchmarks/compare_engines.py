@@ -1,9 +1,10 @@
-"""Throughput of the engines with one worker and with two, and whether they record the same.
+"""Throughput of the engines with one worker and with two, and a check that their records are equal.
 
 python benchmarks/compare_engines.py
 
-On a busy machine, times say little. So the table also has the CPU time of a trial, in the workers and in all other
-processes. With two workers on two cores, throughput is at most 2 / (1 + others / workers) times that of one.
+On a busy machine, wall times say little. The table therefore also has the CPU time of a trial, in the workers and in
+all other processes. With two workers on two cores, throughput is at most 2 / (1 + others / workers) times the
+throughput of one worker.
 """
 
 import argparse
@@ -25,7 +26,7 @@ USERS_FILE = Path(__file__).parents[1] / "tests" / "experiments" / "blobs.py"
 
 @dataclass
 class Process:
-    """A process: its parent, its command, its CPU time in seconds and its memory in MB."""
+    """A process: its parent, its command, its CPU time in seconds, and its memory in MB."""
 
     parent: int
     command: str
@@ -39,10 +40,10 @@ class Process:
 
 
 def processes() -> dict[int, Process]:
-    """Return this process and all below it, by their numbers."""
+    """Return this process and all its child processes, by process id."""
     found = dict[int, Process]()
     for folder in Path("/proc").glob("[0-9]*"):
-        # A process may end meanwhile.
+        # A process may end while it is read.
         with contextlib.suppress(OSError):
             command = (folder / "cmdline").read_text().replace("\0", " ")
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -63,7 +64,7 @@ def cpu_seconds() -> tuple[float, float]:
 
 
 def timeless(record: Record) -> dict[str, Any]:
-    """A record without what a clock put into it."""
+    """Return a record without its times."""
     kept = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("seconds", "started")}
     return {**kept, "epochs": {name: values for name, values in record.epochs.items() if name != "seconds"}}
 
@@ -95,7 +96,7 @@ def main() -> None:
                 began = time.perf_counter()
                 run = Path(temporary, f"{engine}-{workers}")
                 records = compare(spec, run, engine=engine, workers=workers, tell=tell, **extra)  # type: ignore[arg-type]
-                # From the first records on: imports are over by then.
+                # After the first records: imports are finished.
                 count = len(seen) - workers
                 took, *cpu = ((last - first) / count for first, last in zip(seen[workers - 1], seen[-1], strict=True))
                 rows[f"{engine}, {workers}"] = (
@@ -116,6 +117,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Ray gives its workers the priority of nice 15 otherwise, which a busy machine hardly runs.
+    # By default Ray gives its workers nice 15, and a busy machine hardly runs such processes.
     os.environ.setdefault("RAY_worker_niceness", "0")
     main()

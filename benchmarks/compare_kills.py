@@ -1,4 +1,4 @@
-"""A comparison that is killed by SIGKILL again and again, at random moments: what is lost, and what is there twice.
+"""Kill a comparison by SIGKILL at random moments, continue it each time, and count lost and duplicate records.
 
 python benchmarks/compare_kills.py --kills 20
 """
@@ -34,15 +34,15 @@ compare(spec, sys.argv[3], workers=2, tell=tell)
 
 @dataclass
 class Outcome:
-    """What was found after all kills, and after a last start that was left to come to its end.
+    """The result after all kills, and after a last start that was not killed.
 
     Attributes:
-        killed: starts that were killed before they came to their end.
-        torn: kills that left a line torn.
+        killed: number of starts that were killed before they finished.
+        torn: number of kills that left an incomplete line.
         records: the trial of every line in the records.
-        lost: trials without a record, or whose record was told and gone after a kill.
-        workers: processes that ran trials, as far as the user's file leaves `worker-PID` in its folder.
-        left: those of them that still run.
+        lost: trials without a record, or whose record was reported but missing after a kill.
+        workers: processes that ran trials, as far as the user's file writes `worker-PID` to its folder.
+        left: the worker processes that still run.
     """
 
     killed: int
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def command(spec: Spec, run: Path) -> list[str]:
-    """A process that compares, and prints a line for the start, for every epoch and for every record."""
+    """Return the command of a process that runs the comparison and prints a line at its start, per epoch and record."""
     return [sys.executable, "-c", DRIVER, json.dumps(spec.to_dict()), spec.folder, str(run)]
 
 
@@ -68,16 +68,16 @@ def kill_at_random(
     wait: float,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Start a comparison, kill it and start it again, and count what it left.
+    """Start a comparison, kill it and start it again. Return the result.
 
     Args:
         spec: the comparison.
         run: its run folder.
-        chance: of the moments.
-        kills: how often.
-        events: a kill comes after so many lines of the process at most,
-        wait: and so many seconds at most.
-        tell: given a line of the table for every kill.
+        chance: random generator of the moments.
+        kills: number of kills.
+        events: largest number of lines that the process prints before a kill.
+        wait: largest number of seconds to wait after these lines.
+        tell: called with a line of the table for every kill.
     """
     reported: set[str] = set()
     lost: set[str] = set()

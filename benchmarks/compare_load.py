@@ -1,10 +1,10 @@
-"""A comparison of 2,000 tiny trials whose workers are killed at random, on this machine and on a Ray of two nodes.
+"""Compare 2,000 tiny trials while workers are killed at random, on this machine and on a Ray cluster of two nodes.
 
     python benchmarks/compare_load.py [--engine local] [--trials 2000] [--kills 20] [--browser]
 
 Workers are killed by SIGKILL at random moments. One node of the Ray cluster is killed after a third of the records, and
-another is added after half of them. The table shows the memory of the process that compares while records arrive. Then
-the records are checked: the trials as planned, each once, with the values of a run in one process.
+another is added after half of them. The table shows the memory of the comparing process while records arrive. Then the
+records are checked: every planned trial must have one record, with the same values as in a run in one process.
 """
 
 import argparse
@@ -41,12 +41,12 @@ SAMPLES = 10
 
 @dataclass
 class Outcome:
-    """What happened while a comparison ran.
+    """The measurements of one comparison.
 
     Attributes:
         memory: records so far, MB of the comparing process, and MB of its largest worker.
-        killed: workers that were killed.
-        retried: trials that were started again.
+        killed: number of killed workers.
+        retried: number of restarted trials.
     """
 
     memory: list[tuple[int, float, float]] = field(default_factory=list)
@@ -63,13 +63,13 @@ def load(
     between: Callable[[int], None] = lambda records: None,
     **options: Any,
 ) -> Outcome:
-    """Run a comparison, kill its workers at random, and return what happened.
+    """Run a comparison, kill its workers at random, and return the measurements.
 
     Args:
         spec: the comparison.
         run: its run folder.
-        chance: of the moments and the workers.
-        kills: how often, after the first record and before the last.
+        chance: random generator of the moments and the workers.
+        kills: number of kills, after the first record and before the last.
         between: called with the number of records after each.
         options: of `compare`.
     """
@@ -98,7 +98,7 @@ def load(
 
 
 def load_on_ray(spec: Spec, run: Path, chance: random.Random, *, kills: int) -> Outcome:
-    """Run a comparison on a cluster of two nodes, and replace the second."""
+    """Run a comparison on a cluster of two nodes, and replace the second node."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
@@ -121,7 +121,7 @@ def load_on_ray(spec: Spec, run: Path, chance: random.Random, *, kills: int) -> 
 
 
 def wrong(spec: Spec, run: Path, expected: dict[str, Any]) -> list[str]:
-    """Return the trials whose records are missing, there twice, not planned, or other than expected."""
+    """Return the trials whose records are missing, duplicate, not planned, or different from the expected records."""
     lines = [json.loads(line)["trial"] for line in (run / "records.jsonl").read_text().splitlines()]
     planned = [trial.id for trial in spec.trials()]
     found = {record.trial: timeless(record) for record in read_records(run)}
@@ -130,7 +130,7 @@ def wrong(spec: Spec, run: Path, expected: dict[str, Any]) -> list[str]:
 
 
 def show_page(run: Path, browser: bool) -> str:
-    """Make the page of a run, and open it."""
+    """Write the page of a run, and open it in a browser."""
     began = time.process_time()
     path = run / "report.html"
     path.write_text(page.render(run_page(run)), encoding="utf-8")
@@ -176,7 +176,7 @@ def main() -> None:
             print(f"{'records':>8} {'comparing MB':>13} {'worker MB':>10}")
             for records, own, worker in outcome.memory:
                 print(f"{records:>8} {own:>13.1f} {worker:>10.1f}", flush=True)
-        # Last, because it loads the framework into this process.
+        # Done last, because it loads the framework into this process.
         expected = {trial.id: timeless(run_trial(trial)) for trial in spec.trials()}
         failed = {engine: wrong(spec, Path(temporary, engine), expected) for engine in outcomes}
         for engine, names in failed.items():
@@ -187,6 +187,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Ray gives its workers the priority of nice 15 otherwise, which a busy machine hardly runs.
+    # By default Ray gives its workers nice 15, and a busy machine hardly runs such processes.
     os.environ.setdefault("RAY_worker_niceness", "0")
     main()

@@ -1,10 +1,10 @@
-"""Where a cyclical run should stop if the validation loss no longer falls: test error and epochs of ten rules.
+"""Test error and epochs of ten rules that stop a cyclical run when the validation loss no longer falls.
 
     python benchmarks/early_stopping.py [seeds]
 
-Scikit-learn's digits, of which a fifth of the training labels is wrong, so that training for too long overfits. A dense
-network, SGD with momentum 0.9, batch size 32, bounds of a range test, 40 epochs at most, in one cycle or in eight. The
-validation loss is read after every epoch. Rules that stop never see the test data.
+The data is scikit-learn's digits with a fifth of the training labels wrong, so that long training overfits. A dense
+network is trained with SGD with momentum 0.9, batch size 32 and the bounds of a range test, for at most 40 epochs, in
+one cycle or in eight. The validation loss is read after every epoch. The rules never see the test data.
 """
 
 import sys
@@ -68,10 +68,10 @@ class Task:
 
 
 def run(seed: int, cycles: int, patience: int | None, every: int = 1, best: bool = True, anneal: int = 0) -> Any:
-    """Return the test error and the epochs of a run that stops after `patience` looks without a lower loss.
+    """Return the test error and the epochs of a run that stops after `patience` checks without a lower loss.
 
-    It looks after every `every` epochs. With `best` the weights of the lowest loss seen count, else the last ones. With
-    `anneal` the rate then falls linearly to base_lr over so many epochs.
+    The loss is checked after every `every` epochs. With `best` the weights of the lowest loss are tested, else the last
+    weights. With `anneal` the learning rate then falls linearly to base_lr over this number of epochs.
     """
     task = Task(seed)
     steps = len(task.loader)

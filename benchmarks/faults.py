@@ -1,20 +1,20 @@
-"""Every system call of every file that cyclr writes fails, or the process is killed there: what is lost, half or left.
+"""Inject a fault into every system call on the files that cyclr writes, and check that no file is lost or incomplete.
 
     python benchmarks/faults.py                  # all scenarios whose packages are installed
-    python benchmarks/faults.py run members      # those whose names start so
+    python benchmarks/faults.py run members      # only scenarios whose names start with these words
 
-It needs Linux and strace. A scenario runs in a forked process, which strace makes fail in the kernel: the calls of C++
-libraries fail too, and a kill is one by SIGKILL. Each call on the folder of the scenario (open, read, write, fsync,
-rename, close, mkdir, unlink, flock, truncate, stat) fails once, or it and all later ones of its kind do, or the process
-is killed before it, which is after the call before it. Or the disk is full after so many bytes of a file, so that a
-write writes a part. Then:
+It needs Linux and strace. A scenario runs in a forked process. strace lets system calls fail in the kernel, so calls of
+C++ libraries fail too, and kills the process by SIGKILL. For each call on the folder of the scenario (open, read,
+write, fsync, rename, close, mkdir, unlink, flock, truncate, stat) there are three faults: the call fails; it and all
+later calls of its kind fail; or the process is killed before the call. In a fourth fault the disk is full after some
+bytes of a file, so that a write is incomplete. After each fault these conditions are checked:
 
-- the process did what it was to do, or raised the one error that the scenario names, or was killed;
-- an error leaves no temporary file, unless files cannot be removed then;
-- what was reported as done is there, and every file is whole: the old one or the new one;
-- the same once more, without a fault, does all of it, and leaves the files of a run without faults and no other.
+- the process finished its work, or raised the one error that the scenario names, or was killed;
+- an error leaves no temporary file, unless files cannot be removed after the fault;
+- everything that was reported as done exists, and every file is complete: either the old or the new version;
+- a second run without a fault does all work, and leaves exactly the files of a run without faults.
 
-Exit status 1 if one of these does not hold.
+The exit status is 1 if one of these conditions does not hold.
 """
 
 import argparse
@@ -58,22 +58,22 @@ ERRORS = {
 _CALL = re.compile(r"^\d+ +(\w+)\(")
 
 DONE, REFUSED, OTHER = 0, 1, 2
-"""Exit status of a process: it did all, or raised the expected error, or another one."""
+"""Exit status of a process: all work done, the expected error, or another error."""
 
 Confirm = Callable[[], None]
 
 
 @dataclass
 class Scenario:
-    """Something that writes files.
+    """Code that writes files.
 
     Attributes:
         name: a name.
-        act: given a folder and a function; it writes there, and calls the function after each part that is done.
-        check: given the folder and the number of confirmed parts; raises if something is lost or half.
-        error: what `act` may raise.
-        prepare: makes what the folder holds before.
-        leaves: files that a fault may leave for ever, by a pattern; none by default.
+        act: called with a folder and a function; writes to the folder, and calls the function after each finished part.
+        check: called with the folder and the number of confirmed parts; raises if a file is lost or incomplete.
+        error: the error that `act` may raise.
+        prepare: writes the earlier contents of the folder.
+        leaves: pattern of the files that a fault may leave forever; none by default.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Scenario:
 
 @dataclass
 class Found:
-    """What was injected into a scenario, and what did not hold."""
+    """A fault that was injected into a scenario, and the condition that did not hold."""
 
     injected: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
@@ -94,13 +94,13 @@ class Found:
 
 
 class Process:
-    """A forked process that acts, stopped before it starts. What it says is in memory that it shares."""
+    """A forked process that runs `act`, stopped before it starts. It reports through shared memory."""
 
     def __init__(self, scenario: Scenario, folder: Path, most_bytes: int = resource.RLIM_INFINITY) -> None:
         self._said = mmap.mmap(-1, 4096)
         sys.stdout.flush()
         with warnings.catch_warnings():
-            # Of JAX and of Python 3.12: the threads of frameworks are not in the process, which needs none.
+            # JAX and Python 3.12 warn about forks with threads. The process needs no threads of frameworks.
             warnings.simplefilter("ignore")
             self.pid = os.fork()
         if self.pid == 0:
@@ -128,7 +128,7 @@ class Process:
         return DONE
 
     def run(self) -> int:
-        """Let it go on, and return its exit status or the negative number of a signal."""
+        """Let the process continue, and return its exit status or the negative number of a signal."""
         os.kill(self.pid, signal.SIGCONT)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return status
@@ -158,7 +158,7 @@ def traced(process: Process, log: Path, *injections: str) -> tuple[int, list[str
 
 
 def calls_on(folder: Path, lines: list[str]) -> list[tuple[str, int]]:
-    """Return the calls on a folder and its files: the name, and which of that name it is, from 1."""
+    """Return the calls on a folder and its files: the name of each call, and its number among calls of that name."""
     counts: Counter[str] = Counter()
     found = []
     for line in lines:
@@ -170,11 +170,11 @@ def calls_on(folder: Path, lines: list[str]) -> list[tuple[str, int]]:
 
 
 def faults_at(name: str, number: int) -> Iterator[tuple[str, str]]:
-    """Yield what is done to a call: the kind, and the injection of strace."""
+    """Yield the faults of a call: the kind, and the injection for strace."""
     for error in ERRORS[name]:
         yield f"{error} once", f"{name}:error={error}:when={number}"
     if name not in ("newfstatat", "fstat"):
-        # Python reads its own modules by these.
+        # Python uses these calls to read its own modules.
         yield f"{ERRORS[name][0]} from then on", f"{name}:error={ERRORS[name][0]}:when={number}+"
     yield "kill", f"{name}:signal=SIGKILL:when={number}"
 
@@ -186,7 +186,7 @@ def content(folder: Path) -> list[str]:
 def inject(scenario: Scenario, *, every: int = 1) -> Found:
     """Inject all faults, or each n-th, into a scenario."""
     found = Found()
-    # On a file system in memory, on which fsync takes no time, if there is one.
+    # On a file system in memory if possible, because fsync takes no time there.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
     with tempfile.TemporaryDirectory(dir=memory) as temporary:
         root = Path(temporary).resolve()
@@ -199,7 +199,7 @@ def inject(scenario: Scenario, *, every: int = 1) -> Found:
             shutil.copytree(before, folder)
             return Process(scenario, folder, most_bytes)
 
-        # Once in this process, so that what is imported then is not imported under the tracer.
+        # Run once in this process, so that imports are not made under strace.
         start().run()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -289,7 +289,7 @@ def require(holds: bool, what: str) -> None:
 
 
 def prepare_run(folder: Path) -> None:
-    """A run with a typo in a policy, which was killed in the middle of a line and of a file."""
+    """Write a run with a typo in a policy, as left by a kill in the middle of a line and of a file."""
     failed = a_record("typo", 0, status="failed", error="no such policy")
     with RunFolder.open(folder / "run", SPEC, [failed.trial, *IDS]) as run:
         for record in (failed, *RECORDS[:2]):
@@ -303,7 +303,7 @@ def prepare_run(folder: Path) -> None:
 def one_file(
     name: str, write: Callable[[Path, int], None], read: Callable[[Path], Any], file: str, **more: Any
 ) -> Scenario:
-    """A file that is replaced: `write` makes version 0 or 1 of it, and `read` tells them apart."""
+    """A file that is replaced: `write` writes version 0 or 1, and `read` returns the version."""
     with tempfile.TemporaryDirectory() as folder:
         versions = []
         for version in (0, 1):
@@ -350,7 +350,7 @@ class Arrays:
 
 
 def members(name: str, formats: Callable[[], Any], state: Callable[[Any, int], Any], leaf: Callable[[Any], Any]) -> Any:
-    """A run that keeps the last two members of cycles of 5 updates, and goes on after the last one if it is killed."""
+    """A run with cycles of 5 updates that keeps the last two members, and continues after the last member if killed."""
 
     def act(folder: Path, confirm: Confirm) -> None:
         kept = KeptMembers(formats(), keep=2, folder=folder / "members")
@@ -376,7 +376,7 @@ def members(name: str, formats: Callable[[], Any], state: Callable[[Any, int], A
 
 
 def core() -> Iterator[Scenario]:
-    """Scenarios that need nothing but the core."""
+    """Return the scenarios that need only the core."""
     yield Scenario("run folder, new", write_run, check_run, RunFolderError)
     yield Scenario(
         "run folder, resumed",
@@ -395,7 +395,7 @@ def core() -> Iterator[Scenario]:
 
 
 def scenarios() -> Iterator[Scenario]:
-    """All scenarios whose packages are installed."""
+    """Return all scenarios whose packages are installed."""
     yield from core()
     for more in (commands, demo, torch_files, keras_files, jax_files):
         try:
@@ -476,12 +476,12 @@ def demo() -> Iterator[Scenario]:
 
 
 ON_DISK = (RangeTestError, ValueError)
-"""What a range test raises if its snapshot_dir fails."""
+"""The error that a range test raises if its snapshot_dir fails."""
 
 
 @contextlib.contextmanager
 def restored(weight: Callable[[], float]) -> Iterator[None]:
-    """Raise if a weight is another one afterwards, unless an error says that it could not be restored."""
+    """Raise if a weight has changed afterwards, unless an error reports that it could not be restored."""
     before, said = weight(), ""
     try:
         yield

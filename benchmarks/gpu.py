@@ -1,23 +1,25 @@
-"""Does cyclr keep its promises on a GPU, and what does it cost there? One command, and one table.
+"""Check the promises of cyclr on a GPU, and measure its cost, in one table.
 
     python benchmarks/gpu.py                # with one CUDA GPU; no section starts after 6 minutes
     python benchmarks/gpu.py --short        # the same checks on tiny models, on a CPU too: seconds
     python benchmarks/gpu.py --only compile --only cost
 
-It needs cyclr, torch, jax and numpy. Everything is made up on the machine: nothing is downloaded or written. A row is a
-check (`ok` or `FAILED`) or a number that was measured. A section whose library or device is missing is skipped, with
-the reason. The exit status is 1 if a check failed.
+It needs cyclr, torch, jax and numpy. All data is generated: nothing is downloaded or written. A row is a check (`ok` or
+`FAILED`) or a measured number. If the library or the device of a section is missing, the section is skipped with the
+reason. The exit status is 1 if a check failed.
 
 - **no trace**: training after a range test against training without one: weights, optimizer, losses and generators.
-- **split run**: a run that is saved and resumed in new objects against one that is not.
-- **precision**: bfloat16, and a gradient scaler (float16 on a GPU) that skips updates which overflow: no rate is lost.
-- **compile**: how often something is compiled again while the rate changes in every update; a CUDA graph against eager.
+- **split run**: a run that is saved and resumed in new objects, against an uninterrupted run.
+- **precision**: bfloat16, and a gradient scaler (float16 on a GPU) that skips updates with overflow: the schedule must
+  not advance at skipped updates.
+- **compile**: number of recompilations while the learning rate changes at every update; a CUDA graph against eager.
 - **cost**: an update with a `Scheduler`, as a ratio to an update with a scheduler of torch, in one run.
-- **AutoCycle**: a run with its copies of the state, as a ratio to the same run with a `Scheduler`.
-- **study**: images of 32 × 32 × 3, a small CNN, a range test and one cycle, against fixed rates.
+- **AutoCycle**: a run including its copies of the state, as a ratio to the same run with a `Scheduler`.
+- **study**: images of 32 × 32 × 3, a small CNN, a range test and one cycle, against fixed learning rates.
 
-*Equal* means to the last bit. On a GPU this needs `torch.use_deterministic_algorithms(True)`, which is on for these
-sections, and XLA's deterministic operations. A CUDA graph is compared within 1e-4, because its kernels may be others.
+*Equal* means equal to the last bit. On a GPU this needs `torch.use_deterministic_algorithms(True)`, which is on for
+these sections, and XLA's deterministic operations. A CUDA graph is compared within 1e-4, because it may use other
+kernels.
 """
 
 import argparse
@@ -46,11 +48,11 @@ import cyclr
 
 RATES = (0.01, 0.03, 0.1, 0.3)
 LIMIT = 360
-"""Seconds after which no section starts, so that the command ends within 8 minutes."""
+"""No section starts after these seconds, so that the command ends within 8 minutes."""
 
 
 class Row(NamedTuple):
-    """A line of the table: `ok` is None for a number that was measured, and for a section that was skipped."""
+    """A line of the table. `ok` is None for a measured number, and for a skipped section."""
 
     what: str
     value: str
@@ -63,7 +65,7 @@ class SkippedError(Exception):
 
 @dataclass
 class Size:
-    """How large everything is."""
+    """The sizes of models, data and runs."""
 
     device: str
     short: bool
@@ -93,7 +95,7 @@ def network(size: Size, seed: int, *, dropout: float = 0.2) -> Any:
 
 
 def images(size: Size, count: int, seed: int, noise: float = 2.0) -> tuple[Any, Any]:
-    """Images of ten classes: a smooth pattern for each, and noise."""
+    """Return images of ten classes: a smooth pattern for each class, plus noise."""
     random = np.random.default_rng(seed)
     coarse = np.random.default_rng(0).normal(size=(10, 3, 8, 8)).repeat(4, 2).repeat(4, 3)
     labels = random.integers(10, size=count)
@@ -174,7 +176,7 @@ def no_trace(size: Size) -> Iterator[Row]:
 
 
 def jax_step(compiled: list[int]) -> Callable[..., Any]:
-    """A step of SGD with momentum on a small network with dropout; `compiled` gets an entry when it is traced."""
+    """Return a step of SGD with momentum on a small network with dropout. Every trace adds an entry to `compiled`."""
     import jax
     import jax.numpy as jnp
 
@@ -350,7 +352,7 @@ def compiling(size: Size) -> Iterator[Row]:
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
         scheduler = Scheduler(optimizer, cycle)
         compiled = torch.compile(model, backend=counting)
-        # torch cannot compile an update of a number as its rate once for all: only the model is compiled then.
+        # torch compiles again for every new learning rate that is a number, so only the model is compiled then.
         step = torch.compile(optimizer.step, backend=counting) if tensor else optimizer.step
         used, first = [], 0
         for number in range(20):
@@ -370,7 +372,7 @@ def compiling(size: Size) -> Iterator[Row]:
 
 
 def cuda_graph(size: Size) -> Row:
-    """Replay captured updates while the rate, a tensor on the GPU, changes; the same updates in eager mode."""
+    """Replay captured updates while the learning rate, a tensor on the GPU, changes, and make them in eager mode."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -382,7 +384,7 @@ def cuda_graph(size: Size) -> Row:
     ends = []
     for captured in (False, True):
         model = network(size, 0, dropout=0)
-        # SGD would read the tensor in every update, which a graph cannot.
+        # SGD would read the tensor in every update, and a CUDA graph cannot do that.
         optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(1e-3, device="cuda"), capturable=True)
 
         def one(model: Any = model, optimizer: Any = optimizer) -> None:
@@ -429,7 +431,7 @@ def compiling_jax(size: Size) -> Iterator[Row]:
 
 
 def seconds(run: Callable[[], Any], device: str) -> float:
-    """Seconds of a call, with all that it started on the GPU."""
+    """Return the seconds of a call, including its work on the GPU."""
     import torch
 
     began = time.perf_counter()
@@ -506,7 +508,7 @@ def auto_cycle(size: Size) -> Iterator[Row]:
 
         def train() -> None:
             for number in range(count):
-                # Both read the loss: AutoCycle has to, and a plain loop does to show it.
+                # Both read the loss: AutoCycle needs it, and a plain loop shows it.
                 loss = update(model, optimizer, data[number % len(data)], scheduler).item()
                 if auto is not None:
                     auto.step(loss)
@@ -558,7 +560,7 @@ def study(size: Size) -> Iterator[Row]:
     bounds = range_test(
         model, optimizer, cross_entropy, data, steps=size.of(12, 150), repeats=size.of(1, 3), verbose=0
     ).bounds
-    # The tiny network of the short form may not be readable.
+    # With --short the network is so tiny that its range test may give no bounds.
     found = bounds.usable or size.short
     low, high = bounds.numbers or (np.nan, np.nan)
     yield Row("range test", f"{bounds.status}: {low:.3g} to {high:.3g}", found)
@@ -587,12 +589,12 @@ _EXACT = ("no trace", "split run", "precision")
 
 
 def too_late(name: str, size: Size) -> Iterator[Row]:
-    """Stand in for a section that would start too late."""
+    """Replace a section that would start too late."""
     yield Row(name, f"skipped: {LIMIT} s are over. Run it with --only")
 
 
 def rows_of(section: str, function: Callable[[Size], Iterator[Row]], size: Size) -> Iterator[Row]:
-    """Yield the rows of a function; one that cannot run is skipped, and one that raises has failed."""
+    """Yield the rows of a section. A section that cannot run is skipped, and a section that raises has failed."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.use_deterministic_algorithms(section in _EXACT)
@@ -602,12 +604,12 @@ def rows_of(section: str, function: Callable[[Size], Iterator[Row]], size: Size)
         yield Row(function.__name__, f"skipped: {error}")
     except SkippedError as error:
         yield Row(function.__name__, f"skipped: {error}")
-    except Exception as error:  # noqa: BLE001  # The other sections go on.
+    except Exception as error:  # noqa: BLE001  # The other sections still run.
         yield Row(function.__name__, f"{type(error).__name__}: {error}".splitlines()[0], ok=False)
 
 
 def machine() -> tuple[str, str]:
-    """Return the device to run on, and the line that says what it is, without the name of the host."""
+    """Return the device to run on, and a line that describes it without the host name."""
     found = {"Python": platform.python_version(), "cyclr": cyclr.__version__, "NumPy": np.__version__}
     device, name = "cpu", platform.processor() or platform.machine()
     for package in ("torch", "jax"):
@@ -624,7 +626,7 @@ def machine() -> tuple[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="tiny models: for a look, and for the tests")
-    parser.add_argument("--only", action="append", choices=[*SECTIONS], help="a section; may be given many times")
+    parser.add_argument("--only", action="append", choices=[*SECTIONS], help="a section; may be given several times")
     given = parser.parse_args(arguments)
     device, line = machine()
     size = Size(device, given.short)

@@ -1,13 +1,13 @@
-"""How the cost of schedules and range tests grows: with the step, the array, the cycles, the parts and the points.
+"""Growth of the cost of schedules and range tests with the step, the array, the cycles, the parts and the points.
 
     python benchmarks/growing_work.py [ROUNDS [WORD]]
 
 WORD selects rows by a word of their titles, such as RangeTest.
 
-Every cell is the time per unit (step, element, cycle, part or point) at that size, as a ratio to the smallest size of
-its row, whose time is shown. 1 in all cells means that the whole costs as much as its size says: a step costs the same
-wherever it is, and ten parts cost ten times as much as one. Times are CPU times of the process; the shortest of ROUNDS
-rounds counts (5 by default).
+Every cell is the time per unit (step, element, cycle, part or point) at this size, as a ratio to the smallest size of
+the row, for which the time is shown. 1 in all cells means that the cost is proportional to the size: all steps cost the
+same, and ten parts cost ten times as much as one part. Times are CPU times of the process, the shortest of ROUNDS
+rounds (5 by default).
 """
 
 import json
@@ -27,7 +27,7 @@ STEPS = 4096
 JUMPS = 64
 
 Work = tuple[Callable[[], object], int]
-"""What is timed, and how many units it has."""
+"""The function that is timed, and its number of units."""
 
 RUN = 10**6
 SCHEDULES: dict[str, Schedule] = {
@@ -51,7 +51,7 @@ def one_by_one(schedule: Schedule, first: int = 0) -> Work:
 
 
 def jumps(schedule: Schedule, first: int) -> Work:
-    """Calls that are far from one another; each round is elsewhere, so that nothing is there already."""
+    """Return calls at distant steps. Every round uses other steps, so that nothing is cached."""
     start = iter(range(first, 2**60, JUMPS * 10**4))
 
     def call() -> None:
@@ -119,7 +119,7 @@ ANALYSES: dict[str, Callable[[RangeTestResult], object]] = {
 
 
 def losses(points: int) -> list[float]:
-    """A loss that falls and turns, with noise from batch to batch."""
+    """Return a loss that first falls and then rises, with noise from batch to batch."""
     lr, noise = np.geomspace(*RATES, points), 0.1 * np.random.default_rng(0).standard_normal(points)
     falling_and_turning: list[float] = (2.3 - 2 / (1 + (0.01 / lr) ** 2) + (lr / 0.5) ** 2 + noise).tolist()
     return falling_and_turning

@@ -1,10 +1,10 @@
-"""What `import cyclr` costs, as a ratio to `import numpy`, which it needs; and what it loads besides.
+"""Time of `import cyclr` as a ratio to `import numpy`, which cyclr needs, and the modules that cyclr loads in addition.
 
     python benchmarks/import_time.py [RUNS]
 
-Each run is a fresh interpreter that finds the bytecode of both packages, which a first run has written to a folder of
-its own. The two imports alternate. The table shows the median of the ratios and the range of the middle half, once by
-the clock and once by the processor's time, which other programs disturb less.
+Each run is a new interpreter. A first run writes the bytecode of both packages to a separate folder, so that the other
+runs find it. The two imports alternate. The table shows the median of the ratios and the range of the middle half, for
+wall time and for processor time, which other programs disturb less.
 """
 
 import os
@@ -20,7 +20,7 @@ FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "optax", "matplotlib", "skl
 
 
 def seconds(module: str, environment: Mapping[str, str]) -> tuple[float, float]:
-    """The time that a process takes to import a module, by the clock and by the processor."""
+    """Return the wall time and the processor time that a process takes to import a module."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
     clock, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,12 +1,13 @@
-"""Training loops of public JAX programs, small: the program's own learning rates, and cycles between cyclr's bounds.
+"""Small forms of public JAX programs, with the learning rates of the program and with cycles between cyclr's bounds.
 
     python benchmarks/jax_programs.py [SEEDS [PROGRAM ...]]
 
-Each has the kind of model, the optimizer, the loss and the learning rates of the program that it is named after, on
+Each form has the kind of model, the optimizer, the loss and the learning rates of the public program with its name, on
 data of scikit-learn and Python. A row has the bounds of the first seed, and then two checks to the last bit: training
-after a range test equals training without one; and a run in two parts equals a whole one. The loss on test data, lower
-is better, is the mean of SEEDS (3) with the program's own rates and with `bounds.schedule`, after as many updates; then
-how often the second is lower.
+after a range test equals training without a range test, and a run in two parts equals an uninterrupted run. Then come
+the mean losses on test data over SEEDS (3), lower is better: with the learning rates of the program, and with
+`bounds.schedule` after the same number of updates. The last column counts the seeds for which `bounds.schedule` is
+lower.
 """
 
 import pickle
@@ -40,12 +41,12 @@ TEXT = np.frombuffer("".join(topics.values()).encode("ascii", "replace"), np.uin
 @dataclass
 class Program:
     loss_of: Callable[..., Any]
-    """`loss_of(params, rest, batch)` returns the loss and the next rest."""
+    """A training loop. `loss_of(params, rest, batch)` returns the loss and the next `rest`."""
     params: Any
     rest: Any
     optimizer: Callable[[Any], Any]
     own: Any
-    """The learning rate of the program itself, or its schedule."""
+    """The program's own learning rate or schedule."""
     batches: Any
     test: Any
 
@@ -133,7 +134,7 @@ def equinox_mnist(seed: int) -> Program:
 
 
 def equinox_stateful(seed: int) -> Program:
-    """Equinox' stateful model: batch normalization and a spectral norm, Adam, clipped as usual."""
+    """Equinox' stateful model: batch normalization and a spectral norm, Adam, gradients clipped as usual."""
 
     class Net(eqx.Module):
         norm: eqx.nn.BatchNorm

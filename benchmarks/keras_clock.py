@@ -1,10 +1,10 @@
-"""Which learning rate every update really uses, whatever runs it: one table for all Keras backends.
+"""The learning rate that every update really uses, in different training loops, in one table for all Keras backends.
 
     python benchmarks/keras_clock.py [backend ...]
 
-Update t moves weight t alone, with gradient 1 and no momentum, so that the weights are minus the rates. Every cell is
-the largest difference from schedule(t), in units of max_lr. The last row is the momentum: two weights that every update
-moves with a known gradient, against the same updates by hand in float64.
+Update t moves only weight t, with gradient 1 and no momentum, so the weights are the negative learning rates. Every
+cell is the largest difference from schedule(t), in units of max_lr. The last row tests the momentum: every update moves
+two weights with a known gradient, and they are compared with the same updates by hand in float64.
 """
 
 import json
@@ -32,7 +32,7 @@ def mean_prediction(y: Any, prediction: Any) -> Any:
 
 
 class Run:
-    """A model that writes down the rate of every update, with the schedule attached in one of two forms."""
+    """A model whose weights record the learning rate of every update, with the schedule in one of two forms."""
 
     def __init__(self, form: str, micro_batches: int = 1, **compile_arguments: Any) -> None:
         import keras
@@ -80,7 +80,7 @@ def with_xla(form: str) -> float | None:
 
 
 def mixed_precision(form: str) -> float:
-    """Loss scaling skips two updates, of the first sample and of the last, whose gradients overflow."""
+    """Loss scaling skips two updates, because the gradients of the first and of the last sample overflow."""
     import keras
 
     keras.config.set_dtype_policy("mixed_float16")
@@ -119,7 +119,7 @@ def by_train_on_batch(form: str) -> float:
 
 
 def custom_loop(form: str) -> float:
-    """The gradients are handed to the optimizer itself."""
+    """The gradients are passed to the optimizer directly."""
     import keras
 
     run = Run(form)
@@ -134,7 +134,7 @@ def custom_loop(form: str) -> float:
 
 
 def momentum(form: str) -> float:
-    """By SGD with weights that all updates move."""
+    """SGD with weights that all updates move."""
     import keras
 
     from cyclr.keras import LearningRate, ScheduleCallback

@@ -1,10 +1,10 @@
-"""What a schedule costs: `fit` with one against `fit` with a constant rate, on all Keras backends.
+"""Cost of a schedule: `fit` with a schedule against `fit` with a constant learning rate, on all Keras backends.
 
     python benchmarks/keras_cost.py [backend ...]
 
-Runs alternate in one process, so that whatever else the machine does befalls all of them alike; a cell is the median
-over the rounds of (time with a schedule) / (time with a constant rate), and the range of the middle half. The tiny
-model is where a cost would hurt most; the CNN is the classic small one, at batch 50.
+Runs alternate in one process, so that other work of the machine affects all of them equally. A cell is the median over
+the rounds of (time with a schedule) / (time with a constant learning rate), and the range of the middle half. The tiny
+model shows the largest relative cost. The CNN is the classic small CNN, with batches of 50.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""How exact the Keras adapter is, on the backend of KERAS_BACKEND: losses against losses by hand, and the rates used.
+"""Exactness of the Keras adapter on the backend of KERAS_BACKEND: losses and learning rates against results by hand.
 
     for backend in tensorflow jax torch; do KERAS_BACKEND=$backend python benchmarks/keras_exactness.py; done
 
-Losses: a linear model under mean squared error and SGD with momentum, trained by hand in float64 NumPy with the rates
-and the batches of the range test. Rates: update t moves weight t alone, with gradient 1, so that the weights are the
-rates.
+Losses: a linear model with mean squared error and SGD with momentum, trained by hand in float64 NumPy with the learning
+rates and the batches of the range test. Learning rates: update t moves only weight t, with gradient 1, so the weights
+show the learning rates.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ MOMENTUM, BATCH, UPDATES = 0.9, 16, 400
 
 
 def losses_by_hand(x: np.ndarray, y: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """The loss of each batch before its update."""
+    """Return the loss of each batch before its update."""
     velocity, losses = np.zeros_like(weights), []
     for number, rate in enumerate(rates):
         rows = slice(BATCH * (number % (len(x) // BATCH)), BATCH * (number % (len(x) // BATCH)) + BATCH)
@@ -31,7 +31,7 @@ def losses_by_hand(x: np.ndarray, y: np.ndarray, weights: np.ndarray, rates: np.
 
 
 def range_test_error() -> tuple[int, float]:
-    """Points recorded, and their largest relative difference from the losses by hand."""
+    """Return the number of recorded points, and their largest relative difference from the losses by hand."""
     random = np.random.default_rng(0)
     x = random.normal(size=(BATCH * 40, 8))
     y = x @ random.normal(size=8) + random.normal(size=len(x))
@@ -45,7 +45,7 @@ def range_test_error() -> tuple[int, float]:
 
 
 def rates_used(learning_rate: Any, callbacks: list[Any]) -> np.ndarray:
-    """The rate of each of UPDATES updates, read off the weights that it moved."""
+    """Return the learning rates of UPDATES updates, as shown by the weights that they moved."""
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((UPDATES,)), layer])
     model.compile(keras.optimizers.SGD(learning_rate), loss=lambda y, prediction: keras.ops.mean(prediction))

@@ -1,15 +1,19 @@
-"""Training loops of public Keras programs, small: the program's own learning rate, and cycles between cyclr's bounds.
+"""Small forms of public Keras programs, with the learning rate of the program and with cycles between cyclr's bounds.
 
     python benchmarks/keras_programs.py [SEEDS [PROGRAM ...]]
 
-Each has the kind of model, the optimizer, the loss, the learning rate and the arguments of `fit` of the program that it
-is named after, on data of scikit-learn. KERAS_BACKEND chooses the backend; the last two need TensorFlow. A row has the
-bounds of the first seed, and then three checks: training after a range test equals training without one to the last bit
-(history and all variables); the largest relative difference between the learning rates that the updates were made with
-and the schedule; and a run in two parts, saved and loaded, equals a whole one to the last bit. Keras saves no random
-generators, so every run seeds them at the half. Batch statistics are averaged with momentum 0.9, because the runs have
-about 200 updates. The loss on test data, lower is better, is the mean of SEEDS (3) with the program's own rate and with
-`bounds.schedule`, after as many updates; then how often the second is lower.
+Each form has the kind of model, the optimizer, the loss, the learning rate and the arguments of `fit` of the public
+program with its name, on data of scikit-learn. KERAS_BACKEND chooses the backend; the last two forms need TensorFlow. A
+row has the bounds of the first seed, and then three checks:
+
+- training after a range test equals training without a range test to the last bit (history and all variables);
+- the largest relative difference between the learning rates of the updates and the schedule;
+- a run in two parts, saved and loaded, equals an uninterrupted run to the last bit.
+
+Keras saves no random generators, so every run seeds them again in the middle. Batch statistics are averaged with
+momentum 0.9, because the runs have about 200 updates. Then come the mean losses on test data over SEEDS (3), lower is
+better: with the learning rate of the program, and with `bounds.schedule` after the same number of updates. The last
+column counts the seeds for which `bounds.schedule` is lower.
 """
 
 import os
@@ -41,7 +45,7 @@ IMAGES, LABELS = (DIGITS.images / 16).astype("float32")[..., None], DIGITS.targe
 
 
 class KeepRates:
-    """Keeps the learning rate that every update is made with, in a variable that the compiled step writes."""
+    """Records the learning rate of every update in a variable, which the compiled step writes."""
 
     def build(self, variables: Any) -> None:
         if not self.built:
@@ -55,11 +59,11 @@ class KeepRates:
 
 
 class Adam(KeepRates, keras.optimizers.Adam):
-    """Adam that keeps its learning rates."""
+    """Adam that records its learning rates."""
 
 
 class RMSprop(KeepRates, keras.optimizers.RMSprop):
-    """RMSprop that keeps its learning rates."""
+    """RMSprop that records its learning rates."""
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Program:
         return range_test(self.model, self.x, self.y, batch_size=self.batch_size, **self.options).bounds
 
     def train(self, seed: int, schedule: cyclr.Schedule | None = None, halves: Sequence[int] = (0, 1)) -> list[Any]:
-        """Train one half of the epochs or both, and return the history of each."""
+        """Train the first half, the second half or both halves of the epochs, and return the history of each."""
         histories = []
         for half in halves:
             keras.utils.set_random_seed(10 * seed + half)
@@ -191,7 +195,7 @@ def siamese() -> Program:
     model.compile(loss=contrastive, optimizer=RMSprop(), metrics=["accuracy"])
 
     def pairs(part: slice) -> tuple[Any, Any]:
-        """Every image with one of the same digit, and with one of another."""
+        """Pair every image with an image of the same digit, and with an image of another digit."""
         images, labels, random = IMAGES[part], LABELS[part], np.random.default_rng(0)
         others = [random.choice(np.flatnonzero((labels == own) != d)) for own in labels for d in (False, True)]
         y = np.tile([0.0, 1.0], len(labels)).astype("float32")[:, None]
@@ -282,7 +286,7 @@ def denoising() -> Program:
 
 
 def class_weight() -> Program:
-    """Imbalanced classification: whether an image shows a 9, which one in ten does."""
+    """Imbalanced classification: does an image show a 9? One image in ten does."""
     dense, output = layers.Dense(64, activation="relu"), layers.Dense(1, activation="sigmoid")
     model = keras.Sequential([keras.Input((64,)), dense, layers.Dropout(0.3), output])
     model.compile(optimizer=Adam(1e-2), loss="binary_crossentropy")
@@ -313,7 +317,7 @@ def checks(name: str, seed: int, schedule: cyclr.Schedule, whole: Program, histo
         half.model.save_weights(path)
         rest.model.optimizer.build(rest.model.trainable_variables)
         rest.model.load_weights(path)
-    rest.test_loss()  # builds the metrics, for which Keras may draw random numbers
+    rest.test_loss()  # builds the metrics: Keras may draw random numbers for them
     in_parts = parts + rest.train(seed, schedule, [1]), rest.variables()
     equal = ["equal" if other == (histories, whole.variables()) else "differs" for other in (after, in_parts)]
     expected = schedule(np.arange(schedule.total_steps))
@@ -339,7 +343,7 @@ def row(name: str, seeds: range) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    # One half of the epochs is shorter than the schedule, which the callback reports.
+    # The callback reports that half of the epochs are shorter than the schedule.
     warnings.filterwarnings("ignore", category=UserWarning, module="cyclr")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     print("| program | status | bounds | after a test | rates | in parts | own rates | cycle | lower |")

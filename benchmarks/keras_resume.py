@@ -1,10 +1,11 @@
-"""Training killed 20 times at random moments and started again, against one run: on the backend of KERAS_BACKEND.
+"""Training that is killed 20 times at random moments and resumed, against one run, on the backend of KERAS_BACKEND.
 
     for backend in tensorflow jax torch; do KERAS_BACKEND=$backend python benchmarks/keras_resume.py; done
 
-The script that is killed, by SIGKILL, is tests/keras/resumable.py. Each row of the table is one run of it that lives 21
-times, with a backup every epoch of 10 batches, or every 7 batches. All updates are compared, also those that were made
-again after a kill; the weights at the end only where Keras goes on with the data where it was, after whole epochs.
+SIGKILL ends the script tests/keras/resumable.py. Each row of the table is one run of this script with 20 kills, with a
+backup after every epoch of 10 batches, or after every 7 batches. All updates are compared, including those that were
+repeated after a kill. The final weights are compared only for backups after whole epochs, because only then Keras
+continues with the next data.
 """
 
 import argparse
@@ -25,11 +26,11 @@ EPOCHS = 90
 
 
 def killed(run: Run, kills: int, seed: int) -> int:
-    """Kill a run as often as that while it trains, then let it finish; returns the number of kills."""
+    """Kill a run this number of times while it trains, then let it finish. Return the number of kills."""
     moments = np.random.default_rng(seed)
     done = 0
     for number in range(kills):
-        # There is nothing to go on from before the first backup.
+        # Before the first backup a run cannot be resumed.
         fewest = 5 if number else 25
         done += run.kill_after(int(moments.integers(fewest, 41)), moments.uniform(0, 0.02))
     run.finish()
@@ -37,8 +38,8 @@ def killed(run: Run, kills: int, seed: int) -> int:
 
 
 def rows(form: str, directory: Path, kills: int, seed: int) -> list[str]:
-    """The rows of one form."""
-    # A backup within the first epoch after another makes Keras count epochs from 0 again: that run gets longer.
+    """Return the rows of one form."""
+    # If Keras resumes from a backup within an epoch, it counts epochs from 0 again, so the run gets longer.
     whole = {"epoch": Run(directory / "whole", form, "epoch", EPOCHS)}
     whole[7] = Run(directory / "longer", form, "epoch", 3 * EPOCHS)
     found = []

@@ -1,11 +1,11 @@
-"""A range test and AutoCycle over 1,000,000 updates: time and memory of the updates, and of what is done with a result.
+"""A range test and AutoCycle over 1,000,000 updates: time and memory of the updates, and of the work on their results.
 
     python benchmarks/long_runs.py [UPDATES [WORD]]
 
-WORD selects rows: core, torch, or results. The first table has the CPU time of an update and the
-memory of the process, both in the second tenth of the updates and in the last, so that what grows is seen. The second
-table has the CPU time of reading bounds and so on for a tenth of the points and for all; their ratio is 10 for work
-that grows with the number of points, and 100 for work that grows with its square.
+WORD selects rows: core, torch, or results. The first table has the CPU time of an update and the memory of the process,
+both in the second tenth and in the last tenth of the updates, to show growth. The second table has the CPU time of work
+on results (reading bounds and so on) for a tenth of the points and for all points. The ratio is 10 for work that grows
+with the number of points, and 100 for work that grows with its square.
 """
 
 import os
@@ -24,7 +24,7 @@ from cyclr import AutoCycle, RangeTest, RangeTestResult
 
 
 class Watch:
-    """Called once an update; keeps the CPU time and the memory at every tenth of the updates."""
+    """Called once per update. Records the CPU time and the memory at every tenth of the updates."""
 
     def __init__(self, updates: int) -> None:
         self.every, self.made = updates // 10, 0
@@ -52,7 +52,7 @@ def range_test(updates: int, watch: Watch) -> None:
 
 
 def auto_cycle(updates: int, watch: Watch) -> None:
-    # The part of the curve that falls, as the loss of a run does.
+    # Only the falling part of the curve, because the loss of a run falls.
     values = losses(updates * 4 // 3)
     auto = AutoCycle(updates, cyclr.Cyclical.over(updates, 3, 0.001, 0.1))
     for _, loss in zip(range(updates), values, strict=False):
@@ -62,7 +62,7 @@ def auto_cycle(updates: int, watch: Watch) -> None:
 
 
 def tiny_model(watch: Watch) -> tuple[Any, Any, Callable[[Any, Any], Any], list[Any]]:
-    """A model of one parameter, whose loss is watched."""
+    """A model of one parameter, whose loss AutoCycle observes."""
     import torch
 
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ PROGRAMS: dict[str, Callable[[int, Watch], None]] = {
 
 
 def uses(folder: Path) -> dict[str, Callable[[RangeTestResult], object]]:
-    """What is done with a result, one after another."""
+    """Return the kinds of work on a result, by name."""
     return {
         "bounds": lambda result: result.bounds,
         "interval": lambda result: result.interval(),

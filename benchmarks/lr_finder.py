@@ -1,16 +1,17 @@
-"""The max_lr that Keras' `LRFinder` finds, over that of `range_test`, on models that no constant was chosen on.
+"""The max_lr of Keras' `LRFinder` as a ratio to the max_lr of `range_test`, on models that no constant was fitted to.
 
     python benchmarks/lr_finder.py [MODEL ...]
 
 KERAS_BACKEND chooses the backend. A row is a model; "all" has the median and the largest factor, in either direction.
-The first number is the max_lr of `range_test` with its defaults. All others are divided by it. The first of them is a
-`range_test` that shuffles by another seed: what the same test differs by. Then those of `LRFinder` with the arguments
-in `FINDERS` (150 rates, as `range_test` has): "restored" with reload_weights=True, the number of updates is
-batches_lr_update. Letters: n for the status `no_divergence`, y for `noisy`, f for `flat`; "none" for no bounds.
+The first number is the max_lr of `range_test` with its defaults. All other numbers are ratios to it. The second number
+is for a `range_test` that shuffles with another seed, and shows how much the same test varies. The other numbers are
+for `LRFinder` with the arguments in `FINDERS` (150 learning rates, as in `range_test`): "restored" means
+reload_weights=True, and the number of updates is batches_lr_update. Letters: n for the status `no_divergence`, y for
+`noisy`, f for `flat`; "none" for no bounds.
 
-The models are small: dense, convolutional, recurrent, normalized, attention, regression; seven optimizers. With the
-argument "fitted" the rows are those of the 20 models that the constants of `cyclr.bounds.knee` for restored weights
-were chosen on.
+The models are small: dense, convolutional, recurrent, normalized, attention and regression, with seven optimizers. With
+the argument "fitted" the rows are the 20 models that the constants of `cyclr.bounds.knee` for restored weights were
+fitted to.
 """
 
 import os
@@ -78,7 +79,7 @@ def moons() -> Arrays:
 
 
 def clusters() -> Arrays:
-    """Five classes of 20 features, of which one label in twenty is random."""
+    """Five classes of 20 features. One label in twenty is random."""
     x, y = make_classification(1600, 20, n_informative=8, n_classes=5, flip_y=0.05, random_state=0)
     return standard(x), y.astype("int32")
 
@@ -102,14 +103,14 @@ def sines() -> Arrays:
 
 
 def frequencies() -> Arrays:
-    """Which of five frequencies a noisy sine has."""
+    """The class of a noisy sine: one of five frequencies."""
     values, frequency = waves()
     noise = np.random.default_rng(1).normal(0, 0.3, values.shape)
     return (values + noise).astype("float32")[..., None], ((frequency[:, 0] - 0.25) / 0.1501).astype("int32")
 
 
 def words() -> Arrays:
-    """Sequences of 20 words of 50, and whether more than three are of the first ten."""
+    """Sequences of 20 words out of 50. The class is 1 if more than three words are among the first ten."""
     tokens = np.random.default_rng(0).integers(0, 50, size=(1600, 20))
     return tokens, (np.isin(tokens, range(10)).sum(1) > 3).astype("int32")
 
@@ -122,7 +123,7 @@ def surface() -> Arrays:
 
 
 def net(*parts: Any) -> Callable[[], Any]:
-    """Return a function that creates a network: the shape of the input, and functions that make its layers."""
+    """Return a function that creates a network from the shape of the input and functions that create the layers."""
     return lambda: keras.Sequential([keras.Input(parts[0]), *(make() for make in parts[1:])])
 
 
@@ -171,7 +172,7 @@ class Task:
     batch_size: int = 32
 
     def compiled(self) -> Any:
-        """The same model every time."""
+        """Return the same model every time."""
         keras.backend.clear_session()
         keras.utils.set_random_seed(0)
         model = self.make()
@@ -293,7 +294,7 @@ def finder_bounds(task: Task, x: Any, y: Any, arguments: dict[str, Any]) -> Boun
 
 
 def cell(bounds: Bounds, of: Bounds) -> tuple[float | None, str]:
-    """The factor between two max_lr, and its text."""
+    """Return the factor between two max_lr, and its text."""
     if bounds.max_lr is None or of.max_lr is None:
         return None, "none"
     return bounds.max_lr / of.max_lr, f"{bounds.max_lr / of.max_lr:.2f}{MARKS[bounds.status]}"

@@ -1,16 +1,17 @@
-"""Is training after a range test bit for bit the training without one? Frameworks by outcomes and by kinds of state.
+"""Check that training after a range test equals training without a range test bit for bit, in all frameworks.
 
     python benchmarks/no_trace.py [DRAWS]
 
-For every framework a small network with batch normalization and dropout is trained by Adam for an epoch, range tested
-with the given outcome, and trained for another epoch. What is compared with the same two epochs without a test: the
-weights, the optimizer's variables, the losses (in Keras of every epoch, else of every update), and what Python's and
-NumPy's generators draw next. The steps of exceptions and interruptions are drawn at random, DRAWS times (5). A cell is
-how many trainings were equal to the last bit, of how many. Each framework runs in a process of its own.
+In every framework a small network with batch normalization and dropout is trained with Adam for an epoch. Then a range
+test with the given outcome runs, and the network is trained for another epoch. These values are compared with two
+epochs without a range test: the weights, the optimizer's variables, the losses (of every epoch in Keras, else of every
+update), and the next numbers of Python's and NumPy's generators. The steps of exceptions and interruptions are drawn at
+random, DRAWS times (5). A cell shows how many trainings were equal to the last bit, and their total number. Each
+framework runs in a separate process.
 
-In the second table, a part of the training keeps state of its own, such as attributes of a layer that every update
-changes, and this state is compared too. In Keras such models run eagerly, so that their Python code runs in every
-update; in JAX the state of the training holds the part, and the step is not compiled (`chunk=None`).
+In the second table a part of the training has its own state, such as attributes of a layer that every update changes.
+This state is compared too. In Keras such models run eagerly, so that their Python code runs in every update. In JAX the
+state of the training holds this part, and the step is not compiled (`chunk=None`).
 """
 
 import os
@@ -52,7 +53,7 @@ Y = X @ np.random.default_rng(1).normal(size=(8, 1)).astype(np.float32)
 
 
 def arguments_of(outcome: str, draw: int, kind: str) -> dict[str, Any]:
-    """What range_test is called with for an outcome."""
+    """Return the arguments of range_test that lead to an outcome."""
     steps = 30 if kind else 150
     step = int(np.random.default_rng(draw).integers(1, 2 * steps // 3))
 
@@ -72,7 +73,7 @@ def arguments_of(outcome: str, draw: int, kind: str) -> dict[str, Any]:
 
 
 def tested(outcome: str, run: Callable[[], Any]) -> None:
-    """Make a range test and see to it that it ended as it was meant to."""
+    """Run a range test, and check that it ended with the intended outcome."""
     try:
         ended = run().stop_reason
     except (RuntimeError, KeyboardInterrupt) as error:
@@ -94,7 +95,7 @@ class Record:
 
 
 class Part:
-    """A part of a training with state in attributes: random generators, or numbers, containers and records."""
+    """A part of a training with state in its attributes: random generators, or numbers, containers and records."""
 
     def fill(self, kind: str, draw: int) -> None:
         self.generators = [np.random.default_rng(draw), random.Random(draw)] if kind == GENERATORS else []  # noqa: S311
@@ -120,7 +121,7 @@ class Part:
 
 
 def flat(value: Any) -> list[Any]:
-    """The arrays of a value, in containers at any depth; of generators the next number, of other values their text."""
+    """Return the arrays in nested containers, the next number of a generator, or the text of any other value."""
     if hasattr(value, "detach"):
         return [value.detach().numpy()]
     if isinstance(value, dict | list | tuple | deque):
@@ -324,12 +325,12 @@ def jax_trained(outcome: str | None, draw: int, kind: str) -> list[Any] | None:
 
 
 def equal(ones: list[Any], others: list[Any]) -> bool:
-    """Whether all arrays are equal to the last bit."""
+    """Return True if all arrays are equal to the last bit."""
     return len(ones) == len(others) and all(a.tobytes() == b.tobytes() for a, b in zip(ones, others, strict=True))
 
 
 def rows(framework: str, draws: int, lines: dict[str, list[tuple[str, str]]]) -> None:
-    """Print lines of a framework, given by their labels, with a cell for every kind of state and outcome."""
+    """Print the lines of a framework, one for each label, with a cell for every kind of state and outcome."""
     trained = {"PyTorch": torch_trained, "JAX": jax_trained}.get(framework, keras_trained)
 
     @cache
@@ -353,7 +354,7 @@ def rows(framework: str, draws: int, lines: dict[str, list[tuple[str, str]]]) ->
                 sizes.append(sum(array.nbytes for array in after))
         return f"{sum(same)} of {len(same)}" if same else "–" if kind else "no such option"
 
-    # Imports may draw random numbers of their own.
+    # Imports may draw random numbers.
     trained(None, 0, "")
     for label, columns in lines.items():
         sizes: list[int] = []

@@ -1,9 +1,10 @@
-"""Size of a report, and how soon one can use it, beside a bare chart of Plotly.
+"""Size of a report, and time until it can be used, compared with a bare chart of Plotly.
 
     python benchmarks/report_page.py [RUN]
 
-Each page is opened from its file in a fresh context of Chromium, in turn with the other, until its charts are drawn and
-its controls work (the page says so itself) or, of the bare chart, until Plotly has drawn it; two frames later in both.
+The pages are opened alternately from their files, each time in a new context of Chromium. The time of a report ends two
+frames after its charts are drawn and its controls work, which the page reports itself. The time of the bare chart ends
+two frames after Plotly has drawn it.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def bare_chart() -> str:
 
 
 def milliseconds(browser: Browser, path: Path) -> float:
-    """From the beginning of the navigation until the page can be used."""
+    """Return the time from the start of the navigation until the page can be used."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
     tab.goto(path.as_uri())

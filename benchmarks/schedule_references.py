@@ -1,12 +1,12 @@
-"""How far the schedules are from other libraries', and from exact arithmetic at step 10¹².
+"""Differences between the schedules and those of other libraries, and between them and exact arithmetic at step 10¹².
 
     KERAS_BACKEND=torch python benchmarks/schedule_references.py
 
 First table: every row of docs/how-to/migrate.md, with the largest difference over a whole run as a share of the largest
-rate, in float64. (Keras rounds to float32 on other backends than torch.) Libraries that are not installed are compared
-by their published formulas. Second table: the same by library. Third table: the position of step 10¹² and of the 1,000
-before and after it in rational numbers, the shape in 50 digits, and the largest difference of ours, as a share of the
-upper bound.
+learning rate, in float64. (Keras rounds to float32 on all backends except torch.) Libraries that are not installed are
+replaced by their published formulas. Second table: the same by library. Third table: the schedules at step 10¹² and at
+1,000 steps before and after it, against exact values (positions as rational numbers, shapes with 50 digits). The
+largest difference is given as a share of the upper bound.
 """
 
 import math
@@ -37,7 +37,7 @@ def mean(low: float, high: float, x: Fraction, shape: str = "triangular") -> Any
 
 
 def leg(x: Fraction, curve: str, power: float = 1.0, warp: float = 1.0) -> Any:
-    """The value of a leg from HIGH to LOW at x of its steps, in 50 digits."""
+    """The value of a leg from HIGH to LOW at the share x of its steps, in 50 digits."""
     position, axis = mpmath.mpf(x.numerator) / x.denominator, CURVES[curve]
     if axis == 0:
         return HIGH * (mpmath.mpf(LOW) / HIGH) ** position
@@ -56,7 +56,7 @@ def triangle(step: int, up: int, down: int) -> Fraction:
 
 
 def last_start(step: int, first: int, growth: Fraction, pause: int = 0) -> tuple[int, int]:
-    """Where the cycle that holds a step begins, and how long it is."""
+    """Return the first step and the length of the cycle that contains a step."""
     if growth == 1:
         return step - step % (pause + first), first
     start, length, cycle = 0, first, 0

@@ -1,11 +1,11 @@
-"""The drop-in `cyclr.torch.CyclicLR` against torch's own: random settings, and the settings where torch's is wrong.
+"""The drop-in `cyclr.torch.CyclicLR` against torch's own, with random settings and with settings that torch gets wrong.
 
     python benchmarks/torch_cyclic_lr.py [SETTINGS]
 
-Settings are drawn at random from all that both take: bounds, lengths (whole and not), modes, functions, momentum, one
-to three parameter groups, SGD and AdamW. What every one of 300 updates uses (rates, momentum, betas) is compared. A
-difference is given as a share of the largest value of its kind, and beside it the error of either against the formula
-in exact fractions, for the settings without functions and powers.
+Settings are drawn at random from the arguments that both accept: bounds, lengths (integers and fractions), modes,
+functions, momentum, one to three parameter groups, SGD and AdamW. The values of each of 300 updates (learning rates,
+momentum, betas) are compared. A difference is given as a share of the largest value of its kind. For settings without
+functions and powers the table also has the error of both against the formula in exact fractions.
 """
 
 import random
@@ -38,7 +38,7 @@ def optimizer(kind: str, groups: int, momentum: float = 0.9) -> Any:
 
 
 def used(kind: type, drawn: dict[str, Any], updates: int = UPDATES) -> list[list[float]]:
-    """Rate and momentum of every group at every update."""
+    """Return learning rate and momentum of every group at every update."""
     made = optimizer(drawn["optimizer"], drawn["groups"], drawn.get("momentum", 0.9))
     scheduler = kind(made, **drawn["arguments"])
     seen = []
@@ -90,7 +90,7 @@ def settings(count: int) -> Iterator[dict[str, Any]]:
 
 
 def exact_rates(arguments: dict[str, Any]) -> list[Fraction]:
-    """The first group's rates by the formula of the triangular mode, in fractions."""
+    """Return the first group's learning rates by the formula of the triangular mode, in fractions."""
 
     def first(value: Any) -> Fraction:
         return Fraction(repr(value[0] if isinstance(value, list) else value))
@@ -182,7 +182,7 @@ def read_twice(kind: type) -> str:
 
 
 def far(kind: type) -> str:
-    """The rate at update 10^9 of a cycle of 14 steps, which is 6 steps into it: 6 / 7 of the way up."""
+    """The learning rate at update 10^9 with cycles of 14 steps: step 6 of a cycle, at 6 / 7 of the way up."""
     made = optimizer("SGD", 1)
     scheduler = kind(made, 0.0, 1.0, 7, cycle_momentum=False)
     with warnings.catch_warnings():

@@ -1,10 +1,11 @@
-"""Range tests of two and of four DDP processes: rates, stopping step and time; NaN in one process, less data in one.
+"""Range tests with two and with four DDP processes, also with NaN or with less data in one process.
 
     python benchmarks/torch_ddp.py [PROCESSES ...]
 
-Processes are started by torchrun and talk by gloo. All train one small model on batches of 8 rows each; the model is
-a linear one, in float64, so that losses can be compared with those of one process that has the global batch. Time is
-that of the slowest process, for the whole call, which includes the copy, the exchanges and putting back.
+The table has learning rates, stopping step and time. torchrun starts the processes, which communicate by gloo. All
+processes train the same small model, each on batches of 8 rows. The model is linear and uses float64, so that losses
+can be compared with the losses of one process with the global batch. The time is the time of the slowest process for
+the whole call, including the copy of the state, the exchanges between processes and the restoration.
 """
 
 import json
@@ -66,7 +67,7 @@ def in_process(folder: str) -> None:
         f"NaN on one at batch {NAN_AT}": batches(rank, world, nan_at=NAN_AT if last else None),
         f"one with {SHORT} batches": iter(batches(rank, world, count=SHORT if last else STEPS)),
     }
-    run(DistributedDataParallel(linear()), batches(rank, world))  # what is made once
+    run(DistributedDataParallel(linear()), batches(rank, world))  # created once
     results = {name: run(DistributedDataParallel(linear()), loader) for name, loader in cases.items()}
     Path(folder, f"{rank}.json").write_text(json.dumps(results), encoding="utf-8")
     distributed.destroy_process_group()

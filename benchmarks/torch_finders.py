@@ -1,4 +1,4 @@
-"""Learning-rate finders for PyTorch on the same work: what they find, what they leave behind, and what they cost.
+"""Learning-rate finders for PyTorch on the same work: their results, the traces that they leave, and their cost.
 
     pip install torch-lr-finder                 # the other finders come with the extra dev
     python benchmarks/torch_finders.py [SEEDS]
@@ -7,10 +7,10 @@ The work is scikit-learn's digits, a network with batch normalization and dropou
 on one thread. Every finder runs as its documentation shows, with its default number of updates, and then restores the
 model as its documentation shows. Columns:
 
-    calls      calls from a trainer or model that exists until numbers are seen, and the model is as before
-    found      what each seed gave
-    changed    what differs after the finder, by comparing all of it before and after
-    cost       processor time of the finder over that of a plain loop of as many updates, median over the seeds
+    calls      number of calls, with an existing trainer or model, until the result is shown and the model is restored
+    found      the result for each seed
+    changed    the parts of the training state that differ before and after the finder
+    cost       processor time of the finder / processor time of a plain loop of as many updates, median over the seeds
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from torch_lr_finder import LRFinder
 import cyclr.torch
 
 Found = tuple[list[float], int]
-"""The rates that were found, and the number of updates that it took."""
+"""The learning rates that were found, and the number of updates of the finder."""
 
 
 class Module(lightning.LightningModule):
@@ -126,7 +126,7 @@ FINDERS: dict[str, tuple[int, Callable[[Work], Found]]] = {
 
 
 def plain_loop(seed: int, updates: int) -> float:
-    """The processor time of a plain loop."""
+    """Return the processor time of a plain loop."""
     work, done, start = Work(seed), 0, time.process_time()
     while done < updates:
         for x, y in work.loader:

@@ -1,12 +1,13 @@
-"""Training loops of public programs, small: the program's own learning rates, and cycles between cyclr's bounds.
+"""Small forms of public torch programs, with the learning rates of the program and with cycles between cyclr's bounds.
 
     python benchmarks/torch_programs.py [SEEDS [PROGRAM ...]]
 
-Each has the kind of model, the optimizer, the loss and the learning rates of the program that it is named after, on
+Each form has the kind of model, the optimizer, the loss and the learning rates of the public program with its name, on
 data of scikit-learn and Python. A row has the bounds of the first seed, and then three checks to the last bit: training
-after a range test equals training without one; each update has the rate of the schedule; and a run in two parts equals
-a whole one. The loss on test data, lower is better, is the mean of SEEDS (3) with the program's own rates and with
-`bounds.schedule`, after as many updates; then how often the second is lower.
+after a range test equals training without a range test, each update has the learning rate of the schedule, and a run in
+two parts equals an uninterrupted run. Then come the mean losses on test data over SEEDS (3), lower is better: with the
+learning rates of the program, and with `bounds.schedule` after the same number of updates. The last column counts the
+seeds for which `bounds.schedule` is lower.
 """
 
 import io
@@ -32,7 +33,7 @@ DIGITS = load_digits()
 IMAGES, LABELS = torch.tensor(DIGITS.data / 16, dtype=torch.float32), torch.tensor(DIGITS.target)
 TEXT = torch.tensor(list("".join(topics.values()).encode("ascii", "replace")))
 TEST = "test"
-"""The number of the batch that is not trained on."""
+"""The number of the batch that is left out of training."""
 
 
 def images(number: int | str) -> Any:
@@ -49,7 +50,7 @@ def text(number: int | str) -> Any:
 def pairs(number: int | str) -> Any:
     first, last, count = (1440, 1797, 2048) if number == TEST else (0, 1440, 64)
     one = torch.randint(first, last, (count,), generator=generator_of(number))
-    # Of eight candidates the first that shows the same digit, so that more than half of the pairs do.
+    # The first of eight candidates that shows the same digit, so that more than half of the pairs are positive.
     others = torch.randint(first, last, (count, 8), generator=generator_of(number))
     two = others.gather(1, (LABELS[others] == LABELS[one, None]).int().argmax(1, keepdim=True)).squeeze(1)
     return IMAGES[one], IMAGES[two], (LABELS[one] == LABELS[two]).float()
@@ -74,7 +75,7 @@ class Program:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     own: Callable[[int], float]
-    """The learning rate of the program itself at an update."""
+    """The program's own learning rate at an update."""
     batch: Callable[[Any], Any] = images
     loss_of: Callable[[Any, Any], torch.Tensor] = classification
     updates: int = 200
@@ -83,7 +84,7 @@ class Program:
     max_lr: float = 10.0
     step_fn: Callable[[Any], torch.Tensor] | None = None
     also: Sequence[Any] = ()
-    """What step_fn trains beside model and optimizer."""
+    """The state that step_fn trains in addition to model and optimizer."""
     score: Callable[[], torch.Tensor] | None = field(default=None)
 
     def find(self) -> cyclr.Bounds:
@@ -261,7 +262,7 @@ PROGRAMS = {make.__name__: make for make in (*PROGRAMS, autoencoder, timm, ultra
 
 
 class Run:
-    """A program from a seed, with schedules for its optimizer and for a second one that it trains."""
+    """A program from a seed, with schedules for its optimizer and for its second optimizer, if it has two."""
 
     def __init__(self, name: str, seed: int) -> None:
         torch.manual_seed(seed)
@@ -304,7 +305,7 @@ def saved(states: list[Any]) -> bytes:
 
 
 def content(state: Any) -> Any:
-    """A state with bytes in the place of tensors, to compare."""
+    """Return a state with bytes in place of tensors, for comparisons."""
     if isinstance(state, torch.Tensor):
         return state.numpy().tobytes()
     if isinstance(state, dict):

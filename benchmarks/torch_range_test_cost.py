@@ -1,15 +1,15 @@
-"""What a range test of torch costs: time against a plain loop of the same updates, and memory beyond one copy.
+"""Cost of a range test of torch: time against a plain loop with the same updates, and additional memory.
 
     python benchmarks/torch_range_test_cost.py [ROUNDS [TASK ...]]
 
-The loop is written out as one writes it, records every loss as a number, and goes by the same rates; both begin from
-the same state and read the same batches. Rounds alternate in one process; a cell is the median over the rounds of (time
-of the range test) / (time of the loop in the same round), and the range of the middle half; once by the clock, and once
-by the processor's time, which other programs disturb less.
+The plain loop records every loss as a number and uses the same learning rates. Both start from the same state and read
+the same batches. Rounds alternate in one process. A cell is the median over the rounds of (time of the range test) /
+(time of the loop in the same round), and the range of the middle half, for wall time and for processor time, which
+other programs disturb less.
 
-Memory is what torch's allocator says: the bytes that live tensors hold, followed through every allocation, at the
-highest during the range test less the highest during the loop, as a share of the training state (parameters, buffers
-and the optimizer's slots); 1 is the one copy that a range test needs.
+Memory is measured by torch's allocator, as the bytes of live tensors after every allocation. A cell is the peak during
+the range test minus the peak during the loop, as a share of the training state (parameters, buffers and the optimizer's
+slots). 1 stands for the one copy that a range test needs.
 """
 
 import statistics
@@ -54,7 +54,7 @@ TASKS = {"tiny": tiny, "CNN": cnn, "wide": wide}
 
 
 class Training:
-    """A model that has trained for one update, so that its optimizer has slots."""
+    """Return a model after one update, so that its optimizer has slots."""
 
     def __init__(self, make: Callable[[], Any], optimizer: str) -> None:
         torch.manual_seed(0)
@@ -88,14 +88,14 @@ class Training:
 
 
 def seconds(run: Callable[[], Any]) -> tuple[float, float]:
-    """By the clock and by the processor."""
+    """Wall time and processor time."""
     begin = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:
-    """The most that was allocated above what there was before, from every allocation that the allocator reports."""
+    """Return the largest memory above the memory before, from all allocations that the allocator reports."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     held = highest = 0

@@ -1,15 +1,16 @@
-"""What `Scheduler.step()` costs per update of a torch optimizer, against torch's own schedulers, and as work grows.
+"""Cost of `Scheduler.step()` per update of a torch optimizer, against torch's own schedulers, and its growth.
 
     python benchmarks/torch_step_cost.py [ROUNDS]
 
-An update of a `Scheduler` is what it adds to a loop: its hooks, called as the optimizer calls them before and after an
-update, and `step()`. Of torch's schedulers it is `step()` alone, without the wrapper that they put around
-`optimizer.step`. No optimizer steps meanwhile: it costs ten times as much, and is the same for all. Every scheduler
-has an optimizer and a schedule of its own. Rounds alternate in one process, in an order that rotates; a cell is the
-median over the rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range of the
-middle half. Time is the thread's, which other programs disturb less.
+For `Scheduler` everything that it adds to a loop is timed: its hooks, which are called as the optimizer calls them
+before and after an update, and `step()`. For torch's schedulers only `step()` is timed, without the wrapper that they
+put around `optimizer.step`. The optimizer itself does not step: it would cost ten times as much, and the same for all.
+Every scheduler has a separate optimizer and schedule. Rounds alternate in one process, in an order that rotates. A cell
+is the median over the rounds of (time of this scheduler) / (time of torch's CyclicLR in the same round), and the range
+of the middle half. The time is the CPU time of the thread, which other programs disturb less.
 
-The second table is one update with more groups, deeper sequences and later steps: the median of the rounds.
+The second table has the time of one update with more groups, deeper sequences and later steps, as the median of the
+rounds.
 """
 
 import statistics
@@ -29,7 +30,7 @@ UPDATES = 4000
 
 
 class Assignment:
-    """A constant, assigned anew after every update."""
+    """A constant that is assigned again after every update."""
 
     def __init__(self, optimizer: Any) -> None:
         self.groups = optimizer.param_groups
@@ -70,7 +71,7 @@ CASES: dict[str, tuple[int, Callable[[Any], Any]]] = {
 
 
 def sgd(groups: int) -> Any:
-    """An optimizer whose groups have rates that differ."""
+    """Return an optimizer whose groups have different learning rates."""
     made = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1 / (1 + index)} for index in range(groups)]
     return torch.optim.SGD(made, lr=0.1, momentum=0.9)
 

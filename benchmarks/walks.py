@@ -1,12 +1,12 @@
-"""Through how many files of cyclr a reader goes: four walks, each from what a user calls to what the user gets.
+"""Number of cyclr's files that a reader passes in four walks, each from the call of a user to its result.
 
     python benchmarks/walks.py              the walks, a process each
     python benchmarks/walks.py lines        lines of Python per package
     python benchmarks/walks.py private      private names of frameworks, per file
 
-A walk enters a file whenever a function of it is called. Entries of one file in succession count once, returns and what
-runs at import are not counted. A crossing is an entry of another file than the one entered before; two files that cross
-to each other, each way at least once, are a pair "both ways". To measure another source, set PYTHONPATH to its `src`.
+A walk enters a file whenever one of its functions is called. Consecutive entries of one file count once; returns and
+code that runs at import do not count. A crossing is an entry of a different file than the previous entry. Two files
+with crossings in both directions are a pair "both ways". To measure other sources, set PYTHONPATH to their `src`.
 """
 
 import ast
@@ -34,7 +34,7 @@ SOURCE = Path(cyclr.__file__).parent
 
 
 class Walk:
-    """The files that were entered while the block ran, in order: consecutive entries of one file are one."""
+    """Record the files that are entered while the block runs, in order. Consecutive entries of one file count once."""
 
     def __init__(self) -> None:
         self.entries: list[str] = []
@@ -68,7 +68,7 @@ class Walk:
 
     def numbers(self) -> dict[str, Any]:
         python = [file for file in self.entries if file.endswith(".py")]
-        # Without the templates between them, two entries in succession may be of one file.
+        # Without the templates, two consecutive entries may belong to one file.
         crossings = Counter((one, other) for one, other in itertools.pairwise(python) if one != other)
         return {
             "files": len(set(python)),
@@ -81,7 +81,7 @@ class Walk:
 
 
 def in_keras(callbacks: Callable[[Any], list[Any]], *, in_graph: bool) -> Walk:
-    """Two updates by `fit` on JAX, which compiles the step at the first."""
+    """Two updates by `fit` on JAX, which compiles the step at the first update."""
     import keras
 
     import cyclr.keras
@@ -114,7 +114,7 @@ def callback() -> Walk:
 
 
 def range_test() -> Walk:
-    """A loss through a range test of torch to its plot."""
+    """A range test of torch, from a loss to the plot."""
     import torch
 
     import cyclr.torch
@@ -152,15 +152,15 @@ def command(*arguments: str) -> None:
 
 
 def comparison() -> Walk:
-    """Two policies and one seed, through the command line to the page; the trials run in this process."""
-    import torch  # noqa: F401  # As in a worker, it is loaded before the trial runs.
+    """A comparison of two policies with one seed, from the command line to the page. Trials run in this process."""
+    import torch  # noqa: F401  # Loaded before the trial runs, as in a worker.
 
     from cyclr.experiments.engines.local import LocalEngine
     from cyclr.experiments.events import Finished
     from cyclr.experiments.trial import run_trial
 
     class Here(LocalEngine):
-        """Runs trials in this process, so that they are seen."""
+        """Runs trials in this process, so that their calls are recorded."""
 
         def submit(self, trial: Any) -> None:
             self._trial = trial
@@ -196,7 +196,7 @@ WALKS: dict[str, tuple[Callable[[], Walk], str]] = {
 
 
 def measured(*names: str) -> list[dict[str, Any]]:
-    """The numbers of walks, in a process of their own."""
+    """Return the numbers of walks, each measured in a separate process."""
     output = subprocess.run([sys.executable, __file__, *names], check=True, stdout=subprocess.PIPE).stdout
     found: list[dict[str, Any]] = json.loads(output.splitlines()[-1])
     return found
@@ -231,7 +231,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 DOCUMENTED = {"_fields", "_replace", "_asdict", "_make", "_exit", "_getframe"}
-"""Public names of Python's own: of named tuples, `os` and `sys`."""
+"""Names with an underscore that are public in Python: of named tuples, `os` and `sys`."""
 
 
 def is_private(name: object) -> bool:
@@ -240,7 +240,7 @@ def is_private(name: object) -> bool:
 
 
 def used_attributes(tree: ast.Module) -> Iterator[str]:
-    """Private names that a module reads or sets on objects, by a dot or by `getattr` and its like."""
+    """Yield the private names that a module reads or sets on objects, by attributes or by `getattr` and others."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             yield node.attr
@@ -251,7 +251,7 @@ def used_attributes(tree: ast.Module) -> Iterator[str]:
 
 
 def own_names(tree: ast.Module) -> Iterator[str]:
-    """Names that a module of cyclr defines: functions, classes, variables, fields, and what it sets on `self`."""
+    """Yield the names that a module of cyclr defines: functions, classes, variables, fields, attributes of `self`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
@@ -265,7 +265,7 @@ def own_names(tree: ast.Module) -> Iterator[str]:
 
 
 def private_names() -> dict[str, Counter[str]]:
-    """By file, the private names that are not cyclr's own, with how often each is used; and private modules."""
+    """Return for each file the private names of other packages with the number of uses, and private modules."""
     modules = trees()
     own = {name for tree in modules.values() for name in own_names(tree)}
     found = {}

@@ -1,25 +1,27 @@
-"""AutoCycle from bounds that are wrong by up to 30 times, beside the plain cycle and others from the same wrong rate.
+"""AutoCycle with bounds that are wrong by a factor of up to 30, beside the plain cycle and other methods.
 
     python benchmarks/auto/compare.py [FIRST [LAST]]
 
-The tasks, the seeds 0 to 3, the scores and the shortfalls are those of `benchmarks/bounds/compare.py`. cyclr's bounds
-of a task and a seed come from its range test with `refine=0`. Both are multiplied by 1/30, 1/10, 1/3, 1, 3, 10 or 30,
-and a run of the task's usual length is trained from them.
+The tasks, the seeds 0 to 3, the scores and the shortfalls are the same as in `benchmarks/bounds/compare.py`. cyclr's
+bounds of a task and a seed come from its range test with `refine=0`. Both bounds are multiplied by 1/30, 1/10, 1/3, 1,
+3, 10 or 30, and a run of the task's usual length is trained with them.
 
 - plain: one cycle, `bounds.schedule(total_steps)`.
 - AutoCycle: `cyclr.AutoCycle(total_steps, bounds, state=...)`, which may restore the weights, the optimizer's state and
-  the random key. The data goes on. Without a number: `AutoCycle(total_steps, state=..., usual_lr=...)` with the default
-  rate of the optimizer. Updates of its range test, if there is one, are updates of the run.
+  the random key, but not the data. Without bounds: `AutoCycle(total_steps, state=..., usual_lr=...)` with the default
+  learning rate of the optimizer. Updates of its range test, if there is one, are updates of the run.
 - torch's ReduceLROnPlateau (after each epoch, patience 1) and transformers' GreedyLR (defaults, but without limits of
-  the rate): from max_lr times the factor. They give the rate of every update, as the others do.
+  the learning rate): both start from max_lr times the factor. They set the learning rate of every update, like the
+  others.
 - Adam at 1e-3, Prodigy, schedule-free AdamW and D-Adaptation: as stored by `benchmarks/bounds/compare.py`.
 
-All runs of a task are trained side by side in one compiled step. Runs at rates that are much too high are chaotic: the
-order of additions decides their score, so differences of single runs mean nothing.
+All runs of a task are trained side by side in one compiled step. Runs with learning rates that are much too high are
+chaotic: the order of additions decides their score, so differences between single runs mean nothing.
 
-A run is dead if its score is below a tenth of the mark. "calm lowered" is the number of runs from 1/30 to 1 that were
-lowered. Scores and events are stored in benchmarks/auto/compared/, a file for each task. Rows that are there already
-are not run again. A run of AutoCycle without events must have the score of the plain run beside it, to the last bit.
+A run is dead if its score is below a tenth of the mark. "calm lowered" is the number of runs with factors from 1/30 to
+1 whose learning rate was lowered. Scores and events are stored in benchmarks/auto/compared/, a file for each task.
+Stored rows are not run again. A run of AutoCycle without events must have the score of the plain run beside it, to the
+last bit.
 """
 
 import json
@@ -54,14 +56,14 @@ REFERENCES = ("Adam at 1e-3", "Prodigy", "schedule-free AdamW", "D-Adaptation")
 
 
 class Driver(Protocol):
-    """What gives the rate of every update of a run."""
+    """The object that sets the learning rate of every update of a run."""
 
     @property
     def lr(self) -> float:
-        """The rate of the next update."""
+        """Return the learning rate of the next update."""
 
     def step(self, loss: float) -> None:
-        """Take in the loss of the update."""
+        """Record the loss of the update."""
 
 
 class Stack:
@@ -91,11 +93,11 @@ class Stack:
         return np.asarray(losses, np.float64).tolist()
 
     def restore(self, values: Any, row: int) -> None:
-        """Restore a run to what it was in an earlier stack."""
+        """Restore the state of a run from an earlier stack."""
         self.values = self._put(self.values, values, row)
 
     def scores(self) -> Any:
-        """The scores on the validation data."""
+        """Return the scores on the validation data."""
         return np.asarray(self._scores(*self.values), np.float64)
 
 
@@ -113,7 +115,7 @@ class RunState(NamedTuple):
 
 
 class Plain:
-    """Rates that are given."""
+    """A driver with given learning rates."""
 
     def __init__(self, rates: Any) -> None:
         self._rates = iter([*rates, 0.0])
@@ -124,7 +126,7 @@ class Plain:
 
 
 class Peer:
-    """A torch scheduler that looks at the mean loss of every so many updates."""
+    """A driver with a torch scheduler that gets the mean loss after each fixed number of updates."""
 
     def __init__(self, lr: float, make: Callable[[Any], Any], every: int) -> None:
         self._optimizer = torch.optim.SGD([torch.zeros(1)], lr)
@@ -142,7 +144,7 @@ class Peer:
 
 
 def usual(task: Task) -> float:
-    """The default rate of the optimizer."""
+    """Return the default learning rate of the optimizer."""
     return DEFAULT_RATE[task.optimizer]
 
 
@@ -180,17 +182,17 @@ ROWS = {
     **{f"{name}, × {factor}": (make, times) for name, make in WAYS.items() for factor, times in FACTORS.items()},
     f"AutoCycle, {WITHOUT}": (_auto_without, 1.0),
 }
-"""What makes the driver of a run, and the factor of its bounds."""
+"""By the name of a row: the function that creates the driver of a run, and the factor of the run's bounds."""
 
 
 def bounds_of(task: Task, seed: int) -> tuple[float, float]:
-    """base_lr and max_lr of a range test; of a usual rate if the test gives none."""
+    """Return base_lr and max_lr of a range test, or bounds from the usual learning rate if the test gives none."""
     bounds = range_test(task, seed, total_steps=task.steps, refine=0).bounds
     return bounds.numbers if bounds.usable else (usual(task) / 100, usual(task))
 
 
 def run(task: Task, bounds: Sequence[tuple[float, float]], names: Sequence[str]) -> dict[str, Any]:
-    """By the name of a row: scores and events of every seed. All are trained side by side."""
+    """Return scores and events of every seed, by the name of the row. All runs are trained side by side."""
     stack = Stack(task, [seed for _ in names for seed in SEEDS])
     order = np.stack([batches(task, seed, task.steps) for _ in names for seed in SEEDS])
     drivers: list[Driver] = []
@@ -213,7 +215,7 @@ def run(task: Task, bounds: Sequence[tuple[float, float]], names: Sequence[str])
 
 
 def stored(task: Task) -> dict[str, Any]:
-    """The rows of a task, of which missing ones are run and stored."""
+    """Return the rows of a task. Missing rows are run and stored."""
     path = FOLDER / path_of(task).with_suffix(".json").name
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"bounds": None, "rows": {}}
     if missing := [name for name in ROWS if name not in found["rows"]]:
@@ -228,7 +230,7 @@ def stored(task: Task) -> dict[str, Any]:
 
 
 def report(tasks: Sequence[Task]) -> None:
-    """Print the table of all tasks, and the one by family."""
+    """Print the table of all tasks, and the table by family."""
     rows = []
     for task in tasks:
         rows.append(stored(task))

@@ -1,10 +1,10 @@
-"""What an update of `AutoCycle` costs in plain Python, beside the plainest loop over the schedule.
+"""Cost of an update of `AutoCycle` in plain Python, beside a minimal loop over the schedule.
 
     python benchmarks/auto/cost.py [ROUNDS]
 
-A cell is the median over the rounds of the time per update, in microseconds of this thread, and in brackets its ratio
-to reading the schedule. Rounds alternate. The losses fall and are noisy, so nothing happens in the run; the state is
-copied by a method that does nothing.
+A cell is the median over the rounds of the time per update, in microseconds of this thread, and in brackets the ratio
+to the time of reading the schedule. Rounds alternate. The losses fall with noise, so the run has no events. The method
+that copies the state does nothing.
 """
 
 import statistics

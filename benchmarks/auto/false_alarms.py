@@ -1,11 +1,11 @@
-"""How often the loss of a calm run looks as if it had risen, by length, noise and gain.
+"""Share of calm runs in which the loss seems to rise, by length, noise and gain.
 
     python benchmarks/auto/false_alarms.py [RUNS] [PATIENCE] [NOISE_UNITS]
 
 Losses are 10 + gain · exp(−8 t / T) + noise of standard deviation 1, so the loss only falls. A cell is the share of
 runs with a rise, for a gain of 0.3, 1, 4 and 10 standard deviations. The noise is Gaussian, or skewed like the losses
-of tiny batches: gamma of shape 1, and lognormal. `PATIENCE` is the updates in a row that a rise needs, and
-`NOISE_UNITS` the noise in the yardstick; by default those of cyclr.
+of tiny batches: gamma of shape 1, and lognormal. `PATIENCE` is the number of consecutive updates that a rise needs, and
+`NOISE_UNITS` the noise in the yardstick; the defaults are cyclr's constants.
 """
 
 import sys
@@ -25,7 +25,7 @@ NOISES: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 
 
 def rises(losses: list[float], patience: int) -> bool:
-    """Return True if the loss is seen to rise. Outliers are left out."""
+    """Return True if a rise of the loss is detected. Outliers are left out."""
     seen = reading.LossReading()
     for loss in losses:
         if not reading.judge(seen, loss):

@@ -1,11 +1,11 @@
-"""What AutoCycle costs in Keras: a step of the classic CNN with it against one with a ScheduleCallback.
+"""Cost of AutoCycle in Keras: a step of the classic CNN with AutoCycle against a step with a ScheduleCallback.
 
     KERAS_BACKEND=tensorflow taskset -c 0 python benchmarks/auto/keras_cost.py [--batch 50] [--rounds 3] [--steps 200]
 
-A round is a run of both, of `--steps` updates each, in fits of 20 updates that alternate in one process. On one core
-the time of the process is that of the run without what else the machine does. Printed are the median over the rounds of
-the ratio of the times, the lowest and the highest. A run makes at most 64 copies of the training state, so in a longer
-run they cost less per update.
+A round has a run with each, of `--steps` updates, in fits of 20 updates that alternate in one process. On one core, the
+CPU time of the process excludes other work of the machine. Printed are the median over the rounds of the ratio of the
+times, the lowest ratio and the highest ratio. A run makes at most 64 copies of the training state, so the copies cost
+less per update in a longer run.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
-    # ScheduleCallback is told of one fit at a time.
+    # A ScheduleCallback expects one fit at a time.
     warnings.filterwarnings("ignore", "the schedule has total_steps")
     numbers = np.random.default_rng(0)
     x = numbers.normal(size=(FIT * given.batch, 28, 28, 1)).astype("float32")

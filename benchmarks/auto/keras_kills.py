@@ -1,10 +1,10 @@
-"""Runs with AutoCycle in Keras that are killed at random moments of their training, and started again.
+"""Runs with AutoCycle in Keras that are killed at random moments of their training, and resumed.
 
     KERAS_BACKEND=tensorflow python benchmarks/auto/keras_kills.py [--kills 20]
 
-The bounds of the run are ten times too high, so that training goes back. A process trains until it is killed by
-SIGKILL, at a moment that is drawn from the time that training takes, and the next one goes on. A run that gets to its
-end starts again in an empty folder, until so many were killed. Every end is compared with that of a run that was not
+The bounds of the run are ten times too high, so AutoCycle restores earlier states. A process trains until it is killed
+by SIGKILL, at a random moment of the training time, and the next process continues. A finished run starts again in an
+empty folder, until the number of kills is reached. The end of every run is compared with the end of a run that was not
 killed: the events, the weights and the variables of the optimizer, bit for bit.
 """
 
@@ -59,7 +59,7 @@ def enumerated(values: list[Any]) -> list[tuple[str, Any]]:
 
 
 def run(folder: Path, seconds: float = float("inf")) -> tuple[bool, float]:
-    """Train until `seconds` after the first batch. Return True if the end was reached, and the seconds it took."""
+    """Train until `seconds` after the first batch. Return True if the run finished, and the seconds that it took."""
     folder.mkdir(exist_ok=True)
     (folder / "begun").unlink(missing_ok=True)
     process = subprocess.Popen([sys.executable, __file__, "--train", str(folder)], stderr=subprocess.DEVNULL)

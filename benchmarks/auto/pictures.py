@@ -1,10 +1,10 @@
-"""Draw what AutoCycle sees: a run of each task from bounds that are 3, 10 and 30 times too high, beside the plain run.
+"""Draw runs of AutoCycle with bounds that are 3, 10 and 30 times too high, beside the plain runs, for each task.
 
     python benchmarks/auto/pictures.py [FOLDER [TASK ...]]
 
-By default the first attention, recurrent and autoencoder tasks of `benchmarks/bounds/tasks.py`, into
-docs/images/autocycle/. Bounds, data and updates are those of `benchmarks/auto/compare.py`, with seed 0. Prints the
-scores and the events. Hot runs are chaotic: another machine may draw another run.
+By default the first attention, recurrent and autoencoder tasks of `benchmarks/bounds/tasks.py` are drawn into
+docs/images/autocycle/. Bounds, data and updates are the same as in `benchmarks/auto/compare.py`, with seed 0. The
+scores and the events are printed. Runs with such bounds are chaotic: another machine may draw another run.
 """
 
 import runpy
@@ -23,7 +23,7 @@ from training import batches
 from cyclr import Bounds
 from cyclr.auto import AutoEvent, reading
 
-# By its path, because the benchmark of the bounds has a module of the same name.
+# Imported by its path, because benchmarks/bounds has a module of the same name.
 COMPARE = runpy.run_path(str(Path(__file__).with_name("compare.py")))
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images" / "autocycle"
@@ -34,7 +34,7 @@ BLUE, ORANGE, GREY = "#0b6bb5", "#c8500a", "#767676"
 
 
 class Seen:
-    """A run as the detector sees it: of every update the rate, the loss, its mean, the lowest mean, and the limit."""
+    """The series of the detector: learning rate, loss, mean loss, lowest mean and limit of every update."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -47,7 +47,7 @@ class Seen:
 
     def step(self, loss: float) -> None:
         lr, before = self.driver.lr, self.reading
-        # Looked at before the run goes back, so that the rise is in the picture.
+        # Recorded before the run restores an earlier state, so that the picture shows the rise.
         seen = reading.observe(before, loss, lr) if np.isfinite(loss) else before
         known = seen.seen >= reading.FIRST
         limit = seen.best + reading.LOST * seen.yardstick
@@ -58,13 +58,13 @@ class Seen:
         self.reading = reading.LossReading(**state()["reading"]) if state else seen
 
     def columns(self) -> Any:
-        """The rows as columns, without what is not finite."""
+        """Return the rows as columns, with NaN for values that are not finite."""
         values = np.array(self.rows).T
         return np.where(np.isfinite(values), values, np.nan)
 
 
 def trained(task: Task) -> tuple[dict[str, Seen], list[float]]:
-    """The runs by the name of their row, and their scores."""
+    """Return the runs by the name of their row, and their scores."""
     names = [f"{way}, × {factor}" for factor in FACTORS for way in ("plain", "AutoCycle")]
     base_lr, max_lr = COMPARE["bounds_of"](task, SEED)
     stack = COMPARE["Stack"](task, [SEED] * len(names))
@@ -83,7 +83,7 @@ def trained(task: Task) -> tuple[dict[str, Seen], list[float]]:
 
 
 def draw(task: Task, runs: dict[str, Seen], scores: list[float], path: Path) -> None:
-    """Draw a column for every factor: losses above, rates below."""
+    """Draw a column for every factor: losses above, learning rates below."""
     figure, axes = plt.subplots(
         2, len(FACTORS), figsize=(9.6, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", layout="constrained"
     )

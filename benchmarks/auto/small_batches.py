@@ -1,9 +1,9 @@
-"""AutoCycle beside the plain cycle at batch sizes 2 and 8: how often it acts in runs at a calm rate, and what it costs.
+"""AutoCycle beside the plain cycle with batch sizes 2 and 8: number of events in calm runs, and their effect.
 
     python benchmarks/auto/small_batches.py [UPDATES] [SEEDS]
 
-The network of the tests (two hidden layers on scanned digits) is trained by SGD and Adam from the bounds that a range
-test gave for batches of 32, multiplied by √(batch / 32), and by a third of that.
+The network of the tests (two hidden layers on scanned digits) is trained with SGD and Adam. The bounds are those of a
+range test with batches of 32, multiplied by √(batch / 32), and by a third of this factor.
 """
 
 import sys

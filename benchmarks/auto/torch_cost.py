@@ -1,12 +1,12 @@
-"""What an update of the classic CNN costs with `cyclr.torch.AutoCycle`, beside `Scheduler`.
+"""Cost of an update of the classic CNN with `cyclr.torch.AutoCycle`, beside `Scheduler`.
 
     python benchmarks/auto/torch_cost.py [ROUNDS] [UPDATES]
 
 Both train the same network with Adam on the same batches of 50 random images, and read the loss of every update as a
-number. Updates alternate in one process, on one thread. A round is a run of UPDATES updates, by default 200; its
-number is (time of all updates with AutoCycle) / (time of all with Scheduler), with the copies of the state. Printed are
-the median over the rounds, the lowest and the highest. A run makes at most 64 copies, so in a longer run they cost less
-per update.
+number. Updates alternate in one process, on one thread. A round is a run of UPDATES updates, by default 200. Its ratio
+is (time of all updates with AutoCycle) / (time of all updates with Scheduler), including the copies of the state.
+Printed are the median over the rounds, the lowest ratio and the highest ratio. A run makes at most 64 copies, so the
+copies cost less per update in a longer run.
 """
 
 import statistics

@@ -2,9 +2,10 @@
 
     python benchmarks/auto/torch_kills.py --kills 20
 
-Every update is saved. A run has a broken batch and a rate that is too high, so kills come before, between and after
-returns to earlier states. The run must end with the weights, optimizer, events and rates of one that was not killed,
-bit for bit, and copies on disk must leave no file behind. Linux and macOS only: each part of a run is a forked process.
+A checkpoint is saved after every update. A run has a broken batch and a learning rate that is too high, so kills happen
+before, between and after returns to earlier states. The run must end with the same weights, optimizer, events and
+learning rates as a run that was not killed, bit for bit, and copies on disk must leave no file behind. Linux and macOS
+only, because each part of a run is a forked process.
 """
 
 import argparse
@@ -78,7 +79,7 @@ class Program:
 
 
 def start(kind: str, folder: Path) -> int:
-    """Fork a process that continues the run, and return its number."""
+    """Fork a process that continues the run, and return its process id."""
     number = os.fork()
     if number == 0:
         status = 1
@@ -111,7 +112,7 @@ def equal(one: object, other: object) -> bool:
 
 
 def killed(kind: str, kills: int, seed: int, folder: Path) -> tuple[list[int], bool, int, int]:
-    """Kill a run at random moments. Return the updates that were saved at each kill, and what is left at the end."""
+    """Kill a run at random moments. Return the updates that were saved at each kill, and the result at the end."""
     whole, parts = folder / "whole", folder / "parts"
     whole.mkdir(parents=True)
     parts.mkdir()

@@ -1,19 +1,21 @@
-"""How the best top of a cycle, and max_lr of a range test, move with the batch size.
+"""Dependence of the best top of a cycle, and of the max_lr of a range test, on the batch size.
 
     python benchmarks/bounds/batch_size.py [FIRST [LAST]]
 
-Tasks of the benchmark at a quarter of their batch size, at their own, and at four times it. All see the same number of
-samples, so that four times the batch has a quarter of the updates. For each batch size: 13 tops of the default cycle,
-powers of two around the best stored one, and a range test of 150 updates, with two seeds.
+The tasks of the benchmark run with a quarter of their batch size, with their own batch size, and with four times their
+batch size. All runs see the same number of samples, so four times the batch size means a quarter of the updates. For
+each batch size there are 13 tops of the default cycle, powers of two around the best stored top, and a range test of
+150 updates, with two seeds.
 
-- Powers: by which power of the batch size the best top and the max_lr of a range test move. The best top is the middle
-  of the tops whose mean score is within 0.005 of the best one.
-- Shortfalls: the best mean score of all tops at the new batch size, minus that of a cycle up to a top that comes from
-  the old one, times a power of the ratio; scores between tops are interpolated. The top is the best of the old batch
-  size, or the max_lr of a range test at it. The last row is a range test at the new batch size.
+- Powers: the power of the batch size by which the best top and the max_lr of a range test change. The best top is the
+  middle of the tops whose mean score is within 0.005 of the best mean score.
+- Shortfalls: the best mean score of all tops at the new batch size, minus the score of a cycle whose top comes from the
+  old batch size, times a power of the ratio of the batch sizes. Scores between tops are interpolated. The top is the
+  best top of the old batch size, or the max_lr of a range test with the old batch size. The last row is a range test
+  with the new batch size.
 
-The results are stored in benchmarks/bounds/batch_sizes/, a file for each task; what is there already is not run again.
-Up to ten minutes a task on one core. Tables show all tasks that are stored.
+The results are stored in benchmarks/bounds/batch_sizes/, a file for each task; stored results are not run again. A task
+takes up to ten minutes on one core. Tables show all stored tasks.
 """
 
 import sys
@@ -41,17 +43,17 @@ NEAR = 0.005
 
 
 def at(task: Task, factor: float) -> Task:
-    """The task at another batch size, seeing as many samples."""
+    """Return the task with another batch size and the same number of samples in all."""
     return replace(task, batch=round(task.batch * factor), steps=round(task.steps / factor))
 
 
 def suitable(task: Task) -> bool:
-    """True if a quarter of the batch has 4 samples or more, and four times the batch is an epoch at most."""
+    """Return True if a quarter of the batch size is at least 4, and four times the batch size at most an epoch."""
     return task.batch >= 16 and 4 * task.batch <= len(task.dataset.x)
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Scores of shape (factors, seeds, tops), and losses of range tests of shape (factors, seeds, 150)."""
+    """Return scores of shape (factors, seeds, tops), and losses of range tests of shape (factors, seeds, 150)."""
     truth = load(task)
     tops = truth["peaks"][truth["cycles"][:, 1].mean(0).argmax()] * TOPS
     scores, sweeps = [], []
@@ -70,12 +72,12 @@ class Measured(NamedTuple):
     found: Any
 
     def shortfall(self, new: int, tops: Any) -> float:
-        """Of cycles up to tops at a batch size: the mean."""
+        """Return the mean shortfall of cycles up to tops at a batch size."""
         return float(self.scores[new].max() - np.interp(tops, self.tops, self.scores[new]).mean())
 
 
 def middle_of_best(tops: Any, scores: Any) -> float:
-    """The middle of the stretch of tops around the best one whose scores are within 0.005 of it."""
+    """Return the middle of the range of tops around the best top whose scores are within 0.005 of the best."""
     low = high = int(scores.argmax())
     near = scores >= scores.max() - NEAR
     while low > 0 and near[low - 1]:
@@ -86,7 +88,7 @@ def middle_of_best(tops: Any, scores: Any) -> float:
 
 
 def measured(task: Task) -> Measured:
-    """The stored results of a task; a range test without bounds is left out."""
+    """Return the stored results of a task. Range tests without bounds are left out."""
     with np.load(FOLDER / path_of(task).name) as stored:
         tops, scores, sweeps = np.log2(stored["tops"]), stored["scores"].mean(1), stored["sweeps"].astype(float)
     found = [[bounds_of("default", losses).max_lr for losses in of_batch] for of_batch in sweeps]

@@ -1,8 +1,8 @@
-"""What fastai's own rules suggest on recorded curves: writes what `tests/bounds/test_classic.py` compares with.
+"""Write the suggestions of fastai's own rules on recorded curves, with which `tests/bounds/test_classic.py` compares.
 
     python benchmarks/bounds/classic_rules.py
 
-Needs fastai, as `peers.py` says, and the losses that `ground_truth.py` recorded.
+It needs fastai (see `peers.py`) and the losses that `ground_truth.py` recorded.
 """
 
 import json
@@ -23,7 +23,7 @@ def main() -> None:
     curves = []
     for task in TASKS[::5]:
         lr, loss = np.geomspace(first, last, steps), load(task)[f"sweep {SWEEP}"][0].astype(np.float64)
-        # Up to where fastai stops: the rules are compared, and not the stopping.
+        # Cut where fastai stops, because the rules are compared and not the stopping.
         count = peers.until(peers.debiased(loss, 0.98), 4)
         suggested = {name: peers.suggestion(peer, lr, loss) for name, peer in tools.items()}
         curves.append({"task": task.name, "loss": [float(f"{x:.7g}") for x in loss[:count]], **suggested})

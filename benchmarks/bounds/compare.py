@@ -1,24 +1,26 @@
-"""Ways to choose a learning rate against the best of 25 fixed rates: tables in all, and by family of tasks.
+"""Methods to choose a learning rate against the best of 25 fixed learning rates, for all tasks and by family of tasks.
 
     python benchmarks/bounds/compare.py [FIRST [LAST]]
 
-A score is the accuracy, or R² of a regression, on validation data; a diverged run scores 0. The shortfall of a run is
-the score of the best fixed rate, which `ground_truth.py` found by training at all of them with seeds 0 to 3, minus the
-run's score. There is a table for the tasks that constants of cyclr were chosen on, with these seeds and with new ones,
-and a table for the tasks of `new_tasks.py`, on which nothing was chosen. With new seeds the best fixed rate has a row:
-the mark is its score with the seeds that it was chosen by.
+A score is the accuracy, or R² of a regression, on validation data; a diverged run has score 0. `ground_truth.py` found
+the best fixed learning rate by training with all 25 of them with seeds 0 to 3. The shortfall of a run is the score of
+this best learning rate minus the score of the run. There is a table for the tasks that constants of cyclr were fitted
+to, with these seeds and with new seeds, and a table for the tasks of `new_tasks.py`, to which nothing was fitted. With
+new seeds the best fixed learning rate has a row: its score with the new seeds, against its score with the seeds that it
+was chosen by.
 
-- cyclr trains one cycle on its bounds, with extra updates of `refine` as the row says. Its extra steps are all updates
-  of the range test: of repeats, the second sweep and trials too, with the batches that these measure at their ends.
-- Every other tool runs its own sweep from the weights that training starts with. Its suggestion is used as a fixed
-  rate, and as the top of one triangular cycle from a tenth of it. A tool without a suggestion leaves its user at the
-  optimizer's default rate.
-- A grid search trains at some of the 25 rates with some of the seeds, takes the rate with the best mean, and is judged
-  by the other seeds. All choices of the seeds are averaged. Its extra steps are the updates of the whole search.
-- Other rows are what one may do instead of looking for a rate.
+- cyclr trains one cycle with its bounds. The row names the extra updates of `refine`. Extra steps are all updates of
+  the range test, including repeats, the second sweep and trial cycles, and the batches that trials measure at their
+  ends.
+- Every other tool runs its own sweep from the initial weights of the training. Its suggestion is used as a fixed
+  learning rate, and as the top of one triangular cycle that starts at a tenth of it. If a tool has no suggestion, the
+  default learning rate of the optimizer is used.
+- A grid search trains with some of the 25 learning rates and some of the seeds, takes the learning rate with the best
+  mean, and is judged by the other seeds. All choices of the seeds are averaged. Extra steps are the updates of the
+  whole search.
+- Other rows are alternatives to a search for a learning rate.
 
-Scores are stored in benchmarks/bounds/compared/, a file for each task and set of seeds. Rows that are there already are
-not run again.
+Scores are stored in benchmarks/bounds/compared/, a file for each task and set of seeds. Stored rows are not run again.
 """
 
 import functools
@@ -72,7 +74,7 @@ class Way(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Runs of a task: their scores, the mean of their extra steps, and how many had to use the default rate."""
+    """Runs of a task: scores, mean extra steps, and number of runs that used the default learning rate."""
 
     scores: Sequence[float]
     steps: float
@@ -82,9 +84,9 @@ class Row(NamedTuple):
 def range_test(
     task: Task, seed: int, count: Callable[[int], object] = lambda updates: None, **arguments: Any
 ) -> RangeTestResult:
-    """cyclr's range test of a task, as `cyclr.torch.range_test` and the others make it.
+    """Return cyclr's range test of a task, as `cyclr.torch.range_test` and the other adapters make it.
 
-    `count` gets the updates of every sweep and every trial.
+    `count` is called with the updates of every sweep and every trial.
     """
 
     def drive(repeat: int | None, test: RangeTest, careful: bool) -> None:
@@ -99,7 +101,7 @@ def range_test(
 
 
 def order_of(task: Task, test: TrialTest, seed: int) -> Any:
-    """The samples of every update of a trial, those kept out at the end, shape (updates, batch)."""
+    """Return the samples of every update of a trial, the held-out samples last, shape (updates, batch)."""
     one_pass = batches(task, 50 + seed, max(len(task.dataset.x) // task.batch, 1))
     twin, order = TrialTest(test.top, test.length), []
     for rows, _ in zip(twin.batches(lambda: one_pass), twin, strict=False):
@@ -109,12 +111,12 @@ def order_of(task: Task, test: TrialTest, seed: int) -> Any:
 
 
 def default_rates(task: Task) -> Any:
-    """The optimizer's default rate in every update."""
+    """Return the optimizer's default learning rate for every update."""
     return np.full(task.steps, DEFAULT_RATE[task.optimizer])
 
 
 def with_cyclr(task: Task, seed: int, refine: int = 0) -> Choice:
-    """One cycle on cyclr's bounds, found with so many extra updates."""
+    """Return one cycle with cyclr's bounds, which are found with the given number of extra updates."""
     updates: list[int] = []
     result = range_test(task, seed, updates.append, total_steps=task.steps, refine=refine)
     if not result.bounds.usable:
@@ -157,11 +159,11 @@ def _at(rate: float, optimizer: str) -> Way:
 CYCLR = {name: Way(functools.partial(with_cyclr, refine=updates)) for name, updates in BUDGETS.items()}
 
 KNOWN = {"best of 25 fixed rates, by seeds 0 to 3": Way(_with_known_rate)}
-"""What the rate of the mark is worth with new seeds."""
+"""The best fixed learning rate, trained with new seeds."""
 
 
 def others() -> dict[str, Way]:
-    """Ways to choose a rate without cyclr."""
+    """Return the methods to choose a learning rate without cyclr."""
     found = {}
     for name, peer in peers.installed().items():
         found[name] = Way(functools.partial(_with_peer, peer, np.ones))
@@ -182,7 +184,7 @@ def others() -> dict[str, Way]:
 
 
 def run(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, dict[str, Any]]:
-    """By the name of a way: the scores and the extra steps of every seed, and the number of seeds without a rate."""
+    """Return scores and extra steps of every seed, and the number of seeds without a suggestion, by method."""
     found = {}
     for optimizer in dict.fromkeys(way.optimizer for way in ways.values()):
         chosen = {
@@ -197,7 +199,7 @@ def run(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, dict[str, A
 
 
 def stored(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, Row]:
-    """The rows of a task by their names, of which missing ones are run and stored."""
+    """Return the rows of a task by name. Missing rows are run and stored."""
     suffix = ".json" if seeds == SEEDS else f".seeds-{seeds[0]}-to-{seeds[-1]}.json"
     path = FOLDER / path_of(task).with_suffix(suffix).name
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -211,12 +213,12 @@ def stored(task: Task, seeds: range, ways: dict[str, Way]) -> dict[str, Row]:
 
 
 def mark(task: Task) -> float:
-    """The mean score of the best fixed rate."""
+    """Return the mean score of the best fixed learning rate."""
     return float(load(task)["fixed"].mean(0).max())
 
 
 def grid_search(task: Task, every: int, known: int) -> Row:
-    """Choose from the fixed rates by the mean of `known` seeds, and judge by the others; ties take the middle rate."""
+    """Choose a fixed rate by the mean over `known` seeds, and judge by the others. Of equal rates take the middle."""
     fixed, scores = load(task)["fixed"][:, ::every], []
     for chosen in itertools.combinations(SEEDS, known):
         means = fixed[list(chosen)].mean(0)
@@ -226,7 +228,7 @@ def grid_search(task: Task, every: int, known: int) -> Row:
 
 
 def report(tasks: Sequence[Task], seeds: range, ways: dict[str, Way]) -> None:
-    """Print the table of all tasks, and the one by family."""
+    """Print the table of all tasks, and the table by family."""
     rows: list[dict[str, Row]] = []
     for task in tasks:
         rows.append(stored(task, seeds, ways))

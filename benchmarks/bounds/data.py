@@ -1,7 +1,7 @@
 """The data of the benchmark: real, or from a generator with a fixed seed.
 
-Fashion-MNIST and the texts are files of the Debian packages `dataset-fashion-mnist` and `base-files`. Where they are
-elsewhere, the environment variables `FASHION_MNIST` and `COMMON_LICENSES` name their folders.
+Fashion-MNIST and the texts are files of the Debian packages `dataset-fashion-mnist` and `base-files`. If they are in
+other folders, set the environment variables `FASHION_MNIST` and `COMMON_LICENSES` to these folders.
 """
 
 import functools
@@ -37,7 +37,7 @@ class Data:
 
 
 def _split(x: Any, y: Any, kind: Literal["classes", "values"], *, raw: bool = False) -> Data:
-    """Three quarters to train on, one to judge by; inputs standardized, targets too unless they are to stay raw."""
+    """Return three quarters for training and one for validation. Inputs are standardized, and targets unless `raw`."""
     rng = np.random.default_rng(7)
     order = rng.permutation(len(x))
     x, y = np.asarray(x, np.float32)[order], np.asarray(y)[order]
@@ -116,10 +116,10 @@ def _fashion(count: int, pool: int) -> Data:
 
 
 def _text(length: int, *, every: bool = True) -> Data:
-    """Windows of `length` letters of licenses, one-hot; the target is the next letter, after every letter or the last.
+    """Windows of `length` letters of licenses, one-hot. The target is the next letter, after every letter or the last.
 
-    Upper case counts as lower case, and all but letters and spaces as a full stop. The last quarter of every text is
-    for validation.
+    Upper case is changed to lower case, and all characters except letters and spaces to a full stop. The last quarter
+    of every text is for validation.
     """
     code = {letter: number for number, letter in enumerate(LETTERS)}
     parts: tuple[list[Any], list[Any]] = [], []
@@ -171,7 +171,7 @@ def _shapes(count: int = 1200, side: int = 10) -> Data:
 
 
 def _textures(count: int = 1200, side: int = 10) -> Data:
-    """Three regions of an image, each in one of four stripings: by rows, columns, diagonals, or as a chessboard."""
+    """Three regions of an image, each with one of four patterns: rows, columns, diagonals, or a chessboard."""
     rng = np.random.default_rng(13)
     row, column = np.mgrid[:side, :side]
     patterns = np.stack([row % 2, column % 2, (row + column) // 2 % 2, (row + column) % 2])
@@ -182,7 +182,7 @@ def _textures(count: int = 1200, side: int = 10) -> Data:
 
 
 def _ill_conditioned(count: int = 800, features: int = 30, *, classes: bool = False) -> tuple[Any, Any]:
-    """Correlated features whose covariance has the condition number 10⁴; all its directions matter alike."""
+    """Correlated features whose covariance has the condition number 10⁴. All its directions are equally important."""
     rng = np.random.default_rng(15)
     z = rng.normal(size=(count, features))
     turned = np.linalg.qr(rng.normal(size=(features, features)))[0]

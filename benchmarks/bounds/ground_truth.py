@@ -1,16 +1,17 @@
-"""What every task can reach, found by training: with 25 fixed rates, and with cycles of many heights in several shapes.
+"""The best scores of every task, found by training with 25 fixed learning rates, and with cycles of many heights.
 
     python benchmarks/bounds/ground_truth.py [FIRST [LAST]]
 
-Four seeds each. The results are stored in benchmarks/bounds/ground_truth/, a file a task, with the losses of range
-tests of four seeds. A task whose file exists is not run again. All of it takes little more than an hour on two cores.
-`compare.py` and `leave_one_out.py` read it. Each file holds
+Every run is made with four seeds. The results are stored in benchmarks/bounds/ground_truth/, a file for each task, with
+the losses of range tests of four seeds. A task whose file exists is not run again. All tasks take little more than an
+hour on two cores. `compare.py` and `leave_one_out.py` read the results. Each file holds
 
-- `grid`, `fixed`: the fixed rates, and their scores, shape (seeds, rates);
+- `grid`, `fixed`: the fixed learning rates, and their scores, shape (seeds, rates);
 - `sweep …`: the losses of range tests, shape (seeds, steps);
-- for the tasks that constants were chosen on, `peaks` and `cycles`: 14 heights, and the scores of cycles of several
-  shapes up to them, shape (seeds, shapes, heights);
-- for the others, `tops` and `heights`: 26 heights, and the scores of default cycles up to them, shape (seeds, heights).
+- for the tasks that constants were fitted to, `peaks` and `cycles`: 14 heights, and the scores of cycles of several
+  shapes up to these heights, shape (seeds, shapes, heights);
+- for the other tasks, `tops` and `heights`: 26 heights, and the scores of default cycles up to these heights, shape
+  (seeds, heights).
 """
 
 import re
@@ -57,24 +58,24 @@ def grid_of(task: Task) -> Any:
 
 
 def cycle(task: Task, peak: float, rise: float, shape: Any = "triangular", ratio: float = 100) -> Any:
-    """The rate of every update of one cycle up to `peak`, shape (steps,)."""
+    """Return the learning rate of every update of one cycle up to `peak`, shape (steps,)."""
     schedule = Cyclical.over(task.steps, 1, peak / ratio, peak, rise=rise, shape=shape)
     return schedule(np.arange(task.steps))
 
 
 def path_of(task: Task) -> Path:
-    """Where the results of a task are stored."""
+    """Return the file of the results of a task."""
     return FOLDER / (re.sub(r"[^a-z0-9]+", "-", task.name) + ".npz")
 
 
 def load(task: Task) -> dict[str, Any]:
-    """The stored results of a task."""
+    """Return the stored results of a task."""
     with np.load(path_of(task), allow_pickle=False) as stored:
         return dict(stored)
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train a task with everything above."""
+    """Train a task with all fixed learning rates and cycles, and store the results."""
     grid = grid_of(task)
     fixed = train(task, np.repeat(grid[:, None], task.steps, axis=1), SEEDS)
     best = grid[fixed.mean(0).argmax()]

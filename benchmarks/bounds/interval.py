@@ -1,17 +1,18 @@
-"""How often the interval of max_lr holds the max_lr of a range test with another seed.
+"""How often the interval of max_lr contains the max_lr of a range test with another seed.
 
     python benchmarks/bounds/interval.py [trials]
 
 Single range tests of eight seeds: 0 to 3, on which the constants of `cyclr.bounds.interval` were measured, and 4 to 7.
 Another seed means other initial weights and another order of the data. Every test of a task is compared with every
-other; tests without bounds are left out. The first table has a row for old and new seeds, for the tasks that nothing
-was fitted to, for other sweeps, and for constants that are measured with one family of tasks left out and judged on
-that family. The second table has the share held by thirds of the scatter, for 80 %: from quiet curves to noisy ones.
+other test of the task; tests without bounds are left out. The first table has rows for old and new seeds, for the tasks
+that nothing was fitted to, for other sweeps, and for constants that are measured without one family of tasks and judged
+on this family. The second table has the share of pairs inside the 80 % interval, for the lowest, the middle and the
+highest third of the scatter, from smooth to noisy curves.
 
-With `trials` it only judges range tests with refine=600, which moves max_lr by trial cycles: of the first two tasks of
-every family of dense networks, with seeds 0 to 3, in about ten minutes on one core.
+With `trials`, only range tests with refine=600 are judged, which change max_lr by trial cycles. They use the first two
+tasks of every family of dense networks and seeds 0 to 3, and take about ten minutes on one core.
 
-Sweeps that `ground_truth.py` does not make are stored in benchmarks/bounds/interval.npz. Missing ones are made, in
+Sweeps that `ground_truth.py` does not make are stored in benchmarks/bounds/interval.npz. Missing sweeps are made, in
 about twenty minutes on one core.
 """
 
@@ -39,7 +40,7 @@ SHARES = np.array([0.5, 0.8, 0.9, 0.95])
 
 
 class Pair(NamedTuple):
-    """Two tests of one task: |ln max_lr - ln max_lr'|, the scatter that the first one shows, and both seeds."""
+    """Two tests of one task: |ln max_lr - ln max_lr'|, the scatter of the first test, and both seeds."""
 
     distance: float
     scatter: float
@@ -49,7 +50,7 @@ class Pair(NamedTuple):
 
 
 def sweeps() -> dict[str, Any]:
-    """Losses of the default sweep by the task's name, shape (seeds, 150)."""
+    """Return the losses of the default sweep by the name of the task, shape (seeds, 150)."""
     found = dict(np.load(PATH)) if PATH.exists() else {}
     for task in ALL:
         if task.name not in found:
@@ -63,7 +64,7 @@ def sweeps() -> dict[str, Any]:
 
 
 def pairs_of(task: Task, results: Sequence[RangeTestResult]) -> list[Pair]:
-    """Every test of a task with every other one, if both have bounds."""
+    """Return every test of a task with every other test, if both have bounds."""
     found = []
     for first, second in itertools.permutations(range(len(results)), 2):
         one, other = results[first].bounds, results[second].bounds
@@ -77,7 +78,7 @@ def pairs_of(task: Task, results: Sequence[RangeTestResult]) -> list[Pair]:
 
 
 def results_of(losses: Any, name: str = "default") -> list[RangeTestResult]:
-    """The results of recorded losses, shape (seeds, steps), of the sweep of that name."""
+    """Return the results of the recorded losses of a sweep, shape (seeds, steps)."""
     return [result_of(name, row.astype(float)) for row in losses]
 
 
@@ -99,12 +100,12 @@ def distances(pairs: Iterable[Pair]) -> Any:
 
 
 def length_of(pairs: Iterable[Pair]) -> float:
-    """The constant that these pairs give: the mean over shares of the quantile over -ln(1 - share)."""
+    """Return the constant for these pairs: the mean over shares of quantile / -ln(1 - share)."""
     return float(np.mean(np.quantile(distances(pairs), SHARES) / -np.log1p(-SHARES)))
 
 
 def print_tables(rows: dict[str, list[Pair]], left_out: Any = None) -> None:
-    """Print what share of the pairs is held, and the same by thirds of the scatter; `left_out` is a further row."""
+    """Print the share of pairs inside the interval, in all and by thirds of the scatter. `left_out` is one more row."""
     limits = -LENGTH * np.log1p(-SHARES)
     held = {name: distances(pairs)[:, None] <= limits for name, pairs in rows.items()}
     print(f"| tests | pairs | {' | '.join(f'{share:.0%}' for share in SHARES)} | median factor at 80% |")

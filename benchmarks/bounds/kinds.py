@@ -1,9 +1,10 @@
-"""The kinds of `bounds.schedule` against one another: the same bounds, runs of the same length.
+"""Comparison of the kinds of `bounds.schedule`, with the same bounds and runs of the same length.
 
     python benchmarks/bounds/kinds.py [FAMILY ...]
 
-Each of four seeds has a range test of its own. A shortfall is the score of the best of 25 fixed rates (mean of four
-seeds) minus the score of the run, as in `compare.py`; a diverged run scores 0. By default all families of tasks.
+Each of four seeds has a separate range test. A shortfall is the score of the best of 25 fixed learning rates (mean of
+four seeds) minus the score of the run, as in `compare.py`; a diverged run has score 0. By default all families of tasks
+are run.
 """
 
 import sys
@@ -26,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def shortfalls(task: Task) -> Any:
-    """Mean shortfalls of one task over the seeds whose range test gives bounds, shape (kinds,)."""
+    """Return the mean shortfalls of a task over the seeds whose range test gives bounds, shape (kinds,)."""
     steps, mark = np.arange(task.steps), load(task)["fixed"].mean(0).max()
     found = {seed: range_test(task, seed).bounds for seed in SEEDS}
     rates = [

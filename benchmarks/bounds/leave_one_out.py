@@ -1,13 +1,13 @@
-"""How constants of the rule for bounds are chosen, and what such a choice is worth on tasks that had no say in it.
+"""Choice of the constants of the rule for bounds, and the worth of such a choice on tasks that were left out.
 
     python benchmarks/bounds/leave_one_out.py
 
-The rule reads max_lr off a range test as a weighted geometric mean of three rates, over a constant
-(`cyclr.bounds.knee`). Weights and constant are chosen from a grid by the mean shortfall, over all tasks, seeds and
-stored sweeps, of a cycle up to that rate; scores between the stored heights of cycles are interpolated. First table:
-the best of the grid for every shape of the cycle, on all tasks. Second: for every family of tasks, what is best on all
-the others, and its shortfall on that family, which is what a user with a task of a new kind gets. Nothing is trained;
-it takes a few minutes.
+The rule reads max_lr from the curve of a range test: a weighted geometric mean of three learning rates, divided by a
+constant (`cyclr.bounds.knee`). Weights and constant are chosen from a grid by the mean shortfall of a cycle up to this
+max_lr, over all tasks, seeds and stored sweeps. Scores between the stored heights of cycles are interpolated. First
+table: the best choice for every shape of the cycle, on all tasks. Second table: for every family of tasks, the best
+choice on all other families, and its shortfall on the family that was left out. This is the shortfall for a user with a
+task of a new kind. Nothing is trained; the command takes a few minutes.
 """
 
 import itertools
@@ -27,11 +27,11 @@ CONSTANTS = np.arange(-0.2, 1.21, 0.1)
 """Of the division, in decades."""
 
 WORST = 0.1
-"""Shortfalls are cut here in the choice, as one failure must not decide over everything else."""
+"""Largest shortfall in the choice, because one failed run must not decide the choice."""
 
 
 def readings(lr: Any, loss: Any) -> list[float]:
-    """The logarithms of the three rates, of a sweep that stops as a range test does."""
+    """Return the logarithms of the three learning rates of a sweep that stops like a range test."""
     test = RangeTest(float(lr[0]), float(lr[-1]), len(lr))
     for _ in test:
         test.record(loss[test.recorded])
@@ -40,7 +40,7 @@ def readings(lr: Any, loss: Any) -> list[float]:
 
 
 def shortfalls(truth: dict[str, Any], cycle: int, rates: Any) -> Any:
-    """Of cycles up to rates (logarithms), by interpolation; below and above the stored heights those of fixed rates."""
+    """Return shortfalls of cycles up to log rates, by interpolation; outside the stored heights, of fixed rates."""
     fixed, scores = truth["fixed"].mean(0), truth["cycles"][:, cycle].mean(0)
     grid, peaks = np.log10(truth["grid"]), np.log10(truth["peaks"])
     outside = np.interp(rates, grid, fixed)

@@ -1,8 +1,8 @@
 """Small networks as pure functions, so that hundreds of training runs fit into one compiled call.
 
-A model is `init(key) -> (parameters, state)` and `apply(parameters, state, x, key, train) -> (output, state)`; the
-state holds the running statistics of batch normalization, the key is that of the dropout. Convolutions are matrix
-products of shifted images: many networks at a time are then one batched product, which a CPU does well.
+A model is `init(key) -> (parameters, state)` and `apply(parameters, state, x, key, train) -> (output, state)`. The
+state holds the running statistics of batch normalization, and the key is for dropout. Convolutions are matrix products
+of shifted images, so many networks together are one batched product, which is fast on a CPU.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def cnn(
 
 
 def gru(tokens: int, features: int, width: int, outputs: int, *, every: bool = False) -> Model:
-    """A gated recurrent unit over the rows of an image; the last state is read out, or `every` one."""
+    """A gated recurrent unit over the rows of an image. The output uses the last state, or `every` state."""
 
     def init(key: Any) -> Any:
         keys = jax.random.split(key, 3)
@@ -155,7 +155,7 @@ def gru(tokens: int, features: int, width: int, outputs: int, *, every: bool = F
 def attention(tokens: int, features: int, width: int, outputs: int, *, blocks: int = 1, causal: bool = False) -> Model:
     """A small transformer over the rows of an image: single-headed, normalized before each part.
 
-    A causal one looks back only, and has an output for every token.
+    A causal transformer sees only earlier tokens, and has an output for every token.
     """
     seen = jnp.tril(jnp.ones((tokens, tokens), bool)) if causal else True
 
@@ -258,9 +258,9 @@ def per_pixel(shape: tuple[int, int, int], channels: tuple[int, ...], outputs: i
 
 
 def two_views(encoder: Model, noise: float) -> Model:
-    """Train an encoder on two views of each sample, which have a fifth of the values erased and normal noise.
+    """Train an encoder on two views of each sample, with a fifth of the values erased and with normal noise.
 
-    In training the output has the first views of all samples, and then the second ones.
+    In training the output has the first views of all samples, and then the second views.
     """
 
     def view(key: Any, x: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Tasks that no constant of the rule for bounds was chosen on. They judge; nothing is fitted to them.
+"""Tasks for judging the rule for bounds. No constant of the rule is fitted to them.
 
-Other kinds than those of `tasks.TASKS`: language models, deep residual networks, denoising, classes of pixels, a
-contrastive loss, ill-conditioned linear models, backbones with a lower rate than the head, and thousands of updates.
-`leave_one_out.py`, by which constants are chosen, reads `TASKS` only. Results on `NEW_TASKS` are published and change
-nothing.
+Their kinds differ from `tasks.TASKS`: language models, deep residual networks, denoising, classes of pixels, a
+contrastive loss, ill-conditioned linear models, backbones with a lower learning rate than the head, and thousands of
+updates. `leave_one_out.py`, which chooses the constants, reads only `TASKS`. Results on `NEW_TASKS` are published, but
+do not change the rule.
 """
 
 from collections.abc import Callable

@@ -1,10 +1,11 @@
-"""How far curves of pure noise seem to fall, in standard errors, by which `FLAT` and `NOISY` of the rule were chosen.
+"""Apparent fall of curves of pure noise, in standard errors. `FLAT` and `NOISY` of the rule were chosen by it.
 
     python benchmarks/bounds/noise.py
 
-A loss of level 2.3 with independent normal noise of 0.1, 300 times, over the rates of the default sweep and of one with
-equal differences; once as it is, and once with a rise at the end as of training that turns unstable. Nothing is learned
-in any of them, so that every fall is noise. Then how many of 3,000 such curves are taken for a reward that rises.
+A curve is a constant loss of 2.3 with independent normal noise of 0.1. There are 300 curves with the learning rates of
+the default sweep, and 300 with equally spaced learning rates, each without and with a rise at the end, as in unstable
+training. Nothing is learned in any of them, so every fall is noise. The last number says how many of 3,000 such curves
+are mistaken for a rising reward.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
 def falls(points: int, spacing: str, *, rise: bool) -> np.ndarray:
-    """How many standard errors each curve falls by, shape (CURVES,)."""
+    """Return the fall of each curve in standard errors, shape (CURVES,)."""
     lr = learning_rates(1e-6, 10, points, spacing)
     unstable = 5 * np.maximum(np.log10(lr / 0.3), 0) if rise else 0.0
     found = []

@@ -1,11 +1,12 @@
-"""What other tools suggest for the same task: by their own sweep, smoothing, stopping and installed rule.
+"""The suggestions of other tools for the same task, by their own sweep, smoothing, stopping and installed rule.
 
-A sweep is run by `training.sweep` at the rates that the tool uses by default. Its losses then go through the tool's
-smoothing and stopping rule (a few lines each, from its source) and into the tool's own function. A tool that raises or
-returns nothing has no suggestion.
+`training.sweep` runs a sweep with the learning rates that the tool uses by default. The losses are smoothed and cut by
+the tool's smoothing and stopping rule (a few lines each, from its source), and passed to the tool's own function. A
+tool that raises or returns nothing has no suggestion.
 
-Needs `pip install --no-deps fastai fastcore fastprogress python-fasthtml itsdangerous python-multipart fastdownload
-fasttransform plum-dispatch beartype torch-lr-finder` beside the `dev` extra; a peer that is not installed is left out.
+It needs the `dev` extra and `pip install --no-deps fastai fastcore fastprogress python-fasthtml itsdangerous
+python-multipart fastdownload fasttransform plum-dispatch beartype torch-lr-finder`. Tools that are not installed are
+left out.
 """
 
 import contextlib
@@ -27,8 +28,8 @@ class Peer:
     """A finder of another tool.
 
     Args:
-        first, last, steps: its sweep by default.
-        suggest: from the rates and the raw losses of all steps to a rate, or None.
+        first, last, steps: its default sweep.
+        suggest: returns a learning rate or None, from the learning rates and the raw losses of all steps.
     """
 
     first: float
@@ -38,7 +39,7 @@ class Peer:
 
 
 def debiased(losses: Losses, beta: float) -> Losses:
-    """The running mean that fastai and Lightning record."""
+    """Return the running mean that fastai and Lightning record."""
     mean, smoothed = 0.0, []
     for step, loss in enumerate(losses, 1):
         mean = beta * mean + (1 - beta) * loss
@@ -47,7 +48,7 @@ def debiased(losses: Losses, beta: float) -> Losses:
 
 
 def _lagging(losses: Losses, factor: float) -> Losses:
-    """The running mean that torch-lr-finder and Ignite record."""
+    """Return the running mean that torch-lr-finder and Ignite record."""
     smoothed: list[float] = []
     for loss in losses:
         smoothed.append(loss if not smoothed else factor * loss + (1 - factor) * smoothed[-1])
@@ -55,7 +56,7 @@ def _lagging(losses: Losses, factor: float) -> Losses:
 
 
 def until(smoothed: Losses, times: float) -> int:
-    """How many points are recorded until the loss is above `times` its lowest, or is not finite."""
+    """Return the number of points until the loss is above `times` its lowest value, or is not finite."""
     lowest = math.inf
     for step, loss in enumerate(smoothed):
         if not math.isfinite(loss):
@@ -137,7 +138,7 @@ _MAKERS: dict[str, Callable[[], Peer]] = {
 
 
 def installed() -> dict[str, Peer]:
-    """The peers whose package can be imported."""
+    """Return the tools whose package can be imported."""
     found = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,7 +149,7 @@ def installed() -> dict[str, Peer]:
 
 
 def suggestion(peer: Peer, lr: Rates, loss: Losses) -> float | None:
-    """What a peer suggests, or None if it raises or returns no rate."""
+    """Return the suggestion of a tool, or None if it raises or returns no learning rate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

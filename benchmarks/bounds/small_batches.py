@@ -1,10 +1,11 @@
-"""What bounds are worth if noise may hide the fall of the loss, by how much the smoothed loss falls nevertheless.
+"""Worth of bounds if noise hides the fall of the loss, by the remaining fall of the smoothed loss.
 
     python benchmarks/bounds/small_batches.py
 
-Tasks of the benchmark at batch sizes 1 to 8, and those of fine-tuning at 8 and 32, three seeds each. For range tests
-that are `"flat"` and diverged, prints how far the loss fell, in standard errors, and the share of the best score that
-is lost with max_lr at a twentieth of the last rate of the test. It takes about half an hour on two cores.
+Tasks of the benchmark run with batch sizes 1 to 8, and fine-tuning tasks with 8 and 32, with three seeds each. For
+range tests that are `"flat"` and diverged, the command prints the fall of the loss in standard errors, and the share of
+the best score that is lost with max_lr at a twentieth of the last learning rate of the test. It takes about half an
+hour on two cores.
 """
 
 from dataclasses import replace
@@ -25,7 +26,7 @@ def main() -> None:
     falls, lost = [], []
     for task in TASKS:
         fine = task.family == "fine-tuning"
-        # Two of every family.
+        # Two tasks of every family.
         if task.family not in FAMILIES or not (fine or task.name.split(":")[0][-2:] in (" 1", " 2")):
             continue
         for batch in (8, 32) if fine else (1, 2, 4, 8):

@@ -1,14 +1,14 @@
-"""How far bounds move when nothing that matters changes: the seed, the steps, the range, a factor of the loss.
+"""Changes of the bounds if only unimportant settings change: the seed, the steps, the range, a factor of the loss.
 
     python benchmarks/bounds/stability.py
 
-By task, the largest max_lr over the smallest: over four seeds with the default sweep, and over sweeps (the geometric
-mean of the seeds). Single range tests, without the repeats that `range_test` makes of noisy curves. The sweep over five
-decades counts only where it reaches what was found. The last row: a loss multiplied by 100, whose bounds have to be a
-hundredth with SGD; the factor is 1 where that is so.
+For each task: the largest max_lr divided by the smallest, over four seeds with the default sweep, and over sweeps (the
+geometric mean of the seeds). These are single range tests, without the repeats that `range_test` makes for noisy
+curves. The sweep over five decades counts only if it reaches the max_lr of the other sweeps. The last row is for a loss
+multiplied by 100, for which SGD needs a hundredth of the bounds; a factor of 1 means that the bounds are a hundredth.
 
-Below the table: by which power of the number of steps each reading moves as it stands on the curve, the median over
-tasks and seeds, from 100 to 400 steps over eight decades. What `cyclr.bounds.knee` takes back of it is its `POWER`.
+Below the table: the power of the number of steps by which each reading of the curve changes, from 100 to 400 steps over
+eight decades, as the median over tasks and seeds. `cyclr.bounds.knee` corrects for the power `POWER`.
 """
 
 import dataclasses
@@ -35,12 +35,12 @@ def result_of(name: str, losses: Any) -> RangeTestResult:
 
 
 def bounds_of(name: str, losses: Any) -> Bounds:
-    """The bounds of such a sweep."""
+    """Return the bounds of such a sweep."""
     return result_of(name, losses).bounds
 
 
 def powers(truths: Sequence[dict[str, Any]]) -> Any:
-    """By which power of the number of steps the rates move where the loss flattens, settles and is back, shape (3,)."""
+    """Return the powers of the number of steps for the rates where the loss flattens, settles and is back."""
 
     def logs(steps: int, truth: dict[str, Any], seed: int) -> Any:
         name = f"{steps} steps over eight decades"
@@ -52,7 +52,7 @@ def powers(truths: Sequence[dict[str, Any]]) -> Any:
 
 
 def spread(values: Sequence[float | None]) -> float:
-    """The largest over the smallest; infinite if one is missing."""
+    """Return the largest value divided by the smallest; infinity if a value is missing."""
     return np.inf if None in values else float(max(values) / min(values))  # type: ignore[type-var]
 
 

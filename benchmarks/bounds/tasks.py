@@ -1,6 +1,7 @@
 """The tasks of the benchmark: data, model, loss, optimizer and batch size, in families for leaving one out.
 
-Everything is real or a standard generator of scikit-learn, and small enough to be trained hundreds of times.
+All data is real or from a standard generator of scikit-learn. All tasks are small enough to be trained hundreds of
+times.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,13 +22,13 @@ class Task:
     """One training problem.
 
     Args:
-        family: what is left out together.
-        batch: samples in an update.
+        family: name of the group of tasks that is left out together.
+        batch: samples per update.
         steps: updates of a whole training run.
         scale: factor of the loss.
-        pretrained: what 400 updates at Adam's default rate were made on before the task begins: the same classes (and
-            data) or half of the classes, with a new last layer afterwards or not.
-        backbone: factor of the rate of all layers but the last.
+        pretrained: data of 400 updates with Adam's default learning rate before the task: the same classes (and data)
+            or half of the classes, with or without a new last layer afterwards.
+        backbone: factor of the learning rate of all layers except the last.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Task:
 
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {
-    # Each with a rate of 1; the rate of the update multiplies what they return.
+    # Each with a learning rate of 1. The learning rate of the update multiplies the updates that they return.
     "sgd": lambda: optax.sgd(1.0),
     "momentum": lambda: optax.sgd(1.0, momentum=0.9),
     "nesterov": lambda: optax.sgd(1.0, momentum=0.9, nesterov=True),
@@ -59,7 +60,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "nadam": lambda: optax.nadam(1.0),
     "lion": lambda: optax.lion(1.0, weight_decay=0.01),
     "muon": lambda: contrib.muon(1.0),
-    # For those who would rather not choose.
+    # Optimizers that need no learning rate.
     "prodigy": lambda: contrib.prodigy(1.0),
     "D-Adaptation": lambda: contrib.dadapt_adamw(1.0),
     "schedule-free": lambda: contrib.schedule_free_adamw(0.0025),
@@ -69,7 +70,7 @@ DEFAULT_RATE = {
     "sgd": 0.01, "momentum": 0.01, "nesterov": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 1e-2,
     "nadam": 1e-3, "lion": 1e-4, "muon": 0.02,
 }  # fmt: skip
-"""What the frameworks take if nothing is said (Keras' and torch's; Lion and Muon: their authors' advice)."""
+"""The default learning rates of the frameworks (Keras and torch; for Lion and Muon the advice of their authors)."""
 
 
 def mlp(*hidden: int, **options: Any) -> Callable[[Data], Model]:
@@ -89,7 +90,7 @@ def attention(width: int, blocks: int = 1, tokens: int = 8, **options: Any) -> C
 
 
 def tasks_of(rows: Iterable[tuple[Any, ...]]) -> list[Task]:
-    """The tasks of rows of `Task`'s arguments without the name, numbered by family."""
+    """Return tasks from rows of `Task`'s arguments without the name. Names are numbered by family."""
     tasks: list[Task] = []
     for row in rows:
         family, data, _, optimizer, batch = row[:5]
@@ -165,7 +166,7 @@ TASKS = _tasks()
 
 
 def _similarities(out: Any) -> Any:
-    """Cosines between all outputs but of each with itself, shape (count, count)."""
+    """Return the cosines between all pairs of different outputs, shape (count, count)."""
     out = out * jax.lax.rsqrt((out**2).sum(-1, keepdims=True) + 1e-6)
     return jnp.where(jnp.eye(len(out), dtype=bool), -jnp.inf, out @ out.T)
 
@@ -178,7 +179,7 @@ def _contrastive(out: Any) -> Any:
 
 
 def loss_of(task: Task) -> Callable[[Any, Any], Any]:
-    """Mean loss of a batch of outputs and targets."""
+    """Return the mean loss of a batch of outputs and targets."""
     if task.loss == "contrastive":
         return lambda out, y: task.scale * _contrastive(out)
     elementwise: dict[str, Callable[[Any, Any], Any]] = {
@@ -192,9 +193,9 @@ def loss_of(task: Task) -> Callable[[Any, Any], Any]:
 
 
 def score_of(task: Task) -> Callable[[Any, Any], Any]:
-    """Accuracy, or R² averaged over the targets; 0 for a run that diverged or does worse than the mean.
+    """Return the accuracy, or R² averaged over the targets; 0 for a run that diverged or is worse than the mean.
 
-    The accuracy of a contrastive task is the share of outputs whose nearest neighbour is of the same class.
+    The accuracy of a contrastive task is the share of outputs whose nearest neighbour has the same class.
     """
     if task.loss == "contrastive":
 

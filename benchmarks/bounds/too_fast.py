@@ -1,10 +1,10 @@
-"""Whether a test whose loss fell within few updates was too fast: what `refine=600` gains, by the updates of the fall.
+"""Gain of `refine=600` by the number of updates in which the loss fell, to see if range tests with few were too fast.
 
     python benchmarks/bounds/too_fast.py
 
-From the sweeps and scores that `ground_truth.py` and `compare.py` stored for the 54 tasks, seeds 0 to 3. The updates of
-a fall are those from a tenth of it to its lowest point. A gain is the mean score of the task's runs with `refine=600`
-minus that without; the factor is the height of the best of the 25 fixed rates over max_lr.
+It reads the sweeps and scores that `ground_truth.py` and `compare.py` stored for the 54 tasks, with seeds 0 to 3. The
+updates of a fall are counted from a tenth of the fall to the lowest point. A gain is the mean score of the task's runs
+with `refine=600` minus the mean score without. The factor is the best of the 25 fixed learning rates divided by max_lr.
 """
 
 import itertools

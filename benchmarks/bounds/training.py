@@ -1,4 +1,4 @@
-"""Trains a task many times in one compiled call: all rates of a grid, and all seeds, side by side."""
+"""Train a task many times in one compiled call: all learning rates of a grid, and all seeds, side by side."""
 
 import functools
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from optax import contrib
 from tasks import OPTIMIZERS, Task, loss_of, score_of
 
 MOST_TOGETHER = 96
-"""Rates trained side by side: more do not fit the caches."""
+"""Number of learning rates that are trained side by side. More do not fit into the caches."""
 
 
 def batches(task: Task, seed: int, steps: int) -> Any:
-    """Indices of the samples of every update, shape (steps, batch): epoch after epoch, each in an order of its own."""
+    """Return the sample indices of every update, shape (steps, batch). Every epoch has a different order."""
     rng = np.random.default_rng(1000 + seed)
     samples = len(task.dataset.x)
     size = min(task.batch, samples)
@@ -30,7 +30,7 @@ def batches(task: Task, seed: int, steps: int) -> Any:
 
 @functools.cache
 def initial(task: Task, seed: int) -> Any:
-    """Parameters and state before the task begins; the same for every rate."""
+    """Return parameters and state at the start of the task. They are the same for every learning rate."""
     model, data = task.model(task.dataset), task.dataset
     start = model.init(jax.random.key(seed))
     if task.pretrained is None:
@@ -46,7 +46,7 @@ def initial(task: Task, seed: int) -> Any:
 
 
 def _last(parameters: Any) -> Any:
-    """True for the parameters of the last layer, False for others."""
+    """Return True for the parameters of the last layer, and False for the others."""
     name = "head" if "head" in parameters else "layers"
 
     def of_last(path: Any, _: Any) -> bool:
@@ -56,10 +56,10 @@ def _last(parameters: Any) -> Any:
 
 
 def update_of(task: Task, transform: Any) -> Any:
-    """One update of a task by an optimizer with a rate of 1.
+    """Return a function that makes one update of a task, with an optimizer whose learning rate is 1.
 
-    It takes the parameters, their state, the optimizer's state and a random key, and the samples and the rate of the
-    update. It returns the first four after the update, and the loss of the batch before it.
+    The function takes the parameters, their state, the optimizer's state, a random key, and the samples and the
+    learning rate of the update. It returns the first four after the update, and the batch's loss before the update.
     """
     model, loss_fn = task.model(task.dataset), loss_of(task)
     x, y = jnp.asarray(task.dataset.x), jnp.asarray(task.dataset.y)
@@ -84,7 +84,7 @@ def update_of(task: Task, transform: Any) -> Any:
 
 
 def _run(task: Task, optimizer: str, start: Any, order: Any, rates: Any, key: Any) -> Any:
-    """Parameters and state after training, and the loss of every batch before its update."""
+    """Return parameters and state after training, and the loss of every batch before its update."""
     transform = OPTIMIZERS[optimizer]()
     parameters, state = start
     carried = (parameters, state, transform.init(parameters), key)
@@ -112,10 +112,10 @@ def train(task: Task, rates: Any, seeds: Sequence[int], optimizer: str | None = 
     """Train with many rates, and return the scores on the validation data, shape (seeds, runs).
 
     Args:
-        task: what to train.
-        rates: the rate of every update, shape (runs, steps), or (seeds, runs, steps) where seeds have their own.
-        seeds: of the initial weights, the order of the data and dropout.
-        optimizer: another one than the task's.
+        task: the task to train.
+        rates: learning rate of every update, shape (runs, steps), or (seeds, runs, steps) if they differ by seed.
+        seeds: seeds of the initial weights, the order of the data and dropout.
+        optimizer: an optimizer that replaces the optimizer of the task.
     """
     rates = np.broadcast_to(np.asarray(rates, np.float32), (len(seeds), *np.shape(rates)[-2:]))
     run = _compiled(task, optimizer or task.optimizer)
@@ -128,10 +128,10 @@ def train(task: Task, rates: Any, seeds: Sequence[int], optimizer: str | None = 
 
 
 def sweep(task: Task, rates: Any, seed: int, repeat: int = 0, order: Any = None) -> Any:
-    """The losses of a range test that nothing stops, shape (steps,).
+    """Return the losses of a range test that is never stopped, shape (steps,).
 
-    It begins where training with this seed begins, but sees the data in another order, which the repeat decides, or in
-    the order given, shape (steps, batch).
+    The range test starts with the same weights as training with this seed, but with another order of the data. The
+    order depends on the repeat, or it is given with shape (steps, batch).
     """
     rates = np.asarray(rates, np.float32)
     order = batches(task, 50 + seed + 100 * repeat, len(rates)) if order is None else order

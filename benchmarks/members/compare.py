@@ -1,11 +1,12 @@
-"""Ensembles and averages of one run against one cycle and against five runs, of the same number of updates each.
+"""Ensembles and averages of one run against one cycle and against five runs, each with the same number of updates.
 
     python benchmarks/members/compare.py [SEEDS] [UPDATES]
 
-A small CNN in PyTorch learns the digits of scikit-learn from 600 images; 1,197 others are the test. SGD with momentum
-0.9 and weight decay 1e-3, batches of 32, base_lr 0.001, max_lr 0.1 for every policy, images moved by up to one pixel.
-By default 5 seeds and 1,500 updates. Printed are, for each policy, the mean test error over the seeds with its standard
-error, the quotient with that of the single cycle, the mean test loss, and the models that a prediction costs.
+A small CNN in PyTorch learns the digits of scikit-learn from 600 images and is tested on 1,197 other images. All
+policies use SGD with momentum 0.9 and weight decay 1e-3, batches of 32, base_lr 0.001, max_lr 0.1, and images shifted
+by up to one pixel; by default 5 seeds and 1,500 updates. Printed for each policy are the mean test error over the seeds
+with its standard error, the ratio to the error of the single cycle, the mean test loss, and the number of models that
+one prediction evaluates.
 """
 
 import copy
@@ -75,7 +76,7 @@ def trained(seed: int, schedule: cyclr.Schedule, updates: int, decay: float | No
 
 
 def measured(predict) -> tuple[float, float]:
-    """Return error and loss on the test of a function that returns probabilities."""
+    """Return the test error and the test loss of a function that returns probabilities."""
     with torch.no_grad():
         found = predict(TEST_X)
     wrong = (found.argmax(1) != TEST_Y).float().mean().item()
@@ -87,7 +88,7 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def results(seed: int, updates: int) -> dict[str, tuple[float, float, int]]:
-    """Return error, loss, and models of a prediction, by policy."""
+    """Return error, loss, and the number of models of a prediction, by policy."""
     found: dict[str, tuple[float, float, int]] = {}
     statistics = [*batches(1000 + seed, 40)]
 

@@ -1,11 +1,11 @@
-"""What members cost: updates beside `Snapshots`, a prediction, memory and files, as ratios.
+"""Cost of members: updates with `Snapshots`, a prediction, memory and files, as ratios.
 
     python benchmarks/members/cost.py torch [ROUNDS]
     KERAS_BACKEND=tensorflow python benchmarks/members/cost.py keras
     python benchmarks/members/cost.py jax
 
-A CNN of 431,080 parameters, 20 batches of 50 random images, on one thread. Printed are medians of the ratios
-of CPU times over the rounds, by default 15, in each of which all sides alternate.
+A CNN of 431,080 parameters, 20 batches of 50 random images, on one thread. Printed are the medians over the rounds of
+the ratios of CPU times. There are 15 rounds by default, and in each round all variants alternate.
 """
 
 import os
@@ -28,7 +28,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(UPDATES * BATCH, 28, 28, 1)).astype("float32")
 Y = RNG.integers(0, 10, UPDATES * BATCH)
 Sides = Iterator[tuple[list[Callable[[], object]], int, int]]
-"""The functions that are timed against the first, and the bytes of a member and of the parameters."""
+"""The functions that are timed against the first function, and the bytes of a member and of the parameters."""
 
 
 def torch_sides(folder: str) -> Sides:
@@ -159,7 +159,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def ratios(functions: list[Callable[[], object]], rounds: int) -> Iterator[float]:
-    """Yield the median ratio of each function's time to that of the first, without a first round, which compiles."""
+    """Yield the median ratio of each function's time to the time of the first. A first, compiling round is left out."""
     times = [[seconds(function) for function in functions] for _ in range(rounds + 1)][1:]
     for number in range(1, len(functions)):
         yield statistics.median(row[number] / row[0] for row in times)

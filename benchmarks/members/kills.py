@@ -1,12 +1,13 @@
-"""Runs that keep members in a folder, killed by SIGKILL at random moments and started again each time.
+"""Runs that keep members in a folder, and are killed by SIGKILL at random moments and resumed each time.
 
     python benchmarks/members/kills.py torch [--kills 10]
     KERAS_BACKEND=tensorflow python benchmarks/members/kills.py keras
     python benchmarks/members/kills.py jax
 
-A run of 240 updates ends a cycle every 8 and keeps the last 4 members of 1 MB. It saves a checkpoint every few updates
-(Keras: `BackupAndRestore`) and goes on from there. After each kill the folder must hold the last members up to the
-moment of the kill, each once, with the weights of a run that was not killed, bit for bit. Exit status 1 if not.
+A run of 240 updates ends a cycle every 8 updates and keeps the last 4 members of 1 MB. It saves a checkpoint every few
+updates (Keras: `BackupAndRestore`) and continues from there. After each kill the folder must hold the last members up
+to the moment of the kill, each once, with the weights of a run that was not killed, bit for bit. Otherwise the exit
+status is 1.
 """
 
 import argparse
@@ -125,7 +126,7 @@ def trained(kind: str, folder: Path, keep: int | None, until: int = STEPS, wait:
         for line in process.stdout or ():
             last = max(last, int(line))
             if last >= until and not killed:
-                # It goes on meanwhile, so this comes in the middle of anything.
+                # The process continues until the kill, so the kill may hit any operation.
                 time.sleep(wait)
                 os.kill(process.pid, signal.SIGKILL)
                 killed = True
@@ -135,7 +136,7 @@ def trained(kind: str, folder: Path, keep: int | None, until: int = STEPS, wait:
 
 
 def faults(kind: str, folder: Path, last: int, whole: dict[int, list[np.ndarray]]) -> tuple[int, int, int]:
-    """Return how many members are lost, there twice, and not those of the whole run, after an update."""
+    """Return the numbers of members that are lost, duplicate, and different from the uninterrupted run."""
     members, leaves = RUNS[kind](folder, KEEP, False)
     steps = [member.step for member in members]
     newest = max([*steps, *(step for step in whole if step <= last)], default=-1)
