@@ -1,4 +1,4 @@
-"""Internal settings of Weights & Biases (names with `x_`), which keep descriptions of the machine out of a run."""
+"""Internal settings of Weights & Biases (`x_…`), which keep descriptions of the machine out of a run."""
 
 from typing import Any
 

@@ -24,7 +24,7 @@ from cyclr._checks import did_you_mean
 from cyclr.errors import DataError
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
-"""The data sets known by name: `"digits"` is embedded in scikit-learn, `keras.datasets` has the others."""
+"""The data sets that have a name: `"digits"` is embedded in scikit-learn, the others come from `keras.datasets`."""
 
 _Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 _Arrays = tuple[NDArray[Any], NDArray[Any], str, str]
@@ -33,7 +33,7 @@ _Arrays = tuple[NDArray[Any], NDArray[Any], str, str]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in two parts, one to train on and one held out; `load` makes and checks them.
+    """Labelled images for training and for validation. `load` creates and checks them.
 
     Args:
         name: name of the data in tables and titles.

@@ -100,7 +100,7 @@ class Kind(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A kind of policy, with its options as fields. A new kind is a subclass with a `tag`, listed in `KINDS`.
 
     Policies of all kinds except `cosine` and `plateau` can end with an ensemble or average of members. Members are the
-    weights at the ends of cycles, or after every `every` steps. The last `keep` members are combined.
+    weights at the ends of cycles or, with `every`, after each such number of steps. The last `keep` are combined.
     """
 
     from_bounds: ClassVar[tuple[str, ...]] = ()
@@ -427,7 +427,7 @@ class RunningAverage(Triangular, frozen=True, tag="ema"):
 
 
 class FromSchedule(Kind, frozen=True, tag="schedule"):
-    """Any schedule, from its `to_dict()`; from the `to_dict()` of `Bounds`, `bounds.schedule` of the run's length."""
+    """Any schedule, given by its `to_dict()`. The `to_dict()` of `Bounds` stands for `bounds.schedule` of the run."""
 
     schedule: dict[str, Any]
 

@@ -138,8 +138,9 @@ class Spec:
             (`epochs` or `steps`), `seeds`, `refine` (as in `range_test`), and an `optimizer`, which replaces the
             optimizers of the comparison. `"schedule"` takes an inline `schedule`, or a `file` with a schedule, `Bounds`
             or a `RangeTestResult`; for the last two, `bounds.schedule` with the length of the run is used. With
-            `ending` (`"ensemble"` or `"average"`) the training ends with an ensemble or average of members: the weights
-            at the ends of cycles, or after every `every` steps; only the last `keep` of them.
+            `ending` (`"ensemble"` or `"average"`) the training ends with an ensemble or average of members. Members are
+            the weights at the ends of cycles or, with `every`, after each such number of steps. With `keep`, only the
+            last members are used.
         workload: `"cnn"` (the classic small CNN), `"mlp"` (one hidden layer of 64), or `FILE.py:function`, a function
             without arguments that returns a model, with or without its data, optimizer and loss; see
             `cyclr.experiments.workloads.builder`.
