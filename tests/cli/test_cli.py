@@ -477,7 +477,7 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--schedule", "."], "'.' holds neither a run nor a range test"),
         (["--schedule", "other.json"], "schedule must be one of"),
         (["--schedule", "function.json"], "schedule must be one of 'Anneal'"),
-        (["--output", "missing/folder.png"], "folder 'missing', for folder.png, does not exist. Make it, or write"),
+        (["--output", "missing/folder.png"], "folder 'missing', for folder.png, does not exist. Create it, or write"),
         (["--output", "broken.json/a.png"], "'broken.json', for a.png, must be a folder that can be written"),
         (["--output", "picture"], "--output must end in .png, .svg, .pdf"),
         (["--output", "a.html"], "--output must end in .png, .svg, .pdf"),

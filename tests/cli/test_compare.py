@@ -267,7 +267,7 @@ def test_a_path_is_printed_as_it_is(here: Path) -> None:
             ["--baseline", "fixd 0.1"],
             "--baseline must be one of 'fixed 0.1', 'cosine 0.2'; got --baseline 'fixd 0.1'. Did you mean 'fixed 0.1'?",
         ),
-        (["--csv", "missing/table.csv"], "folder 'missing', for table.csv, does not exist. Make it"),
+        (["--csv", "missing/table.csv"], "folder 'missing', for table.csv, does not exist. Create it"),
         (["--csv", "."], "'.' must be a file to write; it is a folder"),
     ],
 )

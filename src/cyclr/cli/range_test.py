@@ -47,7 +47,7 @@ def range_test(
     max_lr: Annotated[float, typer.Option(help="Last learning rate.")] = 10.0,
     steps: Annotated[int, typer.Option(min=2, help="Number of updates, each at another learning rate.")] = 150,
     spacing: Annotated[Spacing, typer.Option(help="How the learning rate rises.")] = "exponential",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per update; use that of your training.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per update, as in your training.")] = 32,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Length of your training in epochs; trial cycles then find bounds for this length."),

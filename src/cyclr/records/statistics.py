@@ -379,7 +379,7 @@ _COLUMNS = (
 def write_csv(summary: Summary, path: str | Path) -> None:
     """Write the rows as CSV. An interval has three columns, and unknown values are empty.
 
-    If a policy has an ending, the last columns are those of endings and their predictions. An existing file is replaced
+    If a policy has an ending, the last columns are for endings and their predictions. An existing file is replaced
     atomically.
 
     Raises:
