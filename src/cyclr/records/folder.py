@@ -111,8 +111,8 @@ class RunFolder:
             ids: the ids of the trials of the comparison.
             folder_of_paths: the folder that relative paths in the description start from.
             workload_sha256: SHA-256 of the user's file, or None.
-            command: the command line for run.json; by default the command line of this process, without the folder of the
-                program.
+            command: the command line for run.json; by default the command line of this process, without the program's
+                folder.
 
         Raises:
             RunFolderError: another process writes to the folder, it holds another comparison, or it cannot be written.
