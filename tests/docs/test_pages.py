@@ -166,6 +166,25 @@ def test_a_page_says_what_to_install(page: Path) -> None:
     assert set().union(*map(imported, programs)) - set(sys.stdlib_module_names) <= installed
 
 
+HOW_TO = [page for page in LESSONS if page.parent.name == "how-to"]
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=name)
+def test_a_how_to_links_to_an_explanation_in_its_introduction(page: Path) -> None:
+    introduction = page.read_text(encoding="utf-8").split("\n## ")[0]
+    assert "](../explanation/" in introduction
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_sentences_have_at_most_30_words(page: Path) -> None:
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "code", text))
+    paragraphs = re.split(r"\n\s*\n|\n(?= *- | *\d+\. )", text)
+    prose = [paragraph for paragraph in paragraphs if not paragraph.startswith(("|", "#", "    "))]
+    sentences = [part for paragraph in prose for part in re.split(r"(?<=[.!?:…])[*)\"]*\s+", paragraph)]
+    assert [sentence for sentence in sentences if len(sentence.split()) > 30] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_files_that_a_page_names_exist(page: Path) -> None:
     # Without the files that a diff on the page adds.
