@@ -114,7 +114,7 @@ needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX sig
 
 
 @needs_signals
-def test_ctrl_c_in_a_comparison_says_how_it_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_comparison_prints_how_to_continue(tmp_path: Path) -> None:
     policies = ["--policy", "fixed:lr=0.1,steps=5", "--policy", "fixed:0.2", "--steps", "1000000"]
     command = ["compare", "--workload", "slow.py:build", *policies, "--seeds", "1", "--workers", "1", "--output", "o u"]
     # The second trial begins when the first one has been recorded and shown.
@@ -126,7 +126,7 @@ def test_ctrl_c_in_a_comparison_says_how_it_goes_on(tmp_path: Path) -> None:
 
 
 @needs_signals
-def test_ctrl_c_in_a_range_test_keeps_and_reads_what_was_recorded(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_range_test_keeps_and_reads_the_recorded_losses(tmp_path: Path) -> None:
     command = ["range-test", "--model", "slow.py:build", "--steps", "100000", "--output", "out"]
     code, said, errors = interrupt(tmp_path, command, (tmp_path / "training").exists)
     assert code == 130, errors
@@ -139,7 +139,7 @@ def test_ctrl_c_in_a_range_test_keeps_and_reads_what_was_recorded(tmp_path: Path
 
 
 @needs_signals
-def test_ctrl_c_before_a_loss_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_before_the_first_loss_leaves_no_folder(tmp_path: Path) -> None:
     waits = "import time\nfrom pathlib import Path\nPath(__file__).with_name('started').touch()\ntime.sleep(900)\n"
     (tmp_path / "waits.py").write_text(f"{waits}def build(): pass\n")
     code, _, errors = interrupt(tmp_path, ["range-test", "--model", "waits.py:build"], (tmp_path / "started").exists)
@@ -147,7 +147,7 @@ def test_ctrl_c_before_a_loss_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "cyclr-range-test").exists()
 
 
-def test_the_bar_of_a_range_test_is_lines_without_a_terminal(tested: tuple[Path, list[tuple[int, str]]]) -> None:
+def test_range_test_progress_is_printed_as_lines_without_a_terminal(tested: tuple[Path, list[tuple[int, str]]]) -> None:
     _, [(_, said), *_] = tested
     lines = [line for line in said.splitlines() if line.startswith("range test: ")]
     assert 2 <= len(lines) <= 4
@@ -155,9 +155,7 @@ def test_the_bar_of_a_range_test_is_lines_without_a_terminal(tested: tuple[Path,
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_bar_of_a_range_test_leaves_room_for_the_sign_of_ctrl_c(
-    monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
+def test_the_progress_bar_leaves_room_for_the_echo_of_ctrl_c(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr("cyclr.cli.range_test.out", console)
@@ -175,7 +173,7 @@ def test_the_bar_of_a_range_test_leaves_room_for_the_sign_of_ctrl_c(
     assert bar.interrupted().stop_reason == "interrupted"
 
 
-def test_an_interrupted_repeat_leaves_the_tests_before() -> None:
+def test_an_interrupted_repeat_keeps_the_completed_range_tests() -> None:
     bar = Bar(40)
     for steps in (40, 40, 25):
         test = cyclr.RangeTest(steps=40, stop_factor=None)
@@ -215,7 +213,7 @@ def test_ctrl_c_is_not_lost_in_a_garbage_collection() -> None:
     assert result.stderr == ""
 
 
-def test_what_else_cannot_be_raised_is_reported_as_ever() -> None:
+def test_other_unraisable_errors_go_to_the_previous_hook() -> None:
     heard: list[Any] = []
     unraisable = SimpleNamespace(exc_type=ValueError)
     keeping_interrupts(heard.append)(unraisable)
@@ -253,7 +251,7 @@ def test_range_test_of_a_users_model(tested: tuple[Path, list[tuple[int, str]]])
     assert (folder / "cyclr-range-test" / "range_test.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_range_test_without_bounds_has_an_exit_code_of_its_own(tested: tuple[Path, list[tuple[int, str]]]) -> None:
+def test_range_test_without_bounds_has_its_own_exit_code(tested: tuple[Path, list[tuple[int, str]]]) -> None:
     _, [_, (code, said), _] = tested
     assert code == 3, said
     assert "no bounds" in said
@@ -277,7 +275,7 @@ def test_range_test_for_a_training_of_known_length(tested: tuple[Path, list[tupl
         (["--epochs", "3", "--refine", "20"], "refine must be 0 or at least 50"),
     ],
 )
-def test_a_length_is_given_once_and_refine_needs_it(
+def test_two_lengths_and_refine_without_a_length_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -296,14 +294,14 @@ def test_a_length_is_given_once_and_refine_needs_it(
         ("models.py:not_compiled", r"takes inputs of shape \(4,\); digits has \(8, 8, 1\)\.$"),
     ],
 )
-def test_range_test_refuses_what_is_no_model(
+def test_range_test_refuses_invalid_models(
     models: Path, monkeypatch: pytest.MonkeyPatch, model: str, message: str
 ) -> None:
     monkeypatch.chdir(models)
     assert re.search(message, refuse("range-test", "--model", model, "--data", "digits", "--steps", "20").strip())
 
 
-def test_an_unknown_data_set_is_answered_with_those_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_data_set_error_lists_the_known_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = refuse("demo", "--data", "mnst")
     assert "Did you mean 'mnist'?" in said
@@ -392,7 +390,7 @@ def test_the_same_command_gives_the_same_result(tmp_path: Path, framework: str, 
     ],
     ids=lambda value: " ".join(value),
 )
-def test_a_file_that_exists_is_replaced_only_if_it_is_allowed(
+def test_existing_files_are_replaced_only_with_overwrite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], files: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -485,7 +483,9 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
         (["--schedul", "a.json"], "No such option: --schedul"),
     ],
 )
-def test_plot_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
+def test_plot_refuses_invalid_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{")
     cyclr.RangeTestResult([0.1, 0.2], [1.0, 2.0], "completed", 0.1, 0.2, 2).save("result.json")
@@ -505,13 +505,13 @@ def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("given", "model"), [(["mine.py:make"], "mine.py:make"), ([], "FILE.py:function")])
-def test_a_missing_model_is_answered_with_the_option(given: list[str], model: str) -> None:
+def test_a_missing_model_error_shows_the_option_to_add(given: list[str], model: str) -> None:
     result = CliRunner().invoke(app, ["range-test", *given])
     assert result.exit_code == 2
     assert f"'. Write --model {model}." in " ".join(result.output.replace("│", " ").split())
 
 
-def test_help_teaches() -> None:
+def test_help_names_the_subcommands_and_exit_codes() -> None:
     result = CliRunner().invoke(app, ["--help"], terminal_width=120)
     assert result.exit_code == 0
     for word in ("demo", "range-test", "plot", "report", "Exit codes"):
@@ -532,7 +532,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
-def test_a_full_disk_of_the_output_is_one_line() -> None:
+def test_a_full_disk_behind_stdout_is_a_one_line_error() -> None:
     with Path("/dev/full").open("w") as full:
         errors = run([*COMMAND, "--version"], status=1, stdout=full, env=ENVIRONMENT).stderr
     assert errors == "cyclr: [Errno 28] No space left on device\n"

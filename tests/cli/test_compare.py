@@ -65,7 +65,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, records: list[Record]) -> list[Spec
     return specs
 
 
-def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
+def test_options_give_a_table_and_a_csv_and_finished_trials_do_not_run_again(here: Path) -> None:
     arguments = [
         *("--workload", "blobs.py:build", "--policy", "fixed:0.1", "--policy", "sinusoidal:base_lr=0.01,max_lr=0.5"),
         *("--epochs", "2", "--seeds", "1", "--batch-size", "32"),
@@ -88,7 +88,7 @@ def test_from_options_to_table_and_csv_and_again(here: Path) -> None:
     assert len((here / "run" / "records.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_run_folder_alone_is_enough_to_go_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_without_other_options_continues_a_comparison(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "specs").mkdir()
     (here / "specs" / "spec.toml").write_text(
         'workload = "../blobs.py:build"\nsteps = 5\nseeds = [0, 1]\n[range_test]\nmax_lr = 1.0\n'
@@ -116,7 +116,7 @@ def test_a_run_folder_alone_is_enough_to_go_on(here: Path, monkeypatch: pytest.M
     assert f"To finish the comparison in it: cyclr compare --output {here / 'run'}" in said.output.replace("\n", "")
 
 
-def test_a_range_test_that_is_longer_than_the_training_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_test_longer_than_the_training_is_reported(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(here / "run", "ok")
     records = read_records(here / "run")
     arguments = ["compare", "--policy", "fixed:0.1", "--epochs", "1"]
@@ -127,7 +127,7 @@ def test_a_range_test_that_is_longer_than_the_training_is_told(here: Path, monke
         assert (told in said) == (updates == 11)
 
 
-def test_an_error_of_several_trials_is_told_once_with_its_traceback(here: Path) -> None:
+def test_an_error_of_several_trials_is_printed_once_with_its_traceback(here: Path) -> None:
     (here / "broken.py").write_text("def build():\n    return boom\n")
     arguments = ["--workload", "broken.py:build", "--policy", "fixed:0.1,0.2", "--epochs", "1", "--seeds", "1"]
     done = run([*COMMAND, *arguments, "--workers", "1"], status=1, env=ENVIRONMENT)
@@ -238,7 +238,7 @@ def test_the_table_fits_the_terminal_and_a_pipe_has_no_width(
         assert sum(line.startswith("warm_restarts cycle_length 2 epochs ") for line in lines) == 2
 
 
-def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
+def test_failed_trials_are_reported_and_set_the_exit_code(here: Path) -> None:
     filled(here / "run", "ok", "failed", "diverged")
     said = CliRunner().invoke(app, ["compare", "--summary", "--output", "run"])
     assert said.exit_code == 1
@@ -250,7 +250,7 @@ def test_failed_trials_are_told_and_are_an_error(here: Path) -> None:
     assert " ".join(said.output.split()).endswith(hint)
 
 
-def test_a_path_is_printed_as_it_is(here: Path) -> None:
+def test_paths_are_printed_without_markup(here: Path) -> None:
     for name in ("o[a]", "o[/a]", "o[b]" + "x" * 80):
         filled(here / name, "ok")
         said = CliRunner().invoke(
@@ -271,7 +271,7 @@ def test_a_path_is_printed_as_it_is(here: Path) -> None:
         (["--csv", "."], "'.' must be a file to write; it is a folder"),
     ],
 )
-def test_what_would_fail_after_the_training_is_refused_before(
+def test_options_for_the_results_are_checked_before_training(
     here: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], message: str
 ) -> None:
     filled(here / "run", "ok")
@@ -286,7 +286,7 @@ def test_what_would_fail_after_the_training_is_refused_before(
     assert len(specs) == 1
 
 
-def test_a_table_that_exists_is_replaced_only_if_it_is_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_csv_is_replaced_only_with_overwrite(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(here / "run", "ok")
     specs = trained(monkeypatch, read_records(here / "run"))
     (here / "table.csv").write_text("mine")
@@ -437,7 +437,7 @@ def test_the_direction_of_a_metric(
         (["--policy", "cosine", "--epochs", "1", "--output", "."], "holds files that do not belong to a comparison"),
     ],
 )
-def test_what_is_refused(here: Path, arguments: list[str], message: str) -> None:
+def test_invalid_options_are_refused(here: Path, arguments: list[str], message: str) -> None:
     os.mkfifo(here / "pipe.toml")
     (here / "broken.toml").write_text("policy = [")
     (here / "typo.toml").write_text('epochs = 1\noptimizer = "Admm"\n[[policy]]\nkind = "cosine"\n')

@@ -149,7 +149,7 @@ def test_a_backend_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_folder_that_another_demo_writes_to_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_use_by_another_demo_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     spec = demo_spec()
     with RunFolder.open("cyclr-demo", spec.to_dict(), [trial.id for trial in spec.trials()]):

@@ -32,7 +32,7 @@ def drawn(terminal: bool, *events: Event) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_running_trials_their_stage_and_the_whole() -> None:
+def test_the_table_shows_running_trials_their_stage_and_the_total() -> None:
     training = Progress(SECOND.id, "training", 30, 60)
     said = drawn(True, training, Epoch(SECOND.id, {"step": 30, "val_accuracy": 0.75}))
     assert "cosine 0.2, 6 epochs" in said
@@ -43,7 +43,7 @@ def test_running_trials_their_stage_and_the_whole() -> None:
     assert "38 %" in said
 
 
-def test_a_trial_that_finishes_is_a_line_and_leaves_the_table() -> None:
+def test_a_finished_trial_is_printed_and_removed_from_the_table() -> None:
     said = drawn(True, Progress(FIRST.id, "loading"), Finished(RECORD))
     assert "[b]bold[/b], seed 0: val_accuracy 0.5000, 1.5 s  diverged" in said
     assert "1 of 2 trials" in said
@@ -62,12 +62,12 @@ def test_the_line_of_a_trial_has_the_score_of_its_ending() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"val_accuracy": [None]}])
-def test_without_a_terminal_there_are_lines_alone(values: dict[str, list[None]]) -> None:
+def test_without_a_terminal_only_lines_are_printed(values: dict[str, list[None]]) -> None:
     said = drawn(False, Finished(structs.replace(RECORD, epochs=values)))
     assert said == FROM_BEFORE + "[b]bold[/b], seed 0: val_accuracy –, 1.5 s  diverged\n"
 
 
-def test_trials_that_failed_before_are_told() -> None:
+def test_earlier_failed_trials_are_reported() -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
     with Board(console, "val_accuracy") as board:
         board(Started([SECOND], [structs.replace(RECORD, status="failed")]))
@@ -97,7 +97,7 @@ def screen(written: str, height: int = 1000) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_no_line_is_lost_and_the_table_leaves_nothing(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_no_printed_line_is_lost_and_the_table_is_erased(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     # Drawn as often as can be, by a thread that is switched to as often as can be.
     monkeypatch.setattr("cyclr.cli.live._SECONDS_BETWEEN", 0)
     before = sys.getswitchinterval()

@@ -120,7 +120,7 @@ def test_a_trial_that_kills_its_worker_again_and_again_fails_and_others_go_on(tm
     )
 
 
-def test_memory_that_runs_out_is_said_by_its_name(tmp_path: Path) -> None:
+def test_an_error_without_a_message_is_recorded_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "light.py").write_text("def build(): raise MemoryError")
     spec = Spec([{"kind": "fixed", "lr": 0.1}], workload="light.py:build", epochs=1, seeds=[0], folder=str(tmp_path))
     assert trials.run_trial(spec.trials()[0]).error == "MemoryError (light.py, line 1)"
@@ -179,7 +179,7 @@ def test_a_trial_that_failed_is_run_again_when_asked(blob_spec: MakeSpec, blobs:
         ("broken.py:build", r"'broken\.py' must be Python; it is not: .*line 2"),
     ],
 )
-def test_a_workload_that_is_not_there_is_told_before_anything_is_run_or_recorded(
+def test_a_missing_workload_is_reported_before_anything_runs(
     blob_spec: MakeSpec, blobs: Path, tmp_path: Path, workload: str, message: str
 ) -> None:
     (blobs / "broken.py").write_text("def build():\n  return (\n")
@@ -244,7 +244,7 @@ def test_functions_may_be_made_in_any_way(blob_spec: MakeSpec, blobs: Path, sour
     workloads.check(blob_spec().replace(workload="user_model.py:build").trials()[0])
 
 
-def test_a_typo_that_is_mended_leaves_nothing_behind(blob_spec: MakeSpec, tmp_path: Path) -> None:
+def test_failed_trials_of_a_corrected_typo_are_removed(blob_spec: MakeSpec, tmp_path: Path) -> None:
     (record,) = compare(blob_spec("raises"), tmp_path / "run", workers=1)
     assert record.status == "failed"
     (record,) = compare(blob_spec(), tmp_path / "run", workers=1)

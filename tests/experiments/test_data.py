@@ -112,7 +112,7 @@ def test_digits_are_the_scans_of_scikit_learn_split_by_class():
     )
 
 
-def test_the_seed_alone_decides_the_split():
+def test_only_the_seed_decides_the_split():
     first, again, other = load("digits"), load("digits", seed=0), load("digits", seed=1)
     np.testing.assert_array_equal(first.x_train, again.x_train)
     np.testing.assert_array_equal(first.y_val, again.y_val)
@@ -209,7 +209,7 @@ def idx_header(code: int, *sizes: int) -> bytes:
         (gzip.compress(bytes(50), mtime=0)[:10] + b"\xff" * 20, r"cannot be read: .*Error -3"),
     ],
 )
-def test_what_is_wrong_with_an_idx_file_is_said(tmp_path, content, message):
+def test_errors_describe_invalid_idx_files(tmp_path, content, message):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -481,7 +481,7 @@ def with_pixel(value: float) -> np.ndarray:
         ({"y_val": labels() + 1}, r"must be below the number of classes in training, 2; got 2\. Move"),
     ],
 )
-def test_what_is_wrong_with_the_arrays_is_said(tmp_path, changed, message):
+def test_errors_describe_invalid_arrays(tmp_path, changed, message):
     named = {"x_train": images(), "y_train": labels(), "x_val": images(seed=1), "y_val": labels(), **changed}
     with pytest.raises(DataError, match=message):
         load(npz(tmp_path, **named))
@@ -490,7 +490,7 @@ def test_what_is_wrong_with_the_arrays_is_said(tmp_path, changed, message):
 # Names and paths
 
 
-def test_an_unknown_name_is_answered_with_the_names():
+def test_an_unknown_name_error_lists_the_names():
     with pytest.raises(
         DataError, match=f"got 'minst'. Did you mean 'mnist'[?] The names are {', '.join(NAMES)}; a path"
     ):

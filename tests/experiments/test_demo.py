@@ -43,7 +43,7 @@ def record_of_cycle(spec: Spec, **changes: Any) -> Record:
 
 
 @pytest.mark.parametrize("shape", ["triangular", "parabolic", "sinusoidal"])
-def test_bounds_that_stay_give_the_cycle_of_bounds_schedule(shape: Any) -> None:
+def test_mode_triangular_gives_the_cycle_of_bounds_schedule(shape: Any) -> None:
     (trial,) = demo_spec(shape=shape).trials()
     assert trial.policy.plan(RUN, BOUNDS).schedule == BOUNDS.schedule(total_steps=RUN, shape=shape)
 
@@ -162,7 +162,7 @@ def test_a_folder_without_a_result_is_removed(folders: Path) -> None:
     assert {path.name for path in folders.iterdir()} == {"demo", "beside", "other"}
 
 
-def test_a_folder_that_another_process_writes_to_is_left_alone(folders: Path) -> None:
+def test_a_folder_in_use_by_another_process_is_not_removed(folders: Path) -> None:
     spec = demo_spec(epochs=2)
     for name in ("demo", "failed", "interrupted"):
         with RunFolder.open(folders / name, spec.to_dict(), [trial.id for trial in spec.trials()]):

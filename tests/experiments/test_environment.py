@@ -48,7 +48,7 @@ def test_an_unknown_backend_is_refused() -> None:
         environment.select_backend("mxnet")
 
 
-def test_a_backend_that_is_not_installed_is_answered_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_backend_error_shows_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     find = environment.importlib.util.find_spec
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None if name == "jax" else find(name))
     with pytest.raises(environment.MissingExtraError, match=r"'jax' is not installed; .* pip install \"cyclr\[jax\]\""):

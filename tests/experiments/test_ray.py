@@ -190,7 +190,7 @@ def test_options_are_checked_at_once(options: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize(
     ("said", "message"), [("no luck\nall ports are taken\n", r"\(all ports are taken\)\. "), ("", r"\(RayError\)\. ")]
 )
-def test_a_ray_that_fails_without_a_file_to_ship_is_told_as_it_is(
+def test_a_ray_error_without_a_file_to_send_is_reported_unchanged(
     monkeypatch: pytest.MonkeyPatch, said: str, message: str
 ) -> None:
     import ray

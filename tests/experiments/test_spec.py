@@ -65,7 +65,7 @@ def test_a_policy_has_its_own_budget_seeds_and_optimizer_if_it_says_so() -> None
     assert trial.policy.name == "triangular, 30 steps"
 
 
-def test_the_name_of_a_trial_stays_whatever_else_the_comparison_holds() -> None:
+def test_the_id_of_a_trial_does_not_depend_on_other_trials() -> None:
     alone = spec().trials()[0].id
     among_others = spec(policies=[{"kind": "cosine"}, FIXED], seeds=[1, 0], folder="/elsewhere").trials()
     assert alone in {trial.id for trial in among_others}
@@ -92,11 +92,11 @@ def test_the_name_of_a_trial_stays_whatever_else_the_comparison_holds() -> None:
     ],
     ids=str,
 )
-def test_whatever_changes_the_outcome_changes_the_name(change: dict[str, object]) -> None:
+def test_every_setting_that_changes_the_outcome_changes_the_id(change: dict[str, object]) -> None:
     assert spec(**change).trials()[0].id != spec().trials()[0].id
 
 
-def test_settings_of_the_range_test_matter_to_policies_that_use_it_alone() -> None:
+def test_range_test_settings_change_only_ids_of_policies_that_use_it() -> None:
     policies = [FIXED, {"kind": "triangular"}]
     before = [trial.id for trial in spec(policies=policies).trials()]
     after = [trial.id for trial in spec(policies=policies, range_test={"steps": 99}).trials()]
@@ -287,7 +287,7 @@ def test_an_unknown_metric_needs_a_direction(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_refused(change: dict[str, object], message: str) -> None:
+def test_invalid_comparisons_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         spec(**change)
 
@@ -297,7 +297,7 @@ def test_a_policy_may_come_again_with_other_seeds() -> None:
     assert [trial.seed for trial in again.trials()] == [0, 9]
 
 
-def test_integers_of_numpy_are_as_good_as_others(tmp_path: Path) -> None:
+def test_numpy_integers_are_accepted(tmp_path: Path) -> None:
     one, two = np.int64(1), np.int64(2)
     policies = [{**FIXED, "name": "a"}, {**FIXED, "name": "b", "seeds": np.arange(2), "steps": two}]
     for budget in ({"epochs": two}, {"epochs": None, "steps": two}):
@@ -496,7 +496,7 @@ def test_more_cycles_than_steps_are_an_error(total: int, cycles: int, growth: fl
         restarts(total, cycles, growth)
 
 
-def test_without_usable_bounds_the_reason_is_told() -> None:
+def test_unusable_bounds_raise_with_their_reason() -> None:
     flat = Bounds(None, None, "flat", "The loss stayed.")
     with pytest.raises(cyclr.BoundsError, match=r"'triangular' needs the bounds of a range test, but status 'flat'"):
         Policy("triangular").plan(RUN, flat)
@@ -508,7 +508,7 @@ def test_the_cycles_of_the_multiplicative_policy_double() -> None:
     assert [step for step in range(160) if schedule.is_cycle_end(step)] == [9, 29, 69, 149]
 
 
-def test_cycles_are_near_smiths_rule_where_none_are_given() -> None:
+def test_default_cycles_follow_smiths_rule() -> None:
     schedule = Policy("triangular").plan(RUN, BOUNDS).schedule
     assert schedule == cyclr.Cyclical.over(160, 2, 0.01, 1.0)
     assert Policy("exp_range").plan(RUN, BOUNDS).schedule.envelope(159)[1] == pytest.approx(
@@ -547,7 +547,7 @@ def test_policies_of_the_command_line(text: str, tables: list[dict[str, object]]
         ("triangular:cyles=3", r"policy 'triangular' has no option 'cyles'\. Did you mean 'cycles'\?"),
     ],
 )
-def test_a_policy_with_a_typo_is_refused_with_the_option_that_was_meant(text: str, fact: str) -> None:
+def test_a_typo_in_a_policy_is_refused_with_a_suggestion(text: str, fact: str) -> None:
     with pytest.raises(ValueError, match=fact):
         spec(policies=parse(text))
 

@@ -82,7 +82,7 @@ def test_auto_starts_from_bounds_that_are_given_or_from_those_of_a_range_test(bl
     np.testing.assert_allclose(tested.steps["learning_rate"], cycle(np.arange(20)), rtol=1e-12)
 
 
-def test_auto_records_what_it_did_and_the_rates_that_came_of_it(blob_spec: MakeSpec) -> None:
+def test_auto_records_its_events_and_learning_rates(blob_spec: MakeSpec) -> None:
     with pytest.warns(UserWarning, match="AutoCycle: step"):
         record = only(blob_spec(policies=[{"kind": "auto", "base_lr": 1.0, "max_lr": 300.0}], epochs=6))
     assert record.status == "ok"
@@ -181,7 +181,7 @@ def test_a_broken_batch_ends_a_trial_unless_its_policy_leaves_it_out(blob_spec: 
     assert record.epochs["val_accuracy"][-1] > 0.6
 
 
-def test_a_metric_that_is_never_finite_is_of_a_trial_that_diverged(blob_spec: MakeSpec) -> None:
+def test_a_trial_whose_metric_is_never_finite_diverged(blob_spec: MakeSpec) -> None:
     record = only(blob_spec("unmeasured", metric="val_loss"))
     assert (record.status, record.error) == ("diverged", "val_loss was not finite after any epoch")
     assert record.epochs["val_loss"] == [None, None]
@@ -231,7 +231,7 @@ def test_a_file_imports_its_neighbours_in_the_function_and_may_change_the_path(
     assert sys.modules["user_model"].Config().width == 3
 
 
-def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: Path) -> None:
+def test_a_users_file_does_not_replace_another_module(blob_spec: MakeSpec, blobs: Path) -> None:
     (blobs / "random.py").write_text("import torch\ndef build():\n    raise OSError('here')\n")
     loaded = sys.modules["random"]
     assert "OSError: here" in only(blob_spec().replace(workload="random.py:build")).error
@@ -257,7 +257,7 @@ def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: P
         (
             "broadcast",
             {"metric": "val_loss"},
-            r"targets of one shape; got outputs of \(32, 1\), targets of \(32,\)",
+            r"targets of the same shape; got outputs of \(32, 1\), targets of \(32,\)",
         ),
         ("batches", {}, "got metric='val_accuracy', but the trial reports val_loss"),
         ("build", {"optimizer": "Sgdd"}, "optimizer must be one of .*SGD.*; got 'Sgdd'"),
@@ -269,9 +269,7 @@ def test_a_file_takes_the_place_of_no_other_module(blob_spec: MakeSpec, blobs: P
         ("build", {"policies": [{"kind": "triangular"}], "range_test": {"max_lr": 1e-5}}, "BoundsError: policy 'tri"),
     ],
 )
-def test_what_goes_wrong_is_in_the_record(
-    blob_spec: MakeSpec, function: str, changes: dict[str, Any], error: str
-) -> None:
+def test_errors_are_recorded(blob_spec: MakeSpec, function: str, changes: dict[str, Any], error: str) -> None:
     record = only(blob_spec(function, **changes))
     assert record.status == "failed"
     assert re.search(error, record.error), record.error

@@ -146,7 +146,7 @@ def test_a_range_test_needs_no_validation_data_and_a_comparison_does(
 def test_a_model_in_place_of_a_function_is_named(tmp_path: Path, framework: str) -> None:
     made = trial(tmp_path, framework + "\nbuilt = model()\n", "built, four")
     made = dataclasses.replace(made, workload="mine.py:built")
-    with pytest.raises(CyclrError, match=r"^mine\.py:built is a model\. Write a function that makes it"):
+    with pytest.raises(CyclrError, match=r"^mine\.py:built is a model\. Write a function that creates"):
         trials.find_bounds(made)
 
 
@@ -221,7 +221,7 @@ def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path,
         ),
     ],
 )
-def test_what_is_missing_or_does_not_fit_is_named(
+def test_errors_name_missing_or_unfit_returned_values(
     tmp_path: Path, framework: str, returned: str, changes: dict[str, Any], said: str
 ) -> None:
     made = trial(tmp_path, framework, returned, **changes)

@@ -69,7 +69,7 @@ def test_an_incomplete_last_record_is_left_out() -> None:
     assert [record.trial for record in run.records] == IDS["run"][:3]
 
 
-def test_a_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_archived_comparison_continues_with_its_missing_trials(tmp_path: Path) -> None:
     for name in ("run", "torn"):
         shutil.copytree(ARCHIVE / name, tmp_path / name)
         spec = Spec.from_toml(ARCHIVE / "spec.toml")
@@ -82,7 +82,7 @@ def test_a_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
             assert set(run.missing(trials)) == (set() if name == "run" else set(trials) - set(IDS["run"][:3]))
 
 
-def test_the_summary_has_the_numbers_that_it_had(tmp_path: Path) -> None:
+def test_the_summary_has_the_archived_numbers(tmp_path: Path) -> None:
     write_csv(summarize(read_records(ARCHIVE / "run")), tmp_path / "table.csv")
     with (ARCHIVE / "table.csv").open(newline="") as before, (tmp_path / "table.csv").open(newline="") as now:
         rows, found = list(csv.DictReader(before)), list(csv.DictReader(now))
@@ -106,7 +106,7 @@ def test_the_command_line_prints_the_summary(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", SCHEDULES["schedules"])
-def test_schedules_are_read_and_give_the_values_that_they_gave(name: str) -> None:
+def test_archived_schedules_give_their_archived_values(name: str) -> None:
     held = SCHEDULES["schedules"][name]
     schedule = cyclr.Schedule.from_dict(held["description"])
     assert as_before(schedule.to_dict()) == held["description"]

@@ -48,7 +48,7 @@ def failed(record: Record, error: str) -> Record:
     return msgspec.structs.replace(record, status="failed", error=error)
 
 
-def test_records_come_back_and_missing_ones_are_known(tmp_path: Path) -> None:
+def test_records_are_read_back_and_missing_trials_are_listed(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     assert read_records(tmp_path) == RECORDS[:2]
     with opened(tmp_path) as run:
@@ -93,7 +93,7 @@ def test_an_incomplete_last_line_is_ignored_and_cut_off_by_the_next_writer(tmp_p
     assert not RunFolder.read(tmp_path).torn
 
 
-def test_the_latest_record_of_a_trial_counts_and_is_the_last(tmp_path: Path) -> None:
+def test_the_latest_record_of_a_trial_replaces_earlier_ones_and_is_listed_last(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         for record in (failed(RECORDS[0], "x"), RECORDS[1]):
             run.append(record)
@@ -119,7 +119,7 @@ def test_numbers_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path
     assert path.read_bytes() == before
 
 
-def test_a_comparison_can_grow_and_not_change(tmp_path: Path) -> None:
+def test_a_comparison_can_be_extended_but_not_changed(tmp_path: Path) -> None:
     filled(tmp_path, 4)
     more = [*IDS, "another"]
     with opened(tmp_path, more) as run:
@@ -162,7 +162,7 @@ def test_a_direction_that_changes_is_refused_before_anything_is_written(tmp_path
         assert len(run.missing(IDS)) == 2
 
 
-def test_files_that_a_kill_left_in_the_middle_of_writing_are_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     for name in (".run.json.123.tmp", ".run.json.0f3a.tmp", ".records.jsonl.0f3a.tmp"):
         (tmp_path / name).write_text("{")
     with opened(tmp_path) as run:
@@ -190,7 +190,7 @@ def test_a_changed_user_file_warns_as_long_as_there_are_results_of_the_old_one(t
     assert sums == ["one", "two", "two", "three", "three"]
 
 
-def test_records_of_before_there_were_checksums_are_readable(tmp_path: Path) -> None:
+def test_older_records_without_checksums_are_readable(tmp_path: Path) -> None:
     path = filled(tmp_path, 2)
     old = [{k: v for k, v in json.loads(encode(record)).items() if k != "workload_sha256"} for record in RECORDS[:2]]
     path.write_text("".join(json.dumps(record) + "\n" for record in old))
@@ -226,7 +226,7 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_a_run_json_that_is_not_one_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_run_json_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "run.json").write_text(content)
     for use in (read_records, opened):
         with pytest.raises(RunFolderError, match=message):
@@ -234,7 +234,7 @@ def test_a_run_json_that_is_not_one_is_refused(tmp_path: Path, content: str, mes
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"\xff\xfe", b"3", b'{"version": 1}', b'{"version": 2}', b"[" * 100_000])
-def test_a_bad_line_is_refused_by_its_file_and_number(tmp_path: Path, line: bytes) -> None:
+def test_an_invalid_line_error_names_the_file_and_the_line(tmp_path: Path, line: bytes) -> None:
     path = filled(tmp_path, 2)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + line + b"\n" + lines[1])
@@ -243,7 +243,7 @@ def test_a_bad_line_is_refused_by_its_file_and_number(tmp_path: Path, line: byte
             use(tmp_path)
 
 
-def test_a_closed_folder_takes_no_record(tmp_path: Path) -> None:
+def test_append_to_a_closed_folder_raises(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         pass
     for closed in (run, RunFolder.read(tmp_path)):
@@ -307,7 +307,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_a_record_that_the_disk_did_not_confirm_is_not_done(
+def test_a_record_that_was_not_confirmed_by_the_disk_counts_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = filled(tmp_path, 1)
@@ -322,7 +322,7 @@ def test_a_record_that_the_disk_did_not_confirm_is_not_done(
     assert read_records(tmp_path) == RECORDS[:2]
 
 
-def test_a_record_that_cannot_be_removed_is_removed_before_the_next(
+def test_an_unconfirmed_record_is_removed_before_the_next_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, write = filled(tmp_path, 1), os.write
@@ -340,7 +340,7 @@ def test_a_record_that_cannot_be_removed_is_removed_before_the_next(
     assert len(path.read_bytes().splitlines()) == 2
 
 
-def test_an_error_of_closing_loses_nothing_and_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_closing_is_ignored_and_loses_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as run:
         run.append(RECORDS[0])
         descriptors = [*run._locked.values()]
@@ -382,7 +382,7 @@ def test_an_unreadable_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
         read_records(tmp_path)
 
 
-def test_a_folder_that_is_deleted_while_it_is_open_takes_no_record(tmp_path: Path) -> None:
+def test_append_to_a_deleted_folder_raises(tmp_path: Path) -> None:
     with opened(tmp_path / "run") as run:
         shutil.rmtree(tmp_path / "run")
         with pytest.raises(RunFolderError, match=r"records\.jsonl' was deleted or replaced .* is not saved"):
@@ -390,7 +390,7 @@ def test_a_folder_that_is_deleted_while_it_is_open_takes_no_record(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["run", "run/.lock", "run/records.jsonl"])
-def test_a_file_or_folder_that_is_replaced_while_it_is_open_takes_no_record(tmp_path: Path, name: str) -> None:
+def test_append_after_a_file_or_the_folder_was_replaced_raises(tmp_path: Path, name: str) -> None:
     with opened(tmp_path / "run") as run:
         (tmp_path / name).rename(tmp_path / "moved")
         filled(tmp_path / "run", 0) if name == "run" else (tmp_path / name).touch()
@@ -398,7 +398,7 @@ def test_a_file_or_folder_that_is_replaced_while_it_is_open_takes_no_record(tmp_
             run.append(RECORDS[0])
 
 
-def test_a_description_that_is_deleted_while_it_is_open_is_written_again(tmp_path: Path) -> None:
+def test_a_deleted_run_json_is_written_again(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         (tmp_path / "run.json").unlink()
         run.append(RECORDS[0])
@@ -469,7 +469,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_lock_file_that_is_deleted_lets_no_second_writer_in_and_is_noticed(tmp_path: Path) -> None:
+def test_a_deleted_lock_file_is_noticed_and_admits_no_second_writer(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         before = (tmp_path / "run.json").read_bytes()
         (tmp_path / ".lock").unlink()

@@ -107,7 +107,7 @@ def test_results_schedules_and_bounds_are_read(folder: Path, path: str, content:
         ("model.weights.h5", "holds the weights of a model"),
     ],
 )
-def test_anything_else_is_named_with_what_takes_it(folder: Path, path: str, said: str) -> None:
+def test_errors_for_other_files_name_a_fitting_command(folder: Path, path: str, said: str) -> None:
     with pytest.raises(CyclrError) as caught:
         read(path)
     assert said in str(caught.value)
@@ -125,7 +125,7 @@ def test_a_damaged_run_says_which_line_is_damaged(folder: Path) -> None:
         read("runs/one")
 
 
-def test_a_command_that_takes_something_else_names_the_one_that_fits(folder: Path) -> None:
+def test_unfit_names_the_command_that_takes_the_file(folder: Path) -> None:
     for path, command in (
         ("runs/one", "cyclr report runs/one"),
         ("test", "cyclr report test"),

@@ -42,7 +42,7 @@ def nested(depth: int) -> dict[str, Any]:
     return schedule
 
 
-def test_a_record_survives_its_line() -> None:
+def test_a_record_survives_encoding_and_decoding() -> None:
     line = encode(FULL)
     assert line.count(b"\n") == 1
     assert decode(line, "here") == FULL
@@ -147,7 +147,7 @@ def test_series_of_different_lengths_are_refused() -> None:
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
-def test_a_line_with_a_wrong_value_is_refused_by_its_place(change: dict[str, Any], message: str) -> None:
+def test_the_error_for_a_wrong_value_names_its_place(change: dict[str, Any], message: str) -> None:
     with pytest.raises(RunFolderError) as raised:
         decode(changed(**change), "here")
     said = str(raised.value)
@@ -163,7 +163,7 @@ def test_a_line_with_a_wrong_value_is_refused_by_its_place(change: dict[str, Any
         *("steps_per_epoch", "total_steps", "range_test_steps", "seconds"),
     ],
 )
-def test_a_line_without_a_field_is_refused_by_its_name(name: str) -> None:
+def test_the_error_for_a_missing_field_names_the_field(name: str) -> None:
     content = json.loads(encode(FULL))
     del content[name]
     with pytest.raises(RunFolderError, match=rf"here .*\b{name}\b"):

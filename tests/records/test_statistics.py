@@ -54,7 +54,7 @@ def test_a_given_target_and_baseline() -> None:
     assert found["up"].ratio == 0.5
 
 
-def test_differences_within_noise_are_called_that() -> None:
+def test_a_difference_that_only_the_bootstrap_confirms_is_within_noise() -> None:
     # All three seeds agree on the sign, which the bootstrap takes for certain; by chance one of four would.
     records = [make("fixed 0.1", seed, [0.5]) for seed in range(3)]
     records += [make("up", seed, [0.5 + gap]) for seed, gap in enumerate((0.001, 0.002, 0.02))]
@@ -68,7 +68,7 @@ def test_differences_within_noise_are_called_that() -> None:
     assert "within noise: its 95" in said
 
 
-def test_seeds_that_differ_are_no_result_in_words_too() -> None:
+def test_policies_without_a_common_seed_have_no_result() -> None:
     records = [make("fixed 0.1", seed, [0.8]) for seed in range(3)]
     records += [make("up", seed, [0.9]) for seed in range(5, 8)]
     assert rows(records)["up"].verdict == "no result"
@@ -84,7 +84,7 @@ def test_a_given_target_is_named_in_words() -> None:
     assert "up reached the best value of fixed 0.1 in 15 steps" in in_words(summarize(RECORDS))
 
 
-def test_the_fastest_policy_is_named_where_it_is_another() -> None:
+def test_the_fastest_policy_is_named_if_it_is_not_the_best() -> None:
     slow = [make("slow", seed, [0.5, 0.6, 0.9 + 0.01 * seed]) for seed in range(4)]
     said = in_words(summarize([*RECORDS, *slow]))
     assert "slow did best of 4 policies" in said
@@ -99,7 +99,7 @@ def test_the_fastest_policy_is_named_where_it_is_another() -> None:
     assert "fastest" not in said
 
 
-def test_the_policy_whose_rate_moves_is_compared_though_fixed_rates_are_above_it() -> None:
+def test_the_best_moving_policy_is_compared_even_if_fixed_rates_are_better() -> None:
     records = [make("fixed 0.1", seed, [0.8]) for seed in range(3)]
     records += [make("fixed 0.2", seed, [0.79]) for seed in range(3)]
     records += [make("up", seed, [0.7 + 0.001 * seed]) for seed in range(3)]
@@ -113,7 +113,7 @@ def test_the_policy_whose_rate_moves_is_compared_though_fixed_rates_are_above_it
     assert "more than noise: its 90 % interval is" in named
 
 
-def test_the_words_say_how_many_seeds_were_lost() -> None:
+def test_the_verdict_counts_diverged_and_failed_seeds() -> None:
     records = [make("fixed 0.1", seed, [0.8]) for seed in range(5)]
     records += [make("up", seed, [0.9 + 0.001 * seed]) for seed in range(2)]
     records += [make("up", seed, [0.1], status="diverged") for seed in range(2, 5)]
@@ -131,7 +131,7 @@ def test_one_seed_says_nothing_about_noise() -> None:
     assert "One seed is not enough to compare up with the best fixed rate, fixed 0.1: run 4 more" in in_words(summary)
 
 
-def test_low_is_good_where_the_direction_says_so() -> None:
+def test_lower_values_are_better_with_direction_min() -> None:
     low = [
         replace(r, direction="min", metric="val_loss", epochs={**r.epochs, "val_loss": r.epochs["val_accuracy"]})
         for r in RECORDS
@@ -142,7 +142,7 @@ def test_low_is_good_where_the_direction_says_so() -> None:
     assert found["up"].verdict == "worse"
 
 
-def test_trials_that_came_to_no_end_are_counted_apart() -> None:
+def test_diverged_and_failed_trials_are_counted_separately() -> None:
     records = [
         *RECORDS,
         make("up", 9, [0.9, None], status="diverged"),
@@ -181,7 +181,7 @@ def test_a_failed_seed_leaves_a_fixed_rate_the_baseline() -> None:
     assert (found["up"].verdict, found["up"].fixed) == ("better", False)
 
 
-def test_a_fixed_rate_that_lost_a_seed_is_the_baseline_only_where_each_did() -> None:
+def test_a_fixed_rate_with_a_lost_seed_is_the_baseline_only_if_all_have_one() -> None:
     records = [make("fixed 1", 0, [0.8, 0.91])]
     records += [make("fixed 1", seed, [None], status="diverged") for seed in (1, 2)]
     records += [make("fixed 0.1", seed, [0.7, 0.8]) for seed in range(3)]
@@ -198,7 +198,7 @@ def test_a_fixed_rate_that_lost_a_seed_is_the_baseline_only_where_each_did() -> 
     assert "with the best fixed rate, fixed 1" in in_words(summarize(lost))
 
 
-def test_a_seed_without_a_target_counts_in_no_number_about_targets() -> None:
+def test_seeds_without_a_target_are_left_out_of_numbers_about_targets() -> None:
     records = [make("fixed 0.1", seed, [0.7, 0.8 + 0.01 * seed]) for seed in range(2)]
     records.append(make("fixed 0.1", 2, [None], status="diverged"))
     records += [make("up", seed, [0.9 + 0.01 * seed]) for seed in range(3)]
@@ -237,7 +237,7 @@ def test_equal_differences_spread_by_the_resolution_of_the_metric(more: tuple[in
     assert rows(records)["up"].verdict == verdict
 
 
-def test_a_trial_that_failed_before_it_had_an_optimizer_is_one_of_its_policy() -> None:
+def test_a_trial_that_failed_without_an_optimizer_belongs_to_its_policy() -> None:
     early = {"status": "failed", "optimizer": "", "schedule": None, "lr": None}
     summary = summarize([*RECORDS, make("up", 9, [], **early), make("broken", 0, [], **early)])
     assert {row.optimizer for row in summary.rows} == {"SGD"}
@@ -259,7 +259,7 @@ def test_a_trial_that_failed_before_it_had_an_optimizer_is_one_of_its_policy() -
     }
 
 
-def test_a_baseline_that_finished_with_another_optimizer_alone() -> None:
+def test_a_baseline_may_have_finished_only_with_another_optimizer() -> None:
     broken = [replace(r, optimizer="Adam", status="failed") for r in RECORDS if r.policy == "fixed 0.1"]
     adam = [replace(r, optimizer="Adam") for r in RECORDS if r.policy == "up"]
     summary = summarize([*RECORDS, *adam, *broken], baseline="fixed 0.1")
@@ -351,7 +351,7 @@ def test_workloads_and_optimizers_are_kept_apart() -> None:
     assert in_words(summary).count("On mlp on digits with") == 2
 
 
-def test_the_interval_is_that_of_scipy_and_the_same_every_time() -> None:
+def test_the_interval_equals_scipys_and_is_deterministic() -> None:
     values = [0.1, 0.4, 0.2, 0.7, 0.3]
     found = interval(values, 0.9)
     assert found == interval(values, 0.9)
@@ -433,7 +433,7 @@ def test_csv(tmp_path: Path) -> None:
         (RECORDS, {"confidence": 1}, "confidence must be a finite number"),
     ],
 )
-def test_what_is_refused(records: list[Record], options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_of_summarize_are_refused(records: list[Record], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         summarize(records, **options)
 

@@ -107,9 +107,7 @@ def test_a_run_has_everything_in_order(run: Path, records: list[dict[str, Any]])
     assert f"{best:.3f}"[:5] in text
 
 
-def test_without_a_trial_that_ended_well_there_is_no_training_to_show(
-    tmp_path: Path, records: list[dict[str, Any]]
-) -> None:
+def test_without_finished_trials_the_page_shows_no_training(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     lost = [{**record, "status": "diverged"} for record in records[:2]]
     parts = Parts(render(run_page(write_run(tmp_path, lost))))
     assert ("section", "aria-labelledby", "training-title") not in parts.attributes
@@ -131,9 +129,7 @@ def short(record: dict[str, Any], policy: str, seed: int, values: list[float], *
     return {**record, **own, **rates, "range_test_steps": 0, "lr": None, **more}
 
 
-def test_the_schedules_are_those_of_the_first_seed_that_ended_well(
-    tmp_path: Path, records: list[dict[str, Any]]
-) -> None:
+def test_the_page_shows_the_schedules_of_the_first_finished_seed(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     lost = short(records[0], "up", 0, [], status="failed", schedule=None, steps={})
     trials = [lost, *(short(records[0], name, seed, [0.5]) for name in ("up", "fixed") for seed in (2, 1))]
     text = render(run_page(write_run(tmp_path, trials)))
@@ -170,7 +166,7 @@ def test_every_kind_of_event_has_a_symbol_that_is_explained(
         ("val_power", None),
     ],
 )
-def test_a_series_is_to_go_where_its_name_says(
+def test_the_direction_of_a_series_follows_from_its_name(
     tmp_path: Path, records: list[dict[str, Any]], name: str, direction: str | None
 ) -> None:
     trial = short(records[0], "up", 0, [0.5])
@@ -182,7 +178,7 @@ def test_a_series_is_to_go_where_its_name_says(
     ]
 
 
-def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_line_does(
+def test_page_and_command_line_count_the_same_seeds_with_a_target(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     trials = [short(records[0], "fixed", seed, [0.8]) for seed in range(2)]
@@ -199,7 +195,7 @@ def test_the_table_counts_the_seeds_that_have_a_target_as_that_of_the_command_li
     assert not any(line.startswith("elsewhere") and "never" in line for line in lines)
 
 
-def test_endings_are_columns_here_and_on_the_command_line(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+def test_endings_are_columns_on_the_page_and_on_the_command_line(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     trials = [short(records[0], "fixed", 0, [0.5]), short(records[0], "swa", 0, [0.6], predictions=1)]
     trials.append(short(records[0], "ensemble", 0, [0.6], predictions=5))
     for one, value in zip(trials[1:], (0.75, 0.875), strict=True):
@@ -392,7 +388,7 @@ def test_extreme_means_have_short_names(size: float) -> None:
         assert len(verdict.estimate(value)) < 60
 
 
-def test_a_torn_record_is_told(run: Path) -> None:
+def test_an_incomplete_record_is_reported(run: Path) -> None:
     with (run / "records.jsonl").open("a") as file:
         file.write('{"version": 1, "tri')
     assert "cut off" in " ".join(Parts(render(run_page(run))).text)
@@ -526,7 +522,7 @@ def test_the_command_reports_a_run_and_a_range_test(tmp_path: Path, run: Path, r
         assert "Verdict" in written.read_text(encoding="utf-8")
 
 
-def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
+def test_report_refuses_files_that_are_not_runs(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     for folder, said in (
         (tmp_path, "holds neither a run nor a range test, but"),

@@ -41,7 +41,7 @@ def words(records: list[Record]) -> str:
     return " ".join(verdict.of_group(only(records))).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() -> None:
+def test_policies_are_ranked_by_best_and_lost_trials_are_left_out_of_means() -> None:
     trials = [
         trial("fixed", 0, [0.5, 0.6]),
         trial("moving", 0, [0.9, 0.8]),
@@ -60,7 +60,7 @@ def test_policies_are_ranked_by_their_best_and_lost_trials_count_in_no_mean() ->
     assert lost in words(trials)
 
 
-def test_an_ensemble_that_does_best_is_said_with_its_cost() -> None:
+def test_the_verdict_names_the_cost_of_the_best_ensemble() -> None:
     trials = [trial("fixed", 0, [0.5]), trial("up", 0, [0.6], ending={"val_accuracy": 0.7}, predictions=5)]
     assert "The difference in val_accuracy is +0.2." in words(trials)
     said = "up did best of 2 policies: best val_accuracy 0.7000 (one seed). Its ensemble predicts with 5 models."
@@ -69,7 +69,7 @@ def test_an_ensemble_that_does_best_is_said_with_its_cost() -> None:
     assert "predicts" not in words(average)
 
 
-def test_less_is_better_where_less_is_asked_for() -> None:
+def test_lower_is_better_with_direction_min() -> None:
     trials = [trial("fixed", 0, [3.0, 2.0], direction="min"), trial("moving", 0, [2.5, 1.0], direction="min")]
     group = only(trials)
     assert [row.policy for row in group.rows] == ["moving", "fixed"]
@@ -92,7 +92,7 @@ def test_the_target_is_the_best_of_the_best_fixed_rate_and_range_tests_are_count
     assert "in 15 steps instead of 20 (0.75 times as many, including its range test)" in words(trials)
 
 
-def test_a_rate_that_moves_is_not_fixed_though_it_began_as_one() -> None:
+def test_a_rate_that_changes_later_is_not_fixed() -> None:
     cosine = trial("cosine", 0, [0.9], lr=0.1, steps={"learning_rate": [0.1, 0.05]})
     constant = trial("constant", 0, [0.5], lr=0.1, schedule=cyclr.Constant(0.1), steps={"learning_rate": [0.1, 0.1]})
     group = only([cosine, constant])
@@ -133,7 +133,7 @@ def test_without_a_fixed_rate_there_is_no_target() -> None:
     )
 
 
-def test_what_cannot_be_compared_is_in_groups_of_its_own() -> None:
+def test_results_that_cannot_be_compared_are_in_separate_groups() -> None:
     trials = [trial("a", 0, [0.1]), trial("a", 0, [0.1], workload="x"), trial("a", 0, [0.1], optimizer="adam")]
     assert len(summarize(trials).groups) == 3
 
@@ -178,7 +178,7 @@ def differing(gaps: Sequence[float]) -> Row:
 
 
 @pytest.mark.parametrize(("gaps", "more"), [([0.01, 0.02], 3), ([0.01, 0.02, 0.06], 3), ([0.02, -0.01, 0.08, 0.05], 4)])
-def test_as_many_seeds_are_advised_as_decide_if_mean_and_spread_stay(gaps: list[float], more: int) -> None:
+def test_the_advised_seeds_decide_if_mean_and_spread_stay(gaps: list[float], more: int) -> None:
     row, spaced = differing(gaps), np.linspace(-1, 1, len(gaps) + more)
     assert (row.verdict, row.more_seeds) == ("within noise", more)
     alike = np.mean(gaps) + np.std(gaps, ddof=1) * spaced / np.std(spaced, ddof=1)
@@ -208,7 +208,7 @@ def test_seeds_that_differ_give_no_difference() -> None:
     assert "has no seed in common" in words([trial("fixed", 0, [0.5]), trial("moving", 1, [0.6])])
 
 
-def test_a_verdict_without_a_trial_that_ended_well_says_so() -> None:
+def test_the_verdict_reports_that_no_trial_finished() -> None:
     assert "nothing to compare" in words([trial("a", 0, [], status="failed", epochs={})])
     assert "the only policy" in words([trial("a", 0, [0.5])])
 
