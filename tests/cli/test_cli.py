@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import cyclr
 from cyclr.cli.app import app
-from cyclr.cli.main import keeping_interrupts
+from cyclr.cli.main import repeat_interrupts
 from cyclr.cli.options import print_bounds
 from cyclr.cli.range_test import Bar
 from cyclr.records import read_records
@@ -188,14 +188,14 @@ def test_an_interrupted_repeat_keeps_the_completed_range_tests() -> None:
 
 LOST = """
 import gc, signal, sys, threading
-from cyclr.cli.main import keeping_interrupts
+from cyclr.cli.main import repeat_interrupts
 from cyclr.cli.range_test import Bar
 
 def interrupt(phase, info):
     gc.callbacks.remove(interrupt)
     signal.raise_signal(signal.SIGINT)
 
-sys.unraisablehook = keeping_interrupts(sys.unraisablehook)
+sys.unraisablehook = repeat_interrupts(sys.unraisablehook)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.callbacks.append(interrupt)
 try:
@@ -216,7 +216,7 @@ def test_ctrl_c_is_not_lost_in_a_garbage_collection() -> None:
 def test_other_unraisable_errors_go_to_the_previous_hook() -> None:
     heard: list[Any] = []
     unraisable = SimpleNamespace(exc_type=ValueError)
-    keeping_interrupts(heard.append)(unraisable)
+    repeat_interrupts(heard.append)(unraisable)
     assert heard == [unraisable]
 
 

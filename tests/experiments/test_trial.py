@@ -310,7 +310,7 @@ def test_an_ending_combines_the_weights_of_its_steps(
     # The same training by hand, which also shows that members change nothing in it.
     (trial,) = blob_spec(epochs=10).trials()
     with user_file.importable_folder(trial.file):
-        job = trials._built(trial)
+        job = trials._build_job(trial)
     trials._seed(0)
     model, loss_fn = job._model, torch.nn.functional.cross_entropy
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -433,7 +433,9 @@ def test_csv(tmp_path: Path) -> None:
         (RECORDS, {"confidence": 1}, "confidence must be a finite number"),
     ],
 )
-def test_invalid_arguments_of_summarize_are_refused(records: list[Record], options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_of_summarize_are_refused(
+    records: list[Record], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         summarize(records, **options)
 

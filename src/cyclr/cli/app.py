@@ -61,7 +61,7 @@ def _options(
     """Options of the command itself; each subcommand describes its own."""
 
 
-_OF_CYCLE = ("base_lr", "max_lr", "step_size", "step_size_down", "shape", "mode", "gamma")
+_CYCLE_OPTIONS = ("base_lr", "max_lr", "step_size", "step_size_down", "shape", "mode", "gamma")
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".webp", ".eps")
 
 
@@ -108,7 +108,7 @@ def _check_used(context: typer.Context, schedule: Path | None, mode: str) -> Non
     """Raise if an option would not change the picture."""
     unused: tuple[str, ...] = ()
     if schedule is not None:
-        unused, reason = _OF_CYCLE, "the file of --schedule describes the whole schedule"
+        unused, reason = _CYCLE_OPTIONS, "the file of --schedule describes the whole schedule"
     elif mode != "exp_range":
         unused, reason = ("gamma",), "only --mode exp_range uses it"
     for name in unused:

@@ -34,7 +34,7 @@ from cyclr.records import Group, Interval, Record, Row, RunFolder, Summary, read
 from cyclr.report import verdict
 from cyclr.report.run import predictions
 
-_OF_SUMMARY = ("summary", "output", "baseline", "target", "csv", "overwrite")
+_SUMMARY_OPTIONS = ("summary", "output", "baseline", "target", "csv", "overwrite")
 
 _DISPENSABLE = ("s", "final", "models", "ratio", "n")
 """Columns that are left out in a narrow terminal, in this order."""
@@ -247,12 +247,13 @@ def _check_summary(context: typer.Context) -> None:
     ignored = [
         option.opts[0] if option.param_type_name == "option" else str(context.params["spec"])
         for option in context.command.params
-        if option.name not in _OF_SUMMARY and is_given(context, option.name or "")
+        if option.name not in _SUMMARY_OPTIONS and is_given(context, option.name or "")
     ]
     if ignored:
         raise CyclrError(
-            f"--summary shows recorded results and takes only {', '.join(f'--{name}' for name in _OF_SUMMARY[1:])}; "
-            f"got {', '.join(ignored)}. Leave out --summary or these options."
+            "--summary shows recorded results and takes only "
+            f"{', '.join(f'--{name}' for name in _SUMMARY_OPTIONS[1:])}; got {', '.join(ignored)}. Leave out "
+            "--summary or these options."
         )
 
 

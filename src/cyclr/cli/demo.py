@@ -97,12 +97,12 @@ def demo(
     if trial.data is not None:
         loaded = data_sets.load(trial.data["source"])
         images = len(loaded.x_val)
-        _tell(
+        _print_wrapped(
             f"{loaded.name}: {len(loaded.x_train):,} training and {images:,} validation images of "
             f"{'×'.join(map(str, loaded.input_shape))}, {loaded.classes} classes"
         )
     optimizer = trial.optimizer_name or "its own"
-    _tell(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
+    _print_wrapped(f"Model {model}, optimizer {optimizer}, batch size {batch_size}, {epochs} epochs, seed {seed}")
     try:
         cycle = _run(first, output)[CYCLE]
     except RunFolderError:
@@ -114,7 +114,7 @@ def demo(
     test: Any = cycle.range_test
     print_bounds(test)
     rates = fixed_rates(cycle.optimizer)
-    _tell(
+    _print_wrapped(
         f"To compare with: AutoCycle between the same bounds, and the fixed rates {', '.join(map(str, rates))}, which "
         f"are 0.3, 1, 3 and 10 times the usual {rates[1]} for {cycle.optimizer.partition('(')[0]}."
     )
@@ -129,12 +129,12 @@ def demo(
         say(f"Pictures and records are in {output}. The page was not written: {error}")
         return
     say(f"Written: {page}, and pictures and records beside it")
-    _tell("Next steps: the same comparison with more seeds, and a range test of your own model:")
+    _print_wrapped("Next steps: the same comparison with more seeds, and a range test of your own model:")
     say(f"  cyclr compare --output {output} --seeds {max(5, seed + 1)}\n  cyclr range-test --model FILE.py:function")
     show_page(page, open_page)
 
 
-def _tell(text: str) -> None:
+def _print_wrapped(text: str) -> None:
     """Print sentences, with line breaks between words."""
     out.print(redact(text), highlight=False, markup=False)
 
@@ -146,7 +146,9 @@ def _run(spec: Spec, folder: Path) -> dict[str, Record]:
         with Board(out, spec.metric) as board:
             run_comparison(spec, folder, retry_failed=True, tell=board)
     else:
-        _tell(f"{', '.join(trial.policy.name for trial in trials)}: already trained. To train again, add --overwrite.")
+        _print_wrapped(
+            f"{', '.join(trial.policy.name for trial in trials)}: already trained. To train again, add --overwrite."
+        )
     records = {record.trial: record for record in RunFolder.read(folder).records}
     for record in (records[trial.id] for trial in trials):
         if record.status == "failed":
@@ -162,7 +164,7 @@ def _print_remarks(records: dict[str, Record], group: Group, images: int) -> Non
     cycle, auto = records[CYCLE], records[AUTO]
     fixed = [record.total_steps for record in records.values() if record.lr is not None]
     tested = cycle.range_test_steps
-    _tell(
+    _print_wrapped(
         f"Steps include the {tested} updates of the range test. The test and the cycle took "
         f"{tested + cycle.total_steps:,} updates, the {len(fixed)} fixed rates {sum(fixed):,}."
     )
@@ -172,17 +174,19 @@ def _print_remarks(records: dict[str, Record], group: Group, images: int) -> Non
         noise += (
             f", and a difference of up to {several} of {images} validation images ({several / images:.3f}) can be noise"
         )
-    _tell(f"{noise}.\n")
+    _print_wrapped(f"{noise}.\n")
     plain, guarded = (np.array(record.steps["learning_rate"], dtype=float) for record in (cycle, auto))
     same = not auto.events and len(plain) == len(guarded) and np.allclose(plain, guarded, rtol=1e-5)
     for record, where in ((auto, "between the bounds found"), (records[TOO_HIGH[1]], "from ten times these bounds")):
         events = [*map(str, record.events)] or ["nothing to correct."]
-        _tell(f"AutoCycle {where}: {events[0]}")
+        _print_wrapped(f"AutoCycle {where}: {events[0]}")
         if more := len(events) - 1:
-            _tell(f"… and {more} more, on the page.")
+            _print_wrapped(f"… and {more} more, on the page.")
         if record is auto and same:
-            _tell(f"It used the same learning rates as the {CYCLE}, so differences in their results are noise.")
-    _tell("AutoCycle rescues most runs that start from bounds ten times too high, but not all.\n")
+            _print_wrapped(
+                f"It used the same learning rates as the {CYCLE}, so differences in their results are noise."
+            )
+    _print_wrapped("AutoCycle rescues most runs that start from bounds ten times too high, but not all.\n")
 
 
 _PICTURES = ("range_test", "schedule", "accuracy")

@@ -28,7 +28,7 @@ def main() -> None:
         raise SystemExit(1) from error
     from cyclr.cli.app import app
 
-    sys.unraisablehook = keeping_interrupts(sys.unraisablehook)
+    sys.unraisablehook = repeat_interrupts(sys.unraisablehook)
     try:
         app()
     except OSError as error:
@@ -55,7 +55,7 @@ class _RedactedStream(io.TextIOWrapper):
         return super().write(redact(text))
 
 
-def keeping_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+def repeat_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return a `sys.unraisablehook` that repeats a Ctrl-C that Python ignored.
 
     If the signal arrives while a finalizer or a callback of the garbage collector runs (the frameworks have many),

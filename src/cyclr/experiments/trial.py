@@ -79,8 +79,8 @@ def find_bounds(trial: Trial, on_step: Callable[[RangeTest], None] = lambda test
     """
     try:
         with user_file.importable_folder(trial.file):
-            job = _built(trial, trains=False)
-            with _on_data(trial, job):
+            job = _build_job(trial, trains=False)
+            with _errors_with_shapes(trial, job):
                 return job.range_test(on_step)
     except (Exception, SystemExit) as error:
         if own := user_file.own_traceback(error, trial.file):
@@ -89,7 +89,7 @@ def find_bounds(trial: Trial, on_step: Callable[[RangeTest], None] = lambda test
 
 
 @contextlib.contextmanager
-def _on_data(trial: Trial, job: Job) -> Iterator[None]:
+def _errors_with_shapes(trial: Trial, job: Job) -> Iterator[None]:
     """Turn an error of the framework into a `CyclrError` with the shapes of the data, which may not fit the model."""
     try:
         yield
@@ -141,7 +141,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
     tell(Progress(trial.id, "loading"))
     if trial.backend is not None:
         environment.select_backend(trial.backend)
-    job = _built(trial)
+    job = _build_job(trial)
     per_epoch = job.steps_per_epoch
     total = trial.total_steps(per_epoch)
     found |= {"steps_per_epoch": per_epoch, "total_steps": total, "optimizer": job.optimizer_name}
@@ -157,7 +157,7 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
             updates += 1
             report(test.recorded, len(test))
 
-        with _on_data(trial, job):
+        with _errors_with_shapes(trial, job):
             found["range_test"] = job.range_test(count)
         found["range_test_steps"] = updates
         bounds = found["range_test"].bounds
@@ -172,11 +172,11 @@ def _fill(found: dict[str, Any], trial: Trial, tell: Callable[[Event], None]) ->
         trial.metric,
         progress("training"),
         lambda values: tell(Epoch(trial.id, values)),
-        forgives=plan.framework == "auto",
+        lenient=plan.framework == "auto",
     )
     unfit = None
     try:
-        with _on_data(trial, job):
+        with _errors_with_shapes(trial, job):
             job.train(plan, history)
     except MembersError as error:
         # A weight of a member was NaN or infinite, but no loss was.
@@ -203,34 +203,34 @@ def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _built(trial: Trial, *, trains: bool = True) -> Job:
+def _build_job(trial: Trial, *, trains: bool = True) -> Job:
     """Build the model and the data of a trial.
 
     Generators are also seeded before a user's file is run, because its module may draw random numbers.
     """
     load = functools.partial(workloads.builder, trial, trains=trains)
-    return _seeded(load() if trial.file is None else _seeded(load, trial.seed), trial.seed)
+    return _call_seeded(load() if trial.file is None else _call_seeded(load, trial.seed), trial.seed)
 
 
-def _seeded(make: Callable[[], _Made], seed: int) -> _Made:
+def _call_seeded(make: Callable[[], _Made], seed: int) -> _Made:
     """Seed all generators, call `make`, and return its result.
 
     If the call was the first to import a framework, it is repeated: the generators of that framework were not seeded.
     Loaded frameworks are excluded from garbage collection, which would visit their 300,000 objects after every trial.
     """
     while True:
-        if not _loaded() <= _frozen:
+        if not _loaded_frameworks() <= _frozen:
             gc.collect()
             gc.freeze()
-            _frozen.update(_loaded())
+            _frozen.update(_loaded_frameworks())
         _seed(seed)
         made = make()
-        if _loaded() <= _frozen:
+        if _loaded_frameworks() <= _frozen:
             return made
         del made
 
 
-def _loaded() -> set[str]:
+def _loaded_frameworks() -> set[str]:
     return {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
 
 

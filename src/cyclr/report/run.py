@@ -101,11 +101,11 @@ def _policies(groups: Sequence[Group], names: Sequence[str]) -> list[PagePolicy]
         for index, row in enumerate(group.rows):
             for record in sorted(row.finished, key=_seed)[:1]:
                 title = f"{row.policy} ({name})" if name else row.policy
-                found.append(PagePolicy(title, _ran(record), _code(record), (place, index)))
+                found.append(PagePolicy(title, _run_as_text(record), _code(record), (place, index)))
     return found
 
 
-def _ran(record: Record) -> str:
+def _run_as_text(record: Record) -> str:
     """Return the length and the learning rates of a trial as text."""
     epochs = record.total_steps / record.steps_per_epoch if record.steps_per_epoch else 0
     length = f"{record.total_steps:,} steps" + (

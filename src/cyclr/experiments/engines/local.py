@@ -24,7 +24,7 @@ from cyclr.experiments.trial import run_trial
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from cyclr.experiments.engines import local; local.work()"
 )
-_SECONDS_BETWEEN_LOOKS = 0.5
+_POLL_SECONDS = 0.5
 _BYTES_OF_LOG = 10_000
 """Number of bytes at the end of a worker's output that are searched for the last lines."""
 
@@ -146,7 +146,7 @@ def work() -> None:
 
     def exit_with_parent() -> None:
         while os.getppid() == parent:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()

@@ -20,7 +20,7 @@ from cyclr.experiments.trial import run_trial
 
 _SECONDS_BETWEEN_MESSAGES = 0.5
 
-_SUBMITTED_AT_MOST = 1000
+_MOST_SUBMITTED = 1000
 """Largest number of trials that run or wait in Ray's queue. Ray checks all of them whenever a trial has events."""
 
 
@@ -75,7 +75,7 @@ class RayEngine(Engine):
                 )
             self._init["num_cpus"] = max(1, round(workers * cpus))
         self._running: dict[Any, Trial] = {}
-        self._connected = self._ships = False
+        self._connected = self._folder_sent = False
 
     def open(self, trials: Sequence[Trial]) -> int:
         """Connect to Ray. Ray queues trials, so more trials may be submitted than run at the same time.
@@ -87,11 +87,11 @@ class RayEngine(Engine):
         if not ray.is_initialized():
             self._connect(next((trial.file for trial in trials if trial.file is not None), None))
         self._task = ray.remote(**self._resources, max_retries=0, num_returns="streaming")(_run_in_task)
-        return min(len(trials), _SUBMITTED_AT_MOST)
+        return min(len(trials), _MOST_SUBMITTED)
 
     def submit(self, trial: Trial) -> None:
         sent = trial
-        if self._ships and trial.file is not None:
+        if self._folder_sent and trial.file is not None:
             sent = replace(trial, folder=".", shipped_as=trial.file.name)
         self._running[self._task.remote(sent)] = trial
 
@@ -116,7 +116,7 @@ class RayEngine(Engine):
         self._running = {}
         if self._connected:
             self._ray.shutdown()
-            self._connected = self._ships = False
+            self._connected = self._folder_sent = False
 
     def _connect(self, file: Path | None) -> None:
         ray = self._ray
@@ -127,7 +127,7 @@ class RayEngine(Engine):
         # If this process is a job that was submitted to the cluster, its files are there already.
         if file is not None and not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
             runtime |= {"working_dir": str(file.parent), "excludes": ["records.jsonl"]}
-            self._ships = True
+            self._folder_sent = True
         self._connected = True
         try:
             with warnings.catch_warnings():
@@ -143,7 +143,7 @@ class RayEngine(Engine):
         except ray.exceptions.RayError as error:
             said = credentials(str(error).strip() or type(error).__name__).splitlines()[-1]
             message = f"Ray did not start ({said}). Check its logs, or use the local engine."
-            if self._ships and file is not None:
+            if self._folder_sent and file is not None:
                 message = (
                     f"Ray could not send the folder of the workload's file: {_describe(file.parent)} ({said}). Move "
                     "data out of this folder, or list the data in a file .rayignore in this folder."

@@ -21,10 +21,10 @@ class History:
         metric: the metric that every epoch must have.
         on_step: called after every update with the updates done and `total_steps`.
         on_epoch: called after every epoch with its values, including `step`.
-        forgives: True if the training continues after a loss that is NaN or infinite.
+        lenient: True if the training continues after a loss that is NaN or infinite.
         lr, loss: learning rate of every update, and loss of its batch before the update.
         epochs: values at the end of every epoch: `step` (updates so far), `loss` (mean over the batches of the epoch;
-            with `forgives` only over finite losses), the validation metrics, and `seconds` since the training started.
+            with `lenient` only over finite losses), the validation metrics, and `seconds` since the training started.
         events: the events of AutoCycle.
         range_test: the range test that AutoCycle made at the start of the training, or None.
         ending: the validation metrics of the ensemble or average of members; empty without an ending.
@@ -36,7 +36,7 @@ class History:
     metric: str
     on_step: Callable[[int, int], None]
     on_epoch: Callable[[dict[str, float]], None]
-    forgives: bool = False
+    lenient: bool = False
     lr: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     epochs: dict[str, list[float]] = field(default_factory=dict)
@@ -56,13 +56,13 @@ class History:
     def add_step(self, loss: float) -> None:
         """Record the loss of an update."""
         self.loss.append(loss)
-        self.diverged = not (self.forgives or isfinite(loss))
+        self.diverged = not (self.lenient or isfinite(loss))
         self.on_step(len(self.loss), self.total_steps)
 
     def add_epoch(self, metrics: Mapping[str, float]) -> None:
         """Record the metrics at the end of an epoch, which may be a partial last epoch."""
         self._check(metrics)
-        batches = [loss for loss in self.loss[self._epoch_start :] if isfinite(loss) or not self.forgives]
+        batches = [loss for loss in self.loss[self._epoch_start :] if isfinite(loss) or not self.lenient]
         self._epoch_start = len(self.loss)
         values = {
             "step": len(self.loss),

@@ -237,7 +237,7 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._history.add_step(float((logs or {})["loss"]))
-        self._history.lr.append(self._read_rate() if self._history.forgives else self._rate)
+        self._history.lr.append(self._read_rate() if self._history.lenient else self._rate)
         if self._history.is_over:
             self.model.stop_training = True
 
