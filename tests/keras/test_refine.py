@@ -77,7 +77,8 @@ def test_the_losses_of_a_trial_are_those_of_training_with_the_schedule():
         rows = order[: 16 * len(trial.losses)]
         callbacks = [ScheduleCallback(schedule_for(trial)), Losses()]
         model.fit(X[rows], Y[rows], batch_size=16, shuffle=False, callbacks=callbacks, verbose=0)
-        np.testing.assert_allclose(trial.losses, losses, rtol=2e-4)
+        # Rounding errors of float32 grow while the loss rises.
+        np.testing.assert_allclose(trial.losses, losses, rtol=1e-3)
         if trial.ended == "completed":
             kept = model.evaluate(X[96:112], Y[96:112], verbose=0)
             assert trial.kept == pytest.approx(kept, rel=2e-4)
