@@ -39,7 +39,7 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def trainer_of(*callbacks: lightning.Callback) -> lightning.Trainer:
+def make_trainer(*callbacks: lightning.Callback) -> lightning.Trainer:
     return lightning.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
@@ -61,12 +61,12 @@ def main() -> None:
 
     # This trainer only finds bounds. Without then_train=False, training would start after the test.
     model, finder = Classifier(), RangeTestCallback(then_train=False)
-    trainer_of(finder).fit(model, loader)
+    make_trainer(finder).fit(model, loader)
     bounds = finder.result.bounds
     print(bounds.reason)
 
     model.schedule = bounds.schedule(total_steps=EPOCHS * len(loader))
-    trainer = trainer_of()
+    trainer = make_trainer()
     trainer.fit(model, loader)
     print(f"last rate {trainer.optimizers[0].param_groups[0]['lr']:.2g}, base_lr {bounds.base_lr:.2g}")
     print(f"accuracy {(model(x[test]).argmax(1) == y[test]).float().mean():.3f}")

@@ -21,29 +21,29 @@ def main() -> None:
     loader = DataLoader(x, BATCH, shuffle=True, drop_last=True)
     generator = nn.Sequential(nn.Linear(NOISE, 128), nn.ReLU(), nn.Linear(128, 64), nn.Sigmoid())
     critic = nn.Sequential(nn.Linear(64, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1))
-    of_generator = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    of_critic = torch.optim.Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    generator_optimizer = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.999))
     real, fake = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
     entropy = nn.functional.binary_cross_entropy_with_logits
 
     def update(batch: torch.Tensor) -> torch.Tensor:
         images = generator(torch.randn(BATCH, NOISE))
-        loss_of_critic = entropy(critic(batch), real) + entropy(critic(images.detach()), fake)
-        of_critic.zero_grad()
-        loss_of_critic.backward()
-        of_critic.step()
+        critic_loss = entropy(critic(batch), real) + entropy(critic(images.detach()), fake)
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
 
-        of_generator.zero_grad()
+        generator_optimizer.zero_grad()
         entropy(critic(images), real).backward()
-        of_generator.step()
-        return loss_of_critic
+        generator_optimizer.step()
+        return critic_loss
 
     # The test sweeps the critic; the generator trains at its own rate. Everything that the update uses is restored.
-    bounds = range_test(critic, of_critic, None, loader, step_fn=update).bounds
+    bounds = range_test(critic, critic_optimizer, None, loader, step_fn=update).bounds
     print(bounds.reason)
 
     schedule = bounds.schedule(epochs=EPOCHS, steps_per_epoch=len(loader))
-    schedulers = Scheduler(of_critic, schedule), Scheduler(of_generator, schedule)
+    schedulers = Scheduler(critic_optimizer, schedule), Scheduler(generator_optimizer, schedule)
     for _ in range(EPOCHS):
         for batch in loader:
             update(batch)

@@ -24,21 +24,21 @@ TOKENS = torch.tensor(list("".join(topics.values()).encode("ascii", "replace")))
 class GPT(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(LETTERS, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.tokens, self.positions = nn.Embedding(LETTERS, WIDTH), nn.Embedding(CONTEXT, WIDTH)
         layer = nn.TransformerEncoderLayer(WIDTH, 4, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(WIDTH, LETTERS, bias=False)
 
     def forward(self, x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mask = nn.Transformer.generate_square_subsequent_mask(CONTEXT)
-        logits = self.head(self.layers(self.tokens(x) + self.places.weight, mask, is_causal=True))
+        logits = self.head(self.layers(self.tokens(x) + self.positions.weight, mask, is_causal=True))
         return logits, nn.functional.cross_entropy(logits.transpose(1, 2), targets)
 
 
-def batch_of(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def make_batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(number)  # the same number gives the same batch, also after a restart
-    places = torch.randint(len(TOKENS) - CONTEXT, (BATCH, 1), generator=generator) + torch.arange(CONTEXT)
-    return TOKENS[places], TOKENS[places + 1]
+    positions = torch.randint(len(TOKENS) - CONTEXT, (BATCH, 1), generator=generator) + torch.arange(CONTEXT)
+    return TOKENS[positions], TOKENS[positions + 1]
 
 
 parser = argparse.ArgumentParser()
@@ -54,7 +54,7 @@ optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95))
 
 if not BOUNDS.exists():
     loop = {"loss_of": lambda model, batch: model(*batch)[1], "accumulate": ACCUMULATE, "clip_norm": 1.0}
-    range_test(model, optimizer, loader=[batch_of(number) for number in range(300)], **loop).save(BOUNDS)
+    range_test(model, optimizer, loader=[make_batch(number) for number in range(300)], **loop).save(BOUNDS)
 bounds = cyclr.RangeTestResult.load(BOUNDS).bounds
 print(bounds.reason)
 schedule = cyclr.Warmup(cyclr.Anneal(bounds.max_lr, bounds.base_lr, UPDATES - WARMUP, "cosine"), WARMUP)
@@ -69,7 +69,7 @@ for update in range(first, stop):
     for group in optimizer.param_groups:
         group["lr"] = schedule(update)
     for part in range(ACCUMULATE):
-        _, loss = model(*batch_of(ACCUMULATE * update + part))
+        _, loss = model(*make_batch(ACCUMULATE * update + part))
         (loss / ACCUMULATE).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

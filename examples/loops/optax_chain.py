@@ -16,19 +16,19 @@ from cyclr.jax import range_test
 BATCH, EPOCHS = 32, 8
 
 
-def optimizer_of(lr) -> optax.GradientTransformation:
+def make_optimizer(lr) -> optax.GradientTransformation:
     """Return the optimizer for a learning rate, a number or a schedule. Biases have no weight decay."""
     decays = lambda params: jax.tree.map(lambda param: param.ndim > 1, params)  # noqa: E731
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(lr, weight_decay=0.1, mask=decays))
 
 
-def logits_of(params, x):
+def predict(params, x):
     return jax.nn.relu(x @ params["w1"] + params["b1"]) @ params["w2"] + params["b2"]
 
 
 def loss_of(params, batch):
     x, y = batch
-    return optax.softmax_cross_entropy_with_integer_labels(logits_of(params, x), y).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(predict(params, x), y).mean()
 
 
 def main() -> None:
@@ -41,10 +41,10 @@ def main() -> None:
     draw = jax.nn.initializers.he_normal()
     params = {"w1": draw(first, (64, 64)), "b1": jnp.zeros(64), "w2": draw(second, (64, 10)), "b2": jnp.zeros(10)}
 
-    bounds = range_test(loss_of, params, batches, optimizer=optimizer_of).bounds
+    bounds = range_test(loss_of, params, batches, optimizer=make_optimizer).bounds
     print(bounds.reason)
 
-    optimizer = optimizer_of(bounds.schedule(epochs=EPOCHS, steps_per_epoch=len(batches)))
+    optimizer = make_optimizer(bounds.schedule(epochs=EPOCHS, steps_per_epoch=len(batches)))
     state = optimizer.init(params)
 
     @jax.jit
@@ -55,7 +55,7 @@ def main() -> None:
     for _ in range(EPOCHS):
         for batch in batches:
             params, state = update(params, state, batch)
-    print(f"accuracy {np.mean(np.argmax(logits_of(params, x[test]), axis=1) == y[test]):.3f}")
+    print(f"accuracy {np.mean(np.argmax(predict(params, x[test]), axis=1) == y[test]):.3f}")
 
 
 if __name__ == "__main__":
