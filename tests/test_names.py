@@ -26,14 +26,14 @@ FRAMEWORKS = {"cyclr.keras": "keras", "cyclr.torch": "torch", "cyclr.jax": "jax"
     ("call", "message"),
     [
         (lambda: RESULT.suggest(), r"needs method; got no arguments\. Write suggest\(method='steepest'\)\."),
-        (lambda: RESULT.plot(show=True), r"no argument show; got show=True\. Nothing is shown by itself: call"),
+        (lambda: RESULT.plot(show=True), r"no argument show; got show=True\. Plots are not shown automatically: call"),
         (lambda: cyclr.OneCycle(max_lr=0.01, total_steps=9), r"OneCycle\(\) needs base_lr; got max_lr and total_steps"),
         (lambda: cyclr.OneCycle(0.1, 0.2, 9, pct_start=0.3), "got pct_start=0.3. Did you mean 'rise'?"),
         (lambda: cyclr.Cyclical(0.1, 0.2, 9, mode="triangular2"), r"Write cyclr\.Cyclical\.from_mode\(mode"),
         (lambda: cyclr.Cyclical.over(9, 1, 0.1, 0.2, risee=0.3), r"Cyclical\.over\(\) has no .* mean 'rise'\?"),
         (
             lambda: cyclr.Cyclical(0.1, 0.2, 9, 9),
-            r"takes 3 .* got 4\. Write Cyclical\(base_lr, max_lr, step_size, \.\.\.\), and name the others: step_size_",
+            r"takes 3 .* got 4\. Write Cyclical\(base_lr, max_lr, step_size, \.\.\.\), and give the others by name: ",
         ),
         (
             lambda: BOUNDS.schedule(total_steps=9, epochs_per_cycle=2),

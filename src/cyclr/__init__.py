@@ -47,7 +47,7 @@ if typing.TYPE_CHECKING:
     from cyclr.members import Member
     from cyclr.range_test import RangeTest, RangeTestResult
 
-# Imported when they are first used, because schedules need none of them: they take a sixth of the whole import.
+# Imported at their first use, because schedules do not need them, and they take a sixth of the whole import.
 _LATER = {
     "AutoCycle": "cyclr.auto",
     "Bounds": "cyclr.bounds",

@@ -1,4 +1,4 @@
-"""`python -m cyclr` is the command `cyclr`, if the folder of scripts is not on PATH."""
+"""Run the command `cyclr` as `python -m cyclr`, for systems whose PATH does not contain the folder of scripts."""
 
 from cyclr.cli.main import main
 

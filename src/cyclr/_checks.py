@@ -1,4 +1,4 @@
-"""Argument checks with one shape of message: the legal values, the received value, the remedy."""
+"""Argument checks. Every message names the legal values, the received value and the remedy."""
 
 import inspect
 import math
@@ -42,11 +42,11 @@ def number(
 
 
 LARGEST_INTEGER = 2**63 - 1
-"""NumPy's integers end here, and so do steps, lengths and counts."""
+"""Largest integer of NumPy, and largest step, length or count."""
 
 
 def integer(name: str, value: Any, *, at_least: int, at_most: int = LARGEST_INTEGER, fix: str = "") -> int:
-    """Return `value` as an int. Raise if it is out of range, or a float, even a whole one."""
+    """Return `value` as an int. Raise if it is out of range or has no integer type, such as 2.0."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(_message(name, "an integer", value, fix, kind=True))
     result = int(value)
@@ -67,8 +67,8 @@ def choice(name: str, value: Any, legal: Iterable[str]) -> str:
 
 
 def closest(given: Any, known: Iterable[str]) -> str:
-    """Return the known name that is closest, in any case; an empty text if none is close."""
-    # 2 ms, and only for errors.
+    """Return the closest known name, ignoring case, or an empty string if no name is close."""
+    # Imported late, because it takes 2 ms and is needed only for errors.
     import difflib
 
     names = {str(name).lower(): name for name in known}
@@ -77,7 +77,7 @@ def closest(given: Any, known: Iterable[str]) -> str:
 
 
 def did_you_mean(given: Any, known: Iterable[str]) -> str:
-    """Return `"Did you mean 'name'?"` with the known name that is closest; an empty text if none is close.
+    """Return `"Did you mean 'name'?"` with the closest known name, or an empty string if no name is close.
 
     Example:
         >>> did_you_mean("Addam", ["SGD", "Adam"])
@@ -88,7 +88,7 @@ def did_you_mean(given: Any, known: Iterable[str]) -> str:
 
 
 def function(name: str, value: Any, what: str) -> Any:
-    """Return `value` if it can be called; `what` says for the error what it takes and returns."""
+    """Return `value` if it can be called. `what` describes its arguments and its result in the error."""
     if not callable(value):
         raise TypeError(_message(name, f"a function {what}", value, "", kind=True))
     if isinstance(value, type) and any("__call__" in vars(base) for base in value.__mro__):
@@ -97,7 +97,7 @@ def function(name: str, value: Any, what: str) -> Any:
 
 
 def bounds(base_lr: Any, max_lr: Any, *, base: str = "base_lr", top: str = "max_lr") -> tuple[float, float]:
-    """Return both bounds as floats. Raise unless 0 <= base < top."""
+    """Return both bounds as floats. Raise if 0 <= base < top does not hold."""
     rates = base.endswith("lr")
     low = number(base, base_lr, at_least=0, fix="A learning rate is a small number such as 0.001." if rates else "")
     high = number(top, max_lr, above=0, fix="A learning rate is a small number such as 0.1." if rates else "")
@@ -113,13 +113,13 @@ def scalar(name: str, value: Any) -> float:
     """Return a number, or an array or tensor of one element, as a float; NaN and infinity are legal.
 
     Raises:
-        TypeError: anything else, such as a text, or an array of several elements.
+        TypeError: the value is anything else, such as a string or an array of several elements.
     """
-    # Without a message: all of them are raised below.
+    # The errors in this block need no message, because they are replaced below.
     try:
         if isinstance(value, str | bytes | bytearray) or getattr(getattr(value, "dtype", None), "kind", "f") in "SUO":
             raise TypeError
-        # A torch tensor with a graph warns if it is made a float; a TensorFlow tensor has no method `reshape`.
+        # torch warns if a tensor with a graph is converted to a float. TensorFlow's tensors have no method `reshape`.
         plain = value.detach() if hasattr(value, "detach") else value
         shape = tuple(getattr(plain, "shape", ()))
         if math.prod(shape) != 1:
@@ -134,7 +134,7 @@ def scalar(name: str, value: Any) -> float:
 
 
 def floats(name: str, value: Any, shape: str) -> NDArray[np.float64]:
-    """Return a new read-only array of numbers; texts and booleans are refused. `shape` is said in the error."""
+    """Return a new read-only array of numbers. Raise for strings and booleans. `shape` is a word for the error."""
     try:
         kinds = {type(item) for item in np.array(value, dtype=object).ravel()}
         if any(issubclass(kind, bool | np.bool_ | str | bytes) for kind in kinds):
@@ -147,7 +147,7 @@ def floats(name: str, value: Any, shape: str) -> NDArray[np.float64]:
 
 
 def remedy(value: Any, usual: str) -> str:
-    """Return what to write in place of a value: a call of a method `schedule`, the class' `_remedy`, or the `usual`."""
+    """Return the remedy for a wrong value: to call a method `schedule`, the `_remedy` of its class, or `usual`."""
     if inspect.ismethod(value) and value.__name__ == "schedule":
         return "Call it: bounds.schedule(total_steps=...)."
     return str(getattr(type(value), "_remedy", usual))
@@ -157,16 +157,16 @@ def quoted(value: Any, most: int = 200) -> str:
     """Return `repr(value)` for a message, cut to `most` characters."""
     try:
         text = f"<{type(value).__name__} that is too long to print>" if _is_long(value) else repr(value)
-        # Arrays are printed in lines.
+        # Arrays are printed on several lines.
         text = " ".join(text.split()) if "\n" in text else text
     except (ValueError, RecursionError):
-        # Python prints no integer of more than 4,300 digits.
+        # Python raises for integers of more than 4,300 digits.
         text = f"<{type(value).__name__} that is too long to print>"
     return text if len(text) <= most else f"{text[: most - 20]}... ({len(text)} characters)"
 
 
 def _is_long(value: Any) -> bool:
-    """Return True if lists and dicts hold over 100,000 values, each counted at every place where it is printed."""
+    """Return True if lists and dicts would print more than 100,000 values. A repeated value counts each time."""
     pending, count = [value], 0
     while pending and count + len(pending) <= _MOST_PRINTED:
         count += 1

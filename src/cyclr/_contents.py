@@ -1,4 +1,4 @@
-"""What objects hold in Python: containers, attributes, arrays and generators, restored in place after a range test."""
+"""Copies of the contents of containers and objects, which are restored in place after a range test."""
 
 import collections
 import contextlib
@@ -13,7 +13,8 @@ import numpy as np
 from cyclr import _generators
 
 Copy = Callable[[Any], Callable[[], object] | None]
-"""Copies a value that is changed in place, and returns the function that restores it. None for any other value."""
+"""A function that copies a value which may change in place, and returns a function that restores the value. It returns
+None for any other value."""
 
 _MUTABLE: tuple[Any, ...] = (collections.OrderedDict, dict, set, list, collections.deque)
 CONTAINERS: tuple[Any, ...] = (*_MUTABLE, tuple, frozenset)
@@ -21,13 +22,13 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Contents:
-    """What containers and objects hold, at any depth, restored in place.
+    """A copy of the contents of containers and objects, at any depth, which can be restored in place.
 
     Args:
-        copy: copies tensors and variables. Without it, only containers and attributes are restored, and what they hold
-            keeps its value.
-        parts: returns what else of a value to restore, such as the `__dict__` of an object; nothing by default.
-            Dataclasses and namespaces are always restored.
+        copy: function that copies tensors and variables. Without `copy`, only containers and attributes are restored:
+            the arrays, tensors and generators in them keep their current values.
+        parts: function that returns further parts of a value to restore, such as the `__dict__` of an object. By
+            default there are none. The attributes of dataclasses and namespaces are always restored.
     """
 
     def __init__(self, copy: Copy | None = None, parts: Callable[[Any], Iterable[Any]] = lambda value: ()) -> None:
@@ -40,7 +41,7 @@ class Contents:
     def add(self, value: Any) -> None:
         """Add a dict, list, tuple, set, deque, dataclass, array, random number generator or tensor with its contents.
 
-        Other values are left as they are.
+        Other values are ignored, except for their `parts`.
         """
         pending = [value]
         while pending:
@@ -51,11 +52,11 @@ class Contents:
             restore = None if self._copy is None else self._copy(value) or _copy_of(value)
             if restore is not None:
                 self._restore.append(restore)
-            # Proxies claim to be of the class of the container that they stand for.
+            # Unlike `isinstance`, `issubclass` is not deceived by a proxy that imitates the class of its container.
             elif issubclass(type(value), CONTAINERS):
                 self._containers.append((value, dict(value) if isinstance(value, dict) else list(value)))
                 pending += value.values() if isinstance(value, dict) else value
-                # Lists of TensorFlow keep their items in an attribute.
+                # TensorFlow's lists keep their items in an attribute.
                 pending += [vars(value)] if hasattr(value, "__dict__") else []
             else:
                 is_record = dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace)
@@ -64,11 +65,11 @@ class Contents:
                 pending += self._parts(value)
 
     def close(self) -> None:
-        """Forget the functions, which may hold the owner of this object. Nothing can be added then."""
+        """Drop the functions, which may keep the owner of this object alive. Afterwards nothing can be added."""
         self._copy, self._parts = None, lambda value: ()
 
     def restore(self) -> None:
-        """Restore everything, even if the restoring of a part raises. Can be called again."""
+        """Restore everything, even if the restoring of a part raises. This method can be called repeatedly."""
         with contextlib.ExitStack() as undo:
             for container, contents in self._containers:
                 undo.callback(_restore_container, container, contents)
@@ -94,16 +95,16 @@ def _copy_of(value: Any) -> Callable[[], object] | None:
 
 def _restore_container(container: Any, contents: Any) -> None:
     kind = next((kind for kind in _MUTABLE if isinstance(container, kind)), None)
-    # A tuple holds what it held.
+    # Tuples and frozen sets cannot change.
     if kind is None or _items(container) == _items(contents):
         return
-    # The methods of a subclass may refuse changes, or count them.
+    # The methods of the base class are called, because a subclass may refuse changes or count them.
     kind.clear(container)
     (kind.extend if hasattr(kind, "extend") else kind.update)(container, contents)
 
 
 def _items(container: Any) -> list[Any]:
-    """Return the identity of everything in a container, in its order. Sets have no order."""
+    """Return the ids of all items in a container, in the order of iteration."""
     if isinstance(container, dict):
         return [(id(key), id(value)) for key, value in container.items()]
     return [id(value) for value in container]

@@ -1,4 +1,4 @@
-"""Optional packages: one that is missing, or older than cyclr supports, is an error with the command to install it."""
+"""Optional packages. If a package is missing or too old, the error contains the command to install it."""
 
 import contextlib
 import re
@@ -29,7 +29,7 @@ LOWEST = {
     "typer": "0.19",
     "wandb": "0.20",
 }
-"""By the name that is imported, the lowest versions that pyproject.toml declares. Run: scripts/test-versions lowest."""
+"""The lowest versions that pyproject.toml declares, by import name. `scripts/test-versions lowest` tests with them."""
 
 _TITLES = {
     "accelerate": "Accelerate",
@@ -48,17 +48,17 @@ _TITLES = {
     "wandb": "Weights & Biases",
 }
 DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "sklearn": "scikit-learn"}
-"""Packages with another name on the index than in an import."""
+"""Names on the package index by import name, if they differ."""
 
 
 @contextlib.contextmanager
 def needed(user: str, *packages: str, extra: str | None = None) -> Iterator[None]:
-    """Import optional packages in this context, which raises if one is missing or too old.
+    """Raise if the optional packages that are imported in this context are missing or too old.
 
     Args:
-        user: what cannot work without them, and "needs" or "need": the message begins with it.
+        user: start of the message: the name of the feature, and "needs" or "need".
         packages: names in `LOWEST`. Their modules are in `sys.modules` when the context ends.
-        extra: of cyclr, which installs them; None to install the packages themselves.
+        extra: extra of cyclr that installs the packages, or None to install the first package itself.
 
     Raises:
         MissingExtraError: an import failed, or a package is older than in `LOWEST`.
@@ -73,7 +73,7 @@ def needed(user: str, *packages: str, extra: str | None = None) -> Iterator[None
 
 
 def check(user: str, *packages: str) -> None:
-    """Raise `MissingExtraError` if a package that is imported is older than in `LOWEST`; `user` as for `needed`."""
+    """Raise `MissingExtraError` if an imported package is older than in `LOWEST`. `user` is as for `needed`."""
     for package in packages:
         version = _version(package)
         if _numbers(version) < _numbers(LOWEST[package]):
@@ -84,12 +84,12 @@ def check(user: str, *packages: str) -> None:
 
 
 def requirement(package: str) -> str:
-    """Return what pip installs for a package in a version that cyclr supports."""
+    """Return the requirement with which pip installs a package in a supported version."""
     return f"{DISTRIBUTIONS.get(package, package)}>={LOWEST[package]}"
 
 
 def _version(package: str) -> str:
-    # `rich` has no such attribute, and packages that warn at its use compute it.
+    # `rich` has no `__version__`. Some packages compute it and warn, which `vars` avoids.
     found = vars(sys.modules[package]).get("__version__")
     if found is None:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -98,9 +98,9 @@ def _version(package: str) -> str:
 
 
 def _numbers(version: str) -> tuple[float, ...]:
-    """Return the numbers that a version begins with; what has none, as a build of one's own may, counts as the newest.
+    """Return the numbers at the start of a version. A pre-release counts as its release.
 
-    A pre-release counts as its release.
+    A version without numbers, such as a user's own build, counts as the newest.
     """
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, found[0].split("."))) if found else (float("inf"),)

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Callable[[IO[bytes]], object]") -> None:
-    """Write to a new file beside `path`, then rename it to `path`, so that no reader sees half of it.
+    """Write a new file beside `path`, then rename it to `path`, so that readers never see an incomplete file.
 
-    A link stays, and the file that it names is replaced. Devices and pipes are written to as they are.
+    If `path` is a symbolic link, its target is replaced. Devices and pipes are written directly.
 
     Args:
-        path: the file that appears or is replaced, whole.
+        path: the file to create or replace.
         content: text, bytes, or a function that writes to the open file.
 
     Raises:
-        OSError: the folder does not exist or cannot be written; nothing is left behind.
+        OSError: the folder does not exist or cannot be written. No temporary file remains.
         ValueError: the path does not name a file.
     """
     from pathlib import Path
@@ -42,10 +42,10 @@ def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Calla
             descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             locks.callback(close, descriptor)
             if not _lock(descriptor, wait=True):
-                # Windows renames no open file.
+                # Windows cannot rename an open file.
                 locks.close()
                 break
-            # Before it was locked, another process may have taken the file for an abandoned one.
+            # Before the lock, another process may have removed the file as abandoned.
             if os.fstat(descriptor).st_nlink:
                 break
         with beside.open("wb") as file:
@@ -54,16 +54,16 @@ def write_atomically(path: str | os.PathLike[str], content: "str | bytes | Calla
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Path"]:
-    """Yield the path of a new file beside `path` to write to, and rename that file to `path` at the end.
+    """Yield the path of a new file beside `path`, and rename this file to `path` at the end.
 
-    Until then it is called `.<name>.<random>.tmp`. Such files that killed processes left are removed first.
+    The new file is named `.<name>.<random>.tmp`. Such files of processes that were killed are removed first.
 
     Args:
-        path: the file that appears or is replaced, whole.
-        ending: what the name of the new file ends in, for writers that look at it.
+        path: the file to create or replace.
+        ending: ending of the new file's name, for writers that check it.
 
     Raises:
-        OSError: the file cannot be written; nothing is left behind.
+        OSError: the file cannot be written. No temporary file remains.
         ValueError: the path does not name a file.
     """
     import re
@@ -82,7 +82,7 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
         raise IsADirectoryError(f"{os.fspath(path)!r} is a folder. Name a file in it.")
     if target.is_symlink():
         target = target.resolve()
-    # A random name: other threads, and processes with the same id on other machines, may write here too.
+    # The name is random, because other threads, and processes with the same id on other machines, may write here too.
     beside = target.with_name(f".{target.name}.{secrets.token_hex(16)}.tmp{ending}")
     try:
         remove_abandoned(target.parent, rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp{re.escape(ending)}")
@@ -95,7 +95,7 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            # Named by the file that the user knows.
+            # The error names the user's path instead of the temporary file.
             raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
         raise
 
@@ -103,13 +103,13 @@ def replacing(path: str | os.PathLike[str], *, ending: str = "") -> Iterator["Pa
 def remove_abandoned(folder: "Path", names: str, remove: "Callable[[Path], object]" = os.unlink) -> None:
     """Remove temporary files or folders of processes that were killed.
 
-    They are known by their locks, which the system releases when a process ends. Nothing is removed on file systems
-    without locks.
+    A file of a running process is locked; the system releases the lock when the process ends. Nothing is removed on
+    file systems without locks.
 
     Args:
-        folder: the folder that they are in.
-        names: regular expression of their names.
-        remove: removes one of them.
+        folder: the folder to search.
+        names: regular expression of the names.
+        remove: function that removes one file or folder.
     """
     import re
 
@@ -128,7 +128,7 @@ def remove_abandoned(folder: "Path", names: str, remove: "Callable[[Path], objec
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock a file or folder until it is closed. Return False if it is locked, or cannot be locked."""
+    """Lock a file or folder until it is closed. Return False if it is already locked or cannot be locked."""
     try:
         import fcntl
 
@@ -139,13 +139,13 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 
 def close(descriptor: int) -> None:
-    """Close a file or folder. Its content is on the disk already, so that an error does not matter."""
+    """Close a file or folder. Errors are ignored, because the content is already on the disk."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 MOST_BYTES = 2**30
-"""Size of a file that is read at once: a range test of 10 million steps has less than half of it."""
+"""Largest size of a file that is read at once. A range test of 10 million steps needs less than half of it."""
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -172,7 +172,7 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """Yield the lines of a file with their line feeds, which the last one may lack.
+    """Yield the lines of a file with their line feeds. The last line may have no line feed.
 
     Raises:
         OSError: the file cannot be read, is a pipe or a device, or a line has more than 1 GiB.
@@ -188,18 +188,18 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
 
 
 def most_unpacked(path: str | os.PathLike[str]) -> int:
-    """Return the bytes that a compressed file may unpack to: 100 times its size, and at least 64 MiB."""
+    """Return the largest allowed size of a file after unpacking: 100 times its size, but at least 64 MiB."""
     from pathlib import Path
 
     return max(2**26, 100 * Path(path).stat().st_size)
 
 
 def check_unpacked(archive: Any, names: Iterable[str] | None = None) -> None:
-    """Raise a ValueError if files of a zip archive have more than 64 MiB and 100 times the size of the archive.
+    """Raise a ValueError if files of a zip archive have more bytes than `most_unpacked` allows.
 
     Args:
         archive: an open `zipfile.ZipFile`.
-        names: the files that are read; all by default.
+        names: the files that are read. By default all files.
     """
     files = archive.infolist() if names is None else map(archive.getinfo, names)
     unpacked = sum(file.file_size for file in files)
@@ -209,23 +209,23 @@ def check_unpacked(archive: Any, names: Iterable[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def open_archive(path: str | os.PathLike[str], names: Iterable[str] | None = None) -> Iterator[Any]:
-    """Open the arrays in an `.npz`; nothing in it is unpickled.
+    """Open the arrays in an `.npz` file, without unpickling.
 
     Args:
         path: the file.
-        names: the arrays that are read; all by default.
+        names: the arrays that are read. By default all arrays.
 
     Raises:
         OSError: the file cannot be read, or is a pipe or a device.
-        ValueError: the arrays have more than 64 MiB and 100 times the size of the file.
-        Exception: damaged bytes surface as errors of zipfile, zlib, struct, ast or NumPy, also when arrays are read.
+        ValueError: the arrays have more bytes than `most_unpacked` allows.
+        Exception: damaged files raise errors of zipfile, zlib, struct, ast or NumPy, some only when arrays are read.
     """
     from pathlib import Path
 
     import numpy as np
 
     check_regular(path)
-    # NumPy leaves a file open that it opened itself and found damaged.
+    # If NumPy opens a damaged file itself, it does not close the file.
     with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
         check_unpacked(archive.zip, None if names is None else [f"{name}.npy" for name in names])
         yield archive
@@ -234,7 +234,7 @@ def open_archive(path: str | os.PathLike[str], names: Iterable[str] | None = Non
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush the names in a folder to the disk, so that a renamed or new file survives a power cut.
 
-    Nothing on Windows, and on file systems that cannot do it.
+    This does nothing on Windows, and on file systems that do not support it.
 
     Raises:
         OSError: the disk is full or broken.
@@ -251,7 +251,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def make_folder(folder: "Path") -> None:
-    """Create a folder and the folders that it is in, unless it exists, so that it survives a power cut.
+    """Create a folder and its parents if they do not exist, so that they survive a power cut.
 
     Raises:
         OSError: the folder cannot be created.
@@ -263,12 +263,12 @@ def make_folder(folder: "Path") -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as JSON, atomically; NaN and infinity are an error, because JSON has no numbers for them."""
+    """Write `content` as JSON, atomically. NaN and infinity are an error, because they are not part of JSON."""
     write_atomically(path, as_json(content))
 
 
 def as_json(content: Any) -> bytes:
-    """Return `content` as `write_json` writes it."""
+    """Return the bytes that `write_json` writes."""
     import json
 
     return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode()
@@ -276,12 +276,12 @@ def as_json(content: Any) -> bytes:
 
 @contextlib.contextmanager
 def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterator["Path | None"]:
-    """Create a folder within `parent`, and delete it with its content at the end; None if `parent` is None.
+    """Yield a new folder in `parent`, which is deleted with its content at the end. If `parent` is None, yield None.
 
     Such folders of processes that were killed are deleted first.
 
     Raises:
-        ValueError: `parent`, called `name` in the message, does not exist or cannot be written.
+        ValueError: `parent` does not exist or cannot be written. The message calls it `name`.
     """
     import shutil
     import tempfile
@@ -301,7 +301,7 @@ def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterat
 
         @undo.callback
         def remove() -> None:
-            # rmtree raises what comes of closing a folder all the same. The next run removes what is left.
+            # Despite `ignore_errors`, rmtree raises if a folder cannot be closed. The next run removes the rest.
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 _EPOCHS = ("iteration", "epoch")
-"""Names under which samplers, and Accelerate's loaders, keep the number of the epoch that orders their data."""
+"""Attributes in which samplers and Accelerate's loaders keep the epoch number that determines the order of the data."""
 
 
 def seed_all(seed: int, data: Any = None) -> None:
     """Seed the generators of Python, NumPy, torch (if it is loaded) and of the loaders and samplers in `data`.
 
-    Samplers that order the data by the number of the epoch are moved `seed` epochs ahead.
+    Samplers whose order depends on the epoch number are moved `seed` epochs ahead.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch = sys.modules.get("torch")
     if torch is not None:
-        # Without an accelerator, `torch.manual_seed` would queue a seed for one each time, with a stack trace.
+        # Without an accelerator, each `torch.manual_seed` would queue a seed for a later one, with a stack trace.
         seeds_all = torch.accelerator.is_available()
         (torch.manual_seed if seeds_all else torch.default_generator.manual_seed)(seed % 2**64)
     for generator in _generators(torch, data):
         generator.manual_seed(seed % 2**64)
-    # A loader's set_epoch may also set its sampler's, so all epochs are read first.
+    # The set_epoch of a loader may also set the epoch of its sampler, so all epochs are read first.
     counting = [(part, attributes(part)) for part in loaders(data) if hasattr(part, "set_epoch")]
     epochs = [(part, own[name]) for part, own in counting for name in _EPOCHS if isinstance(own.get(name), int)]
     for part, epoch in epochs:
@@ -32,7 +32,7 @@ def seed_all(seed: int, data: Any = None) -> None:
 
 
 class Generators:
-    """A copy of the state of all generators that `seed_all` seeds, and of the epochs that samplers count.
+    """A copy of the state of all generators that `seed_all` seeds, and of the epoch numbers of samplers.
 
     If torch is loaded, the copy includes the generators of its accelerator, on every device.
     """
@@ -71,7 +71,8 @@ class Generators:
 def loaders(data: Any) -> list[Any]:
     """Return `data` and all loaders and samplers within it, each once.
 
-    Wrappers are followed: Accelerate's `base_dataloader`, skippable batch samplers, combined loaders.
+    This includes loaders and samplers in wrappers: Accelerate's `base_dataloader`, skippable batch samplers and
+    combined loaders.
     """
     found: dict[int, Any] = {}
     pending = [data]
@@ -86,7 +87,7 @@ def loaders(data: Any) -> list[Any]:
 
 
 def attributes(part: Any) -> dict[str, Any]:
-    """Return the object's `__dict__`: wrappers may forward `getattr` and `setattr` to the object they wrap."""
+    """Return the object's `__dict__`, because wrappers may forward `getattr` and `setattr` to the wrapped object."""
     own: dict[str, Any] = getattr(part, "__dict__", {})
     return own
 

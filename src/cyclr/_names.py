@@ -1,6 +1,6 @@
-"""Names of other tools, and errors that say what they are called here.
+"""Names in other tools, and errors that suggest the name in cyclr.
 
-`hinted` is for functions and classes, `missing_attribute` for objects, and `Package` for modules.
+`hinted` gives such errors to functions and classes, `missing_attribute` to objects, and `Package` to modules.
 """
 
 import functools
@@ -34,12 +34,12 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "base_lr": ("min_lr", "lr"),
     "base_momentum": ("momentum",),
     "batch": ("batch_size",),
-    "batch_size": ("The batches that are passed have their size: give the loader another one.",),
+    "batch_size": ("The batches already have a size: change it in the loader.",),
     "beta": ("smoothing",),
     "bounds": ("schedule", "lr"),
     "bs": ("batch_size",),
     "cache_dir": ("snapshot_dir",),
-    "callbacks": ("No callback runs during the test: follow it by on_step.",),
+    "callbacks": ("Callbacks do not run during the test: follow the test by on_step.",),
     "clip_beginning": ("skip_begin",),
     "clip_ending": ("skip_end",),
     "clip_grad": ("clip_norm",),
@@ -57,7 +57,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "dataloader": ("loader", "batches", "x"),
     "dataset": ("loader", "batches", "x"),
     "decay_steps": ("total_steps", "steps"),
-    "device": ("The test runs where the model is: move the model before.",),
+    "device": ("The test runs on the device of the model: move the model before.",),
     "div_factor": ("Write base_lr=max_lr / div_factor.",),
     "diverge_th": ("stop_factor",),
     "dtype": ("autocast",),
@@ -144,8 +144,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "result": ("schedule", "lr"),
     "rng": ("Put the key into state, or fold the step into it within step_fn.",),
     "schedule": ("lr",),
-    "scheduler": ("lr", "A test has no schedule: train with one afterwards, between result.bounds."),
-    "show": ("Nothing is shown by itself: call matplotlib.pyplot.show() afterwards.",),
+    "scheduler": ("lr", "A range test has no schedule: train with a schedule between result.bounds afterwards."),
+    "show": ("Plots are not shown automatically: call matplotlib.pyplot.show() afterwards.",),
     "show_plot": ("Call result.plot() afterwards.",),
     "show_progress": ("verbose",),
     "silent": ("verbose",),
@@ -183,7 +183,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "warmup_ratio": ("rise", "warmup"),
     "warmup_steps": ("warmup", "rise", "steps"),
 }
-"""Names of arguments in other tools, and ours, of which the first that a function has is meant; or a sentence."""
+"""Names of arguments in other tools. For each, the names in cyclr, of which the first that a function has is suggested,
+or a sentence."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "best_lr": ("bounds.max_lr", "max_lr"),
@@ -219,14 +220,15 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "steepest": ("suggest",),
     "values": ("__call__",),
 }
-"""Names of attributes in other tools, and ours, of which the first that an object has is meant."""
+"""Names of attributes in other tools. For each, the names in cyclr, of which the first that an object has is
+suggested."""
 
 TRAINERS = {
     "transformers.Trainer": "cyclr.torch.transformers.range_test(trainer)",
     "lightning.Trainer": "cyclr.torch.lightning.RangeTestCallback(), and pass it to the Trainer as a callback",
     "lightning.LightningModule": "cyclr.torch.lightning.RangeTestCallback(), and pass it to the Trainer as a callback",
 }
-"""Trainers, of which a range test in torch needs no further arguments, and what to write for them."""
+"""Trainers of other libraries, and the call to suggest if a range test in torch is called with one of them."""
 
 EXPORTS: dict[str, tuple[str, ...]] = {
     "AutoCycleCallback": ("cyclr.torch.lightning", "cyclr.torch.transformers"),
@@ -248,7 +250,7 @@ EXPORTS: dict[str, tuple[str, ...]] = {
     "range_test": ("cyclr.keras", "cyclr.torch", "cyclr.jax"),
     "set_schedule": ("cyclr.torch.transformers",),
 }
-"""Names that `cyclr` itself does not have, and the packages that have them."""
+"""Public names that are not in `cyclr` itself, and their packages."""
 
 OBJECTS: dict[str, tuple[str, ...]] = {
     "ChainedScheduler": ("Product",),
@@ -311,13 +313,13 @@ OBJECTS: dict[str, tuple[str, ...]] = {
     "warmup_cosine_decay_schedule": ("Warmup",),
     "WarmupCosine": ("OneCycle",),
 }
-"""Names of functions and classes in other tools, and ours."""
+"""Names of functions and classes in other tools, and the matching names in cyclr."""
 
 
 def hinted(called: _F) -> _F:
-    """Let a function, or a class and its public methods, name the right arguments if it is called with wrong ones.
+    """Wrap a function, or the public methods of a class, so that errors of wrong calls name the right arguments.
 
-    A call whose arguments fit is made as before.
+    Calls with right arguments are not changed.
     """
     if isinstance(called, type):
         hint_methods(called)
@@ -330,7 +332,7 @@ def hinted(called: _F) -> _F:
             return called(*args, **kwargs)
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                # Raised within the function, whose arguments fit.
+                # The arguments fit, and the function itself raised.
                 raise
         check_call(called, args, kwargs)
 
@@ -338,7 +340,7 @@ def hinted(called: _F) -> _F:
 
 
 def hint_methods(kind: type, kinds: tuple[type, ...] = (types.FunctionType, classmethod)) -> None:
-    """Let the public methods of a class be `hinted`, those of these kinds."""
+    """Apply `hinted` to the public methods of a class that are of one of the kinds."""
     for name, method in list(vars(kind).items()):
         if name.startswith("_") or not isinstance(method, kinds):
             continue
@@ -349,7 +351,7 @@ def hint_methods(kind: type, kinds: tuple[type, ...] = (types.FunctionType, clas
 
 
 def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise a TypeError that names the right arguments unless `called` takes these."""
+    """Raise a TypeError that names the right arguments if `called` does not take the given arguments."""
     signature = _signature(called)
     try:
         signature.bind(*args, **kwargs)
@@ -379,14 +381,14 @@ def check_call(called: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         reason = f"{len(by_position)} arguments by position at most; got {len(args)}"
         others = named[len(by_position) :]
         if by_position and others:
-            # The fourth value of many may be any of the others.
-            fix = f"Write {example}({', '.join(by_position)}, ...), and name the others: {', '.join(others)}."
+            # An additional value may be meant for any of the other arguments.
+            fix = f"Write {example}({', '.join(by_position)}, ...), and give the others by name: {', '.join(others)}."
         raise TypeError(f"{name}() takes {reason}. {fix}")
     raise TypeError(f"{name}() got wrong arguments: {reason}. {fix}")
 
 
 def for_trainer(given: object) -> str:
-    """Return what to write for an object of another library that trains; an empty text for any other object."""
+    """Return the remedy if an argument is a trainer of another library, or an empty string."""
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(given).__mro__}
     return next((f"Write {ours}." for theirs, ours in TRAINERS.items() if theirs in kinds), "")
 
@@ -396,11 +398,12 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 
 def check_order(called: str, given: dict[str, tuple[Any, Callable[[Any], bool]]]) -> None:
-    """Raise a TypeError if arguments do not fit, but would in another order, such as that of another tool.
+    """Raise a TypeError if arguments fit only in another order, such as the order in another tool.
 
     Args:
         called: name of the function.
-        given: by name, in the function's order, each argument and what returns True for one that fits.
+        given: for each argument by name, in the function's order, its value and a function that returns True for a
+            value that fits.
     """
     values, fits = zip(*given.values(), strict=True)
     orders = itertools.permutations(values)
@@ -420,13 +423,13 @@ def _signature(called: Callable[..., Any]) -> inspect.Signature:
 
 
 def _legal(parameter: inspect.Parameter) -> str:
-    """Return what to write for an argument: its first legal value if it takes one of a few texts."""
+    """Return a value to suggest for an argument: its first legal value if the legal values are strings, or `...`."""
     values = typing.get_args(parameter.annotation)
     return repr(values[0]) if values and all(isinstance(value, str) for value in values) else "..."
 
 
 def _meant(name: str, ours: list[str]) -> str:
-    """Return what to write for a name of another tool, or for one with a typing error."""
+    """Return the remedy for an unknown argument name, from another tool or with a typing error."""
     meant = [each for each in ARGUMENTS.get(name, ()) if each in ours or " " in each]
     if meant:
         return meant[0] if " " in meant[0] else f"Did you mean {meant[0]!r}?"
@@ -438,9 +441,9 @@ def missing_attribute(owner: object, called: str, name: str, within: str = "") -
 
     Args:
         owner: the object.
-        called: what to call the object in the message, such as `"result"`.
+        called: name of the object in the message, such as `"result"`.
         name: the missing attribute.
-        within: the attribute of `owner` whose attributes may be meant, in place of those of `owner`.
+        within: name of an attribute of `owner`. Attributes of this attribute are suggested instead of `owner`'s.
     """
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
     candidates = (*ATTRIBUTES.get(name, ()), f"bounds.{name}")
@@ -460,10 +463,10 @@ def missing_attribute(owner: object, called: str, name: str, within: str = "") -
 
 
 class Package(types.ModuleType):
-    """The class of the packages of cyclr: `dir` shows the public names, and errors name the right place.
+    """Class of the packages of cyclr: `dir` shows the public names, and errors suggest the right import.
 
-    A package becomes one by `_names.Package.adopt(__name__)`. Its subpackages are imported when they are first used,
-    and so are names that it lists in `_LATER` with their modules.
+    A package sets this class by `_names.Package.adopt(__name__)`. Its subpackages are imported at their first use, and
+    so are the names in its dict `_LATER`, which maps names to modules.
     """
 
     __all__: list[str]
@@ -499,7 +502,7 @@ class Package(types.ModuleType):
         raise TypeError(f"{self.__name__} is a package, which cannot be called.{fix}")
 
     def _remedy_for(self, name: str) -> str:
-        """Return the line to write for a name that this package does not have."""
+        """Return the import to suggest for a name that this package does not have, or an empty string."""
         candidates = OBJECTS.get(name, ())
         core: list[str] = sys.modules["cyclr"].__all__
         for ours in candidates:

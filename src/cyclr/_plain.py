@@ -1,4 +1,4 @@
-"""Plain values from outside, such as files and saved states: read from JSON with limits, and checked by type."""
+"""Checks of plain values from files and saved states: JSON is read with limits, and values are checked by type."""
 
 import dataclasses
 import functools
@@ -15,25 +15,25 @@ import numpy as np
 from cyclr import _checks, _files
 
 DEEPEST = 420
-"""Levels of lists and objects: two for each of 200 schedules in schedules, and 20 around them."""
+"""Most levels of nested lists and objects: two for each of 200 nested schedules, and 20 around them."""
 
 MOST_LISTS = 1_000_000
-"""Lists and objects in one value. A saved state has a few for each parameter of the model."""
+"""Most lists and objects in one value. A saved state has a few for each parameter of the model."""
 
 LONGEST_NUMBER = 4_000
-"""Digits of an integer. Python reads no more than 4,300."""
+"""Most digits of an integer. Python reads at most 4,300."""
 
 
 def parse(text: bytes | str, *, finite: bool = True) -> Any:
-    """Return what a JSON text holds.
+    """Return the value of a JSON text.
 
     Args:
-        text: the text; bytes are UTF-8.
-        finite: False to take NaN and infinite numbers, which JSON has no words for.
+        text: the text. Bytes must be in UTF-8.
+        finite: False to accept NaN and infinite numbers, which are not part of JSON.
 
     Raises:
-        ValueError: the text is not JSON in UTF-8, holds a name twice in an object, a number that is not finite or has
-            more than 4,000 digits, or lists nested more than 420 levels deep. The message is short.
+        ValueError: the text is not JSON in UTF-8, an object has a name twice, a number is not finite or has more than
+            4,000 digits, or lists are nested more than 420 levels deep. The message is short.
     """
     import json
 
@@ -51,7 +51,7 @@ def parse(text: bytes | str, *, finite: bool = True) -> Any:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return what a JSON file holds, as `parse` reads it.
+    """Return the value of a JSON file, see `parse`.
 
     Raises:
         OSError: the file cannot be read, has more than 1 GiB, or is a pipe or a device.
@@ -61,7 +61,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def why(error: BaseException) -> str:
-    """Return in a few words why a parser of Python refused a text."""
+    """Return a short reason why a parser of Python rejected a text."""
     if isinstance(error, RecursionError | MemoryError):
         return "it is nested too deeply"
     said = str(error)
@@ -71,7 +71,7 @@ def why(error: BaseException) -> str:
 def check_depth(value: Any) -> None:
     """Raise a ValueError if lists and dicts are nested more than 420 levels deep, or if there are over a million.
 
-    Those that are in several places count several times, because they are read several times.
+    A list that occurs several times is counted each time, because it is read each time.
     """
     level, lists, values = [value], 0, 0
     for _ in range(DEEPEST + 1):
@@ -111,15 +111,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read(name: str, value: Any, kind: Any) -> Any:
-    """Return a plain value as a type, or raise.
+    """Return a plain value converted to a type, or raise if the value does not fit.
 
     Args:
-        name: of the value, for the message of an error.
-        value: None, booleans, numbers, text, and lists, tuples and dicts of them. A scalar of a framework counts as its
-            number.
-        kind: `bool`, `int` (of 64 bits), `float`, `str`, `Any`, `X | None`, a `Literal`, `list[X]`, `dict[str, X]`, a
-            tuple, a named tuple or a dataclass, made of a dict by the types of its fields; `Annotated[X, check]`, where
-            `check(name, value)` returns the value or raises.
+        name: name of the value in the error message.
+        value: None, booleans, numbers, strings, and lists, tuples and dicts of these. A scalar of a framework is
+            converted to a number.
+        kind: `bool`, `int` (of 64 bits), `float`, `str`, `Any`, `X | None`, a `Literal`, `list[X]`, `dict[str, X]` or a
+            tuple. A named tuple or a dataclass is created from a dict by the types of its fields. For
+            `Annotated[X, check]`, the function `check(name, value)` returns the value or raises.
 
     Raises:
         ValueError: the value has another type, or an entry is missing, unknown or illegal. The message names the entry.
@@ -169,7 +169,7 @@ def is_version(state: Any, version: int, entry: str) -> bool:
 
 
 def described(state: Any) -> str:
-    """Return what a state is, for the message of an error: the names of its entries, or the value."""
+    """Return a description of a state for an error message: the names of its entries, or the value."""
     return f"keys {_checks.quoted(sorted(map(str, state)))}" if isinstance(state, dict) else _checks.quoted(state)
 
 
@@ -187,7 +187,7 @@ def _read_fields(name: str, value: Mapping[str, Any], kind: Any) -> Any:
 
 @functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the types of the fields of a named tuple or dataclass, and the names of those that have a default."""
+    """Return the types of the fields of a named tuple or dataclass, and the names of the fields with a default."""
     hints = get_type_hints(kind, include_extras=True)
     if hasattr(kind, "_fields"):
         return {name: hints[name] for name in kind._fields}, frozenset(kind._field_defaults)

@@ -1,7 +1,7 @@
-"""Removes credentials, hosts, users and home folders from what is stored, logged or printed, because it is shared.
+"""Removes credentials, hosts, users and home folders from stored, logged and printed data, because it may be shared.
 
-Text is searched for what credentials look like (in URIs, beside names such as `password` and `token`, in known
-formats), and for the credentials and hosts that the command line and the environment of this process hold.
+Text is searched for typical credentials (in URIs, after names such as `password` and `token`, in known formats). It is
+also searched for the credentials and hosts in the command line and in the environment of this process.
 """
 
 import functools
@@ -19,17 +19,17 @@ _WORD = (
     r"(?:api|access|account|private|secret|shared)[_-]?keys?(?:[_-]?id)?|auth(?:orization)?|(?:_|\b)pwd|"
     r"session[_-]?(?:id|token|key))"
 )
-"""What the name of a credential ends in."""
+"""Endings of the names of credentials."""
 _SECRET = re.compile(rf"{_WORD}$|_key$", re.IGNORECASE)
 _PLACE = re.compile(
     r"(?:^|[_-])(?:address|host(?:name)?|mlflow|(?:base|database|registry|tracking)[_-]ur[il]|endpoint|ip)$",
     re.IGNORECASE,
 )
-"""Names of values that name a host."""
+"""Names of entries and options whose value is a host."""
 _WITHIN = re.compile(
     r"(?i:auto|local|databricks|none|\*\*\*|(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\d+)?)?|[./~].*", re.DOTALL
 )
-"""Values of such names that name none: keywords and paths."""
+"""Values of such entries that are no hosts: keywords and paths."""
 
 _VALUE = (
     r"(?!\*\*\*|None\b|True\b|False\b|null\b)(?:\\+[\"'][^\"'\n]*[\"']?|"
@@ -39,7 +39,7 @@ _VALUE = (
 _OF_TEXTS = (
     r"token[\"']?[ \t]*[=:][ \t]*(?:[-+]?(?:\d{1,4}|\d*\.\d+)(?:e[-+]?\d+)?(?![\w-]|\.\w)|[\"']?(?:</?\w+>|\[\w+\]))"
 )
-"""Tokens of language models, which are no credentials: `loss_per_token: 0.25`, `eos_token: "</s>"`."""
+"""Tokens of language models, which must not be masked: `loss_per_token: 0.25`, `eos_token: "</s>"`."""
 _NAMED = re.compile(
     rf"(?i)(?!{_OF_TEXTS})({_WORD}\\?[\"'`]?\]?[ \t]*(?:=>?|:)[ \t]*|(?<![\w-])--?[\w-]{{0,40}}{_WORD}[ \t]+|"
     rf"\bhost(?:name)?=(?=[\"']))({_VALUE})"
@@ -65,7 +65,7 @@ _HOMES = re.compile(
 )
 _ACCOUNTS = {"admin", "app", "build", "data", "docker", "guest", "home", "jovyan", "nobody", "root", "runner", "test"}
 _ACCOUNTS |= {"debian", "ubuntu", "user", "users", "model"}
-"""Names of accounts that name nobody."""
+"""Names of accounts that do not identify a person."""
 _KEYWORDS = {"basic", "localhost", "bearer", "default", "disabled", "enabled", "false", "offline", "online", "shared"}
 _SEARCHES = (
     (
@@ -76,11 +76,11 @@ _SEARCHES = (
     (_USER, ("@",)),
     (_FORMATS, ("_", "-", "AKIA", "ASIA", "AIza", "eyJ")),
 )
-"""Patterns of credentials, and texts of which one must be there: looking for these is quicker."""
+"""Patterns of credentials. A pattern is searched only if the text contains one of its strings, which is faster."""
 
 
 class _Context(NamedTuple):
-    """What is private in this process: patterns of credentials, hosts and the home folder, and the name of its user."""
+    """Patterns of the private data of this process: its credentials, hosts, home folder and user name."""
 
     secrets: re.Pattern[str]
     hosts: re.Pattern[str]
@@ -89,19 +89,26 @@ class _Context(NamedTuple):
 
 
 def redact(value: Any) -> Any:
-    """Return JSON data whose text holds no credentials, no host, no user and no home folder.
+    """Return JSON data without the credentials, hosts, users and home folders in its text.
 
-    Credentials become `***`: the user part, the query and the fragment of a URI (percent-encoded ones too), with its
-    host if that has a user part, a port or no dot; what follows a name such as `password=`, `"api_key":` or `--token`;
-    tokens of known formats; and what environment variables of such names, and URIs in the environment and on the
-    command line, hold. So do the host of this machine and those of `--address` and `--mlflow`. Home folders become `~`,
-    the name of this user `$USER`.
+    The following becomes `***`:
+
+    - in a URI, also if percent-encoded: the user part, the query and the fragment; the host if there is a user part or
+      a port, or if the host has no dot,
+    - the value after a name such as `password=`, `"api_key":` or `--token`,
+    - tokens of known formats,
+    - values of environment variables with such names, and credentials of URIs in the environment and on the command
+      line,
+    - the host of this machine, and the hosts after `--address` and `--mlflow`.
+
+    Home folders become `~`, and the name of this user becomes `$USER`.
 
     Args:
-        value: text, or lists and dicts that hold text. The values of names like `password` and `host` are masked whole.
+        value: text, or lists and dicts of text. The values of entries such as `password` and `host` are masked
+            completely.
 
     Returns:
-        The same data, masked. Names of policies and optimizers (the entry `name` of a dict) lose only credentials.
+        The masked data. In names of policies and optimizers (the entry `name` of a dict), only credentials are masked.
 
     Example:
         >>> from cyclr._redact import redact
@@ -112,7 +119,7 @@ def redact(value: Any) -> Any:
 
 
 def _redacted(value: Any, context: _Context) -> Any:
-    # No comprehension, which takes a frame of Python's recursion limit at each level.
+    # A comprehension would use one more frame of Python's recursion limit at each level.
     if isinstance(value, str):
         return _text(value, context)
     if isinstance(value, dict):
@@ -139,12 +146,12 @@ def _redacted(value: Any, context: _Context) -> Any:
 
 
 def credentials(text: str) -> str:
-    """Return text without credentials, for a message that may name a host or a folder."""
+    """Return text without credentials, but with hosts and folders, for messages that may name these."""
     return _credentials(text, _context())
 
 
 def shell(words: Iterable[str]) -> str:
-    """Return a command to be typed, redacted; the shell expands `~` in it.
+    """Return a redacted command for the shell, which expands `~` in it.
 
     Example:
         >>> shell(["cyclr", "report", "/home/bob/my run"])
@@ -155,13 +162,13 @@ def shell(words: Iterable[str]) -> str:
 
 
 def restore(path: str) -> str:
-    """Return a path with the home folder for `~` and the user for `$USER`, as `redact` wrote them."""
-    # Path would also write ./x as x, and so change the ids of trials.
+    """Return a path from `redact` with `~` replaced by the home folder, and `$USER` by the user."""
+    # `Path` would also change ./x to x, and so change the ids of trials.
     return os.path.expanduser(path.replace("$USER", _user() or "$USER"))  # noqa: PTH111
 
 
 def _named(name: Any, value: Any) -> Any:
-    """Return the value of an option or an entry, masked if its name says that it is a credential or a host."""
+    """Return the value of an option or an entry, masked if the name is one of a credential or a host."""
     if not isinstance(name, str) or not name or value is None or isinstance(value, bool) or value in ("", [], {}):
         return value
     if _SECRET.search(name) and (not isinstance(value, int | float) or "pass" in name.lower()):
@@ -183,7 +190,7 @@ def _text(text: str, context: _Context) -> str:
 
 def _credentials(text: str, context: _Context) -> str:
     def decoded(word: re.Match[str]) -> str:
-        """Return a word as it is, or decoded and redacted if there is something to redact in it."""
+        """Return a word unchanged, or decoded and redacted if the decoded word contains private data."""
         plain = word[0]
         for _ in range(5):
             plain, before = unquote(plain), plain
@@ -198,7 +205,7 @@ def _credentials(text: str, context: _Context) -> str:
 
 
 def _mask(text: str, found: Callable[[str], Any] = bool) -> str:
-    """Return text without what looks like a credential, and report each that is found."""
+    """Return text without strings that look like credentials. Call `found` with each of these strings."""
 
     def masked(match: re.Match[str]) -> str:
         found(match[2])
@@ -212,7 +219,7 @@ def _mask(text: str, found: Callable[[str], Any] = bool) -> str:
             found(user)
             rest = place
         host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        # A host without a dot or with a port is none of a public page.
+        # A host without a dot or with a port does not belong to a public page.
         if is_private or not (_WITHIN.fullmatch(host) or re.fullmatch(r"[^.:]+\.[^:]+", host)):
             rest = _MASK + rest[len(host) :]
         return match[1] + _PART.sub(masked, rest)
@@ -227,7 +234,7 @@ def _mask(text: str, found: Callable[[str], Any] = bool) -> str:
 
 
 def _places(text: str, context: _Context) -> str:
-    """Return text without the home folders, users and hosts that it names."""
+    """Return text without home folders, users and hosts."""
     text = context.user.sub("$USER", context.home.sub("~", text))
     if "home/" in text or "Users" in text or "/root" in text:
         text = _HOMES.sub(lambda match: match[0] if match[0].endswith("$USER") else "~", text)
@@ -263,7 +270,7 @@ def _made_context(
         if not _WITHIN.fullmatch(place):
             host = re.split(r"[/?#]", place.rpartition("://")[2])[0].rpartition("@")[2]
             hosts.add(re.sub(r":\d+$", "", host))
-    # A home folder is known by its path without symbolic links, too.
+    # The path of the home folder without symbolic links is private, too.
     homes = {path.rstrip("/\\") for path in (home, os.path.realpath(home)) if os.path.isabs(path)}  # noqa: PTH117
     return _Context(
         secrets=_words({one.strip("\"'") for one in parts if len(one) > 4} - _KEYWORDS),
@@ -278,7 +285,7 @@ def _words(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def _either(texts: Iterable[str]) -> str:
-    """Return a pattern of one of these texts, the longest if several fit; without texts it matches nothing."""
+    """Return a pattern of the texts, which matches the longest text that fits. Without texts it matches nothing."""
     return f"(?:{'|'.join(map(re.escape, sorted(filter(None, texts), key=len, reverse=True))) or '(?!)'})"
 
 
@@ -288,6 +295,6 @@ def _user() -> str | None:
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):
-        # A container may run as a number without a name.
+        # A container may run under a user id without a name.
         return None
     return name if len(name) > 2 and name.lower() not in _ACCOUNTS else None

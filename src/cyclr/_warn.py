@@ -1,4 +1,4 @@
-"""Warnings that name the user's line."""
+"""Warnings that point to the user's line of code."""
 
 import inspect
 import warnings
@@ -7,7 +7,7 @@ _NOT_THE_USERS = {"cyclr", "jax", "keras", "lightning", "pytorch_lightning", "te
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called cyclr, or that called the framework whose callback cyclr is."""
+    """Warn at the user's line that called cyclr, or that called a framework with a callback of cyclr."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         frame, level = frame.f_back, level + 1

@@ -1,8 +1,8 @@
-"""Errors that are not about one argument; those are plain `ValueError` and `TypeError`."""
+"""The error classes of cyclr. Illegal arguments raise a plain `ValueError` or `TypeError` instead."""
 
 
 class CyclrError(Exception):
-    """Base of every error that cyclr raises besides `ValueError` and `TypeError`."""
+    """Base of cyclr's own errors. Illegal arguments raise a plain `ValueError` or `TypeError` instead."""
 
 
 class ScheduleError(CyclrError):
@@ -10,19 +10,22 @@ class ScheduleError(CyclrError):
 
 
 class RangeTestError(CyclrError):
-    """A range test was driven out of order, or cannot run on its model or data."""
+    """The methods of a range test were called in a wrong order, or the test cannot run on its model or data."""
 
 
 class AutoCycleError(CyclrError):
-    """An AutoCycle was driven out of order, or beyond the end of its run."""
+    """The methods of an AutoCycle were called in a wrong order, or after the end of its run."""
 
 
 class MembersError(CyclrError):
-    """Members of a run cannot be kept, read or combined: they are not finite, or belong to another model."""
+    """Members of a run cannot be kept, read or combined.
+
+    For example, they are not finite or belong to another model.
+    """
 
 
 class BoundsError(CyclrError):
-    """Bounds without usable numbers were asked for a schedule."""
+    """The numbers or a schedule were requested from bounds that are None."""
 
 
 class DataError(CyclrError):
@@ -30,8 +33,8 @@ class DataError(CyclrError):
 
 
 class MissingExtraError(CyclrError, ImportError):
-    """An optional dependency is not installed; the message holds the command that installs it."""
+    """An optional dependency is missing or too old. The message contains the command that installs it."""
 
 
 class RunFolderError(CyclrError):
-    """The folder of a comparison cannot be read or written, holds another one, or is in use."""
+    """The folder of a comparison cannot be read or written, holds another comparison, or is in use."""

@@ -110,7 +110,7 @@ def test_a_model_that_is_not_compiled_is_refused():
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("callbacks", "No callback runs during the test: follow it by on_step."),
+        ("callbacks", "Callbacks do not run during the test: follow the test by on_step."),
         ("epochs", "Did you mean 'steps'?"),
         ("validation_data", "Did you mean 'evaluate'?"),
         ("initial_epoch", "It takes model, x, y, min_lr, "),

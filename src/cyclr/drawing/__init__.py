@@ -1,1 +1,1 @@
-"""Pictures of schedules, range tests and training runs: numbers in, pictures out."""
+"""Pictures of schedules, range tests and training runs, drawn from plain numbers."""

@@ -1,4 +1,4 @@
-"""Plots with Matplotlib: every function returns the axes that it drew on, and none opens a window."""
+"""Plots with Matplotlib. Every function returns the axes on which it drew. No function opens a window."""
 
 import io
 import itertools
@@ -48,7 +48,7 @@ def draw_schedule(
     envelope: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the values of a schedule at rising steps, and its bounds at these steps as a band if they change."""
+    """Draw the values of a schedule at rising steps. Draw its bounds at these steps as a band if the bounds change."""
     ax = _axes(ax, (8, 3.6))
     values = np.minimum(values, MOST_DRAWN)
     if envelope is not None and any(np.ptp(bound) > 0 for bound in envelope):
@@ -63,10 +63,10 @@ def draw_schedule(
 
 
 def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
-    """Draw loss against learning rate with the bounds and the numbers of the reason marked, and the words above it.
+    """Draw the loss over the learning rate, with the bounds, the marks, and the verdict and reason above the plot.
 
-    All names stand outside of the axes, so that they cover no curve: the bounds above it, in a row each, and the rest
-    in a legend below it.
+    All text is outside of the axes, so that it does not cover the curve: the names of the bounds are above the axes, in
+    two rows, and the other names are in a legend below the axes.
     """
     own, key = ax is None, picture.key
     ax = _axes(ax, plt.rcParams["figure.figsize"])
@@ -77,7 +77,7 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
     for text, height in picture.levels:
         ax.axhline(height, color=_GREY, linewidth=1, linestyle="--", label=text)
     for number, (glyph, colour, text, height, rates) in enumerate(picture.symbols):
-        # Smaller and smaller, so that two symbols of one point are both seen.
+        # Each symbol is smaller than the last, so that two symbols at the same point are both visible.
         style = {"zorder": 3, "s": 110 - 9 * number, "label": text, **_STYLES[colour]}
         ax.scatter(rates, np.full(len(rates), height), marker=_SYMBOLS[glyph], **style)
     ax.set_xscale(picture.scale)
@@ -87,7 +87,7 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
         ax.axvspan(*picture.bounds, color=_ORANGE, alpha=0.12, linewidth=0)
         for row, (name, lr) in enumerate(zip(("base_lr", "max_lr"), picture.bounds, strict=True)):
             ax.axvline(lr, color=_ORANGE, linewidth=1.4)
-            # Asking for the limits settles them.
+            # Reading the limits updates them.
             ax.get_xlim()
             left_half = ax.transAxes.inverted().transform(ax.transData.transform((lr, 0.0)))[0] < 0.5
             ax.annotate(
@@ -104,7 +104,7 @@ def draw_range_test(picture: RangePicture, ax: Axes | None = None) -> Axes:
     _tidy(ax, "learning rate", "loss")
     figure: Any = ax.figure
     figure.tight_layout()
-    # A character of 9 points is a fourteenth of an inch wide.
+    # A character of 9 points is 1/14 inch wide.
     width = ax.get_window_extent().width / figure.dpi
     lines = textwrap.wrap(f"{picture.verdict} {picture.reason}", max(24, int(14 * width)))
     above = 6 + _ROW * (0 if picture.bounds is None else 2)
@@ -141,14 +141,14 @@ def draw_curves(
     marks: Mapping[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw named curves, such as the accuracy of several runs, with named horizontal marks.
+    """Draw named curves, such as the accuracy of several runs, with named horizontal lines.
 
     Args:
-        series: name → values.
+        series: the values of each curve by name.
         xlabel, ylabel: names of the axes.
-        x: positions of the values, for all curves or name → positions; 1, 2, 3, … by default.
-        marks: name → height of a dashed line.
-        ax: axes to draw on; new ones by default.
+        x: positions of the values, either for all curves or for each curve by name. By default 1, 2, 3, ….
+        marks: heights of dashed lines by name.
+        ax: axes to draw on. By default new axes are created.
     """
     ax = _axes(ax, (8, 4.2))
     styles = itertools.cycle(itertools.product(("-", "-.", ":"), (_BLUE, _ORANGE, _GREY, "#3f7d20", "#7b3fa0")))
@@ -171,13 +171,13 @@ def draw_tradeoff(
     ylabel: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a metric against training time as single cyclical runs trace it, and as separate runs of each length do.
+    """Draw a metric over the training time, for single cyclical runs and for separate runs of different lengths.
 
     Args:
-        single: name → (times, values) at the ends of the cycles of one run, joined by a line.
-        separate: name → (times, values), a point for every run of its own.
+        single: (times, values) at the ends of the cycles of each run, by name. A line joins them.
+        separate: (times, values) with one point for every separate run, by name.
         xlabel, ylabel: names of the axes.
-        ax: axes to draw on; new ones by default.
+        ax: axes to draw on. By default new axes are created.
 
     Source: Portes et al. 2022, *Fast Benchmarking of Accuracy vs. Training Time with Cyclic Learning Rates*,
     arXiv:2206.00832.
@@ -210,7 +210,7 @@ def _tidy(ax: Axes, xlabel: str, ylabel: str) -> None:
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
-    """Save a figure in the format of the path's suffix, PNG without one. A file that exists is replaced, atomically.
+    """Save a figure in the format of the path's suffix, or as PNG. An existing file is replaced atomically.
 
     Args:
         figure: the Matplotlib figure.
@@ -223,7 +223,7 @@ def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> No
     """
     target = Path(path)
     if not target.suffix:
-        # As Matplotlib names it.
+        # Matplotlib adds the same suffix.
         target = target.with_name(f"{target.name}.png")
     drawn = io.BytesIO()
     figure.savefig(drawn, format=target.suffix[1:], **options)

@@ -1,6 +1,6 @@
-"""The code that a page offers to paste: constants only, so that it holds no string of a user.
+"""The code that a page shows for copying. It consists of constants, so that it contains no string of a user.
 
-The page replaces `@schedule@` and `@total@`; `model` and `state` are the reader's own.
+The page replaces `@schedule@` and `@total@`. The reader has to supply `model` and `state`.
 """
 
 import re
@@ -86,13 +86,13 @@ _OWN = {
 }
 
 NAMES = {name.lower(): name for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
-"""The names of optimizers in Optax, and in Keras and torch."""
+"""Names of optimizers: in Optax, and in Keras and torch."""
 
 _FIRST = {"keras": "LearningRate(schedule)", "torch": "model.parameters(), lr=schedule(0)", "optax": "schedule"}
 """The first arguments of every optimizer."""
 
 _FIRST_AUTO = {"keras": "", "torch": "model.parameters(), lr=0.01", "optax": "0.01"}
-"""The same with AutoCycle, which sets the rate before the first update."""
+"""The first arguments with AutoCycle, which sets the learning rate before the first update."""
 
 UNKNOWN = "# The tested optimizer is not recorded.\n# Put yours in place of this SGD.\n"
 OTHER = "# The tested optimizer is not one of the framework's own.\n# Put yours in place of this SGD.\n"
@@ -101,7 +101,7 @@ UNSURE = "# Settings of the tested optimizer may be missing.\n# Compare them wit
 MEMBERS = "# The score is that of members of this run together. Snapshots keeps them for ensemble() or average().\n"
 
 _SHARED = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
-"""Arguments of SGD that mean the same in every framework."""
+"""Arguments of SGD with the same meaning in every framework."""
 
 _NUMBER = r"(?:-?\d+(?:\.\d*)?(?:e[+-]?\d+)?|True|False|None|\.\.\.)"
 _ARGUMENT = rf"[a-z]\w*=(?:{_NUMBER}|\({_NUMBER},\)|\({_NUMBER}(?:, {_NUMBER})+\))"
@@ -113,17 +113,18 @@ _MODULES = {"keras.optimizers": "keras", "torch.optim": "torch", "optax": "optax
 
 
 def framework(name: str | None) -> str:
-    """Return the framework of the optimizer that was tested; `"keras"` if the name has no module."""
+    """Return the framework of the tested optimizer, or `"keras"` if the name has no module."""
     tested = _TESTED.fullmatch(name or "")
     return _MODULES[tested["module"]] if tested else "keras"
 
 
 def templates(name: str | None, *, auto: bool = False) -> dict[str, str]:
-    """Return the code of each framework, with `@schedule@` and `@total@` to be replaced.
+    """Return the code for each framework, in which `@schedule@` and `@total@` must be replaced.
 
     Args:
-        name: the optimizer that was tested, as for `optimizer`. A first line says what is not known about it.
-        auto: True for the code of AutoCycle, which starts from the schedule, or from None.
+        name: the tested optimizer, as for `optimizer`. If the optimizer or its settings are not known, the code starts
+            with a comment about it.
+        auto: True for the code of AutoCycle, which starts from the schedule or from None.
     """
     found = {}
     for key, template in (AUTO if auto else SCHEDULED).items():
@@ -134,27 +135,27 @@ def templates(name: str | None, *, auto: bool = False) -> dict[str, str]:
 
 
 def filled(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template with its places, such as `@total@`, filled by name; those of other names stay."""
+    """Return a template in which placeholders such as `@total@` are replaced by name. Unknown placeholders stay."""
     return re.sub("@([a-z]+)@", lambda match: parts.get(match[1], match[0]), template)
 
 
 def own_schedulers(moved_by: str) -> dict[str, str]:
-    """Return comments in place of code: the framework's own scheduler moved the rate, or nobody knows what did."""
+    """Return comments in place of code, for a learning rate set by the framework's scheduler or by an unknown one."""
     known = _OWN.get(moved_by, dict.fromkeys(SCHEDULED, ""))
     said = "# The framework's own scheduler moved the rate, and cyclr has no part in it:\n# {}\n"
     return {key: said.format(name) if name else "# The schedule is not recorded.\n" for key, name in known.items()}
 
 
 def optimizer(name: str | None, key: str, *, auto: bool = False) -> tuple[str, str, str]:
-    r"""Return a first line, the name of an optimizer and its arguments in a framework.
+    r"""Return a comment for the first line, the name of an optimizer, and its arguments in a framework.
 
     Args:
-        name: the optimizer that was tested. With its module, such as `"torch.optim.AdamW(weight_decay=0.1)"`, it is
-            written as it is in its own framework, and the first line names it in the others if their arguments may
-            differ. `...` stands for an argument to fill in.
-            Without, as records have it, such as `"SGD(momentum=0.9, nesterov=True)"`, the first line says that
-            arguments may be missing if others are given, or none: older records leave arguments out. None and unknown
-            names give SGD with momentum.
+        name: the tested optimizer. A name with a module, such as `"torch.optim.AdamW(weight_decay=0.1)"`, is used
+            unchanged for its own framework. For other frameworks, whose arguments may differ, the comment contains this
+            name. `...` stands for an argument to fill in.
+            A name without a module, such as `"SGD(momentum=0.9, nesterov=True)"`, comes from a record. The comment then
+            warns that arguments may be missing, unless all arguments are the same in every framework: older records
+            omit arguments. None and unknown names give SGD with momentum.
         key: `"keras"`, `"torch"` or `"optax"`.
         auto: True for AutoCycle.
 

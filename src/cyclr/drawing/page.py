@@ -1,4 +1,4 @@
-"""A page as one HTML file: it fetches nothing, every string is escaped, and scripts are allowed by their hash only."""
+"""HTML pages in one file. A page loads nothing else, escapes all strings, and runs only scripts with a known hash."""
 
 import base64
 import hashlib
@@ -17,23 +17,23 @@ from cyclr.drawing.svg import svg
 
 _TURNING = re.compile("[\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 PLOTLY = "plotly-basic-4.1.1.min.js"
-"""Plotly's basic bundle as npm has it in `plotly.js-basic-dist-min`; its licence is beside it."""
+"""Plotly's basic bundle from the npm package `plotly.js-basic-dist-min`. Its licence is in the same folder."""
 
 _MOST_POINTS = 2000
-"""Points of a range test that are drawn. A screen shows no more."""
+"""Largest number of points that are drawn for a range test. A screen cannot show more."""
 
 _SCRIPTS = ("schedule.js", "charts.js", "bounds.js", "page.js")
 
 
 @dataclass(frozen=True)
 class PageTest:
-    """A range test on a page, with the length and the optimizer of the training that it was made for.
+    """A range test on a page, with the length and the optimizer of the planned training run.
 
     Attributes:
-        label: what tells the test from the others.
-        picture: what is drawn.
-        total_steps, steps_per_epoch: length of the training and of its epochs, in optimizer updates; None if unknown.
-        optimizer: the optimizer that was tested, as for `cyclr.drawing.code.optimizer`.
+        label: unique name of the test on the page.
+        picture: the numbers and sentences to draw.
+        total_steps, steps_per_epoch: optimizer updates in the run and in an epoch, or None if unknown.
+        optimizer: the tested optimizer, as for `cyclr.drawing.code.optimizer`.
     """
 
     label: str
@@ -45,13 +45,14 @@ class PageTest:
 
 @dataclass(frozen=True)
 class PagePolicy:
-    """A policy whose code the page offers, as it ran.
+    """A policy whose code the page shows for copying.
 
     Attributes:
-        name: the policy.
-        summary: its schedule in words.
-        code: the code of every framework.
-        rates: index of its group, and its own in the group's table: the curve of its learning rates.
+        name: name of the policy.
+        summary: description of its schedule.
+        code: code by framework.
+        rates: index of the policy's group, and index of the policy in the group's table. They select the curve of its
+            learning rates.
     """
 
     name: str
@@ -62,16 +63,16 @@ class PagePolicy:
 
 @dataclass(frozen=True)
 class PageGroup:
-    """Policies that are compared: a chart and a table.
+    """A chart and a table of policies that are compared.
 
     Attributes:
-        name: what tells the group from the others, or `""`.
+        name: unique name of the group on the page, or `""`.
         metric: name of the metric.
-        target: best value of the best fixed rate; None without one.
-        table: the policies, best first, each with its cells by column: a text, and small print if any.
-        series: what the chart can show: `name`, `direction`, and `curves`, one a policy, with `step`, `mean`, `low` and
-            `high`, and the `events` to mark: step, symbol and text.
-        key: the meaning of each symbol of an event in the chart.
+        target: best value of the best fixed learning rate, or None without a fixed learning rate.
+        table: for every policy, best first, its cells by column: a text, and optional small print.
+        series: the data for the chart: `name`, `direction`, and `curves`. There is one curve per policy, with `step`,
+            `mean`, `low` and `high`, and with its `events`: step, symbol and text.
+        key: meaning of each event symbol in the chart.
     """
 
     name: str
@@ -84,18 +85,18 @@ class PageGroup:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a page shows; `render` makes the HTML of it.
+    """The content of a page, from which `render` makes the HTML.
 
     Attributes:
-        title, kind: of the page.
+        title, kind: title and kind of the page.
         verdicts: (name of the group, sentences).
         settings: (heading, values by name).
-        shapes: the height of every shape at equally spaced positions from 0 to 1, by its name.
+        shapes: heights of every shape at equally spaced positions from 0 to 1, by name.
         tests, groups: range tests and groups of policies.
-        policies: the policies whose code is offered; the first is shown first.
-        framework: the framework whose code is shown first.
+        policies: policies whose code is shown for copying, starting with the first.
+        framework: framework whose code is shown first.
         schedules: (policy, schedule).
-        events: (policy, seed, events in words) of the trials that AutoCycle did something in.
+        events: (policy, seed, descriptions of events) of the trials in which AutoCycle acted.
         lost: (policy, seed, status, error) of the trials that diverged or failed.
         notes: remarks below the verdict.
     """
@@ -122,7 +123,7 @@ def range_test_page(
     optimizer: str = "",
     total_steps: int | None = None,
 ) -> Page:
-    """Return the page of one range test, with the optimizer that was tested and the length of the run, if known."""
+    """Return the page of one range test, with the tested optimizer and the length of the run if they are known."""
     return Page(
         title="Learning-rate range test",
         kind="Range test",
@@ -154,7 +155,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    # The templates mark as safe: our own files, JSON without the characters of HTML, and SVG that svg() has escaped.
+    # Marked as safe in the templates: our own files, JSON without HTML characters, and SVG, which svg() has escaped.
     return environment.get_template("page.html.j2").render(
         page=page,
         sketch=svg(page.tests[0].picture) if page.tests else "",
@@ -172,12 +173,12 @@ def number(value: float) -> str:
 
 
 def _rounded(values: Floats) -> list[float | None]:
-    """Return an array with six digits, more than a picture shows; None for values that are not finite."""
+    """Return the values with six digits, more than a picture shows, and None for values that are not finite."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
 def json_for_html(content: Any) -> str:
-    r"""Return JSON for a `<script>` element: without the characters that HTML looks for, and with arrays rounded.
+    r"""Return JSON for a `<script>` element, without the special characters of HTML and with rounded arrays.
 
     Example:
         >>> print(json_for_html("</script><!--"))
@@ -213,9 +214,10 @@ def _test(test: PageTest) -> dict[str, Any]:
 
 
 def _legible(value: Any) -> Any:
-    """Return text that a file can hold and that is read in the order in which it is written.
+    """Return text without lone surrogates and without marks that change the direction of writing.
 
-    JSON may hold lone surrogates. Marks that turn the direction of writing could make a verdict say something else.
+    JSON may contain lone surrogates, which a file cannot hold. Direction marks could change the visible order of words,
+    and so the meaning of a verdict.
     """
     if type(value) is str:
         return _TURNING.sub("\N{REPLACEMENT CHARACTER}", value)
@@ -227,7 +229,7 @@ def _asset(name: str) -> str:
 
 
 def _checked(text: str, element: str) -> str:
-    """Return text as the content of an element; raise if it would end the element."""
+    """Return text for the content of an element. Raise if the text would end the element."""
     if f"</{element}" in text.lower() or "<!--" in text:
         raise ValueError(f"the content of <{element}> must not end it; got text with </{element} or a comment in it.")
     return text

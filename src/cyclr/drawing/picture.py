@@ -1,4 +1,4 @@
-"""The numbers of a picture of a range test, the same for Matplotlib, SVG and the page."""
+"""The numbers in a picture of a range test, which Matplotlib, SVG and the page share."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,23 +13,24 @@ from cyclr import _checks
 Floats = NDArray[np.float64]
 
 GLYPHS = "●◆■★✚○◇"
-"""Glyphs of the marked points, in their order; after the last, the first again."""
+"""Glyphs of the marked points, in order. They repeat after the last glyph."""
 
 LEAST_DRAWN, MOST_DRAWN = 1e-300, 1e300
-"""Smaller differences are drawn as none, and larger values as this one, so that no height overflows."""
+"""Smallest difference that is drawn, and largest value that is drawn, so that heights do not overflow. Larger
+values are clipped."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A number of a reason, where the picture marks it: a point, or a level if `lr` is None.
+    """A point in the description of a curve, which pictures mark. If `lr` is None, the mark is a horizontal line.
 
     Attributes:
-        text: the name of the mark, with the number.
-        loss: height of the mark.
-        lr: learning rate of the mark, > 0.
+        text: name of the mark, including its number.
+        loss: loss of the mark, which is its height.
+        lr: learning rate of the mark, > 0, or None.
 
     Raises:
-        TypeError, ValueError: a value of another type or out of range.
+        TypeError, ValueError: a value has a wrong type or is out of range.
     """
 
     text: str
@@ -38,14 +39,14 @@ class Mark:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise TypeError(f"text must be a text; got text={_checks.quoted(self.text)}.")
+            raise TypeError(f"text must be a string; got text={_checks.quoted(self.text)}.")
         object.__setattr__(self, "loss", _checks.number("loss", self.loss))
         if self.lr is not None:
             object.__setattr__(self, "lr", _checks.number("lr", self.lr, above=0))
 
 
 def verdict(bounds: tuple[float, float] | None, interval: tuple[float, float] | None = None) -> str:
-    """Return (base_lr, max_lr) as a sentence, with an interval of max_lr if it is given; every output uses it."""
+    """Return (base_lr, max_lr) as the sentence of every output, with the interval of max_lr if it is given."""
     if bounds is None:
         return "This curve gives no bounds."
     around = "" if interval is None else f" ({interval[0]:.2g} to {interval[1]:.2g})"
@@ -54,23 +55,23 @@ def verdict(bounds: tuple[float, float] | None, interval: tuple[float, float] | 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RangePicture:
-    """A range test as it is drawn: numbers and sentences, without a plotting library.
+    """The numbers and sentences in the drawing of a range test, without a plotting library.
 
     Attributes:
         lr: learning rates, rising, shape (n,).
         loss: recorded losses, shape (n,).
         runs: losses of every repeat, shape (repeats, n); one row without repeats.
-        curve: the smoothed losses that the bounds were read from, shape (n,).
-        cut: lowest and highest loss that `curve` follows, one of them infinite; losses beyond are set to it first.
+        curve: the smoothed losses from which the bounds were read, shape (n,).
+        cut: lower and upper limit to which losses were clipped before smoothing. One of them is infinite.
         noise: standard deviation of one loss around the smoothed curve.
         scale: scale of the learning-rate axis.
-        bounds: (base_lr, max_lr), or None if the test gives none.
+        bounds: (base_lr, max_lr), or None if the test gives no bounds.
         interval: 80 % interval of max_lr, or None if it was not computed.
         status: status of the bounds, such as `"ok"`.
-        reason: the shape of the curve in words, and the remedy.
-        marks: the numbers of the reason.
-        trials: the highest learning rate of every trial cycle, and why it ended, such as `"completed"`.
-        ended: how many learning rates were tried, and why the test ended.
+        reason: the description of the curve, and the remedy.
+        marks: the points in the description of the curve.
+        trials: the highest learning rate of every trial cycle, and the reason for its end, such as `"completed"`.
+        ended: a sentence with the number of learning rates tried and the reason for the end of the test.
     """
 
     lr: Floats
@@ -89,7 +90,7 @@ class RangePicture:
     ended: str
 
     def thinned(self, most: int) -> "RangePicture":
-        """Return the picture with at most so many points, evenly spread, on the same loss axis."""
+        """Return the picture with at most `most` points, evenly spread, and with the same loss axis."""
         if len(self.lr) <= most:
             return self
         shown = np.linspace(0, len(self.lr) - 1, most).astype(int)
@@ -100,7 +101,7 @@ class RangePicture:
 
     @property
     def title(self) -> str:
-        """`"Range test"`, with the status if that is not `"ok"`."""
+        """`"Range test"`, with the status if the status is not `"ok"`."""
         return "Range test" if self.status == "ok" else f"Range test: {self.status.replace('_', ' ')}"
 
     @property
@@ -110,7 +111,7 @@ class RangePicture:
 
     @cached_property
     def span(self) -> tuple[float, float]:
-        """Lowest and highest loss that are not cut off: by `cut`, and on its open side at twice the curve's range."""
+        """Lowest and highest loss that are drawn. `cut` is one limit; the other allows twice the range of the curve."""
         seen = [*self.curve.tolist(), *(mark.loss for mark in self.marks)]
         low, high = min(seen), max(seen)
         room = high - low + 3 * self.noise
@@ -120,20 +121,20 @@ class RangePicture:
 
     @cached_property
     def limits(self) -> tuple[float, float]:
-        """Ends of the loss axis: the span, with room for half a dot."""
+        """Ends of the loss axis: the span with room for half a dot."""
         low, high = self.span
         room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
         return low - room, high + room
 
     @cached_property
     def dots(self) -> Floats:
-        """The recorded losses, NaN if they are cut off."""
+        """The recorded losses, with NaN for losses outside of the span."""
         low, high = self.span
         return np.where((low <= self.loss) & (self.loss <= high), self.loss, np.nan)
 
     @cached_property
     def symbols(self) -> tuple[tuple[str, str, str, float, list[float]], ...]:
-        """Glyph, colour, words, height and learning rates: of cut losses, of trial cycles and of the marked points."""
+        """Glyph, colour, words, height and learning rates of the symbols (cut losses, trial cycles, marked points)."""
         low, high = self.span
         sides = ("▲", "above", high, self.loss > high), ("▼", "below", low, self.loss < low)
         cut_off = [
@@ -162,7 +163,7 @@ class RangePicture:
 
     @cached_property
     def band(self) -> tuple[Floats, Floats] | None:
-        """Lowest and highest loss of the repeats at every rate, kept within the limits; None without repeats."""
+        """Lowest and highest loss of the repeats at every learning rate, within the limits. None without repeats."""
         if len(self.runs) < 2:
             return None
         runs = np.clip(self.runs, *self.limits)
@@ -175,7 +176,7 @@ class RangePicture:
 
     @cached_property
     def key(self) -> dict[str, str]:
-        """The words for what is drawn, by `"dots"`, `"curve"`, and so on, without those of marks and cut losses."""
+        """The words in the legend by name (`"dots"`, `"curve"`, `"band"`, `"interval"`), without marks and symbols."""
         key = {"dots": "recorded loss" if self.band is None else "mean of the repeats", "curve": "smoothed, as read"}
         if self.band is not None:
             key["band"] = "range of the repeats"
@@ -185,7 +186,7 @@ class RangePicture:
 
     @property
     def legend(self) -> list[tuple[str, str, str]]:
-        """Glyph, colour and words of everything that is drawn below the names of the bounds, for HTML."""
+        """Glyph, colour and words of every entry in the legend, for HTML."""
         drawn = {"dots": ("•", "soft"), "curve": ("━", "blue"), "band": ("▒", "soft"), "interval": ("▒", "orange")}
         return [
             *((*drawn[name], text) for name, text in self.key.items()),

@@ -1,6 +1,6 @@
-"""Range tests and schedules as inline SVG, without scripts and requests: for notebooks, and until the page has drawn.
+"""Range tests and schedules as inline SVG without scripts and requests, for notebooks and for pages that are loading.
 
-Text and axes take the colour of the surrounding text, so they can be read on light and dark backgrounds.
+Text and axes have the colour of the surrounding text, so they are legible on light and dark backgrounds.
 """
 
 import html
@@ -21,7 +21,7 @@ _MOST_POINTS = 600
 
 
 def svg(picture: RangePicture) -> str:
-    """Return loss against learning rate with the bounds marked, as an `<svg>` element."""
+    """Return a plot of the loss over the learning rate, with the bounds, as an `<svg>` element."""
     picture = picture.thinned(_MOST_POINTS)
     logarithmic = picture.scale == "log"
     position = np.log10(picture.lr) if logarithmic else picture.lr
@@ -83,7 +83,7 @@ def svg(picture: RangePicture) -> str:
 
 
 def svg_and_table(picture: RangePicture) -> str:
-    """Return the picture and a table of what it says, as a `<div>` element."""
+    """Return the picture and a table with its verdict, reason and legend, as a `<div>` element."""
     picture = picture.thinned(_MOST_POINTS)
     rows = {
         "bounds": picture.verdict,
@@ -97,7 +97,7 @@ def svg_and_table(picture: RangePicture) -> str:
 
 
 def schedule_svg(steps: NDArray[np.int64], schedule: Callable[[Any], Any], name: str) -> str:
-    """Return the values of a schedule at rising steps, at least two, and its name below, as a `<div>` element."""
+    """Return a plot of a schedule at two or more rising steps, with its name below, as a `<div>` element."""
     values = np.minimum(schedule(steps), MOST_DRAWN)
     low, high = float(values.min()), float(values.max())
     if high - low < LEAST_DRAWN:
@@ -129,7 +129,7 @@ def _element(height: int, label: str, parts: Iterable[str]) -> str:
 
 
 def _bounds(bounds: tuple[float, float], at: list[float]) -> list[str]:
-    """Return the area between the bounds and their lines, with the names above, in a row each."""
+    """Return the area between the bounds, a line for each bound, and their names above in two rows."""
     parts = [_area(0.13, *at)]
     for row, (name, value, place) in enumerate(zip(("base_lr", "max_lr"), bounds, at, strict=True)):
         parts.append(_line(f"M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}", 'stroke-width="1.6"', _ORANGE))
@@ -150,7 +150,7 @@ def _line(path: str, style: str, colour: str = "currentColor") -> str:
 
 
 def _glyph(x: float, y: float, glyph: str, style: str) -> str:
-    """Return a glyph whose middle is at a point."""
+    """Return a glyph centred at a point."""
     return f'<text x="{x:.1f}" y="{y:.1f}" dy=".35em" text-anchor="middle" fill="currentColor" {style}>{glyph}</text>'
 
 
@@ -163,7 +163,7 @@ def _rate_ticks(left: float, right: float, logarithmic: bool) -> list[tuple[floa
 
 
 def _loss_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """About four round numbers between the limits."""
+    """Return about four round numbers between the limits, with their texts."""
     rough = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.99)

@@ -1,4 +1,4 @@
-"""Tables as HTML, for notebooks. They have the colours of the notebook."""
+"""HTML tables for notebooks, in the colours of the notebook."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ _LEFT = "style='text-align:left'"
 
 
 def table(caption: str, rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """Return a `<table>` element. The first cell of a row is its name.
+    """Return a `<table>` element. The first cell of a row is the name of the row.
 
     Example:
         >>> table("Bounds", [("max_lr", "0.1")])
