@@ -148,12 +148,12 @@ def test_other_returned_values_are_ignored():
 
 SLIPS = {
     "an optimizer": ("optimizer must be a function of the learning rate.*is fixed", {"optimizer": optax.adam(0.1)}),
-    "injected": ("got an optimizer", {"optimizer": optax.inject_hyperparams(optax.adam)(learning_rate=0.1)}),
+    "injected": ("got an Optax optimizer", {"optimizer": optax.inject_hyperparams(optax.adam)(learning_rate=0.1)}),
     "a rate given before": ("optimizer must take one", {"optimizer": functools.partial(optax.sgd, learning_rate=0.1)}),
     "evaluate of two": (r"evaluate must take one argument, \(params\)", {"evaluate": lambda params, batch: 1.0}),
     "a name": ("got 'adam'. Pass optax.adamw", {"optimizer": "adam"}),
     "a number": ("optimizer must be a function", {"optimizer": 0.1}),
-    "no optimizer made": ("one that returns <function adam", {"optimizer": lambda lr: optax.adam}),
+    "no optimizer made": ("a function that returns <function adam", {"optimizer": lambda lr: optax.adam}),
     "a schedule that looks at its peak": (
         "optimizer must be a function that JAX can trace.*with peak 1",
         {"optimizer": lambda lr: optax.adam(optax.warmup_cosine_decay_schedule(0.0, lr, 10, 100))},

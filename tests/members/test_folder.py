@@ -147,7 +147,7 @@ class Broken(Arrays):
 def test_a_member_that_cannot_be_written_leaves_the_others(tmp_path):
     run(KeptMembers(Arrays(), folder=tmp_path), range(5))
     kept = KeptMembers(Broken(), folder=tmp_path)
-    with pytest.raises(MembersError, match=r"the member of step 9 cannot be saved in .*: no space left\. Make room"):
+    with pytest.raises(MembersError, match=r"the member of step 9 cannot be saved in .*: no space left\. Free space"):
         run(kept, range(5, 10))
     assert steps_of(KeptMembers(Arrays(), folder=tmp_path)) == steps_of(kept) == [4]
     assert files(tmp_path) == ["member-4.npz", "members.json"]

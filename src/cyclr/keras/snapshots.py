@@ -15,9 +15,9 @@ from cyclr.schedules import Schedule
 class Snapshots(HasMembers, CycleCallback):
     """The weights of a run at the end of every cycle, or every few updates: members for `ensemble` and `average`.
 
-    This callback adds a member between two updates, at the moment when `CycleEnd` would call its function. The member's
-    state is a copy of `model.get_weights()`. If an `AutoCycle` comes before this callback in the list, it counts the
-    cycles and steps.
+    This callback adds a member directly after the update that ends a cycle, before the next update. The member's state
+    is a copy of `model.get_weights()`. If an `AutoCycle` comes before this callback in the list, the `AutoCycle` counts
+    the cycles and steps.
 
     In a folder, each member is a file `member-<step>.weights.h5`, which `model.load_weights` can also read, and
     `members.json` lists the members. Every file is written atomically. The variables of the optimizer are not saved. A
