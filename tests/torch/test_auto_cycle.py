@@ -1,10 +1,12 @@
 """AutoCycle for torch: calm runs, returns, split runs, what goes back, several processes, and what is refused."""
 
+import copy
 import gc
 import io
 import itertools
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -93,6 +95,16 @@ def test_a_calm_run_is_the_run_with_scheduler(kind, name):
     wanted_rates, wanted = trained(kind, name, auto=False)
     assert rates == wanted_rates
     assert all(torch.equal(one, other) for one, other in zip(weights, wanted, strict=True))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_copy_is_refused_because_it_would_follow_another_optimizer(duplicate):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    auto = AutoCycle(model, optimizer, total_steps=40, schedule=cyclr.Cyclical.over(40, 1, 0.01, 0.1))
+    with pytest.raises(TypeError, match="AutoCycle cannot be copied or pickled"):
+        duplicate(auto)
+    assert not copy.deepcopy((model, optimizer))[1]._optimizer_step_pre_hooks
 
 
 def test_an_event_warns_at_the_line_of_the_loop():

@@ -222,6 +222,13 @@ class AutoCycle(_auto.AutoCycle):
     def _repair_buffers(self) -> None:
         self._held.repair_buffers(self._first if self._kept is None else self._kept)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A copy would follow the updates of neither optimizer.
+        raise TypeError(
+            "AutoCycle cannot be copied or pickled, because it watches its own model and optimizer. Copy those, create "
+            "an AutoCycle with them, and pass auto.state_dict() to its load_state_dict."
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state for resuming, besides model and optimizer. `torch.load(weights_only=True)` can read it."""
         state = super().state_dict()
