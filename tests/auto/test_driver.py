@@ -67,7 +67,7 @@ def test_a_calm_run_is_the_plain_run(optimizer):
     assert watched.restored == 0
 
 
-def test_a_calm_run_copies_the_state_at_the_start_and_a_64th_of_the_run_apart_from_a_fifth_on():
+def test_a_calm_run_copies_the_state_at_the_start_and_64_times_per_run_after_a_fifth():
     state, total = Number(), 6400
     auto = AutoCycle(total, BOUNDS, state=state)
     drive(auto, [falling(step * 100 / total) for step in range(total)], state)
@@ -103,7 +103,7 @@ def test_a_run_is_rescued_from_bounds_that_are_too_low(optimizer):
     assert "lowered" not in whats
 
 
-def test_a_run_without_any_number_starts_with_a_range_test_that_is_undone():
+def test_a_run_without_a_schedule_starts_with_a_range_test_and_undoes_it():
     network, total = Network("momentum"), 1500
     auto = AutoCycle(total, state=network)
     start = [part.copy() for part in network.weights]
@@ -148,7 +148,7 @@ def test_the_range_test_has_at_most_a_quarter_of_the_run(total, steps):
     assert drive(longer, [1.0] * 10) == cyclr.RangeTest(steps=steps).learning_rates[10:20].tolist()
 
 
-def test_a_range_test_without_bounds_is_followed_by_the_usual_rate_with_a_warning():
+def test_a_range_test_without_bounds_warns_and_the_run_uses_the_usual_rate():
     state = Number()
     auto = AutoCycle(2000, state=state, usual_lr=0.02)
     with pytest.warns(UserWarning, match=r"The range test gave no bounds: .*usual one, 0\.02\."):
@@ -162,7 +162,7 @@ def test_a_range_test_without_bounds_is_followed_by_the_usual_rate_with_a_warnin
 
 @pytest.mark.parametrize("skips", [False, True], ids=["after the update", "before the update"])
 @pytest.mark.parametrize(("scale", "at"), [(math.nan, 40), (math.nan, 200), (math.nan, 360), (1e4, 40), (1e4, 360)])
-def test_one_bad_batch_costs_the_batch_and_not_the_rate(scale, at, skips):
+def test_one_bad_batch_does_not_lower_the_rate(scale, at, skips):
     schedule = bounds("momentum").schedule(total_steps=TOTAL)
     network, due = Network("momentum"), [at]
     auto = AutoCycle(TOTAL, schedule, state=network)
@@ -195,7 +195,7 @@ def test_a_batch_that_is_skipped_uses_no_step():
     assert auto.last_step == 99
 
 
-def test_weights_that_are_spoiled_are_restored_at_the_third_loss_before_an_update():
+def test_the_third_bad_loss_before_an_update_restores_the_weights():
     state = Number()
     auto = AutoCycle(100, BOUNDS, state=state)
     drive(auto, [falling(step) for step in range(50)], state)
@@ -211,7 +211,7 @@ def test_weights_that_are_spoiled_are_restored_at_the_third_loss_before_an_updat
     assert auto.lr == auto.factor * auto.schedule(50)
 
 
-def test_batches_are_left_out_without_an_event_after_a_number_of_events(monkeypatch):
+def test_after_the_largest_number_of_events_batches_are_left_out_without_an_event(monkeypatch):
     monkeypatch.setattr(driver, "MOST_EVENTS", 4)
     auto = AutoCycle(1000, BOUNDS, state=Number())
     losses = [math.nan if step % 40 == 39 else falling(step) for step in range(1000)]
@@ -224,7 +224,7 @@ def test_batches_are_left_out_without_an_event_after_a_number_of_events(monkeypa
     assert [said in event.why for event in auto.events] == [False, False, False, True]
 
 
-def test_data_that_is_never_finite_is_said_ten_times_and_left_out():
+def test_data_that_is_never_finite_gives_ten_events():
     state = Number()
     auto = AutoCycle(200, BOUNDS, state=state)
     drive(auto, [falling(step) for step in range(60)], state)
@@ -237,7 +237,7 @@ def test_data_that_is_never_finite_is_said_ten_times_and_left_out():
     assert auto.events[-1].what == "lowered"
 
 
-def test_data_that_is_often_not_finite_does_not_lower_the_rate_without_end():
+def test_data_that_is_often_not_finite_is_ignored_after_20_lowerings():
     losses = np.where(np.random.default_rng(0).random(4000) < 0.05, math.nan, 1 + 0.1 * np.sin(np.arange(4000) ** 2))
     auto = AutoCycle(4000, BOUNDS, state=Number())
     rates = quietly(drive, auto, losses.tolist())
@@ -288,7 +288,7 @@ def test_a_loss_independent_of_the_rate_is_ignored_with_an_event(kind):
 
 
 @pytest.mark.parametrize("kind", ["hot", "nan", "low", "test", "adversarial"])
-def test_a_run_that_is_split_anywhere_equals_the_run_that_is_not(kind):
+def test_a_resumed_run_equals_the_whole_run(kind):
     total = {"test": 1500, "low": 200}.get(kind, 120)
     factor = {"hot": 30, "low": 1 / 30}.get(kind, 1)
     schedule = None if kind == "test" else times(bounds("adam"), factor).schedule(total_steps=total)
@@ -366,7 +366,7 @@ def test_a_run_can_be_extended():
     ["0.5", None, np.ones(2), 1j, np.complex64(1), np.array(1j), True, np.True_, np.array(True), [0.5]],
     ids=repr,
 )
-def test_a_loss_that_is_no_number_is_refused_and_changes_nothing(loss):
+def test_a_loss_that_is_not_a_number_raises_and_changes_nothing(loss):
     auto = AutoCycle(100, BOUNDS, state=Number())
     drive(auto, map(falling, range(10)))
     before = auto.state_dict()
@@ -403,7 +403,7 @@ def test_bad_arguments_are_refused(arguments, error, message):
         AutoCycle(**{"total_steps": 100, "state": Number(), **arguments})
 
 
-def test_a_schedule_of_another_length_is_warned_of():
+def test_a_schedule_of_another_length_gives_a_warning():
     for total, rest in ((150, "ends in the middle of it"), (50, "uses its last value after its end")):
         with pytest.warns(UserWarning, match=f"total_steps={total}, but the run has total_steps=100: the run {rest}"):
             AutoCycle(100, BOUNDS.schedule(total_steps=total), state=Number())
@@ -432,7 +432,7 @@ def test_weights_that_are_loaded_before_the_first_update_are_the_start():
     assert state.value == 7
 
 
-def test_without_a_state_the_rate_is_lowered_and_training_goes_on():
+def test_without_a_state_the_rate_is_lowered_without_a_rollback():
     schedule = times(bounds("adam"), 30).schedule(total_steps=TOTAL)
     plain, network = Network("adam"), Network("adam")
     train_plainly(plain, schedule, TOTAL)
@@ -443,7 +443,7 @@ def test_without_a_state_the_rate_is_lowered_and_training_goes_on():
     assert "there is no state to go back to" in auto.events[0].why
 
 
-def test_functions_as_schedules_are_never_asked_ahead():
+def test_user_functions_are_not_evaluated_beyond_the_run():
     asked = []
     schedule = cyclr.Function(lambda step: asked.append(step) or 0.01, high=0.01)
     auto = AutoCycle(100, schedule, state=Number())
@@ -471,7 +471,7 @@ def test_decisions_do_not_depend_on_scale_and_offset(factor):
 
 
 @pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
-def test_an_update_that_was_undone_is_named_and_ends_no_cycle():
+def test_an_undone_update_is_reported_and_ends_no_cycle():
     schedule = BOUNDS.schedule(total_steps=101, cycles=4)
     auto, undone = AutoCycle(101, schedule, state=Number()), []
     assert math.isnan(auto.last_lr)
@@ -516,7 +516,7 @@ def test_the_first_update_can_end_a_cycle():
     assert auto.is_cycle_end
 
 
-def test_other_rates_are_not_tried_again_after_a_trial_failed():
+def test_a_failed_trial_is_not_repeated():
     """The loss falls on a straight line, so the rates look too low at every check, but higher rates do not help."""
     auto, loss = AutoCycle(TOTAL, BOUNDS, state=Number()), 5.0
     for _ in range(TOTAL):
@@ -527,7 +527,7 @@ def test_other_rates_are_not_tried_again_after_a_trial_failed():
 
 
 @pytest.mark.parametrize("bad", [False, True])
-def test_a_resumed_run_knows_what_its_last_update_was(bad):
+def test_the_state_holds_the_rate_of_the_last_update(bad):
     """Whether it was undone decides if it ended a cycle, also in an object that has seen another update since."""
     total = 60
     auto = AutoCycle(total, cyclr.Cyclical(0.01, 0.1, 10), state=Number())

@@ -136,7 +136,7 @@ def test_every_step_has_the_values_that_torch_computes_for_it(drawn, steps):
 
 @settings(max_examples=20, deadline=None)
 @given(runs(functions=False), st.integers(0, 150), st.booleans())
-def test_a_checkpoint_of_torch_is_taken_over(drawn, split, through_a_file):
+def test_a_checkpoint_of_torch_can_be_loaded(drawn, split, through_a_file):
     groups, is_adam, arguments = drawn
     optimizer = (adam if is_adam else sgd)(groups)
     scheduler = lr_scheduler.CyclicLR(optimizer, **arguments)
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_torch_is_taken_over(drawn, split, through_a_file):
 
 
 @pytest.mark.parametrize("scale_mode", ["cycle", "iterations"])
-def test_a_checkpoint_of_torch_with_a_function_goes_on_with_the_function(scale_mode):
+def test_a_checkpoint_of_torch_with_a_function_object_can_be_loaded(scale_mode):
     arguments = {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 3, "scale_fn": SCALES["inverse"]}
     optimizer, resumed = sgd(), sgd()
     scheduler = lr_scheduler.CyclicLR(optimizer, **arguments, scale_mode=scale_mode)
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_torch_with_a_function_goes_on_with_the_function(scale_m
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("split", [0, 1, 7, 12])
-def test_a_run_that_is_split_is_the_run_that_is_not(mode, split):
+def test_a_resumed_run_equals_the_whole_run(mode, split):
     arguments = {"base_lr": [0.1, 0.0], "max_lr": [0.5, 0.25], "step_size_up": 2.5, "mode": mode, "gamma": 0.9}
     optimizer = sgd(2)
     scheduler = CyclicLR(optimizer, **arguments)
@@ -187,7 +187,7 @@ def test_a_run_that_is_split_is_the_run_that_is_not(mode, split):
         assert before + used(optimizer, scheduler, 20 - split) == wanted
 
 
-def test_saved_settings_are_adopted_unless_others_are_asked_for():
+def test_saved_settings_are_used_by_default():
     optimizer = sgd()
     saved = CyclicLR(optimizer, 0.1, 0.5, 3, mode="triangular2", last_epoch=7).state_dict()
     scheduler = CyclicLR(optimizer, 0.1, 0.75, 2, mode="exp_range", gamma=0.5)
@@ -201,7 +201,7 @@ def test_saved_settings_are_adopted_unless_others_are_asked_for():
     assert scheduler.get_last_lr() == [0.3]
 
 
-def test_a_state_of_an_earlier_version_goes_on():
+def test_a_state_of_an_earlier_version_can_be_loaded():
     momentum = Cyclical(0.25, 0.75, 2).mirrored(0.8, 0.9)
     schedules = {"lr": [Cyclical(0.25, 0.75, 2).to_dict()], "momentum": [momentum.to_dict()]}
     state = {"version": 1, "step": 5, "in_charge": True, "schedules": schedules}
@@ -268,7 +268,7 @@ def test_groups_that_are_added_have_bounds_too():
 
 @settings(max_examples=20, deadline=None)
 @given(runs(), st.integers(0, 150), st.booleans())
-def test_torch_goes_on_from_a_checkpoint_of_ours(drawn, split, through_a_file):
+def test_torch_can_load_our_checkpoint(drawn, split, through_a_file):
     groups, is_adam, arguments = drawn
     optimizer = (adam if is_adam else sgd)(groups)
     scheduler = CyclicLR(optimizer, **arguments)
@@ -319,7 +319,7 @@ def test_the_attributes_of_a_function_object_are_saved(kinds):
     assert kinds[1] is lr_scheduler.CyclicLR or loaded.table is not saved.table
 
 
-def test_attributes_of_a_function_that_is_not_there_are_an_error():
+def test_saved_attributes_without_a_scale_fn_are_an_error():
     state = CyclicLR(sgd(), 0.1, 0.5, scale_fn=Scale(0.5)).state_dict()
     scheduler = CyclicLR(sgd(), 0.1, 0.4)
     with pytest.raises(ValueError, match=r"^state_dict holds the attributes \['factor', 'table'\] of a scale_fn, but"):
@@ -335,7 +335,7 @@ class Half(float):
 
 
 @pytest.mark.parametrize("fn", [Half, (0.5).__pow__, functools.partial(pow, 0.5)], ids=["class", "built-in", "partial"])
-def test_functions_without_attributes_are_saved_without(fn):
+def test_functions_without_attributes_save_no_attributes(fn):
     optimizer = sgd()
     scheduler = CyclicLR(optimizer, 0.1, 0.5, 3, scale_fn=fn)
     used(optimizer, scheduler, 5)
@@ -365,7 +365,7 @@ def test_an_epoch_may_be_a_fraction(scale_fn, mode, scale_mode):
     assert seen[0] == same(seen[1])
 
 
-def test_a_run_goes_on_between_two_epochs():
+def test_a_run_is_resumed_at_a_fraction_of_an_epoch():
     optimizer = sgd(2)
     scheduler = CyclicLR(optimizer, [0.1, 0.2], 0.5, 3, mode="exp_range", gamma=0.9)
     scheduler.step(1.5)
@@ -407,7 +407,7 @@ def test_a_tensor_of_several_elements_is_an_error():
         CyclicLR(sgd(2), torch.tensor([0.1, 0.2]), 0.5)
 
 
-def test_a_checkpoint_with_tensors_is_taken_over():
+def test_a_checkpoint_with_tensors_can_be_loaded():
     optimizer, resumed = sgd(), sgd()
     scheduler = lr_scheduler.CyclicLR(optimizer, torch.tensor(0.125), torch.tensor(0.5), 3)
     used(optimizer, scheduler, 5)
@@ -443,7 +443,7 @@ def test_the_rate_of_a_group_is_scaled_by_its_lr_scale():
     assert scheduler.max_lrs == [0.75, 0.75]
 
 
-def test_in_a_sequence_of_torch_a_checkpoint_keeps_whose_turn_it_was():
+def test_in_a_sequential_lr_a_checkpoint_keeps_the_active_scheduler():
     def sequence():
         optimizer = sgd()
         parts = [lr_scheduler.ConstantLR(optimizer, 0.25, 100), CyclicLR(optimizer, 0.25, 0.75, 2)]
@@ -564,7 +564,7 @@ def test_torch_gives_momentum_to_an_optimizer_made_without_and_ours_leaves_it(ma
     assert optimizer.param_groups[0]["momentum"] == 0
 
 
-def test_there_is_nothing_to_warn_of_where_the_momentum_is_not_cycled():
+def test_no_warning_if_the_momentum_is_not_cycled():
     optimizer = sgd(momentum=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -674,7 +674,7 @@ def test_a_tensor_is_filled_in_place():
     assert [group["lr"].item() for group in optimizer.param_groups] == [0.75, 0.5]
 
 
-def test_equal_momenta_stay():
+def test_equal_bounds_are_a_constant_momentum():
     optimizer = sgd()
     scheduler = CyclicLR(optimizer, 0.25, 0.75, 2, base_momentum=0.8, max_momentum=0.8)
     assert used(optimizer, scheduler, 4)[1::2] == [0.8] * 4
@@ -708,7 +708,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
-def test_a_bad_argument_is_an_error_that_says_what_is_legal(call, error, message):
+def test_a_bad_argument_is_an_error_with_the_legal_range(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
@@ -734,7 +734,7 @@ def test_a_checkpoint_of_torch_that_does_not_fit_changes_nothing():
 
 
 @pytest.mark.parametrize("rates", [{"base_lr": 0}, {"max_lr": 0}, {"base_lr": [0]}], ids=lambda rates: f"{[*rates]}")
-def test_bounds_in_place_of_a_rate_say_what_to_write(rates):
+def test_bounds_in_place_of_a_rate_are_an_error_with_the_fix(rates):
     bounds = Bounds(0.001, 0.1, "ok", "read from a plot")
     rates = {name: [bounds] if isinstance(value, list) else bounds for name, value in rates.items()}
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)

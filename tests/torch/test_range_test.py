@@ -89,7 +89,7 @@ RULES = {
 
 @pytest.mark.parametrize("spacing", ["exponential", "linear"])
 @pytest.mark.parametrize(("make", "rule"), RULES.values(), ids=RULES)
-def test_losses_are_those_of_the_batches_at_the_rates_recorded(make, rule, spacing):
+def test_recorded_losses_belong_to_the_recorded_rates(make, rule, spacing):
     model = linear()
     result = range_test(model, make(model.parameters()), mse_loss, batches(), **SWEEP, spacing=spacing)
     assert (result.stop_reason, len(result.lr), result.steps) == ("completed", 20, 20)
@@ -115,7 +115,7 @@ def test_groups_keep_their_ratios(ratio, scheduled):
     assert held is None or held.get_last_lr() == [0.3, 0.7]
 
 
-def test_the_last_and_smaller_batch_counts_as_it_is():
+def test_the_smaller_last_batch_is_recorded_without_correction():
     model = linear()
     result = range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, batches(20), **SWEEP)
     np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, size=20), rtol=1e-9)
@@ -174,7 +174,7 @@ def test_updates_that_loss_scaling_skips_make_no_point(fused, accumulate):
     assert model.weight.item() == 0
 
 
-def test_gradients_that_no_scale_helps_stop_the_test():
+def test_gradients_that_are_never_finite_stop_the_test():
     model = linear()
     scaler = torch.amp.GradScaler("cpu")
     seen = []
@@ -197,7 +197,7 @@ def test_gradients_that_no_scale_helps_stop_the_test():
     assert (result.stop_reason, len(result.lr)) == ("non_finite", 5)
 
 
-def test_data_that_end_while_updates_are_skipped():
+def test_data_that_ends_while_updates_are_skipped_is_an_error():
     model = Scaled()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
     data = iter([(torch.ones(1), torch.zeros(1))] * 3)
@@ -320,7 +320,7 @@ LOADERS = {
 
 
 @pytest.mark.parametrize(("make", "reason"), LOADERS.values(), ids=LOADERS)
-def test_any_loader_is_begun_again_if_it_can_be(make, reason):
+def test_a_loader_is_read_again_if_possible(make, reason):
     """https://github.com/pytorch/ignite/issues/2200"""
     model = linear()
     ended = pytest.warns(UserWarning, match=r"^loader ended after 6 of 20 updates\. An iterator ends after one pass")
@@ -340,7 +340,7 @@ def test_an_epoch_of_few_batches_is_repeated(count):
     np.testing.assert_allclose(result.loss, losses_by_hand(result.lr, rows=8 * count, accumulate=3), rtol=1e-9)
 
 
-def test_an_iterator_is_read_no_further_than_needed():
+def test_an_iterator_is_read_only_as_far_as_needed():
     model, data = linear(), iter(range(100))
     pairs = batches()
     stream = ((number, pairs[number % 6]) for number in data)
@@ -381,7 +381,7 @@ class Stateful:
         self.at = state["at"]
 
 
-def test_a_loader_with_a_state_is_where_it_was():
+def test_a_loader_with_a_state_is_restored():
     loader = Stateful()
     for _ in zip(range(3), loader, strict=False):
         pass
@@ -508,7 +508,7 @@ def test_batches_that_need_another_call_are_an_error_that_names_loss_of(data, re
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
 
 
-def test_an_error_of_the_model_stays_as_it_is():
+def test_an_error_in_the_loss_function_is_not_changed():
     model = linear()
     with pytest.raises(TypeError, match=r"^unsupported operand"):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), lambda output, y: "a" - 3, batches(), **SWEEP)
@@ -635,7 +635,7 @@ def test_a_step_of_ones_own_may_set_the_mode():
     assert not model.training
 
 
-def test_one_of_two_optimizers_is_swept_and_both_are_put_back():
+def test_one_of_two_optimizers_is_swept_and_both_are_restored():
     """https://github.com/davidtvs/pytorch-lr-finder/issues/16, https://github.com/mosaicml/composer/issues/2361"""
     torch.manual_seed(0)
     generator, discriminator = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
@@ -845,7 +845,7 @@ STOPS = {
 
 @pytest.mark.filterwarnings("ignore:loader ended after:UserWarning")
 @pytest.mark.parametrize(("data", "changes", "reason", "points"), STOPS.values(), ids=STOPS)
-def test_it_stops_for_the_reason_it_states(data, changes, reason, points):
+def test_the_stop_reason_and_the_number_of_points_agree(data, changes, reason, points):
     """https://github.com/Lightning-AI/pytorch-lightning/issues/5044"""
     model = linear()
     sweep = {**SWEEP, **changes}
@@ -958,7 +958,7 @@ def test_same_seed_same_result_whatever_was_drawn_between(make):
         assert not np.array_equal(one.loss, other.loss)
 
 
-def test_a_sampler_that_goes_by_the_epoch_goes_by_the_seed_too():
+def test_the_seed_is_added_to_the_epoch_of_a_sampler():
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     sampler = DistributedSampler(TENSORS, num_replicas=2, rank=0)
@@ -985,7 +985,7 @@ def test_a_noisy_test_whose_data_do_not_depend_on_the_seed_is_made_twice_at_most
     assert (len(started), len(result.runs)) == (2, 1)
 
 
-def test_without_a_seed_the_generators_decide():
+def test_without_a_seed_the_test_uses_the_current_generators():
     model = random_model()
     optimizer, loader = torch.optim.SGD(model.parameters(), 0.1), SHUFFLED["shuffled"]()
     results = []
@@ -1127,7 +1127,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), BAD.values(), ids=BAD)
-def test_a_bad_argument_is_an_error_that_says_what_is_legal(changes, error, message):
+def test_a_bad_argument_is_an_error_with_the_legal_range(changes, error, message):
     model = linear()
     arguments = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), **SWEEP, **changes}
     with pytest.raises(error, match=message):
@@ -1156,18 +1156,18 @@ def test_a_frozen_model_is_an_error_that_says_so():
         ("max_norm", r"Did you mean 'clip_norm'\?$"),
     ],
 )
-def test_names_of_other_loops_lead_to_ours(name, ours):
+def test_arguments_named_as_in_other_libraries_are_errors_with_our_names(name, ours):
     with pytest.raises(TypeError, match=rf"no argument {name}; .*{ours}"):
         range_test(linear(), plain_sgd(), mse_loss, batches(), **{name: 1.0})
 
 
 @pytest.mark.parametrize("given", ["bounds", "max_lr", "result"])
-def test_a_scheduler_without_schedules_leads_to_lr(given):
+def test_a_wrong_argument_of_a_scheduler_suggests_lr(given):
     with pytest.raises(TypeError, match=r"Did you mean 'lr'\?$"):
         Scheduler(plain_sgd(), **{given: 0.1})
 
 
-def test_a_trainer_in_place_of_the_optimizer_leads_to_its_range_test():
+def test_a_trainer_in_place_of_the_optimizer_is_an_error_with_its_range_test():
     trainer = type("Mine", (type("Trainer", (), {"__module__": "lightning.pytorch.trainer"}),), {})()
     with pytest.raises(TypeError, match=r"got Mine\. Write cyclr\.torch\.lightning\.RangeTestCallback\(\)"):
         range_test(linear(), trainer)
@@ -1218,7 +1218,7 @@ def lazy():
         ),
     ],
 )
-def test_slips_are_errors_that_name_the_argument(call, message):
+def test_wrong_arguments_are_errors_that_name_the_argument(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
 
@@ -1256,7 +1256,7 @@ def test_the_optimizer_may_hold_parameters_of_the_loss_only():
     assert len(range_test(linear(), optimizer, loss, batches(), **SWEEP).lr) == 20
 
 
-def test_a_rate_that_is_none_is_an_error_of_its_name():
+def test_a_learning_rate_of_none_is_an_error():
     optimizer = plain()
     optimizer.param_groups[0]["lr"] = None
     message = r"^lr of parameter group 0 must be a number; got .*None.* Create SGD with lr"

@@ -80,7 +80,7 @@ def test_update_t_uses_the_value_of_step_t(schedule, start):
     ],
     ids=["StepLR", "OneCycleLR", "CyclicLR", "Scheduler", "a changed rate", "an update"],
 )
-def test_update_0_uses_the_value_of_step_0_whatever_touched_the_optimizer(touch):
+def test_update_0_uses_step_0_whatever_changed_the_optimizer_before(touch):
     """https://github.com/pytorch/pytorch/issues/21965"""
     optimizer = sgd(momentum=0.0)
     kept = touch(optimizer)
@@ -127,7 +127,7 @@ def test_several_steps_for_one_update(processes):
     assert used == values(CYCLE, 9)
 
 
-def test_step_goes_to_a_number_of_updates_and_on_from_there():
+def test_step_with_a_number_of_updates_sets_the_position():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     run(optimizer, scheduler, 4)
@@ -140,7 +140,7 @@ def test_step_goes_to_a_number_of_updates_and_on_from_there():
 @pytest.mark.filterwarnings("ignore:SGD made 8 of its last updates")
 @pytest.mark.parametrize("first", [0, 1], ids=["step(epoch)", "step(epoch + 1)"])
 @pytest.mark.parametrize("batches", [2, 20])
-def test_the_number_of_an_epoch_is_no_step(first, batches):
+def test_step_with_the_number_of_an_epoch_is_an_error(first, batches):
     """https://github.com/huggingface/pytorch-image-models/blob/main/train.py"""
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
@@ -156,7 +156,7 @@ def test_the_number_of_an_epoch_is_no_step(first, batches):
         train()
 
 
-def test_the_number_of_the_update_is_a_step():
+def test_step_accepts_the_number_of_updates_made():
     """As of an epoch of one batch, and of loops that count their updates."""
     optimizer = sgd()
     scheduler, used = Scheduler(optimizer, CYCLE), []
@@ -181,7 +181,7 @@ def test_calls_can_be_counted_instead():
     assert resumed.get_last_lr() == [CYCLE(9)]
 
 
-def test_last_epoch_is_the_name_of_torch_for_the_step_before():
+def test_the_argument_last_epoch_is_start_step_minus_1():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE, last_epoch=6)
     assert run(optimizer, scheduler, 5) == [values(CYCLE, 5, 7)]
@@ -262,7 +262,7 @@ MOMENTA = {
 
 
 @pytest.mark.parametrize(("make", "arguments", "read"), MOMENTA.values(), ids=MOMENTA)
-def test_momentum_is_that_of_the_optimizer_whatever_it_is_called(make, arguments, read):
+def test_momentum_sets_the_momentum_entry_of_each_optimizer(make, arguments, read):
     optimizer = make(weights(), lr=0.5, **arguments)
     scheduler = Scheduler(optimizer, CYCLE, momentum=MOMENTUM)
     (group,) = optimizer.param_groups
@@ -275,7 +275,7 @@ def test_momentum_is_that_of_the_optimizer_whatever_it_is_called(make, arguments
         scheduler.step()
 
 
-def test_momentum_works_in_the_update():
+def test_the_update_uses_the_scheduled_momentum():
     """Against the formula of SGD with momentum."""
     optimizer = sgd(momentum=0.9)
     (weight,) = optimizer.param_groups[0]["params"]
@@ -315,14 +315,14 @@ def test_one_momentum_schedule_leaves_groups_without_momentum(make):
             assert held == [pytest.approx(MOMENTUM(step + 1) * has) for has in (1, 0, 0, 1)]
 
 
-def test_one_schedule_for_groups_with_different_momenta_is_said():
+def test_one_momentum_schedule_for_different_momenta_gives_a_warning():
     with pytest.warns(UserWarning, match=r"^the parameter groups have different momenta, \[0\.9, 0\.5\].*Pass a list"):
         scheduler = Scheduler(sgd({"momentum": 0.9}, {"momentum": 0.5}), CYCLE, momentum=MOMENTUM)
     copy.deepcopy(scheduler).step()
     assert [group["momentum"] for group in scheduler.optimizer.param_groups] == [MOMENTUM(0)] * 2
 
 
-def test_momentum_alone_leaves_the_rates():
+def test_a_momentum_schedule_does_not_change_the_rates():
     optimizer = sgd({}, {"lr": 1}, momentum=0.9)
     scheduler = Scheduler(optimizer, momentum=MOMENTUM)
     for step in range(5):
@@ -341,7 +341,7 @@ def test_an_optimizer_without_momentum_is_an_error_that_says_what_has_one(make):
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_weight_decay_keeps_its_ratios_and_none_stays_none():
+def test_weight_decay_keeps_the_ratios_of_the_groups():
     optimizer = sgd({"weight_decay": 0.02}, {"weight_decay": 0.0}, {"weight_decay": 0.01})
     scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
     for step in range(7):
@@ -351,14 +351,14 @@ def test_weight_decay_keeps_its_ratios_and_none_stays_none():
         scheduler.step()
 
 
-def test_weight_decay_of_an_optimizer_made_without_is_that_of_the_schedule():
+def test_an_optimizer_created_without_weight_decay_gets_the_scheduled_one():
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
     run(optimizer, scheduler, 1)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [DECAY(1)] * 2
 
 
-def test_weight_decay_works_in_the_update():
+def test_the_update_uses_the_scheduled_weight_decay():
     optimizer = torch.optim.AdamW(weights(), lr=0.5, weight_decay=0.1)
     (weight,) = optimizer.param_groups[0]["params"]
     scheduler = Scheduler(optimizer, CYCLE, weight_decay=DECAY)
@@ -450,7 +450,7 @@ def test_an_illegal_lr_scale_is_an_error_and_changes_nothing(scale):
     assert "initial_lr" not in optimizer.param_groups[0]
 
 
-def test_groups_that_are_replaced_follow_too():
+def test_replaced_groups_follow_the_schedule():
     """As Lightning replaces them when it resumes a fine-tuning."""
     optimizer = sgd({}, {"lr": 0.25})
     scheduler = Scheduler(optimizer, CYCLE)
@@ -469,7 +469,7 @@ def test_groups_keep_their_ratios():
     assert others == [[0.5 * rate for rate in first], [0.0] * 9, [4 * rate for rate in first]]
 
 
-def test_ratios_are_those_of_the_initial_rates_also_for_the_next_scheduler():
+def test_the_next_scheduler_keeps_the_ratios_of_the_initial_rates():
     optimizer = sgd({}, {"lr": 0.25})
     run(optimizer, Scheduler(optimizer, [Constant(0.0), CYCLE]), 4)
     first, second = run(optimizer, Scheduler(optimizer, OTHER), 9)
@@ -483,7 +483,7 @@ def test_one_schedule_for_every_group():
 
 
 @pytest.mark.parametrize("scheduled", [False, True], ids=["no initial rates", "others"])
-def test_ratios_are_those_of_the_scheduler_also_if_the_loaded_optimizer_has(scheduled):
+def test_ratios_of_the_scheduler_win_over_those_of_a_loaded_optimizer(scheduled):
     """What is set again is at 0, where a ratio cannot be seen."""
     groups = {"weight_decay": 0.2}, {"lr": 0.25, "weight_decay": 0.1}
     older = sgd(*groups)
@@ -541,7 +541,7 @@ def test_a_group_that_is_added_makes_its_first_update_at_its_share(dtype):
     assert update(optimizer)[1] == pytest.approx(expected, rel=1e-6 if dtype is not torch.bfloat16 else 1e-2)
 
 
-def test_a_group_that_is_added_is_left_to_whose_turn_it_is():
+def test_in_a_sequence_the_active_scheduler_sets_an_added_group():
     optimizer = sgd()
     waiting = Scheduler(optimizer, CYCLE)
     sequence = lr_scheduler.SequentialLR(
@@ -573,7 +573,7 @@ def train_groups(optimizer, scheduler, updates):
 
 @pytest.mark.parametrize("order", ["optimizer first", "scheduler first"])
 @pytest.mark.parametrize("edit", ["add", "lower", "freeze", "replace"])
-def test_groups_keep_the_shares_they_have_when_they_come_or_are_set_by_hand(edit, order):
+def test_groups_keep_the_shares_from_when_they_were_added_or_set_by_hand(edit, order):
     def made(count=2):
         optimizer = sgd(*[{"weight_decay": 0.1, "lr": 0.001}] * count)
         return optimizer, Scheduler(optimizer, CYCLE, weight_decay=DECAY)
@@ -630,7 +630,7 @@ FIRST_CALLS = {
 
 @pytest.mark.parametrize("late", [False, True], ids=["after step", "before step"])
 @pytest.mark.parametrize("first", FIRST_CALLS.values(), ids=FIRST_CALLS)
-def test_changed_groups_are_followed_whatever_is_called_first(first, late):
+def test_changed_groups_are_read_by_whatever_method_is_called_first(first, late):
     """Shares are read off the values that the groups hold, before anything sets others."""
     optimizer = sgd({}, {"lr": 0.05})
     scheduler = Scheduler(optimizer, CYCLE)
@@ -648,7 +648,7 @@ def test_changed_groups_are_followed_whatever_is_called_first(first, late):
     assert scheduler.get_last_lr() == pytest.approx([share * CYCLE(4 + late) for share in (0.1, 0.25, 1.0)])
 
 
-def test_a_state_with_groups_that_changed_just_before_goes_on():
+def test_a_state_saved_right_after_groups_changed_can_be_resumed():
     optimizer = sgd({}, {"lr": 0.05})
     scheduler = Scheduler(optimizer, CYCLE)
     run(optimizer, scheduler, 3)
@@ -663,7 +663,7 @@ def test_a_state_with_groups_that_changed_just_before_goes_on():
         assert used == pytest.approx([share * rate for rate in values(CYCLE, 5, 3)])
 
 
-def test_a_state_from_before_an_edit_brings_the_shares_of_then():
+def test_a_state_saved_before_an_edit_restores_the_shares_before_it():
     optimizer = sgd({}, {"lr": 0.25})
     scheduler = Scheduler(optimizer, CYCLE)
     before = [stored(held.state_dict()) for held in (optimizer, scheduler)]
@@ -698,7 +698,7 @@ def test_the_default_of_a_group_that_is_added_is_a_share_of_the_created_rates():
         assert run(optimizer, scheduler, 5)[-1] == pytest.approx(values(CYCLE, 5, 3))
 
 
-def test_a_factor_that_all_groups_share_is_not_kept():
+def test_a_common_factor_of_all_groups_changes_no_share():
     """As another scheduler in a chain sets it after every update."""
     optimizer = sgd({}, {"lr": 0.25})
     scheduler = Scheduler(optimizer, CYCLE)
@@ -710,7 +710,7 @@ def test_a_factor_that_all_groups_share_is_not_kept():
         scheduler.step()
 
 
-def test_groups_that_stay_keep_their_rates_if_another_is_removed():
+def test_remaining_groups_keep_their_rates_if_another_is_removed():
     for removed in range(3):
         optimizer = sgd({}, {"lr": 0.05}, {"lr": 0.005})
         scheduler = Scheduler(optimizer, CYCLE)
@@ -728,7 +728,7 @@ def test_a_group_that_is_added_keeps_its_share_after_the_turn_of_another():
     assert run(optimizer, sequence, 5)[1] == pytest.approx([0.025] * 2 + [0.1 * rate for rate in values(CYCLE, 3)])
 
 
-def test_the_current_rates_decide_and_not_those_of_an_earlier_phase():
+def test_ratios_come_from_the_current_rates_and_not_from_an_earlier_phase():
     optimizer = sgd({}, {})
     lr_scheduler.OneCycleLR(optimizer, 0.1, 10)
     for group, rate in zip(optimizer.param_groups, (0.01, 0.001), strict=True):
@@ -772,7 +772,7 @@ def test_every_kind_of_optimizer(make, tensor):
     assert not tensor or optimizer.param_groups[0]["lr"] is held
 
 
-def test_a_tensor_is_filled_in_place_and_what_is_read_is_a_copy():
+def test_a_tensor_is_changed_in_place_and_get_last_lr_returns_copies():
     rate = torch.tensor(0.5, dtype=torch.float64)
     optimizer = sgd(lr=rate)
     scheduler = Scheduler(optimizer, CYCLE)
@@ -794,7 +794,7 @@ def test_a_tensor_that_is_the_default_of_all_groups_is_not_shared(schedules):
     assert third == ([0.5] * 5 if isinstance(schedules, list) else [0.5 * rate for rate in first])
 
 
-def test_groups_that_get_a_tensor_as_their_default_later_have_its_value_of_the_beginning():
+def test_groups_added_later_get_the_initial_value_of_a_default_tensor():
     """The first group holds the very tensor that the optimizer keeps as its default, and it is filled in place."""
     optimizer = sgd(lr=torch.tensor(0.5, dtype=torch.float64))
     schedule = Warmup(CYCLE, 4)
@@ -894,7 +894,7 @@ def full(optimizer, **arguments):
 
 @pytest.mark.parametrize("order", ["optimizer first", "scheduler first", "scheduler made last", "scheduler alone"])
 @pytest.mark.parametrize("split", [0, 1, 3, 6, 10])
-def test_a_run_that_is_split_is_the_run_that_is_not(order, split):
+def test_a_resumed_run_equals_the_whole_run(order, split):
     optimizer = adam()
     wanted = train(optimizer, full(optimizer), 16)
     optimizer = adam()
@@ -925,7 +925,7 @@ def test_a_run_that_is_split_is_the_run_that_is_not(order, split):
     assert done + train(optimizer, scheduler, 16 - split, split) == wanted
 
 
-def test_a_state_saved_between_the_update_and_the_step_is_that_after_both():
+def test_a_state_saved_between_update_and_step_equals_one_saved_after_both():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     run(optimizer, scheduler, 2)
@@ -962,7 +962,7 @@ FUNCTION = Cyclical(0.25, 0.75, 3, decay=PerCycle(lambda cycle: 1 / (1 + cycle))
 
 
 @pytest.mark.parametrize("schedules", [CYCLE, [CYCLE, OTHER], [OTHER, FUNCTION]], ids=["one", "two", "a function"])
-def test_the_same_schedules_go_on(schedules):
+def test_a_state_with_the_same_schedules_is_resumed(schedules):
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, schedules)
     run(optimizer, scheduler, 5)
@@ -973,7 +973,7 @@ def test_the_same_schedules_go_on(schedules):
     assert run(resumed, other, 9) == run(optimizer, scheduler, 9)
 
 
-def test_a_state_from_before_a_description_had_all_its_entries_is_of_the_same_schedule():
+def test_an_older_description_with_fewer_entries_is_the_same_schedule():
     schedule = Warmup(CYCLE, 4)
     state, _ = saved_at(5, schedule)
     del state["schedules"]["lr"][0]["over"]
@@ -1022,7 +1022,7 @@ def test_groups_keep_their_ratios_if_one_saved_schedule_replaces_one_for_each():
 
 @pytest.mark.parametrize("step", [0, 4])
 @pytest.mark.parametrize("optimizer_last", [False, True], ids=["scheduler alone", "an older optimizer last"])
-def test_saved_schedules_are_taken_over(optimizer_last, step):
+def test_saved_schedules_replace_the_scheduler_s_own(optimizer_last, step):
     state, _ = saved_at(step, OTHER, MOMENTUM, DECAY)
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
@@ -1066,7 +1066,7 @@ def test_a_second_scheduler_is_one_warning(make, first):
     assert all("changed the learning rate of SGD between the last 8 calls of step()" in message for message in found)
 
 
-def test_rates_set_by_hand_are_no_second_scheduler():
+def test_rates_set_by_hand_give_no_warning_about_a_second_scheduler():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     with warnings.catch_warnings():
@@ -1087,7 +1087,7 @@ def test_a_scheduler_prints_its_position():
     assert repr(Scheduler(optimizer, CYCLE)).startswith("<Scheduler: 0 updates made, lr ")
 
 
-def test_a_schedule_that_was_not_called_says_so():
+def test_a_method_in_place_of_a_schedule_is_an_error():
     with pytest.raises(TypeError, match=r"Call it: bounds\.schedule\(total_steps=\.\.\.\)\.$"):
         Scheduler(sgd(), BOUNDS.schedule)
 
@@ -1153,7 +1153,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
-def test_copies_of_optimizer_and_scheduler_go_on_by_themselves(duplicate):
+def test_copies_of_optimizer_and_scheduler_are_independent(duplicate):
     optimizer = adam()
     scheduler = full(optimizer)
     train(optimizer, scheduler, 4)
@@ -1165,7 +1165,7 @@ def test_copies_of_optimizer_and_scheduler_go_on_by_themselves(duplicate):
     assert (twin.last_epoch, scheduler.last_epoch) == (11, 10)
 
 
-def test_a_shallow_copy_counts_by_itself():
+def test_a_shallow_copy_has_its_own_count():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     twin = copy.copy(scheduler)
@@ -1179,7 +1179,7 @@ def test_a_shallow_copy_counts_by_itself():
 # Company
 
 
-def test_it_is_a_scheduler_of_torch():
+def test_it_is_an_instance_of_lrscheduler():
     assert isinstance(Scheduler(sgd(), CYCLE), lr_scheduler.LRScheduler)
 
 
@@ -1211,7 +1211,7 @@ def test_the_next_scheduler_removes_the_hooks_of_those_that_are_gone(duplicate):
     assert run(optimizer, scheduler, 3) == [values(CYCLE, 3)]
 
 
-def test_a_scheduler_may_go_in_the_midst_of_an_update():
+def test_a_scheduler_can_be_deleted_during_an_update():
     """The garbage collector decides when, and torch goes through the hooks then."""
     optimizer = sgd()
     optimizer.register_step_pre_hook(lambda *given: gc.collect() and None)
@@ -1223,7 +1223,7 @@ def test_a_scheduler_may_go_in_the_midst_of_an_update():
     assert reference() is None
 
 
-def test_hooks_are_put_back_in_their_order_after_updates_that_are_not_counted():
+def test_uncounted_restores_the_hooks_in_their_order():
     optimizer, called = sgd(), []
     note = lambda name: lambda *given: called.append(name)  # noqa: E731
     optimizer.register_step_post_hook(note("first"))
@@ -1246,7 +1246,7 @@ def test_hooks_are_put_back_in_their_order_after_updates_that_are_not_counted():
     assert list(after)[:3] == [numbers[1][index] for index in (0, 1, 4)]
 
 
-def test_it_does_not_keep_the_optimizer_alive_by_anything_global():
+def test_no_global_object_keeps_the_optimizer_alive():
     optimizer = sgd()
     scheduler = Scheduler(optimizer, CYCLE)
     reference = weakref.ref(optimizer)
@@ -1283,7 +1283,7 @@ class TwoPasses(Holder):
 
 @pytest.mark.parametrize("older", [False, True], ids=["the same state", "an older state"])
 @pytest.mark.parametrize("wrap", [Holder, Loads, lambda o: Loads(Loads(o))], ids=["itself loads", "within", "nested"])
-def test_rates_are_set_where_the_update_of_a_wrapper_reads_them(wrap, older):
+def test_rates_are_set_in_the_groups_that_a_wrapper_reads(wrap, older):
     """https://github.com/kozistr/pytorch_optimizer/issues/237"""
     inner = sgd({}, {"lr": 0.25})
     optimizer = wrap(inner)
@@ -1308,14 +1308,14 @@ def _moved(optimizer, step):
     return [weight.item() for weight in held]
 
 
-def test_updates_of_the_optimizer_within_are_counted():
+def test_updates_of_the_inner_optimizer_are_counted():
     """https://github.com/davda54/sam/issues/28"""
     optimizer = TwoPasses(sgd())
     scheduler = Scheduler(optimizer, CYCLE)
     assert run(optimizer.optimizer, scheduler, 8) == [values(CYCLE, 8)]
 
 
-def test_a_wrapper_whose_groups_nobody_uses_is_an_error():
+def test_a_wrapper_with_separate_groups_is_an_error():
     optimizer = Loads(sgd())
     optimizer.load_state_dict(copy.deepcopy(optimizer.optimizer.state_dict()))
     for make in (lambda: Scheduler(optimizer, CYCLE), lambda: CyclicLR(optimizer, 0.1, 0.2)):
@@ -1325,7 +1325,7 @@ def test_a_wrapper_whose_groups_nobody_uses_is_an_error():
     assert run(optimizer, Scheduler(optimizer, CYCLE), 4) == [values(CYCLE, 4)]
 
 
-def test_two_optimizers_are_counted_apart():
+def test_updates_of_two_optimizers_are_counted_separately():
     """As for a GAN, whose players may train unequally often."""
     first, second = sgd(), sgd()
     schedulers = Scheduler(first, CYCLE), Scheduler(second, OTHER)
@@ -1351,7 +1351,7 @@ def test_two_schedulers_on_one_optimizer():
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
-def test_in_a_sequence_of_torch_it_comes_first_second_or_third():
+def test_a_scheduler_works_at_any_place_in_a_sequential_lr():
     def sequence(optimizer):
         parts = [
             lr_scheduler.LinearLR(optimizer, 0.5, 1.0, total_iters=4),
@@ -1405,7 +1405,7 @@ SEQUENCES = {
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("optimizer_last", [False, True], ids=["optimizer first", "optimizer last"])
 @pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
-def test_a_sequence_of_torch_is_resumed_whosever_turn_it_is(make, optimizer_last, dtype):
+def test_a_sequential_lr_is_resumed_during_the_turn_of_any_scheduler(make, optimizer_last, dtype):
     def sequence():
         optimizer = sgd(lr=0.5 if dtype is None else torch.tensor(0.5, dtype=dtype))
         return optimizer, lr_scheduler.SequentialLR(optimizer, make(optimizer), [10])
@@ -1454,7 +1454,7 @@ def test_a_rate_that_is_changed_by_hand_is_not_set_again_when_the_optimizer_is_l
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step:UserWarning")
-def test_new_schedules_hold_in_a_sequence_until_another_one_has_its_turn():
+def test_new_schedules_apply_in_a_sequence_until_the_next_scheduler_starts():
     def sequence(schedule):
         optimizer = sgd()
         parts = [Scheduler(optimizer, schedule), lr_scheduler.ConstantLR(optimizer, 0.25, 100)]
@@ -1504,7 +1504,7 @@ def test_a_rate_that_is_changed_by_hand_for_an_update_is_saved():
     assert run(optimizer, scheduler, 4) == [[0.125, *values(CYCLE, 3, 5)]]
 
 
-def test_a_state_of_a_version_without_whose_turn_it_was_is_loaded_as_ever():
+def test_a_state_of_a_version_without_in_charge_is_loaded():
     state = saved_at(4, CYCLE)[0]
     del state["in_charge"]
     optimizer = sgd()
@@ -1514,7 +1514,7 @@ def test_a_state_of_a_version_without_whose_turn_it_was_is_loaded_as_ever():
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["numbers", "one tensor for all groups"])
-def test_a_new_schedule_holds_also_if_an_older_optimizer_is_loaded_after_it(shared):
+def test_a_new_schedule_applies_also_if_an_older_optimizer_state_is_loaded_after_it(shared):
     rate = torch.tensor(0.5, dtype=torch.float64) if shared else 0.5
     older = sgd({}, {}, lr=rate)
     if not shared:
@@ -1583,7 +1583,7 @@ def test_a_chain_is_resumed_at_the_rates_of_a_run_in_one(make, factor, order, dt
         assert [a + b for a, b in zip(used, run(*held, 9 - split), strict=True)] == wanted
 
 
-def test_a_chain_that_goes_on_by_new_schedules_keeps_its_factor():
+def test_a_chain_resumed_with_new_schedules_keeps_its_factor():
     def chain(schedule):
         optimizer = sgd()
         return optimizer, lr_scheduler.ChainedScheduler([CHAINED["Scheduler"](optimizer, schedule), Scaled(optimizer)])
@@ -1595,7 +1595,7 @@ def test_a_chain_that_goes_on_by_new_schedules_keeps_its_factor():
     assert run(optimizer, scheduler, 4) == [pytest.approx([0.3 * rate for rate in values(OTHER, 4, 4)])]
 
 
-def test_what_is_read_is_what_the_next_update_uses():
+def test_get_last_lr_returns_the_rates_of_the_next_update():
     optimizer = sgd({}, {"lr": 0.25})
     scheduler = Scheduler(optimizer, CYCLE)
     for step in range(5):
@@ -1658,7 +1658,7 @@ def test_within_ignite_a_run_after_the_end_of_the_schedule_gives_one_warning():
     assert len(told) == 1
 
 
-def test_reading_rates_leaves_what_was_set_by_hand_or_by_others():
+def test_reading_rates_keeps_rates_set_by_hand_or_by_others():
     optimizer = sgd({"weight_decay": 0.5}, {}, momentum=0.9)
     scheduler = full(optimizer)
     optimizer.param_groups[0]["weight_decay"] = 0.75
@@ -1702,7 +1702,7 @@ def test_calls_between_updates_give_no_warning():
             other.step()
 
 
-def test_a_group_that_is_removed_is_no_update_of_another_optimizer():
+def test_removing_a_group_gives_no_warning_about_another_optimizer():
     optimizer = sgd({}, {})
     scheduler = Scheduler(optimizer, CYCLE)
     for call in range(32):
@@ -1754,7 +1754,7 @@ def test_a_sequence_that_is_stepped_once_per_epoch_gives_a_warning():
         epochs()
 
 
-def test_schedulers_that_are_right_not_to_be_stepped_give_no_warning():
+def test_schedulers_that_need_not_be_stepped_give_no_warning():
     optimizer = sgd()
     earlier, constant = Scheduler(optimizer, CYCLE), Scheduler(sgd(), Constant(0.5))
     scheduler = Scheduler(optimizer, OTHER)
@@ -1798,7 +1798,7 @@ def test_a_range_test_by_hand_after_the_end_gives_no_warning():
         update(optimizer)
 
 
-def test_a_momentum_of_1_is_refused_before_its_update_whatever_the_schedule_says():
+def test_a_momentum_of_1_raises_before_its_update_even_if_largest_is_lower():
     for lie in (Rising(0.9, 0.95), [Rising(0.9, 0.95)]):
         optimizer = sgd(momentum=0.9)
         scheduler = Scheduler(optimizer, Constant(0.5), momentum=lie)
@@ -1809,7 +1809,7 @@ def test_a_momentum_of_1_is_refused_before_its_update_whatever_the_schedule_says
 
 
 @pytest.mark.parametrize("resume", ["same", "new", "saved"])
-def test_what_a_trainer_loads_is_resumed_as_the_scheduler_was_told(resume):
+def test_load_state_dict_uses_the_argument_resume_by_default(resume):
     state = saved_at(3, CYCLE)[0]
     optimizer = sgd()
     scheduler = Scheduler(optimizer, OTHER, resume=resume)
@@ -1965,7 +1965,7 @@ class Rising(Steep):
         return self.top
 
 
-def test_a_momentum_of_ones_own_that_stays_below_1_is_taken():
+def test_a_user_s_momentum_schedule_below_1_is_accepted():
     optimizer = sgd(momentum=0.9)
     Scheduler(optimizer, CYCLE, momentum=Rising(low=0.5, top=0.9))
     assert optimizer.param_groups[0]["momentum"] == 0.5
@@ -2104,13 +2104,13 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
-def test_a_bad_argument_is_an_error_that_says_what_is_legal(call, error, message):
+def test_a_bad_argument_is_an_error_with_the_legal_range(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
 @pytest.mark.parametrize("arguments", [{"start_step": -1}, {"counts": "epochs"}, {"last_epoch": 0.5}])
-def test_a_scheduler_that_cannot_be_made_leaves_the_optimizer_alone(arguments):
+def test_a_failed_constructor_does_not_change_the_optimizer(arguments):
     optimizer = sgd()
     with pytest.raises((TypeError, ValueError)):
         Scheduler(optimizer, CYCLE, **arguments)
