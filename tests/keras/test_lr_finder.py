@@ -511,7 +511,7 @@ def forever():
 def test_data_of_unknown_length_is_refused_and_the_way_out_works(linear_model):
     model = linear_model("sgd")
     arguments = {"x": forever(), "y": None, "batch_size": None}
-    with pytest.raises(ValueError, match=r"must know how many batches.*steps_per_epoch.*cyclr\.keras\.range_test"):
+    with pytest.raises(ValueError, match=r"needs a known number of batches.*steps_per_epoch.*cyclr\.keras\.range_test"):
         fit(model, LRFinder(1e-4, 1e-2), **arguments)
     finder = LRFinder(1e-4, 1e-2)
     fit(model, finder, **{**arguments, "x": forever()}, steps_per_epoch=6)

@@ -180,7 +180,7 @@ def test_copies_that_do_not_fit_the_model_are_refused(run, kind):
     run.write(archive_of(json.dumps(run.text), ARRAYS[kind](run.arrays)))
     auto = AutoCycle(CYCLE, folder=run.folder, total_steps=12)
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"must be a file that AutoCycle wrote|a copy of the model to go back to"):
+        with pytest.raises(ValueError, match=r"must be a file that AutoCycle wrote|a copy of the model to restore"):
             fit(run.model, auto, initial_epoch=1, epochs=2)
         for one, other in zip(run.values, run.held(), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -189,7 +189,7 @@ def test_copies_that_do_not_fit_the_model_are_refused(run, kind):
 def test_a_file_of_a_run_of_another_length_says_what_to_do_in_keras(run):
     run.write(run.content)
     with pytest.raises(
-        ValueError, match=r"folder must hold a run that this .* an empty folder to start a run\.$"
+        ValueError, match=r"folder must hold a run that this .* an empty folder to start a new run\.$"
     ) as caught:
         fit(run.model, AutoCycle(CYCLE, folder=run.folder, total_steps=16), initial_epoch=1, epochs=2)
     assert "schedules=" not in str(caught.value)
