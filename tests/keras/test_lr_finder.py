@@ -695,7 +695,7 @@ WRONG = {
     "negative momentum": ({"mom": -0.1}, ValueError, "mom must be"),
     "multiplier of 1": ({"stop_multiplier": 1.0}, ValueError, "stop_(multiplier|factor) must be"),
     "no batches": ({"batches_lr_update": 0}, ValueError, "batches_lr_update must be an integer of at least 1"),
-    "one batch": ({"batches_lr_update": 1}, ValueError, r"at least 2 with reload_weights=True.*reload_weights=False\?"),
+    "one batch": ({"batches_lr_update": 1}, ValueError, r"at least 2 with reload_weights=True.*reload_weights=False\."),
     "half a batch": ({"batches_lr_update": 2.5}, TypeError, "batches_lr_update must be an integer"),
 }
 
