@@ -29,7 +29,7 @@ _PLACE = re.compile(
 _WITHIN = re.compile(
     r"(?i:auto|local|databricks|none|\*\*\*|(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\d+)?)?|[./~].*", re.DOTALL
 )
-"""Values of such entries that are no hosts: keywords and paths."""
+"""Values of such entries that are not hosts: keywords and paths."""
 
 _VALUE = (
     r"(?!\*\*\*|None\b|True\b|False\b|null\b)(?:\\+[\"'][^\"'\n]*[\"']?|"

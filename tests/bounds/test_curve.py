@@ -153,7 +153,7 @@ def test_the_readings_of_a_test_from_the_start_count_the_updates_at_a_rate():
     ("loss", "base", "top", "words"),
     [
         # Back at its start 9 decades after its lowest point, which is the most.
-        ([10.0, 10.0, 0.0, *[5.0] * 9, 10.0, 11.0, 12.0, 13.0], 1e-7, 1e-6, " max_lr is kept at the rate of the low"),
+        ([10.0, 10.0, 0.0, *[5.0] * 9, 10.0, 11.0, 12.0, 13.0], 1e-7, 1e-6, " max_lr is kept at the learning rate"),
         # Begins a decade and a half before the top.
         ([*[10.0] * 9, 9.5, 0.0, 10.0, 11.0, 12.0, 13.0, 14.0], None, None, "beyond 1e+02."),
     ],

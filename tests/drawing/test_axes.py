@@ -137,7 +137,7 @@ SENTENCES = {
     "turned unstable beyond": {},
     "base_lr is kept at max_lr / 10.": {"loss": 2.3 - 2 / (1 + (0.05 / LR) ** 8) + (LR / 0.3) ** 2},
     "base_lr is kept at max_lr / 100.": {"loss": 2.3 - 1 / (1 + 1e-4 / LR) - 1 / (1 + 0.3 / LR) + (LR / 3) ** 4},
-    "max_lr is kept at the rate of the lowest loss": {
+    "max_lr is kept at the learning rate of the lowest loss": {
         "loss": np.where(LR < 1e-4, 2.3, 1.3 + 0.2 * np.log10(LR / 1e-4))
     },
     "did not rise again": {"loss": 2.3 - 2 / (1 + (0.01 / LR) ** 2)},

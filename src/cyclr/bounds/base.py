@@ -22,7 +22,7 @@ ADVICE: dict[str, str] = {
 }
 
 MOST_FEWER = 16
-"""Largest factor by which a batch size may become smaller, up to which the square root was measured."""
+"""Largest factor by which a batch size may become smaller. The square root was measured up to this factor."""
 
 Kind = Literal["cycle", "one_cycle", "warm_restarts", "wsd"]
 
@@ -172,8 +172,8 @@ class Bounds:
         Give the length of the training run by name: `total_steps`, or `epochs` and `steps_per_epoch`.
 
         The default is one parabolic cycle that rises during 0.3 of the run. It stays near max_lr for a long time and
-        then falls to base_lr. Bounds that are too low harm its results less than those of the other cycles that were
-        compared (`benchmarks/bounds/ground_truth.py`).
+        then falls to base_lr. Of all cycles that were compared (`benchmarks/bounds/ground_truth.py`), this cycle is
+        harmed least by bounds that are too low.
 
         - `"cycle"`, `Cyclical.over`: cycles from base_lr to max_lr and back. The last step is at base_lr. Options:
           cycles=1, rise=0.3, shape="parabolic", decay.
@@ -280,7 +280,7 @@ class Bounds:
 
 
 def with_numbers(bounds: Bounds, numbers: tuple[float, float], words: str) -> Bounds:
-    """Return bounds with other numbers. `words` on the origin of the numbers are added to the reason."""
+    """Return bounds with other numbers. The new reason starts with their verdict and ends with `words`."""
     base_lr, max_lr = numbers
     found = replace(bounds, base_lr=base_lr, max_lr=max_lr)
     return replace(found, reason=f"{found.verdict} {bounds.details} {words}")

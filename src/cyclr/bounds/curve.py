@@ -112,7 +112,7 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Curve:
     start = min(start, float(smoothed[0]))
     lowest = int(np.argmin(smoothed))
     noise = _noise(losses[: max(lowest, n // 4) + 1])
-    # Variances of the kernel mean at the minimum and of the median of the first losses, relative to that of one loss.
+    # Variances of the kernel mean at the minimum and of the median of the first losses, if one loss has variance 1.
     variance = (kernel_weights(position[[lowest]], position, width) ** 2).sum() + np.pi / 2 / len(first)
     for array in (rates, smoothed, fine, median):
         array.setflags(write=False)
@@ -133,7 +133,7 @@ def _noise(losses: Floats) -> float:
 
 
 def checked_curve(rates: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
-    """Return checked copies, the losses clipped. Raise `ValueError` if they are no legal curve (see `smooth`)."""
+    """Return the curve as new arrays, with clipped losses. Raise `ValueError` for the same reasons as `smooth`."""
     lr, loss = np.array(rates, dtype=np.float64), np.array(losses, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape or lr.size == 0:
         raise ValueError(

@@ -29,8 +29,8 @@ chooses the weights 0.2, 0.6 and 0.2. These are better by only 0.0005 on its tas
 USUAL, POWER, MOST = 9.75, 0.4, 4.0
 """`USUAL` is `Curve.updates` of the default sweep, 150 points over seven decades. A longer sweep makes more updates
 before it reaches a given learning rate, so its loss has fallen further there. The learning rates at which the loss
-flattens and settles are then lower by about (`Curve.updates` / `USUAL`)^`POWER`. This was measured for ratios up to 2.3
-and is used up to `MOST`.
+flattens and settles are then lower by a factor of about (`Curve.updates` / `USUAL`)^`POWER`. The power was measured for
+ratios up to 2.3 and is used up to `MOST`.
 """
 
 FALLEN, READINGS_FROM_START, USUAL_FROM_START = 0.7, ((0.8, 0.65), (0.2, 10.0)), 5
@@ -108,12 +108,13 @@ def knee(
       0.98 F (the loss settles), divided by 1.5. r_3 is the learning rate at which the loss is back at L0 (training is
       unstable), or the last learning rate, divided by 14. If one reading is wrong because of noise, a long tail or a
       loss that cannot rise much, the other two limit the error.
-    - base_lr: the learning rate at which the loss has fallen by 0.1 F, clipped to max_lr / 100 and max_lr / 10.
+    - base_lr: the learning rate at which the loss has fallen by 0.1 F, but at least max_lr / 100 and at most
+      max_lr / 10.
 
     r_1 and r_2 are first multiplied by (u / 9.75)^0.4, so that the bounds of short and long sweeps are comparable.
     u is the number of updates at this learning rate that equal all updates so far (`updates_per_rate` times
-    `Curve.updates`). In a default sweep u is 9.75, and u / 9.75 is clipped to 1/4 and 4. max_lr is at most the learning
-    rate of the lowest loss.
+    `Curve.updates`). In a default sweep u is 9.75. The ratio u / 9.75 is at least 1/4 and at most 4. max_lr is at most
+    the learning rate of the lowest loss.
 
     With `from_start`, max_lr is r_1^0.8 · r_3^0.2. Here r_1 is the learning rate at which the loss has fallen by 0.7 F,
     divided by 0.65, and r_3 is divided by 10. Updates at lower learning rates have no effect, so u / 9.75 is replaced
@@ -178,7 +179,7 @@ def read_bounds(
     mean = math.exp(sum(w * math.log(rate / by) for (w, by), rate in zip(weights, rates, strict=True)))
     top = min(mean, lowest)
     low = min(max(begins, top / RATIO[1]), top / RATIO[0])
-    kept = "" if top == mean else " max_lr is kept at the rate of the lowest loss."
+    kept = "" if top == mean else " max_lr is kept at the learning rate of the lowest loss."
     kept += "" if low == begins else f" base_lr is kept at max_lr / {top / low:.0f}."
     bottom = float(curve.loss[curve.lowest])
     fell = f"The loss fell from {curve.start:.3g} to {bottom:.3g}, beginning near {begins:.2g}"

@@ -98,7 +98,7 @@ UNKNOWN = "# The tested optimizer is not recorded.\n# Put yours in place of this
 OTHER = "# The tested optimizer is not one of the framework's own.\n# Put yours in place of this SGD.\n"
 UNSURE = "# Settings of the tested optimizer may be missing.\n# Compare them with yours.\n"
 
-MEMBERS = "# The score is that of members of this run together. Snapshots keeps them for ensemble() or average().\n"
+MEMBERS = "# The score belongs to several members of this run. Snapshots keeps members for ensemble() or average().\n"
 
 _SHARED = re.compile(r"(momentum=(?:\d+\.?\d*|\.\d+)|nesterov=True)", re.ASCII)
 """Arguments of SGD with the same meaning in every framework."""
@@ -142,7 +142,7 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
 def own_schedulers(moved_by: str) -> dict[str, str]:
     """Return comments in place of code, for a learning rate set by the framework's scheduler or by an unknown one."""
     known = _OWN.get(moved_by, dict.fromkeys(SCHEDULED, ""))
-    said = "# The framework's own scheduler moved the rate, and cyclr has no part in it:\n# {}\n"
+    said = "# The framework's own scheduler set the learning rate, without cyclr:\n# {}\n"
     return {key: said.format(name) if name else "# The schedule is not recorded.\n" for key, name in known.items()}
 
 

@@ -278,7 +278,7 @@ class RangeTest:
         return loss > divergence_threshold(self._initial, self._best, self._stop_factor, self._noise)
 
     def stop(self, reason: StopReason) -> None:
-        """Stop the test early: `"data_exhausted"` if the data ended, or `"interrupted"`."""
+        """Stop the test early: `"data_exhausted"` if the data ended, `"interrupted"` for another reason."""
         _checks.choice("reason", reason, ("data_exhausted", "interrupted"))
         if self._stop_reason is None:
             self._stop_reason = reason

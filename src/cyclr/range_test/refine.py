@@ -13,7 +13,7 @@ from cyclr.range_test.trial import TrialCycle, cost
 from cyclr.schedules import Cyclical
 
 SHARE, WORTH = 20, 600
-"""By default 1/20 of the updates of the run are spent, if this is at least 600 updates."""
+"""By default the second sweep and the trials take 1/20 of the updates of the run, if this is at least 600 updates."""
 
 SHORTEST, MOST, PARTS = 100, 4, 6
 """Fewest updates of a trial, most trials, and the divisor of all updates that gives the updates of a trial. With trials

@@ -1,4 +1,4 @@
-"""The base class of all schedules. It also registers, prints and reads schedules and decays, and writes their JSON."""
+"""The base classes of schedules: registration by name, printing, and conversion to and from JSON."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 DEEPEST = 200
-"""Most levels of nested schedules. To print, compare or pickle more would exceed Python's recursion limit."""
+"""Largest number of levels of nested schedules. Printing, comparing or pickling more would exceed Python's recursion
+limit."""
 
 _families: dict[str, type["Described"]] = {}
 
@@ -27,8 +28,8 @@ _families: dict[str, type["Described"]] = {}
 class Described(ABC):
     """Base of frozen dataclasses whose public fields are printed and written to JSON.
 
-    The direct subclasses, `Schedule` and `Decay`, are called families. Defining a subclass of a family registers it by
-    its name, by which `from_dict` finds the class.
+    The direct subclasses, `Schedule` and `Decay`, are called families. A subclass of a family is registered by its name
+    when the subclass is defined, so that `from_dict` can find it.
     """
 
     in_json: ClassVar[bool] = True
@@ -353,7 +354,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         """
         parts = [part for part in self.parts() if isinstance(part, Schedule)]
         if not parts:
-            # A class that overrides `is_cycle_end` has cycles, also a user's class.
+            # A class without parts, such as a user's class, has cycles if it overrides `is_cycle_end`.
             return type(self).is_cycle_end is not Schedule.is_cycle_end
         return any(part.has_cycle_ends for part in parts)
 
@@ -363,7 +364,7 @@ class Schedule(Described, family="schedule", header={"version": FORMAT_VERSION})
         return schedule_svg(self._to_draw(1_200), self, repr(self))
 
     def _to_draw(self, most: int, steps: int | None = None) -> NDArray[np.int64]:
-        """Return the first steps, or if there are more than `most`, `most` evenly spaced steps among them."""
+        """Return all steps to draw, or `most` evenly spaced steps if there are more."""
         from cyclr.schedules._extent import steps_to_draw
 
         count = steps_to_draw(self) if steps is None else _checks.integer("steps", steps, at_least=2)

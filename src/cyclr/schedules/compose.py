@@ -135,7 +135,7 @@ class Warmup(Schedule):
 
     With n = steps, the shape w and the schedule s, the value at step t is
 
-    - by default: start + (s(0) − start) · w(t / n) for t < n, then s(t − n),
+    - by default: start + (s(0) − start) · w(t / n) for t < n, then s(t − n).
     - with `over=True`: start + (s(n) − start) · w(t / n) for t < n, then s(t). The rise replaces the first n steps of
       the schedule, so that the run does not become longer.
     - with `every_cycle=True`: n steps from start to the first value of a cycle, then the cycle, and so on.

@@ -65,7 +65,7 @@ class Exponential(Decay):
         per: `"step"` or `"cycle"`.
 
     Raises:
-        TypeError, ValueError: gamma is not a number in (0, 1], or `bounds` or `per` is none of the names above.
+        TypeError, ValueError: gamma is not a number in (0, 1], or `bounds` or `per` has another value.
 
     Example:
         >>> import cyclr

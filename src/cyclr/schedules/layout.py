@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def decimal(number: float) -> "Fraction":
-    """Return the exact fraction of the decimal number as which a float is printed: 3/10 for 0.3."""
+    """Return the decimal number that Python prints for a float, as an exact fraction: 3/10 for 0.3."""
     # Imported late, because this import would take a tenth of the time of `import cyclr`.
     from fractions import Fraction
 
@@ -82,7 +82,7 @@ class Restarts:
     """Steps of every cycle including its pause if all cycles are equal, or None."""
 
     def locate(self, xp: Namespace, step: Any) -> tuple[Any, Any]:
-        """Return the cycle of a step, and the steps since the cycle started with its pause."""
+        """Return the cycle of a step, and the steps since the start of the cycle, which starts with its pause."""
         if self.period is not None:
             check_range(self.period, xp)
             return step // self.period, step % self.period
@@ -152,7 +152,7 @@ LONGEST = 2**120
 
 
 def check_range(largest: float, xp: Namespace = NUMPY, what: str = "the cycles") -> None:
-    """Raise if steps of this kind cannot hold an integer that a formula needs. Every schedule is checked for NumPy."""
+    """Raise if steps of this kind cannot hold an integer that a formula needs. All schedules must support NumPy."""
     if largest > xp.int_limit:
         shorten = "Choose a length that is a whole number of cycles" if what == "the cycles" else "Choose shorter ones"
         raise ValueError(

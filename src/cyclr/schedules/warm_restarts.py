@@ -25,8 +25,8 @@ class WarmRestarts(Wave):
 
     Cycle i has L_i = floor(cycle_length · growth^i + 1/2) steps. At p steps after the start of the cycle, the value is
     low + (high − low) · w(1 − p / L_i), with the shape w, and with low and high equal to base_lr and max_lr after the
-    decay. A cycle starts at high. It would reach low one step after its last step, but that is the first step of the
-    next cycle.
+    decay. A cycle starts at high. One step after its last step, the cycle would reach low, but this step is the first
+    step of the next cycle.
 
     Args:
         base_lr: lower bound, ≥ 0.

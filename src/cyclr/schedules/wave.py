@@ -101,7 +101,7 @@ class Wave(Schedule):
         return xp.to_float(low + zero), xp.to_float(high + zero)
 
     def height(self, step: Any) -> Any:
-        """Return the height of a step between the bounds, from 0 to 1, multiplied by a decay of the amplitude.
+        """Return the height of a step between the bounds, from 0 to 1. A decay of the amplitude lowers the height.
 
         Example:
             >>> import cyclr
@@ -153,7 +153,7 @@ class Wave(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Mirrored(Schedule):
-    """A schedule that moves opposite to a wave: high − (high − low) · height. `Wave.mirrored` returns one.
+    """A schedule that rises while a wave falls: high − (high − low) · height. `Wave.mirrored` returns one.
 
     Args:
         of: the schedule to mirror: `Cyclical`, `OneCycle` or `WarmRestarts`.
