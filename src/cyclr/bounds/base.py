@@ -106,15 +106,15 @@ class Bounds:
             raise _names.missing_attribute(self, "bounds", name)
 
     def __repr__(self) -> str:
-        return f"<Bounds: {self._shown('base_lr={:.3g}, max_lr={:.3g}')} ({self.status}). {self.details}>"
+        return f"<Bounds: {self._formatted('base_lr={:.3g}, max_lr={:.3g}')} ({self.status}). {self.details}>"
 
     def _repr_html_(self) -> str:
         from cyclr.drawing.tables import table
 
-        rows = {"bounds": self._shown("{:.3g} to {:.3g}"), "status": self.status, "reason": self.details}
+        rows = {"bounds": self._formatted("{:.3g} to {:.3g}"), "status": self.status, "reason": self.details}
         return table("Learning-rate bounds", rows.items())
 
-    def _shown(self, form: str) -> str:
+    def _formatted(self, form: str) -> str:
         return "none" if self.numbers is None else form.format(*self.numbers)
 
     def __iter__(self) -> Iterator[float]:

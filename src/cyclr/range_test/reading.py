@@ -11,7 +11,7 @@ from cyclr.bounds import Bounds
 from cyclr.bounds.knee import BEGUN, CUT_SHORT, UNPROVEN, read_bounds, unless_ascent
 from cyclr.drawing.picture import Mark
 from cyclr.range_test.non_finite import NAMED, words_for_left_out
-from cyclr.range_test.trial import moved
+from cyclr.range_test.trial import apply_trials
 
 if TYPE_CHECKING:
     from cyclr.range_test.result import RangeTestResult
@@ -49,8 +49,8 @@ def read(result: "RangeTestResult") -> Reading:
         updates_per_rate=result.updates_per_rate,
         from_start=result.from_start,
     )
-    alone, reward = unless_ascent(bounds, curve, result.loss)
-    bounds = moved(alone, result.trials)
+    curve_bounds, reward = unless_ascent(bounds, curve, result.loss)
+    bounds = apply_trials(curve_bounds, result.trials)
     read = curve.loss if reward is None else -reward.loss
     cut = (-math.inf, curve.cut) if reward is None else (-reward.cut, math.inf)
     notes = words_for_left_out(result.left_out) if result.left_out else ""
@@ -70,8 +70,8 @@ def read(result: "RangeTestResult") -> Reading:
 
     named = [*result.left_out[:NAMED], *([] if result.ended_by is None else [result.ended_by])]
     marks = [marked(f"{met.value} at update {met.update}: {met.lr:.2g}", met.lr) for met in named]
-    if alone.max_lr is not None and alone.numbers != bounds.numbers:
-        marks.insert(0, marked(f"max_lr of the curve: {alone.max_lr:.3g}", alone.max_lr))
+    if curve_bounds.max_lr is not None and curve_bounds.numbers != bounds.numbers:
+        marks.insert(0, marked(f"max_lr of the curve: {curve_bounds.max_lr:.3g}", curve_bounds.max_lr))
     return Reading(replace(bounds, reason=bounds.reason + notes, marks=(*bounds.marks, *marks)), read, cut)
 
 

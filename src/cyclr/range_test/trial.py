@@ -85,7 +85,7 @@ def best_of(trials: Sequence[TrialCycle]) -> TrialCycle | None:
     return min(completed, key=lambda trial: cost(trial, trials), default=None)
 
 
-def moved(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
+def apply_trials(bounds: Bounds, trials: Sequence[TrialCycle]) -> Bounds:
     """Return the bounds with the max_lr of the best trial, and with the same ratio max_lr / base_lr.
 
     The reason starts with the verdict of the new bounds and describes the trials.

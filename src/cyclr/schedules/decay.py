@@ -103,9 +103,9 @@ class _Function(Decay):
     def __post_init__(self) -> None:
         _checks.function("fn", self.fn, f"of the {self._argument}")
         for index in (0, 1, 2, 10):
-            self._ask(SCALAR, index)
+            self._call(SCALAR, index)
 
-    def _ask(self, xp: Namespace, index: Any) -> Any:
+    def _call(self, xp: Namespace, index: Any) -> Any:
         return call(xp, self.fn, index, 0.0, 1.0, "a factor between 0 and 1", self._argument)
 
 
@@ -135,7 +135,7 @@ class PerCycle(_Function):
     _argument = "cycle"
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        return self._ask(xp, cycle)
+        return self._call(xp, cycle)
 
 
 @dataclass(frozen=True, repr=False)
@@ -161,4 +161,4 @@ class PerStep(_Function):
     _argument = "step"
 
     def factor(self, xp: Namespace, step: Any, cycle: Any) -> Any:
-        return self._ask(xp, step)
+        return self._call(xp, step)
