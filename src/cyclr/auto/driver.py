@@ -92,7 +92,7 @@ class AutoCycle:
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range; a loss is not a number.
         BoundsError: the bounds hold no numbers.
-        ScheduleError: the highest learning rate of a schedule of your own is not known.
+        ScheduleError: the highest learning rate of your own schedule is not known.
         AutoCycleError: `step` is called before `lr` was read, or more often than `total_steps`.
 
     Example:

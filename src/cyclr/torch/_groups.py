@@ -38,7 +38,7 @@ def unwrapped(optimizer: Any) -> Optimizer:
             )
     for index, group in enumerate(inner.param_groups):
         if not isinstance(group["lr"], torch.Tensor):
-            fix = f" Create {type(inner).__name__} with lr=0.001, say."
+            fix = f" Create {type(inner).__name__} with lr=0.001, for example."
             _checks.number(f"lr of parameter group {index}", group["lr"], fix=fix.strip())
     return inner
 

@@ -210,7 +210,7 @@ class AutoCycleCallback(lightning.Callback):  # type: ignore[misc]
             raise ValueError(
                 "AutoCycleCallback needs a module with one optimizer, which the trainer updates, and without a "
                 f"scheduler; got {', '.join(found)}. Return only one optimizer from configure_optimizers, or use "
-                "cyclr.torch.AutoCycle in a training loop of your own."
+                "cyclr.torch.AutoCycle in your own training loop."
             )
         total = trainer.estimated_stepping_batches
         if total == float("inf"):

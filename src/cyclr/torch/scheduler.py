@@ -104,7 +104,7 @@ class Scheduler(_private.TorchScheduler):
         TypeError, ValueError: an argument has the wrong type or is out of range; a list does not have as many schedules
             as there are groups; the optimizer lacks the hyperparameter; a momentum or beta reaches 1 (checked at the
             latest in the `step()` before the update that would use the value).
-        ScheduleError: the largest value of a momentum schedule of your own is not known.
+        ScheduleError: the largest value of your own momentum schedule is not known.
 
     Example:
         >>> import cyclr, torch

@@ -26,8 +26,8 @@ class Snapshots(HasMembers):
 
     In a folder, each member is a file `member-<step>.safetensors`, and `members.json` lists them. Files are never left
     incomplete. If a run continues from a checkpoint, or restarts, in the same folder, it finds the members that it
-    made before. Members up to its step are kept. Later ones are replaced when it makes new ones. If several processes
-    train together, only the first one writes.
+    made before. Members up to its step are kept. Later members are replaced when the run makes new ones. If several
+    processes train together, only the first one writes.
 
     Args:
         model: the module that is trained.

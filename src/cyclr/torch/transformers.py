@@ -445,7 +445,7 @@ class AutoCycleCallback(TrainerCallback):  # type: ignore[misc]
         if auto is None or loss is None:
             raise AutoCycleError(
                 f"{type(self._trainer).__name__} must call self.training_step for every batch; got an update without "
-                "a loss. Use cyclr.torch.AutoCycle in a training loop of your own."
+                "a loss. Use cyclr.torch.AutoCycle in your own training loop."
             )
         auto.step(loss)
         scaled = getattr(self._trainer.accelerator, "scaler", None) is not None
@@ -509,7 +509,7 @@ def _check_trainer(trainer: Any, what: str, remedy: str) -> None:
 
 def _check(trainer: Any) -> None:
     """Raise if AutoCycle cannot replace the trainer's scheduler."""
-    _check_trainer(trainer, "AutoCycle", "Use Scheduler, or cyclr.torch.AutoCycle in a training loop of your own.")
+    _check_trainer(trainer, "AutoCycle", "Use Scheduler, or cyclr.torch.AutoCycle in your own training loop.")
     if any(isinstance(callback, AutoCycleCallback) for callback in trainer.callback_handler.callbacks):
         raise ValueError("trainer must have one AutoCycleCallback; got a second. Create another Trainer.")
     args = trainer.args
