@@ -179,7 +179,7 @@ def test_data_of_a_name_for_a_function_that_returns_only_a_model(tmp_path: Path,
             TORCH,
             "model(), two, 'mse'",
             {},
-            "the loss of mine.py:build must be a function in torch; got 'mse'. Return one",
+            "the loss of mine.py:build must be a function in torch; got 'mse'. Return a function",
         ),
         (
             TORCH,
