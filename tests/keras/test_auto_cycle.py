@@ -518,6 +518,20 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
             np.testing.assert_array_equal(whole[name], killed[name])
 
 
+def test_another_optimizer_in_the_middle_of_a_run_is_refused_before_its_first_update() -> None:
+    model = model_of(keras.optimizers.SGD(0.1))
+    auto = AutoCycle(CALM, total_steps=STEPS)
+    fit(model, auto, epochs=1)
+    model.compile(keras.optimizers.SGD(0.1), model.loss)
+    fit(model, auto, epochs=1)
+    model.compile(keras.optimizers.Adam(0.1), model.loss)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"must continue a run with the model and optimizer .* after compile\(\)"):
+        fit(model, auto, epochs=1)
+    for value, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     auto = AutoCycle(CALM, total_steps=STEPS, folder=tmp_path)
     fit(model_of(keras.optimizers.SGD(0.1)), auto, epochs=2)

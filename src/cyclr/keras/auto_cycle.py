@@ -123,6 +123,15 @@ class AutoCycle(RateCallback):
             self._check_backup()
         if self.auto and (self._total_steps is None or self._is_over or self._model_of_run is not self.model):
             self.auto = None
+        if self.auto is not None:
+            state = _FitState(self)
+            for copied in self.auto.state_dict()["copies"].values():
+                if copied is not None and not state.fits(copied):
+                    raise ValueError(
+                        "AutoCycle must continue a run with the model and optimizer that it started with; got other "
+                        "variables, as after compile() with another optimizer. Create an AutoCycle for the rest, with "
+                        "total_steps=... of the updates that are left."
+                    )
 
     @property
     def _is_over(self) -> bool:
@@ -302,6 +311,10 @@ class _FitState:
     def check_copy(self, copy: list[NDArray[Any]] | None) -> None:
         if copy is None:
             raise ValueError("it lacks a copy of the model to restore")
+
+    def fits(self, copy: list[NDArray[Any]]) -> bool:
+        """Return True if a copy has the shapes of the variables."""
+        return [tuple(variable.shape) for variable in self.variables()] == [value.shape for value in copy]
 
     def fingerprint(self) -> str:
         """Return a hash of the weights and the optimizer's counter, which identifies a saved model."""
