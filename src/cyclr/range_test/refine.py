@@ -163,7 +163,8 @@ class Search:
     value_at_start: float | None = None
     made: dict[int, TrialCycle] = field(default_factory=dict)
     _units: tuple[float, float] | None = field(default=None, init=False)
-    """Fall of the training loss, and of the loss on kept batches or by `evaluate`, in the first completed trial."""
+    """Fall of the training loss in the first completed trial, and the unit of `kept`: the fall of the value of
+    `evaluate`, or the same fall without `evaluate`."""
 
     def next_top(self) -> int | None:
         """Return the j of the next trial, whose top is max_lr · 2^j, or None if the search is finished."""

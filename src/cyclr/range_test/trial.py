@@ -25,8 +25,8 @@ class TrialCycle:
         ended: `"completed"`; `"diverged"` (the losses rose far above their start), `"non_finite"`, `"data_exhausted"`
             or `"interrupted"`, as the `stop_reason` of a range test.
         score: (a + b) / 2 + 0.0003 · log2(max_lr / max_lr of the sweep)². a is the mean of the last 0.3 of `losses`,
-            and b is `kept` (b = a without `kept`), each divided by its fall in the first completed trial. Lower is
-            better. None if the trial ended early.
+            divided by the fall of the loss in the first completed trial. b is `kept`, divided by the same fall, or by
+            the fall of the value of `evaluate`. Without `kept`, b is a. Lower is better. None if the trial ended early.
 
     Raises:
         TypeError, ValueError: a value has a wrong type or is out of range.
