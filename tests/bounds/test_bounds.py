@@ -58,7 +58,7 @@ def test_the_two_numbers_can_be_unpacked():
 
 
 @pytest.mark.parametrize("status", UNUSABLE)
-def test_numbers_that_are_not_there_raise_what_the_schedule_raises(status):
+def test_unpacking_bounds_without_numbers_raises_bounds_error(status):
     bounds = Bounds(None, None, status, "Seen this. Do that.")
     messages = []
     for use in (lambda: bounds.schedule(total_steps=9), lambda: Cyclical(*bounds, 3), lambda: max(bounds)):
@@ -158,7 +158,7 @@ def test_bounds_in_place_of_a_schedule_say_what_to_write(make, name):
         make(GOOD if name == "bounds" else result)
 
 
-def test_a_description_of_bounds_is_not_one_of_a_schedule():
+def test_a_schedule_cannot_be_read_from_a_description_of_bounds():
     for description in (GOOD.to_dict(), RangeTestResult(LR, LR, "completed", 1e-6, 10.0, 150).to_dict()):
         with pytest.raises(
             ValueError, match=r"got the description of a range test\. .*\.bounds\.schedule\(total_steps="
@@ -167,7 +167,7 @@ def test_a_description_of_bounds_is_not_one_of_a_schedule():
 
 
 @pytest.mark.parametrize("status", ["no_divergence", "noisy"])
-def test_numbers_that_are_marked_can_be_used(status):
+def test_bounds_with_another_status_than_ok_can_be_used(status):
     assert Bounds(0.001, 0.1, status, "").schedule(total_steps=101)(30) == 0.1
 
 
@@ -238,7 +238,7 @@ def test_a_status_raises_nothing_by_itself(status):
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
-def test_what_are_no_bounds_is_an_error(arguments, error, message):
+def test_illegal_fields_of_bounds_are_an_error(arguments, error, message):
     with pytest.raises(error, match="^" + message):
         Bounds(*arguments)
 
@@ -281,7 +281,7 @@ def test_epochs_and_their_steps_are_whole_and_positive(epochs, steps_per_epoch, 
 
 
 @pytest.mark.parametrize(("arguments", "error"), [({"total_steps": 2}, ValueError), ({"total_steps": 10.0}, TypeError)])
-def test_what_no_schedule_can_be_made_of_is_the_schedule_s_error(arguments, error):
+def test_illegal_options_raise_the_error_of_the_schedule(arguments, error):
     with pytest.raises(error, match=r"^total_steps must be"):
         GOOD.schedule(**arguments)
 
@@ -318,7 +318,7 @@ def test_bounds_of_a_smaller_batch_are_scaled_by_the_square_root(old, share):
 
 
 @given(sizes=st.lists(st.integers(64, 1024), min_size=3, max_size=3))
-def test_two_changes_of_the_batch_size_are_one(sizes):
+def test_two_changes_of_the_batch_size_equal_one_change(sizes):
     smallest, between, largest = sorted(sizes)
     at_once = BOUNDS.for_batch_size(largest, smallest)
     assert BOUNDS.for_batch_size(largest, between).for_batch_size(between, smallest).numbers == pytest.approx(
@@ -352,7 +352,7 @@ def test_batch_sizes_are_checked(old, new, error, name):
         BOUNDS.for_batch_size(old, new)
 
 
-def test_bounds_without_numbers_have_none_for_another_batch_size():
+def test_for_batch_size_raises_for_bounds_without_numbers():
     with pytest.raises(BoundsError, match="these bounds hold no numbers"):
         Bounds(None, None, "flat", "Nothing fell.").for_batch_size(32, 8)
 

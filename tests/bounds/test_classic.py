@@ -129,7 +129,7 @@ def test_few_points_are_enough_to_answer(method, points):
 
 
 @pytest.mark.parametrize("method", ["", "Steepest", "knee", None, 3], ids=repr)
-def test_another_method_is_a_value_error(method):
+def test_an_unknown_method_is_a_value_error(method):
     with pytest.raises(ValueError, match=r"^method must be one of 'steepest', 'valley', 'minimum'; got method="):
         suggest(LR, curve(0.01, 0.5), method)
 
@@ -165,7 +165,7 @@ def test_points_are_left_out_at_both_ends_after_the_smoothing(method):
         ),
     ],
 )
-def test_skips_that_leave_nothing_are_an_error(skips, error, message):
+def test_skipping_all_points_is_an_error(skips, error, message):
     with pytest.raises(error, match=f"^{message}"):
         suggest(LR, curve(0.01, 0.5), "steepest", **skips)
 

@@ -90,7 +90,7 @@ def curve_of(loss, *, start=None, noise=0.0, error=0.0, lr=None):
 
 
 @given(losses=LOSSES, share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.98, 1.0]))
-def test_what_a_curve_says_of_its_points(losses, share):
+def test_properties_of_a_curve_at_its_points(losses, share):
     curve = curve_of(losses)
     lowest = losses.index(min(losses))
     fall = losses[0] - losses[lowest]
@@ -205,7 +205,7 @@ def test_a_loss_that_turns_up_by_a_tenth_of_its_fall_diverges(share, status):
 
 @pytest.mark.parametrize("rise", [200.0, 2000.0])
 @pytest.mark.parametrize("share", [0.9, 1.1])
-def test_a_fall_below_a_thousandth_of_the_level_or_of_the_rise_is_none(rise, share):
+def test_a_fall_below_a_thousandth_of_the_level_or_of_the_rise_is_ignored(rise, share):
     fall = share * min(rise, 1000.0) / 1000
     loss = [1000.0, *[1000.0 - fall] * 8, *[1000.0] * 6, 1000.0 + rise]
     assert (status_and_words(curve_of(loss, lr=LR))[0] == "flat") is (share < 1)
@@ -220,7 +220,7 @@ def level(rise, *, points=16, at=1, **named):
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize("share", [0.99, 1.01])
-def test_a_loss_stays_if_it_rises_by_less_than_its_noise_or_a_thousandth(noise, share):
+def test_a_rise_below_the_noise_or_a_thousandth_of_the_level_is_ignored(noise, share):
     curve = level(share * max(6.5 * noise, 0.01), noise=noise)
     status, words = status_and_words(curve, unstable_end=True)
     assert status == "flat"
@@ -282,7 +282,7 @@ def test_few_points_say_what_to_do(points):
     assert texts[2].endswith("Go on.")
 
 
-def test_a_fall_smaller_than_rounding_is_none():
+def test_a_fall_smaller_than_rounding_is_ignored():
     curve = curve_of(np.array(FALL) * 1e-10 + 10.0, lr=LR)
     assert curve.fall > 0.001 * (curve.highest - curve.start) > 0
     assert status_and_words(curve)[0] == "flat"
@@ -292,7 +292,7 @@ def test_a_fall_smaller_than_rounding_is_none():
     assert errors_of_fall(curve_of([0.0] * 16)) == 0.0
 
 
-def test_borders_are_counted_in():
+def test_values_at_a_threshold_count_as_within_it():
     """31 / 10 is the number 3.1, to the last bit."""
     falls = curve_of([31.0, 31.0, *[0.0] * 10, 31.0, 40.0, 50.0, 60.0], error=10.0)
     assert status_and_words(falls)[0] == "noisy"

@@ -145,7 +145,7 @@ def test_a_loss_that_starts_at_its_floor_has_bounds_for_fine_tuning_below_the_ri
     assert bounds.max_lr / bounds.base_lr == pytest.approx(100)
 
 
-def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():
+def test_a_loss_that_does_not_rise_again_gives_status_no_divergence():
     lr = rates()
     bounds = knee(lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2))
     assert bounds.status == "no_divergence"
@@ -157,7 +157,7 @@ def test_a_loss_that_never_turns_up_gives_numbers_that_are_marked():
     assert bounds.reason.endswith("Raise max_lr of the range test to see where training turns unstable.")
 
 
-def test_a_fall_that_ended_in_a_blow_up_nobody_recorded_did_diverge():
+def test_an_unstable_end_without_a_recorded_rise_is_ok():
     lr = rates()
     assert knee(lr, 2.3 - 2 / (1 + (0.01 / lr) ** 2), unstable_end=True).status == "ok"
 
@@ -324,7 +324,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("lr", "loss", "name"), BAD.values(), ids=BAD)
-def test_what_is_no_curve_is_a_value_error(lr, loss, name):
+def test_illegal_learning_rates_or_losses_are_a_value_error(lr, loss, name):
     with pytest.raises(ValueError, match=f"^{name} (and loss )?must .*; got "):
         knee(lr, loss)
 
@@ -416,12 +416,12 @@ def test_pure_noise_of_few_levels_is_no_fall(spacing):
     assert seen["flat"] + seen["noisy"] == 100
 
 
-def test_not_as_many_losses_as_rates_is_an_error_for_no_rates_too():
+def test_an_empty_lr_with_losses_is_an_error():
     with pytest.raises(ValueError, match="lr and loss must be vectors of the same length"):
         knee([], [1.0])
 
 
-def test_a_curve_is_equal_to_itself_alone():
+def test_a_curve_is_equal_only_to_itself():
     one, other = (smooth(rates(), curve(rates())) for _ in range(2))
     assert one == one
     assert one != other

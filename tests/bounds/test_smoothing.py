@@ -44,7 +44,7 @@ def test_exponential_equals_pandas(values, momentum):
 
 
 @given(values=CURVES, momentum=MOMENTA)
-def test_the_running_mean_says_at_once_what_exponential_says_later(values, momentum):
+def test_running_mean_equals_exponential(values, momentum):
     mean = RunningMean(momentum)
     assert [mean.update(value) for value in values] == exponential(values, momentum).tolist()
 

@@ -24,7 +24,7 @@ def by_splits(values):
 
 
 @given(values=VALUES)
-def test_it_is_the_nearest_of_all_that_fall_first_and_rise_then(values):
+def test_unimodal_is_the_closest_sequence_that_falls_and_then_rises(values):
     fitted = unimodal(values)
     lowest = int(np.argmin(fitted))
     slack = 1e-9 * max(1.0, np.abs(values).max())
@@ -35,7 +35,7 @@ def test_it_is_the_nearest_of_all_that_fall_first_and_rise_then(values):
 
 
 @given(fall=st.lists(st.floats(0, 10), max_size=15), rise=st.lists(st.floats(0, 10), max_size=15))
-def test_what_falls_and_rises_already_is_left_as_it_is(fall, rise):
+def test_a_sequence_that_falls_and_then_rises_is_not_changed(fall, rise):
     values = np.concatenate([-np.cumsum(fall), [-np.sum(fall)], -np.sum(fall) + np.cumsum(rise)])
     np.testing.assert_allclose(unimodal(values), values, atol=1e-12)
 

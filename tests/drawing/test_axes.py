@@ -250,7 +250,7 @@ def test_the_names_of_bounds_anywhere_cover_nothing(bounds: tuple[float, float])
     check_boxes(axes.draw_range_test(dataclasses.replace(result().picture(), bounds=bounds)))
 
 
-def test_the_interval_of_max_lr_is_drawn_and_said() -> None:
+def test_the_interval_of_max_lr_is_drawn_and_in_the_verdict() -> None:
     assert result().picture().interval == result().interval()
     picture = dataclasses.replace(result().picture(), bounds=(0.0022, 0.04), interval=(0.03, 0.055))
     ax = axes.draw_range_test(picture)
@@ -278,7 +278,7 @@ def test_losses_that_are_cut_off_are_shown_as_cut_off() -> None:
     assert drawn["smoothed, as read"].get_ydata().max() <= level
 
 
-def test_a_loss_that_flew_away_does_not_hide_the_fall() -> None:
+def test_a_diverged_loss_does_not_hide_the_fall() -> None:
     loss = FALLS_AND_TURNS.copy()
     loss[-10:] = np.geomspace(1e3, 1e30, 10)
     low, high = result(loss).plot().get_ylim()

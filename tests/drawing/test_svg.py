@@ -44,7 +44,7 @@ def test_any_result_can_be_drawn(result):
     assert "inf" not in drawn.replace("infinite", "")
 
 
-def test_bounds_are_drawn_where_they_are():
+def test_bounds_are_drawn_at_their_learning_rates():
     result = made()
     drawn = svg(result.picture())
     for name, value in (("base_lr", result.bounds.base_lr), ("max_lr", result.bounds.max_lr)):
@@ -109,7 +109,7 @@ def test_every_mark_and_every_loss_that_is_cut_off_is_drawn():
     assert drawn.count("stroke-dasharray") == 1
 
 
-def test_html_escapes_what_it_is_told():
+def test_html_escapes_all_text():
     result = made()
     result.__dict__["bounds"] = cyclr.Bounds(None, None, "flat", "<script>alert('&')</script>")
     assert "<script" not in result._repr_html_()

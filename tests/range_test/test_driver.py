@@ -439,7 +439,7 @@ def test_huge_arguments_are_a_short_error(arguments, message):
 
 
 @given(low=st.floats(1e-6, 1.0), ulps=st.integers(1, 2000), steps=STEPS, spacing=SPACINGS)
-def test_rates_that_cannot_be_told_apart_are_an_error_at_construction_and_not_at_the_end(low, ulps, steps, spacing):
+def test_equal_learning_rates_are_an_error_at_construction(low, ulps, steps, spacing):
     high = low * (1 + ulps * np.finfo(np.float64).eps)
     try:
         test = RangeTest(low, high, steps, spacing)
@@ -460,7 +460,7 @@ def test_several_updates_make_one_point_of_their_mean_loss(updates, steps, losse
     np.testing.assert_allclose(result.loss, np.reshape(values, (steps, updates)).mean(1), rtol=1e-9, atol=1e-9)
 
 
-def test_a_rate_that_is_not_finished_makes_no_point():
+def test_an_unfinished_learning_rate_is_not_recorded():
     test = RangeTest(1e-3, 1.0, 10, updates_per_rate=3)
     drive(test, lambda number, lr: 1.0, steps=8)
     test.stop("data_exhausted")
@@ -517,7 +517,7 @@ def test_data_that_end_after_a_broken_batch_give_no_upper_bound():
     assert "At its end, the loss was NaN at update 30, at a learning rate" in result.bounds.reason
 
 
-def test_few_points_before_a_loss_that_is_not_finite_advise_to_look_at_the_data():
+def test_few_points_before_a_nan_advise_to_check_the_data():
     test = RangeTest(restores=True)
     drive(test, lambda number, lr: math.inf if number >= 6 else 1.0)
     reason = test.result().bounds.reason

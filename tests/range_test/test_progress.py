@@ -56,7 +56,7 @@ def test_repeats_and_trial_cycles_are_named(capsys):
 
 
 @pytest.mark.parametrize("verbose", ["auto", 0])
-def test_nothing_is_shown_where_it_is_quiet(verbose, capsys, request):
+def test_quiet_tests_show_no_line(verbose, capsys, request):
     if verbose == 0:
         request.getfixturevalue("terminal")
     Sweep(verbose=verbose).run(Quadratic())
@@ -109,7 +109,7 @@ def test_a_test_that_is_made_again_has_a_line_again(capsys):
 
 
 @pytest.mark.parametrize("verbose", [2, "yes", None, -1])
-def test_another_value_is_an_error_that_lists_the_legal_ones(verbose):
+def test_an_illegal_verbose_is_an_error_that_lists_the_legal_values(verbose):
     with pytest.raises(ValueError, match="verbose must be one of 'auto', 0, 1; got verbose="):
         Sweep(verbose=verbose)
 

@@ -137,7 +137,7 @@ def test_a_trial_of_data_without_batches_ends():
     assert cycle.trial().ended == "data_exhausted"
 
 
-def test_with_evaluate_no_batch_is_kept_out_and_its_value_is():
+def test_with_evaluate_its_value_replaces_the_kept_batches():
     cycle = TrialTest(1.0, 100, lambda: 0.25)
     assert driven(cycle, lambda: range(50))[1] == []
     assert cycle.trial().kept == 0.25
@@ -333,7 +333,7 @@ def test_a_sweep_without_bounds_makes_no_trials():
     assert not result.bounds.usable
 
 
-def test_the_running_test_tells_how_far_it_is():
+def test_a_trial_is_a_range_test_with_a_known_length():
     cycle = TrialTest(1.0, 100)
     assert isinstance(cycle, RangeTest)
     assert len(cycle) == 100 + KEPT_MOST

@@ -39,7 +39,7 @@ def test_a_clear_curve_is_tested_once():
     assert seeds == [5]
 
 
-def test_more_are_made_while_the_curve_is_noisy():
+def test_tests_are_repeated_while_the_curve_is_noisy():
     run, seeds = runner(noise=2.8)
     first = next(seed for seed in range(20) if sweep(run, seed, 1).bounds.status == "noisy")
     seeds.clear()
@@ -57,7 +57,7 @@ def test_repeats_of_noise_end():
 
 
 @pytest.mark.parametrize("repeats", [None, 3])
-def test_a_second_that_equals_the_first_is_the_last(repeats):
+def test_an_equal_second_test_ends_the_repeats(repeats):
     noisy, seeds = runner(noise=5.0)
     result = sweep(lambda seed: (seeds.append(seed), noisy(0))[1], 4, repeats)
     assert [seed for seed in seeds if seed != 0] == ([4, 5] if repeats is None else [4, 5, 6])
@@ -65,7 +65,7 @@ def test_a_second_that_equals_the_first_is_the_last(repeats):
 
 
 @pytest.mark.parametrize("end", [5, 40])
-def test_one_that_a_bad_batch_ends_early_does_not_hide_the_others(end):
+def test_a_repeat_ended_early_by_a_bad_batch_is_discarded(end):
     noisy, seeds = runner(noise=2.8)
     first = next(seed for seed in range(20) if sweep(noisy, seed, 1).bounds.status == "noisy")
     seeds.clear()

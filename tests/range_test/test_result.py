@@ -114,7 +114,7 @@ def test_a_result_is_equal_to_nothing_else_and_cannot_be_hashed():
         hash(make())
 
 
-def test_what_is_derived_is_what_the_rules_give():
+def test_bounds_and_suggestions_equal_the_functions_of_bounds():
     result = make()
     # The curve is steep, and a result knows how many updates its test had.
     said, curve = knee(LR, LOSS), smooth(LR, LOSS)
@@ -140,7 +140,7 @@ def test_what_is_derived_is_what_the_rules_give():
         ("non_finite", "ok"),
     ],
 )
-def test_a_test_that_ended_in_a_blow_up_nobody_recorded_did_diverge(stop_reason, status):
+def test_an_unstable_stop_reason_counts_as_divergence(stop_reason, status):
     falling = 2.3 - 2 / (1 + (0.01 / LR) ** 2)
     assert make(loss=falling, stop_reason=stop_reason).bounds.status == status
 
@@ -292,7 +292,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("content", [{"lr": math.nan}, {"lr": object()}], ids=["nan", "object"])
-def test_what_json_cannot_hold_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, content):
+def test_a_value_that_json_cannot_hold_leaves_the_old_file_unchanged(tmp_path, monkeypatch, content):
     path = tmp_path / "result.json"
     make().save(path)
     before = path.read_bytes()
@@ -432,7 +432,7 @@ def test_an_illegal_entry_is_a_value_error(change):
         ({"lr": ["0.1"] * 150}, "lr must be a vector of numbers; got lr=\\['0.1', '0.1', .{150,200} characters"),
     ],
 )
-def test_what_is_no_result_is_a_value_error(changes, message):
+def test_illegal_fields_of_a_result_are_a_value_error(changes, message):
     with pytest.raises(ValueError, match="^" + message):
         make(**changes)
 
@@ -563,13 +563,13 @@ def test_one_test_is_its_own_repeat():
     [([], "got 0 results of 0 sweeps"), ([make(), make(steps=200)], "got 2 results of 2 sweeps")],
     ids=["none", "different"],
 )
-def test_results_of_no_one_sweep_are_an_error(results, message):
+def test_results_of_different_sweeps_are_an_error(results, message):
     with pytest.raises(ValueError, match=f"^results must be of one sweep; {message}"):
         RangeTestResult.of_repeats(results)
 
 
 @pytest.mark.parametrize("runs", [[[1.0, 2.0]], LOSS, [LOSS * np.nan], [LOSS + 1], "abc"], ids=range(5))
-def test_runs_that_are_not_those_of_the_loss_are_an_error(runs):
+def test_runs_whose_mean_is_not_the_loss_are_an_error(runs):
     with pytest.raises(ValueError, match=r"^(runs must be|loss must be the mean of runs)"):
         make(runs=runs)
 
@@ -626,7 +626,7 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_file_left_behind_by_a_process_of_the_same_number_is_not_in_the_way(tmp_path):
+def test_a_file_left_by_a_process_with_the_same_id_does_not_prevent_saving(tmp_path):
     (tmp_path / f".result.json.{os.getpid()}.tmp").write_text("half a fi")
     make().save(tmp_path / "result.json")
     assert RangeTestResult.load(tmp_path / "result.json") == make()

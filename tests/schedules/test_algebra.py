@@ -69,7 +69,7 @@ def test_a_number_is_a_constant_on_either_side():
 
 
 @pytest.mark.parametrize("factor", ["0.1", None, [0.1], True, np.array([1.0, 2.0])], ids=repr)
-def test_what_is_no_factor_is_a_type_error(factor):
+def test_multiplying_by_something_else_is_a_type_error(factor):
     for multiply in (lambda: Constant(1.0) * factor, lambda: factor * Constant(1.0)):
         with pytest.raises(TypeError, match=r"a factor of a schedule must be a number; got .* a schedule or a number"):
             multiply()
@@ -153,7 +153,7 @@ def test_a_turn_ends_a_cycle_if_it_falls_and_the_next_starts_higher(values, star
         ({"repeat": 0.5}, TypeError, "repeat must be an integer; got repeat=0.5 of type float."),
     ],
 )
-def test_what_makes_no_clock_is_an_error(arguments, error, message):
+def test_illegal_arguments_of_a_clock_are_an_error(arguments, error, message):
     with pytest.raises(error) as caught:
         Clock(**{"of": Constant(0.1), **arguments})
     assert str(caught.value) == message
@@ -162,7 +162,7 @@ def test_what_makes_no_clock_is_an_error(arguments, error, message):
 # Function
 
 
-def test_a_function_is_called_for_the_step_alone():
+def test_a_function_is_called_only_for_the_requested_step():
     asked = []
 
     def fn(step):
@@ -229,7 +229,7 @@ def test_a_function_states_its_largest_value_only_if_it_was_given():
 # Blocks
 
 
-def test_a_step_is_looked_up_whoever_asks_and_in_any_order():
+def test_a_value_does_not_depend_on_the_steps_requested_before():
     schedule = WarmRestarts(0.001, 0.1, 97, growth=1.5, decay=Exponential(0.999))
     steps = [5, 10**12, 2047, 2048, 2049, 6, 10**9, 2**63 - 1, 2**63 - 2050, 4096, 0]
     alone = [pickle.loads(pickle.dumps(schedule))(step) for step in steps]  # noqa: S301
@@ -245,7 +245,7 @@ def test_a_long_array_has_the_values_of_its_pieces():
         assert values[4].tolist() == schedule(steps[4]).tolist()
 
 
-def test_threads_that_ask_far_apart_get_their_own_values():
+def test_threads_at_distant_steps_get_correct_values():
     schedule, starts = Cyclical(0.0, 1.0, 10**6), range(0, 80_000, 10_000)
 
     def read(start):
@@ -298,7 +298,7 @@ def test_its_curves_in_numbers():
         ({"total_steps": 1}, "total_steps must be an integer of at least 2; got total_steps=1"),
     ],
 )
-def test_what_makes_no_stable_run_is_a_value_error(arguments, message):
+def test_illegal_arguments_of_warmup_stable_decay_are_a_value_error(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         WarmupStableDecay(**{"max_lr": 0.1, "total_steps": 100, **arguments})
 
@@ -307,7 +307,7 @@ def test_what_makes_no_stable_run_is_a_value_error(arguments, message):
 
 
 @given(of=PARTS, steps=st.integers(1, 50), start=st.floats(0, 1e3), step=STEPS)
-def test_a_warm_up_laid_over_leads_to_where_the_schedule_is(of, steps, start, step):
+def test_a_warm_up_over_the_schedule_ends_at_the_value_of_the_schedule(of, steps, start, step):
     laid = Warmup(of, steps, start, over=True)
     assert laid(0) == start
     assert laid(steps + step) == of(steps + step)
@@ -317,7 +317,7 @@ def test_a_warm_up_laid_over_leads_to_where_the_schedule_is(of, steps, start, st
     assert through_json(laid) == laid
 
 
-def test_a_warm_up_may_lead_elsewhere():
+def test_a_warm_up_may_end_at_another_value():
     # timm: to the base rate, from which the schedule jumps down.
     laid = Warmup(Anneal(0.1, 0.0, 250), 50, 0.001, over=True, to=0.1)
     assert laid(49) == pytest.approx(0.001 + 0.099 * 49 / 50, rel=1e-14)
@@ -330,7 +330,7 @@ def test_a_warm_up_may_lead_elsewhere():
         Warmup(Constant(0.1), 4, to=-1)
 
 
-def test_a_warm_up_of_every_cycle_is_not_laid_over():
+def test_over_and_every_cycle_cannot_be_combined():
     with pytest.raises(ValueError, match="over must be False with every_cycle=True; got over=True"):
         Warmup(WarmRestarts(0.0, 0.1, 10), 2, every_cycle=True, over=True)
     with pytest.raises(TypeError, match=r"of must be a WarmRestarts with every_cycle=True; .* has no cycle_length\.$"):
@@ -339,7 +339,7 @@ def test_a_warm_up_of_every_cycle_is_not_laid_over():
         Warmup(Constant(0.1), 2, over=1)
 
 
-def test_a_description_from_before_warm_ups_were_laid_over_means_what_it_did():
+def test_a_description_without_over_puts_the_warm_up_before_the_schedule():
     described = Warmup(Constant(0.1), 5).to_dict()
     assert described.pop("over") is False
     assert Schedule.from_dict(described) == Warmup(Constant(0.1), 5)
@@ -377,7 +377,7 @@ def test_restarts_that_leave_a_cycle_without_a_step_are_refused():
 # Run
 
 
-def test_a_run_of_what_is_trained_on():
+def test_a_run_counts_only_the_samples_used_for_training():
     assert Run.of(1000, 32, 2).total_steps == 2 * 32
     assert Run.of(1000, 32, 2, validation_split=0.25).total_steps == 2 * 24
     assert Run.of(1000, 32, 2, drop_last=True).total_steps == 2 * 31
@@ -406,7 +406,7 @@ def test_keras_splits_as_run_does():
         assert Run.of(samples, 1, 1, validation_split=split).total_steps == len(kept)
 
 
-def test_a_run_is_taken_for_its_length():
+def test_a_run_is_accepted_as_total_steps():
     run = Run.of(100, 10, 3)
     assert OneCycle(0.01, 0.1, run) == OneCycle(0.01, 0.1, total_steps=30)
     assert WarmupStableDecay(0.1, run) == WarmupStableDecay(0.1, 30)

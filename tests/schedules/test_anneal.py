@@ -81,7 +81,7 @@ def test_it_is_exact_around_a_step_of_a_million_millions(curve, how, start, end)
 @pytest.mark.parametrize(
     ("curve", "steps", "factor"), [("exponential", 1, 1 - 1e-12), ("inverse", 1000, 0.5), ("inverse_sqrt", 1000, 0.5)]
 )
-def test_a_fall_for_ever_stays_exact_relative_to_its_value(curve, steps, factor):
+def test_an_endless_fall_keeps_its_relative_precision(curve, steps, factor):
     leg = Anneal(1.0, factor, steps, curve, limit=0)
     for step in FAR:
         true = exact(step, 1.0, factor, steps, curve)
@@ -98,13 +98,13 @@ def test_growth_ends_at_its_limit_and_overflows_nowhere():
     assert Anneal(1e300, 1e-300, 10, "inverse_sqrt")(np.array([0, 5, 10]))[[0, 2]].tolist() == [1e300, 1e-300]
 
 
-def test_a_whole_power_of_a_factor_is_that_factor_again_and_again():
+def test_a_power_equals_repeated_multiplication_by_the_factor():
     leg = 0.1 * Anneal(1, 0.5, 1, "exponential", limit=0)
     assert [leg(step) for step in range(60)] == [0.1 * 0.5**step for step in range(60)]
 
 
 @given(leg=..., step=st.integers(0, 10**6))
-def test_only_a_fall_that_stays_ends_a_cycle_and_says_its_length(leg: Anneal, step):
+def test_only_a_fall_without_limit_ends_a_cycle_and_has_total_steps(leg: Anneal, step):
     falls = leg.end < leg.start and leg.limit is None
     assert leg.total_steps == (leg.steps + 1 if falls else None)
     assert leg.has_cycle_ends is leg.is_cycle_end(leg.steps) is falls
@@ -164,7 +164,7 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
     ],
     ids=lambda value: None,
 )
-def test_what_makes_no_leg_is_an_error(arguments, error, message):
+def test_illegal_arguments_of_anneal_are_an_error(arguments, error, message):
     with pytest.raises(error) as caught:
         Anneal(**{**ANNEAL, **arguments})
     assert str(caught.value) == message

@@ -225,7 +225,7 @@ NO_LENGTHS = [1.0, 2.5, math.nan, "10", True, [10], Fraction(5)]
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", ""),
 )
-def test_what_is_no_number_is_a_type_error(build, name, value):
+def test_a_value_that_is_not_a_number_is_a_type_error(build, name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be a number; got {name}=.* of type {type(value).__name__}\."):
         build(**{name: value})
 
@@ -243,7 +243,7 @@ def test_what_is_no_number_is_a_type_error(build, name, value):
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", ""),
 )
-def test_what_is_not_finite_is_a_value_error(build, name, value):
+def test_a_value_that_is_not_finite_is_a_value_error(build, name, value):
     with pytest.raises(ValueError, match=rf"^{name} must be a finite number .*; got {name}="):
         build(**{name: value})
 
@@ -294,7 +294,7 @@ def test_an_unknown_name_is_a_value_error_that_lists_the_known(name, value):
 @pytest.mark.parametrize(
     "value", ["halving", 0.9, Halving, lambda cycle: 1.0, PLAIN], ids=lambda value: type(value).__name__
 )
-def test_what_is_no_decay_is_a_type_error(value):
+def test_another_object_as_decay_is_a_type_error(value):
     with pytest.raises(TypeError, match=r"^decay must be a Decay or None; got decay=.*Try decay=cyclr\.Halving\(\)\.$"):
         cyclical(decay=value)
 

@@ -179,7 +179,7 @@ LENGTHS = (
     ],
     ids=lambda value: None,
 )
-def test_what_makes_no_sequence_is_an_error(schedules, lengths, error, message):
+def test_illegal_arguments_of_a_sequence_are_an_error(schedules, lengths, error, message):
     with pytest.raises(error) as caught:
         Sequence(schedules, lengths)
     assert str(caught.value) == message
@@ -344,7 +344,7 @@ def warmup(of=CYCLES, steps=10, **more):
     ],
     ids=lambda value: None,
 )
-def test_what_makes_no_warm_up_is_an_error(arguments, error, message):
+def test_illegal_arguments_of_a_warm_up_are_an_error(arguments, error, message):
     with pytest.raises(error) as caught:
         warmup(**arguments)
     assert str(caught.value) == message
@@ -352,7 +352,7 @@ def test_what_makes_no_warm_up_is_an_error(arguments, error, message):
 
 @pytest.mark.parametrize("value", [None, "1", True, [1], 1j], ids=repr)
 @pytest.mark.parametrize("name", ["steps", "start"])
-def test_what_is_no_number_is_a_type_error(name, value):
+def test_a_value_that_is_not_a_number_is_a_type_error(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be (a number|an integer); got {name}=.* of type "):
         warmup(**{name: value})
 

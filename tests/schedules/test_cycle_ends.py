@@ -45,17 +45,17 @@ def composed(inner):
 
 
 @given(schedule=st.recursive(LEAVES, composed, max_leaves=5))
-def test_no_cycle_ends_without_the_property(schedule):
+def test_schedules_without_has_cycle_ends_end_no_cycle(schedule):
     assert schedule.has_cycle_ends or not schedule.is_cycle_end(np.arange(3000)).any()
 
 
 @given(schedule=LEAVES)
-def test_a_single_schedule_with_the_property_has_an_end(schedule):
+def test_has_cycle_ends_is_exact_for_a_single_schedule(schedule):
     assert schedule.has_cycle_ends is bool(schedule.is_cycle_end(np.arange(200)).any())
 
 
 @given(part=LEAVES, steps=SHORT)
-def test_what_goes_on_with_a_schedule_has_its_ends(part, steps):
+def test_a_schedule_has_cycle_ends_if_a_part_has_cycle_ends(part, steps):
     for whole in (Sequence([Constant(0.1), part], [steps]), Warmup(part, steps), Clock(part, every=steps), 0.5 * part):
         assert whole.has_cycle_ends is bool(whole.is_cycle_end(np.arange(3000)).any()) is part.has_cycle_ends
 
@@ -80,7 +80,7 @@ class OwnAround(Schedule):
         return self.of.is_cycle_end(step)
 
 
-def test_a_class_of_your_own_that_has_ends_says_so():
+def test_a_users_class_that_overrides_is_cycle_end_has_cycle_ends():
     assert Own().has_cycle_ends
     assert Warmup(Own(), 3).has_cycle_ends
     assert not Function(lambda step: 0.1).has_cycle_ends

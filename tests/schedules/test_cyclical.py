@@ -59,7 +59,7 @@ def test_value_is_inside_the_stated_bounds_at_every_step(schedule: Cyclical, ste
     gamma=st.floats(0.01, 1),
     step=st.integers(0, 40),
 )
-def test_bounds_hold_where_they_are_only_a_few_roundings_apart(base_lr, ulps, gamma, step):
+def test_values_stay_within_bounds_that_differ_by_few_roundings(base_lr, ulps, gamma, step):
     max_lr = base_lr
     for _ in range(ulps):
         max_lr = math.nextafter(max_lr, math.inf)
@@ -126,7 +126,7 @@ def test_never_moves_against_its_direction_by_more_than_rounding(schedule: Cycli
 
 
 @given(schedule=..., steps=st.lists(STEPS, min_size=1, max_size=8))
-def test_arrays_give_what_ints_give(schedule: Cyclical, steps):
+def test_arrays_give_the_same_values_as_ints(schedule: Cyclical, steps):
     values = schedule(np.array(steps, dtype=np.int64))
     scalars = [schedule(step) for step in steps]
     assert values.dtype == np.float64
@@ -248,7 +248,7 @@ def test_the_mirrored_schedule_hits_both_of_its_bounds_exactly(shape, up, down, 
     assert (momentum(start), momentum(start + up)) == (0.95, 0.85)
 
 
-def test_the_mirrored_schedule_stays_as_much_nearer_to_its_upper_bound_as_the_amplitude_decays():
+def test_a_decay_moves_the_mirrored_schedule_towards_its_upper_bound():
     momentum = Cyclical(0.001, 0.1, 2, decay=Halving()).mirrored(0.8, 1.0)
     assert [momentum(step) for step in (0, 2, 4, 6, 8, 10)] == pytest.approx([1.0, 0.8, 1.0, 0.9, 1.0, 0.95])
 

@@ -43,7 +43,7 @@ def test_exponential_of_both_bounds_scales_the_whole_schedule(gamma, step):
     assert high / low == pytest.approx(11, rel=1e-12)
 
 
-def test_exponential_is_exact_where_many_steps_shrink_it_a_little():
+def test_exponential_is_exact_after_many_steps():
     # (1 − 10⁻⁶)^1000000 in rational arithmetic is too long to write down; its logarithm's series is not.
     gamma = 1 - 1e-6
     exponent = 10**6 * -sum(Fraction(1 - Fraction(gamma)) ** k / k for k in range(1, 6))
@@ -115,7 +115,7 @@ def test_a_function_that_leaves_zero_to_one_is_rejected_at_construction(kind, ar
 
 
 @pytest.mark.parametrize("late", [1.5, -0.25, math.nan])
-def test_a_function_that_leaves_zero_to_one_later_raises_when_it_does(late):
+def test_a_function_that_leaves_zero_to_one_later_raises_at_that_step(late):
     # The constructor tries a handful of small indices only.
     schedule = Cyclical(0.001, 0.1, 1, decay=PerCycle(lambda cycle: late if cycle == 777 else 1.0))
     assert schedule(2 * 776 + 1) == schedule(2 * 778 + 1) == 0.1
@@ -140,7 +140,7 @@ def test_a_factor_of_one_may_be_off_by_rounding_and_the_bounds_still_hold():
 
 @pytest.mark.parametrize("fn", [None, 0.5, "0.9", Halving()])
 @pytest.mark.parametrize("kind", [PerCycle, PerStep])
-def test_what_is_no_function_is_a_type_error(kind, fn):
+def test_another_object_as_function_is_a_type_error(kind, fn):
     with pytest.raises(TypeError, match=r"^fn must be a function of the (cycle|step); got fn="):
         kind(fn)
 

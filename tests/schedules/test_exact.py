@@ -196,6 +196,6 @@ def test_a_run_of_too_many_growing_cycles_is_refused(growth):
         WarmRestarts.over(10**9, 10_001, 0.25, 1.0, growth=growth)
 
 
-def test_every_kind_of_schedule_is_tried_here():
+def test_every_schedule_class_is_tested_here():
     kinds = {kind for name, kind in cyclr.Schedule.kinds().items() if kind.__module__.startswith("cyclr.")}
     assert kinds <= {getattr(make, "__self__", make) for make, _, _ in MADE.values()}

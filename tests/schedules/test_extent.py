@@ -43,6 +43,6 @@ def test_the_whole_schedule_or_its_first_cycles_are_drawn(schedule, last):
 
 
 @pytest.mark.parametrize("steps", [1, 2.0, "all"])
-def test_a_length_that_is_none_is_refused(steps):
+def test_an_illegal_number_of_steps_to_plot_is_refused(steps):
     with pytest.raises((TypeError, ValueError), match=r"^steps must be an integer"):
         cyclr.Constant(0.1).plot(steps)

@@ -216,7 +216,7 @@ def test_a_schedule_is_an_optax_schedule_as_it_is():
 
 @pytest.mark.parametrize("name", ["jax", "keras"])
 @pytest.mark.parametrize("step", [3, np.int64(3), np.array([3]), np.uint8(3)], ids=repr)
-def test_another_module_of_a_framework_s_name_is_none(monkeypatch, name, step):
+def test_another_module_with_the_name_of_a_framework_is_ignored(monkeypatch, name, step):
     monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     assert Cyclical(0.0, 1.0, 4)(step) == 0.75
     with pytest.raises(TypeError, match=r"^step must be an integer"):

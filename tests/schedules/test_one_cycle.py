@@ -219,14 +219,14 @@ def test_message(arguments, error, message):
 
 @pytest.mark.parametrize("name", ["base_lr", "max_lr", "total_steps", "rise", "fall", "final_lr"])
 @pytest.mark.parametrize("value", ["0.1", "", True, [0.1], 0.1j, {}], ids=repr)
-def test_what_is_no_number_is_a_type_error(name, value):
+def test_a_value_that_is_not_a_number_is_a_type_error(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be (a number|an integer); got {name}={re.escape(repr(value))}"):
         one_cycle(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["base_lr", "max_lr", "rise", "fall", "final_lr"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.1, -1], ids=repr)
-def test_what_is_no_legal_number_is_a_value_error(name, value):
+def test_an_illegal_number_is_a_value_error(name, value):
     with pytest.raises(ValueError, match=rf"^{name} must be (a finite number|an integer) .*; got {name}={value}\."):
         one_cycle(**{name: value})
 
@@ -237,7 +237,7 @@ def test_a_run_without_room_for_the_phases_is_a_value_error(value):
         one_cycle(total_steps=value)
 
 
-def test_what_shapes_the_cycle_is_named():
+def test_arguments_for_the_shape_of_the_cycle_must_be_named():
     with pytest.raises(TypeError, match="arguments by position at most"):
         OneCycle(0.01, 0.1, 101, 0.3)
 

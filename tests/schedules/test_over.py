@@ -70,7 +70,7 @@ def test_the_peak_is_less_than_a_step_from_where_rise_puts_it(run, rise):
 
 
 @given(run=RUNS, past=st.integers(0, 10**12))
-def test_past_the_end_the_last_value_stays_or_further_cycles_begin(run, past):
+def test_stays_selects_the_last_value_or_further_cycles_after_the_run(run, past):
     total_steps, cycles = run
     schedule = Cyclical.over(total_steps, cycles, 0.001, 0.1)
     assert schedule(past + total_steps - 1) == 0.001
@@ -87,7 +87,7 @@ def test_bounds_that_decay_stop_at_the_end_of_the_run(decay):
     assert schedule.cycle(10**9) == 4
 
 
-def test_a_description_from_before_runs_had_an_end_goes_on_past_it():
+def test_a_description_without_stays_starts_further_cycles_after_the_run():
     described = Cyclical.over(12, 3, 0.0, 1.0).to_dict()
     assert described.pop("stays") is True
     old = Schedule.from_dict(described)

@@ -153,13 +153,13 @@ NONSENSE += ["inf steps", "4 epochs 3 steps", "four epochs", "4 Epochs", "4, epo
 
 
 @pytest.mark.parametrize("length", NONSENSE)
-def test_text_that_is_no_length_is_a_value_error(length):
+def test_an_illegal_length_string_is_a_value_error(length):
     with pytest.raises(ValueError, match=r'^length must be a number and a unit; got length=.*Units are .* "4 epochs"'):
         RUN.steps(length)
 
 
 @pytest.mark.parametrize("length", [None, 4.0, 0.3, True, math.nan, ["4 epochs"], b"4 epochs", Fraction(4)], ids=repr)
-def test_what_is_neither_a_number_of_steps_nor_a_text_is_a_type_error(length):
+def test_a_length_that_is_no_int_or_string_is_a_type_error(length):
     with pytest.raises(TypeError, match=r"^length must be an integer; got length=.* of type \w+\. Units are"):
         RUN.steps(length)
 

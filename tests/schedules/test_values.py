@@ -169,13 +169,13 @@ def without(description, name):
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:40],
 )
-def test_a_description_that_describes_no_schedule_is_a_value_error(description, message):
+def test_an_illegal_description_is_a_value_error(description, message):
     with pytest.raises(ValueError, match=message):
         Schedule.from_dict(description)
 
 
 @pytest.mark.parametrize("description", [None, "Cyclical", 3, [], [("schedule", "Cyclical")], PLAIN], ids=repr)
-def test_what_is_no_dict_is_a_type_error(description):
+def test_a_description_that_is_not_a_dict_is_a_type_error(description):
     with pytest.raises(TypeError, match=r"^description must be a dict made by to_dict\(\); got "):
         Schedule.from_dict(description)
 
@@ -263,7 +263,7 @@ def test_repr_evaluates_to_the_decay(decay: Decay):
     assert eval(repr(decay), vars(cyclr).copy()) == decay  # noqa: S307
 
 
-def test_repr_leaves_out_what_is_none():
+def test_repr_omits_fields_that_are_none():
     assert repr(PLAIN) == "Cyclical(base_lr=0.001, max_lr=0.006, step_size=2000, shape='triangular')"
 
 
@@ -405,7 +405,7 @@ def test_repr_of_fractional_cycles_evaluates_to_the_schedule():
 # Calls as Keras makes them
 
 
-def test_a_schedule_that_keras_calls_itself_says_what_to_write():
+def test_calling_a_schedule_as_keras_does_suggests_learning_rate():
     for call, error, received in ((PLAIN, TypeError, "none"), (lambda: PLAIN(3, 0.1), ValueError, "2 arguments")):
         with pytest.raises(
             error, match=rf"^step must be .*; got {received}\. In Keras, create the optimizer with cyclr\.keras"
@@ -416,7 +416,7 @@ def test_a_schedule_that_keras_calls_itself_says_what_to_write():
 # Classes of one's own
 
 
-def test_a_second_class_of_a_name_is_refused():
+def test_a_second_class_with_the_same_name_is_refused():
     with pytest.raises(
         TypeError, match=r"^a schedule must have a unique class name, .* second Constant, in addition to "
     ):
@@ -452,7 +452,7 @@ def test_an_unknown_option_of_a_class_is_refused():
         type("Coloured", (Decay,), {}, colour="red")
 
 
-def test_a_decay_of_ones_own_is_written_to_json_and_found_again():
+def test_a_users_decay_can_be_written_to_json_and_read():
     schedule = Cyclical(0.1, 0.9, 2, decay=Linear(0.5))
     assert schedule.to_dict()["decay"] == {"decay": "Linear", "rate": 0.5, "bounds": "both"}
     assert through_json(schedule) == schedule
@@ -510,7 +510,7 @@ class SawTooth(Wave):
         return self.base_lr, self.max_lr, wave, 1.0, step // self.length, (offset == 0) & (step > 0)
 
 
-def test_all_of_a_wave_of_ones_own_follows_from_its_place():
+def test_a_users_wave_needs_only_place():
     wave = SawTooth(0.0, 1.0, 4, decay=Halving())
     assert [wave(step) for step in (0, 3, 4, 7)] == [0.0, 0.75, 0.0, 0.375]
     assert wave(np.array([3, 7])).tolist() == [0.75, 0.375]
@@ -561,7 +561,7 @@ def test_a_reader_gives_the_values_of_the_schedule(step):
     assert reader(schedule)(schedule, step) == schedule(step)
 
 
-def test_schedules_that_hold_a_function_are_not_all_of_cyclr():
+def test_is_of_cyclr_is_false_for_schedules_with_a_users_function():
     cycle, own = Cyclical(0.25, 0.75, 3), Function(lambda step: 0.5, high=0.9)
     assert is_of_cyclr(Sequence([cycle, Warmup(cycle, 5)], [7]))
     assert not any(map(is_of_cyclr, (own, 0.5 * own, Warmup(own, 5))))

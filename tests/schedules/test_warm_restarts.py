@@ -137,7 +137,7 @@ def test_steps_beyond_64_bits_are_refused_where_cycles_grow(growth, step):
     assert 0.0 <= schedule(LARGEST) <= 0.1
 
 
-def test_a_first_cycle_that_hardly_ends_stays_up():
+def test_a_first_cycle_of_huge_length_stays_near_max_lr():
     schedule = WarmRestarts(0.0, 0.1, LARGEST, growth=2)
     assert schedule(np.array([0, 10**12])) == pytest.approx([schedule(0), schedule(10**12)]) == [0.1, 0.1]
     assert schedule.is_cycle_end(LARGEST - 1)
@@ -232,25 +232,25 @@ def test_message(arguments, error, message):
 
 @pytest.mark.parametrize("name", ["base_lr", "max_lr", "cycle_length", "growth"])
 @pytest.mark.parametrize("value", [None, "2", True, [2], 2j, {}], ids=repr)
-def test_what_is_no_number_is_a_type_error(name, value):
+def test_a_value_that_is_not_a_number_is_a_type_error(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be (a number|an integer); got {name}=.* of type "):
         restarts(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["base_lr", "max_lr", "growth"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 10**400], ids=lambda value: f"{value!r:.5}")
-def test_what_is_no_legal_number_is_a_value_error(name, value):
+def test_an_illegal_number_is_a_value_error(name, value):
     with pytest.raises(ValueError, match=rf"^{name} must be a finite number .*; got {name}={str(value)[:9]}"):
         restarts(**{name: value})
 
 
 @pytest.mark.parametrize("per", [None, "", "epoch", "Cycle", 1])
-def test_an_unknown_rhythm_of_a_decay_is_a_value_error(per):
+def test_an_unknown_per_of_a_decay_is_a_value_error(per):
     with pytest.raises(ValueError, match=r"^per must be one of 'step', 'cycle'; got per="):
         Exponential(0.9, per=per)
 
 
-def test_what_shapes_the_cycles_is_named():
+def test_arguments_for_the_shape_of_the_cycles_must_be_named():
     with pytest.raises(TypeError, match="arguments by position at most"):
         WarmRestarts(0.01, 0.1, 10, 2)
 
