@@ -1,4 +1,4 @@
-"""The command line, as a user runs it: real processes for real work, the parser alone for what it refuses."""
+"""The command line, as a user runs it: in real processes for real work, only in the parser for refused options."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What `cyclr` writes and prints when everything private comes in: in options, the environment, files and errors."""
+"""`cyclr` writes and prints nothing private, even if options, the environment, files and errors contain secrets."""
 
 import importlib.util
 import os

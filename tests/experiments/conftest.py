@@ -1,4 +1,4 @@
-"""What the tests of comparisons share."""
+"""Fixtures for the tests of comparisons."""
 
 import shutil
 from collections.abc import Callable

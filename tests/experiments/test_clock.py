@@ -1,4 +1,4 @@
-"""A wall clock that jumps changes no duration, no progress and no record: only dates come from it."""
+"""A wall clock that jumps changes no duration, no progress and no record, because it is used only for dates."""
 
 import re
 import time

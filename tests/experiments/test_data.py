@@ -1,4 +1,4 @@
-"""Data sets: real ones as they are, files written by hand from their specification, and everything wrong with them."""
+"""Data sets: real data, files written by hand from their specification, and invalid files of every kind."""
 
 import gzip
 import importlib.util

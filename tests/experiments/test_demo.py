@@ -1,4 +1,4 @@
-"""What `cyclr demo` compares; tests/cli runs it."""
+"""The comparison of `cyclr demo`. tests/cli runs the command itself."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which backend is chosen, in a fresh interpreter, because Keras reads it once."""
+"""The choice of Keras' backend, in new interpreters, because Keras reads it only once."""
 
 import os
 import sys

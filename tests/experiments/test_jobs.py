@@ -1,4 +1,4 @@
-"""What a trial of a Keras model records about its optimizer."""
+"""The optimizer in the record of a trial of a Keras model."""
 
 import importlib.util
 import os

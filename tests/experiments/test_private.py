@@ -1,4 +1,4 @@
-"""Every private name of Weights & Biases that `cyclr.experiments._private` sets is a setting of it."""
+"""Weights & Biases has every private setting that `cyclr.experiments._private` sets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Comparisons are checked when they are described, and their trials have names that stay."""
+"""Comparisons are checked at construction, and their trials have stable ids."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""The studies: their comparisons are legal, and tables and figures are made of stored records alone."""
+"""The studies: their comparisons are valid, and tables and figures are made only from stored records."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Live logs, read back by the tools that they are for."""
+"""Live logs, read back by the tools that they were written for."""
 
 import getpass
 import importlib.util

@@ -1,4 +1,4 @@
-"""Single trials in this process: what they record, in torch and in Keras."""
+"""The records of single trials in this process, in torch and in Keras."""
 
 import importlib.util
 import math

@@ -1,4 +1,4 @@
-"""What a function of a user's file may return, and what is said if it returns something else or raises."""
+"""Return values of a function in a user's file, and the errors if it returns something else or raises."""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,4 @@
-"""What the tests of records share."""
+"""Records and helpers for the tests of records."""
 
 from typing import Any
 

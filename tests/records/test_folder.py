@@ -1,4 +1,4 @@
-"""The run folder: whatever happens to the writer, whole records stay and none is there twice."""
+"""The run folder: complete records are kept, without duplicates, whatever happens to the writer."""
 
 import contextlib
 import errno

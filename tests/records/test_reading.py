@@ -1,4 +1,4 @@
-"""One reader for every file and folder that cyclr writes: each gives its content, or is said to be what it is."""
+"""Reading every file and folder that cyclr writes: the reader returns the content, or an error describes the file."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The JSON of one record: what is written comes back, and a line that is not a record is one clear error."""
+"""The JSON of one record: a written record is read back, and a line that is not a record is one clear error."""
 
 import json
 import math

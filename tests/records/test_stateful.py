@@ -1,4 +1,4 @@
-"""A run folder in any order of writing, stopping, tearing, dropping and going on: whole records stay."""
+"""A run folder in any order of writing, stopping, tearing, dropping and continuing: complete records are kept."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""Run folders to report on: a small network of NumPy's, really tested and really trained on scans of digits."""
+"""Run folders for the tests of reports: a small NumPy network, really range tested and trained on scans of digits."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A run folder that says anything is refused by a short message, or has a summary, a table and a page."""
+"""A run folder with any contents is refused with a short message, or it has a summary, a table and a page."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The page as text: what it holds, and that it holds together. What it does is seen in a browser."""
+"""The page as text: its contents and their consistency. Its behaviour is tested in a browser."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: bounds that move, code that follows and runs, nothing that leaks or breaks in."""
+"""The page in a real Chromium: bounds can be moved, the code follows and runs, and no foreign code runs."""
 
 import dataclasses
 import itertools
