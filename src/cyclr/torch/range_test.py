@@ -93,8 +93,9 @@ def range_test(
             give each parameter group its own range. The result then holds the learning rates of the first group.
         loss_of: `loss_of(model, batch)` returns the loss as a tensor of one element, for any batch and model. Batches
             are moved to the device of the parameters first, as for loss_fn.
-        step_fn: your own update, for any training loop. It is called with a batch as the loader returns it, updates
-            once with the optimizer as it is, and returns the loss. Calls of torch's schedulers in it have no effect.
+        step_fn: your own update, for any training loop. It is called with a batch as the loader returns it, makes one
+            update with the optimizer without setting its learning rate, and returns the loss. Calls of torch's
+            schedulers in step_fn have no effect.
         optimizers: other optimizers that step_fn uses, to restore them too.
         also: list of other objects that an update changes, to restore them too: modules, tensors, random number
             generators, containers, and your own objects with all their attributes.
