@@ -208,7 +208,7 @@ def _by_kind(parts: list[Any], framework: Any, trial: Trial) -> dict[str, Any]:
         if kind in found:
             raise CyclrError(
                 f"{trial.workload} returned two values for {kind}, of types {type(found[kind]).__name__} and "
-                f"{type(part).__name__}. Return (model, data, optimizer, loss), where data is one value: {_DATA}."
+                f"{type(part).__name__}. Return (model, data, optimizer, loss), with data as one value: {_DATA}."
             )
         found[kind] = part
     return found
