@@ -561,3 +561,16 @@ def test_a_model_that_keras_calls_built_may_have_no_weights_yet(built_by_shape):
     model.fit(x, x[:, :1], batch_size=1, verbose=0, callbacks=[ScheduleCallback(SHORT)])
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 4
     assert rate_of(model.optimizer) == pytest.approx(SHORT(3))
+
+
+@traces
+def test_the_log_of_a_schedule_that_was_assigned_by_hand_is_what_updates_used():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(LearningRate(Constant(HIGH))), "mse", **QUICKLY)
+    x = np.ones((4, 1), "float32")
+    model.fit(x, x, batch_size=1, verbose=0)
+    model.optimizer.learning_rate = LearningRate(Constant(0.0))
+    before = model.get_weights()[0].copy()
+    history = model.fit(x, -x, batch_size=1, verbose=0, callbacks=[ScheduleCallback()])
+    assert history.history["learning_rate"] == [0.0]
+    np.testing.assert_array_equal(model.get_weights()[0], before)

@@ -39,6 +39,20 @@ def batches_seen(optimizer: Any) -> int:
     return int(number(counter(optimizer)))
 
 
+def is_compiling(tensor: Any) -> bool:
+    """Return True if a tensor has no value yet, because a function is being compiled. Never on torch."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    if backend == "tensorflow":
+        import tensorflow
+
+        return not tensorflow.executing_eagerly()
+    return False
+
+
 def updates_done(optimizer: Any) -> int:
     """Return the number of updates made. Updates skipped by loss scaling do not count. Waits for the device."""
     return batches_seen(optimizer) // accumulation(optimizer)

@@ -55,6 +55,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     def __init__(self, schedule: Schedule, start_step: int = 0, gradient_accumulation_steps: int | None = None) -> None:
         check_schedule("schedule", schedule)
         self.schedule = schedule
+        self.compiled = False
+        """True if a training step was compiled with this learning rate."""
         self.start_step = _checks.integer("start_step", start_step, at_least=0)
         given = gradient_accumulation_steps
         self.gradient_accumulation_steps = (
@@ -70,6 +72,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         if isinstance(step, int):
             return rate_tensor(self.schedule(step // accumulation + self.start_step))
         step = keras.ops.convert_to_tensor(step)
+        self.compiled = self.compiled or _private.is_compiling(step)
         step = step // accumulation if accumulation > 1 else step
         return rate_tensor(value_at(self.schedule, step, self.start_step))
 

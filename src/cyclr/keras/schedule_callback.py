@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from cyclr import _checks, _names
 from cyclr._warn import warn
 from cyclr.bounds import Bounds
@@ -10,7 +12,7 @@ from cyclr.keras._callback import FitCallback
 from cyclr.keras._length import RunLength
 from cyclr.keras._optimizers import check_optimizer
 from cyclr.keras._updates import UpdateCounter
-from cyclr.keras.schedule import LearningRate
+from cyclr.keras.schedule import LearningRate, retrace
 from cyclr.schedules import Schedule
 from cyclr.schedules.base import check_schedule
 
@@ -204,6 +206,11 @@ class ScheduleCallback(FitCallback):
         self._check_start()
         if not self._attached_by_hand:
             self._attach(model, self._schedules, self._attachment)
+        own = _private.rate(model.optimizer)
+        is_replaced = isinstance(own, LearningRate) and not own.compiled and _private.updates_done(model.optimizer) > 0
+        if is_replaced and keras.backend.backend() != "torch" and not model.run_eagerly:
+            # Keras keeps a compiled step when a schedule is assigned to the optimizer, and with it the old schedule.
+            retrace(model)
         has_rate = self._sets_rate or not _private.has_settable_rate(model.optimizer)
         self._updates.restart(must_update=has_rate or bool(self._schedules))
         self._updates.begin_epoch()
