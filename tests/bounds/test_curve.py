@@ -224,7 +224,7 @@ def test_a_rise_below_the_noise_or_a_thousandth_of_the_level_is_ignored(noise, s
     curve = level(share * max(6.5 * noise, 0.01), noise=noise)
     status, words = status_and_words(curve, unstable_end=True)
     assert status == "flat"
-    assert words.startswith("The loss stayed at 10 from 1e-06 to 10, where") is (share < 1)
+    assert words.startswith("The loss stayed at 10 from 1e-06 to 10, until") is (share < 1)
     if share < 1:
         assert status_and_words(curve)[1].endswith(f"nothing was learned. {ADVICE['flat']}")
         assert status_and_words(curve, cut_short="Go on.")[1].endswith("Go on.")

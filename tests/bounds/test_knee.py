@@ -83,7 +83,7 @@ def test_a_constant_loss_is_flat(level, unstable_end):
     stayed = f"The loss stayed at {level:.3g} from 1e-06 to 10"
     if unstable_end:
         assert bounds.details.startswith(
-            f"{stayed}, where training turned unstable: nothing was learned before. Check "
+            f"{stayed}, until training turned unstable: nothing was learned before. Check "
         )
     else:
         assert bounds.details.startswith(f"{stayed}: nothing was learned. Raise max_lr ")

@@ -269,7 +269,7 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
         words = f"The loss stayed at {curve.start:.3g} from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
         advice = cut_short or ADVICE["flat"]
         if unstable_end:
-            words += ", where training turned unstable: nothing was learned before."
+            words += ", until training turned unstable: nothing was learned before."
             advice = "Check the data for values that are not finite, and that the model learns at all."
         else:
             words += ": nothing was learned."
@@ -293,7 +293,7 @@ def _bounds_if_flat(curve: Curve, unstable_end: bool, cut_short: str) -> Bounds 
     if top >= LEVEL * curve.lr[0]:
         marks, kept = [start, _point(curve, "rises beyond", unharmed[-1])], ""
         if top < last / MARGIN:
-            kept = f" max_lr is kept at a twentieth of {curve.lr[-1]:.2g}, where the test ended."
+            kept = f" max_lr is kept at a twentieth of {curve.lr[-1]:.2g}, the end of the test."
             marks.append(end)
         words = (
             f"{never}, and rose beyond {last:.2g}.{kept} base_lr is kept at max_lr / {RATIO[1]:.0f}. This is normal "
