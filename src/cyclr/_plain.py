@@ -106,7 +106,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in content if names.count(name) > 1)
-        raise ValueError(f"{_checks.quoted(twice)} is there twice in one object")
+        raise ValueError(f"{_checks.quoted(twice)} occurs twice in one object")
     return content
 
 

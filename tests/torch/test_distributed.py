@@ -97,7 +97,7 @@ def test_what_befalls_one_process_stops_all_at_the_same_step(name, reason, point
 
 ERRORS = {
     "sharded, error in the loss": "ArithmeticError: the loss gave up",
-    "no data on one": "RangeTestError: data must hold a batch at least",
+    "no data on one": "RangeTestError: data must hold at least one batch",
 }
 
 

@@ -358,7 +358,9 @@ def test_an_iterator_is_read_only_as_far_as_needed():
 def test_no_data_is_an_error(data):
     model = linear()
     fix = r" An iterator ends after one pass: .*" if hasattr(data, "__next__") else ""
-    with pytest.raises(RangeTestError, match=rf"^data must hold a batch at least; got data that ended at once\.{fix}$"):
+    with pytest.raises(
+        RangeTestError, match=rf"^data must hold at least one batch; got data that ended at once\.{fix}$"
+    ):
         range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse_loss, data, **SWEEP)
 
 

@@ -5,7 +5,9 @@ import io
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import Any
 
 from cyclr import _extras
@@ -64,18 +66,29 @@ def repeat_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
     def handle(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            # From another thread, because Python also ignores an interrupt during this hook.
-            threading.Timer(0.05, _interrupt).start()
+            threading.Thread(target=_interrupt_after, args=(handle.__code__,), daemon=True).start()
         else:
             hook(unraisable)
 
     return handle
 
 
-def _interrupt() -> None:
-    """Send SIGINT to the main thread. A simulated interrupt would not end a wait for a lock or a pipe."""
+def _interrupt_after(hook: CodeType) -> None:
+    """Send SIGINT to the main thread when it has left `hook`, during which Python ignores an interrupt too.
+
+    A simulated interrupt would not end a wait for a lock or a pipe.
+    """
     main_thread = threading.main_thread().ident
+    while _runs(hook, sys._current_frames().get(main_thread or 0)):
+        time.sleep(0.01)
     if hasattr(signal, "pthread_kill") and main_thread is not None:
         signal.pthread_kill(main_thread, signal.SIGINT)
     else:
         _thread.interrupt_main()
+
+
+def _runs(code: CodeType, frame: FrameType | None) -> bool:
+    """Return True if `frame`, or a frame that it returns to, runs `code`."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None

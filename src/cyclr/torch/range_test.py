@@ -236,7 +236,7 @@ def range_test(
             batches = Batches(test.batches(one_pass) if isinstance(test, TrialTest) else loader)
             if processes.any(not batches)[0]:
                 fix = f" {_ITERATOR}" if read_once else ""
-                raise RangeTestError(f"data must hold a batch at least; got data that ended at once.{fix}")
+                raise RangeTestError(f"data must hold at least one batch; got data that ended at once.{fix}")
             update = Update(
                 model,
                 optimizer,
