@@ -83,16 +83,16 @@ class AutoCycle(cyclr.AutoCycle):
         return self._values.current
 
     def skip(self, loss: Any) -> bool:
-        """Return True if the batch must be left out: then continue with `auto.state`, without the update.
+        """Return True if the batch must be left out. Then make no update, and continue with `auto.state`.
 
-        The third bad loss in a row shows that the state is bad: then `auto.state` is an earlier one.
+        The third bad loss in a row shows that the state is bad, so `auto.state` is then an earlier state.
 
         Args:
-            loss: of the next batch, before its update: a number, or an array of one element.
+            loss: loss of the next batch, before its update: a number, or an array of one element.
 
         Raises:
-            AutoCycleError: the last `skip` restored an earlier state, and `auto.state` was not read.
-            TypeError: a loss that is not a number.
+            AutoCycleError: the last `skip` restored an earlier state, but `auto.state` was not read.
+            TypeError: the loss is not a number.
         """
         self._values.check_read()
         return super().skip(loss)
