@@ -451,7 +451,7 @@ def test_data_that_gives_no_statistics_is_refused():
     members, model = members_of("normalized")
     with pytest.raises(ValueError, match=r"data must be given for a model with batch normalization.* got data=None"):
         average(model, members)
-    with pytest.raises(ValueError, match="data must give finite statistics"):
+    with pytest.raises(ValueError, match="computed from data must be finite"):
         average(model, members, np.full((4, 3), math.nan, "float32"))
 
 
