@@ -91,7 +91,7 @@ class Training(Machine):
             # Exact in float32, in which JAX asks.
             yield float(np.float32(0.5 + 0.05 * math.sin(7.0 * self.draws**2)))
 
-    @rule(batches=st.integers(1, 60), skips=st.booleans())
+    @rule(batches=st.integers(1, 30), skips=st.booleans())
     def calm(self, batches, skips):
         self.train(self.good(batches), skips)
 
@@ -163,4 +163,4 @@ class Training(Machine):
         np.testing.assert_allclose(self.state["weight"], self.values.weight, rtol=1e-4, atol=1e-5)
 
 
-TestTraining = searched(Training, 8, 20)
+TestTraining = searched(Training, 3, 10)

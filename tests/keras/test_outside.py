@@ -36,7 +36,7 @@ def fit(model, *callbacks, **arguments):
     return model.fit(X, Y, batch_size=2, shuffle=False, verbose=0, callbacks=[*callbacks], **arguments)
 
 
-@examples(60)
+@examples(30)
 @given(changes(LearningRate(CYCLE, 5, 2).get_config()))
 def test_the_config_of_a_learning_rate_is_refused_or_it_can_be_used(config):
     def read(config):
@@ -55,7 +55,7 @@ def ensemble_of():
     return ensemble(model, [Member(step, 0.1, model.get_weights(), {"loss": 0.5}) for step in (1, 2)])
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_the_config_of_an_ensemble_is_refused_or_it_predicts(data):
     config = data.draw(changes({name: value for name, value in CONFIG.items() if name != "model"}))

@@ -44,7 +44,7 @@ def saved(path, state):
     return path
 
 
-@examples(60)
+@examples(30)
 @given(data=st.data())
 def test_the_state_of_an_ensemble_is_refused_or_predicts(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "ensemble.pt"
@@ -64,7 +64,7 @@ def good(tmp_path_factory):
     return path
 
 
-@examples(60)
+@examples(30)
 @given(data=st.data())
 def test_a_damaged_file_of_an_ensemble_is_refused_or_predicts(good, data):
     content = bytearray(good.read_bytes())

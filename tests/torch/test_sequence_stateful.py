@@ -154,6 +154,6 @@ class AfterWarmup(InSequence):
         return self.schedules[1](self.position["second"])
 
 
-TestInSequence = searched(InSequence, 12, 15)
-TestSideBySide = searched(SideBySide, 8, 15)
-TestAfterWarmup = searched(AfterWarmup, 8, 15)
+TestInSequence = searched(InSequence, 6, 15)
+TestSideBySide = searched(SideBySide, 4, 15)
+TestAfterWarmup = searched(AfterWarmup, 4, 15)
