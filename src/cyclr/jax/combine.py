@@ -37,8 +37,8 @@ def ensemble(
         A function that takes the inputs of `apply`, by position or by name.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members with other parameters than the first member, or with NaN or infinity.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+        MembersError: a member has other parameters than the first member, or holds NaN or infinity.
 
     Example:
         >>> import cyclr, jax.numpy as jnp
@@ -85,8 +85,8 @@ def average(members: Iterable[Member], *, weights: Sequence[float] | None = None
         A pytree of NumPy arrays, with the structure of the members' parameters.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range.
-        MembersError: members with other parameters than the first member, or with NaN or infinity.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+        MembersError: a member has other parameters than the first member, or holds NaN or infinity.
 
     Example:
         >>> import cyclr, jax.numpy as jnp

@@ -108,7 +108,7 @@ def range_test(
         batches or a random key in the state, and combine the results with `RangeTestResult.of_repeats`.
 
     Raises:
-        TypeError, ValueError: an argument out of range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
         RangeTestError: no loss was recorded; or the losses are bit for bit independent of the learning rate, because
             `step_fn` or `optimizer` does not use the learning rate, or `step_fn` returns its state unchanged.
 

@@ -36,7 +36,7 @@ class Snapshots(HasMembers):
             one.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; a schedule without cycle ends.
+        TypeError, ValueError: an argument has the wrong type or is out of range; the schedule has no cycle ends.
         MembersError: the folder holds members with other parameters (checked in `after` if like is not given); another
             run writes to the folder.
         MissingExtraError: there is a folder, but safetensors is not installed.
@@ -96,8 +96,8 @@ class Snapshots(HasMembers):
             params: the parameters after this update, a pytree of arrays.
 
         Raises:
-            TypeError: the step is not an integer, or is traced by a compiled function; params without arrays.
-            MembersError: parameters with NaN or infinity, or with other shapes than the earlier members.
+            TypeError: the step is not an integer, or is traced by a compiled function; params hold no arrays.
+            MembersError: the parameters hold NaN or infinity, or have other shapes than the earlier members.
         """
         if isinstance(step, jax.core.Tracer):
             raise TypeError(

@@ -67,7 +67,7 @@ class Member:
         metrics: numbers by name, such as the validation loss.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
 
     Example:
         >>> import cyclr

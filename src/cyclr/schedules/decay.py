@@ -39,7 +39,7 @@ class Decay(Described, family="decay"):
 
 @dataclass(frozen=True, repr=False)
 class Halving(Decay):
-    """Halve the amplitude after every cycle: s = 2^(−c). Smith's `triangular2`.
+    """Halve the amplitude after every cycle: its factor in cycle c is 2^(−c), with c from 0. Smith's `triangular2`.
 
     Example:
         >>> import cyclr
@@ -56,12 +56,14 @@ class Halving(Decay):
 
 @dataclass(frozen=True, repr=False)
 class Exponential(Decay):
-    """Shrink the bounds at every step, s = gamma^t (Smith's `exp_range`), or after every cycle, s = gamma^c.
+    """Shrink the bounds at every step (Smith's `exp_range`) or after every cycle.
+
+    The factor is s = gamma^t at step t, or s = gamma^c in cycle c, with c from 0.
 
     Args:
         gamma: factor per step or cycle, in (0, 1]. To shrink to a share q over n steps, use `q ** (1 / n)`.
-        bounds: `"max"` shrinks the amplitude, so the learning rate approaches base_lr. `"both"` multiplies base_lr and
-            max_lr by s, so both approach 0 and their ratio stays the same.
+        bounds: `"max"` multiplies the amplitude by s, so the learning rate approaches base_lr. `"both"` multiplies
+            base_lr and max_lr by s, so both approach 0 and their ratio stays the same.
         per: `"step"` or `"cycle"`.
 
     Raises:
@@ -111,7 +113,7 @@ class _Function(Decay):
 
 @dataclass(frozen=True, repr=False)
 class PerCycle(_Function):
-    """Shrink the amplitude by your own function of the cycle: s = fn(c).
+    """Shrink the amplitude by your own function of the cycle: its factor in cycle c is fn(c), with c from 0.
 
     Args:
         fn: function that takes the 0-based index of the cycle and returns a factor in [0, 1]. If the step is an int or
@@ -140,7 +142,7 @@ class PerCycle(_Function):
 
 @dataclass(frozen=True, repr=False)
 class PerStep(_Function):
-    """Shrink the amplitude by your own function of the step: s = fn(t).
+    """Shrink the amplitude by your own function of the step: its factor at step t is fn(t).
 
     Args:
         fn: function that takes the step, from 0, and returns a factor in [0, 1]. It is called as for `PerCycle`.

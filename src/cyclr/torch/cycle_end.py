@@ -14,7 +14,7 @@ class CycleEnd:
 
     A cycle ends at a minimum of the learning rate. The function is called after the update at the minimum and before
     the next update, so it sees the weights of that update. An update that `GradScaler` skips, or of a range test, does
-    not end a cycle. In a `SequentialLR`, only the cycles during the scheduler's own turn count.
+    not end a cycle. In a `SequentialLR`, only cycle ends at which the scheduler is active count.
 
     With a `Scheduler`, the function is called in `optimizer.step()`, after the update. The cycles are the cycles of the
     learning rate of the first parameter group. With an `AutoCycle`, the function is called in `auto.step(loss)`, unless
@@ -28,7 +28,8 @@ class CycleEnd:
 
     Raises:
         TypeError: fn is not a function, or scheduler is another object.
-        ValueError: the schedule has no cycle ends (see `Schedule.has_cycle_ends`), or the scheduler counts calls.
+        ValueError: the schedule has no cycle ends (see `Schedule.has_cycle_ends`), or the scheduler was
+            created with `counts="calls"`.
 
     Example:
         >>> import cyclr, torch

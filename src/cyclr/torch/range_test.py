@@ -121,11 +121,11 @@ def range_test(
             length. After the sweep, a second sweep around its bounds and up to four trial cycles from the same start
             choose max_lr.
         refine: largest number of updates for the second sweep and the trial cycles together, 0 or at least 50. Below
-            232 (200 with evaluate), or if total_steps is below 200, there is only the second sweep. A trial has at
-            least 100 updates and at most total_steps / 2. Afterwards it measures the loss of up to 16 batches that no
-            trial trains on, or `evaluate`. None uses 5 % of total_steps if that is at least 600, and otherwise 0.
-            Ctrl-C ends the trials, and the result holds the trials before. refine must be 0 for data that can be
-            read only once, and if min_lr or max_lr is a list.
+            232 (200 with evaluate), or if total_steps is below 200, there is only the second sweep. A trial cycle has
+            at least 100 updates and at most total_steps / 2. After each trial cycle, the loss is measured on up to 16
+            batches that no trial cycle trains on, or with `evaluate`. None uses 5 % of total_steps if that is at least
+            600, and otherwise 0. Ctrl-C ends the trial cycles, and the result holds the finished ones. refine must be 0
+            for data that can be read only once, and if min_lr or max_lr is a list.
         snapshot_dir: folder for the copy of the training state, which is in memory by default. The files are deleted
             after the test.
         on_step: function that is called with the running test after every update.
