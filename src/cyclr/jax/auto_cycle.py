@@ -1,7 +1,7 @@
 """AutoCycle for JAX. Arrays of JAX do not change, so an earlier state can be kept as a reference."""
 
 from numbers import Number
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -113,6 +113,27 @@ class AutoCycle(cyclr.AutoCycle):
         self._values.update(state)
         super().step(loss)
         return self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any], schedules: Literal["same", "new"] = "same") -> None:
+        """Continue at the saved step, with the training state that this AutoCycle was created with.
+
+        So restore the training state first, and create the AutoCycle with the restored state.
+
+        Args:
+            state_dict: the dict that `state_dict` returned.
+            schedules: as for `cyclr.AutoCycle`.
+
+        Raises:
+            AutoCycleError: this AutoCycle has made updates, so it holds another training state.
+            ValueError: as for `cyclr.AutoCycle`. Nothing is changed.
+        """
+        if self._values.donated is not None or self._values.unread:
+            raise AutoCycleError(
+                "load_state_dict() must be called before the first update, because AutoCycle holds the training state; "
+                f"got a call after step {self.last_step}. Create a new AutoCycle(state, ...) with the restored state, "
+                "and load into it."
+            )
+        super().load_state_dict(state_dict, schedules)
 
 
 class _Values:
