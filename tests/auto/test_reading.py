@@ -3,7 +3,7 @@
 import pytest
 
 from cyclr.auto import AutoEvent, reading
-from cyclr.auto.reading import LossReading, accept, observe, restart, too_low
+from cyclr.auto.reading import LossReading, accept, observe, raise_factor, restart
 
 
 def read(losses):
@@ -25,7 +25,7 @@ def test_a_restart_counts_no_earlier_rise():
 
 def test_the_yardstick_of_an_accepted_mean_stays_until_a_lower_mean():
     accepted = accept(read([*FALL, *[1.5] * 12]), 0.1)
-    assert reading.lost(accepted) == 0
+    assert reading.rise(accepted) == 0
     after = observe(accepted._replace(yardstick=10.0), 1.6, 0.1)
     assert after.yardstick == 10.0
     assert observe(after, -30.0, 0.1).yardstick != 10.0
@@ -37,7 +37,7 @@ def test_the_yardstick_of_an_accepted_mean_stays_until_a_lower_mean():
 def test_a_fall_that_stays_as_fast_asks_for_a_higher_learning_rate(ratio, times):
     made = reading.Pieces(done=tuple((2.0 - 0.05 * index, float(index)) for index in range(16)))
     whole = reading.line(made.done)
-    assert too_low(made, whole._replace(slope=ratio * whole.slope)) == times
+    assert raise_factor(made, whole._replace(slope=ratio * whole.slope)) == times
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,17 @@ def test_a_state_is_refused_or_the_training_goes_on(kind, part, data):
         return loop
 
     def use(loop):
-        again = Loop(SCHEDULES[kind])
-        getattr(again, part).load_state_dict(pickle.loads(pickle.dumps(getattr(loop, part).state_dict())))  # noqa: S301
+        reload(loop)
         for number in range(min(30, TOTAL - loop.auto.last_step - 1)):
             if loop.auto.lr > 1:
                 break
             # A batch that is left out, twice, and the lowering of the rate go back to the copies.
             loop.update(math.nan if number < 2 else 1e6 if number > 20 else None)
             assert jax.tree.map(np.shape, loop.state) == {"weights": (2,), "key": ()}
+        reload(loop)
+
+    def reload(loop):
+        state = pickle.loads(pickle.dumps(getattr(loop, part).state_dict()))  # noqa: S301
+        getattr(Loop(SCHEDULES[kind]), part).load_state_dict(state)
 
     check(data.draw(changes(copy.copy(saved(kind)[part]))), load, use)

@@ -464,6 +464,10 @@ class AutoCycle:
         self._lr = self._next_rate()
 
     def _check_copies(self, state: "_State") -> None:
+        """Raise if the saved run cannot go back, or if a copy is not one of this AutoCycle's training state."""
+        guard, trial_from_start = state.guard, state.trial is not None and state.pieces.from_start
+        if self._state is not None and guard.first is None and (guard.kept is None or trial_from_start):
+            raise ValueError("state_dict must hold a training state to go back to; got none.")
         check_copy = getattr(self._state, "check_copy", None)
         if check_copy is None:
             return

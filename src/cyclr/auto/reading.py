@@ -100,10 +100,12 @@ class LossReading(NamedTuple):
 
 def checked(name: str, reading: LossReading) -> LossReading:
     """Return a saved reading. Raise a ValueError if its numbers are larger than in any run."""
-    seen, total, noise, last, _, level, best, best_noise, *_ = reading
-    numbers = [total, noise, best_noise, *([last, level] if seen else []), *([best] if seen >= FIRST else [])]
+    seen, total, noise, last, first, level, best, best_noise, *_ = reading
+    numbers = [total, noise, *first, best_noise, *([last, level] if seen else []), *([best] if seen >= FIRST else [])]
     if seen > 2**62 or not all(abs(number) <= 10 * LARGEST for number in numbers):
         raise ValueError(f"{name} must hold finite numbers of up to {10 * LARGEST:g}; got {_checks.quoted(reading)}.")
+    if seen < FIRST and best != math.inf:
+        raise ValueError(f"{name}.best must be infinite before the fifth loss; got {_checks.quoted(best)}.")
     return reading
 
 
