@@ -39,7 +39,7 @@ GIVE_UP, IN_VAIN = 6, 1
 GIVE_UP_NOT_FINITE = 20
 """Lowerings after which even losses that are not finite do not depend on the rate, which is then 3^20 times lower."""
 
-Positive = Annotated[float, functools.partial(_checks.number, above=0)]
+Positive = Annotated[float, functools.partial(_checks.number, at_least=1e-100, at_most=1e100)]
 
 
 class Guard(NamedTuple):
