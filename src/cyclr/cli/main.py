@@ -5,7 +5,6 @@ import io
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -65,26 +64,38 @@ def repeat_interrupts(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     """
 
     def handle(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            threading.Thread(target=_interrupt_after, args=(handle.__code__,), daemon=True).start()
-        else:
+        is_interrupt = unraisable.exc_type is KeyboardInterrupt
+        if not is_interrupt or threading.current_thread() is not threading.main_thread():
             hook(unraisable)
+            return
+        handler, delivered = signal.getsignal(signal.SIGINT), threading.Event()
+
+        def deliver(number: int, frame: FrameType | None) -> None:
+            # Python also ignores an interrupt during this hook.
+            if not _runs(handle.__code__, frame):
+                signal.signal(signal.SIGINT, handler)
+                delivered.set()
+                (handler if callable(handler) else signal.default_int_handler)(number, frame)
+
+        signal.signal(signal.SIGINT, deliver)
+        threading.Thread(target=_interrupt_until, args=(delivered,), daemon=True).start()
 
     return handle
 
 
-def _interrupt_after(hook: CodeType) -> None:
-    """Send SIGINT to the main thread when it has left `hook`, during which Python ignores an interrupt too.
+def _interrupt_until(delivered: threading.Event) -> None:
+    """Send SIGINT to the main thread until it is delivered.
 
-    A simulated interrupt would not end a wait for a lock or a pipe.
+    A signal that arrives just before the main thread starts to wait for a lock is noticed only after the wait. A
+    simulated interrupt would not end a wait for a lock or a pipe.
     """
     main_thread = threading.main_thread().ident
-    while _runs(hook, sys._current_frames().get(main_thread or 0)):
-        time.sleep(0.01)
-    if hasattr(signal, "pthread_kill") and main_thread is not None:
-        signal.pthread_kill(main_thread, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
+    while not delivered.is_set():
+        if hasattr(signal, "pthread_kill") and main_thread is not None:
+            signal.pthread_kill(main_thread, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
+        delivered.wait(0.1)
 
 
 def _runs(code: CodeType, frame: FrameType | None) -> bool:
