@@ -67,6 +67,21 @@ def test_batches_seen():
     assert _private.batches_seen(optimizer) == 5
 
 
+def test_is_compiling():
+    compiling = []
+
+    def step(value):
+        compiling.append(_private.is_compiling(value))
+        return value
+
+    step(keras.ops.ones(()))
+    if BACKEND == "jax":
+        sys.modules["jax"].jit(step)(1.0)
+    elif BACKEND == "tensorflow":
+        sys.modules["tensorflow"].function(step)(1.0)
+    assert compiling == [False] + [True] * (BACKEND != "torch")
+
+
 def test_updates_done():
     optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
     _private.counter(optimizer).assign(5)

@@ -87,7 +87,7 @@ def test_a_python_that_is_too_old_is_named(checkout: Path) -> None:
 def test_a_missing_venv_module_leaves_no_half_environment(checkout: Path) -> None:
     code, said = set_up(checkout, venv=1)
     assert code == 1
-    assert "cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv." in said
+    assert "cannot create a virtual environment. On Debian and Ubuntu: apt install python3-venv." in said
     assert not (checkout / ".venv").exists()
 
 
@@ -95,6 +95,6 @@ def test_a_failed_installation_says_why_and_is_tried_again(checkout: Path) -> No
     code, said = set_up(checkout, pip=1, said=BROKEN)
     assert code == 1
     assert "ERROR: No matching distribution found for hatchling" in said
-    assert ".venv/setup.log has all that pip said. Check the network" in said
+    assert ".venv/setup.log has the output of pip. Check the network" in said
     assert (checkout / ".venv" / "setup.log").read_text() == BROKEN
     assert set_up(checkout)[0] == 0
