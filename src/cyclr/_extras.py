@@ -18,7 +18,7 @@ LOWEST = {
     "mlflow": "2.16",
     "msgspec": "0.22",
     "ray": "2.40",
-    "rich": "13.9",
+    "rich": "14.3",
     "safetensors": "0.4.5",
     "scipy": "1.15",
     "sklearn": "1.5",
