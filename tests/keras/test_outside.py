@@ -239,3 +239,29 @@ def test_a_file_of_a_member_that_claims_too_much_is_refused(member_file, kind):
         file["cyclr/weights"] = json.dumps(listed)
     with pytest.raises(MembersError, match="cannot be read as the state of a member"):
         member.state  # noqa: B018
+
+
+@pytest.mark.parametrize("kind", ["link", "storage", "virtual"])
+def test_a_file_of_a_member_reads_no_other_file(member_file, tmp_path, kind):
+    h5py = pytest.importorskip("h5py")
+    path, whole, member = member_file
+    path.write_bytes(whole)
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["secret"] = np.ones(2)
+    with h5py.File(path, "r+") as file:
+        if kind == "link":
+            file["found"] = h5py.ExternalLink(other, "secret")
+        elif kind == "storage":
+            file.create_dataset("found", (2,), "f8", external=[(other, 0, 16)])
+        else:
+            layout = h5py.VirtualLayout((2,), "f8")
+            layout[:] = h5py.VirtualSource(other, "secret", (2,))
+            file.create_virtual_dataset("found", layout)
+        assert file["found"].shape == (2,)
+        del file["cyclr/weights"]
+        file["cyclr/weights"] = json.dumps([["found", "float64", [2]]])
+    with pytest.raises(
+        MembersError, match=r"cannot be read as the state of a member \(ValueError: found is in another"
+    ):
+        member.state  # noqa: B018

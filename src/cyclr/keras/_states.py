@@ -88,10 +88,13 @@ class KerasStates:
 
 
 def _read(file: Any, name: str, path: Path) -> Any:
-    """Return the content of a data set. Raise if the data set claims to be much larger than its file."""
-    if file[name].nbytes > _files.most_unpacked(path):
-        raise ValueError(f"{name:.100} has {file[name].nbytes:,} bytes, more than 100 times the size of the file")
-    return file[name][()]
+    """Return the content of a data set. Raise if it is in another file, or claims to be much larger than its file."""
+    data = file[name]
+    if data.file.filename != file.filename or data.external or data.is_virtual:
+        raise ValueError(f"{name:.100} is in another file")
+    if data.nbytes > _files.most_unpacked(path):
+        raise ValueError(f"{name:.100} has {data.nbytes:,} bytes, more than 100 times the size of the file")
+    return data[()]
 
 
 class _FileInMemory(io.BytesIO):
