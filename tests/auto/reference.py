@@ -297,7 +297,7 @@ class Line:
         losses, sums = np.array(pieces, float).T if pieces else np.zeros((2, 0))
         with np.errstate(all="ignore"):
             away = sums - sums.mean() if len(sums) else sums
-            self.known = len(pieces) >= 3 and (away**2).sum() > 0
+            self.known = len(pieces) >= 3 and sums[0] < sums[-1] and (away**2).sum() > 0
             if not self.known:
                 return
             self.mean, self.middle = losses.mean(), sums.mean()

@@ -173,6 +173,7 @@ def test_one_bad_batch_does_not_lower_the_rate(scale, at, skips):
     with pytest.warns(UserWarning, match="AutoCycle: step") as warned:
         rates, _ = train(network, auto, TOTAL, skips=skips, spoil=spoil)
     assert [event.what for event in auto.events] == ["left_out"]
+    assert ("above its lowest mean by more than 10 times its fall" in auto.events[0].why) is (scale == 1e4)
     assert len(warned) == 1
     assert auto.events[0].step == at - skips
     assert rates == [schedule(step) for step in range(TOTAL)]
@@ -209,6 +210,32 @@ def test_the_third_bad_loss_before_an_update_restores_the_weights():
     assert factor[:3] == [1.0] * 3
     assert factor[3] < 0.34
     assert auto.lr == auto.factor * auto.schedule(50)
+
+
+def test_the_first_batch_can_be_skipped():
+    state = Number()
+    auto = AutoCycle(100, BOUNDS, state=state)
+    assert not auto.skip(1.0)
+    # The state at the first call is the start.
+    state.value = 7
+    assert auto.lr
+    quietly(auto.step, math.nan)
+    assert (state.value, state.copies) == (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
+def test_a_batch_that_is_not_left_out_leaves_the_last_update_undone():
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    drive(auto, [1.0, math.nan])
+    assert not auto.skip(1.0)
+    assert auto.undone
+
+
+def test_of_two_broken_batches_in_the_range_test_one_is_left_out():
+    auto = AutoCycle(1500, state=Number())
+    losses = [1.0, 1.0, math.nan, math.nan, math.nan, 1.0, math.inf, 1.0, 1.0]
+    assert [auto.skip(loss) for loss in losses] == [False, False, True, False, True, False, True, False, False]
+    assert (auto.last_step, auto.events) == (-1, ())
 
 
 def test_after_the_largest_number_of_events_batches_are_left_out_without_an_event(monkeypatch):
@@ -350,6 +377,8 @@ def test_a_run_can_be_extended():
     longer = AutoCycle(200, BOUNDS, state=Number())
     with pytest.raises(ValueError, match=r'continue at step 60 with the length and .* AutoCycle, pass schedules="new"'):
         longer.load_state_dict(auto.state_dict())
+    with pytest.raises(ValueError, match=r"^schedules must be .*; got schedules='other'"):
+        longer.load_state_dict(auto.state_dict(), schedules="other")
     longer.load_state_dict(auto.state_dict(), schedules="new")
     assert longer.lr == BOUNDS.schedule(total_steps=200)(60)
     # Its pieces have another length, and measure no training from the start.
@@ -413,11 +442,12 @@ def test_calls_out_of_order_are_refused():
     auto = AutoCycle(10, BOUNDS, state=Number())
     with pytest.raises(AutoCycleError, match=r"step\(loss\) was called before lr was read"):
         auto.step(1.0)
-    drive(auto, [1.0] * 10)
+    drive(auto, [1.0])
+    with pytest.raises(AutoCycleError, match=r"start\(\) must be called before the first update; .* after step 0"):
+        auto.start()
+    drive(auto, [1.0] * 9)
     with pytest.raises(AutoCycleError, match="once for each of the 10 updates; got another call"):
         auto.step(1.0)
-    with pytest.raises(AutoCycleError, match=r"start\(\) must be called before the first update"):
-        auto.start()
     with pytest.raises(ValueError, match=r"must come from AutoCycle.state_dict\(\) of version 1; got keys \['step'\]"):
         auto.load_state_dict({"step": 3})
 

@@ -1,9 +1,15 @@
 """The functions that read the losses of a run, and the events that report what was read."""
 
+import math
+
+import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cyclr.auto import AutoEvent, reading
-from cyclr.auto.reading import LossReading, accept, observe, raise_factor, restart
+from cyclr.auto.reading import LARGEST, LossReading, accept, observe, raise_factor, restart
 
 
 def read(losses):
@@ -38,6 +44,53 @@ def test_a_fall_that_stays_as_fast_asks_for_a_higher_learning_rate(ratio, times)
     made = reading.Pieces(done=tuple((2.0 - 0.05 * index, float(index)) for index in range(16)))
     whole = reading.line(made.done)
     assert raise_factor(made, whole._replace(slope=ratio * whole.slope)) == times
+
+
+@given(st.integers(3, 40), st.integers(0, 10**6))
+def test_the_line_through_pieces_is_that_of_scipy(n, seed):
+    rng = np.random.default_rng(seed)
+    sums, losses = np.cumsum(rng.uniform(0.1, 1.0, n)), rng.normal(size=n)
+    line = reading.line(list(zip(losses.tolist(), sums.tolist(), strict=True)))
+    fit = scipy.stats.linregress(sums, losses)
+    rest = losses - (fit.intercept + fit.slope * sums)
+    assert (line.middle, line.mean) == pytest.approx((sums.mean(), losses.mean()))
+    assert (line.slope, line.slope_error) == pytest.approx((fit.slope, fit.stderr))
+    assert line.mean_error == pytest.approx(math.sqrt((rest**2).sum() / (n - 2) / n))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[], [(1.0, 0.1), (0.9, 0.2)], [(1.0, 0.1), (0.9, 0.1), (0.8, 0.1)], [(1.0, 0.0), (0.9, 1e-200), (0.8, 1e-200)]],
+)
+def test_no_line_is_drawn_through_two_pieces_or_at_one_summed_rate(points):
+    """Three times 0.1, divided by three, is not 0.1, and the square of 1e-200 is 0."""
+    assert reading.line(points) is None
+
+
+@pytest.mark.parametrize("size", [1.0, 10 * LARGEST, 10.5 * LARGEST])
+@pytest.mark.parametrize("field", ["total", "noise", "last", "first", "level", "best", "best_noise"])
+def test_a_saved_reading_holds_numbers_up_to_the_largest(field, size):
+    saved = read(FALL)._replace(**{field: (-size,) * 5 if field == "first" else -size})
+    if size > 10 * LARGEST:
+        with pytest.raises(ValueError, match=r"^reading must hold finite numbers of up to 1e\+307; got "):
+            reading.checked("reading", saved)
+    else:
+        assert reading.checked("reading", saved) == saved
+
+
+def test_a_saved_reading_holds_no_more_losses_than_a_run_can_have():
+    assert reading.checked("reading", read(FALL)._replace(seen=2**62)).seen == 2**62
+    with pytest.raises(ValueError, match=r"^reading must hold"):
+        reading.checked("reading", read(FALL)._replace(seen=2**62 + 1))
+
+
+@pytest.mark.parametrize("seen", range(7))
+def test_a_saved_lowest_mean_is_infinite_before_the_fifth_loss(seen):
+    right = read(FALL[:seen])
+    assert reading.checked("reading", right) == right
+    wrong = right._replace(best=1.0 if seen < 5 else math.inf)
+    with pytest.raises(ValueError, match=r"^reading"):
+        reading.checked("reading", wrong)
 
 
 @pytest.mark.parametrize(

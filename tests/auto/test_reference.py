@@ -204,3 +204,43 @@ def test_on_losses_with_a_known_story(bad, expected):
     events = both(schedule, 200, lambda back: (next(losses), lambda lr, t: None))
     assert events[: len(expected)] == expected
     assert len(events) == len(expected) or len(bad) > 8
+
+
+@pytest.mark.parametrize("later", range(5, 16))
+@quietly
+def test_on_a_rise_right_after_a_rollback_near_the_last_return_to_the_start(later):
+    """0.35 of this run is update 70."""
+    bad = dict.fromkeys([*range(56, 60), *range(56 + later, 60 + later)], 2.4)
+    losses = iter([bad.get(step, fall(step)) for step in range(250)])
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=200)
+    events = both(schedule, 200, lambda back: (next(losses), lambda lr, t: None))
+    assert events[:2] == ["lowered", "went_back" if later < 10 else "accepted"]
+
+
+@pytest.mark.parametrize("first", [*range(10, 60, 7), 105, 110, 115])
+@pytest.mark.parametrize("falls", [False, True])
+@quietly
+def test_on_a_run_that_returned_to_its_start(first, falls):
+    """After a return the checks come at other updates. Then the loss stalls, or falls per unit of learning rate."""
+    level, drawn = 2.3, 0
+
+    def next_loss(back):
+        nonlocal drawn
+        drawn += 1
+        if drawn in (first, first + 4):
+            return 1e6, lambda lr, t: None
+        if drawn < first + 4:
+            return fall(drawn), lambda lr, t: None
+        # Right after a return to a later state, a rise leads to the start.
+        high = 2.0 if first > 100 and drawn < first + 9 else 0.0
+
+        def update(lr, t):
+            nonlocal level
+            level -= lr / 10 if falls else 0.0
+
+        return level + high + 0.001 * math.sin(drawn**2), update
+
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
+    events = both(schedule, 400, next_loss)
+    assert events[: 2 + (first > 100)] == ["left_out", "lowered", "went_back"][: 2 + (first > 100)]
+    assert falls or "tried" in events

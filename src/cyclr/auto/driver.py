@@ -223,13 +223,12 @@ class AutoCycle:
         value = loss if type(loss) is float else _number(loss)
         if not self._started:
             self.start()
-        if self._test is not None:
-            # Only one broken batch is left out. If the next loss is not finite either, the rate may be too high.
+        if self._plan is None:
+            # In the range test, only one broken batch is left out. If the next loss is not finite either, the rate may
+            # be too high.
             skipped = self._course.guard.streak == 0 and not math.isfinite(value)
             self._course = Course(guard=Guard(streak=int(skipped)))
             return skipped
-        if self._plan is None:
-            return False
         action, course = decision.before_update(self._plan, self._course, value)
         if action.leave_out:
             self._do(action, course)

@@ -243,7 +243,8 @@ class Line(NamedTuple):
 def line(points: Sequence[tuple[float, float]]) -> Line | None:
     """Return the line through the pieces. None for fewer than three, or if all have the same summed rate."""
     n = len(points)
-    if n < 3:
+    # Without this, the rounding of the mean of equal sums is a difference.
+    if n < 3 or points[0][1] == points[-1][1]:
         return None
     middle, mean = sum(summed for _, summed in points) / n, sum(loss for loss, _ in points) / n
     away = [(loss - mean, summed - middle) for loss, summed in points]
