@@ -167,8 +167,9 @@ def mutants(path: Path) -> Iterator[Mutant]:
     tree = ast.parse(source(path))
     index = 0
 
-    def walk(node: ast.AST, names: tuple[str, ...], lines: range) -> Iterator[Mutant]:
+    def walk(node: ast.AST, names: tuple[str, ...], lines: range, in_function: bool) -> Iterator[Mutant]:
         nonlocal index
+        in_function = in_function or isinstance(node, ast.FunctionDef | ast.Lambda)
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list") or isinstance(value, ast.arguments):
                 continue
@@ -182,7 +183,6 @@ def mutants(path: Path) -> Iterator[Mutant]:
                     body = getattr(child, "body", None) or getattr(child, "cases", None)
                     body = body and getattr(body[0], "pattern", body[0])
                     within = range(child.lineno, max(body.lineno, child.lineno + 1) if body else child.end_lineno + 1)
-                in_function = any(name[0].islower() or name[0] in "_<" for name in names)
                 for change, new in changes(child) if in_function else ():
                     located = child.pattern if isinstance(child, ast.match_case) else child
                     if not hasattr(located, "lineno"):
@@ -192,9 +192,9 @@ def mutants(path: Path) -> Iterator[Mutant]:
                     yield Mutant(path, index, located, within, ".".join(names), change, tree)
                     _put(node, field, position, child)
                     index += 1
-                yield from walk(child, here, within)
+                yield from walk(child, here, within, in_function)
 
-    yield from walk(tree, (), range(0))
+    yield from walk(tree, (), range(0), False)
 
 
 def _put(parent: ast.AST, field: str, position: int | None, node: ast.AST) -> None:

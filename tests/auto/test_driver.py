@@ -223,6 +223,38 @@ def test_the_first_batch_can_be_skipped():
     assert (state.value, state.copies) == (0, 1)
 
 
+def test_weights_that_are_not_finite_count_as_a_loss_of_nan():
+    class Weights(Number):
+        def is_finite(self):
+            return math.isfinite(self.value)
+
+    state = Weights()
+    auto = AutoCycle(100, BOUNDS, state=state)
+    drive(auto, map(falling, range(30)))
+    state.value = math.nan
+    # At 50 a state may be kept, so the weights are checked. Before a loss that is not finite, they are not.
+    with pytest.warns(
+        UserWarning, match=r"The weights were NaN or infinite, while the loss was 0\.\d+\. The batch was"
+    ):
+        drive(auto, map(falling, range(30, 100)))
+    assert [event.what for event in auto.events] == ["left_out"]
+    assert math.isfinite(state.value)
+
+
+@pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
+def test_the_weights_are_not_checked_if_nothing_is_done_or_the_loss_is_not_finite():
+    checked = []
+
+    class Weights(Number):
+        def is_finite(self):
+            checked.append(auto.last_step + 1)
+            return True
+
+    auto = AutoCycle(400, BOUNDS, state=Weights())
+    drive(auto, [math.nan if step == 102 else falling(step / 4, 0) for step in range(165)])
+    assert checked == [step for step in range(84, 165, 6) if step != 102]
+
+
 @pytest.mark.filterwarnings("ignore:AutoCycle:UserWarning")
 def test_a_batch_that_is_not_left_out_leaves_the_last_update_undone():
     auto = AutoCycle(100, BOUNDS, state=Number())
@@ -388,6 +420,16 @@ def test_a_run_can_be_extended():
     assert longer.last_step == 199
     with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got a run after step 199"):
         auto.load_state_dict(longer.state_dict(), schedules="new")
+
+
+def test_a_run_without_a_schedule_can_continue_with_one():
+    auto = AutoCycle(100, state=Number())
+    drive(auto, map(falling, range(60)))
+    assert auto.state_dict()["cycle"] == [1e-5, 1e-3, 0]
+    other = AutoCycle(100, BOUNDS, state=Number())
+    other.load_state_dict(auto.state_dict(), schedules="new")
+    assert other.lr == BOUNDS.schedule(total_steps=100)(60)
+    assert other.state_dict()["cycle"] is None
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ class RateTrial(NamedTuple):
     line: Line
     summed: float
 
+    @property
+    def lowers(self) -> bool:
+        """True if the rates of the trial are lower than the earlier ones."""
+        return self.times < 1.0
+
 
 class Course(NamedTuple):
     """The course of a run: everything that decisions depend on.
@@ -221,16 +226,16 @@ def _end_trial(plan: RatePlan, course: Course, trial: RateTrial, lr: float) -> t
     half, guard = _reading.second_half(course.pieces), course.guard
     if half is not None and _reading.is_lower(half, trial.line) and _fell_enough(trial, half, course.pieces):
         if course.pieces.from_start:
-            guard = guard._replace(kept=None, lowered=guard.lowered + (trial.times < 1.0))
+            guard = guard._replace(kept=None, lowered=guard.lowered + trial.lowers)
         course = course._replace(guard=guard, trial=None)
         words = (
             f"The mean loss fell to {half.mean:.3g}, from {trial.line.mean:.3g}, so the earlier learning rates stay "
             f"multiplied by {trial.times:g}. The highest learning rate of the rest is "
             f"{course.factor * plan.highest(course.update):.3g}."
         )
-        return Action(event=_event(plan, course, lr, "lowered" if trial.times < 1.0 else "raised", words)), course
+        return Action(event=_event(plan, course, lr, "lowered" if trial.lowers else "raised", words)), course
     words = f"At these learning rates the mean loss fell too little from {trial.line.mean:.3g}."
-    if trial.times < 1.0:
+    if trial.lowers:
         course = course._replace(guard=guard._replace(failed=True))
         return _begin_trial(plan, course, trial._replace(times=TENFOLD), lr, words)
     return _fail_trial(plan, course, trial, lr, words)
@@ -305,7 +310,7 @@ def _lower(plan: RatePlan, course: Course, update: int, lr: float, words: str, b
     A loss that is not finite is ignored only after more lowerings, because a rate may be too high by many decades.
     """
     factor, reading, guard, trial = course.factor, course.reading, course.guard, course.trial
-    if trial is not None and trial.times > 1.0:
+    if trial is not None and not trial.lowers:
         return _fail_trial(plan, course, trial, lr, words)
     if trial is not None:
         # Even a tenth of the rates is too high, so the state before the trial is useless.
