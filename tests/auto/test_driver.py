@@ -432,6 +432,78 @@ def test_a_run_without_a_schedule_can_continue_with_one():
     assert other.state_dict()["cycle"] is None
 
 
+class Checked(Number):
+    """A state that refuses all copies but numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.checked = []
+
+    def check_copy(self, copy):
+        self.checked.append(copy)
+        if not isinstance(copy, int):
+            raise ValueError(f"a copy must be a number; got {copy!r}.")
+
+
+def saved_after(updates):
+    state = Number()
+    auto = AutoCycle(100, BOUNDS, state=state)
+    drive(auto, map(falling, range(updates)), state)
+    return auto.state_dict()
+
+
+@pytest.mark.parametrize(("updates", "checked"), [(0, []), (1, [0]), (30, [0, 30]), (60, [60])])
+def test_the_copies_of_a_saved_state_are_checked(updates, checked):
+    state = Checked()
+    AutoCycle(100, BOUNDS, state=state).load_state_dict(saved_after(updates))
+    assert state.checked == checked
+
+
+@pytest.mark.parametrize("wrong", ["seven", None])
+@pytest.mark.parametrize(("updates", "name"), [(30, "first"), (30, "kept"), (60, "kept")])
+def test_a_copy_that_is_missing_or_wrong_is_refused_and_changes_nothing(updates, name, wrong):
+    saved = saved_after(updates)
+    saved["copies"] = {**saved["copies"], name: wrong}
+    auto = AutoCycle(100, BOUNDS, state=Checked())
+    before = repr(auto.state_dict())
+    with pytest.raises(ValueError, match="a copy must be a number; got"):
+        auto.load_state_dict(saved)
+    assert repr(auto.state_dict()) == before
+
+
+@pytest.mark.parametrize("losses", [9, 11, 100])
+def test_a_saved_range_test_must_be_unfinished_and_hold_a_loss_of_every_update(losses):
+    auto = AutoCycle(400, state=Number())
+    drive(auto, [1.0] * 10)
+    saved = auto.state_dict()
+    saved["test_losses"] = [1.0] * losses
+    if losses == 100:
+        saved["step"] = 99
+    with pytest.raises(ValueError, match=r"^state_dict must hold an unfinished range test; got .* of 100 after step"):
+        auto.load_state_dict(saved)
+    assert auto.last_step == 9
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_saved_run_without_a_state_to_go_back_to_is_refused(trial):
+    saved = saved_after(60)
+    line = {"middle": 1.0, "mean": 1.0, "mean_error": 0.1, "slope": -0.1, "slope_error": 0.01}
+    if trial:
+        # It goes back to its own start, which the state lacks, and not to the last kept state.
+        saved["trial"] = {"times": 0.1, "factor": 1.0, "line": line, "summed": 1.0}
+        saved["pieces"] = {**saved["pieces"], "from_start": True}
+    else:
+        saved["guard"] = {**saved["guard"], "kept": None}
+    assert saved["guard"]["first"] is None
+    auto = AutoCycle(100, BOUNDS, state=Number())
+    with pytest.raises(ValueError, match=r"^state_dict must hold a training state to go back to; got none"):
+        auto.load_state_dict(saved)
+    # Without a training state, nothing goes back.
+    without = AutoCycle(100, BOUNDS)
+    without.load_state_dict(saved)
+    assert without.last_step == 59
+
+
 @pytest.mark.parametrize(
     "loss",
     ["0.5", None, np.ones(2), 1j, np.complex64(1), np.array(1j), True, np.True_, np.array(True), [0.5]],
@@ -547,6 +619,7 @@ def test_an_undone_update_is_reported_and_ends_no_cycle():
     schedule = BOUNDS.schedule(total_steps=101, cycles=4)
     auto, undone = AutoCycle(101, schedule, state=Number()), []
     assert math.isnan(auto.last_lr)
+    assert not auto.undone
     for step in range(101):
         lr = auto.lr
         auto.step(math.nan if step == 50 else falling(step, 0))
