@@ -308,9 +308,11 @@ def test_data_that_is_often_not_finite_is_ignored_after_20_lowerings():
 
 
 def test_the_batch_at_which_a_loss_is_ignored_is_left_out_and_no_state_is_kept():
-    auto = AutoCycle(2000, BOUNDS, state=Number())
+    state = Number()
+    auto = AutoCycle(2000, BOUNDS, state=state)
     for step in range(2000):
         assert auto.lr
+        state.value = step
         # Three losses in a row lower the learning rate.
         loss, copies = math.nan if step % 40 > 36 else falling(step), auto.state_dict()["copies"]
         events = len(auto.events)
@@ -471,6 +473,18 @@ def test_a_copy_that_is_missing_or_wrong_is_refused_and_changes_nothing(updates,
     assert repr(auto.state_dict()) == before
 
 
+def test_a_saved_run_with_updates_must_have_started():
+    for updates in (0, 1):
+        saved = {**saved_after(updates), "started": False}
+        auto = AutoCycle(100, BOUNDS, state=Number())
+        if updates:
+            with pytest.raises(ValueError, match=r"^state_dict must hold a run that this AutoCycle can continue"):
+                auto.load_state_dict(saved)
+        else:
+            auto.load_state_dict(saved)
+        assert auto.last_step == -1
+
+
 @pytest.mark.parametrize("losses", [9, 11, 100])
 def test_a_saved_range_test_must_be_unfinished_and_hold_a_loss_of_every_update(losses):
     auto = AutoCycle(400, state=Number())
@@ -576,6 +590,15 @@ def test_weights_that_are_loaded_before_the_first_update_are_the_start():
     assert state.value == 7
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.1, 0.0), (0.0, 0.1)], ids=["none is left", "none was used"])
+def test_a_rate_of_zero_is_lowered_by_a_third(before, after):
+    schedule = cyclr.Sequence([cyclr.Constant(before), cyclr.Constant(after)], [60])
+    auto = AutoCycle(120, schedule, state=Number())
+    quietly(drive, auto, [*map(falling, range(57)), math.inf, falling(58), math.inf])
+    assert [event.what for event in auto.events] == ["left_out", "lowered"]
+    assert auto.factor == pytest.approx(1 / 3)
+
+
 def test_without_a_state_the_rate_is_lowered_without_a_rollback():
     schedule = times(bounds("adam"), 30).schedule(total_steps=TOTAL)
     plain, network = Network("adam"), Network("adam")
@@ -585,6 +608,9 @@ def test_without_a_state_the_rate_is_lowered_without_a_rollback():
     assert plain.score() + 0.2 < network.score()
     assert network.copies == 0
     assert "there is no state to go back to" in auto.events[0].why
+    last = auto.events[-1]
+    pieces = auto.state_dict()["pieces"]
+    assert (pieces["begin"], pieces["from_start"]) == (last.step + 1, False)
 
 
 def test_user_functions_are_not_evaluated_beyond_the_run():

@@ -29,6 +29,14 @@ def test_a_restart_counts_no_earlier_rise():
     assert again.level == kept.level
 
 
+def test_a_restart_has_the_best_known_starting_level():
+    start, early, late = read([]), read([9.0, 8.0, 7.0]), read(FALL)
+    assert restart(start, start) == start
+    assert (restart(start, early).first, restart(start, early).level) == ((9.0, 8.0, 7.0), 8.0)
+    assert (restart(early, late).first, restart(early, late).level) == (tuple(FALL[:5]), 1.9)
+    assert (restart(late, early).first, restart(late, early).level) == (tuple(FALL[:5]), 1.9)
+
+
 def test_the_yardstick_of_an_accepted_mean_stays_until_a_lower_mean():
     accepted = accept(read([*FALL, *[1.5] * 12]), 0.1)
     assert reading.rise(accepted) == 0
@@ -65,6 +73,20 @@ def test_the_line_through_pieces_is_that_of_scipy(n, seed):
 def test_no_line_is_drawn_through_two_pieces_or_at_one_summed_rate(points):
     """Three times 0.1, divided by three, is not 0.1, and the square of 1e-200 is 0."""
     assert reading.line(points) is None
+
+
+def test_pieces_hold_the_mean_loss_and_the_mean_summed_rate():
+    made = reading.Pieces(3, from_start=False)
+    for loss, lr in [(4.0, 0.1), (2.0, 0.2), (3.0, 0.4), (1.0, 0.8), (7.0, 1.6)]:
+        made = reading.add(made, loss, lr, 2)
+    assert (made.begin, made.from_start, made.size) == (3, False, 1)
+    assert made.done == ((3.0, pytest.approx(0.2)), (2.0, pytest.approx(1.1)))
+    assert (made.losses, made.sums, made.summed) == (7.0, pytest.approx(3.1), pytest.approx(3.1))
+
+
+def test_a_line_may_start_with_two_pieces_of_one_summed_rate():
+    line = reading.line([(1.0, 0.0), (1.0, 0.0), (0.5, 1.0)])
+    assert (line.slope, line.slope_error) == pytest.approx((-0.5, 0.0))
 
 
 @pytest.mark.parametrize("size", [1.0, 10 * LARGEST, 10.5 * LARGEST])

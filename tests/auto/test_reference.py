@@ -96,6 +96,8 @@ def compare(state, reference):
     assert guard["streak"] == reference.row
     assert (guard["kept"] is None) is (reference.copy is None)
     assert reference.copy is None or guard["kept_after"] == reference.copied
+    assert state["copies"]["kept"] == (None if reference.copy is None else reference.copied)
+    assert state["copies"]["first"] == (None if reference.start is None else -1)
     assert (pieces["begin"], pieces["from_start"]) == (reference.begun, reference.from_start)
     assert (state["trial"] and state["trial"]["times"]) == reference.trial
 
@@ -220,6 +222,38 @@ def test_on_losses_with_a_known_story(bad, expected):
     events = both(schedule, 200, lambda back: (next(losses), lambda lr, t: None))
     assert events[: len(expected)] == expected
     assert len(events) == len(expected) or len(bad) > 8
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("broken", [0.0, 0.03])
+@quietly
+def test_on_a_loss_that_does_not_depend_on_the_rate(broken, skips):
+    rng = np.random.default_rng(1)
+    step = np.arange(400)
+    losses = 0.7 + 3 * (1 - np.exp(-step / 60)) + 0.3 * rng.normal(size=400)
+    drawn = iter([*np.where(rng.random(400) < broken, math.nan, losses).tolist(), *[3.7] * 400])
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
+    events = both(schedule, 400, lambda back: (next(drawn), lambda lr, t: None), skips=lambda: skips)
+    assert "ignored" in events
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.0, []), (1.0, ["tried", "tried", "went_back"])])
+@quietly
+def test_on_a_loss_that_never_changes(level, expected):
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=200)
+    assert both(schedule, 200, lambda back: (level, lambda lr, t: None)) == expected
+
+
+@pytest.mark.parametrize("place", range(8))
+@quietly
+def test_on_one_high_loss_among_the_first(place):
+    """Around the limits for outliers, which change with the second and with the fifth loss."""
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=20)
+    seen = set()
+    for high in np.geomspace(1, 1000, 60).tolist():
+        losses = iter([high if step == place else fall(step) for step in range(40)])
+        seen.add(bool(both(schedule, 20, lambda back, losses=losses: (next(losses), lambda lr, t: None))))
+    assert seen == ({False} if place < 2 else {False, True})
 
 
 @pytest.mark.parametrize("later", range(5, 16))
