@@ -73,14 +73,18 @@ class Reading:
 
 
 class Reference:
-    """A run that follows the page. `rates` are those of the schedule, one for each update.
+    """A run that follows the page.
+
+    Args:
+        rates: those of the schedule, one for each update.
+        returns: False for a run without a training state.
 
     Attributes:
         restored: for each return, the update whose state is restored, −1 for the start.
     """
 
-    def __init__(self, rates):
-        self.plan, self.total = rates, len(rates)
+    def __init__(self, rates, returns=True):
+        self.plan, self.total, self.returns = rates, len(rates), returns
         self.factor, self.t = 1.0, 0
         self.reading = Reading()
         self.start, self.copy, self.copied = Reading(), None, -1
@@ -102,7 +106,16 @@ class Reference:
         self.begun, self.from_start = update, from_start
         self.pieces, self.piece, self.summed = [], [], 0.0
 
+    def accept(self):
+        self.reading.best, self.reading.best_rate = self.reading.mean, self.used
+        self.reading.high = []
+
     def go_back(self, before=False):
+        if not self.returns:
+            if self.reading.count:
+                self.accept()
+            self.begin_pieces(self.t + (not before), from_start=False)
+            return
         to_start = self.copy is None or (self.trial is not None and self.from_start)
         self.restored.append(-1 if to_start else self.copied)
         first = self.reading.first
@@ -166,6 +179,7 @@ class Reference:
         return self.reading.is_outlier(loss)
 
     def skip(self, loss):
+        self.used = self.rate()
         if not self.is_bad(loss, True):
             return False
         self.bad(loss, True)
@@ -176,6 +190,7 @@ class Reference:
         self.t += 1
 
     def decide(self, loss):
+        self.used = self.rate()
         if self.is_bad(loss, False):
             self.bad(loss, False)
             return
@@ -191,8 +206,7 @@ class Reference:
                 self.event("went_back")
                 self.go_back()
             else:
-                self.reading.best, self.reading.best_rate = self.reading.mean, rate
-                self.reading.high = []
+                self.accept()
                 self.begin_pieces(self.t + 1, from_start=False)
                 self.event("accepted")
             return
@@ -200,7 +214,7 @@ class Reference:
             return
         r = self.reading
         calm = r.count < 5 or (r.above() < 0.1 * r.yardstick and not r.high[-1]) or not r.yardstick
-        if self.trial:
+        if self.trial or not self.returns:
             return
         if self.t >= 0.2 * self.total and self.t % max(1, self.total // 64) == 0 and (calm or self.ignored):
             self.copy, self.copied = copy.deepcopy(r), self.t
@@ -232,8 +246,8 @@ class Reference:
             return True
         if self.failed or not half.known:
             return False
-        if self.start and self.from_start and self.reaches(since, 0.2):
-            eighth = [piece[0] for piece in self.pieces[len(self.pieces) // 8 : max(1, len(self.pieces) // 4)]]
+        if self.returns and self.start and self.from_start and self.reaches(since, 0.2):
+            eighth = [piece[0] for piece in self.pieces[len(self.pieces) // 8 : len(self.pieces) // 4]]
             e = sum(eighth) / len(eighth)
             if half.slope >= -2 * half.slope_error and e - half.mean < 0.3 * abs(e):
                 self.keep_for_trial(half)
@@ -256,7 +270,8 @@ class Reference:
         return 0 <= updates - share * self.total < self.length
 
     def keep_for_trial(self, half):
-        self.copy, self.copied = copy.deepcopy(self.reading), self.t
+        if self.returns:
+            self.copy, self.copied = copy.deepcopy(self.reading), self.t
         self.before, self.stood, self.summed_before = self.factor, half, self.summed
 
     def try_from_start(self, times):

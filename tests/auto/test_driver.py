@@ -158,6 +158,7 @@ def test_a_range_test_without_bounds_warns_and_the_run_uses_the_usual_rate():
     assert auto.schedule.total_steps == 2000 - auto.last_step - 1
     assert [event.what for event in auto.events] == ["usual_rate"]
     assert state.restored == 1
+    assert auto.range_test is None
 
 
 @pytest.mark.parametrize("skips", [False, True], ids=["after the update", "before the update"])
@@ -268,6 +269,10 @@ def test_of_two_broken_batches_in_the_range_test_one_is_left_out():
     losses = [1.0, 1.0, math.nan, math.nan, math.nan, 1.0, math.inf, 1.0, 1.0]
     assert [auto.skip(loss) for loss in losses] == [False, False, True, False, True, False, True, False, False]
     assert (auto.last_step, auto.events) == (-1, ())
+    assert auto.skip(math.nan)
+    drive(auto, [1.0])
+    # The loss of an update is a good one too.
+    assert auto.skip(math.nan)
 
 
 def test_after_the_largest_number_of_events_batches_are_left_out_without_an_event(monkeypatch):
@@ -422,6 +427,25 @@ def test_a_run_can_be_extended():
     assert longer.last_step == 199
     with pytest.raises(ValueError, match="that this AutoCycle can continue, of 100 updates; got a run after step 199"):
         auto.load_state_dict(longer.state_dict(), schedules="new")
+    for total in (199, 200):
+        other = AutoCycle(total, BOUNDS, state=Number())
+        if total == 199:
+            with pytest.raises(ValueError, match="can continue, of 199 updates; got a run after step 199"):
+                other.load_state_dict(longer.state_dict(), schedules="new")
+        else:
+            other.load_state_dict(longer.state_dict(), schedules="new")
+    with pytest.raises(ValueError, match=r"^state_dict must hold the length and schedule of this AutoCycle"):
+        AutoCycle(200, BOUNDS.schedule(total_steps=200, cycles=2)).load_state_dict(longer.state_dict())
+    with pytest.raises((TypeError, ValueError), match=r"^state_dict\['step'\]|^state_dict\.step"):
+        other.load_state_dict({**longer.state_dict(), "step": "three"})
+
+
+def test_the_range_test_of_a_run_may_end_by_losses_that_are_not_finite():
+    auto, losses = AutoCycle(1500, state=Number()), iter([2.0 - 0.01 * step for step in range(60)])
+    while auto.testing:
+        drive(auto, [next(losses, math.nan)])
+    # The losses that end the test are not part of its result.
+    assert auto.range_test.loss.size == 60 < auto.last_step
 
 
 def test_a_run_without_a_schedule_can_continue_with_one():

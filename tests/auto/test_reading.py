@@ -37,12 +37,22 @@ def test_a_restart_has_the_best_known_starting_level():
     assert (restart(late, early).first, restart(late, early).level) == (tuple(FALL[:5]), 1.9)
 
 
-def test_the_yardstick_of_an_accepted_mean_stays_until_a_lower_mean():
-    accepted = accept(read([*FALL, *[1.5] * 12]), 0.1)
+def test_an_accepted_mean_is_the_lowest_and_no_rise():
+    risen = read([*FALL, *[2.5] * 12])
+    assert risen.risen > 0
+    accepted = accept(risen, 0.2)
+    assert (accepted.best, accepted.best_lr, accepted.risen) == (reading.mean(risen), 0.2, 0)
     assert reading.rise(accepted) == 0
-    after = observe(accepted._replace(yardstick=10.0), 1.6, 0.1)
-    assert after.yardstick == 10.0
-    assert observe(after, -30.0, 0.1).yardstick != 10.0
+    gain, noise = accepted.level - accepted.best, accepted.best_noise
+    assert accepted.yardstick == pytest.approx(max(gain, 3 * noise) + 3 * noise, rel=1e-5)
+
+
+@pytest.mark.parametrize("losses", [FALL, FALL[:5], [0.3, 0.1, 0.2, 0.4, 0.3, 0.2]])
+def test_a_loss_at_the_limit_is_no_outlier(losses):
+    seen = read(losses)
+    limit = seen.best + 10 * seen.yardstick
+    assert reading.judge(seen, limit) == ""
+    assert reading.judge(seen, math.nextafter(limit, math.inf)) == "outlier"
 
 
 @pytest.mark.parametrize(
@@ -84,9 +94,10 @@ def test_pieces_hold_the_mean_loss_and_the_mean_summed_rate():
     assert (made.losses, made.sums, made.summed) == (7.0, pytest.approx(3.1), pytest.approx(3.1))
 
 
-def test_a_line_may_start_with_two_pieces_of_one_summed_rate():
-    line = reading.line([(1.0, 0.0), (1.0, 0.0), (0.5, 1.0)])
-    assert (line.slope, line.slope_error) == pytest.approx((-0.5, 0.0))
+def test_two_of_three_pieces_may_have_one_summed_rate():
+    for points in ([(1.0, 0.0), (1.0, 0.0), (0.5, 1.0)], [(1.0, 0.0), (0.5, 1.0), (0.5, 1.0)]):
+        line = reading.line(points)
+        assert (line.slope, line.slope_error) == pytest.approx((-0.5, 0.0))
 
 
 @pytest.mark.parametrize("size", [1.0, 10 * LARGEST, 10.5 * LARGEST])

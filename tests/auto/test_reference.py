@@ -38,16 +38,18 @@ WORDS = {
 }
 
 
-def both(schedule, total, next_loss, *, skips=lambda: False):
+def both(schedule, total, next_loss, *, skips=lambda: False, returns=True):
     """Drive both with the same losses. Return what happened.
 
     Args:
         next_loss: `next_loss(back)` restores the state after the update `back`, unless that is None, and returns the
             loss of a batch and the function `update(lr, t)` that makes its update, number t.
+        skips: says for each batch if the loss is read before the update.
+        returns: False to drive an AutoCycle without a training state.
     """
     state = State()
-    auto = AutoCycle(total, schedule, state=state)
-    reference = Reference(auto.schedule(np.arange(total)).tolist())
+    auto = AutoCycle(total, schedule, state=state if returns else None)
+    reference = Reference(auto.schedule(np.arange(total)).tolist(), returns)
     back = None
     while auto.last_step + 1 < total:
         lr = auto.lr
@@ -69,6 +71,7 @@ def both(schedule, total, next_loss, *, skips=lambda: False):
         for event in auto.events[said:]:
             assert event.lr == lr
             assert any(words in event.why for words in WORDS.get(event.what, [""]))
+            assert event.why.endswith((".", "without an event."))
             where = "the start" if back == -1 else f"the state after step {back}"
             assert ("training went back to" in event.why) is (back is not None)
             assert back is None or event.why.endswith((f"training went back to {where}.", "without an event."))
@@ -97,7 +100,7 @@ def compare(state, reference):
     assert (guard["kept"] is None) is (reference.copy is None)
     assert reference.copy is None or guard["kept_after"] == reference.copied
     assert state["copies"]["kept"] == (None if reference.copy is None else reference.copied)
-    assert state["copies"]["first"] == (None if reference.start is None else -1)
+    assert state["copies"]["first"] == (None if reference.start is None or not reference.returns else -1)
     assert (pieces["begin"], pieces["from_start"]) == (reference.begun, reference.from_start)
     assert (state["trial"] and state["trial"]["times"]) == reference.trial
 
@@ -172,16 +175,23 @@ KINDS = {
     total=st.integers(5, 500),
     shape=st.sampled_from(["cycle", "cycles", "warm restarts"]),
     skips=st.sampled_from([0.0, 0.5, 1.0]),
+    returns=st.sampled_from([True, True, False]),
 )
 @settings(max_examples=150)
 @quietly
-def test_on_losses_of_every_kind(kind, seed, total, shape, skips):
+def test_on_losses_of_every_kind(kind, seed, total, shape, skips, returns):
     rng = np.random.default_rng(seed)
     made = Bounds(0.001, 0.1, "ok", "made up")
     options = {"cycle": {}, "cycles": {"cycles": 2}, "warm restarts": {"kind": "warm_restarts", "cycles": 2}}
     schedule = made.schedule(total_steps=total, **options[shape])
     losses = iter(np.concatenate([KINDS[kind](rng, 20 * total), np.ones(total)]).tolist())
-    both(schedule, total, lambda back: (next(losses), lambda lr, t: None), skips=lambda: rng.random() < skips)
+    both(
+        schedule,
+        total,
+        lambda back: (next(losses), lambda lr, t: None),
+        skips=lambda: rng.random() < skips,
+        returns=returns,
+    )
 
 
 def fall(step, noise=0.02):
@@ -194,6 +204,7 @@ def fall(step, noise=0.02):
         # The second loss in a row is not the batch's fault.
         ({60: 50.0, 61: 50.0}, ["left_out", "lowered"]),
         ({60: 50.0, 70: 50.0}, ["left_out", "lowered"]),
+        ({60: 50.0, 76: 50.0}, ["left_out", "lowered"]),
         ({60: 50.0, 77: 50.0}, ["left_out", "left_out"]),
         # Right after a rollback an outlier is not due to the rate.
         ({60: 50.0, 61: 50.0, 66: 50.0}, ["left_out", "lowered"]),
@@ -224,17 +235,44 @@ def test_on_losses_with_a_known_story(bad, expected):
     assert len(events) == len(expected) or len(bad) > 8
 
 
+@pytest.mark.parametrize("returns", [True, False])
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("broken", [0.0, 0.03])
 @quietly
-def test_on_a_loss_that_does_not_depend_on_the_rate(broken, skips):
+def test_on_a_loss_that_does_not_depend_on_the_rate(broken, skips, returns):
     rng = np.random.default_rng(1)
     step = np.arange(400)
     losses = 0.7 + 3 * (1 - np.exp(-step / 60)) + 0.3 * rng.normal(size=400)
     drawn = iter([*np.where(rng.random(400) < broken, math.nan, losses).tolist(), *[3.7] * 400])
     schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
-    events = both(schedule, 400, lambda back: (next(drawn), lambda lr, t: None), skips=lambda: skips)
-    assert "ignored" in events
+    events = both(schedule, 400, lambda back: (next(drawn), lambda lr, t: None), skips=lambda: skips, returns=returns)
+    assert "ignored" in events or not returns
+
+
+@pytest.mark.parametrize("total", [20, 40, 100, 300])
+@quietly
+def test_on_a_calm_run(total):
+    """In a run of 100 updates, a state is kept at 0.35 of the run exactly."""
+    losses = iter([fall(step) for step in range(total)])
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=total)
+    assert both(schedule, total, lambda back: (next(losses), lambda lr, t: None)) == []
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.05])
+@pytest.mark.parametrize("trial", [1, 2])
+@quietly
+def test_on_a_stalled_loss_that_a_trial_lowers(gain, trial):
+    drawn, trials = 0, 0
+
+    def next_loss(back):
+        nonlocal drawn, trials
+        drawn, trials = drawn + 1, trials + (back == -1)
+        return 1.0 - 1e-5 * drawn + 0.01 * math.sin(drawn**2) - gain * (trials == trial), lambda lr, t: None
+
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
+    events = both(schedule, 400, next_loss)
+    assert events[:1] == ["tried"]
+    assert gain < 0.05 or events[trial] == ["lowered", "raised"][trial - 1]
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.0, []), (1.0, ["tried", "tried", "went_back"])])
@@ -296,10 +334,11 @@ def test_on_a_run_that_returned_to_its_start(first, falls):
     assert falls or "tried" in events
 
 
+@pytest.mark.parametrize("returns", [True, False])
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, 1e6])
 @quietly
-def test_on_bad_losses_in_a_trial_of_higher_rates(skips, bad):
+def test_on_bad_losses_in_a_trial_of_higher_rates(skips, bad, returns):
     """The loss falls on a straight line, so the rates look too low."""
     level, drawn = 5.0, 0
 
@@ -314,7 +353,7 @@ def test_on_bad_losses_in_a_trial_of_higher_rates(skips, bad):
         return bad if drawn in range(64, 68) else level, update
 
     schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
-    events = both(schedule, 400, next_loss, skips=lambda: skips)
+    events = both(schedule, 400, next_loss, skips=lambda: skips, returns=returns)
     if skips:
         expected = ["tried", "left_out", "left_out", "went_back"]
     elif math.isnan(bad):

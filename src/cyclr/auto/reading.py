@@ -130,11 +130,10 @@ def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
     seen, total, noise, last, first, level, best, best_noise, best_lr, yardstick, risen = reading
     seen += 1
     loss = min(max(loss, -LARGEST), LARGEST)
-    moved = False
     if len(first) < FIRST:
         first += (loss,)
-        level, moved = _median(first), True
-    if yardstick and seen > FIRST:
+        level = _median(first)
+    if yardstick:
         loss = min(loss, best + CLIP * yardstick)
     total = _KEPT * total + (1.0 - _KEPT) * loss
     if seen > 1:
@@ -145,12 +144,11 @@ def observe(reading: LossReading, loss: float, lr: float) -> LossReading:
         return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick)
     now = total / (1.0 - _KEPT**seen)
     if now < best:
-        best, best_noise, best_lr, moved = now, max(noise, SLOW_NOISE * best_noise), lr, True
+        best, best_noise, best_lr = now, max(noise, SLOW_NOISE * best_noise), lr
     elif seen < 2 * WINDOW:
         # The noise is still estimated from few differences.
-        best_noise, moved = max(best_noise, noise), True
-    if moved:
-        yardstick = max(level - best, LEAST_GAIN * best_noise) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
+        best_noise = max(best_noise, noise)
+    yardstick = _yardstick(level, best, best_noise)
     risen = risen + 1 if now - best > LOST * yardstick > 0.0 else 0
     return LossReading(seen, total, noise, loss, first, level, best, best_noise, best_lr, yardstick, risen)
 
@@ -164,11 +162,7 @@ def restart(kept: LossReading, seen: LossReading) -> LossReading:
 def accept(reading: LossReading, lr: float) -> LossReading:
     """Return the reading with the current mean as its lowest, reached at the learning rate `lr`."""
     best = mean(reading)
-    yardstick = (
-        max(reading.level - best, LEAST_GAIN * reading.best_noise)
-        + NOISE_UNITS * reading.best_noise
-        + ROUNDING * abs(reading.level)
-    )
+    yardstick = _yardstick(reading.level, best, reading.best_noise)
     return reading._replace(best=best, best_lr=lr, yardstick=yardstick, risen=0)
 
 
@@ -278,7 +272,7 @@ def is_stalled(pieces: Pieces, half: Line) -> bool:
     if half.slope < -SURE * half.slope_error:
         return False
     done = pieces.done
-    early = done[len(done) // 8 : max(len(done) // 4, 1)]
+    early = done[len(done) // 8 : len(done) // 4]
     before = sum(loss for loss, _ in early) / len(early)
     return before - half.mean < STALLED * abs(before)
 
@@ -286,6 +280,10 @@ def is_stalled(pieces: Pieces, half: Line) -> bool:
 def is_lower(line: Line, than: Line) -> bool:
     """Return True if the mean of `line` is below the mean of `than`, by more than their errors."""
     return line.mean < than.mean - SURE * math.hypot(line.mean_error, than.mean_error)
+
+
+def _yardstick(level: float, best: float, best_noise: float) -> float:
+    return max(level - best, LEAST_GAIN * best_noise) + NOISE_UNITS * best_noise + ROUNDING * abs(level)
 
 
 def _median(losses: tuple[float, ...]) -> float:
