@@ -37,7 +37,8 @@ def number(
         result = math.inf
     if not math.isfinite(result) or not all(holds(result, limit) for _, holds, limit in given):
         limits = " and ".join(f"{words} {limit:g}" for words, _, limit in given)
-        raise ValueError(_message(name, f"a finite number {limits}", value, fix))
+        of = "of " if limits.startswith("at ") else ""
+        raise ValueError(_message(name, f"a finite number {of}{limits}", value, fix))
     return result
 
 

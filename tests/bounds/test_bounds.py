@@ -217,7 +217,7 @@ def test_a_status_raises_nothing_by_itself(status):
             "max_lr must be greater than base_lr; got base_lr=0.1, max_lr=0.01. Swap them?",
         ),
         ((0.1, 0.1, "ok", ""), ValueError, "max_lr must be greater than base_lr"),
-        ((-0.1, 0.1, "ok", ""), ValueError, "base_lr must be a finite number at least 0; got base_lr=-0.1"),
+        ((-0.1, 0.1, "ok", ""), ValueError, "base_lr must be a finite number of at least 0; got base_lr=-0.1"),
         ((0.1, math.nan, "ok", ""), ValueError, "max_lr must be a finite number greater than 0; got max_lr=nan"),
         ((0.1, math.inf, "ok", ""), ValueError, "max_lr must be a finite number greater than 0; got max_lr=inf"),
         (("0.1", 1.0, "ok", ""), TypeError, "base_lr must be a number; got base_lr='0.1'"),

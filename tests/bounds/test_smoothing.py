@@ -157,23 +157,23 @@ def test_the_given_array_is_left_as_it_was(smooth):
         (
             lambda: exponential([1.0], 1),
             ValueError,
-            "momentum must be a finite number at least 0 and less than 1; got momentum=1",
+            "momentum must be a finite number of at least 0 and less than 1; got momentum=1",
         ),
         (
             lambda: exponential([1.0], -0.1),
             ValueError,
-            "momentum must be a finite number at least 0 and less than 1; got momentum=-0.1",
+            "momentum must be a finite number of at least 0 and less than 1; got momentum=-0.1",
         ),
         (
             lambda: exponential([1.0], math.nan),
             ValueError,
-            "momentum must be a finite number at least 0 and less than 1; got momentum=nan",
+            "momentum must be a finite number of at least 0 and less than 1; got momentum=nan",
         ),
         (lambda: exponential([1.0], "0.9"), TypeError, "momentum must be a number; got momentum='0.9' of type str"),
         (
             lambda: kernel([1.0], [1.0], -1),
             ValueError,
-            "bandwidth must be a finite number at least 0; got bandwidth=-1",
+            "bandwidth must be a finite number of at least 0; got bandwidth=-1",
         ),
         (
             lambda: kernel([1.0], [1.0, 2.0], 1),

@@ -464,7 +464,7 @@ def test_plot_draws_any_schedule_from_its_description(tmp_path: Path, monkeypatc
             ["--base-lr", "0.1", "--max-lr", "0.01"],
             "--max-lr must be greater than --base-lr; got --base-lr 0.1, --max-lr 0.01. Swap them?",
         ),
-        (["--base-lr", "-1"], "--base-lr must be a finite number at least 0; got --base-lr -1.0."),
+        (["--base-lr", "-1"], "--base-lr must be a finite number of at least 0; got --base-lr -1.0."),
         (["--gamma", "2", "--mode", "exp_range"], "gamma must be"),
         (["--gamma", "0.9"], "--gamma would change nothing: only --mode exp_range uses it. Leave it out."),
         (["--schedule", "broken.json", "--max-lr", "1"], "--max-lr would change nothing: the file of --schedule"),

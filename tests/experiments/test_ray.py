@@ -176,8 +176,8 @@ def test_a_driver_that_is_killed_is_started_again_on_a_ray_of_this_machine(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cpus": -1}, "cpus must be a finite number at least 0"),
-        ({"gpus": -0.5}, "gpus must be a finite number at least 0"),
+        ({"cpus": -1}, "cpus must be a finite number of at least 0"),
+        ({"gpus": -0.5}, "gpus must be a finite number of at least 0"),
         ({"retries": -1}, "retries must be an integer of at least 0"),
         ({"address": "auto", "workers": 2}, "workers must be left out with an address"),
     ],

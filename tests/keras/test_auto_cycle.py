@@ -503,7 +503,8 @@ def run(folder: Path, kill_after: int = 0) -> int:
     return done.returncode
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+@pytest.mark.any_backend
+def test_a_killed_run_continues_exactly(tmp_path: Path) -> None:
     assert run(tmp_path / "whole") == 0
     for kill_after in (45, 30, 33):
         assert run(tmp_path / "killed", kill_after) == -signal.SIGKILL

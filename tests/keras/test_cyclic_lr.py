@@ -560,7 +560,7 @@ def test_an_optimizer_with_a_schedule_of_its_own_is_refused(make, name, scaled, 
 
 
 WRONG = {
-    "negative base": ({"base_lr": -0.1}, ValueError, "base_lr must be a finite number at least 0; got base_lr=-0.1"),
+    "negative base": ({"base_lr": -0.1}, ValueError, "base_lr must be a finite number of at least 0; got base_lr=-0.1"),
     "swapped": ({"base_lr": 0.5, "max_lr": 0.1}, ValueError, "max_lr must be greater than base_lr.*Swap them"),
     "equal": ({"base_lr": 0.1, "max_lr": 0.1}, ValueError, "max_lr must be greater than base_lr.*two different"),
     "NaN base": ({"base_lr": math.nan}, ValueError, "base_lr must be a finite number"),
@@ -568,7 +568,7 @@ WRONG = {
     "infinite": ({"max_lr": math.inf}, ValueError, "max_lr must be a finite number"),
     "text": ({"max_lr": "0.1"}, TypeError, "max_lr must be a number; got max_lr='0.1' of type str"),
     "None": ({"base_lr": None}, TypeError, "base_lr must be a number; got base_lr=None"),
-    "no steps": ({"step_size": 0}, ValueError, "step_size must be a finite number at least 1; got step_size=0"),
+    "no steps": ({"step_size": 0}, ValueError, "step_size must be a finite number of at least 1; got step_size=0"),
     "negative steps": ({"step_size": -5}, ValueError, "step_size must be"),
     "half a step": ({"step_size": 0.5}, ValueError, "step_size must be"),
     "NaN steps": ({"step_size": math.nan}, ValueError, "step_size must be"),

@@ -226,7 +226,8 @@ def test_a_run_that_goes_on_from_a_backup_has_the_members_of_the_whole(save_freq
         assert all(same(one.state, other.state) for one, other in zip(whole, found, strict=True))
 
 
-def test_after_kills_the_members_are_those_of_the_whole_run():
+@pytest.mark.any_backend
+def test_kills_lose_no_member():
     run_kills("keras")
 
 

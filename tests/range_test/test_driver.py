@@ -410,7 +410,7 @@ def test_the_smoothed_loss_is_there_to_be_watched():
         ({"spacing": "log"}, ValueError, "spacing must be one of 'exponential', 'linear'; got spacing='log'"),
         ({"stop_factor": 1}, ValueError, "stop_factor must be a finite number greater than 1; got stop_factor=1"),
         ({"stop_factor": "4"}, TypeError, "stop_factor must be a number; got stop_factor='4'"),
-        ({"smoothing": -0.1}, ValueError, "smoothing must be a finite number at least 0 and .*; got smoothing=-0.1"),
+        ({"smoothing": -0.1}, ValueError, "smoothing must be a finite number of at least 0 and .*; got smoothing=-0.1"),
         ({"smoothing": 1}, ValueError, "smoothing must be .*; got smoothing=1"),
         ({"smoothing": None}, TypeError, "smoothing must be a number; got smoothing=None"),
     ],

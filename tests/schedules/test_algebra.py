@@ -76,7 +76,7 @@ def test_multiplying_by_something_else_is_a_type_error(factor):
 
 
 def test_a_negative_factor_and_an_empty_product_are_value_errors():
-    with pytest.raises(ValueError, match="a factor of a schedule must be a finite number at least 0; got"):
+    with pytest.raises(ValueError, match="a factor of a schedule must be a finite number of at least 0; got"):
         -1 * Constant(1.0)
     with pytest.raises(ValueError, match="a Product must have at least one schedule; got none"):
         Product()
@@ -220,9 +220,9 @@ def test_a_function_states_its_largest_value_only_if_it_was_given():
         (0.1 * Function(lambda step: 0.5)).to_dict()
     with pytest.raises(TypeError, match="fn must be a function of the step; got fn=3"):
         Function(3)
-    with pytest.raises(ValueError, match=r"high must be a finite number at least 1; got high=0\.5"):
+    with pytest.raises(ValueError, match=r"high must be a finite number of at least 1; got high=0\.5"):
         Function(math.sqrt, low=1, high=0.5)
-    with pytest.raises(ValueError, match=r"low must be a finite number at least 0; got low=-1"):
+    with pytest.raises(ValueError, match=r"low must be a finite number of at least 0; got low=-1"):
         Function(math.sqrt, low=-1)
 
 
@@ -289,10 +289,10 @@ def test_its_curves_in_numbers():
     ("arguments", "message"),
     [
         ({"warmup": 0.5, "decay": 0.6}, "decay must leave at least one step for every other phase of the 100 steps"),
-        ({"warmup": 1.0}, "warmup must be a finite number at least 0 and less than 1; got warmup=1.0"),
+        ({"warmup": 1.0}, "warmup must be a finite number of at least 0 and less than 1; got warmup=1.0"),
         ({"decay": 0.0}, "decay must be a finite number greater than 0 and less than 1; got decay=0.0"),
         ({"max_lr": 0}, "max_lr must be a finite number greater than 0; got max_lr=0"),
-        ({"end": 0.2}, "end must be a finite number at least 0 and at most 0.1; got end=0.2"),
+        ({"end": 0.2}, "end must be a finite number of at least 0 and at most 0.1; got end=0.2"),
         ({"curve": "sqrt"}, "curve must be one of 'linear', 'cosine', 'exponential', '1-sqrt'; got curve='sqrt'"),
         ({"curve": 0}, "curve must be a finite number greater than 0; got curve=0. It is a power, or one of linear"),
         ({"total_steps": 1}, "total_steps must be an integer of at least 2; got total_steps=1"),
@@ -326,7 +326,7 @@ def test_a_warm_up_may_end_at_another_value():
     assert Warmup(Anneal(0.1, 0.0, 250), 50).total_steps == 301
     assert Warmup(Constant(0.1), 4, to=0.2)(np.arange(6)).tolist() == [0.0, 0.05, 0.1, 0.2 * 0.75, 0.1, 0.1]
     assert type(Warmup(Constant(0.1), 4, to=1).to) is float
-    with pytest.raises(ValueError, match=r"^to must be a finite number at least 0; got to=-1"):
+    with pytest.raises(ValueError, match=r"^to must be a finite number of at least 0; got to=-1"):
         Warmup(Constant(0.1), 4, to=-1)
 
 
@@ -392,7 +392,7 @@ def test_a_run_counts_only_the_samples_used_for_training():
         Run.of(10, 1, 1, accumulate=0)
     for split in (-0.1, 1.0):
         with pytest.raises(
-            ValueError, match="validation_split must be a finite number at least 0 and less than 1; got"
+            ValueError, match="validation_split must be a finite number of at least 0 and less than 1; got"
         ):
             Run.of(10, 1, 1, validation_split=split)
 

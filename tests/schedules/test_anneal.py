@@ -119,8 +119,8 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
     ("arguments", "error", "message"),
     [
         ({"start": "0.1"}, TypeError, "start must be a number; got start='0.1' of type str."),
-        ({"end": -0.1}, ValueError, "end must be a finite number at least 0; got end=-0.1."),
-        ({"end": math.nan}, ValueError, "end must be a finite number at least 0; got end=nan."),
+        ({"end": -0.1}, ValueError, "end must be a finite number of at least 0; got end=-0.1."),
+        ({"end": math.nan}, ValueError, "end must be a finite number of at least 0; got end=nan."),
         ({"steps": 0}, ValueError, "steps must be an integer of at least 1; got steps=0. It counts optimizer updates."),
         (
             {"steps": 1.5},
@@ -152,13 +152,13 @@ ANNEAL = {"start": 0.1, "end": 0.01, "steps": 10}
         (
             {"limit": 0.2},
             ValueError,
-            "limit must be a finite number at least 0 and at most 0.1; got limit=0.2. It must lie on the same side of "
-            "`start` as `end`.",
+            "limit must be a finite number of at least 0 and at most 0.1; got limit=0.2. It must lie on the same side "
+            "of `start` as `end`.",
         ),
         (
             {"end": 0.2, "limit": 0.05},
             ValueError,
-            "limit must be a finite number at least 0.1; got limit=0.05. It must lie on the same side "
+            "limit must be a finite number of at least 0.1; got limit=0.05. It must lie on the same side "
             "of `start` as `end`.",
         ),
     ],

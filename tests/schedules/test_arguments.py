@@ -48,7 +48,7 @@ MESSAGES = [
         cyclical,
         {"base_lr": -0.001},
         ValueError,
-        "base_lr must be a finite number at least 0; got base_lr=-0.001. "
+        "base_lr must be a finite number of at least 0; got base_lr=-0.001. "
         "A learning rate is a small number such as 0.001.",
     ),
     (
@@ -190,7 +190,7 @@ MESSAGES = [
         lambda **more: PLAIN.mirrored(**more),
         {"low": -1, "high": 0.9},
         ValueError,
-        "low must be a finite number at least 0; got low=-1.",
+        "low must be a finite number of at least 0; got low=-1.",
     ),
 ]
 

@@ -62,7 +62,7 @@ def test_a_constant_that_is_no_number_is_a_type_error(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, -math.inf], ids=repr)
 def test_a_constant_that_is_not_finite_or_negative_is_a_value_error(value):
-    with pytest.raises(ValueError, match=rf"^value must be a finite number at least 0; got value={value}\.$"):
+    with pytest.raises(ValueError, match=rf"^value must be a finite number of at least 0; got value={value}\.$"):
         Constant(value)
 
 
@@ -335,7 +335,7 @@ def warmup(of=CYCLES, steps=10, **more):
             TypeError,
             "steps must be an integer; got steps=0.1 of type float. It counts optimizer updates.",
         ),
-        ({"start": -0.1}, ValueError, "start must be a finite number at least 0; got start=-0.1."),
+        ({"start": -0.1}, ValueError, "start must be a finite number of at least 0; got start=-0.1."),
         (
             {"shape": "linear"},
             ValueError,
@@ -359,7 +359,7 @@ def test_a_value_that_is_not_a_number_is_a_type_error(name, value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=repr)
 def test_a_start_that_is_not_finite_is_a_value_error(value):
-    with pytest.raises(ValueError, match=rf"^start must be a finite number at least 0; got start={value}\.$"):
+    with pytest.raises(ValueError, match=rf"^start must be a finite number of at least 0; got start={value}\.$"):
         warmup(start=value)
 
 

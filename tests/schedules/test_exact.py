@@ -156,7 +156,7 @@ def test_fractional_cycles_follow_the_formula(up, down):
     near = Fraction(2) + Fraction(1, 10_000)
     assert Cyclical.fractional(0.0, 1.0, 2 + 1 / 10_007, 2 + 1 / 10_007).cycle_length == 2 * near
     for name, lengths in (("step_size", (0.5, 2.0)), ("step_size_down", (2.0, 0.5))):
-        with pytest.raises(ValueError, match=f"^{name} must be a finite number at least 1; got {name}=0.5"):
+        with pytest.raises(ValueError, match=f"^{name} must be a finite number of at least 1; got {name}=0.5"):
             Cyclical.fractional(0.0, 1.0, *lengths)
 
 

@@ -173,7 +173,7 @@ PHASE = "A float is a fraction of the run, an int its steps."
         (
             {"final_lr": 0.1},
             ValueError,
-            "final_lr must be a finite number at least 0 and less than 0.1; got final_lr=0.1.",
+            "final_lr must be a finite number of at least 0 and less than 0.1; got final_lr=0.1.",
         ),
         (
             {"total_steps": 2},

@@ -171,7 +171,7 @@ def test_warm_restarts_are_keras_cosine_decay_restarts(growth, first, m_mul, alp
 def test_shrinking_cycles_are_nan_in_keras_and_refused_by_ours():
     """With t_mul=0.5 the cycles end after 2 · first_decay_steps, and Keras takes a logarithm of less than nothing."""
     assert math.isnan(keras_restarts(30, first_decay_steps=10, t_mul=0.5)[25])
-    with pytest.raises(ValueError, match=r"^growth must be a finite number at least 1; got growth=0\.5\."):
+    with pytest.raises(ValueError, match=r"^growth must be a finite number of at least 1; got growth=0\.5\."):
         WarmRestarts(0.0, 0.1, 10, growth=0.5)
 
 

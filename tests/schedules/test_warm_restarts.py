@@ -208,7 +208,7 @@ def test_a_growth_of_another_kind_is_taken_as_python_has_it(given, plain):
         (
             {"growth": 0.5},
             ValueError,
-            "growth must be a finite number at least 1; got growth=0.5. Cycles may keep their length or grow.",
+            "growth must be a finite number of at least 1; got growth=0.5. Cycles may keep their length or grow.",
         ),
         ({"growth": 1.001}, ValueError, "growth must be 1 or at least 1.005; got growth=1.001."),
         (

@@ -379,7 +379,7 @@ def test_a_run_is_resumed_at_a_fraction_of_an_epoch():
     assert used(optimizer, scheduler, 5) == wanted
     scheduler.step(numpy.float32(2.5))
     assert scheduler.last_epoch == 2.5
-    with pytest.raises(ValueError, match=r"^epoch must be a finite number at least 0; got epoch=-0\.5"):
+    with pytest.raises(ValueError, match=r"^epoch must be a finite number of at least 0; got epoch=-0\.5"):
         scheduler.step(-0.5)
     with pytest.raises(TypeError, match=r"^epoch must be a number; got epoch='2'"):
         scheduler.step("2")
@@ -519,14 +519,14 @@ def test_triangular2_of_torch_overflows_after_1024_cycles_and_ours_goes_on():
 
 ILLEGAL = {
     "base above max": ({"base_lr": 0.1, "max_lr": 0.01}, r"^max_lr must be greater than base_lr; got .* Swap them\?$"),
-    "a negative rate": ({"base_lr": -0.1}, r"^base_lr must be a finite number at least 0; got base_lr=-0\.1"),
+    "a negative rate": ({"base_lr": -0.1}, r"^base_lr must be a finite number of at least 0; got base_lr=-0\.1"),
     "an infinite rate": ({"max_lr": float("inf")}, r"^max_lr must be a finite number"),
-    "a negative length": ({"step_size_up": -5}, r"^step_size must be a finite number at least 1; got step_size=-5"),
-    "a negative length down": ({"step_size_down": -5.0}, r"^step_size_down must be a finite number at least 1"),
+    "a negative length": ({"step_size_up": -5}, r"^step_size must be a finite number of at least 1; got step_size=-5"),
+    "a negative length down": ({"step_size_down": -5.0}, r"^step_size_down must be a finite number of at least 1"),
     "a growing amplitude": ({"mode": "exp_range", "gamma": 1.5}, r"^gamma must be "),
     "base momentum above max": ({"base_momentum": 0.95}, r"0\.95"),
     "a momentum of 1": ({"max_momentum": 1.0}, r"^momentum must stay below 1; got"),
-    "a negative constant": ({"base_lr": -0.1, "max_lr": -0.1}, r"^base_lr must be a finite number at least 0"),
+    "a negative constant": ({"base_lr": -0.1, "max_lr": -0.1}, r"^base_lr must be a finite number of at least 0"),
     "an unknown scale_mode": ({"scale_mode": "epochs"}, r"^scale_mode must be one of 'cycle', 'iterations'"),
 }
 
@@ -545,7 +545,7 @@ def test_torch_takes_illegal_arguments_and_ours_says_what_is_wrong(arguments, me
 def test_a_length_of_0_is_rejected_and_in_torch_an_error_of_its_own_kind():
     with pytest.raises(ZeroDivisionError):
         lr_scheduler.CyclicLR(sgd(), 0.001, 0.06, step_size_up=0)
-    with pytest.raises(ValueError, match=r"^step_size must be a finite number at least 1; got step_size=0\."):
+    with pytest.raises(ValueError, match=r"^step_size must be a finite number of at least 1; got step_size=0\."):
         CyclicLR(sgd(), 0.001, 0.06, step_size_up=0)
 
 

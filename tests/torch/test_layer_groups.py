@@ -91,8 +91,8 @@ def test_a_schedule_and_a_range_test_follow_the_scales(lr):
 MODEL = nn.Linear(2, 2)
 BAD = {
     "decay": ({"decay": 0}, ValueError, "^decay must be a finite number greater than 0 and at most 1; got decay=0"),
-    "min_scale": ({"min_scale": 1.5}, ValueError, "^min_scale must be a finite number at least 0 and at most 1"),
-    "lr": ({"lr": -1}, ValueError, "^lr must be a finite number at least 0"),
+    "min_scale": ({"min_scale": 1.5}, ValueError, "^min_scale must be a finite number of at least 0 and at most 1"),
+    "lr": ({"lr": -1}, ValueError, "^lr must be a finite number of at least 0"),
     "weight_decay": ({"weight_decay": "1"}, TypeError, "^weight_decay must be a number"),
     "no_decay": ({"no_decay": ["bais"]}, ValueError, "^no_decay must be one of 'weight', 'bias'; got no_decay='bais'"),
     "layers": ({"layers": [0]}, TypeError, "^layers must be a function of a parameter's name"),
