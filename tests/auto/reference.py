@@ -112,7 +112,7 @@ class Reference:
 
     def go_back(self, before=False):
         if not self.returns:
-            if self.reading.count:
+            if self.reading.count >= 5:
                 self.accept()
             self.begin_pieces(self.t + (not before), from_start=False)
             return

@@ -637,6 +637,14 @@ def test_without_a_state_the_rate_is_lowered_without_a_rollback():
     assert (pieces["begin"], pieces["from_start"]) == (last.step + 1, False)
 
 
+@pytest.mark.parametrize("losses", [[math.nan], [1.0, math.nan], [1.0] * 4 + [math.nan], [1.0] * 5 + [math.nan]])
+def test_a_run_without_a_state_can_be_resumed_after_an_early_bad_loss(losses):
+    auto, other = AutoCycle(100, BOUNDS), AutoCycle(100, BOUNDS)
+    quietly(drive, auto, losses)
+    other.load_state_dict(auto.state_dict())
+    assert repr(other.state_dict()) == repr(auto.state_dict())
+
+
 def test_user_functions_are_not_evaluated_beyond_the_run():
     asked = []
     schedule = cyclr.Function(lambda step: asked.append(step) or 0.01, high=0.01)

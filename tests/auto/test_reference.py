@@ -71,6 +71,7 @@ def both(schedule, total, next_loss, *, skips=lambda: False, returns=True):
         for event in auto.events[said:]:
             assert event.lr == lr
             assert any(words in event.why for words in WORDS.get(event.what, [""]))
+            assert (", the third such loss in a row." in event.why) is (left_out and event.what != "left_out")
             assert event.why.endswith((".", "without an event."))
             where = "the start" if back == -1 else f"the state after step {back}"
             assert ("training went back to" in event.why) is (back is not None)
@@ -273,6 +274,21 @@ def test_on_a_stalled_loss_that_a_trial_lowers(gain, trial):
     events = both(schedule, 400, next_loss)
     assert events[:1] == ["tried"]
     assert gain < 0.05 or events[trial] == ["lowered", "raised"][trial - 1]
+
+
+@quietly
+def test_on_a_trial_from_the_start_that_does_not_pay():
+    """The loss of the trial is lower, but not as low as the line before predicts. From the start it need not be."""
+    noise = 0.05 * np.random.default_rng(4).normal(size=2000)
+    drawn, trials = 0, 0
+
+    def next_loss(back):
+        nonlocal drawn, trials
+        drawn, trials = drawn + 1, trials + (back == -1)
+        return 1.0 - 4e-4 * drawn + noise[drawn] - 0.02 * (trials == 1), lambda lr, t: None
+
+    schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=400)
+    assert both(schedule, 400, next_loss)[:2] == ["tried", "lowered"]
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.0, []), (1.0, ["tried", "tried", "went_back"])])

@@ -340,7 +340,7 @@ def _go_back(plan: RatePlan, course: Course, lr: float) -> tuple[Literal["first"
     """Return the state to restore, the course from there, and words for it. A trial continues from its own start."""
     guard, reading = course.guard, course.reading
     if not plan.returns:
-        reading = _reading.accept(reading, lr) if reading.seen else reading
+        reading = _reading.accept(reading, lr) if reading.seen >= _reading.FIRST else reading
         course = course._replace(reading=reading, pieces=Pieces(course.update, from_start=False))
         return None, course, ", and there is no state to go back to"
     kept = None if course.trial is not None and course.pieces.from_start else guard.kept
