@@ -63,16 +63,22 @@ def test_a_file_that_another_process_is_writing_is_left_alone(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_file_that_is_taken_for_an_abandoned_one_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+def test_a_file_or_folder_that_another_process_removes_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
     lock, locked = _files._lock, []
 
     def remove_first(descriptor, *, wait):
         if not locked:
-            next(tmp_path.iterdir()).unlink()
+            (new,) = tmp_path.iterdir()
+            new.rmdir() if new.is_dir() else new.unlink()
         locked.append(descriptor)
         return lock(descriptor, wait=wait)
 
     monkeypatch.setattr(_files, "_lock", remove_first)
+    with _files.folder_within(tmp_path, name="snapshot_dir") as folder:
+        (folder / "0.bin").write_bytes(b"0")
+    assert names(tmp_path) == []
+    assert len(locked) == 2
+    locked.clear()
     _files.write_atomically(tmp_path / "a.json", "content")
     assert (tmp_path / "a.json").read_text() == "content"
     assert names(tmp_path) == ["a.json"]

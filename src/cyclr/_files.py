@@ -291,22 +291,27 @@ def folder_within(parent: str | os.PathLike[str] | None, *, name: str) -> Iterat
         yield None
         return
     remove_abandoned(Path(parent), r"\.cyclr-copy-\w{8}", shutil.rmtree)
-    try:
-        folder = tempfile.mkdtemp(prefix=".cyclr-copy-", dir=parent)
-    except OSError as error:
-        raise ValueError(
-            f"{name} must be a folder that exists and can be written; got {name}={os.fspath(parent)!r} ({error})."
-        ) from error
     with contextlib.ExitStack() as undo:
+        while True:
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=".cyclr-copy-", dir=parent))
+            except OSError as error:
+                raise ValueError(
+                    f"{name} must be a folder that exists and can be written; got {name}={os.fspath(parent)!r} "
+                    f"({error})."
+                ) from error
 
-        @undo.callback
-        def remove() -> None:
-            # Despite `ignore_errors`, rmtree raises if a folder cannot be closed. The next run removes the rest.
+            @undo.callback
+            def remove(folder: Path = folder) -> None:
+                # Despite `ignore_errors`, rmtree raises if a folder cannot be closed. The next run removes the rest.
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(folder, ignore_errors=True)
+
             with contextlib.suppress(OSError):
-                shutil.rmtree(folder, ignore_errors=True)
-
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            undo.callback(close, descriptor)
-            _lock(descriptor, wait=True)
-        yield Path(folder)
+                descriptor = os.open(folder, os.O_RDONLY)
+                undo.callback(close, descriptor)
+                _lock(descriptor, wait=True)
+            # Before the lock, another process may have removed the folder as abandoned.
+            if folder.is_dir():
+                break
+        yield folder
