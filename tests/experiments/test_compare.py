@@ -301,7 +301,7 @@ def test_a_comparison_that_is_killed_loses_nothing_and_repeats_nothing(
     spec = blob_spec(policies=POLICIES, seeds=[0, 1, 2], range_test=RANGE_TEST, epochs=4)
     run = tmp_path / "run"
     recorded: list[str] = []
-    # Killed in the midst of training, and right after a record.
+    # Killed in the middle of training, and right after a record.
     for moment, count in (("Epoch", 3), ("Finished", 3)):
         process = subprocess.Popen(kills.command(spec, run), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -218,7 +218,7 @@ def test_parameters_keep_their_dtype(dtype, x64, chunk):
 
 
 class BrokenError(Exception):
-    """Raised in the midst of a test."""
+    """Raised in the middle of a test."""
 
 
 def state_of_everything():

@@ -243,7 +243,7 @@ def test_the_rate_recorded_is_the_rate_used(mode, step_size, probe):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("cut", [6, 7], ids=["between updates", "in the midst of one"])
+@pytest.mark.parametrize("cut", [6, 7], ids=["between updates", "in the middle of one"])
 def test_gradient_accumulation_counts_updates(cut, probe):
     clr = CyclicLR(0.125, 0.5, 2)
     run = probe(keras.optimizers.SGD(0.9, gradient_accumulation_steps=3), 8, micro_batches=3)

@@ -202,7 +202,7 @@ def run(name, epochs_before, *, built=True, outcome=None):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model in the midst of its training."""
+    """A model in the middle of its training."""
     model = make(OPTIMIZERS["Adam"]())
     fit(model)
     return model

@@ -25,7 +25,7 @@ CYCLING = SCHEDULE.mirrored(0.5, 0.75)
 
 
 class Split(Exception):  # noqa: N818
-    """Ends a run in its midst."""
+    """Ends a run in the middle of it."""
 
 
 class SplitAt(keras.callbacks.Callback):
@@ -375,7 +375,7 @@ def test_descriptions_of_optimizer_and_model_give_an_equal_schedule(schedule, pr
         assert again.get_config() == model.optimizer.get_config()
 
 
-def test_the_description_of_an_optimizer_in_the_midst_of_training_is_that_of_the_plain_one(probe):
+def test_the_description_of_an_optimizer_in_the_middle_of_training_is_that_of_the_plain_one(probe):
     run, used = started(probe, Callback)
     plain = keras.saving.serialize_keras_object(run.model.optimizer)
     during = []
@@ -399,7 +399,7 @@ def test_after_an_exception_detach_makes_the_optimizer_a_plain_one(probe):
     assert float(optimizer.learning_rate) == pytest.approx(SCHEDULE(4))
 
 
-def test_an_optimizer_registered_under_a_name_is_saved_under_it_in_the_midst_of_training(probe, tmp_path):
+def test_an_optimizer_registered_under_a_name_is_saved_under_it_in_the_middle_of_training(probe, tmp_path):
     @keras.saving.register_keras_serializable(package="cyclr_tests", name="Named")
     class Own(keras.optimizers.SGD):
         pass

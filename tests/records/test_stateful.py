@@ -117,7 +117,7 @@ class Comparison(Machine):
     @precondition(lambda self: self.run is None and self.started and not self.torn)
     @rule(data=st.data())
     def tear(self, data):
-        """A kill in the midst of a line, or a line that was written and not finished."""
+        """A kill in the middle of a line, or a line that was written and not finished."""
         line = encode(ALL[data.draw(st.sampled_from(self.ids))])
         cut = data.draw(st.integers(1, len(line) - 1))
         with (self.folder / "records.jsonl").open("ab") as file:

@@ -815,7 +815,7 @@ def test_the_close_look_keeps_the_best_values_and_the_target(
     read: Any, tmp_path: Path, records: list[dict[str, Any]], direction: str
 ) -> None:
     sign = 1 if direction == "max" else -1
-    # The fixed rate is best in the midst, the other one in its last epoch; the first epochs of both are bad.
+    # The fixed rate is best in the middle, the other one in its last epoch; the first epochs of both are bad.
     fixed = [sign * value for value in (0.1, 0.2, 0.9, *[0.5] * 7)]
     moving = [sign * value for value in (0.1, 0.2, *[0.5] * 6, 0.7, 0.85)]
     trials = [fallen(name, values, direction, records[0]) for name, values in (("fixed", fixed), ("moving", moving))]

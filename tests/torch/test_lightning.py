@@ -159,7 +159,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("changes", "error", "ways"), ENDS.values(), ids=ENDS)
-def test_an_error_in_the_midst_leaves_everything_as_it_was(changes, error, ways):
+def test_an_error_in_the_middle_leaves_everything_as_it_was(changes, error, ways):
     # At the same place of a fit without a range test, another callback raises the same.
     class Raises(parts.lightning.Callback):
         def on_train_start(self, trainer, pl_module):

@@ -77,7 +77,7 @@ OPTIMIZERS = {
 
 
 class Training:
-    """A model in the midst of its training, with everything that belongs to it."""
+    """A model in the middle of its training, with everything that belongs to it."""
 
     def __init__(self, name="Adam", updates=3):
         self.model = make_model()
@@ -323,7 +323,7 @@ def test_a_scheduler_is_not_advanced():
     assert training.scheduler.last_epoch == 4
 
 
-def test_a_scaler_that_is_in_the_midst_of_an_update_can_go_on():
+def test_a_scaler_that_is_in_the_middle_of_an_update_can_go_on():
     training, other = Training(), Training()
     for one in (training, other):
         torch.manual_seed(1)

@@ -51,7 +51,7 @@ class Attachment:
     plain: Callable[[], Any] = lambda: None
     """Returns the model's compiled step without schedules, or None after the model was compiled again."""
     scheduled: Callable[[], Any] = lambda: None
-    """Returns the model's compiled step with schedules, or None if there is none or the model was compiled again."""
+    """Returns the model's compiled step with schedules, or None before it is compiled and after `compile`."""
     shown: float | None = None
     """The learning rate that the optimizer returns outside an update; None for the rate of the next update."""
 
