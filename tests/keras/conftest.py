@@ -26,13 +26,13 @@ else:
     collect_ignore_glob = ["test_*.py"]
 
 
-THIRDS = {"tensorflow": 0, "jax": 1}
-"""The backends on which a third of the `any_backend` tests run, and which. All run on torch, which compiles nothing."""
+SIXTHS = {"tensorflow": 0, "jax": 1}
+"""The backends on which a sixth of the `any_backend` tests run, and which. All run on torch, which compiles nothing."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "any_backend: runs no code of one backend; a third of these run on each of THIRDS"
+        "markers", "any_backend: runs no code of one backend; a sixth of these run on each of SIXTHS"
     )
     config.addinivalue_line("markers", "every_backend: runs on every backend, although its module is any_backend")
 
@@ -42,20 +42,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         # Runs of tests stop in the middle of a schedule, to go on in another fit.
         item.add_marker(pytest.mark.filterwarnings("ignore:the schedule has total_steps"))
-    third = None if "ALL_BACKENDS" in os.environ else THIRDS.get(os.environ.get("KERAS_BACKEND", ""))
-    if third is not None:
-        kept = [item for item in items if runs_in(item, third)]
+    sixth = None if "ALL_BACKENDS" in os.environ else SIXTHS.get(os.environ.get("KERAS_BACKEND", ""))
+    if sixth is not None:
+        kept = [item for item in items if runs_in(item, sixth)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
         items[:] = kept
 
 
-def runs_in(item: pytest.Item, third: int) -> bool:
-    """True for a test of this third, and for those of which there are no thirds, as another backend skips them."""
+def runs_in(item: pytest.Item, sixth: int) -> bool:
+    """Return True for a test of this sixth, and for tests that other backends skip."""
     if item.get_closest_marker("any_backend") is None:
         return True
     if item.get_closest_marker("every_backend") or item.get_closest_marker("skipif"):
         return True
-    return zlib.crc32(item.nodeid.encode()) % 3 == third
+    return zlib.crc32(item.nodeid.encode()) % 6 == sixth
 
 
 @pytest.fixture(autouse=True)
