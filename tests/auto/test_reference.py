@@ -298,15 +298,17 @@ def test_on_a_loss_that_never_changes(level, expected):
     assert both(schedule, 200, lambda back: (level, lambda lr, t: None)) == expected
 
 
+@pytest.mark.parametrize("returns", [True, False])
 @pytest.mark.parametrize("place", range(8))
 @quietly
-def test_on_one_high_loss_among_the_first(place):
+def test_on_one_high_loss_among_the_first(place, returns):
     """Around the limits for outliers, which change with the second and with the fifth loss."""
     schedule = Bounds(0.001, 0.1, "ok", "made up").schedule(total_steps=20)
     seen = set()
     for high in np.geomspace(1, 1000, 60).tolist():
         losses = iter([high if step == place else fall(step) for step in range(40)])
-        seen.add(bool(both(schedule, 20, lambda back, losses=losses: (next(losses), lambda lr, t: None))))
+        events = both(schedule, 20, lambda back, losses=losses: (next(losses), lambda lr, t: None), returns=returns)
+        seen.add(bool(events))
     assert seen == ({False} if place < 2 else {False, True})
 
 
