@@ -247,7 +247,7 @@ class Reference:
         if self.failed or not half.known:
             return False
         if self.returns and self.start and self.from_start and self.reaches(since, 0.2):
-            eighth = [piece[0] for piece in self.pieces[len(self.pieces) // 8 : len(self.pieces) // 4]]
+            eighth = [piece[0] for piece in self.pieces[len(self.pieces) // 8 : max(1, len(self.pieces) // 4)]]
             e = sum(eighth) / len(eighth)
             if half.slope >= -2 * half.slope_error and e - half.mean < 0.3 * abs(e):
                 self.keep_for_trial(half)

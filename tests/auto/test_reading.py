@@ -85,6 +85,13 @@ def test_no_line_is_drawn_through_two_pieces_or_at_one_summed_rate(points):
     assert reading.line(points) is None
 
 
+@pytest.mark.parametrize("n", range(3, 20))
+def test_a_stall_can_be_read_off_any_pieces_that_have_a_line(n):
+    """A run has at least 16 pieces at the check, but a saved state may hold fewer."""
+    pieces = reading.Pieces(done=tuple((1.0, float(index)) for index in range(n)))
+    assert reading.is_stalled(pieces, reading.line(pieces.done))
+
+
 def test_pieces_hold_the_mean_loss_and_the_mean_summed_rate():
     made = reading.Pieces(3, from_start=False)
     for loss, lr in [(4.0, 0.1), (2.0, 0.2), (3.0, 0.4), (1.0, 0.8), (7.0, 1.6)]:

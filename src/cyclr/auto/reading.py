@@ -237,7 +237,7 @@ class Line(NamedTuple):
 def line(points: Sequence[tuple[float, float]]) -> Line | None:
     """Return the line through the pieces. None for fewer than three, or if all have the same summed rate."""
     n = len(points)
-    # Without this, the rounding of the mean of equal sums is a difference.
+    # The summed rate never falls, so equal ends mean equal sums. Their mean is rounded, and can differ from them.
     if n < 3 or points[0][1] == points[-1][1]:
         return None
     middle, mean = sum(summed for _, summed in points) / n, sum(loss for loss, _ in points) / n
@@ -272,7 +272,7 @@ def is_stalled(pieces: Pieces, half: Line) -> bool:
     if half.slope < -SURE * half.slope_error:
         return False
     done = pieces.done
-    early = done[len(done) // 8 : len(done) // 4]
+    early = done[len(done) // 8 : max(len(done) // 4, 1)]
     before = sum(loss for loss, _ in early) / len(early)
     return before - half.mean < STALLED * abs(before)
 
